@@ -1,0 +1,306 @@
+"""Every contract between the parts of the agent, and with the code of its users.
+
+Nothing here has an implementation. Unless a method says otherwise it is called in the reactor's
+thread, must not block, and may return its value either at once or through a Deferred where a
+Deferred is announced as "value or Deferred".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from oda.model import (
+    ContentType,
+    DatastreamValue,
+    Event,
+    OperationRequest,
+    OutboxRow,
+    OutgoingMessage,
+    Step,
+)
+
+
+class IWallClock(Interface):
+    """The time of day. Intervals never use it: they run on the reactor's monotonic clock."""
+
+    def now_ms() -> int:
+        """Milliseconds since the Unix epoch; may jump in either direction at any time."""
+
+
+class ICounters(Interface):
+    """Where the agent counts what happens to it."""
+
+    def increment(name: str, amount: int = 1, **labels: str) -> None:
+        """Add ``amount`` to the counter ``name`` (snake_case, no prefix) with these labels.
+
+        Never raises. Called once per batch rather than once per datapoint.
+        """
+
+    def observe(name: str, value: float, **labels: str) -> None:
+        """Record one measurement (seconds, bytes; the unit ends the name). Never raises."""
+
+
+class IDeviceInfoProvider(Interface):
+    """Who this device is (DeviceInfoProvider). Asked once before the first connection, and again
+    after its configuration changed."""
+
+    def device_id() -> Any:
+        """The device's id (text, not empty), as a value or Deferred.
+
+        The Deferred fails with ``ReadingFailed`` when there is none; the agent then does not
+        connect, says why, and asks again later.
+        """
+
+    def api_key() -> str:
+        """The key that authenticates the device. It must not be logged or kept by the caller."""
+
+    def serial_number() -> Any:
+        """The serial number (text) as a value or Deferred; fails with ``ReadingFailed``."""
+
+    def software() -> Any:
+        """Installed software: a list of ``{"name", "version", "type"}``, as a value or Deferred."""
+
+
+class IDispatcher(Interface):
+    """Takes what the platform sends and makes the answer (Dispatcher)."""
+
+    def process(payload: bytes, content_type: ContentType | None) -> Deferred[bytes | None]:
+        """Called once for every message received, in the order of arrival, without waiting for
+        earlier ones to finish.
+
+        ``content_type`` is what the first byte says, None when it says nothing. The Deferred fires
+        with the payload to send back, in the format of the request, or with None when there is
+        nothing to answer. It must not fail; the connector logs and counts it if it does, and the
+        connection stays open.
+        """
+
+
+class IConnector(Interface):
+    """Sends messages to the platform."""
+
+    is_connected: bool = Attribute("True while the WebSocket is open.")
+
+    def uplink(
+        payload: bytes,
+        content_type: ContentType,
+        datapoints: int = 0,
+        fresh_payload: bytes | None = None,
+    ) -> Deferred[int]:
+        """Accept a telemetry message for delivery, connected or not.
+
+        The Deferred fires with the row's id when the message is accepted: from then on it is
+        delivered or its loss is counted and logged. It fails with ``OutboxError`` when it is not
+        accepted. ``datapoints`` is counted. ``fresh_payload`` replaces the payload if the message
+        goes out for the first time within a few seconds (the reduced form, which has no time).
+        """
+
+    def uplink_response(payload: bytes, content_type: ContentType) -> Deferred[int]:
+        """As ``uplink``, for an answer (or a partial one) to an operation: it goes out first."""
+
+    def uplink_no_qos(payload: bytes, content_type: ContentType) -> None:
+        """Send now or not at all; raises ``NotConnected``. Nothing is stored or repeated."""
+
+
+class ICodec(Interface):
+    """One format of messages. Implementations keep no state between calls."""
+
+    content_type: ContentType = Attribute("The format this codec speaks.")
+
+    def encode(message: object) -> bytes:
+        """The bytes of ``message``: a type of ``oda.model``, or dict, list, str, int, float, bool
+        and None in any nesting.
+
+        Raises ``EncodeError``, naming the member, for what the format can't carry.
+        """
+
+    def decode(payload: bytes) -> Any:
+        """The message in ``payload`` as dict, list, str, int, float, bool, None (and bytes in the
+        binary formats).
+
+        Raises ``DecodeError`` for anything else: malformed, too deep, too long, trailing bytes,
+        keys that are no text. It uses no more memory than a small multiple of the payload.
+        """
+
+
+class ICodecRegistry(Interface):
+    """The codecs of an agent, by content type."""
+
+    def detect(payload: bytes) -> ContentType | None:
+        """The format that the first byte announces (after white space for JSON), None if none."""
+
+    def codec(content_type: ContentType) -> Any:
+        """The ``ICodec`` for that format; raises ``CodecError`` when nobody speaks it."""
+
+
+class IDatastreamGetter(Interface):
+    """Reads one datastream, of one or several devices."""
+
+    datastream_id: str = Attribute("The datastream this getter reads.")
+
+    def devices() -> Iterable[str]:
+        """The ids of the devices it reads, "" being the host; asked anew whenever needed."""
+
+    def get(device_id: str) -> Any:
+        """The current ``Reading`` of that device, as a value or Deferred.
+
+        The Deferred may fail, or the call raise, with anything: the text of ``ReadingFailed`` goes
+        to the platform, other exceptions are logged with their traceback first.
+        """
+
+
+class IDatastreamSetter(Interface):
+    """Writes one datastream, of one or several devices."""
+
+    datastream_id: str = Attribute("The datastream this setter writes.")
+
+    def devices() -> Iterable[str]:
+        """The ids of the devices it writes, "" being the host; asked anew whenever needed."""
+
+    def set(device_id: str, value: Any) -> Any:
+        """Write ``value``; returns None or a Deferred that fires with None when it is done.
+
+        Fails or raises like ``IDatastreamGetter.get``, with ``WritingFailed``.
+        """
+
+
+class IDatastreamSource(Interface):
+    """Something that produces events by itself (a bus, a socket, a sensor with interrupts)."""
+
+    def start(publish: Callable[[Sequence[Event]], Deferred[None]]) -> Any:
+        """Begin; called once after the agent has started. ``publish`` hands events over and
+        returns a Deferred that fires when they are accepted, or fails with the reason: a source
+        that can wait should wait for it. Returns None or a Deferred."""
+
+    def stop() -> Any:
+        """End; no event may be published after the returned Deferred (or None) has fired."""
+
+
+class IOperation(Interface):
+    """Handles one operation, by name."""
+
+    name: str = Attribute("The operation's name on the wire, e.g. REFRESH_INFO.")
+
+    reads_only: bool = Attribute(
+        "True when running it twice does no harm: it then needs no record before it runs."
+    )
+
+    def execute(request: OperationRequest, progress: Callable[[Sequence[Step]], None]) -> Any:
+        """Run it and return the ``OperationResult``, as a value or Deferred.
+
+        ``progress(steps)`` sends a partial answer with the steps done so far; it may be called any
+        number of times before the end and is ignored afterwards. Raising (or failing with)
+        ``OperationError`` chooses the answer; ``CancelledError`` must be let through: the Deferred
+        is cancelled at the time limit. Anything else is answered as ERROR_PROCESSING with its text
+        and logged with its traceback.
+        """
+
+
+class IJournal(Interface):
+    """Remembers operations by the id of their request, so that none runs twice."""
+
+    def begin(request_id: str, name: str, acts: bool) -> Any:
+        """Called when a request arrives; a value or Deferred.
+
+        Gives None when the id is new (for an operation that ``acts``: once that is on record), or
+        the ``JournalEntry`` of an earlier request with this id: its answer, or the fact that it is
+        still running.
+        """
+
+    def answered(request_id: str, payload: bytes, content_type: ContentType) -> None:
+        """Record the final answer. The record is committed with (or before) the answer's row in the
+        outbox when both are made in the same reactor turn."""
+
+
+class IEventDispatcher(Interface):
+    """Turns events into OpenGate documents and hands them to the connector."""
+
+    def publish(events: Event | Sequence[Event]) -> Deferred[None]:
+        """Accept events for delivery, all or none, in the order given.
+
+        The Deferred fires with None when all are accepted (with a durable outbox: committed). It
+        fails with ``EventRejected`` when one can't be published, or with ``OutboxError``.
+        """
+
+
+class IStateManager(Interface):
+    """Knows the values of datastreams, and what happens when a new one arrives.
+
+    Device patterns: "" (the host only), an id, or a text with one ``*``; see the telemetry page.
+    """
+
+    def get(
+        device_pattern: str, datastream_ids: Sequence[str] | None
+    ) -> Deferred[list[DatastreamValue]]:
+        """The current values of these datastreams (None: all there are), in the order asked for.
+
+        A datastream nobody knows gives one value with status NOT_FOUND, one that can't be read
+        status ERROR. What was read is published as telemetry. Never fails.
+        """
+
+    def set(device_id: str, values: Sequence[tuple[str, Any]]) -> Deferred[list[DatastreamValue]]:
+        """Write the values in the order given; one outcome for each. Never fails."""
+
+    def received(events: Sequence[Event]) -> Deferred[None]:
+        """New values have arrived (from a poll, a source, a shell).
+
+        The Deferred fires when they are accepted: published, or kept until the collector publishes
+        them. It fails as ``IEventDispatcher.publish`` does.
+        """
+
+    def read(datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
+        """Read from the source, now, and treat what came as ``received``. Never fails."""
+
+    def collect(datastream_id: str, device_pattern: str) -> Deferred[int]:
+        """Publish the kept values that were not published yet; fires with their number."""
+
+
+class IOutbox(Interface):
+    """Keeps messages from acceptance to acknowledgement, in the order they have to be sent.
+
+    A row is *pending* (to be sent), *in flight* (taken, not acknowledged) or *lingering*
+    (acknowledged, kept for a while because a pong is not a commit by the platform).
+    """
+
+    def put(message: OutgoingMessage) -> Deferred[int]:
+        """Accept a message; fires with its row id once accepted, fails with ``OutboxError``."""
+
+    def take(max_messages: int, max_bytes: int) -> Sequence[OutboxRow]:
+        """The next pending rows, now in flight: responses first, then telemetry, each in the order
+        of acceptance. At least one row whatever its size, if there is any."""
+
+    def retire(row_ids: Sequence[int]) -> None:
+        """The peer's WebSocket layer has read these rows: they linger, then are forgotten."""
+
+    def rewind(replay_lingering: bool) -> None:
+        """The connection is gone: what was in flight is pending again, in its old place; lingering
+        rows too where ``replay_lingering``."""
+
+    def bury(row_ids: Sequence[int], reason: str) -> None:
+        """Set rows aside as dead letters; they are counted and never sent again by themselves."""
+
+    def subscribe(on_pending: Callable[[], None]) -> None:
+        """Call ``on_pending`` (soon) whenever there are pending rows that ``take`` has not seen."""
+
+    def counts() -> Mapping[str, int]:
+        """Rows by state (``pending``, ``in_flight``, ``lingering``, ``dead``), and ``bytes``."""
+
+    def close() -> Deferred[None]:
+        """Keep nothing open. Later ``put`` calls fail with ``OutboxClosed``."""
+
+
+class IPlugin(Interface):
+    """What a ``twisted.plugin`` in the package ``oda.plugins`` provides: a way for others to add
+    getters, setters, sources, operations, codecs, or to replace the dispatcher or the device info.
+    """
+
+    name: str = Attribute("The name by which the configuration loads it.")
+
+    def create(options: Mapping[str, str], reactor: Any) -> Iterable[object]:
+        """The objects it adds, each providing one or more interfaces of this module.
+
+        Called once at start, before the connection; raise anything to refuse to start.
+        """

@@ -1,0 +1,209 @@
+"""What travels through the agent: events on their way up, operations on their way down.
+
+All types are frozen. ``TelemetryDocument`` and its parts have the member names and the member
+order of the wire, so that a codec can write them without a second representation; members that
+are None are left out (OpenGate protocol, "Telemetry").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+#: The protocol version that every message of the device carries.
+PROTOCOL_VERSION = "9.0"
+
+#: The id by which components of the agent mean the host device itself.
+HOST = ""
+
+
+class ContentType(Enum):
+    """The formats of a payload. The values are the configuration's spelling."""
+
+    JSON = "JSON"
+    MESSAGE_PACK = "MESSAGE_PACK"
+    CBOR = "CBOR"
+
+
+class MessageClass(Enum):
+    """Why a message is sent. Responses overtake telemetry and have room reserved for them."""
+
+    RESPONSE = "response"
+    TELEMETRY = "telemetry"
+
+
+class ResultCode(Enum):
+    """``resultCode`` of an operation response."""
+
+    SUCCESSFUL = "SUCCESSFUL"
+    ERROR_IN_PARAM = "ERROR_IN_PARAM"
+    NOT_SUPPORTED = "NOT_SUPPORTED"
+    ERROR_PROCESSING = "ERROR_PROCESSING"
+
+
+class StepResult(Enum):
+    """``result`` of one step of an operation response."""
+
+    SUCCESSFUL = "SUCCESSFUL"
+    ERROR = "ERROR"
+    SKIPPED = "SKIPPED"
+    NOT_EXECUTED = "NOT_EXECUTED"
+
+
+class Event(msgspec.Struct, frozen=True, gc=False):
+    """One datapoint of one datastream.
+
+    ``device_id`` is "" (or the agent's own id) for the host device. ``at_ms`` and ``from_ms`` are
+    milliseconds since the Unix epoch; a missing ``at_ms`` is filled when the event is accepted.
+    ``path`` lists the gateways between the host and the device. ``value`` is anything JSON can
+    carry: None, bool, int, float, str, list, and dict with text keys.
+    """
+
+    datastream_id: str
+    value: Any
+    device_id: str = HOST
+    at_ms: int | None = None
+    feed: str | None = None
+    path: tuple[str, ...] = ()
+    from_ms: int | None = None
+
+
+class Datapoint(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """A datapoint as it is on the wire; times are milliseconds since the Unix epoch."""
+
+    at: int | None = None
+    value: Any = None
+    from_: int | None = msgspec.field(default=None, name="from")
+
+
+class Datastream(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """The datapoints of one datastream and feed, oldest first, as they are on the wire."""
+
+    id: str
+    feed: str | None = None
+    datapoints: Sequence[Datapoint]
+
+
+class TelemetryDocument(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """One telemetry message: the datastreams of one device, as they are on the wire.
+
+    ``version`` is always ``PROTOCOL_VERSION``; it has no default here because defaults are left
+    out. ``device`` and ``path`` are None in the reduced form of the host device.
+    """
+
+    version: str
+    device: str | None = None
+    path: Sequence[str] | None = None
+    datastreams: Sequence[Datastream]
+
+
+class Reading(msgspec.Struct, frozen=True):
+    """What a getter returns. A missing ``at_ms`` means the time of the reading itself."""
+
+    value: Any
+    at_ms: int | None = None
+    feed: str | None = None
+
+
+class ValueStatus(Enum):
+    """Whether a datastream could be read or written."""
+
+    OK = "OK"
+    NOT_FOUND = "NOT_FOUND"
+    ERROR = "ERROR"
+
+
+class DatastreamValue(msgspec.Struct, frozen=True):
+    """The outcome of reading or writing one datastream of one device.
+
+    ``at_ms`` is milliseconds since the Unix epoch; ``error`` is the reason when ``status`` is
+    ERROR.
+    """
+
+    datastream_id: str
+    device_id: str
+    status: ValueStatus
+    value: Any = None
+    at_ms: int | None = None
+    feed: str | None = None
+    error: str | None = None
+
+
+class OperationRequest(msgspec.Struct, frozen=True):
+    """An operation the platform asks for.
+
+    ``device_id`` is "" when the request named no device or the agent's own id (it means the host
+    device); ``requested_device_id`` is what the answer has to echo. ``parameters`` is always the
+    object form, whichever dialect the request used.
+    """
+
+    id: str
+    name: str
+    device_id: str = HOST
+    requested_device_id: str = HOST
+    path: tuple[str, ...] = ()
+    parameters: Mapping[str, Any] = msgspec.field(default_factory=dict)
+    timestamp_ms: int | None = None
+
+
+class Step(msgspec.Struct, frozen=True):
+    """One step of an operation's answer. Members that are None are left out on the wire."""
+
+    name: str
+    result: StepResult
+    description: str | None = None
+    response: Sequence[Any] | None = None
+    timestamp_ms: int | None = None
+
+
+class OperationResult(msgspec.Struct, frozen=True):
+    """What an operation returns; the dispatcher makes the wire response of it.
+
+    ``steps`` None means: one step named like the operation, with this result and description.
+    """
+
+    result_code: ResultCode = ResultCode.SUCCESSFUL
+    description: str | None = None
+    steps: Sequence[Step] | None = None
+
+
+class OutgoingMessage(msgspec.Struct, frozen=True):
+    """A message on its way to the outbox.
+
+    ``payload`` is what is stored and resent. ``fresh_payload``, when given, is sent instead of it
+    on the first attempt, as long as that happens before ``fresh_until_s`` on the monotonic clock:
+    the reduced form of telemetry has no time of its own and must not be sent late.
+    ``is_text`` chooses a WebSocket text frame. ``datapoints`` is only counted.
+    """
+
+    payload: bytes
+    message_class: MessageClass
+    is_text: bool = False
+    datapoints: int = 0
+    fresh_payload: bytes | None = None
+    fresh_until_s: float = 0.0
+
+
+class OutboxRow(msgspec.Struct, frozen=True):
+    """A message taken from the outbox to be sent. ``row_id`` grows with the order of acceptance."""
+
+    row_id: int
+    payload: bytes
+    message_class: MessageClass
+    is_text: bool
+    datapoints: int
+    attempts: int
+
+
+class JournalEntry(msgspec.Struct, frozen=True):
+    """What is known of an operation whose id was seen before.
+
+    ``payload`` is its final answer, None while it is still running.
+    """
+
+    name: str
+    payload: bytes | None = None
+    content_type: ContentType | None = None

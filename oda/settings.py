@@ -1,0 +1,191 @@
+"""What the configuration files say, typed and frozen: one class per component.
+
+This module holds data only. ``oda.config`` fills it from .cfg files, an embedder may fill it in
+code. Field names are the snake_case of the keys, with the unit at the end; every default is the
+one documented for the key. Sources: OpenGate device integration (host to keepAliveInterval,
+device info, dispatcher, poller, collector, state manager); the other keys are this agent's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+
+import msgspec
+
+from oda.model import HOST, ContentType
+
+
+class Secret:
+    """A text that must not show: ``repr`` and ``str`` hide it, ``reveal()`` gives it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """The text itself. Call it where it is sent, and keep it nowhere."""
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return "Secret('***')"
+
+    __str__ = __repr__
+
+
+class Auth(Enum):
+    """Where the API key travels."""
+
+    HEADER = "header"
+    QUERY = "query"
+
+
+class FrameType(Enum):
+    """The WebSocket frame that carries JSON; MessagePack and CBOR are always binary."""
+
+    BINARY = "binary"
+    TEXT = "text"
+
+
+class ValueType(Enum):
+    """How the output of a script is read."""
+
+    STRING = "STRING"
+    BOOLEAN = "BOOLEAN"
+    INTEGER = "INTEGER"
+    LONG = "LONG"
+    FLOAT = "FLOAT"
+    DOUBLE = "DOUBLE"
+    JSON = "JSON"
+
+
+class ConnectorSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``es.amplia.oda.connector.websocket.cfg``."""
+
+    host: str
+    port: int = 80
+    path: str
+    connection_timeout_s: float = 30.0
+    keep_alive_interval_s: float = 180.0
+    pong_timeout_s: float = 30.0
+    close_timeout_s: float = 5.0
+    secure: bool = False
+    ca_file: Path | None = None
+    cert_file: Path | None = None
+    key_file: Path | None = None
+    skip_verify: bool = False
+    auth: Auth = Auth.HEADER
+    content_type: ContentType = ContentType.JSON
+    frame_type: FrameType = FrameType.BINARY
+    compression: bool = False
+    proxy_host: str | None = None
+    proxy_port: int = 8080
+    reconnect_max_delay_s: float = 300.0
+    max_message_size_bytes: int = 16 * 1024 * 1024
+
+
+class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The ``outbox...`` and ``ack...`` keys of ``es.amplia.oda.connector.websocket.cfg``."""
+
+    max_bytes: int = 64 * 1024 * 1024
+    max_rows: int = 1_000_000
+    window_messages: int = 256
+    window_bytes: int = 1024 * 1024
+    linger_s: float = 60.0
+
+
+class ScriptSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One line ``<datastreamId>=<script>;<type>`` of the device info file."""
+
+    datastream_id: str
+    command: str
+    value_type: ValueType = ValueType.STRING
+
+
+class DeviceInfoSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``es.amplia.oda.datastreams.deviceinfo.cfg``.
+
+    ``device_id`` None means: use the serial number. ``path`` is where scripts are kept.
+    """
+
+    device_id: str | None = None
+    api_key: Secret
+    source: Path | None = None
+    path: Path | None = None
+    script_timeout_s: float = 30.0
+    script_max_output_bytes: int = 64 * 1024
+    scripts: tuple[ScriptSettings, ...] = ()
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """One line ``datastreamId[;devicePattern]=[first;]period``.
+
+    ``device_pattern`` is "" for the host device, an id, or a text with one ``*``. ``first_s`` is
+    the delay of the first time (the period where the line names none), ``period_s`` 0 means once.
+    """
+
+    datastream_id: str
+    device_pattern: str = HOST
+    first_s: float
+    period_s: float
+
+
+class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``es.amplia.oda.dispatcher.opengate.cfg``. ``schedules`` collect events before sending."""
+
+    reduced_output: bool = False
+    event_content_type: ContentType | None = None
+    operation_timeout_s: float = 80.0
+    max_concurrent_operations: int = 100
+    clock_datastream: str = "device.clock"
+    time_source: str | None = None
+    schedules: tuple[Schedule, ...] = ()
+
+
+class PollerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``es.amplia.oda.subsystem.poller.cfg``: which datastreams are read, and when."""
+
+    schedules: tuple[Schedule, ...] = ()
+
+
+class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``es.amplia.oda.subsystem.collector.cfg``: which kept values are published, and when."""
+
+    schedules: tuple[Schedule, ...] = ()
+
+
+class StateManagerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``es.amplia.oda.statemanager.inmemory.cfg``; its presence chooses the in-memory manager."""
+
+    database_path: Path | None = None
+    max_data: int = 1000
+    forget_time_s: float = 3600.0
+    forget_period_s: float = 60.0
+
+
+class PluginSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One plugin to load, with its options, from ``es.amplia.oda.plugins.cfg``."""
+
+    name: str
+    options: Mapping[str, str] = msgspec.field(default_factory=dict)
+
+
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything an agent needs to know. ``state_manager`` None chooses the realtime manager."""
+
+    connector: ConnectorSettings
+    device_info: DeviceInfoSettings
+    outbox: OutboxSettings = OutboxSettings()
+    dispatcher: DispatcherSettings = DispatcherSettings()
+    poller: PollerSettings = PollerSettings()
+    collector: CollectorSettings = CollectorSettings()
+    state_manager: StateManagerSettings | None = None
+    plugins: tuple[PluginSettings, ...] = ()
