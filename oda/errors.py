@@ -17,6 +17,7 @@
     ├── EventRejected                a datapoint that can't be published; ``datastream_id`` names it
     ├── DatastreamError
     │   ├── DatastreamNotFound       nobody reads (or writes) that datastream of that device
+    │   ├── DatastreamTaken          somebody else reads (or writes) it already
     │   ├── ReadingFailed            a getter could not read; its text is the reason
     │   └── WritingFailed            a setter could not write; its text is the reason
     ├── OperationError               what a handler raises to choose the answer's ``result_code``
@@ -123,6 +124,10 @@ class DatastreamError(OdaError):
 
 class DatastreamNotFound(DatastreamError):
     """Nobody reads (or writes) that datastream of that device."""
+
+
+class DatastreamTaken(DatastreamError):
+    """Somebody else reads (or writes) that datastream of that device; the text names both."""
 
 
 class ReadingFailed(DatastreamError):

@@ -167,6 +167,82 @@ class IDatastreamSetter(Interface):
         """
 
 
+class IDatastreamRegistry(Interface):
+    """Who reads and writes which datastream of which device; changes while the agent runs.
+
+    Device patterns: "" is the host only, a text without ``*`` that device, a text with one ``*``
+    every device whose id has the text before it as prefix and the text after it as suffix. ``*``
+    alone is every device, the host included. The host's own id means "" wherever a device is named.
+    """
+
+    def add_getter(getter: Any) -> None:
+        """Take up an ``IDatastreamGetter``.
+
+        Raises ``DatastreamTaken`` when another getter reads one of its devices already. A getter
+        whose ``devices()`` grow later into another's is not asked for those: the older one is.
+        """
+
+    def remove_getter(getter: Any) -> None:
+        """Forget it; raises ``DatastreamNotFound`` when it is not registered."""
+
+    def add_setter(setter: Any) -> None:
+        """Take up an ``IDatastreamSetter``; raises as ``add_getter``."""
+
+    def remove_setter(setter: Any) -> None:
+        """Forget it; raises ``DatastreamNotFound`` when it is not registered."""
+
+    def getters(datastream_id: str, device_pattern: str) -> Sequence[tuple[str, Any]]:
+        """``(device_id, getter)`` for each device that matches: the host first, then by id."""
+
+    def setter(datastream_id: str, device_id: str) -> Any:
+        """The ``IDatastreamSetter``, or None when nobody writes that."""
+
+    def datastream_ids(device_pattern: str) -> Sequence[str]:
+        """The datastreams that can be read of at least one matching device, sorted."""
+
+
+class IDatastreamAccess(Interface):
+    """Reads and writes datastreams through whoever is registered for them.
+
+    The outcome is always a value: what a getter or setter raises, fails with, or never answers
+    becomes status ERROR with its reason. An unexpected exception is logged with its traceback once
+    until that datastream works again; ``ReadingFailed`` and ``WritingFailed`` are not logged here.
+    Host values carry device id "". Device patterns are those of ``IDatastreamRegistry``.
+    """
+
+    def read(datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
+        """Read one datastream of every device that matches, now and all at once.
+
+        Fires with one value per device, the host first, then by id; when there is none, with one
+        value of status NOT_FOUND and the pattern as its device id. ``at_ms`` is always filled in a
+        value of status OK. The Deferred never fails, has fired already when every getter answered
+        at once, and fires at the latest when the time limit of a reading is over. Cancelling it
+        cancels the readings: those still open become ERROR.
+        """
+
+    def read_all(device_pattern: str) -> Deferred[list[DatastreamValue]]:
+        """As ``read``, for every datastream of the matching devices, sorted by datastream; fires
+        with an empty list when there is none."""
+
+    def write(device_id: str, datastream_id: str, value: Any) -> Deferred[DatastreamValue]:
+        """Write one datastream of one device (no pattern).
+
+        Fires with status OK and the value written, NOT_FOUND, or ERROR with the reason. Never
+        fails; time limit and cancelling as in ``read``.
+        """
+
+
+class ITimeSource(Interface):
+    """Knows the time of day better than the device does."""
+
+    def now_ms() -> Deferred[int]:
+        """Milliseconds since the Unix epoch, asked anew at each call.
+
+        Fails with ``ReadingFailed`` (no answer in time, an answer that can't be trusted); may be
+        cancelled.
+        """
+
+
 class IDatastreamSource(Interface):
     """Something that produces events by itself (a bus, a socket, a sensor with interrupts)."""
 
