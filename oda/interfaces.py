@@ -17,6 +17,7 @@ from oda.model import (
     ContentType,
     DatastreamValue,
     Event,
+    MessageClass,
     OperationRequest,
     OutboxRow,
     OutgoingMessage,
@@ -197,6 +198,9 @@ class IDatastreamRegistry(Interface):
     def setter(datastream_id: str, device_id: str) -> Any:
         """The ``IDatastreamSetter``, or None when nobody writes that."""
 
+    def canonical_id(device_id: str) -> str:
+        """"" for the host's own id, any other device id or pattern as it is."""
+
     def datastream_ids(device_pattern: str) -> Sequence[str]:
         """The datastreams that can be read of at least one matching device, sorted."""
 
@@ -344,9 +348,12 @@ class IOutbox(Interface):
     def put(message: OutgoingMessage) -> Deferred[int]:
         """Accept a message; fires with its row id once accepted, fails with ``OutboxError``."""
 
-    def take(max_messages: int, max_bytes: int) -> Sequence[OutboxRow]:
+    def take(
+        max_messages: int, max_bytes: int, only: MessageClass | None = None
+    ) -> Sequence[OutboxRow]:
         """The next pending rows, now in flight: responses first, then telemetry, each in the order
-        of acceptance. At least one row whatever its size, if there is any."""
+        of acceptance. At least one row whatever its size, if there is any (of the class ``only``).
+        """
 
     def retire(row_ids: Sequence[int]) -> None:
         """The peer's WebSocket layer has read these rows: they linger, then are forgotten."""

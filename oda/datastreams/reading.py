@@ -1,0 +1,239 @@
+"""Reading and writing datastreams: whatever a getter or setter does becomes a ``DatastreamValue``.
+
+A getter that answers at once costs no timer and no Deferred of its own, since a poller may read
+thousands of them every second. One that returns a Deferred gets a time limit that holds even if it
+ignores being cancelled: a reading that never completes must not silence its caller.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, cast
+
+from twisted.internet.defer import Deferred, DeferredList, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from oda.errors import DatastreamError
+from oda.interfaces import (
+    IDatastreamAccess,
+    IDatastreamGetter,
+    IDatastreamRegistry,
+    IWallClock,
+)
+from oda.model import DatastreamValue, Reading, ValueStatus
+
+#: Seconds that a reading or writing may take unless told otherwise.
+DEFAULT_TIMEOUT_S = 30.0
+
+#: What cancelling the caller's Deferred gives for a reading still open.
+CANCELLED = "cancelled"
+
+log = Logger()
+
+
+@implementer(IDatastreamAccess)
+class DatastreamAccess:
+    """Reads and writes through the registered getters and setters.
+
+    A getter or setter may also be a coroutine function. ``timeout_s`` limits each reading and each
+    writing, in seconds of the reactor's clock.
+    """
+
+    def __init__(
+        self,
+        registry: IDatastreamRegistry,
+        wall_clock: IWallClock,
+        reactor: IReactorTime,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        self.timeout_s = timeout_s
+        self._registry = registry
+        self._wall_clock = wall_clock
+        self._reactor = reactor
+        self._broken: set[tuple[str, str, str]] = set()
+
+    def read(self, datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
+        """See ``IDatastreamAccess.read``."""
+        return _gather(self._start_reading(datastream_id, device_pattern))
+
+    def read_all(self, device_pattern: str) -> Deferred[list[DatastreamValue]]:
+        """See ``IDatastreamAccess.read_all``."""
+        try:
+            datastream_ids = self._registry.datastream_ids(device_pattern)
+        except Exception as error:  # noqa: BLE001 - devices() is foreign code; the answer must be a value
+            return succeed([self._failed(_failure(error), "read", "*", device_pattern)])
+        outcomes: list[DatastreamValue | Deferred[DatastreamValue]] = []
+        for datastream_id in datastream_ids:
+            outcomes += self._start_reading(datastream_id, device_pattern)
+        return _gather(outcomes)
+
+    def write(self, device_id: str, datastream_id: str, value: Any) -> Deferred[DatastreamValue]:
+        """See ``IDatastreamAccess.write``."""
+        device_id = self._registry.canonical_id(device_id)
+        try:
+            setter = self._registry.setter(datastream_id, device_id)
+            if setter is None:
+                return succeed(DatastreamValue(datastream_id, device_id, ValueStatus.NOT_FOUND))
+            result = setter.set(device_id, value)
+        except Exception as error:  # noqa: BLE001 - a setter is foreign code; the outcome must be a value
+            return succeed(self._failed(_failure(error), "write", datastream_id, device_id))
+
+        def written(_: object) -> DatastreamValue:
+            self._recovered("write", datastream_id, device_id)
+            at_ms = self._wall_clock.now_ms()
+            return DatastreamValue(datastream_id, device_id, ValueStatus.OK, value, at_ms)
+
+        outcome = self._finish(result, "write", datastream_id, device_id, written)
+        return outcome if isinstance(outcome, Deferred) else succeed(outcome)
+
+    def _start_reading(
+        self, datastream_id: str, device_pattern: str
+    ) -> list[DatastreamValue | Deferred[DatastreamValue]]:
+        try:
+            found = self._registry.getters(datastream_id, device_pattern)
+        except Exception as error:  # noqa: BLE001 - devices() is foreign code; the answer must be a value
+            return [self._failed(_failure(error), "read", datastream_id, device_pattern)]
+        if not found:
+            device_id = self._registry.canonical_id(device_pattern)
+            return [DatastreamValue(datastream_id, device_id, ValueStatus.NOT_FOUND)]
+        return [self._read_one(datastream_id, *pair) for pair in found]
+
+    def _read_one(
+        self, datastream_id: str, device_id: str, getter: IDatastreamGetter
+    ) -> DatastreamValue | Deferred[DatastreamValue]:
+        try:
+            result = getter.get(device_id)
+        except Exception as error:  # noqa: BLE001 - a getter is foreign code; the outcome must be a value
+            return self._failed(_failure(error), "read", datastream_id, device_id)
+
+        def came(reading: object) -> DatastreamValue:
+            if not isinstance(reading, Reading):
+                error = TypeError(f"the getter gave {type(reading).__name__}, not a Reading")
+                return self._failed(_failure(error), "read", datastream_id, device_id)
+            self._recovered("read", datastream_id, device_id)
+            return DatastreamValue(
+                datastream_id,
+                device_id,
+                ValueStatus.OK,
+                reading.value,
+                self._wall_clock.now_ms() if reading.at_ms is None else reading.at_ms,
+                reading.feed,
+            )
+
+        return self._finish(result, "read", datastream_id, device_id, came)
+
+    def _finish(
+        self,
+        result: object,
+        verb: str,
+        datastream_id: str,
+        device_id: str,
+        complete: Callable[[Any], DatastreamValue],
+    ) -> DatastreamValue | Deferred[DatastreamValue]:
+        """Make the outcome of what a getter or setter returned: at once, or when it fires."""
+        if inspect.iscoroutine(result):
+            result = Deferred.fromCoroutine(result)
+        if not isinstance(result, Deferred):
+            return complete(result)
+        pending = _Pending(
+            result,
+            complete,
+            lambda failure: self._failed(failure, verb, datastream_id, device_id),
+            lambda reason: _error(datastream_id, device_id, reason),
+        )
+        return pending.start(self._reactor, self.timeout_s)
+
+    def _failed(
+        self, failure: Failure, verb: str, datastream_id: str, device_id: str
+    ) -> DatastreamValue:
+        reason = str(failure.value) or type(failure.value).__name__
+        key = (verb, datastream_id, device_id)
+        if not isinstance(failure.value, DatastreamError) and key not in self._broken:
+            self._broken.add(key)
+            log.failure(
+                "could not {verb} {datastream_id} of device {device_id!r}",
+                failure,
+                verb=verb,
+                datastream_id=datastream_id,
+                device_id=device_id,
+            )
+        return _error(datastream_id, device_id, reason)
+
+    def _recovered(self, verb: str, datastream_id: str, device_id: str) -> None:
+        if self._broken:
+            self._broken.discard((verb, datastream_id, device_id))
+
+
+class _Pending:
+    """One reading or writing under way; its answer fires exactly once, whatever the source does."""
+
+    def __init__(
+        self,
+        source: Deferred[Any],
+        complete: Callable[[Any], DatastreamValue],
+        fail: Callable[[Failure], DatastreamValue],
+        abandon: Callable[[str], DatastreamValue],
+    ) -> None:
+        self._source = source
+        self._abandon = abandon
+        self._outcome: DatastreamValue | None = None
+        self._answer: Deferred[DatastreamValue] | None = None
+        self._timer: IDelayedCall | None = None
+        source.addCallbacks(
+            lambda result: self._settle(complete, result),
+            lambda failure: self._settle(fail, failure),
+        )
+
+    def start(
+        self, reactor: IReactorTime, timeout_s: float
+    ) -> DatastreamValue | Deferred[DatastreamValue]:
+        """The outcome if it is there already, else a Deferred of it that fires within the limit."""
+        if self._outcome is not None:
+            return self._outcome
+        reason = f"no answer within {timeout_s:g} s"
+        self._timer = reactor.callLater(timeout_s, self._give_up, reason)
+        self._answer = Deferred(lambda _: self._give_up(CANCELLED))
+        return self._answer
+
+    def _give_up(self, reason: str) -> None:
+        self._settle(self._abandon, reason)
+        try:
+            self._source.cancel()
+        except Exception:  # noqa: BLE001 - a foreign canceller; the outcome is out already
+            log.failure("cancelling a reading failed")
+
+    def _settle(self, make: Callable[[Any], DatastreamValue], material: object) -> None:
+        if self._outcome is not None:
+            return  # it came after the time limit
+        self._outcome = make(material)
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        if self._answer is not None:
+            self._answer.callback(self._outcome)
+
+
+def _error(datastream_id: str, device_id: str, reason: str) -> DatastreamValue:
+    return DatastreamValue(datastream_id, device_id, ValueStatus.ERROR, error=reason)
+
+
+def _failure(error: Exception) -> Failure:
+    return Failure(error)  # type: ignore[no-untyped-call]
+
+
+def _gather(
+    outcomes: list[DatastreamValue | Deferred[DatastreamValue]],
+) -> Deferred[list[DatastreamValue]]:
+    """All values in order, once the last has come; cancelling it cancels those still open."""
+    waiting = [outcome for outcome in outcomes if isinstance(outcome, Deferred)]
+    if not waiting:
+        return succeed(cast(list[DatastreamValue], outcomes))
+
+    def merge(results: list[tuple[bool, DatastreamValue]]) -> list[DatastreamValue]:
+        came = iter(results)
+        return [next(came)[1] if isinstance(o, Deferred) else o for o in outcomes]
+
+    return DeferredList(waiting).addCallback(merge)
