@@ -1,0 +1,57 @@
+"""CBOR (RFC 8949), with cbor2."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cbor2
+import msgspec
+from zope.interface import implementer
+
+from oda.codecs.cbor_structure import SELF_DESCRIBED, check_structure
+from oda.codecs.limits import Limits
+from oda.codecs.values import check_message
+from oda.errors import DecodeError, EncodeError
+from oda.interfaces import ICodec
+from oda.model import ContentType
+
+
+@implementer(ICodec)
+class CborCodec:
+    """CBOR with definite lengths; indefinite ones are read as well.
+
+    Of the tags, only those of a self-described message and of integers beyond 64 bits are read.
+    """
+
+    content_type = ContentType.CBOR
+
+    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - immutable
+        self._limits = limits
+
+    def encode(self, message: object) -> bytes:
+        """See ``ICodec.encode``."""
+        check_message(message, binary=True, max_depth=self._limits.max_depth)
+        try:
+            plain = _plain(message) if isinstance(message, msgspec.Struct) else message
+            return cbor2.dumps(plain, default=_encode_plain)
+        except (cbor2.CBOREncodeError, TypeError, ValueError, RecursionError) as error:
+            raise EncodeError(str(error)) from error
+
+    def decode(self, payload: bytes) -> Any:
+        """See ``ICodec.decode``. Of doubled keys the last one counts."""
+        payload = self._limits.admit(payload)
+        # cbor2 would follow tags into cycles, regular expressions and giant exponents.
+        check_structure(payload, self._limits)
+        try:
+            return cbor2.loads(payload.removeprefix(SELF_DESCRIBED))
+        except (cbor2.CBORDecodeError, ValueError, RecursionError) as error:
+            raise DecodeError(str(error)) from error
+
+
+def _plain(value: object) -> Any:
+    """A type of the model as dict; ``builtin_types`` keeps bytes from turning into text."""
+    return msgspec.to_builtins(value, builtin_types=(bytes,))
+
+
+def _encode_plain(encoder: cbor2.CBOREncoder, value: object) -> None:
+    encoder.encode(_plain(value))

@@ -1,0 +1,145 @@
+"""Whether bytes are one well-formed CBOR message within the limits, without decoding it.
+
+Walks over the items with an explicit stack and allocates nothing for what they claim to hold.
+Source: RFC 8949, section 3 and appendix C.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from oda.codecs.limits import Limits
+from oda.errors import DecodeError
+
+#: The tag that says "this is CBOR" and means nothing else; allowed in front of a message only.
+SELF_DESCRIBED: Final = b"\xd9\xd9\xf7"
+
+_BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = 2, 3, 4, 5, 6, 7
+_BREAK: Final = 0xFF
+_INDEFINITE: Final = 31
+#: Bytes of the argument that follows the first byte, by the five low bits of that byte.
+_ARGUMENT_SIZES: Final = {24: 1, 25: 2, 26: 4, 27: 8}
+#: Bytes of the items of major type 7 that are allowed: false, true, null and three floats.
+_SIMPLE_SIZES: Final = {0xF4: 1, 0xF5: 1, 0xF6: 1, 0xF9: 3, 0xFA: 5, 0xFB: 9}
+#: Tags of an integer beyond 64 bits, and how many bytes it may have.
+_BIG_INTEGERS: Final = (0xC2, 0xC3)
+_MAX_BIG_INTEGER_SIZE: Final = 64
+#: Stands for "any number" of items in a container of indefinite length; even, like the items of a
+#: map, and more than any message has.
+_ENDLESS: Final = 1 << 64
+
+
+def check_structure(payload: bytes, limits: Limits) -> None:
+    """Raise ``DecodeError`` unless ``payload`` is exactly one message within ``limits``, whose
+    keys are texts and which holds no tag or simple value but the allowed ones. Texts are not
+    looked into."""
+    size = len(payload)
+    position = len(SELF_DESCRIBED) if payload.startswith(SELF_DESCRIBED) else 0
+    # Items still to come in the innermost open container; in a map, keys come on even numbers.
+    left, is_map = 1, False
+    outer: list[tuple[int, bool]] = []
+    try:
+        for _ in range(limits.max_items + 1):
+            while not left:
+                if not outer:
+                    if position < size:
+                        raise DecodeError(f"{size - position} bytes follow the message")
+                    if position > size:
+                        raise _ends_too_early(size)
+                    return
+                left, is_map = outer.pop()
+            first = payload[position]
+            major, low = first >> 5, first & 0x1F
+            if first == _BREAK:
+                # No definite container has this many items left.
+                if left <= size or (is_map and left & 1):
+                    raise DecodeError(f"nothing to end here, at byte {position}")
+                left = 0
+                position += 1
+                continue
+            if is_map and not left & 1 and major != _TEXT:
+                raise DecodeError(f"a key is no text, at byte {position}")
+            left -= 1
+            start = position
+            if major == _SIMPLE:
+                if first not in _SIMPLE_SIZES:
+                    raise DecodeError(f"{_simple_name(first)} is not allowed, at byte {start}")
+                position += _SIMPLE_SIZES[first]
+                continue
+            if major == _TAG:
+                position = _after_big_integer(payload, start)
+                continue
+            if low == _INDEFINITE:
+                if major in (_BYTES, _TEXT):
+                    position = _after_chunks(payload, start, limits)
+                    continue
+                argument = _ENDLESS
+                position += 1
+            else:
+                argument, position = _argument(payload, start)
+            if major in (_BYTES, _TEXT):
+                position += argument
+            elif major in (_ARRAY, _MAP):
+                if len(outer) >= limits.max_depth:
+                    raise DecodeError(
+                        f"nested too deeply: more than {limits.max_depth} levels, at byte {start}"
+                    )
+                if argument is not _ENDLESS:
+                    argument *= major - _TEXT  # one item per element, two per entry of a map
+                    if argument > size - position:
+                        raise _ends_too_early(size)
+                outer.append((left, is_map))
+                left, is_map = argument, major == _MAP
+            elif low == _INDEFINITE:
+                raise DecodeError(f"0x{first:02x} is not used in CBOR, at byte {start}")
+    except IndexError:
+        raise _ends_too_early(size) from None
+    raise DecodeError(f"more than {limits.max_items} items")
+
+
+def _argument(payload: bytes, start: int) -> tuple[int, int]:
+    """The argument of the item at ``start``, and the position behind it."""
+    low = payload[start] & 0x1F
+    if low < 24:
+        return low, start + 1
+    if low not in _ARGUMENT_SIZES:
+        raise DecodeError(f"0x{payload[start]:02x} is not used in CBOR, at byte {start}")
+    end = start + 1 + _ARGUMENT_SIZES[low]
+    if end > len(payload):
+        raise _ends_too_early(len(payload))
+    return int.from_bytes(payload[start + 1 : end]), end
+
+
+def _after_chunks(payload: bytes, start: int, limits: Limits) -> int:
+    """The position behind the bytes or text of indefinite length at ``start``."""
+    major, position = payload[start] >> 5, start + 1
+    for _ in range(limits.max_items):
+        first = payload[position]
+        if first == _BREAK:
+            return position + 1
+        if first >> 5 != major or first & 0x1F == _INDEFINITE:
+            raise DecodeError(f"not a part of the bytes or text around it, at byte {position}")
+        length, position = _argument(payload, position)
+        position += length
+    raise DecodeError(f"more than {limits.max_items} parts, at byte {start}")
+
+
+def _after_big_integer(payload: bytes, start: int) -> int:
+    """The position behind the tag at ``start`` and the bytes it applies to."""
+    tag, position = _argument(payload, start)
+    if payload[start] not in _BIG_INTEGERS:
+        raise DecodeError(f"tag {tag} is not allowed, at byte {start}")
+    if payload[position] >> 5 != _BYTES or payload[position] & 0x1F == _INDEFINITE:
+        raise DecodeError(f"tag {tag} without bytes, at byte {start}")
+    length, position = _argument(payload, position)
+    if length > _MAX_BIG_INTEGER_SIZE:
+        raise DecodeError(f"an integer of more than {_MAX_BIG_INTEGER_SIZE} bytes, at byte {start}")
+    return position + length
+
+
+def _simple_name(first: int) -> str:
+    return "undefined" if first == 0xF7 else f"the simple value 0x{first:02x}"
+
+
+def _ends_too_early(size: int) -> DecodeError:
+    return DecodeError(f"the message ends too early, at byte {size}")

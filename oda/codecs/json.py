@@ -1,0 +1,103 @@
+"""JSON, with msgspec.
+
+Deep or crowded messages are refused before they are decoded, by counting brackets and commas
+outside of texts. Only bulk operations on bytes are used, and for a small message with few brackets
+no more than two counts.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from zope.interface import implementer
+
+from oda.codecs.limits import Limits
+from oda.codecs.typed import decode_error
+from oda.codecs.values import check_message
+from oda.errors import DecodeError, EncodeError
+from oda.interfaces import ICodec
+from oda.model import ContentType
+
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_ALL_BYTES: Final = bytes(range(256))
+#: Everything but quotes and brackets, and everything but quotes and what separates items.
+_NOT_BRACKETS: Final = _ALL_BYTES.translate(None, b'"[]{}')
+_NOT_SEPARATORS: Final = _ALL_BYTES.translate(None, b'"[]{},:')
+_BRACES_TO_BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
+
+
+@implementer(ICodec)
+class JsonCodec:
+    """JSON in UTF-8, without white space. NaN, Infinity and bytes are refused."""
+
+    content_type = ContentType.JSON
+
+    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - immutable
+        self._limits = limits
+        self._encode = msgspec.json.Encoder().encode
+        self._decode = msgspec.json.Decoder().decode
+
+    def encode(self, message: object) -> bytes:
+        """See ``ICodec.encode``."""
+        check_message(message, max_depth=self._limits.max_depth)
+        try:
+            return self._encode(message)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise EncodeError(str(error)) from error
+
+    def decode(self, payload: bytes) -> Any:
+        """See ``ICodec.decode``. Of doubled keys the last one counts; integers of any size are
+        kept."""
+        payload = self._limits.admit(payload)
+        _check_structure(payload, self._limits)
+        try:
+            return self._decode(payload)
+        except UnicodeDecodeError as error:
+            raise DecodeError(f"a text is not valid UTF-8: {error.reason}") from error
+        except msgspec.DecodeError as error:
+            if payload.startswith(_BYTE_ORDER_MARK):
+                raise DecodeError("JSON must not begin with a byte order mark") from error
+            raise decode_error(error) from error
+        except RecursionError as error:
+            raise DecodeError("nested too deeply") from error
+        except ValueError as error:  # an integer of thousands of digits
+            raise DecodeError(str(error)) from error
+
+
+def _check_structure(payload: bytes, limits: Limits) -> None:
+    """Raise ``DecodeError`` if the JSON text nests too deeply or holds too many items.
+
+    Says nothing about malformed text, which the decoder refuses.
+    """
+    if len(payload) > limits.max_items:
+        separators = _outside_texts(payload, _NOT_SEPARATORS)
+        containers = separators.count(b"[") + separators.count(b"{")
+        # Each comma starts another member and each colon follows a key; the first members of
+        # containers are counted by their containers.
+        if separators.count(b",") + separators.count(b":") + containers > limits.max_items:
+            raise DecodeError(f"more than {limits.max_items} items")
+    if payload.count(b"[") + payload.count(b"{") <= limits.max_depth:
+        return
+    brackets = _outside_texts(payload, _NOT_BRACKETS).translate(_BRACES_TO_BRACKETS)
+    # Taking away the innermost pairs again and again takes one round per level.
+    for _ in range(limits.max_depth):
+        outer = brackets.replace(b"[]", b"")
+        if outer == brackets:
+            return
+        brackets = outer
+    if b"[]" in brackets:
+        raise DecodeError(f"nested too deeply: more than {limits.max_depth} levels")
+
+
+def _outside_texts(payload: bytes, unwanted: bytes) -> bytes:
+    """The bytes of ``payload`` outside of texts, without those in ``unwanted``, which holds
+    neither quotes nor brackets."""
+    if b"\\" in payload:
+        # In this order: the backslash of \\" is escaped itself and escapes no quote.
+        payload = payload.replace(b"\\\\", b"").replace(b'\\"', b"")
+    marks = payload.translate(None, unwanted)
+    # Nearly always no text has a mark in it, and the quotes of each stand side by side. If any
+    # text has one, its opening quote is left over: the quotes before it are all paired.
+    unquoted = marks.replace(b'""', b"")
+    return unquoted if b'"' not in unquoted else b"".join(marks.split(b'"')[::2])

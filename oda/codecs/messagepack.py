@@ -1,0 +1,53 @@
+"""MessagePack, with msgpack."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgpack  # type: ignore[import-untyped]
+import msgspec
+from zope.interface import implementer
+
+from oda.codecs.limits import Limits
+from oda.codecs.messagepack_structure import check_structure
+from oda.codecs.values import check_message
+from oda.errors import DecodeError, EncodeError
+from oda.interfaces import ICodec
+from oda.model import ContentType
+
+
+@implementer(ICodec)
+class MessagePackCodec:
+    """MessagePack with text as ``str`` and bytes as ``bin``; extension types are refused."""
+
+    content_type = ContentType.MESSAGE_PACK
+
+    def __init__(self, limits: Limits = Limits()) -> None:  # noqa: B008 - immutable
+        self._limits = limits
+
+    def encode(self, message: object) -> bytes:
+        """See ``ICodec.encode``."""
+        check_message(message, binary=True, max_depth=self._limits.max_depth)
+        try:
+            plain = _plain(message) if isinstance(message, msgspec.Struct) else message
+            packed: bytes = msgpack.packb(plain, default=_plain)
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise EncodeError(str(error)) from error
+        return packed
+
+    def decode(self, payload: bytes) -> Any:
+        """See ``ICodec.decode``. Of doubled keys the last one counts."""
+        payload = self._limits.admit(payload)
+        # The unpacker allocates what an array claims to hold: nothing may reach it unchecked.
+        check_structure(payload, self._limits)
+        try:
+            return msgpack.unpackb(payload)
+        except UnicodeDecodeError as error:
+            raise DecodeError(f"a text is not valid UTF-8: {error.reason}") from error
+        except (ValueError, RecursionError) as error:
+            raise DecodeError(str(error)) from error
+
+
+def _plain(value: object) -> Any:
+    """A type of the model as dict; ``builtin_types`` keeps bytes from turning into text."""
+    return msgspec.to_builtins(value, builtin_types=(bytes,))
