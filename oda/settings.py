@@ -114,10 +114,12 @@ class DeviceInfoSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``es.amplia.oda.datastreams.deviceinfo.cfg``.
 
     ``device_id`` None means: use the serial number. ``path`` is where scripts are kept.
+    ``api_key_file`` is where ``api_key`` was read from, None when it was given directly.
     """
 
     device_id: str | None = None
     api_key: Secret
+    api_key_file: Path | None = None
     source: Path | None = None
     path: Path | None = None
     script_timeout_s: float = 30.0

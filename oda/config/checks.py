@@ -1,0 +1,68 @@
+"""What has to hold between keys, and between a key and the file it names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from oda.config.files import Content
+from oda.config.interpretation import Interpretation
+from oda.settings import Secret
+
+MAX_KEY_BYTES = 4096
+
+
+def check_connector(connector: Interpretation) -> None:
+    """TLS keys need TLS, a proxy's port needs a proxy, a certificate needs its key."""
+    if connector.has("certFile") != connector.has("keyFile"):
+        present, absent = (
+            ("certFile", "keyFile") if connector.has("certFile") else ("keyFile", "certFile")
+        )
+        connector.reject(present, f"needs {absent} beside it")
+    secure = connector.values.get("secure", False) or "secure" in connector.failed
+    for name in ("caFile", "certFile", "keyFile"):
+        if connector.has(name) and not secure:
+            connector.reject(name, "is for TLS only: set secure=true, or remove it")
+    if connector.values.get("skipVerify"):
+        if secure:
+            connector.warnings.append(
+                f"{connector.places['skipVerify'].file}: skipVerify: the platform's certificate is "
+                "NOT verified, anybody on the way can read the API key and change what is sent"
+            )
+        else:
+            connector.reject("skipVerify", "is for TLS only: set secure=true, or remove it")
+    if connector.has("proxyPort") and not connector.has("proxyHost"):
+        connector.reject("proxyPort", "needs proxyHost beside it")
+
+
+def check_files(interpretation: Interpretation, read: Callable[[Path], Content]) -> None:
+    """Files that a key names must be readable: better now than at the first connection."""
+    for key in interpretation.component.all_keys():
+        file = interpretation.values.get(key.name)
+        if key.parser.anchored and isinstance(file, Path):
+            content = read(file)
+            if content.problem:
+                interpretation.reject(key.name, f"{file} {content.problem}")
+
+
+def take_key_file(device_info: Interpretation, read: Callable[[Path], Content]) -> None:
+    """Replace ``apiKeyFile`` by the key it holds. The text of a fault never shows the content."""
+    if device_info.has("apiKey") and device_info.has("apiKeyFile"):
+        line = device_info.places["apiKey"].line
+        where = f" (line {line})" if line else ""
+        device_info.reject("apiKeyFile", f"stands beside apiKey{where}: give one of the two")
+        return
+    file = device_info.values.get("apiKeyFile")
+    if not isinstance(file, Path) or "apiKeyFile" in device_info.failed:
+        return
+    try:
+        key = read(file).data.decode("utf-8-sig").strip()
+    except UnicodeDecodeError:
+        device_info.reject("apiKeyFile", f"{file} is not UTF-8 text")
+        return
+    if not key:
+        device_info.reject("apiKeyFile", f"{file} is empty; it has to hold the API key")
+    elif not key.isprintable() or len(key) > MAX_KEY_BYTES:
+        device_info.reject("apiKeyFile", f"{file} has to hold one line: the key, nothing else")
+    else:
+        device_info.values["apiKey"] = Secret(key)

@@ -1,0 +1,374 @@
+"""The tables: every file, every key, what is allowed and what it means.
+
+Adding a key is one line here and one field in ``oda.settings``. The documentation of all keys is
+made from these tables (``reference``).
+"""
+
+from __future__ import annotations
+
+from oda.config.keys import Component, Key, Lines, Section
+from oda.config.lines import (
+    MAX_SECONDS,
+    SCHEDULE_ALLOWED,
+    SCRIPT_ALLOWED,
+    read_schedule,
+    read_script,
+)
+from oda.config.parsers import (
+    boolean,
+    choice,
+    host,
+    integer,
+    path,
+    seconds,
+    secret,
+    text,
+    url_path,
+)
+from oda.model import ContentType
+from oda.settings import (
+    Auth,
+    CollectorSettings,
+    ConnectorSettings,
+    DeviceInfoSettings,
+    DispatcherSettings,
+    FrameType,
+    OutboxSettings,
+    PollerSettings,
+    Schedule,
+    ScriptSettings,
+    StateManagerSettings,
+)
+
+PREFIX = "es.amplia.oda."
+PLUGINS_FILE = PREFIX + "plugins.cfg"
+
+_PORT = integer(1, 65535)
+_TIMEOUT = seconds(0.1, 86_400)
+_BYTES = integer(1024, 1 << 40, "bytes")
+_COUNT = integer(1, 1_000_000_000)
+_CONTENT_TYPE = choice(ContentType, {"msgPack": "MESSAGE_PACK"})
+_PEM = path("a PEM file; relative to the configuration directory", anchored=True)
+
+
+def _schedules(form: str, meaning: str) -> Lines:
+    def identity(schedule: Schedule) -> tuple[str, str]:
+        return schedule.datastream_id, schedule.device_pattern
+
+    return Lines(
+        form=form,
+        allowed=SCHEDULE_ALLOWED,
+        meaning=meaning,
+        field="schedules",
+        read=read_schedule,
+        identity=identity,
+        unmistakable=lambda key, value: ";" in key or ";" in value,
+    )
+
+
+def _script_identity(script: ScriptSettings) -> str:
+    return script.datastream_id
+
+
+CONNECTOR = Component(
+    file=PREFIX + "connector.websocket.cfg",
+    about="The connection to the platform, and the outbox that feeds it.",
+    environment=True,
+    sections=(
+        Section(
+            ConnectorSettings,
+            (
+                Key("host", "host", host(), "the platform's host"),
+                Key("port", "port", _PORT, "the platform's port"),
+                Key(
+                    "path",
+                    "path",
+                    url_path(),
+                    "the URL's path before the device id; slashes at its ends make no difference",
+                    aliases=("generalPath",),
+                ),
+                Key(
+                    "connectionTimeout",
+                    "connection_timeout_s",
+                    _TIMEOUT,
+                    "limit for name resolution, TCP, TLS and WebSocket upgrade together",
+                ),
+                Key(
+                    "keepAliveInterval",
+                    "keep_alive_interval_s",
+                    _TIMEOUT,
+                    "how often a ping is sent",
+                ),
+                Key(
+                    "pongTimeout",
+                    "pong_timeout_s",
+                    _TIMEOUT,
+                    "how long a ping waits for its pong before the connection is given up",
+                ),
+                Key(
+                    "closeTimeout",
+                    "close_timeout_s",
+                    _TIMEOUT,
+                    "how long a closing handshake may take",
+                ),
+                Key("secure", "secure", boolean(), "TLS (wss instead of ws)"),
+                Key("caFile", "ca_file", _PEM, "certificates to trust instead of the system's"),
+                Key("certFile", "cert_file", _PEM, "the client's certificate, for mutual TLS"),
+                Key("keyFile", "key_file", _PEM, "the private key of certFile"),
+                Key(
+                    "skipVerify",
+                    "skip_verify",
+                    boolean(),
+                    "accept any certificate: for tests "
+                    "only, anybody can read and change what is sent",
+                ),
+                Key(
+                    "auth",
+                    "auth",
+                    choice(Auth),
+                    "where the API key travels: header X-ApiKey or query parameter X-ApiKey",
+                ),
+                Key(
+                    "contentType",
+                    "content_type",
+                    _CONTENT_TYPE,
+                    "the format of what the device "
+                    "sends by itself; an answer has the format of its request",
+                ),
+                Key(
+                    "frameType",
+                    "frame_type",
+                    choice(FrameType),
+                    "the WebSocket frame of JSON; the other formats are always binary",
+                ),
+                Key("compression", "compression", boolean(), "offer permessage-deflate"),
+                Key(
+                    "proxyHost", "proxy_host", host(), "an HTTP proxy to connect through (CONNECT)"
+                ),
+                Key("proxyPort", "proxy_port", _PORT, "the proxy's port"),
+                Key(
+                    "reconnectMaxDelay",
+                    "reconnect_max_delay_s",
+                    _TIMEOUT,
+                    "the longest pause between two attempts to connect",
+                ),
+                Key(
+                    "maxMessageSize",
+                    "max_message_size_bytes",
+                    integer(1024, 1 << 30, "bytes"),
+                    "the largest message accepted and sent",
+                ),
+            ),
+        ),
+        Section(
+            OutboxSettings,
+            (
+                Key("outboxMaxBytes", "max_bytes", _BYTES, "how much the outbox keeps"),
+                Key("outboxMaxRows", "max_rows", _COUNT, "how many messages the outbox keeps"),
+                Key(
+                    "ackWindow",
+                    "window_messages",
+                    _COUNT,
+                    "an acknowledgement is asked for after so many messages",
+                ),
+                Key("ackWindowBytes", "window_bytes", _BYTES, "and after so many bytes"),
+                Key(
+                    "ackLinger",
+                    "linger_s",
+                    seconds(0, 86_400),
+                    "how long acknowledged messages "
+                    "are kept, to be repeated after an abnormal close",
+                ),
+            ),
+        ),
+    ),
+)
+
+DEVICE_INFO = Component(
+    file=PREFIX + "datastreams.deviceinfo.cfg",
+    about="Who the device is, and datastreams that are read by scripts.",
+    environment=True,
+    sections=(
+        Section(
+            DeviceInfoSettings,
+            (
+                Key(
+                    "deviceId",
+                    "device_id",
+                    text("any text, not empty"),
+                    "the device's id; without it the serial number is used",
+                ),
+                Key(
+                    "apiKey",
+                    "api_key",
+                    secret("the key the platform gave"),
+                    "authenticates the device",
+                    aliases=("apikey",),
+                    alternative="apiKeyFile",
+                ),
+                Key(
+                    "apiKeyFile",
+                    "api_key_file",
+                    path(
+                        "a file that holds the key and nothing else; "
+                        "relative to the configuration directory",
+                        anchored=True,
+                    ),
+                    "instead of apiKey: where to read it",
+                ),
+                Key(
+                    "source",
+                    "source",
+                    path("a directory", anchored=False),
+                    "where ODA takes its scripts from; relative to the working directory",
+                    environment=False,
+                ),
+                Key(
+                    "path",
+                    "path",
+                    path("a directory", anchored=False),
+                    "where scripts are kept; relative to the working directory",
+                    environment=False,
+                ),
+                Key(
+                    "scriptTimeout",
+                    "script_timeout_s",
+                    _TIMEOUT,
+                    "a script that runs longer is killed",
+                ),
+                Key(
+                    "scriptMaxOutput",
+                    "script_max_output_bytes",
+                    integer(1, 1 << 30, "bytes"),
+                    "a script that writes more is killed",
+                ),
+            ),
+        ),
+    ),
+    lines=Lines(
+        form="<datastreamId>",
+        allowed=SCRIPT_ALLOWED,
+        meaning="the datastream's value is what the script writes, read as that type (STRING "
+        "without one); arguments are allowed, no shell is involved",
+        field="scripts",
+        read=read_script,
+        identity=_script_identity,
+        unmistakable=lambda key, value: "." in key or ";" in value,
+        free=True,
+        renamed={"serialNumberCommand": "device.serialNumber"},
+    ),
+)
+
+DISPATCHER = Component(
+    file=PREFIX + "dispatcher.opengate.cfg",
+    about="How events become messages, and how operations are handled.",
+    sections=(
+        Section(
+            DispatcherSettings,
+            (
+                Key(
+                    "reducedOutput",
+                    "reduced_output",
+                    boolean(),
+                    "leave out path, time and the host's id where the platform can fill them in",
+                    aliases=("reduceBandwidthMode",),
+                ),
+                Key(
+                    "eventContentType",
+                    "event_content_type",
+                    _CONTENT_TYPE,
+                    "the format of telemetry; without it the connector's contentType",
+                ),
+                Key(
+                    "operationTimeout",
+                    "operation_timeout_s",
+                    _TIMEOUT,
+                    "an operation that takes longer is answered ERROR_PROCESSING",
+                ),
+                Key(
+                    "maxConcurrentOperations",
+                    "max_concurrent_operations",
+                    integer(1, 100_000),
+                    "how many operations run at a time",
+                ),
+                Key(
+                    "clockDatastream",
+                    "clock_datastream",
+                    text("a datastream's id"),
+                    "the datastream that the clock operations set",
+                ),
+                Key(
+                    "timeSource",
+                    "time_source",
+                    text("a time source's name"),
+                    "the time source of SYNCHRONIZE_CLOCK where the request names none",
+                ),
+            ),
+        ),
+    ),
+    lines=_schedules(
+        "datastreamId[;deviceId]",
+        "events of that datastream are collected and published together every period, first after "
+        "first (the period where it isn't given)",
+    ),
+)
+
+POLLER = Component(
+    file=PREFIX + "subsystem.poller.cfg",
+    about="Which datastreams are read, and when.",
+    sections=(Section(PollerSettings, ()),),
+    lines=_schedules(
+        "datastreamId[;devicePattern]",
+        "that datastream is read every period, first after first (the period where it isn't "
+        "given); a pattern is a device's id or holds one *, none means the host",
+    ),
+)
+
+COLLECTOR = Component(
+    file=PREFIX + "subsystem.collector.cfg",
+    about="Which kept values are published, and when (with the in-memory state manager).",
+    sections=(Section(CollectorSettings, ()),),
+    lines=_schedules(
+        "datastreamId[;devicePattern]",
+        "values of that datastream not yet published are published every period, first after first",
+    ),
+)
+
+STATE_MANAGER = Component(
+    file=PREFIX + "statemanager.inmemory.cfg",
+    about="The presence of this file, even empty, chooses the in-memory state manager; without it "
+    "every value is published as it arrives.",
+    sections=(
+        Section(
+            StateManagerSettings,
+            (
+                Key(
+                    "databasePath",
+                    "database_path",
+                    path("a file", anchored=False),
+                    "where values are kept over a restart; relative to the working directory",
+                ),
+                Key("maxData", "max_data", _COUNT, "values kept for each datastream and device"),
+                Key(
+                    "forgetTime",
+                    "forget_time_s",
+                    seconds(1, MAX_SECONDS),
+                    "older values are forgotten",
+                ),
+                Key(
+                    "forgetPeriod",
+                    "forget_period_s",
+                    seconds(1, MAX_SECONDS),
+                    "how often old values are looked for",
+                ),
+            ),
+        ),
+    ),
+    ignored={
+        "numProcessingThreads": "this agent has no threads to configure",
+        "tasksQueueSize": "this agent has no task queue",
+    },
+)
+
+COMPONENTS = (CONNECTOR, DEVICE_INFO, DISPATCHER, POLLER, COLLECTOR, STATE_MANAGER)
+FILES = (*(component.file for component in COMPONENTS), PLUGINS_FILE)

@@ -1,0 +1,46 @@
+"""The only module of the package that opens files: a directory's .cfg files and the key files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from oda.config.properties import MAX_BYTES
+
+SUFFIX = ".cfg"
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file as it was found; ``problem`` says why it couldn't be read."""
+
+    data: bytes = b""
+    problem: str = ""
+
+
+def list_names(directory: Path) -> list[str]:
+    """The names of the .cfg files, sorted; hidden ones (an editor's) are left out.
+
+    Raises ``OSError`` when the directory can't be listed.
+    """
+    return sorted(
+        entry.name
+        for entry in directory.iterdir()
+        if entry.name.endswith(SUFFIX) and not entry.name.startswith(".")
+    )
+
+
+def read(path: Path) -> Content:
+    """The file's bytes, no more than a configuration file may have."""
+    if path.is_dir():
+        return Content(problem="is a directory, not a file")
+    if not path.exists():
+        target = " (a link to something that does not exist)" if path.is_symlink() else ""
+        return Content(problem=f"does not exist{target}")
+    if not path.is_file():
+        return Content(problem="is not a regular file")
+    try:
+        with path.open("rb") as stream:
+            return Content(stream.read(MAX_BYTES + 1))
+    except OSError as error:
+        return Content(problem=f"can't be read: {error.strerror or error}")

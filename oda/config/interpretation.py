@@ -1,0 +1,205 @@
+"""Entries of one file + its table + the environment -> values, faults and remarks. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from oda.config.keys import Component, Key, Lines, Section, suggest
+from oda.config.parsers import without_comment
+from oda.config.properties import Entry, Properties
+from oda.errors import Fault
+
+#: The "file" of a fault in an environment variable.
+ENVIRONMENT = "environment"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a value came from, to say so when it turns out wrong later."""
+
+    file: str
+    line: int
+    key: str
+
+    def fault(self, problem: str) -> Fault:
+        return Fault(self.file, self.line, self.key, problem)
+
+
+@dataclass
+class Interpretation:
+    """What one file says. ``values`` are by key name, ``places`` tell where each stands;
+    ``failed`` are keys whose value was refused: they are there, but have no value."""
+
+    component: Component
+    file: str
+    exists: bool
+    values: dict[str, Any] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    lines: list[Any] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def has(self, name: str) -> bool:
+        """Whether the key stands somewhere, rightly or wrongly."""
+        return name in self.places
+
+    def reject(self, name: str, problem: str) -> None:
+        """A fault at the place of that key (or of the file, where it stands nowhere)."""
+        place = self.places.get(name, Place(self.file, 0, name))
+        self.faults.append(place.fault(problem))
+        self.failed.add(name)
+
+    def fields(self, section: Section) -> dict[str, Any]:
+        """The arguments for the section's settings class; what is absent has its default."""
+        return {key.field: self.values[key.name] for key in section.keys if key.name in self.values}
+
+
+def interpret(
+    component: Component,
+    file: str,
+    properties: Properties | None,
+    environ: Mapping[str, str],
+    directory: Path,
+    lookalike: str = "",
+) -> Interpretation:
+    """Read every entry by the component's table. ``properties`` None: there is no such file, but
+    perhaps a ``lookalike`` of it. Relative paths of anchored keys start at ``directory``.
+
+    Never raises: whatever is wrong is in ``faults``, and everything else has been read.
+    """
+    result = Interpretation(component, file, exists=properties is not None)
+    seen: dict[Hashable, int] = {}
+    if properties is not None:
+        result.faults.extend(properties.faults)
+        # A line that couldn't be parsed must not lead to a second fault: "required".
+        broken = {fault.key for fault in properties.faults}
+        result.failed.update(key.name for key in component.all_keys() if key.name in broken)
+        for entry in properties.entries:
+            _read_entry(result, entry, directory, seen)
+    for key in component.overridable():
+        value = environ.get(key.variable, "").strip()
+        if value:
+            _override(result, key, value, directory)
+    if properties is None or properties.readable:
+        _require(result, lookalike)
+    return result
+
+
+def _read_entry(
+    result: Interpretation, entry: Entry, directory: Path, seen: dict[Hashable, int]
+) -> None:
+    component = result.component
+    place = Place(result.file, entry.line, entry.key)
+    key = component.key(entry.key)
+    if key is not None:
+        if key.name in result.places:
+            first = result.places[key.name]
+            problem = f"says the same as {first.key} in line {first.line}: remove one of the two"
+            result.faults.append(place.fault(problem))
+            return
+        result.places[key.name] = place
+        _read_value(result, key, entry.value, directory)
+    elif entry.key in component.ignored:
+        reason = component.ignored[entry.key]
+        result.notes.append(str(place.fault(f"accepted and ignored: {reason}")))
+    elif component.lines is None:
+        result.faults.append(place.fault(_unknown(component, entry.key)))
+    else:
+        _read_line(result, component.lines, entry, place, seen)
+
+
+def _unknown(component: Component, name: str) -> str:
+    names = sorted(key.name for key in component.all_keys())
+    near = suggest(name, names, cutoff=0.7)
+    if near:
+        return f"unknown key, did you mean {near}?"
+    return "unknown key; allowed: " + ", ".join(names)
+
+
+def _read_value(result: Interpretation, key: Key, value: str, directory: Path) -> None:
+    place = result.places[key.name]
+    if not key.parser.free:
+        bare = without_comment(value)
+        if bare != value:
+            problem = "what follows '#' is not a part of the value; comments need their own line"
+            result.warnings.append(str(place.fault(problem)))
+            value = bare
+    if not value:
+        result.reject(key.name, f"is empty; allowed: {key.parser.allowed}, or no such line")
+        return
+    try:
+        parsed = key.parser.parse(value)
+    except ValueError as error:
+        result.reject(key.name, str(error))
+        return
+    result.values[key.name] = directory / parsed if key.parser.anchored else parsed
+
+
+def _read_line(
+    result: Interpretation,
+    lines: Lines,
+    entry: Entry,
+    place: Place,
+    seen: dict[Hashable, int],
+) -> None:
+    names = [key.name for key in result.component.all_keys()]
+    near = "" if lines.unmistakable(entry.key, entry.value) else suggest(entry.key, names)
+    if near:
+        result.faults.append(place.fault(f"unknown key, did you mean {near}?"))
+        return
+    value = entry.value if lines.free else without_comment(entry.value)
+    if value != entry.value:
+        problem = "what follows '#' is not a part of the value; comments need their own line"
+        result.warnings.append(str(place.fault(problem)))
+    try:
+        if entry.key in lines.renamed:
+            name = lines.renamed[entry.key]
+            line = lines.read(name, f"{value};")
+            result.notes.append(str(place.fault(f"read as the script of {name}")))
+        else:
+            line = lines.read(entry.key, value)
+    except ValueError as error:
+        result.faults.append(place.fault(str(error)))
+        return
+    identity = lines.identity(line)
+    if identity in seen:
+        problem = f"is here twice, first in line {seen[identity]}: remove one of the two lines"
+        result.faults.append(place.fault(problem))
+        return
+    seen[identity] = entry.line
+    result.lines.append(line)
+
+
+def _override(result: Interpretation, key: Key, value: str, directory: Path) -> None:
+    """The variable counts, not the file: a fault of the file's value stays, it is still wrong."""
+    for name in {key.name, key.alternative, *_alternatives(result.component, key)} - {""}:
+        result.values.pop(name, None)
+        result.places.pop(name, None)
+        result.failed.discard(name)
+    result.places[key.name] = Place(ENVIRONMENT, 0, key.variable)
+    _read_value(result, key, value, directory)
+
+
+def _alternatives(component: Component, key: Key) -> set[str]:
+    return {other.name for other in component.all_keys() if other.alternative == key.name}
+
+
+def _require(result: Interpretation, lookalike: str) -> None:
+    for section in result.component.sections:
+        for key in section.keys:
+            names = {key.name, key.alternative}
+            if not section.requires(key) or names & (result.failed | result.places.keys()):
+                continue
+            ways = [key.name, *([key.alternative] if key.alternative else [])]
+            if result.component.environment and key.environment:
+                ways.append(f"the environment variable {key.variable}")
+            problem = f"is required: give {' or '.join(ways)} ({key.parser.allowed})"
+            if not result.exists:
+                meant = f" (is {lookalike} meant to be it?)" if lookalike else ""
+                problem += f"; the file does not exist{meant}"
+            result.faults.append(Fault(result.file, 0, key.name, problem))

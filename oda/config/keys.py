@@ -1,0 +1,115 @@
+"""The machinery of the tables: what a key, a file and its free lines are.
+
+``components`` holds the tables. A key's default, and whether it is required, is not said there: it
+is what the field of its settings class says, so that the two can't disagree.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from oda.config.parsers import Parser
+
+
+@dataclass(frozen=True)
+class Key:
+    """One key of a file and the settings field it fills.
+
+    ``aliases`` are other spellings in use. ``alternative`` names a key that may stand instead of
+    this required one. ``environment`` False keeps it from being overridden by a variable.
+    """
+
+    name: str
+    field: str
+    parser: Parser
+    meaning: str
+    aliases: tuple[str, ...] = ()
+    alternative: str = ""
+    environment: bool = True
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that overrides it: ``apiKey`` -> ``ODA_API_KEY``."""
+        return "ODA_" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.name).upper()
+
+
+@dataclass(frozen=True)
+class Section:
+    """Keys of a file that fill one settings class."""
+
+    settings: type[msgspec.Struct]
+    keys: tuple[Key, ...]
+
+    def requires(self, key: Key) -> bool:
+        """Whether there is no default for the key's field."""
+        return self._field(key).required
+
+    def default(self, key: Key) -> Any:
+        """The default of the key's field; None where there is none."""
+        known = self._field(key)
+        return None if known.required else known.default
+
+    def _field(self, key: Key) -> msgspec.structs.FieldInfo:
+        for known in msgspec.structs.fields(self.settings):
+            if known.name == key.field:
+                return known
+        raise LookupError(f"{self.settings.__name__} has no field {key.field}")
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Lines with a free name. ``read(key, value)`` makes the settings of one line or raises
+    ``ValueError``; ``identity`` is what must not occur twice. ``unmistakable(key, value)`` is True
+    where the line can't be a misspelt key. ``renamed`` maps an old key to its line's name.
+    """
+
+    form: str
+    allowed: str
+    meaning: str
+    field: str
+    read: Callable[[str, str], Any]
+    identity: Callable[[Any], Hashable]
+    unmistakable: Callable[[str, str], bool]
+    free: bool = False
+    renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Component:
+    """One file: ``ignored`` are keys of existing deployments that mean nothing here, with why."""
+
+    file: str
+    about: str
+    sections: tuple[Section, ...]
+    lines: Lines | None = None
+    ignored: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    environment: bool = False
+
+    def all_keys(self) -> Iterable[Key]:
+        return (key for section in self.sections for key in section.keys)
+
+    def key(self, name: str) -> Key | None:
+        """The key of that name or alias; None when there is none."""
+        for key in self.all_keys():
+            if name == key.name or name in key.aliases:
+                return key
+        return None
+
+    def overridable(self) -> Iterable[Key]:
+        """The keys that an environment variable may override."""
+        return (key for key in self.all_keys() if self.environment and key.environment)
+
+
+def suggest(name: str, known: Iterable[str], cutoff: float = 0.8) -> str:
+    """The known name that ``name`` was probably meant to be; "" when none is near (difflib's ratio
+    at least ``cutoff``, case ignored)."""
+    by_folded = {candidate.lower(): candidate for candidate in known}
+    near = difflib.get_close_matches(name.lower(), by_folded, n=1, cutoff=cutoff)
+    return by_folded[near[0]] if near else ""

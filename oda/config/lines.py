@@ -1,0 +1,91 @@
+"""The free lines of ODA's files: schedules ``datastreamId[;devicePattern]=[first;]period`` and
+scripts ``datastreamId=script;type``. Pure; problems are ``ValueError`` texts as in ``parsers``.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+
+from oda.config.parsers import quoted
+from oda.model import HOST
+from oda.settings import Schedule, ScriptSettings, ValueType
+
+SCHEDULE_ALLOWED = "period or first;period, in seconds (decimals allowed, period 0: once)"
+SCRIPT_ALLOWED = "script or script;type, type one of " + ", ".join(kind.value for kind in ValueType)
+MAX_SECONDS = 1_000_000_000.0
+
+_SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
+_ESCAPE_HELP = (
+    "if ':', '=' or a blank belongs to the name, write a backslash before it: '\\:', '\\=', '\\ '"
+)
+
+
+def read_schedule(key: str, value: str) -> Schedule:
+    """One line of the poller, the collector or the dispatcher."""
+    datastream_id, device_pattern = _read_target(key)
+    parts = [part.strip() for part in value.split(";")]
+    if len(parts) > 1 and not parts[-1]:
+        parts.pop()  # ODA reads "60;" as "60"
+    if len(parts) > 2 or not all(_SECONDS.fullmatch(part) for part in parts):
+        problem = f"{quoted(value)} is no schedule; allowed: {SCHEDULE_ALLOWED}"
+        if "=" in value or ":" in value or value.startswith(";"):
+            problem += "; " + _ESCAPE_HELP
+        raise ValueError(problem)
+    numbers = [float(part) for part in parts]
+    if max(numbers) > MAX_SECONDS:
+        raise ValueError(f"{quoted(value)} is more than {MAX_SECONDS:.0f} seconds")
+    return Schedule(
+        datastream_id=datastream_id,
+        device_pattern=device_pattern,
+        first_s=numbers[0],
+        period_s=numbers[-1],
+    )
+
+
+def _read_target(key: str) -> tuple[str, str]:
+    parts = [part.strip() for part in key.split(";")]
+    if len(parts) > 2:
+        raise ValueError("more than one ';' in the name; allowed: datastreamId[;devicePattern]")
+    if not parts[0]:
+        raise ValueError("no datastream before the ';'; allowed: datastreamId[;devicePattern]")
+    if "*" in parts[0]:
+        raise ValueError("a datastream has no '*'; only the device pattern behind the ';' has")
+    device_pattern = parts[1] if len(parts) == 2 else HOST
+    if device_pattern.count("*") > 1:
+        raise ValueError("more than one '*' in the device pattern; allowed: an id, or one '*'")
+    return parts[0], device_pattern
+
+
+def read_script(key: str, value: str) -> ScriptSettings:
+    """One script line of the device info file. The text never shows the command: a misspelt
+    ``apiKey`` would put the key there."""
+    if ";" in key:
+        raise ValueError("a script reads the host device only: no ';' is allowed in the name")
+    command, separator, type_name = value.rpartition(";")
+    if not separator:
+        command, type_name = value, ""
+    command, type_name = command.strip(), type_name.strip().upper()
+    if not command:
+        raise ValueError(f"names no script; allowed: {SCRIPT_ALLOWED}")
+    if type_name and type_name not in ValueType.__members__:
+        shown = quoted(type_name) if type_name.isalpha() else "what follows the last ';'"
+        raise ValueError(f"{shown} is no type; allowed: {SCRIPT_ALLOWED}")
+    check_command(command)
+    return ScriptSettings(
+        datastream_id=key,
+        command=command,
+        value_type=ValueType[type_name] if type_name else ValueType.STRING,
+    )
+
+
+def check_command(command: str) -> None:
+    """Refuse what can't be split into a program and its arguments."""
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ValueError(f"the command can't be split into words: {error}") from None
+    if not words:
+        raise ValueError("names no program")
+    if "=" in words[0]:
+        raise ValueError(f"the name of the program contains '='; {_ESCAPE_HELP}")

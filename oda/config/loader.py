@@ -1,0 +1,172 @@
+"""A directory of .cfg files + the environment -> ``AgentSettings``, or every fault at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from oda.config.checks import check_connector, check_files, take_key_file
+from oda.config.components import (
+    COLLECTOR,
+    COMPONENTS,
+    CONNECTOR,
+    DEVICE_INFO,
+    DISPATCHER,
+    FILES,
+    PLUGINS_FILE,
+    POLLER,
+    PREFIX,
+    STATE_MANAGER,
+)
+from oda.config.files import Content, list_names, read
+from oda.config.interpretation import ENVIRONMENT, Interpretation, interpret
+from oda.config.keys import Component, suggest
+from oda.config.plugins import read_plugins
+from oda.config.properties import Properties, read_properties
+from oda.errors import ConfigurationError, Fault
+from oda.settings import (
+    AgentSettings,
+    CollectorSettings,
+    ConnectorSettings,
+    DeviceInfoSettings,
+    DispatcherSettings,
+    OutboxSettings,
+    PluginSettings,
+    PollerSettings,
+    StateManagerSettings,
+)
+
+#: Where the configuration is looked for when nobody says where it is.
+DIRECTORIES = (Path("conf"), Path("/etc/oda"))
+
+
+@dataclass(frozen=True)
+class LoadedConfiguration:
+    """Settings, and what an operator should know about where they came from.
+
+    ``read`` and ``ignored`` are file names: those used, and those of components this agent doesn't
+    have. ``notes`` are for INFO, ``warnings`` for WARN; none of them contains a secret.
+    """
+
+    settings: AgentSettings
+    directory: Path
+    read: tuple[str, ...]
+    ignored: tuple[str, ...]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def find_directory(explicit: str | None, exists: Callable[[Path], bool] = Path.is_dir) -> Path:
+    """The configuration directory: the one given, else ./conf, else /etc/oda.
+
+    Raises ``ConfigurationError`` that names where it looked.
+    """
+    places = (Path(explicit),) if explicit else DIRECTORIES
+    for place in places:
+        if exists(place):
+            return place
+    looked = " and ".join(str(place) for place in places)
+    problem = "there is no such configuration directory"
+    if not explicit:
+        problem += f"; looked for {looked}; name another one with --conf DIR"
+    raise ConfigurationError([Fault(str(places[0]), 0, "", problem)])
+
+
+def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
+    """Read and check every file. Raises ``ConfigurationError`` with the faults of all files, in the
+    order of files and lines; faults of the environment come first."""
+    try:
+        names = list_names(directory)
+    except OSError as error:
+        problem = f"the configuration directory can't be read: {error.strerror or error}"
+        raise ConfigurationError([Fault(str(directory), 0, "", problem)]) from None
+    faults: list[Fault] = []
+    files = {name: _read(directory / name, faults) for name in names if name in FILES}
+    ignored = tuple(name for name in names if name not in FILES)
+    lookalikes = _find_lookalikes(files, ignored)
+    found = {
+        component.file: interpret(
+            component,
+            str(directory / component.file),
+            files.get(component.file),
+            environ,
+            directory,
+            lookalikes.get(component.file, ""),
+        )
+        for component in COMPONENTS
+    }
+    check_connector(found[CONNECTOR.file])
+    for interpretation in found.values():
+        check_files(interpretation, read)
+    take_key_file(found[DEVICE_INFO.file], read)
+    plugins, plugin_faults = read_plugins(
+        str(directory / PLUGINS_FILE), files.get(PLUGINS_FILE, Properties((), ()))
+    )
+    faults.extend(plugin_faults)
+    for interpretation in found.values():
+        faults.extend(interpretation.faults)
+    if faults:
+        raise ConfigurationError(sorted(faults, key=_position))
+    warnings = [
+        f"{directory / name}: is ignored; is it meant to be {file}?"
+        for file, name in lookalikes.items()
+    ]
+    for interpretation in found.values():
+        warnings.extend(interpretation.warnings)
+    return LoadedConfiguration(
+        settings=_build(found, plugins),
+        directory=directory,
+        read=tuple(files),
+        ignored=ignored,
+        notes=tuple(note for item in found.values() for note in item.notes),
+        warnings=tuple(warnings),
+    )
+
+
+def _read(path: Path, faults: list[Fault]) -> Properties:
+    content: Content = read(path)
+    if content.problem:
+        fault = Fault(str(path), 0, "", content.problem)
+        return Properties((), (fault,), readable=False)
+    return read_properties(str(path), content.data)
+
+
+def _position(fault: Fault) -> tuple[bool, str, int, str]:
+    return fault.file != ENVIRONMENT, fault.file, fault.line, fault.key
+
+
+def _find_lookalikes(files: Mapping[str, Properties], ignored: tuple[str, ...]) -> dict[str, str]:
+    """For files of ours that are missing: an ignored file whose name is so near that it is probably
+    misspelt (or made for a variant of the component)."""
+    missing = {name.removeprefix(PREFIX): name for name in FILES if name not in files}
+    found: dict[str, str] = {}
+    for name in ignored:
+        near = suggest(name.removeprefix(PREFIX), missing)
+        if near:
+            found[missing[near]] = name
+    return found
+
+
+def _build(
+    found: Mapping[str, Interpretation], plugins: tuple[PluginSettings, ...]
+) -> AgentSettings:
+    def section(component: Component, index: int = 0) -> dict[str, Any]:
+        interpretation = found[component.file]
+        fields = interpretation.fields(component.sections[index])
+        if component.lines is not None:
+            fields[component.lines.field] = tuple(interpretation.lines)
+        return fields
+
+    state = found[STATE_MANAGER.file]
+    return AgentSettings(
+        connector=ConnectorSettings(**section(CONNECTOR)),
+        outbox=OutboxSettings(**section(CONNECTOR, 1)),
+        device_info=DeviceInfoSettings(**section(DEVICE_INFO)),
+        dispatcher=DispatcherSettings(**section(DISPATCHER)),
+        poller=PollerSettings(**section(POLLER)),
+        collector=CollectorSettings(**section(COLLECTOR)),
+        state_manager=StateManagerSettings(**section(STATE_MANAGER)) if state.exists else None,
+        plugins=plugins,
+    )

@@ -1,0 +1,171 @@
+"""One parser for each kind of value: text in, typed value out, with what is allowed in words.
+
+A parser raises ``ValueError`` with a text that continues "<file>:<line>: <key>: ...".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from oda.settings import Secret
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,12}(\.[0-9]{1,9})?")
+_LABEL = re.compile(r"[\w-]{1,63}")
+_TRAILING_COMMENT = re.compile(r"[ \t]+#.*$")
+
+
+@dataclass(frozen=True)
+class Parser:
+    """``allowed`` and ``unit`` are for fault texts and the reference page.
+
+    ``anchored`` says that the parser resolves a relative path against the configuration directory.
+    ``free`` values may contain a ``#``; of the others a comment behind the value is cut off.
+    """
+
+    parse: Callable[[str], Any]
+    allowed: str
+    unit: str = ""
+    anchored: bool = False
+    free: bool = False
+    secret: bool = False
+
+
+def without_comment(value: str) -> str:
+    """``value`` without a ``# comment`` behind it. Properties syntax has no such comments, but
+    ODA's own documentation shows them, so deployments contain them."""
+    return _TRAILING_COMMENT.sub("", value)
+
+
+def quoted(value: str) -> str:
+    """``value`` for a fault text: in quotes, escaped, of bounded length."""
+    shown = value if len(value) <= 40 else value[:37] + "..."
+    return ascii(shown)
+
+
+def refused(value: str, allowed: str) -> ValueError:
+    return ValueError(f"{quoted(value)} is not allowed; allowed: {allowed}")
+
+
+def integer(minimum: int, maximum: int, unit: str = "") -> Parser:
+    """A whole number between the two, both included."""
+    allowed = f"a whole number from {minimum} to {maximum}"
+
+    def parse(value: str) -> int:
+        if not _INTEGER.fullmatch(value) or not minimum <= int(value) <= maximum:
+            raise refused(value, allowed)
+        return int(value)
+
+    return Parser(parse, allowed, unit)
+
+
+def seconds(minimum: float, maximum: float) -> Parser:
+    """Seconds, whole or with decimals, between the two, both included."""
+    allowed = f"seconds from {minimum:.10g} to {maximum:.10g}, decimals allowed"
+
+    def parse(value: str) -> float:
+        if not _DECIMAL.fullmatch(value) or not minimum <= float(value) <= maximum:
+            raise refused(value, allowed)
+        return float(value)
+
+    return Parser(parse, allowed, "s")
+
+
+def boolean() -> Parser:
+    """``true`` or ``false`` in any case; not yes or 1, which Java reads as false."""
+    allowed = "true or false"
+    values = {"true": True, "false": False}
+
+    def parse(value: str) -> bool:
+        if value.lower() not in values:
+            raise refused(value, allowed)
+        return values[value.lower()]
+
+    return Parser(parse, allowed)
+
+
+def choice(kind: type[Enum], aliases: Mapping[str, str] | None = None) -> Parser:
+    """One of an enumeration's values, in any case, ``-`` and ``_`` ignored, or an alias of one."""
+    names = {_folded(str(member.value)): member for member in kind}
+    for alias, name in (aliases or {}).items():
+        names[_folded(alias)] = names[_folded(name)]
+    allowed = ", ".join(str(member.value) for member in kind)
+
+    def parse(value: str) -> Enum:
+        member = names.get(_folded(value))
+        if member is None:
+            raise refused(value, allowed)
+        return member
+
+    return Parser(parse, allowed)
+
+
+def _folded(name: str) -> str:
+    return name.replace("-", "").replace("_", "").lower()
+
+
+def text(allowed: str = "any text") -> Parser:
+    return Parser(lambda value: value, allowed, free=True)
+
+
+def secret(allowed: str) -> Parser:
+    """A text that shows nowhere: not in a fault, not in the reference."""
+
+    def parse(value: str) -> Secret:
+        if not value.isprintable():
+            raise ValueError(f"contains characters that can't be printed; allowed: {allowed}")
+        return Secret(value)
+
+    return Parser(parse, allowed, free=True, secret=True)
+
+
+def path(allowed: str, *, anchored: bool) -> Parser:
+    """A path of a file or directory. ``anchored``: relative to the configuration
+    directory; otherwise it stays as written, relative to the working directory."""
+    return Parser(Path, allowed, anchored=anchored, free=True)
+
+
+def host() -> Parser:
+    """A host name, an IPv4 or an IPv6 address (with or without brackets, kept without)."""
+    allowed = "a host name or an IP address, without scheme, port or path"
+
+    def parse(value: str) -> str:
+        bare = value[1:-1] if value.startswith("[") and value.endswith("]") else value
+        if ":" in bare:
+            if "://" in bare or not _is_address(bare):
+                raise refused(value, allowed)
+            return bare
+        labels = bare.removesuffix(".").split(".")
+        if bare != value or len(bare) > 253 or not all(_LABEL.fullmatch(part) for part in labels):
+            raise refused(value, allowed)
+        if labels[-1].isdigit() and not _is_address(bare):
+            raise refused(value, allowed)
+        return bare
+
+    return Parser(parse, allowed)
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def url_path() -> Parser:
+    """The path of the URL, as written: the connector cares for slashes at its ends."""
+    allowed = "a path such as /south/v80/sessions, without blanks, scheme, ? and #"
+
+    def parse(value: str) -> str:
+        if "://" in value or not value.isprintable() or re.search(r"[\s?#]", value):
+            raise refused(value, allowed)
+        return value
+
+    return Parser(parse, allowed, free=True)

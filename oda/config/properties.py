@@ -1,0 +1,130 @@
+"""Java-properties text -> entries with their line numbers. Pure: bytes in, entries and faults out.
+
+The syntax itself (separators, comments, escapes, continuation lines) is javaproperties' job. Added
+here: the encoding, line numbers, doubled keys, and that a fault never hides the ones behind it.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+
+from javaproperties import InvalidUEscapeError, KeyValue, parse
+
+from oda.errors import Fault
+
+#: A configuration file is written by hand; more than this is a mistake (a log, a database).
+MAX_BYTES = 1024 * 1024
+
+_RAW_KEY = re.compile(r"[ \t\f]*[^=: \t\f\r\n]*")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One ``key=value``; ``line`` is where it begins, counted from 1. The value is stripped."""
+
+    key: str
+    value: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Properties:
+    """What a file contains. ``faults`` may stand beside entries that are fine; a file that isn't
+    ``readable`` may contain anything, so nothing can be said to be missing from it."""
+
+    entries: tuple[Entry, ...]
+    faults: tuple[Fault, ...]
+    readable: bool = True
+
+
+class _Lines(io.StringIO):
+    """Hands out physical lines one by one and knows how many it gave: javaproperties reads lazily,
+    so this is the line number of what it has just parsed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, newline="")
+        self._given: list[str] = []
+
+    @property
+    def given(self) -> int:
+        return len(self._given)
+
+    def readline(self, size: int | None = -1, /) -> str:
+        line = super().readline(size)
+        if line:
+            self._given.append(line)
+        return line
+
+    def key_at(self, line: int) -> str:
+        """The key as it is written in that line, for a line that can't be parsed."""
+        match = _RAW_KEY.match(self._given[line - 1])
+        return match[0].strip() if match else ""
+
+
+def decode(content: bytes) -> str:
+    """The text of a file: UTF-8 (a byte order mark is dropped), else ISO-8859-1 as Java reads it.
+
+    Raises ``ValueError`` with the reason when it is no text at all.
+    """
+    if len(content) > MAX_BYTES:
+        raise ValueError(f"is larger than {MAX_BYTES} bytes: it can't be a configuration file")
+    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise ValueError("is UTF-16: save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("iso-8859-1")
+
+
+def read_properties(file: str, content: bytes) -> Properties:
+    """Every entry of ``content``, in order, and every fault; ``file`` is the name in the faults.
+
+    Of a doubled key the first entry is kept. A text that can't be decoded has no entries.
+    """
+    try:
+        text = decode(content)
+    except ValueError as error:
+        return Properties((), (Fault(file, 0, "", str(error)),), readable=False)
+    entries: dict[str, Entry] = {}
+    faults: list[Fault] = []
+    lines = _Lines(text)
+    while True:
+        elements = parse(lines)
+        start = lines.given
+        try:
+            for element in elements:
+                line, start = start + 1, lines.given
+                if isinstance(element, KeyValue):
+                    _add(file, Entry(element.key, element.value.strip(), line), entries, faults)
+        except InvalidUEscapeError:
+            # The escape itself is not shown: it may be a part of the API key.
+            problem = "malformed escape: \\u has to be followed by four hex digits"
+            faults.append(Fault(file, start + 1, lines.key_at(start + 1), problem))
+            continue  # the generator is dead, the lines behind the faulty one are not
+        return Properties(tuple(entries.values()), tuple(faults))
+
+
+def _add(file: str, entry: Entry, entries: dict[str, Entry], faults: list[Fault]) -> None:
+    problem = _problem(entry)
+    if problem:
+        shown = entry.key.encode("ascii", "backslashreplace").decode("ascii")
+        faults.append(Fault(file, entry.line, shown, problem))
+    elif entry.key in entries:
+        first = entries[entry.key].line
+        problem = f"is here twice, first in line {first}: remove one of the two lines"
+        faults.append(Fault(file, entry.line, entry.key, problem))
+    else:
+        entries[entry.key] = entry
+
+
+def _problem(entry: Entry) -> str:
+    if not entry.key.strip():
+        return "the line has no key before its separator (=, : or a blank)"
+    for text in (entry.key, entry.value):
+        if any(character < " " and character != "\t" for character in text) or "\x7f" in text:
+            return "contains a control character; only printable text is allowed"
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            return "contains half a surrogate pair: write both halves, or the character itself"
+    return ""
