@@ -1,0 +1,65 @@
+"""Where the agent connects to, and how it says who it is.
+
+Source: OpenGate protocol, "Connection": ``ws[s]://{host}:{port}{path}/{deviceId}``, the API key as
+header ``X-ApiKey`` or as query parameter of that name. Id and key are percent-encoded as one path
+segment and one query value (RFC 3986, UTF-8).
+"""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import msgspec
+
+from oda.errors import ConnectorError
+from oda.settings import Auth, ConnectorSettings, Secret
+
+API_KEY_NAME = "X-ApiKey"
+
+#: What may stand unescaped in a path (RFC 3986 pchar and the slash), plus ``%``: an operator who
+#: wrote an escape meant it.
+_PATH_SAFE = "/%!$&'()*+,;=:@-._~"
+
+
+class Address(msgspec.Struct, frozen=True):
+    """One connection target. ``resource`` and ``headers`` may hold the key: don't log them.
+
+    ``display`` is the URL without the key, for people.
+    """
+
+    host: str
+    port: int
+    secure: bool
+    resource: str
+    headers: dict[str, str]
+    display: str
+
+
+def build_address(settings: ConnectorSettings, device_id: str, api_key: Secret) -> Address:
+    """The address for this device.
+
+    Raises ``ConnectorError`` when the id is empty, or the key could break out of its header.
+    """
+    if not device_id:
+        raise ConnectorError("the device id is empty")
+    key = api_key.reveal()
+    if any(character < " " or character == "\x7f" for character in key):
+        raise ConnectorError("the API key contains a control character (a line break?)")
+    base = quote(settings.path.strip("/"), safe=_PATH_SAFE)
+    path = f"/{base}/" if base else "/"
+    path += quote(device_id, safe="")
+    resource, headers = path, {}
+    if settings.auth is Auth.QUERY:
+        resource = f"{path}?{API_KEY_NAME}={quote(key, safe='')}"
+    else:
+        headers[API_KEY_NAME] = key
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    scheme = "wss" if settings.secure else "ws"
+    return Address(
+        host=settings.host,
+        port=settings.port,
+        secure=settings.secure,
+        resource=resource,
+        headers=headers,
+        display=f"{scheme}://{host}:{settings.port}{path}",
+    )

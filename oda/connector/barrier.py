@@ -1,0 +1,76 @@
+"""The acknowledgement barrier: a ping that proves what the peer has read.
+
+WebSocket keeps order and a pong repeats its ping's payload (RFC 6455, sections 5.4 and 5.5.3). A
+ping that is sent after message number n, and answered, therefore proves that the peer's WebSocket
+layer has read the messages up to n. The payload is 20 bytes: a magic, a random number of this
+connection, and n, so that a pong of another connection, an unsolicited one, or a mangled one can't
+acknowledge anything. At most one ping is outstanding, because a peer may answer only the newest.
+
+Pure: bytes and numbers in, bytes and numbers out.
+"""
+
+from __future__ import annotations
+
+import struct
+from enum import Enum
+
+_LAYOUT = struct.Struct("!4s8sQ")
+MAGIC = b"ODA\x01"
+EPOCH_BYTES = 8
+
+
+class Pong(Enum):
+    """What a pong is worth."""
+
+    MATCHES = "matches"
+    FOREIGN = "foreign"
+
+
+class AckBarrier:
+    """The barrier of one connection.
+
+    ``sent`` counts the messages sent on it, ``acknowledged`` those a pong has proven. Invariant:
+    acknowledged <= outstanding mark <= sent.
+    """
+
+    def __init__(self, epoch: bytes) -> None:
+        if len(epoch) != EPOCH_BYTES:
+            raise ValueError(f"the epoch must be {EPOCH_BYTES} bytes")
+        self._epoch = epoch
+        self.sent = 0
+        self.acknowledged = 0
+        self._outstanding: bytes | None = None
+        self._mark = 0
+
+    @property
+    def is_outstanding(self) -> bool:
+        """True while a ping has not been answered."""
+        return self._outstanding is not None
+
+    @property
+    def unproven(self) -> int:
+        """How many messages were sent that no outstanding or answered ping covers."""
+        return self.sent - self._mark
+
+    def ping(self) -> bytes:
+        """The payload of a new ping that covers everything sent so far.
+
+        Raises ``RuntimeError`` while another is outstanding.
+        """
+        if self._outstanding is not None:
+            raise RuntimeError("a ping is outstanding already")
+        self._mark = self.sent
+        self._outstanding = _LAYOUT.pack(MAGIC, self._epoch, self.sent)
+        return self._outstanding
+
+    def pong_received(self, payload: bytes) -> Pong:
+        """Account for a pong; afterwards ``acknowledged`` says what is proven."""
+        if payload != self._outstanding:
+            return Pong.FOREIGN
+        self._outstanding = None
+        self.acknowledged = self._mark
+        return Pong.MATCHES
+
+    def abandon(self) -> None:
+        """Give up waiting for the outstanding pong; nothing is proven by it, should it come."""
+        self._outstanding = None

@@ -1,0 +1,119 @@
+"""The pair the agent is built on: Autobahn's WebSocket factory, kept alive by Twisted's.
+
+``ReconnectingClientFactory`` notices the end of every attempt and connection and calls ``retry``;
+that is where our own back-off replaces its growth (which overshoots its maximum) and a new
+``ConnectionAttempt`` replaces the connector (which would not resolve the name again).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketClientFactory
+from autobahn.websocket.compress import (
+    PerMessageDeflateOffer,
+    PerMessageDeflateResponse,
+    PerMessageDeflateResponseAccept,
+)
+from twisted.internet.protocol import ReconnectingClientFactory
+from twisted.python.failure import Failure
+
+from oda.connector.address import Address
+from oda.connector.protocol import PlatformProtocol
+from oda.settings import ConnectorSettings
+
+
+class PlatformClientFactory(
+    WebSocketClientFactory,  # type: ignore[misc]
+    ReconnectingClientFactory,
+):
+    """Builds connections to one address.
+
+    ``connect()`` starts an attempt; ``schedule_retry(call) -> IDelayedCall`` decides when the next
+    one starts and is asked after every end that the listener did not forbid with ``stopTrying``.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        address: Address,
+        settings: ConnectorSettings,
+        listener: Any,
+        connect: Callable[[], None],
+        schedule_retry: Callable[[Callable[[], None]], Any],
+        reactor: Any,
+    ) -> None:
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        scheme = "wss" if address.secure else "ws"
+        proxy = None
+        if settings.proxy_host is not None:
+            proxy = {"host": settings.proxy_host, "port": settings.proxy_port}
+        # The URL given here has no path: Autobahn repeats it in error texts, and the resource may
+        # hold the key.
+        WebSocketClientFactory.__init__(
+            self,
+            f"{scheme}://{host}:{address.port}",
+            useragent="oda-websocket",
+            headers=dict(address.headers),
+            proxy=proxy,
+            reactor=reactor,
+        )
+        self.host = host
+        self.resource = address.resource
+        self.clock = reactor
+        self._listener = listener
+        self._connect = connect
+        self._schedule_retry = schedule_retry
+        self.setProtocolOptions(
+            version=18,
+            utf8validateIncoming=True,
+            maxFramePayloadSize=settings.max_message_size_bytes,
+            maxMessagePayloadSize=settings.max_message_size_bytes,
+            failByDrop=False,  # a refusal is said with its close code before the socket goes
+            openHandshakeTimeout=0,
+            closeHandshakeTimeout=0,
+            serverConnectionDropTimeout=0,
+            autoPingInterval=0,
+            tcpNoDelay=True,
+        )
+        if settings.compression:
+            self.setProtocolOptions(
+                perMessageCompressionOffers=[PerMessageDeflateOffer()],
+                perMessageCompressionAccept=_accept_compression,
+            )
+
+    def buildProtocol(self, addr: Any) -> PlatformProtocol:
+        protocol = PlatformProtocol(self._listener)
+        protocol.factory = self
+        self._listener.protocol_built(protocol)
+        return protocol
+
+    def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
+        self._listener.connect_failed(connector, reason)
+
+    def clientConnectionLost(self, connector: Any, unused_reason: Failure) -> None:
+        # The listener learnt of it, with more to know, through the protocol; it has called
+        # ``retry`` from there, so that an attempt can't be counted twice.
+        self.connector = None
+
+    def retry(self, connector: Any = None) -> None:
+        """Connect again after the delay that ``schedule_retry`` chooses."""
+        if not self.continueTrying:
+            return
+        self.retries += 1
+        self._callID = self._schedule_retry(self._reconnect)
+
+    def _reconnect(self) -> None:
+        self._callID = None
+        self._connect()
+
+    def __repr__(self) -> str:
+        return "<PlatformClientFactory>"
+
+
+def _accept_compression(response: Any) -> Any:
+    if isinstance(response, PerMessageDeflateResponse):
+        return PerMessageDeflateResponseAccept(response)
+    return None

@@ -1,0 +1,230 @@
+"""The Autobahn protocol, reduced to what the agent wants to know.
+
+It holds no rule of ours: every callback goes to an ``IProtocolListener`` through one error
+boundary, because Autobahn swallows an exception of a callback into a Deferred nobody looks at and
+leaves the socket open. Its own log lines are silenced (they repeat ours, and at debug level they
+print the upgrade request, API key included), and its own timers are off: ours replace them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketClientProtocol
+from twisted.internet import interfaces as twisted_interfaces
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import Interface, implementer
+
+from oda.connector.outcome import NO_CLOSE_FRAME, Outcome, parse_retry_after
+
+_log = Logger()
+
+#: An answer to the upgrade (or to CONNECT) longer than this is no answer.
+MAX_HANDSHAKE_BYTES = 64 * 1024
+
+
+class IProtocolListener(Interface):
+    """What a connection tells its owner. ``protocol`` is always the one it happened to."""
+
+    def connect_failed(connector: Any, reason: Failure) -> None:
+        """A TCP connection could not be made."""
+
+    def protocol_built(protocol: PlatformProtocol) -> None:
+        """TCP is up; TLS and the upgrade follow."""
+
+    def opened(protocol: PlatformProtocol) -> None:
+        """The upgrade was accepted; messages may be sent."""
+
+    def message_received(protocol: PlatformProtocol, payload: bytes, is_binary: bool) -> None:
+        """A whole message has arrived."""
+
+    def pong_received(protocol: PlatformProtocol, payload: bytes) -> None:
+        """A pong has arrived."""
+
+    def bytes_received(protocol: PlatformProtocol, count: int) -> None:
+        """Bytes of any kind have arrived."""
+
+    def writable_changed(protocol: PlatformProtocol, writable: bool) -> None:
+        """The transport's buffer is full (False) or empty again (True)."""
+
+    def closing(protocol: PlatformProtocol) -> None:
+        """A close frame has been sent, by us or in answer: nothing can be sent any more."""
+
+    def closed(protocol: PlatformProtocol, outcome: Outcome) -> None:
+        """The transport is gone. The last call; it comes exactly once."""
+
+
+class QuietLog:
+    """Stands in for Autobahn's logger: only what can't be seen otherwise gets through."""
+
+    def _ignore(self, *_args: Any, **_fields: Any) -> None:
+        """Repeats what the agent says itself."""
+
+    trace = debug = info = warn = warning = _ignore
+
+    def error(self, text: str = "", **fields: Any) -> None:
+        """An error inside Autobahn: keep its kind, not its fields (they may hold the request)."""
+        failure = fields.get("fail") or fields.get("failure")
+        kind = type(failure.value).__name__ if isinstance(failure, Failure) else "error"
+        _log.debug("the WebSocket library reported: {kind}", kind=kind)
+
+    critical = failure = error
+
+
+@implementer(twisted_interfaces.IPushProducer)
+class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
+    """One connection to the platform."""
+
+    log = QuietLog()  # Autobahn's name for its logger
+
+    def __init__(self, listener: Any) -> None:
+        super().__init__()
+        self._listener = listener
+        self._was_open = False
+        self._done = False
+        self._refusal: str | None = None
+        self._abort_reason: str | None = None
+
+    # -- what the agent asks for -------------------------------------------------------------
+
+    def send_message(self, payload: bytes, is_text: bool) -> None:
+        """Write one message to the transport."""
+        self.sendMessage(payload, isBinary=not is_text)
+
+    def send_ping(self, payload: bytes) -> None:
+        """Write one ping; ``payload`` is at most 125 bytes (RFC 6455)."""
+        self.sendPing(payload)
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake; ``closing`` and ``closed`` follow."""
+        self._abort_reason = reason
+        self.sendClose(code, reason)
+
+    def abort(self, reason: str) -> None:
+        """Drop the connection at once; ``closed`` follows with ``reason``."""
+        self._abort_reason = reason
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+    # -- what Autobahn and Twisted call ------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        self._guarded(super().connectionMade)
+
+    def dataReceived(self, data: bytes) -> None:
+        self._guarded(lambda: self._listener.bytes_received(self, len(data)))
+        if not self._was_open and len(self.data) + len(data) > MAX_HANDSHAKE_BYTES:
+            self.abort("the answer to the upgrade is endless")
+            return
+        self._guarded(lambda: super(PlatformProtocol, self).dataReceived(data))
+
+    def processProxyConnect(self) -> None:
+        end = self.data.find(b"\r\n\r\n")
+        if end >= 0 and len(self.data) > end + 4:
+            # Whatever stands behind the proxy's answer came before TLS and must not be believed.
+            self.abort("the proxy sent more than its answer to CONNECT")
+            return
+        super().processProxyConnect()
+
+    def failProxyConnect(self, reason: str) -> None:
+        self._refusal = reason
+        super().failProxyConnect(reason)
+
+    def failHandshake(self, reason: str) -> None:
+        self._refusal = reason
+        super().failHandshake(reason)
+
+    def onOpen(self) -> None:
+        self._guarded(self._opened)
+
+    def _opened(self) -> None:
+        self._was_open = True
+        self.registerProducer(self, True)
+        self._listener.opened(self)
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        self._guarded(lambda: self._listener.message_received(self, payload, isBinary))
+
+    def onPong(self, payload: bytes) -> None:
+        self._guarded(lambda: self._listener.pong_received(self, payload))
+
+    def sendCloseFrame(
+        self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
+    ) -> None:
+        # Autobahn comes here for its own refusals, too (1002, 1007, 1009): the only place that
+        # sees every way in which closing begins.
+        super().sendCloseFrame(code=code, reasonUtf8=reasonUtf8, isReply=isReply)
+        self._guarded(lambda: self._listener.closing(self))
+
+    def connectionLost(self, reason: Failure) -> None:  # type: ignore[override, unused-ignore]
+        self._guarded(lambda: super(PlatformProtocol, self).connectionLost(reason))
+        if self._done:
+            return
+        self._done = True
+        outcome = self._outcome(reason)
+        self._guarded(lambda: self._listener.closed(self, outcome))
+
+    def pauseProducing(self) -> None:
+        self._guarded(lambda: self._listener.writable_changed(self, False))
+
+    def resumeProducing(self) -> None:
+        self._guarded(lambda: self._listener.writable_changed(self, True))
+
+    def stopProducing(self) -> None:
+        """The transport is going away; ``connectionLost`` follows."""
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _guarded(self, call: Callable[[], object]) -> None:
+        """The error boundary: a defect is logged once, and costs this connection, not the agent."""
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - the boundary of every callback
+            if self._was_open:
+                _log.failure("a defect while handling the connection; it is dropped")
+            else:
+                # Autobahn's parser stumbles over garbage instead of refusing it.
+                self._refusal = f"the answer to the upgrade is no HTTP ({type(error).__name__})"
+            if self.transport is not None:
+                self.transport.abortConnection()
+
+    def _outcome(self, reason: Failure) -> Outcome:
+        headers = getattr(self, "http_headers", None) or {}
+        status = _http_status(getattr(self, "http_status_line", None))
+        if not self._was_open:
+            text = self._abort_reason or self._refusal or _plain(reason)
+            return Outcome(
+                reason=text,
+                http_status=status if status != 101 else None,
+                retry_after_s=parse_retry_after(headers.get("retry-after")),
+            )
+        code = self.remoteCloseCode
+        if self._abort_reason is not None:
+            return Outcome(
+                reason=self._abort_reason,
+                was_open=True,
+                close_code=code or NO_CLOSE_FRAME,
+                by_us=True,
+            )
+        if code is not None:
+            text = f"closed by the platform with code {code}"
+            if self.remoteCloseReason:
+                text += f" ({self.remoteCloseReason[:123]!r})"
+        elif self.localCloseCode is not None:
+            text = f"closed by the agent with code {self.localCloseCode}: {self.wasNotCleanReason}"
+        else:
+            text = _plain(reason)
+        return Outcome(reason=text, was_open=True, close_code=code or NO_CLOSE_FRAME)
+
+
+def _http_status(status_line: str | None) -> int | None:
+    parts = (status_line or "").split()
+    return int(parts[1]) if len(parts) > 1 and parts[1].isdecimal() else None
+
+
+def _plain(reason: Failure) -> str:
+    """A failure of the transport as one short sentence."""
+    text = reason.getErrorMessage().splitlines()
+    return text[0].rstrip(".") if text and text[0] else type(reason.value).__name__

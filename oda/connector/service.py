@@ -1,0 +1,173 @@
+"""The connector: what the other parts of the agent use to talk to the platform.
+
+Payloads go into the outbox, from where the link sends them; what arrives goes to the
+``IDispatcher``, and its answer into the outbox. Nothing here knows operations or telemetry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from oda.connector.link import PlatformLink
+from oda.errors import MessageTooLarge, NotConnected
+from oda.interfaces import (
+    ICodecRegistry,
+    IConnector,
+    ICounters,
+    IDeviceInfoProvider,
+    IDispatcher,
+    IOutbox,
+)
+from oda.model import ContentType, MessageClass, OutgoingMessage
+from oda.settings import ConnectorSettings, FrameType, OutboxSettings
+
+_log = Logger()
+
+#: How long a reading counts as fresh: within it the reduced form may be sent, in seconds.
+FRESH_S = 3.0
+
+
+@implementer(IConnector)
+class ConnectorService(Service):
+    """``random`` gives floats in [0, 1), ``random_bytes(n)`` n random bytes.
+
+    ``is_connected`` is True while the WebSocket is open.
+    """
+
+    name = "connector"
+
+    def __init__(
+        self,
+        settings: ConnectorSettings,
+        window: OutboxSettings,
+        outbox: IOutbox,
+        device_info: IDeviceInfoProvider,
+        dispatcher: IDispatcher,
+        codecs: ICodecRegistry,
+        counters: ICounters,
+        reactor: Any,
+        random: Callable[[], float],
+        random_bytes: Callable[[int], bytes],
+    ) -> None:
+        self._settings = settings
+        self._outbox = outbox
+        self._dispatcher = dispatcher
+        self._codecs = codecs
+        self._counters = counters
+        self._reactor = reactor
+        self._link = PlatformLink(
+            settings,
+            window,
+            outbox,
+            device_info,
+            counters,
+            reactor,
+            random,
+            random_bytes,
+            self._message_received,
+        )
+
+    # -- IConnector --------------------------------------------------------------------------
+
+    @property
+    def is_connected(self) -> bool:
+        return self._link.session is not None
+
+    def uplink(
+        self,
+        payload: bytes,
+        content_type: ContentType,
+        datapoints: int = 0,
+        fresh_payload: bytes | None = None,
+    ) -> Deferred[int]:
+        fresh_until_s = 0.0
+        if fresh_payload is not None:
+            fresh_until_s = self._reactor.seconds() + FRESH_S
+        return self._put(
+            OutgoingMessage(
+                payload=payload,
+                message_class=MessageClass.TELEMETRY,
+                is_text=self._is_text(content_type),
+                datapoints=datapoints,
+                fresh_payload=fresh_payload,
+                fresh_until_s=fresh_until_s,
+            )
+        )
+
+    def uplink_response(self, payload: bytes, content_type: ContentType) -> Deferred[int]:
+        return self._respond(payload, self._is_text(content_type))
+
+    def uplink_no_qos(self, payload: bytes, content_type: ContentType) -> None:
+        session = self._link.session
+        if session is None:
+            raise NotConnected("there is no open connection to the platform")
+        session.send_now(payload, self._is_text(content_type))
+
+    # -- the service -------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Find out who the device is and connect; returns at once."""
+        super().startService()
+        self._link.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Deliver what can be delivered within a few seconds, close with code 1000, and end.
+
+        The Deferred fires with None when the socket is gone and no timer is left; it never fails.
+        """
+        super().stopService()
+        return self._link.stop()
+
+    def reconfigure(self, settings: ConnectorSettings) -> None:
+        """Use other settings: the present connection is closed and a new one made."""
+        self._settings = settings
+        self._link.reconfigure(settings)
+
+    # -- what arrives ------------------------------------------------------------------------
+
+    def _message_received(self, payload: bytes, is_binary: bool) -> None:
+        self._counters.increment("messages_received")
+        content_type = self._codecs.detect(payload)
+        if not is_binary and content_type is not ContentType.JSON:
+            content_type = (
+                None  # the other formats are binary: in a text frame it is something else
+            )
+        # The answer's frame: a format we know follows the configuration, anything else goes back
+        # the way it came.
+        is_text = self._is_text(content_type) if content_type is not None else not is_binary
+        answer = maybeDeferred(self._dispatcher.process, payload, content_type)
+        answer.addCallbacks(self._answered, self._dispatcher_failed, callbackArgs=(is_text,))
+
+    def _answered(self, payload: bytes | None, is_text: bool) -> None:
+        if payload is not None:
+            self._respond(payload, is_text).addErrback(self._answer_not_accepted)
+
+    def _respond(self, payload: bytes, is_text: bool) -> Deferred[int]:
+        return self._put(
+            OutgoingMessage(payload=payload, message_class=MessageClass.RESPONSE, is_text=is_text)
+        )
+
+    def _answer_not_accepted(self, failure: Failure) -> None:
+        self._counters.increment("answers_lost")
+        _log.error("an answer is lost: {reason}", reason=failure.getErrorMessage())
+
+    def _dispatcher_failed(self, failure: Failure) -> None:
+        self._counters.increment("dispatcher_failures")
+        _log.failure("the dispatcher failed on a message; it is not answered", failure)
+
+    def _put(self, message: OutgoingMessage) -> Deferred[int]:
+        limit = self._settings.max_message_size_bytes
+        if len(message.payload) > limit:
+            size = len(message.payload)
+            return fail(MessageTooLarge(f"{size} bytes; maxMessageSize is {limit}"))
+        return self._outbox.put(message)
+
+    def _is_text(self, content_type: ContentType) -> bool:
+        return content_type is ContentType.JSON and self._settings.frame_type is FrameType.TEXT

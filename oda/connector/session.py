@@ -1,0 +1,267 @@
+"""One open connection: what is sent on it, and the proof that it arrived.
+
+States: *open* (messages flow) -> *closing* (a close frame was sent; nothing is sent any more) ->
+*ended*. While open, the session takes rows from the outbox as the window and the transport allow,
+remembers their order, and retires them when a pong proves that the peer has read them (see
+``barrier``). The keepalive is the same ping.
+
+A pong must come within ``pong_timeout_s``. Progress (bytes arriving, the send buffer emptying)
+extends that, but only to four times its length: bytes that arrive prove nothing about the uplink.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from oda.connector.barrier import AckBarrier, Pong
+from oda.connector.peer import Peer, PeerClass
+from oda.connector.protocol import PlatformProtocol
+from oda.interfaces import ICounters, IOutbox
+from oda.model import MessageClass
+from oda.settings import ConnectorSettings, OutboxSettings
+
+_log = Logger()
+
+#: How many rows are asked of the outbox at once.
+_TAKE = 64
+#: A ping is sent after so many unproven messages or bytes ...
+_PING_AFTER_MESSAGES = 64
+_PING_AFTER_BYTES = 256 * 1024
+#: ... or so long after the first of them, in seconds.
+_PING_AFTER_S = 0.1
+#: How often the pong's time limit can be extended.
+_EXTENSIONS = 3
+#: How long a peer without usable pongs is given before messages count as sent, in seconds.
+_UNPROVEN_WAIT_S = 1.0
+#: Responses may exceed a full window by this many messages: they are what a person waits for.
+_URGENT_EXTRA = 64
+
+
+class Session:
+    """Drives one open ``PlatformProtocol``; the owner forwards what happens to it."""
+
+    def __init__(
+        self,
+        protocol: PlatformProtocol,
+        outbox: IOutbox,
+        reactor: Any,
+        settings: ConnectorSettings,
+        window: OutboxSettings,
+        counters: ICounters,
+        peer: Peer,
+        epoch: bytes,
+    ) -> None:
+        self._protocol = protocol
+        self._outbox = outbox
+        self._reactor = reactor
+        self._settings = settings
+        self._window = window
+        self._counters = counters
+        self._peer = peer
+        self._barrier = AckBarrier(epoch)
+        self._in_flight: deque[tuple[int, int]] = deque()  # (row id, bytes), in order of sending
+        self._in_flight_bytes = 0
+        self._unproven_bytes = 0
+        self._retired = 0
+        self._writable = True
+        self._open = True
+        self._progress = False
+        self._extensions = 0
+        self._saw_foreign_pong = False
+        self._ping_soon: Any = None
+        self._pong_limit: Any = None
+        self._close_limit: Any = None
+        self._ping_sent_s = 0.0
+        self._keepalive = LoopingCall(self._keep_alive)
+        self._keepalive.clock = reactor
+        self.on_drained: Callable[[], None] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """True until a close frame was sent or the socket was lost."""
+        return self._open
+
+    @property
+    def has_unacknowledged(self) -> bool:
+        """True while messages were sent that nothing has proven yet."""
+        return bool(self._in_flight)
+
+    def start(self) -> None:
+        """Probe the peer, start the keepalive and send what waits."""
+        self._keepalive.start(self._settings.keep_alive_interval_s, now=False)
+        self._ping()
+        self.pump()
+
+    def pump(self) -> None:
+        """Send what waits, as far as the window and the transport allow."""
+        while self._open and self._writable:
+            room = self._window.window_messages - len(self._in_flight)
+            room_bytes = self._window.window_bytes - self._in_flight_bytes
+            if room > 0 and room_bytes > 0:
+                rows = self._outbox.take(min(room, _TAKE), room_bytes)
+            elif room > -_URGENT_EXTRA:
+                rows = self._outbox.take(1, 0, MessageClass.RESPONSE)
+            else:
+                break
+            if not rows:
+                break
+            for row in rows:
+                self._send(row.row_id, row.payload, row.is_text)
+                self._counters.increment("messages_sent", message_class=row.message_class.value)
+                if row.attempts > 1:
+                    self._counters.increment("messages_resent")
+        if self._open:
+            self._consider_ping()
+
+    def send_now(self, payload: bytes, is_text: bool) -> None:
+        """Write one message outside the outbox; it is counted by the barrier like the others."""
+        self._barrier.sent += 1
+        self._in_flight.append((-1, len(payload)))
+        self._in_flight_bytes += len(payload)
+        self._protocol.send_message(payload, is_text)
+        self._consider_ping()
+
+    def bytes_received(self) -> None:
+        """Something arrived: the connection is not dead downwards."""
+        self._progress = True
+
+    def writable_changed(self, writable: bool) -> None:
+        """The transport's buffer has filled or emptied."""
+        self._writable = writable
+        if writable:
+            self._progress = True
+            self.pump()
+
+    def pong_received(self, payload: bytes) -> None:
+        """Account for a pong; retire what it proves."""
+        if self._barrier.pong_received(payload) is Pong.FOREIGN:
+            # Allowed by RFC 6455 (unsolicited pongs), but of no use to us.
+            self._saw_foreign_pong = True
+            self._counters.increment("pongs_foreign")
+            return
+        self._cancel("_pong_limit")
+        self._peer.answered()
+        self._counters.observe(
+            "barrier_round_trip_seconds", self._reactor.seconds() - self._ping_sent_s
+        )
+        self._retire_up_to(self._barrier.acknowledged)
+        if self._open:
+            self.pump()
+
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake."""
+        if self._open:
+            self._protocol.close(code, reason)
+
+    def closing(self) -> None:
+        """A close frame was sent: stop sending, and don't wait for ever for the peer."""
+        if not self._open:
+            return
+        self._open = False
+        self._quiet()
+        self._close_limit = self._reactor.callLater(
+            self._settings.close_timeout_s,
+            self._protocol.abort,
+            "the closing handshake was not finished in time",
+        )
+
+    def ended(self) -> None:
+        """The socket is gone: leave no timer behind."""
+        self._open = False
+        self._quiet()
+        self._cancel("_close_limit")
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _send(self, row_id: int, payload: bytes, is_text: bool) -> None:
+        self._barrier.sent += 1
+        size = len(payload)
+        self._in_flight.append((row_id, size))
+        self._in_flight_bytes += size
+        self._unproven_bytes += size
+        self._protocol.send_message(payload, is_text)
+
+    def _consider_ping(self) -> None:
+        if self._barrier.is_outstanding or not self._barrier.unproven:
+            return
+        if (
+            self._barrier.unproven >= _PING_AFTER_MESSAGES
+            or self._unproven_bytes >= _PING_AFTER_BYTES
+        ):
+            self._ping()
+        elif self._ping_soon is None:
+            self._ping_soon = self._reactor.callLater(_PING_AFTER_S, self._ping_is_due)
+
+    def _ping_is_due(self) -> None:
+        self._ping_soon = None
+        if self._open and not self._barrier.is_outstanding:
+            self._ping()
+
+    def _keep_alive(self) -> None:
+        if not self._barrier.is_outstanding:
+            self._ping()
+
+    def _ping(self) -> None:
+        self._cancel("_ping_soon")
+        self._unproven_bytes = 0
+        self._progress = self._saw_foreign_pong = False
+        self._extensions = 0
+        self._ping_sent_s = self._reactor.seconds()
+        wait_s = self._settings.pong_timeout_s
+        if self._peer.peer_class is not PeerClass.PONG:
+            wait_s = min(wait_s, _UNPROVEN_WAIT_S)
+        self._pong_limit = self._reactor.callLater(wait_s, self._pong_is_late)
+        self._protocol.send_ping(self._barrier.ping())
+
+    def _pong_is_late(self) -> None:
+        self._pong_limit = None
+        if self._progress and self._extensions < _EXTENSIONS and not self._saw_foreign_pong:
+            self._progress = False
+            self._extensions += 1
+            self._pong_limit = self._reactor.callLater(
+                self._settings.pong_timeout_s, self._pong_is_late
+            )
+            return
+        if self._peer.missed(self._saw_foreign_pong) is PeerClass.PONG:
+            self._counters.increment("pong_timeouts")
+            self._protocol.abort(
+                f"no pong within {self._settings.pong_timeout_s:g} s: the connection is dead"
+            )
+            return
+        # This peer never gives usable pongs. What was written to a transport that is not blocked
+        # counts as sent; the outbox keeps it for its linger time in case the connection breaks.
+        self._barrier.abandon()
+        if self._writable:
+            self._retire_up_to(self._barrier.sent)
+        self.pump()
+
+    def _retire_up_to(self, sent: int) -> None:
+        rows: list[int] = []
+        while self._retired < sent:
+            row_id, size = self._in_flight.popleft()
+            self._in_flight_bytes -= size
+            self._retired += 1
+            if row_id >= 0:
+                rows.append(row_id)
+        if rows:
+            self._counters.increment("messages_acknowledged", len(rows))
+            self._outbox.retire(rows)
+        if not self._in_flight and self.on_drained is not None:
+            self.on_drained()
+
+    def _quiet(self) -> None:
+        if self._keepalive.running:
+            self._keepalive.stop()
+        self._cancel("_ping_soon")
+        self._cancel("_pong_limit")
+
+    def _cancel(self, name: str) -> None:
+        call = getattr(self, name)
+        setattr(self, name, None)
+        if call is not None and call.active():
+            call.cancel()
