@@ -1,0 +1,324 @@
+"""Events go to the connector as OpenGate documents.
+
+Everything published within one turn of the reactor is gathered into as few documents as possible
+(``oda.telemetry.documents``), so a thousand single events cost little more than one list of a
+thousand. At the end of the turn, or when many wait, the documents are encoded, cut to size
+(``oda.telemetry.splitting``) and handed to the connector; the Deferred of a ``publish`` fires once
+every document with a datapoint of that call was accepted. Events of a datastream with a line in the
+dispatcher's configuration are held first (``oda.telemetry.holding``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from oda.errors import EventRejected, OutboxClosed, OutboxFull
+from oda.interfaces import ICodec, IConnector, ICounters, IEventDispatcher, IWallClock
+from oda.model import Datapoint, Event
+from oda.settings import Schedule
+from oda.telemetry.documents import Gathering, Run
+from oda.telemetry.holding import Held, Holding
+from oda.telemetry.schedules import Timetable
+from oda.telemetry.sending import DocumentSender
+from oda.telemetry.settling import Call, settle_one
+from oda.telemetry.validation import (
+    MAX_INTEGER,
+    MIN_INTEGER,
+    CheckValue,
+    check_event,
+    check_place,
+    check_times,
+    check_value_of,
+)
+
+#: So many events of one turn are sent without waiting for its end.
+MAX_GATHERED = 5_000
+
+#: So many events wait for the device id to be known; more are refused.
+MAX_WAITING = 10_000
+
+
+@implementer(IEventDispatcher)
+class EventDispatcher:
+    """Publishes events.
+
+    ``clock`` is the reactor; ``codec`` writes the documents; ``check_value(value, path)`` raises
+    ``EncodeError`` for a value it could not write. Until ``host_id`` is known (here or through
+    ``set_host_id``) up to ``MAX_WAITING`` events wait. Each call of ``publish`` is checked as a
+    whole before any of its events is taken; when documents of one call are refused later, others
+    of it may have been accepted already (sending the call again with the same ``at_ms`` is
+    harmless).
+    """
+
+    def __init__(
+        self,
+        clock: Any,
+        connector: IConnector,
+        codec: ICodec,
+        check_value: CheckValue,
+        wall_clock: IWallClock,
+        counters: ICounters,
+        *,
+        host_id: str | None = None,
+        reduced: bool = False,
+        max_message_bytes: int = 16 * 1024 * 1024,
+        schedules: Iterable[Schedule] = (),
+    ) -> None:
+        self._clock = clock
+        self._sender = DocumentSender(connector, counters, codec, reduced, max_message_bytes)
+        self._check_value = check_value
+        self._now_ms: Callable[[], int] = wall_clock.now_ms
+        self._counters = counters
+        self._host_id = host_id
+        self._holding = Holding(schedules)
+        self._timetable = Timetable(clock, self._due)
+        self._waiting: list[Held] = []
+        self._flush_call: Any = None
+        self._flushing = False
+        self._stopped = False
+        self._begin_gathering()
+
+    # -- life -------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin the timers of the collected datastreams."""
+        self._timetable.apply(self._holding.schedules)
+
+    def stop(self) -> Deferred[None]:
+        """Publish what is held and gathered, and take nothing more.
+
+        Fires when the connector has answered for all of it; never fails. Events that wait for a
+        device id still unknown fail with ``OutboxClosed``.
+        """
+        self._stopped = True  # whoever hears of an acceptance from here on can't publish again
+        self._timetable.stop()
+        flushed = self.flush_all()
+        waiting, self._waiting = self._waiting, []
+        refusal = Failure(OutboxClosed("the device id was never known"))
+        for _, _, owner in waiting:
+            settle_one(owner, refusal)
+        return flushed
+
+    def flush_all(self) -> Deferred[None]:
+        """Publish what is held and gathered now; fires when the connector has answered for it."""
+        for schedule in self._holding.schedules:
+            self._release(schedule)
+        self._flush()
+        return self._sender.answered()
+
+    # -- configuration ------------------------------------------------------------------------
+
+    def set_host_id(self, host_id: str) -> None:
+        """The device id is known, or has changed. What was gathered goes out under the old one."""
+        if host_id == self._host_id:
+            return
+        self._flush()
+        self._host_id = host_id
+        self._begin_gathering()
+        waiting, self._waiting = self._waiting, []
+        for event, at_ms, owner in waiting:
+            self._take(event, at_ms, owner)
+
+    def set_output(self, codec: ICodec, reduced: bool, max_message_bytes: int) -> None:
+        """Write later documents with this codec, in this form, up to this size."""
+        self._flush()
+        self._sender.codec = codec
+        self._sender.reduced = reduced
+        self._sender.max_message_bytes = max_message_bytes
+
+    def set_schedules(self, schedules: Iterable[Schedule]) -> None:
+        """Collect by these lines. What is held for a line that is gone goes out now."""
+        schedules = tuple(schedules)
+        for event, at_ms, owner in self._holding.apply(schedules):
+            self._gather(event, at_ms, owner)
+        self._choose_path()
+        self._timetable.apply(schedules)
+
+    # -- taking events --------------------------------------------------------------------------
+
+    def publish(self, events: Event | Sequence[Event]) -> Deferred[None]:
+        """See ``IEventDispatcher.publish``. An event that is held fires when it was accepted by
+        the connector, at the time of its line. Fails with ``OutboxFull`` when too many events wait
+        for the device id, with ``OutboxClosed`` after ``stop``."""
+        if type(events) is not Event:
+            return self._publish_several((events,) if isinstance(events, Event) else events)
+        event = events
+        try:
+            if not self._is_direct:
+                return self._publish_several((event,))
+            at_ms = event.at_ms
+            if at_ms is None:
+                at_ms = self._now_ms()
+            elif type(at_ms) is not int or not MIN_INTEGER <= at_ms <= MAX_INTEGER:
+                check_times(event)
+            from_ms = event.from_ms
+            if from_ms is not None:
+                check_times(event)
+            value = event.value
+            if type(value) is not float or value - value != 0.0:
+                check_value_of(event, self._check_value)
+            try:
+                run = self._runs[(event.device_id, event.path, event.datastream_id, event.feed)]
+            except (KeyError, TypeError):
+                run = self._open_run(event)
+        except EventRejected as error:
+            return self._reject(error, 1)
+        done: Deferred[None] = Deferred()
+        run.datapoints.append(Datapoint(at_ms, value, from_ms))
+        run.owners.append(done)
+        self._room -= 1
+        if self._room <= 0:
+            self._overflow()
+        return done
+
+    def _publish_several(self, events: Sequence[Event]) -> Deferred[None]:
+        try:
+            if self._is_direct and len(events) > 1:
+                return self._gather_several(events)
+            for event in events:
+                check_event(event, self._check_value)
+        except EventRejected as error:
+            return self._reject(error, len(events))
+        if not events:
+            return succeed(None)
+        if self._stopped:
+            return fail(OutboxClosed("the agent is stopping"))
+        if self._host_id is None and len(self._waiting) + len(events) > MAX_WAITING:
+            return fail(OutboxFull("the device id is unknown and too many events wait for it"))
+        call = Call(len(events))
+        now_ms = self._now_ms()
+        for event in events:
+            self._take(event, now_ms if event.at_ms is None else event.at_ms, call)
+        return call.done
+
+    def _gather_several(self, events: Sequence[Event]) -> Deferred[None]:
+        """Check all, then take all. A stretch of events of one run costs one look-up."""
+        now_ms = self._now_ms()
+        check_value = self._check_value
+        stretches: list[tuple[Event, list[Datapoint]]] = []
+        device_id = path = datastream_id = feed = None
+        for event in events:
+            if type(event) is not Event:
+                check_event(event, check_value)
+            at_ms = event.at_ms
+            if at_ms is None:
+                at_ms = now_ms
+            elif type(at_ms) is not int or not MIN_INTEGER <= at_ms <= MAX_INTEGER:
+                check_times(event)
+            from_ms = event.from_ms
+            if from_ms is not None:
+                check_times(event)
+            value = event.value
+            if type(value) is not float or value - value != 0.0:
+                check_value_of(event, check_value)
+            if (
+                event.datastream_id != datastream_id
+                or event.device_id != device_id
+                or event.feed != feed
+                or event.path != path
+            ):
+                check_place(event)
+                datastream_id, device_id = event.datastream_id, event.device_id
+                feed, path = event.feed, event.path
+                stretch: list[Datapoint] = []
+                stretches.append((event, stretch))
+            stretch.append(Datapoint(at_ms, value, from_ms))
+        call = Call(len(events))
+        for event, stretch in stretches:
+            run = self._run_of(event)
+            run.datapoints.extend(stretch)
+            run.owners.extend([call] * len(stretch))
+            self._room -= len(stretch)
+            if self._room <= 0:
+                self._overflow()
+        return call.done
+
+    def _take(self, event: Event, at_ms: int, owner: object) -> None:
+        """Wait, hold or gather one event that has been checked."""
+        if self._host_id is None:
+            self._waiting.append((event, at_ms, owner))
+            return
+        schedule = self._holding.schedule_of(event, self._host_id)
+        if schedule is None:
+            self._gather(event, at_ms, owner)
+        elif self._holding.hold(schedule, event, at_ms, owner):
+            self._counters.increment("collected_early")
+            self._release(schedule)
+
+    def _gather(self, event: Event, at_ms: int, owner: object) -> None:
+        run = self._run_of(event)
+        run.datapoints.append(Datapoint(at_ms, event.value, event.from_ms))
+        run.owners.append(owner)
+        self._room -= 1
+        if self._room <= 0:
+            self._overflow()
+
+    def _due(self, schedule: Schedule) -> None:
+        self._release(schedule)
+        if not schedule.period_s:
+            self._holding.finish(schedule)
+            self._choose_path()
+
+    def _release(self, schedule: Schedule) -> None:
+        for event, at_ms, owner in self._holding.release(schedule):
+            self._gather(event, at_ms, owner)
+
+    def _run_of(self, event: Event) -> Run:
+        run = self._runs.get((event.device_id, event.path, event.datastream_id, event.feed))
+        return self._open_run(event) if run is None else run
+
+    def _open_run(self, event: Event) -> Run:
+        check_place(event)
+        if self._flush_call is None:
+            self._flush_call = self._clock.callLater(0, self._turn_ended)
+        return self._gathering.run_for(
+            (event.device_id, event.path, event.datastream_id, event.feed)
+        )
+
+    def _reject(self, error: EventRejected, events: int) -> Deferred[None]:
+        self._counters.increment("events_rejected", events)
+        return fail(error)
+
+    # -- sending --------------------------------------------------------------------------------
+
+    def _begin_gathering(self) -> None:
+        # Without a host id nothing is gathered; the name is then never used.
+        self._gathering = Gathering(self._host_id or "")
+        self._runs = self._gathering.runs
+        self._room = MAX_GATHERED
+        self._choose_path()
+
+    def _choose_path(self) -> None:
+        self._is_direct = (
+            self._host_id is not None and not self._stopped and not self._holding.is_collecting
+        )
+
+    def _turn_ended(self) -> None:
+        self._flush_call = None
+        self._flush()
+
+    def _overflow(self) -> None:
+        # Whoever hears of an acceptance may publish again at once. Sending that now would overtake
+        # the rest of the gathering under way; the end of the turn is soon enough.
+        if not self._flushing:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._flush_call is not None:
+            self._flush_call.cancel()
+            self._flush_call = None
+        gathering = self._gathering
+        if not gathering.runs:
+            return
+        self._begin_gathering()
+        self._flushing = True
+        try:
+            for bundle in gathering.bundles():
+                self._sender.send(bundle)
+        finally:
+            self._flushing = False

@@ -1,0 +1,178 @@
+"""Events become OpenGate documents. Pure.
+
+A ``Gathering`` sorts events, as they come, into the datapoints of one document per device and path
+(OpenGate protocol, "Telemetry"); inside it, every datastream and feed is one ``Run`` of datapoints
+in the order given. Each datapoint keeps its *owner*, whoever waits for its acceptance, so that a
+document may be cut anywhere and every owner still learns the fate of exactly its own datapoints.
+
+This is the busiest code of the agent: ``runs`` is a plain dict, so that a caller finds the run of
+an event by one look-up and appends to it directly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from oda.model import (
+    HOST,
+    PROTOCOL_VERSION,
+    Datapoint,
+    Datastream,
+    Event,
+    TelemetryDocument,
+)
+
+#: What tells one run of datapoints from another: device, path, datastream and feed of an event.
+RunKey = tuple[str, tuple[str, ...], str, str | None]
+
+
+class Run:
+    """Datapoints of one datastream and feed, and beside each its owner."""
+
+    __slots__ = ("datapoints", "datastream_id", "feed", "owners")
+
+    def __init__(
+        self,
+        datastream_id: str,
+        feed: str | None,
+        datapoints: list[Datapoint],
+        owners: list[object],
+    ) -> None:
+        self.datastream_id = datastream_id
+        self.feed = feed
+        self.datapoints = datapoints
+        self.owners = owners
+
+    def part(self, start: int, end: int) -> Run:
+        """The datapoints from ``start`` to before ``end``, with their owners."""
+        return Run(
+            self.datastream_id, self.feed, self.datapoints[start:end], self.owners[start:end]
+        )
+
+
+class Bundle:
+    """What goes into one document: a device, the path to it, and runs of datapoints.
+
+    ``path`` is empty when the document has none; ``is_host`` tells the host device.
+    """
+
+    __slots__ = ("device_id", "is_host", "path", "runs")
+
+    def __init__(
+        self, device_id: str, path: tuple[str, ...], is_host: bool, runs: list[Run]
+    ) -> None:
+        self.device_id = device_id
+        self.path = path
+        self.is_host = is_host
+        self.runs = runs
+
+    def __len__(self) -> int:
+        """The number of datapoints."""
+        return sum(len(run.datapoints) for run in self.runs)
+
+    def complete(self) -> TelemetryDocument:
+        """The complete form."""
+        return TelemetryDocument(
+            version=PROTOCOL_VERSION,
+            device=self.device_id,
+            path=self.path or None,
+            datastreams=[
+                Datastream(id=run.datastream_id, feed=run.feed, datapoints=run.datapoints)
+                for run in self.runs
+            ],
+        )
+
+    def reduced(self) -> TelemetryDocument:
+        """The reduced form: no path, no ``at``, and no device for the host.
+
+        The datastreams of one id stand together, the one without a feed first.
+        """
+        return TelemetryDocument(
+            version=PROTOCOL_VERSION,
+            device=None if self.is_host else self.device_id,
+            datastreams=[
+                Datastream(
+                    id=run.datastream_id,
+                    feed=run.feed,
+                    datapoints=[
+                        Datapoint(None, datapoint.value, datapoint.from_)
+                        for datapoint in run.datapoints
+                    ],
+                )
+                for run in _feedless_first(self.runs)
+            ],
+        )
+
+
+class Gathering:
+    """Events on their way into documents; ``host_id`` is the id of the host device.
+
+    ``runs`` holds the run of every combination of device, path, datastream and feed seen so far.
+    """
+
+    __slots__ = ("_bundles", "_host_id", "_runs_by_place", "runs")
+
+    def __init__(self, host_id: str) -> None:
+        self.runs: dict[RunKey, Run] = {}
+        self._host_id = host_id
+        self._bundles: dict[tuple[str, tuple[str, ...]], Bundle] = {}
+        self._runs_by_place: dict[RunKey, Run] = {}
+
+    def run_for(self, key: RunKey) -> Run:
+        """The run an event of this key belongs to; made when there is none yet.
+
+        Two keys share a run when they mean the same place: "" and the host's id, or a path with
+        and without the host's id in front.
+        """
+        run = self.runs.get(key)
+        if run is None:
+            run = self.runs[key] = self._open(*key)
+        return run
+
+    def add(self, event: Event, at_ms: int, owner: object = None) -> None:
+        """Take one event in, with this time."""
+        run = self.run_for((event.device_id, event.path, event.datastream_id, event.feed))
+        run.datapoints.append(Datapoint(at_ms, event.value, event.from_ms))
+        run.owners.append(owner)
+
+    def bundles(self) -> list[Bundle]:
+        """One bundle for each device and path, in the order in which they first appeared."""
+        return list(self._bundles.values())
+
+    def _open(
+        self, device_id: str, path: tuple[str, ...], datastream_id: str, feed: str | None
+    ) -> Run:
+        is_host = device_id in (HOST, self._host_id)
+        if is_host:
+            device_id = self._host_id
+        elif self._host_id not in path:
+            path = (self._host_id, *path)
+        key = (device_id, path, datastream_id, feed)
+        run = self._runs_by_place.get(key)
+        if run is None:
+            run = self._runs_by_place[key] = Run(datastream_id, feed, [], [])
+            bundle = self._bundles.get((device_id, path))
+            if bundle is None:
+                bundle = Bundle(device_id, path, is_host, [])
+                self._bundles[(device_id, path)] = bundle
+            bundle.runs.append(run)
+        return run
+
+
+def documents(
+    events: Iterable[Event], host_id: str, now_ms: int, reduced: bool = False
+) -> list[TelemetryDocument]:
+    """The documents of ``events``; one without a time gets ``now_ms``."""
+    gathering = Gathering(host_id)
+    for event in events:
+        gathering.add(event, now_ms if event.at_ms is None else event.at_ms)
+    return [bundle.reduced() if reduced else bundle.complete() for bundle in gathering.bundles()]
+
+
+def _feedless_first(runs: Sequence[Run]) -> Sequence[Run]:
+    if all(run.feed is None for run in runs):
+        return runs
+    rank: dict[str, int] = {}
+    for run in runs:
+        rank.setdefault(run.datastream_id, len(rank))
+    return sorted(runs, key=lambda run: (rank[run.datastream_id], run.feed is not None))

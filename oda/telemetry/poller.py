@@ -1,0 +1,94 @@
+"""The poller: reads datastreams on the lines of its configuration.
+
+What is read is published, or kept, by the state manager. Readings that answer at once within one
+turn of the reactor are gathered into common documents by the event dispatcher.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from oda.interfaces import ICounters, IStateManager
+from oda.model import DatastreamValue, ValueStatus
+from oda.settings import Schedule
+from oda.telemetry.changes import FailureChanges
+from oda.telemetry.schedules import Timetable
+
+log = Logger()
+
+
+class Poller:
+    """Reads what is due from ``state_manager``; ``clock`` is the reactor.
+
+    Counts ``readings``, ``readings_failed`` and ``polls_missed`` (a reading that was due while the
+    one before it had not ended, or while the reactor was blocked).
+    """
+
+    def __init__(
+        self,
+        clock: Any,
+        state_manager: IStateManager,
+        counters: ICounters,
+        schedules: Iterable[Schedule] = (),
+    ) -> None:
+        self._state_manager = state_manager
+        self._counters = counters
+        self._schedules = tuple(schedules)
+        self._timetable = Timetable(clock, self._read, self._tick_ended)
+        self._failures = FailureChanges()
+        self._readings = 0
+        self._failed = 0
+
+    def start(self) -> None:
+        """Begin: every line waits for its ``first`` from now on."""
+        self._timetable.apply(self._schedules)
+
+    def stop(self) -> None:
+        """End; readings under way end by themselves."""
+        self._timetable.stop()
+        self._tick_ended(0)
+
+    def set_schedules(self, schedules: Iterable[Schedule]) -> None:
+        """Read by these lines; those that stay keep their rhythm."""
+        self._schedules = tuple(schedules)
+        self._timetable.apply(self._schedules)
+
+    def _read(self, line: Schedule) -> Deferred[Any]:
+        reading = self._state_manager.read(line.datastream_id, line.device_pattern)
+        return reading.addCallback(self._have_read)
+
+    def _have_read(self, values: list[DatastreamValue]) -> None:
+        self._readings += len(values)
+        for value in values:
+            thing = (value.datastream_id, value.device_id)
+            if value.status is ValueStatus.OK:
+                if self._failures.succeeded(thing):
+                    log.info(
+                        "reads {datastream_id} of {device} again",
+                        datastream_id=value.datastream_id,
+                        device=value.device_id or "the host",
+                    )
+                continue
+            self._failed += 1
+            if self._failures.failed(thing):
+                log.warn(
+                    "could not read {datastream_id} of {device}: {reason}",
+                    datastream_id=value.datastream_id,
+                    device=value.device_id or "the host",
+                    reason=value.error or "nobody reads that datastream",
+                )
+
+    def _tick_ended(self, missed: int) -> None:
+        # Readings that answer late are counted with the next tick.
+        for name, amount in (
+            ("readings", self._readings),
+            ("readings_failed", self._failed),
+            ("polls_missed", missed),
+        ):
+            if amount:
+                self._counters.increment(name, amount)
+        self._readings = self._failed = 0

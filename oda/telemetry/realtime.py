@@ -1,0 +1,91 @@
+"""The realtime state manager: keeps nothing, publishes every value as it arrives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from oda.interfaces import IDatastreamAccess, IEventDispatcher, IStateManager
+from oda.model import DatastreamValue, Event
+from oda.telemetry.changes import FailureChanges
+from oda.telemetry.reading import events_of
+from oda.telemetry.writing import write_in_order
+
+log = Logger()
+
+
+@implementer(IStateManager)
+class RealtimeStateManager:
+    """Reads go to the source, and what was read is published.
+
+    A read does not wait until its values were accepted for delivery: the answer to the platform
+    and the next poll must not hang on the outbox. A failure to publish is logged when it begins.
+    """
+
+    def __init__(self, access: IDatastreamAccess, dispatcher: IEventDispatcher) -> None:
+        self._access = access
+        self._dispatcher = dispatcher
+        self._failures = FailureChanges()
+
+    def get(
+        self, device_pattern: str, datastream_ids: Sequence[str] | None
+    ) -> Deferred[list[DatastreamValue]]:
+        """See ``IStateManager.get``."""
+        if datastream_ids is None:
+            reading = self._access.read_all(device_pattern)
+        else:
+            reading = gatherResults(
+                [
+                    self._access.read(datastream_id, device_pattern)
+                    for datastream_id in datastream_ids
+                ]
+            ).addCallback(lambda lists: [value for values in lists for value in values])
+        return reading.addCallback(self._publish_values)
+
+    def set(
+        self, device_id: str, values: Sequence[tuple[str, Any]]
+    ) -> Deferred[list[DatastreamValue]]:
+        """See ``IStateManager.set``. Each write begins when the one before it has ended."""
+        return write_in_order(self._access, device_id, values)
+
+    def received(self, events: Sequence[Event]) -> Deferred[None]:
+        """See ``IStateManager.received``: they are published at once."""
+        return self._dispatcher.publish(events)
+
+    def read(self, datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
+        """See ``IStateManager.read``."""
+        reading = self._access.read(datastream_id, device_pattern)
+        return reading.addCallback(self._publish_values)
+
+    def collect(self, datastream_id: str, device_pattern: str) -> Deferred[int]:
+        """Fires with 0: nothing is ever kept."""
+        return succeed(0)
+
+    def _publish_values(self, values: list[DatastreamValue]) -> list[DatastreamValue]:
+        for event in events_of(values):
+            # One by one: a value that can't be published must not take the others with it. The
+            # dispatcher gathers them again.
+            self._dispatcher.publish(event).addCallbacks(
+                self._published,
+                self._not_published,
+                callbackArgs=(event,),
+                errbackArgs=(event,),
+            )
+        return values
+
+    def _published(self, _: None, event: Event) -> None:
+        if self._failures.succeeded((event.datastream_id, event.device_id)):
+            log.info("publishes {datastream_id} again", datastream_id=event.datastream_id)
+
+    def _not_published(self, failure: Failure, event: Event) -> None:
+        if self._failures.failed((event.datastream_id, event.device_id)):
+            log.warn(
+                "could not publish what was read of {datastream_id}: {reason}",
+                datastream_id=event.datastream_id,
+                reason=failure.getErrorMessage(),
+            )

@@ -1,0 +1,141 @@
+"""Calls an action for every line ``datastreamId[;devicePattern]=[first;]period``, when it is due.
+
+Lines of the same ``first`` and ``period`` that began together share one timer, so that thousands
+of lines cost a handful of timers. A timer waits ``first`` seconds once and is then a
+``LoopingCall``: it keeps to the grid it started on however long the actions take. A line whose
+action has not finished when it is due again is left out that time, alone; what is left out, and
+what the reactor was too busy to begin, is counted as missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from oda.settings import Schedule
+
+log = Logger()
+
+
+class Timetable:
+    """Runs ``action(line)`` for each line when it is due.
+
+    ``clock`` is the reactor (``IReactorTime``, monotonic). ``action`` returns None or a Deferred
+    that fires, or fails, when it is done; what it raises is logged. ``tick_ended(missed)`` is
+    called after all lines of one timer were begun, with the number of lines left out since the
+    last time.
+    """
+
+    def __init__(
+        self,
+        clock: Any,
+        action: Callable[[Schedule], Deferred[Any] | None],
+        tick_ended: Callable[[int], None] = lambda missed: None,
+    ) -> None:
+        self._clock = clock
+        self._action = action
+        self._tick_ended = tick_ended
+        self._timers: list[_Timer] = []
+        self._busy: set[Schedule] = set()
+
+    @property
+    def lines(self) -> set[Schedule]:
+        """The lines in force, those done once included."""
+        return {line for timer in self._timers for line in timer.lines}
+
+    def apply(self, lines: Iterable[Schedule]) -> None:
+        """Make ``lines`` the lines in force: new ones begin with their ``first`` now, those gone
+        end, and those that were there already keep their rhythm (once stays once)."""
+        wanted = dict.fromkeys(lines)
+        known: set[Schedule] = set()
+        for timer in self._timers:
+            timer.lines = [line for line in timer.lines if line in wanted]
+            known.update(timer.lines)
+            if not timer.lines:
+                timer.stop()
+        self._timers = [timer for timer in self._timers if timer.lines]
+        fresh: dict[tuple[float, float], list[Schedule]] = {}
+        for line in wanted:
+            if line not in known:
+                fresh.setdefault((line.first_s, line.period_s), []).append(line)
+        for (first_s, period_s), together in fresh.items():
+            timer = _Timer(self._clock, first_s, period_s, together, self._run)
+            self._timers.append(timer)
+            timer.start()
+
+    def stop(self) -> None:
+        """End all lines; no delayed call is left. Actions under way are not cancelled."""
+        for timer in self._timers:
+            timer.stop()
+        self._timers = []
+
+    def _run(self, lines: Sequence[Schedule], periods: int) -> None:
+        missed = (periods - 1) * len(lines)
+        busy, action = self._busy, self._action
+        for line in lines:
+            if line in busy:
+                missed += 1
+                continue
+            try:
+                doing = action(line)
+            except Exception:  # noqa: BLE001 -- one line must not end the others' timer
+                log.failure(
+                    "the action of {datastream_id} failed", datastream_id=line.datastream_id
+                )
+                continue
+            if doing is not None:
+                busy.add(line)
+                doing.addBoth(self._finished, line)
+        self._tick_ended(missed)
+
+    def _finished(self, result: object, line: Schedule) -> None:
+        self._busy.discard(line)
+
+
+class _Timer:
+    """One ``first`` and ``period``, and the lines that began with it."""
+
+    def __init__(
+        self,
+        clock: Any,
+        first_s: float,
+        period_s: float,
+        lines: list[Schedule],
+        run: Callable[[Sequence[Schedule], int], None],
+    ) -> None:
+        self.lines = lines
+        self._clock = clock
+        self._first_s = first_s
+        self._period_s = period_s
+        self._run = run
+        self._waiting: IDelayedCall | None = None
+        self._loop: LoopingCall | None = None
+
+    def start(self) -> None:
+        self._waiting = self._clock.callLater(self._first_s, self._begin)
+
+    def stop(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+            self._waiting = None
+        if self._loop is not None and self._loop.running:
+            self._loop.stop()
+        self._loop = None
+
+    def _begin(self) -> None:
+        self._waiting = None
+        if not self._period_s:
+            self._due(1)
+            return
+        self._loop = LoopingCall.withCount(self._due)
+        self._loop.clock = self._clock
+        self._loop.start(self._period_s, now=True)
+
+    def _due(self, periods: int) -> None:
+        # self.lines is replaced, never changed, so an action may apply new lines meanwhile.
+        self._run(self.lines, periods)

@@ -1,0 +1,65 @@
+"""Writes several datastreams of a device, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from oda.interfaces import IDatastreamAccess
+from oda.model import DatastreamValue, ValueStatus
+
+
+def write_in_order(
+    access: IDatastreamAccess, device_id: str, values: Sequence[tuple[str, Any]]
+) -> Deferred[list[DatastreamValue]]:
+    """Write ``values`` in their order, each when the one before has ended.
+
+    The Deferred fires with one outcome for each and never fails. Cancelling it cancels the write
+    under way; those after it are not begun and have status ERROR.
+    """
+    return _Writing(access, device_id, values).done
+
+
+class _Writing:
+    def __init__(
+        self, access: IDatastreamAccess, device_id: str, values: Sequence[tuple[str, Any]]
+    ) -> None:
+        self.done: Deferred[list[DatastreamValue]] = Deferred(self._cancel)
+        self._access = access
+        self._device_id = device_id
+        self._values: Iterator[tuple[str, Any]] = iter(values)
+        self._outcomes: list[DatastreamValue] = []
+        self._current: Deferred[DatastreamValue] | None = None
+        self._is_cancelled = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        # A loop, not a chain of callbacks: a long list of writes that end at once must not recurse.
+        for datastream_id, value in self._values:
+            if self._is_cancelled:
+                self._outcomes.append(self._not_begun(datastream_id))
+                continue
+            writing = self._access.write(self._device_id, datastream_id, value)
+            if not writing.called or writing.paused:
+                self._current = writing
+                writing.addCallback(self._late)
+                return
+            writing.addCallback(self._outcomes.append)
+        self.done.callback(self._outcomes)
+
+    def _late(self, outcome: DatastreamValue) -> None:
+        self._outcomes.append(outcome)
+        self._current = None
+        self._go_on()
+
+    def _cancel(self, _: Deferred[list[DatastreamValue]]) -> None:
+        self._is_cancelled = True
+        if self._current is not None:
+            self._current.cancel()
+
+    def _not_begun(self, datastream_id: str) -> DatastreamValue:
+        return DatastreamValue(
+            datastream_id, self._device_id, ValueStatus.ERROR, error="not begun: cancelled"
+        )
