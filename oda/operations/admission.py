@@ -1,0 +1,73 @@
+"""How many operations run at once, and how many wait for their turn. Pure."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Runnable(Protocol):
+    """Something that waits for its turn."""
+
+    def run(self) -> None: ...
+
+
+class Admission:
+    """Lets ``max_running`` operations run and ``max_waiting`` more wait, first come first served.
+
+    An operation that was let in has to ``leave`` exactly once. The bounds may be changed while
+    operations run; those that run already are left alone.
+    """
+
+    def __init__(self, max_running: int, max_waiting: int) -> None:
+        self.max_running = max_running
+        self.max_waiting = max_waiting
+        self._running = 0
+        # A dict for its order and for withdrawing from the middle at no cost.
+        self._waiting: dict[Runnable, None] = {}
+        self._is_starting = False
+
+    @property
+    def running(self) -> int:
+        """How many run now."""
+        return self._running
+
+    @property
+    def waiting(self) -> int:
+        """How many wait now."""
+        return len(self._waiting)
+
+    def enter(self, operation: Runnable) -> bool:
+        """Run it now or later; False when there is no room even to wait."""
+        if self._running < self.max_running and not self._waiting:
+            self._running += 1
+            operation.run()
+            return True
+        if len(self._waiting) >= self.max_waiting:
+            return False
+        self._waiting[operation] = None
+        self._start_waiting()
+        return True
+
+    def withdraw(self, operation: Runnable) -> None:
+        """It no longer waits."""
+        self._waiting.pop(operation, None)
+
+    def leave(self) -> None:
+        """One that ran has ended."""
+        self._running -= 1
+        self._start_waiting()
+
+    def _start_waiting(self) -> None:
+        # A loop with a guard, not recursion: a thousand waiting operations that end at once would
+        # otherwise start each other a thousand levels deep.
+        if self._is_starting:
+            return
+        self._is_starting = True
+        try:
+            while self._waiting and self._running < self.max_running:
+                operation = next(iter(self._waiting))
+                del self._waiting[operation]
+                self._running += 1
+                operation.run()
+        finally:
+            self._is_starting = False

@@ -1,0 +1,105 @@
+"""Makes the payload of an answer, whatever the operation returned.
+
+An answer that the request's format can't carry (NaN, bytes, foreign objects) is replaced by
+ERROR_PROCESSING naming the culprit; if even that can't be encoded, because the request itself
+echoes text the format can't carry, the text is made printable. So there is always an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from twisted.logger import Logger
+
+from oda.errors import CodecError, OperationFailed
+from oda.interfaces import ICodec, ICodecRegistry
+from oda.model import ContentType, JournalEntry, OperationResult, ResultCode, Step
+from oda.operations.response import Echo, failure, final_document, partial_document
+
+log = Logger()
+
+#: A longer reason says no more, and must not make the answer too large to be sent.
+MAX_REASON_LENGTH = 1000
+
+
+class Answer(NamedTuple):
+    """A final answer, encoded, and the result code it carries in the end."""
+
+    payload: bytes
+    result_code: ResultCode
+
+
+class _PrintableEcho(NamedTuple):
+    id: str | None
+    name: str | None
+    requested_device_id: str
+    path: tuple[str, ...]
+
+
+class AnswerWriter:
+    """Encodes answers in the format of their request.
+
+    ``host_id`` gives the agent's own device id, for requests that name no device.
+    """
+
+    def __init__(self, codecs: ICodecRegistry, host_id: Callable[[], str]) -> None:
+        self._codecs = codecs
+        self._host_id = host_id
+
+    def write(self, echo: Echo, result: OperationResult, content_type: ContentType) -> Answer:
+        """The final answer; never fails because of what the operation returned."""
+        codec: ICodec = self._codecs.codec(content_type)
+        host_id = self._host_id()
+        try:
+            return Answer(codec.encode(final_document(echo, host_id, result)), result.result_code)
+        except Exception as error:  # noqa: BLE001 - foreign objects raise what they like
+            reason = f"the answer can't be sent: {reason_of(error)}"
+        log.warn("{operation}: {reason}", operation=echo.name, reason=reason)
+        replacement = failure(reason)
+        try:
+            payload = codec.encode(final_document(echo, host_id, replacement))
+        except CodecError:
+            printable = _PrintableEcho(
+                _printable(echo.id),
+                _printable(echo.name),
+                _printable(echo.requested_device_id) or "",
+                tuple(_printable(gateway) or "" for gateway in echo.path),
+            )
+            replacement = failure(_printable(reason) or "")
+            payload = codec.encode(final_document(printable, host_id, replacement))
+        return Answer(payload, replacement.result_code)
+
+    def write_partial(self, echo: Echo, steps: Sequence[Step], content_type: ContentType) -> bytes:
+        """A partial answer. Raises ``OperationFailed`` when the steps can't be sent."""
+        document = partial_document(echo, self._host_id(), steps)
+        codec: ICodec = self._codecs.codec(content_type)
+        try:
+            return codec.encode(document)
+        except Exception as error:
+            raise OperationFailed(f"the steps can't be sent: {reason_of(error)}") from error
+
+    def repeat(self, echo: Echo, entry: JournalEntry, content_type: ContentType) -> bytes | None:
+        """The journaled answer, in the format asked for this time; None if there is none yet."""
+        if entry.payload is None or entry.content_type in (content_type, None):
+            return entry.payload
+        try:
+            asked: ICodec = self._codecs.codec(content_type)
+            answered: ICodec = self._codecs.codec(entry.content_type)
+            return asked.encode(answered.decode(entry.payload))
+        except CodecError as error:
+            reason = f"the earlier answer can't be sent in this format: {reason_of(error)}"
+            return self.write(echo, failure(reason), content_type).payload
+
+
+def reason_of(error: BaseException | None) -> str:
+    """The text of an error for the platform: never empty, never endless."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - an error that can't be printed still has a type
+        text = ""
+    return (text or type(error).__name__)[:MAX_REASON_LENGTH]
+
+
+def _printable(text: str | None) -> str | None:
+    return None if text is None else text.encode("utf-8", "replace").decode("utf-8")

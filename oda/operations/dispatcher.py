@@ -1,0 +1,185 @@
+"""Takes the platform's messages, runs the operations they ask for, and makes the answers.
+
+Exactly one answer for every message in which an operation request can be recognised; any other
+message is logged (its size and what is wrong with it, never its content), counted and dropped.
+A request whose id was answered before gets that answer again and is not run again; one whose id is
+still running gets no answer of its own: the answer that is on its way is the answer to both.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from oda.errors import CodecError, DecodeError, PluginError
+from oda.interfaces import (
+    ICodec,
+    ICodecRegistry,
+    ICounters,
+    IDispatcher,
+    IJournal,
+    IOperation,
+)
+from oda.model import ContentType, OperationRequest, OperationResult, ResultCode
+from oda.operations.admission import Admission
+from oda.operations.answer import AnswerWriter
+from oda.operations.execution import NOT_SUPPORTED_TEXT, Execution, Stage, Surroundings
+from oda.operations.request import Refusal, recognise
+from oda.operations.response import failure
+
+log = Logger()
+
+#: How many requests may wait for their turn.
+MAX_WAITING = 1000
+
+#: The label under which operations nobody handles are counted: their names come from the wire.
+UNKNOWN = "unknown"
+
+
+@implementer(IDispatcher)
+class OperationDispatcher:
+    """The agent's ``IDispatcher``.
+
+    ``host_id`` gives the agent's own device id. ``send_partial(payload, content_type)`` sends a
+    partial answer; it may return a Deferred. ``clock`` is the reactor; ``timeout_s`` counts from
+    the arrival of a request, waiting included. ``max_concurrent`` operations run at once and
+    ``max_waiting`` more wait their turn. Raises ``PluginError`` for operations of the same name.
+    """
+
+    def __init__(
+        self,
+        codecs: ICodecRegistry,
+        host_id: Callable[[], str],
+        operations: Iterable[IOperation],
+        journal: IJournal,
+        send_partial: Callable[[bytes, ContentType], object],
+        clock: IReactorTime,
+        counters: ICounters,
+        timeout_s: float = 80.0,
+        max_concurrent: int = 100,
+        max_waiting: int = MAX_WAITING,
+    ) -> None:
+        self._codecs = codecs
+        self._host_id = host_id
+        self._counters = counters
+        self._writer = AnswerWriter(codecs, host_id)
+        self._admission = Admission(max_concurrent, max_waiting)
+        self._around = Surroundings(
+            self._writer, journal, self._admission, send_partial, clock, counters, timeout_s
+        )
+        self._operations: dict[str, IOperation] = {}
+        self._unfinished: set[Execution] = set()
+        self._is_stopped = False
+        for operation in operations:
+            self.add(operation)
+
+    @property
+    def operation_names(self) -> list[str]:
+        """The operations that have a handler, sorted."""
+        return sorted(self._operations)
+
+    def add(self, operation: IOperation) -> None:
+        """Handle one more operation from now on. Raises ``PluginError`` if its name is taken."""
+        name = operation.name
+        if not isinstance(name, str) or not name:
+            raise PluginError(f"the operation {operation!r} has no name")
+        if name in self._operations:
+            raise PluginError(
+                f"the operation {name} is handled twice: "
+                f"by {self._operations[name]!r} and by {operation!r}"
+            )
+        self._operations[name] = operation
+
+    def remove(self, name: str) -> None:
+        """No longer handle that operation; what runs goes on. Raises ``PluginError`` if nobody
+        handles it."""
+        if self._operations.pop(name, None) is None:
+            raise PluginError(f"nobody handles the operation {name}")
+
+    def configure(self, timeout_s: float, max_concurrent: int) -> None:
+        """Change the limits for the requests to come."""
+        self._around.timeout_s = timeout_s
+        self._admission.max_running = max_concurrent
+
+    def stop(self) -> None:
+        """Cancel what runs or waits and answer it, and everything that still comes, with
+        ERROR_PROCESSING. No timer is left behind."""
+        self._is_stopped = True
+        # Those that wait come first: each that runs would make room for one of them.
+        for execution in sorted(self._unfinished, key=lambda one: one.stage is Stage.RUNNING):
+            execution.interrupt("the agent is stopping")
+
+    def process(self, payload: bytes, content_type: ContentType | None) -> Deferred[bytes | None]:
+        """As ``IDispatcher.process``: never fails."""
+        try:
+            return self._process(payload, content_type)
+        except Exception:  # noqa: BLE001 - a fault of ours; the connection must survive it
+            log.failure(
+                "a message of {size_bytes} bytes broke the dispatcher", size_bytes=len(payload)
+            )
+            self._counters.increment("messages_ignored", cause="fault")
+            return succeed(None)
+
+    def _process(self, payload: bytes, content_type: ContentType | None) -> Deferred[bytes | None]:
+        if content_type is None:
+            return self._ignore(payload, "unknown_format", "its first byte begins no known format")
+        try:
+            codec: ICodec = self._codecs.codec(content_type)
+            message = codec.decode(payload)
+        except DecodeError as error:
+            return self._ignore(payload, "malformed", error.problem)
+        except CodecError as error:
+            return self._ignore(payload, "unknown_format", error.problem)
+        request = recognise(message, self._host_id())
+        if request is None:
+            return self._ignore(payload, "no_request", "it holds no operation.request")
+        if isinstance(request, Refusal):
+            result = failure(str(request.fault), ResultCode.ERROR_IN_PARAM)
+            return self._answer_at_once(request, result, content_type)
+        operation = self._operations.get(request.name)
+        if operation is None:
+            result = failure(NOT_SUPPORTED_TEXT, ResultCode.NOT_SUPPORTED)
+            return self._answer_at_once(request, result, content_type)
+        if self._is_stopped:
+            return self._answer_at_once(request, failure("the agent is stopping"), content_type)
+        return self._execute(operation, request, content_type)
+
+    def _execute(
+        self, operation: IOperation, request: OperationRequest, content_type: ContentType
+    ) -> Deferred[bytes | None]:
+        execution = Execution(self._around, operation, request, content_type)
+        execution.begin()
+        if execution.stage is not Stage.ENDED:
+            self._unfinished.add(execution)
+            execution.answer.addBoth(self._finished, execution)
+        return execution.answer
+
+    def _finished(self, answer: bytes | None, execution: Execution) -> bytes | None:
+        self._unfinished.discard(execution)
+        return answer
+
+    def _answer_at_once(
+        self,
+        request: OperationRequest | Refusal,
+        result: OperationResult,
+        content_type: ContentType,
+    ) -> Deferred[bytes | None]:
+        answer = self._writer.write(request, result, content_type)
+        name = request.name if request.name in self._operations else None
+        self._counters.increment(
+            "operations", operation=name or UNKNOWN, result=answer.result_code.value
+        )
+        return succeed(answer.payload)
+
+    def _ignore(self, payload: bytes, cause: str, reason: str) -> Deferred[bytes | None]:
+        self._counters.increment("messages_ignored", cause=cause)
+        log.info(
+            "ignored a message of {size_bytes} bytes: {reason}",
+            size_bytes=len(payload),
+            reason=reason,
+        )
+        return succeed(None)

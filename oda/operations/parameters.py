@@ -1,0 +1,156 @@
+"""The two dialects of ``parameters``, read as one (OpenGate protocol, "Operation request").
+
+``normalise`` turns what a request carries into the object form, whichever dialect it used; the
+readers below it take from the object form what the operations need. All of them raise
+``InvalidParameter`` naming the culprit the way it stands in the object form, for instance
+``variableList[2].name``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from oda.errors import InvalidParameter
+
+#: The members in which the list dialect wraps a value, and what each of them may hold.
+WRAPPERS: Mapping[str, tuple[type, ...]] = {
+    "string": (str,),
+    "number": (int, float),
+    "boolean": (bool,),
+    "object": (dict,),
+    "array": (list,),
+}
+
+#: What values are called in a message to the platform's people.
+KINDS: Mapping[type, str] = {
+    type(None): "null",
+    bool: "a boolean",
+    int: "a number",
+    float: "a number",
+    str: "a text",
+    bytes: "bytes",
+    dict: "an object",
+    list: "a list",
+}
+
+
+def kind_of(value: object) -> str:
+    """What ``value`` is, in words."""
+    return KINDS.get(type(value), f"a {type(value).__name__}")
+
+
+def normalise(parameters: Any) -> dict[str, Any]:
+    """The object form of ``parameters``; absent ones and ``[]`` are no parameters.
+
+    Entries of ``variableList`` become ``{"name", "value"}``; what else they are is for the
+    operation to judge.
+    """
+    if parameters is None:
+        return {}
+    if isinstance(parameters, dict):
+        normal = parameters
+    elif isinstance(parameters, list):
+        normal = _from_list_dialect(parameters)
+    else:
+        raise InvalidParameter(
+            "parameters", f"must be an object or a list, not {kind_of(parameters)}"
+        )
+    variables = normal.get("variableList")
+    if isinstance(variables, list):
+        normal = {**normal, "variableList": [_with_short_names(entry) for entry in variables]}
+    return normal
+
+
+def read_variable_names(parameters: Mapping[str, Any]) -> list[str]:
+    """The names in ``variableList``: plain texts, or objects with a name."""
+    return [_name_of(entry, index) for index, entry in enumerate(_variable_list(parameters))]
+
+
+def read_variables(parameters: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """The names and values in ``variableList``; a value may be null but must be there."""
+    variables = []
+    for index, entry in enumerate(_variable_list(parameters)):
+        if not isinstance(entry, dict):
+            raise InvalidParameter(
+                f"variableList[{index}]", f"must be an object, not {kind_of(entry)}"
+            )
+        name = _name_of(entry, index)
+        if "value" not in entry:
+            raise InvalidParameter(f"variableList[{index}].value", "missing")
+        variables.append((name, entry["value"]))
+    return variables
+
+
+def _variable_list(parameters: Mapping[str, Any]) -> list[Any]:
+    entries = parameters.get("variableList")
+    if entries is None:
+        raise InvalidParameter("variableList", "missing")
+    if not isinstance(entries, list):
+        raise InvalidParameter("variableList", f"must be a list, not {kind_of(entries)}")
+    return entries
+
+
+def _name_of(entry: Any, index: int) -> str:
+    where = f"variableList[{index}]"
+    name = entry
+    if isinstance(entry, dict):
+        where += ".name"
+        name = entry.get("name")
+        if name is None:
+            raise InvalidParameter(where, "missing")
+    if not isinstance(name, str):
+        raise InvalidParameter(where, f"must be a text, not {kind_of(name)}")
+    if not name:
+        raise InvalidParameter(where, "must not be empty")
+    return name
+
+
+def _with_short_names(entry: Any) -> Any:
+    if not isinstance(entry, dict):
+        return entry
+    if "variableName" not in entry and "variableValue" not in entry:
+        return entry
+    short = dict(entry)
+    for long_name, short_name in (("variableName", "name"), ("variableValue", "value")):
+        if long_name in short:
+            value = short.pop(long_name)
+            short.setdefault(short_name, value)
+    return short
+
+
+def _from_list_dialect(parameters: list[Any]) -> dict[str, Any]:
+    normal: dict[str, Any] = {}
+    for index, entry in enumerate(parameters):
+        where = f"parameters[{index}]"
+        if not isinstance(entry, dict):
+            raise InvalidParameter(where, f"must be an object, not {kind_of(entry)}")
+        name = entry.get("name")
+        if name is None:
+            raise InvalidParameter(f"{where}.name", "missing")
+        if not isinstance(name, str):
+            raise InvalidParameter(f"{where}.name", f"must be a text, not {kind_of(name)}")
+        if name in normal:
+            raise InvalidParameter(name, "given twice")
+        normal[name] = _unwrap(entry.get("value"), name)
+    return normal
+
+
+def _unwrap(value: Any, name: str) -> Any:
+    """The value inside its wrapper; a value that was not wrapped stays what it is.
+
+    Wrappers written with all their members, the unused ones null, are understood as well.
+    """
+    if not isinstance(value, dict) or not value or not value.keys() <= WRAPPERS.keys():
+        return value
+    used = [(member, held) for member, held in value.items() if held is not None]
+    if not used:
+        return None
+    if len(used) > 1:
+        raise InvalidParameter(
+            name, f"is wrapped as {' and '.join(repr(member) for member, _ in used)} at once"
+        )
+    member, held = used[0]
+    if type(held) not in WRAPPERS[member]:
+        raise InvalidParameter(name, f"{member!r} must not hold {kind_of(held)}")
+    return held

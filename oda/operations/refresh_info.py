@@ -1,0 +1,54 @@
+"""REFRESH_INFO: reads every datastream of a device (OpenGate protocol, "Operations")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from oda.interfaces import IOperation, IStateManager
+from oda.model import DatastreamValue, OperationRequest, OperationResult, Step, ValueStatus
+from oda.operations.response import single_step, variable_entry
+
+
+@implementer(IOperation)
+class RefreshInfo:
+    """Answers with one entry per datastream that could be read, a list of values in each: one
+    value, or one per device when the request's device id is a pattern."""
+
+    name = "REFRESH_INFO"
+    reads_only = True
+
+    def __init__(self, state: IStateManager) -> None:
+        self._state = state
+
+    def execute(
+        self, request: OperationRequest, progress: Callable[[Sequence[Step]], None]
+    ) -> Deferred[OperationResult]:
+        """Fires when the state manager has read everything; parameters are ignored."""
+        return self._state.get(request.device_id, None).addCallback(_result)
+
+
+def _result(values: Sequence[DatastreamValue]) -> OperationResult:
+    by_datastream: dict[str, list[dict[str, Any]]] = {}
+    for value in values:
+        if value.status is ValueStatus.OK:
+            by_datastream.setdefault(value.datastream_id, []).append(_value_document(value))
+    return single_step(
+        RefreshInfo.name,
+        [variable_entry(name, value=documents) for name, documents in by_datastream.items()],
+    )
+
+
+def _value_document(value: DatastreamValue) -> dict[str, Any]:
+    document: dict[str, Any] = {"datastreamId": value.datastream_id}
+    if value.feed is not None:
+        document["feed"] = value.feed
+    document["status"] = "OK"
+    if value.at_ms is not None:
+        document["at"] = value.at_ms
+    if value.value is not None:
+        document["value"] = value.value
+    return document

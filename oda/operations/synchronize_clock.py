@@ -1,0 +1,78 @@
+"""SYNCHRONIZE_CLOCK: sets the device's clock from a time source (OpenGate protocol,
+"Operations")."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from oda.errors import InvalidParameter, OperationFailed, ReadingFailed
+from oda.interfaces import IOperation, IStateManager, ITimeSource
+from oda.model import OperationRequest, OperationResult, Step
+from oda.operations.clock import set_clock
+from oda.operations.parameters import kind_of
+
+
+@implementer(IOperation)
+class SynchronizeClock:
+    """Asks the time source that the parameter ``source`` names, else the configured one, and
+    writes what it says to the datastream ``clock_datastream``.
+
+    ``open_source`` makes an ``ITimeSource`` of a text like ``ntp://host``; it raises ``ValueError``
+    for a text it can't use. ``source`` is the configured text, None if there is none.
+    """
+
+    name = "SYNCHRONIZE_CLOCK"
+    reads_only = False
+
+    def __init__(
+        self,
+        state: IStateManager,
+        open_source: Callable[[str], ITimeSource],
+        source: str | None = None,
+        clock_datastream: str = "device.clock",
+    ) -> None:
+        self._state = state
+        self._open_source = open_source
+        self._source = source
+        self._clock_datastream = clock_datastream
+
+    def execute(
+        self, request: OperationRequest, progress: Callable[[Sequence[Step]], None]
+    ) -> Deferred[OperationResult]:
+        """Fires when the clock is set, or could not be; fails with ``OperationFailed`` when the
+        source did not give the time. Raises ``InvalidParameter`` or ``OperationFailed``."""
+        asking = self._chosen_source(request).now_ms()
+        asking.addErrback(_explain)
+        return asking.addCallback(
+            lambda now_ms: set_clock(
+                self._state, request.device_id, self._clock_datastream, now_ms, self.name
+            )
+        )
+
+    def _chosen_source(self, request: OperationRequest) -> ITimeSource:
+        text = request.parameters.get("source")
+        if text is not None and not isinstance(text, str):
+            raise InvalidParameter("source", f"must be a text, not {kind_of(text)}")
+        if text:
+            try:
+                return self._open_source(text)
+            except ValueError as error:
+                raise InvalidParameter("source", str(error)) from error
+        if self._source is None:
+            raise OperationFailed(
+                "there is no time source: the request names none and none is configured"
+            )
+        try:
+            return self._open_source(self._source)
+        except ValueError as error:
+            raise OperationFailed(f"the configured time source is unusable: {error}") from error
+
+
+def _explain(failure: Failure) -> None:
+    if isinstance(failure.value, ReadingFailed):
+        raise OperationFailed(f"the time source gave no time: {failure.value}") from failure.value
+    failure.raiseException()
