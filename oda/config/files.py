@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,15 +33,15 @@ def list_names(directory: Path) -> list[str]:
 
 def read(path: Path) -> Content:
     """The file's bytes, no more than a configuration file may have."""
-    if path.is_dir():
-        return Content(problem="is a directory, not a file")
-    if not path.exists():
-        target = " (a link to something that does not exist)" if path.is_symlink() else ""
-        return Content(problem=f"does not exist{target}")
-    if not path.is_file():
-        return Content(problem="is not a regular file")
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return Content(problem="is a directory, not a file")
+        if not stat.S_ISREG(mode):
+            return Content(problem="is not a regular file")
         with path.open("rb") as stream:
             return Content(stream.read(MAX_BYTES + 1))
+    except FileNotFoundError:
+        return Content(problem="does not exist")
     except OSError as error:
         return Content(problem=f"can't be read: {error.strerror or error}")

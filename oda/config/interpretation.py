@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from oda.config.components import COMPONENTS
 from oda.config.keys import Component, Key, Lines, Section, suggest
 from oda.config.parsers import without_comment
 from oda.config.properties import Entry, Properties
@@ -115,6 +116,9 @@ def _read_entry(
 
 def _unknown(component: Component, name: str) -> str:
     names = sorted(key.name for key in component.all_keys())
+    elsewhere = [other.file for other in COMPONENTS if other.key(name) is not None]
+    if elsewhere:
+        return f"belongs in {' or '.join(elsewhere)}, not here"
     near = suggest(name, names, cutoff=0.7)
     if near:
         return f"unknown key, did you mean {near}?"

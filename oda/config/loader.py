@@ -65,8 +65,12 @@ def find_directory(explicit: str | None, exists: Callable[[Path], bool] = Path.i
     """
     places = (Path(explicit),) if explicit else DIRECTORIES
     for place in places:
-        if exists(place):
-            return place
+        try:
+            if exists(place):
+                return place
+        except OSError as error:
+            problem = f"the configuration directory can't be reached: {error.strerror or error}"
+            raise ConfigurationError([Fault(str(place), 0, "", problem)]) from None
     looked = " and ".join(str(place) for place in places)
     problem = "there is no such configuration directory"
     if not explicit:
@@ -113,6 +117,7 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
         f"{directory / name}: is ignored; is it meant to be {file}?"
         for file, name in lookalikes.items()
     ]
+    warnings.extend(_misspelt_variables(environ))
     for interpretation in found.values():
         warnings.extend(interpretation.warnings)
     return LoadedConfiguration(
@@ -135,6 +140,20 @@ def _read(path: Path, faults: list[Fault]) -> Properties:
 
 def _position(fault: Fault) -> tuple[bool, str, int, str]:
     return fault.file != ENVIRONMENT, fault.file, fault.line, fault.key
+
+
+def _misspelt_variables(environ: Mapping[str, str]) -> list[str]:
+    known = {key.variable for component in COMPONENTS for key in component.overridable()}
+    near = {
+        name: suggest(name, known, cutoff=0.85)
+        for name in sorted(environ)
+        if name.startswith("ODA_") and name not in known
+    }
+    return [
+        f"{ENVIRONMENT}: {name}: is ignored; did you mean {variable}?"
+        for name, variable in near.items()
+        if variable
+    ]
 
 
 def _find_lookalikes(files: Mapping[str, Properties], ignored: tuple[str, ...]) -> dict[str, str]:

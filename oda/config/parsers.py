@@ -50,6 +50,9 @@ def quoted(value: str) -> str:
 
 
 def refused(value: str, allowed: str) -> ValueError:
+    """The fault of a value that isn't allowed; the credentials and the query of a URL, which may
+    hold a key, are left out of it."""
+    value = value.partition("?")[0].rpartition("@")[2]
     return ValueError(f"{quoted(value)} is not allowed; allowed: {allowed}")
 
 
@@ -111,7 +114,13 @@ def _folded(name: str) -> str:
 
 
 def text(allowed: str = "any text") -> Parser:
-    return Parser(lambda value: value, allowed, free=True)
+
+    def parse(value: str) -> str:
+        if not value.isprintable():
+            raise ValueError(f"contains characters that can't be printed; allowed: {allowed}")
+        return value
+
+    return Parser(parse, allowed, free=True)
 
 
 def secret(allowed: str) -> Parser:

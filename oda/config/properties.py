@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import dataclass
+from typing import IO, cast
 
 from javaproperties import InvalidUEscapeError, KeyValue, parse
 
@@ -39,20 +40,20 @@ class Properties:
     readable: bool = True
 
 
-class _Lines(io.StringIO):
+class _Lines:
     """Hands out physical lines one by one and knows how many it gave: javaproperties reads lazily,
     so this is the line number of what it has just parsed."""
 
     def __init__(self, text: str) -> None:
-        super().__init__(text, newline="")
+        self._stream = io.StringIO(text, newline="")
         self._given: list[str] = []
 
     @property
     def given(self) -> int:
         return len(self._given)
 
-    def readline(self, size: int | None = -1, /) -> str:
-        line = super().readline(size)
+    def readline(self) -> str:
+        line = self._stream.readline()
         if line:
             self._given.append(line)
         return line
@@ -91,7 +92,7 @@ def read_properties(file: str, content: bytes) -> Properties:
     faults: list[Fault] = []
     lines = _Lines(text)
     while True:
-        elements = parse(lines)
+        elements = parse(cast(IO[str], lines))  # all it needs is readline
         start = lines.given
         try:
             for element in elements:

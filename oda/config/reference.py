@@ -1,0 +1,121 @@
+"""The configuration reference in Markdown, made from the tables: ``python -m oda.config.reference``
+writes docs/configuration.md. Pure, but for that."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any
+
+from oda.config.components import COMPONENTS, PLUGINS_FILE
+from oda.config.keys import Component, Key, Section
+
+_HEAD = """\
+# Configuration
+
+One directory holds one file for each component. `--conf DIR` names it; without that it is `./conf`,
+and if there is none, `/etc/oda`. This page is generated from the tables the agent reads the files
+with (`python -m oda.config.reference > docs/configuration.md`).
+
+## Syntax
+
+Java properties: `key=value`, also with `:` or a blank between the two; lines that begin with `#` or
+`!` are comments; a backslash at the end continues a line; `\\t`, `\\n`, `\\uXXXX` and the like are
+escapes. A `:`, `=` or blank that belongs to a *key* needs a backslash before it. Files are UTF-8; what isn't
+is read as ISO-8859-1. Blanks around a value don't count. A comment behind a value is not a part of
+the syntax; where a number, a word or a schedule is expected it is cut off, with a warning.
+
+- All faults of all files are reported at once, as `file:line: key: what is wrong, what is allowed`,
+  and the agent does not start. While it runs, a faulty change is reported and not applied.
+- A key that stands twice, an unknown key and an empty value are faults.
+- Files of components this agent doesn't have are named once in the log and left alone.
+- Changes take effect while the agent runs. A file that is removed means its defaults.
+- `true` and `false` are the only booleans; names of choices may be in any case, and `-` and `_` in
+  them don't count (`messagePack` is `MESSAGE_PACK`). `msgPack` is understood as well.
+- Relative paths of keys and certificates start at the configuration directory. Those that existing
+  ODA files contain (`source`, `path`, `databasePath`) start at the working directory, as in ODA.
+
+## Environment
+
+Where a variable is named in a table, it overrides the file (an empty variable doesn't). This keeps
+the key out of the files: `ODA_API_KEY`, or `apiKeyFile` with a file only the agent's user can read.
+A variable for one of `apiKey` and `apiKeyFile` overrides both.
+"""
+
+_PLUGINS = f"""\
+## `{PLUGINS_FILE}`
+
+Code of others that the agent loads.
+
+| key | default | allowed | meaning |
+|---|---|---|---|
+| `plugins` | none | names, separated by commas | the plugins to load, in this order; each is a \
+`twisted.plugin` in the package `oda.plugins` |
+| `<plugin>.<option>` | none | any text, also none | an option, handed to that plugin as it stands |
+"""
+
+
+def render() -> str:
+    """The whole page."""
+    return "\n".join([_HEAD, *(_component(component) for component in COMPONENTS), _PLUGINS])
+
+
+def _component(component: Component) -> str:
+    return "\n".join(_lines_of(component)) + "\n"
+
+
+def _lines_of(component: Component) -> Iterator[str]:
+    yield f"## `{component.file}`\n\n{component.about}"
+    keys = [(section, key) for section in component.sections for key in section.keys]
+    overridable = set(component.overridable())
+    if keys:
+        variable = " | variable" if overridable else ""
+        yield f"\n| key | default | unit | allowed | meaning{variable} |"
+        yield "|---|---|---|---|---|" + ("---|" if overridable else "")
+    for section, key in keys:
+        cells = [
+            f"`{key.name}`",
+            _default(section, key),
+            key.parser.unit,
+            key.parser.allowed,
+            _meaning(key),
+        ]
+        if overridable:
+            cells.append(f"`{key.variable}`" if key in overridable else "")
+        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+    if component.lines is not None:
+        lines = component.lines
+        yield f"\nAny number of lines `{lines.form}=...`: {lines.meaning}."
+        yield f"Allowed: {lines.allowed}."
+        for old, new in lines.renamed.items():
+            yield f"`{old}` of older files is read as the script of `{new}`."
+    for name, reason in component.ignored.items():
+        yield f"\n`{name}` is accepted and ignored: {reason}."
+
+
+def _meaning(key: Key) -> str:
+    also = ", ".join(f"`{alias}`" for alias in key.aliases)
+    return f"{key.meaning} (also written {also})" if also else key.meaning
+
+
+def _default(section: Section, key: Key) -> str:
+    if section.requires(key):
+        return f"required (or `{key.alternative}`)" if key.alternative else "required"
+    return _shown(section.default(key))
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, Enum):
+        return f"`{value.value}`"
+    if isinstance(value, float):
+        return f"`{value:.10g}`"
+    return f"`{value}`"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(render())
