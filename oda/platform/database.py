@@ -1,0 +1,123 @@
+"""The SQLite file (or memory) behind the platform, with writes collected into transactions.
+
+Writers ``defer`` rows; one ``flush`` puts everything deferred into one transaction, in the order
+given per statement. Every ``query`` flushes first, so nobody is told what is not on record. A
+durable database survives the death of this process (write-ahead log, written at the commit); it
+does not claim to survive a power cut.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from oda.errors import OdaError
+
+SCHEMA_VERSION = 1
+
+#: Deferred rows are written when there are this many, whatever else happens.
+MAX_DEFERRED_ROWS = 4096
+MAX_DEFERRED_BYTES = 8 * 1024 * 1024
+
+Row = Sequence[Any]
+
+
+class DatabaseUnusable(OdaError):  # noqa: N818 - named like those of oda.errors
+    """The database file is from another version, damaged, or can't be opened."""
+
+
+class Database:
+    """One SQLite connection; used by one thread.
+
+    ``path`` None keeps everything in memory. ``durable`` is True when a commit is in the hands of
+    the operating system before ``flush`` returns.
+    """
+
+    def __init__(self, path: Path | None = None, durable: bool = False) -> None:
+        self.path = path
+        self.durable = durable and path is not None
+        self._deferred: dict[str, list[Row]] = {}
+        self._rows = 0
+        self._bytes = 0
+        self._before_commit: list[Callable[[], None]] = []
+        try:
+            self._connection = sqlite3.connect(
+                ":memory:" if path is None else str(path), isolation_level=None
+            )
+            self._prepare()
+        except sqlite3.Error as error:
+            raise DatabaseUnusable(f"{path or ':memory:'}: {error}") from error
+
+    def _prepare(self) -> None:
+        execute = self._connection.execute
+        if self.path is not None:
+            execute("PRAGMA journal_mode = WAL")
+            execute(f"PRAGMA synchronous = {'NORMAL' if self.durable else 'OFF'}")
+        version = execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            schema = resources.files(__package__).joinpath("schema.sql").read_text("utf-8")
+            self._connection.executescript(
+                f"BEGIN; {schema} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
+        elif version != SCHEMA_VERSION:
+            raise DatabaseUnusable(
+                f"{self.path}: schema version {version}, this program knows {SCHEMA_VERSION}"
+            )
+
+    def before_commit(self, trim: Callable[[], None]) -> None:
+        """Call ``trim`` inside each transaction, after the deferred rows (to keep bounds)."""
+        self._before_commit.append(trim)
+
+    def defer(self, statement: str, row: Row, size: int = 0) -> None:
+        """Write ``row`` with ``statement`` at the next flush; ``size`` is its weight in bytes."""
+        rows = self._deferred.get(statement)
+        if rows is None:
+            rows = self._deferred[statement] = []
+        rows.append(row)
+        self._rows += 1
+        self._bytes += size
+        if self._rows >= MAX_DEFERRED_ROWS or self._bytes >= MAX_DEFERRED_BYTES:
+            self.flush()
+
+    @property
+    def has_deferred(self) -> bool:
+        """Whether a flush would write anything."""
+        return self._rows > 0
+
+    def flush(self) -> None:
+        """Commit everything deferred. With a durable database it survives this process."""
+        if not self._rows:
+            return
+        deferred, self._deferred = self._deferred, {}
+        self._rows = self._bytes = 0
+        self._connection.execute("BEGIN")
+        try:
+            for statement, rows in deferred.items():
+                self._connection.executemany(statement, rows)
+            for trim in self._before_commit:
+                trim()
+            self._connection.execute("COMMIT")
+        except sqlite3.Error:
+            self._connection.execute("ROLLBACK")
+            raise
+
+    def execute(self, statement: str, row: Row = ()) -> int:
+        """Run ``statement`` inside the current transaction; the number of rows it changed."""
+        return self._connection.execute(statement, row).rowcount
+
+    def select(self, statement: str, row: Row = ()) -> list[Any]:
+        """The rows of a query, without what is deferred."""
+        return self._connection.execute(statement, row).fetchall()
+
+    def query(self, statement: str, row: Row = ()) -> list[Any]:
+        """The rows of a query, everything deferred included (and committed)."""
+        self.flush()
+        return self.select(statement, row)
+
+    def close(self) -> None:
+        """Flush and close the file."""
+        self.flush()
+        self._connection.close()

@@ -1,0 +1,60 @@
+"""The live changes: a numbered log of the newest events, which any number of readers follow.
+
+A reader has no queue of its own, only the number of the event it saw last; one that falls behind
+the log's oldest event is told how many it has missed. So a slow reader costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+
+class LiveEvent(msgspec.Struct, frozen=True, gc=False):
+    """Something that has happened; ``kind`` is device, datapoints, message, operation or fault."""
+
+    number: int
+    kind: str
+    data: Mapping[str, Any]
+
+
+class EventLog:
+    """Keeps the newest ``capacity`` events and wakes those who wait for more."""
+
+    def __init__(self, capacity: int = 10_000) -> None:
+        self._events: deque[LiveEvent] = deque(maxlen=capacity)
+        self._number = 0
+        self._readers: set[Callable[[], None]] = set()
+
+    @property
+    def last_number(self) -> int:
+        """The number of the newest event, 0 before the first."""
+        return self._number
+
+    def publish(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Append an event and wake the readers."""
+        self._number += 1
+        self._events.append(LiveEvent(self._number, kind, data))
+        for wake in tuple(self._readers):
+            wake()
+
+    def after(self, number: int, limit: int) -> tuple[int, list[LiveEvent]]:
+        """At most ``limit`` events newer than ``number``, and how many of those are lost already.
+
+        A number from the future (of an earlier run of the platform) counts as 0.
+        """
+        if number > self._number:
+            number = 0
+        oldest = self._number - len(self._events) + 1
+        lost = max(0, oldest - number - 1)
+        start = max(0, number + 1 - oldest)
+        end = min(len(self._events), start + limit)
+        return lost, [self._events[index] for index in range(start, end)]
+
+    def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
+        """Call ``wake`` at each event; the result ends that."""
+        self._readers.add(wake)
+        return lambda: self._readers.discard(wake)

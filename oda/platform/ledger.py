@@ -1,0 +1,88 @@
+"""The record of operations and of what happened to each, in SQLite."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from oda.interfaces import IWallClock
+from oda.platform.database import Database
+
+_OPERATION = (
+    "INSERT INTO operations (id, device, created_ms, document) VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (id) DO UPDATE SET document = excluded.document"
+)
+_TRANSCRIPT = "INSERT INTO transcripts VALUES (?, ?, ?, ?)"
+
+
+class TranscriptLine(msgspec.Struct, frozen=True, rename="camel"):
+    """Something that happened to an operation: queued, sent, partial, answered, timed_out, extra;
+    with the message that said so."""
+
+    at_ms: int
+    event: str
+    document: Any
+
+
+class OperationLedger:
+    """Keeps the newest ``max_operations`` operations as JSON documents, with their transcripts."""
+
+    def __init__(self, database: Database, clock: IWallClock, max_operations: int = 10_000) -> None:
+        self._database = database
+        self._clock = clock
+        self._max_operations = max_operations
+        database.before_commit(self._trim)
+
+    def note(
+        self,
+        operation_id: str,
+        device: str,
+        created_ms: int,
+        operation: bytes,
+        event: str,
+        document: bytes | None,
+    ) -> None:
+        """Something has happened to an operation, which is now as ``operation`` says."""
+        text = operation.decode()
+        self._database.defer(_OPERATION, (operation_id, device, created_ms, text), len(text))
+        said = None if document is None else document.decode()
+        self._database.defer(
+            _TRANSCRIPT, (operation_id, self._clock.now_ms(), event, said), len(said or "")
+        )
+
+    def find(self, operation_id: str) -> bytes | None:
+        """The document of an operation, None when there is none."""
+        rows = self._database.query("SELECT document FROM operations WHERE id = ?", (operation_id,))
+        return rows[0][0].encode() if rows else None
+
+    def of_device(self, device: str | None, limit: int) -> list[bytes]:
+        """The documents of a device's operations (None: of all), newest first."""
+        rows = self._database.query(
+            "SELECT document FROM operations WHERE ? IS NULL OR device = ?"
+            " ORDER BY number DESC LIMIT ?",
+            (device, device, limit),
+        )
+        return [row[0].encode() for row in rows]
+
+    def transcript(self, operation_id: str) -> list[TranscriptLine]:
+        """What happened to an operation, in order."""
+        rows = self._database.query(
+            "SELECT at_ms, event, document FROM transcripts WHERE operation = ? ORDER BY rowid",
+            (operation_id,),
+        )
+        return [
+            TranscriptLine(at_ms, event, None if said is None else msgspec.json.decode(said))
+            for at_ms, event, said in rows
+        ]
+
+    def _trim(self) -> None:
+        newest = self._database.select("SELECT max(number) FROM operations")[0][0] or 0
+        upto = newest - self._max_operations
+        if upto > 0:
+            self._database.execute(
+                "DELETE FROM transcripts WHERE operation IN"
+                " (SELECT id FROM operations WHERE number <= ?)",
+                (upto,),
+            )
+            self._database.execute("DELETE FROM operations WHERE number <= ?", (upto,))

@@ -1,0 +1,230 @@
+"""The WebSocket endpoint: Autobahn's server protocol, tied to a ``Session`` per connection.
+
+Only this module knows Autobahn. Every callback Autobahn makes swallows exceptions into the log and
+leaves the socket open, hence the boundary around each.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
+from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from oda.platform.gate import ReadingGate
+from oda.platform.sessions import Session
+
+log = Logger()
+
+#: The reason phrases of the statuses this endpoint answers with.
+_PHRASES = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    409: "Conflict",
+    426: "Upgrade Required",
+    429: "Too Many Requests",
+    503: "Service Unavailable",
+    505: "HTTP Version Not Supported",
+}
+
+GARBAGE = b"\x16\x03\x01 this is no HTTP \x00\xff\xfe\r\n\r\n"
+
+
+class Welcome:
+    """How an upgrade request is treated: the answer of the ``Door``.
+
+    One of: ``device`` (let it in), ``status`` (refuse), ``garbage`` bytes, or silence.
+    """
+
+    __slots__ = ("device", "garbage", "headers", "reason", "status")
+
+    def __init__(
+        self,
+        device: str | None = None,
+        status: int | None = None,
+        reason: str = "",
+        headers: Sequence[tuple[str, str]] = (),
+        garbage: bool = False,
+    ) -> None:
+        self.device = device
+        self.status = status
+        self.reason = reason
+        self.headers = tuple(headers)
+        self.garbage = garbage
+
+
+class WebSocketPipe:
+    """A ``Pipe`` over an Autobahn protocol."""
+
+    def __init__(self, protocol: DeviceProtocol) -> None:
+        self._protocol = protocol
+
+    def send_message(self, payload: bytes, is_text: bool) -> None:
+        if self._protocol.state == self._protocol.STATE_OPEN:
+            self._protocol.sendMessage(payload, isBinary=not is_text)
+
+    def send_pong(self, payload: bytes) -> None:
+        self._protocol.sendPong(payload)
+
+    def send_close(self, code: int, reason: str) -> None:
+        # sendClose() refuses the codes of RFC 6455 itself, and any code may be wanted here
+        if self._protocol.state == self._protocol.STATE_OPEN:
+            self._protocol.sendCloseFrame(code=code, reasonUtf8=reason.encode(), isReply=False)
+
+    def hang_up(self) -> None:
+        self._protocol.wasClean = True  # on purpose: not worth a warning of Autobahn
+        self._protocol.dropConnection(abort=False)
+
+    def abort(self) -> None:
+        self._protocol.wasClean = True
+        self._protocol.dropConnection(abort=True)
+
+    def set_reading(self, frozen: bool, bytes_per_s: int | None) -> None:
+        self._protocol.set_reading(frozen, bytes_per_s)
+
+    def set_max_message(self, max_bytes: int) -> None:
+        self._protocol.maxMessagePayloadSize = max_bytes
+
+
+class DeviceProtocol(WebSocketServerProtocol):  # type: ignore[misc]
+    """One connection."""
+
+    factory: DeviceServerFactory
+    session: Session | None = None
+    gate: ReadingGate
+    openHandshakeTimeoutCall: Any  # Autobahn's
+
+    def connectionMade(self) -> None:
+        self.gate = ReadingGate(
+            self.factory.reactor,
+            super().dataReceived,
+            self.transport.pauseProducing,
+            self.transport.resumeProducing,
+        )
+        super().connectionMade()
+
+    def dataReceived(self, data: bytes) -> None:
+        self.gate.received(data)
+
+    def processData(self) -> bool:
+        """One step through what was received; none while frozen, even in the middle of a chunk."""
+        if self.gate.is_frozen:
+            return False
+        return bool(super().processData())
+
+    def set_reading(self, frozen: bool, bytes_per_s: int | None) -> None:
+        self.gate.set(frozen, bytes_per_s)
+
+    def onConnect(self, request: Any) -> Any:
+        try:
+            welcome = self.factory.admit(self.http_request_uri, self.http_headers.get("x-apikey"))
+        except Exception:  # noqa: BLE001 - Autobahn would tell the peer the exception's text
+            log.failure("admitting a device failed")
+            welcome = Welcome(status=503, reason="internal error")
+        if welcome.device is not None:
+            self.session = self.factory.make_session(
+                welcome.device, str(self.peer), WebSocketPipe(self)
+            )
+            return None
+        if welcome.status is not None:
+            self.failHandshake(welcome.reason, welcome.status, welcome.headers)
+        elif welcome.garbage:
+            self.transport.write(GARBAGE)
+            self.wasClean = True
+            self.dropConnection(abort=False)
+        elif self.openHandshakeTimeoutCall is not None:
+            self.openHandshakeTimeoutCall.cancel()
+            self.openHandshakeTimeoutCall = None
+        return Deferred()  # the handshake goes no further
+
+    def failHandshake(
+        self, reason: str, code: int = 400, responseHeaders: Sequence[tuple[str, str]] | None = None
+    ) -> None:
+        """Refuse the upgrade. Autobahn's own reasons may quote the request line with the key, so
+        the peer gets them but the log doesn't."""
+        body = json.dumps({"error": reason}).encode()
+        head = [
+            f"HTTP/1.1 {code} {_PHRASES.get(code, 'Refused')}",
+            "Content-Type: application/json",
+            f"Content-Length: {len(body)}",
+            "Connection: close",
+            *(f"{name}: {value}" for name, value in responseHeaders or ()),
+        ]
+        self.transport.write("\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body)
+        self.wasClean = True
+        self.dropConnection(abort=False)
+
+    def onOpen(self) -> None:
+        self._guard(lambda session: self.factory.open_session(session))
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        self._guard(lambda session: session.message_received(payload, not isBinary))
+
+    def onPing(self, payload: bytes) -> None:
+        self._guard(lambda session: session.ping_received(payload))
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
+        self.gate.close()
+        if self.localCloseCode is not None and self.closedByMe:
+            code, reason = self.localCloseCode, (self.localCloseReason or b"").decode()
+        elif self.remoteCloseCode is None:
+            code = 1005 if self.wasClean and not self.droppedByMe else 1006
+        self._guard(lambda session: session.closed(code, reason))
+        self.session = None
+
+    def _guard(self, call: Callable[[Session], None]) -> None:
+        if self.session is None:
+            return
+        try:
+            call(self.session)
+        except Exception:  # noqa: BLE001 - the boundary: Autobahn would leave the socket open
+            log.failure("a connection of {device} failed", device=self.session.device)
+            self.transport.abortConnection()
+
+
+def _accept_deflate(offers: Sequence[Any]) -> Any:
+    for offer in offers:
+        if isinstance(offer, PerMessageDeflateOffer):
+            return PerMessageDeflateOfferAccept(offer)
+    return None
+
+
+class DeviceServerFactory(WebSocketServerFactory):  # type: ignore[misc]
+    """Makes a ``DeviceProtocol`` per connection.
+
+    ``admit`` decides about an upgrade request from its URI and key header; ``make_session`` and
+    ``open_session`` are called before and after the upgrade of those let in.
+    """
+
+    protocol = DeviceProtocol
+    noisy = False
+
+    def __init__(
+        self,
+        reactor: Any,
+        admit: Callable[[str, str | None], Welcome],
+        make_session: Callable[[str, str, WebSocketPipe], Session],
+        open_session: Callable[[Session], None],
+        max_message_bytes: int,
+    ) -> None:
+        super().__init__(reactor=reactor, server="oda-platform")
+        self.admit = admit
+        self.make_session = make_session
+        self.open_session = open_session
+        self.setProtocolOptions(
+            webStatus=False,
+            failByDrop=False,
+            tcpNoDelay=True,
+            openHandshakeTimeout=30,
+            closeHandshakeTimeout=5,
+            maxMessagePayloadSize=max_message_bytes,
+            perMessageCompressionAccept=_accept_deflate,
+            allowNullOrigin=True,
+        )

@@ -1,0 +1,349 @@
+"""The stand-in platform as one service: its parts put together, and its Python API."""
+
+from __future__ import annotations
+
+import uuid
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from oda.codecs import default_registry
+from oda.errors import CodecError
+from oda.interfaces import ICodecRegistry, IWallClock
+from oda.model import ContentType
+from oda.platform.access import DEFAULT_PATH, Denied, KeyRing, normal_path, read_request
+from oda.platform.clock import SystemClock
+from oda.platform.database import Database
+from oda.platform.events import EventLog
+from oda.platform.faults import Fault, FaultBoard, Incident, Refusal
+from oda.platform.ledger import OperationLedger
+from oda.platform.protocol import DeviceServerFactory, WebSocketPipe, Welcome
+from oda.platform.recording import RecordedMessage, Recording
+from oda.platform.requests import DEFAULT_TIMEOUT_S, Operation, Order, Requests
+from oda.platform.sessions import Session, Sessions
+from oda.platform.store import LatestValue, Store, StoredDatapoint
+from oda.platform.wire import Answer, Dialect, Telemetry, Unreadable, read_message
+
+log = Logger()
+
+#: What was read is committed at least this often.
+_COMMIT_EVERY_S = 0.25
+
+
+class Platform(Service):
+    """A platform on this computer.
+
+    ``port`` and ``http_port`` 0 mean a free one; the attributes of these names hold the real ones
+    once it has started. ``http_port`` None: no REST API. ``keys`` None accepts every device.
+    ``database`` None keeps everything in memory; ``durable`` makes the record in that file survive
+    the death of this process. ``tls`` is a context factory for the device port.
+    ``older_wins``: a device that connects twice is refused (409) instead of replaced.
+    Starting raises ``CannotListenError`` or ``DatabaseUnusable``.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        port: int = 0,
+        http_port: int | None = 0,
+        interface: str = "127.0.0.1",
+        keys: KeyRing | None = None,
+        path: str = DEFAULT_PATH,
+        tls: Any = None,
+        database: Path | None = None,
+        durable: bool = False,
+        faults: FaultBoard | None = None,
+        clock: IWallClock | None = None,
+        codecs: ICodecRegistry | None = None,
+        older_wins: bool = False,
+        max_message_bytes: int = 32 * 1024 * 1024,
+        max_messages: int = 100_000,
+        max_recorded_bytes: int = 64 * 1024 * 1024,
+        max_datapoints: int = 1_000_000,
+        max_operations: int = 10_000,
+    ) -> None:
+        self.reactor = reactor
+        self.port = port
+        self.http_port = http_port
+        self.interface = interface
+        self.path = normal_path(path)
+        self.faults = faults or FaultBoard()
+        self.sessions = Sessions()
+        self.events = EventLog()
+        self.clock = clock or SystemClock()
+        self._keys = keys or KeyRing()
+        self._tls = tls
+        self._database_path = database
+        self._durable = durable
+        self._codecs = codecs or default_registry()
+        self._older_wins = older_wins
+        self._max_message_bytes = max_message_bytes
+        self._bounds = (max_messages, max_recorded_bytes, max_datapoints, max_operations)
+        self._listening: list[Any] = []
+        self._commits = LoopingCall(self._commit)
+        self._commits.clock = reactor
+        self.faults.subscribe(self._fault_changed)
+
+    def startService(self) -> None:
+        """Open the database and listen."""
+        max_messages, max_bytes, max_datapoints, max_operations = self._bounds
+        self.database = Database(self._database_path, self._durable)
+        self.recording = Recording(self.database, self.clock, max_messages, max_bytes)
+        self.store = Store(self.database, self.clock, max_datapoints)
+        self.ledger = OperationLedger(self.database, self.clock, max_operations)
+        self.requests = Requests(
+            self.reactor,
+            self.clock,
+            self._codecs,
+            self.ledger,
+            self.sessions.get,
+            lambda device: self.faults.effective(device).operations,
+            lambda: uuid.uuid4().hex,
+            self._operation_changed,
+        )
+        try:
+            self._listen()
+        except BaseException:
+            self.database.close()
+            raise
+        self._commits.start(_COMMIT_EVERY_S, now=False)
+        super().startService()
+
+    def _listen(self) -> None:
+        factory = DeviceServerFactory(
+            self.reactor,
+            self._admit,
+            self._make_session,
+            self._open_session,
+            self._max_message_bytes,
+        )
+        if self._tls is None:
+            port = self.reactor.listenTCP(self.port, factory, interface=self.interface)
+        else:
+            port = self.reactor.listenSSL(self.port, factory, self._tls, interface=self.interface)
+        self._listening.append(port)
+        self.port = port.getHost().port
+        log.info("devices connect to {url}/<deviceId>", url=self.url)
+
+    def stopService(self) -> Deferred[None]:
+        """Drop every connection and close; fires when nothing is open any more."""
+        super().stopService()
+        if self._commits.running:
+            self._commits.stop()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def _stop(self) -> None:
+        for port in self._listening:
+            await port.stopListening()
+        self._listening.clear()
+        for session in self.sessions.all():
+            session.strike(Incident(reset=True))
+        self.requests.close()
+        while self.sessions.all():
+            await _turn(self.reactor)
+        self.database.close()
+
+    @property
+    def url(self) -> str:
+        """Where devices connect, without the device id."""
+        scheme = "ws" if self._tls is None else "wss"
+        host = f"[{self.interface}]" if ":" in self.interface else self.interface
+        return f"{scheme}://{host}:{self.port}{self.path}"
+
+    # What others ask for
+
+    def wait_for_device(self, device: str) -> Deferred[Session]:
+        """Fires with the session once the device is connected (at once if it is)."""
+        return self.sessions.wait_for(device)
+
+    def send_operation(
+        self,
+        device: str,
+        name: str,
+        parameters: Any = None,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        content_type: ContentType = ContentType.JSON,
+        dialect: Dialect = Dialect.OBJECT,
+    ) -> Deferred[dict[str, Any]]:
+        """Send an operation (or queue it until the device connects).
+
+        Fires with the content of the final response (``operation.response``); fails with
+        ``OperationTimedOut``. Raises ``WrongParameter``.
+        """
+        operation = self.requests.post(
+            Order(
+                session_device=device,
+                device=device,
+                name=name,
+                parameters=parameters,
+                timeout_s=timeout,
+                content_type=content_type,
+                dialect=dialect,
+            )
+        )
+        return self._answer_of(operation)
+
+    def _answer_of(self, operation: Operation) -> Deferred[dict[str, Any]]:
+        if operation.answer is not None:
+            done: Deferred[dict[str, Any]] = Deferred()
+            done.callback(operation.answer)
+            return done
+        return self.requests.wait(operation.id).addCallback(lambda settled: settled.answer or {})
+
+    def datapoints(self, device: str, datastream: str | None = None) -> list[StoredDatapoint]:
+        """The datapoints of a device, oldest first."""
+        return self.store.datapoints(device, datastream)
+
+    def latest(self, device: str) -> list[LatestValue]:
+        """The newest value of each datastream of a device."""
+        return self.store.latest(device)
+
+    def messages(
+        self, device: str | None = None, direction: str | None = "in"
+    ) -> list[RecordedMessage]:
+        """What was read from (or, "out", written to) a device, in that order."""
+        return self.recording.messages(device, direction)
+
+    def strike(self, device: str | None, incident: Incident) -> int:
+        """Let something happen once to the connection of a device (None: of all); how many
+        connections it hit."""
+        sessions = self.sessions.of(device)
+        for session in sessions:
+            session.strike(incident)
+        return len(sessions)
+
+    # What devices do
+
+    def _admit(self, uri: str, header_key: str | None) -> Welcome:
+        try:
+            request = read_request(uri, header_key, self.path)
+            fault = self.faults.effective(request.device)
+            if fault.refuse is not None:
+                return _refuse(request.device, fault, fault.refuse)
+            self._keys.check(request)
+            if self._older_wins and self.sessions.get(request.device) is not None:
+                raise Denied(409, "this device is connected")
+        except Denied as denied:
+            log.info(
+                "refused a connection: {status} {reason}",
+                status=denied.status,
+                reason=denied.reason,
+            )
+            return Welcome(status=denied.status, reason=denied.reason)
+        return Welcome(device=request.device)
+
+    def _make_session(self, device: str, peer: str, pipe: WebSocketPipe) -> Session:
+        return Session(
+            self.reactor,
+            device,
+            peer,
+            pipe,
+            self.recording,
+            self._codecs,
+            self,
+            self._max_message_bytes,
+        )
+
+    def _open_session(self, session: Session) -> None:
+        session.open(self.faults.effective(session.device))
+
+    def session_opened(self, session: Session) -> None:
+        """See ``Inbox``."""
+        log.info(
+            "{device} connected (connection {number} from {peer})",
+            device=session.device,
+            number=session.number,
+            peer=session.peer,
+        )
+        self.store.device_seen(session.device)
+        self.sessions.opened(session)
+        self.events.publish("device", {"device": session.device, "connected": True})
+        self.requests.device_connected(session)
+
+    def session_closed(self, session: Session, code: int | None) -> None:
+        """See ``Inbox``."""
+        log.info(
+            "{device} disconnected (connection {number}, close code {code}, {read} messages read)",
+            device=session.device,
+            number=session.number,
+            code=code,
+            read=session.traffic.messages_in,
+        )
+        self.sessions.closed(session)
+        is_connected = self.sessions.get(session.device) is not None
+        self.events.publish("device", {"device": session.device, "connected": is_connected})
+
+    def message_read(
+        self, session: Session, number: int, payload: bytes, content_type: ContentType | None
+    ) -> None:
+        """See ``Inbox``."""
+        message: Telemetry | Answer | Unreadable
+        if content_type is None:
+            message = Unreadable("the first byte is of no known format")
+        else:
+            try:
+                message = read_message(self._codecs.codec(content_type).decode(payload))
+            except CodecError as error:
+                message = Unreadable(str(error))
+        if isinstance(message, Telemetry):
+            self._telemetry_read(session, message)
+        elif isinstance(message, Answer):
+            self.requests.answer_read(session.device, message)
+        else:
+            log.info(
+                "{device}: message {number} of {size} bytes is unreadable: {reason}",
+                device=session.device,
+                number=number,
+                size=len(payload),
+                reason=message.reason,
+            )
+            self.events.publish(
+                "unreadable",
+                {"device": session.device, "message": number, "reason": message.reason},
+            )
+
+    def _telemetry_read(self, session: Session, telemetry: Telemetry) -> None:
+        kept = self.store.received(session.device, telemetry)
+        device = telemetry.device or session.device
+        points = [
+            {"datastream": point.datastream, "feed": point.feed, "at": at_ms, "value": point.value}
+            for point, at_ms in kept
+        ]
+        self.events.publish("datapoints", {"device": device, "datapoints": points})
+
+    def _operation_changed(self, operation: Operation) -> None:
+        self.events.publish(
+            "operation",
+            {"id": operation.id, "device": operation.device, "state": operation.state.value},
+        )
+
+    def _fault_changed(self, device: str | None) -> None:
+        self.events.publish("fault", {"device": device})
+        for session in self.sessions.of(device):
+            session.apply(self.faults.effective(session.device))
+
+    def _commit(self) -> None:
+        self.database.flush()
+
+
+def _refuse(device: str, fault: Fault, refusal: Refusal) -> Welcome:
+    log.info("refused {device}: {how}", device=device, how=refusal.value)
+    if refusal is Refusal.GARBAGE:
+        return Welcome(garbage=True)
+    if refusal is Refusal.SILENCE:
+        return Welcome()
+    headers = []
+    if fault.retry_after_s is not None and refusal.value in ("429", "503"):
+        headers.append(("Retry-After", str(fault.retry_after_s)))
+    return Welcome(status=int(refusal.value), reason="refused on purpose", headers=headers)
+
+
+def _turn(reactor: Any) -> Deferred[None]:
+    """Fires in the reactor's next turn."""
+    turned: Deferred[None] = Deferred()
+    reactor.callLater(0, turned.callback, None)
+    return turned

@@ -1,0 +1,198 @@
+"""The devices and their datapoints, kept as a platform keeps them: one datapoint per device,
+datastream, feed and time. A datapoint that comes again is counted as a copy, not as a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from oda.interfaces import IWallClock
+from oda.platform.database import Database
+from oda.platform.wire import Point, Telemetry
+
+_SEEN = (
+    "INSERT INTO devices VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE"
+    " SET last_seen_ms = excluded.last_seen_ms, via = excluded.via"
+)
+_DATAPOINT = (
+    "INSERT INTO datapoints VALUES (?, ?, ?, ?, ?, ?, ?, 1, 0, ?)"
+    " ON CONFLICT (device, datastream, feed, at_ms) DO UPDATE SET copies = copies + 1,"
+    " conflicts = conflicts + (value <> excluded.value), value = excluded.value"
+)
+_LATEST = (
+    "INSERT INTO latest VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (device, datastream, feed) DO UPDATE SET at_ms = excluded.at_ms,"
+    " value = excluded.value, arrived_ms = excluded.arrived_ms"
+    " WHERE excluded.at_ms >= latest.at_ms"
+)
+
+#: A device that keeps talking is marked as seen this often.
+_SEEN_EVERY_MS = 1000
+_MAX_DEVICES = 10_000
+
+_RecordT = TypeVar("_RecordT")
+
+
+class StoredDatapoint(msgspec.Struct, frozen=True):
+    """A datapoint on record. ``feed`` is "" where the device named none; ``copies`` counts how
+    often it arrived, ``conflicts`` how often with another value than before."""
+
+    device: str
+    datastream: str
+    feed: str
+    at_ms: int
+    from_ms: int | None
+    value: Any
+    arrived_ms: int
+    copies: int
+    conflicts: int
+
+
+class LatestValue(msgspec.Struct, frozen=True):
+    """The newest datapoint (by its own time) of a datastream and feed."""
+
+    device: str
+    datastream: str
+    feed: str
+    at_ms: int
+    value: Any
+    arrived_ms: int
+
+
+class DeviceRecord(msgspec.Struct, frozen=True):
+    """A device that was seen; ``via`` is the host that speaks for it, None for a host."""
+
+    id: str
+    first_seen_ms: int
+    last_seen_ms: int
+    via: str | None
+
+
+class Store:
+    """Writes and reads devices and datapoints. Bounded: what arrived first goes first."""
+
+    def __init__(
+        self, database: Database, clock: IWallClock, max_datapoints: int = 1_000_000
+    ) -> None:
+        self._database = database
+        self._clock = clock
+        self._max_datapoints = max_datapoints
+        self._seen: dict[str, int] = {}
+        self._arrivals: dict[tuple[str, str, str], int] = {}
+        self._number: int = database.select("SELECT coalesce(max(number), 0) FROM datapoints")[0][0]
+        database.before_commit(self._trim)
+
+    def device_seen(self, device: str, via: str | None = None) -> None:
+        """The device has connected, or has sent something (through the host ``via``)."""
+        now_ms = self._clock.now_ms()
+        if abs(now_ms - self._seen.get(device, -_SEEN_EVERY_MS)) < _SEEN_EVERY_MS:
+            return
+        if len(self._seen) >= _MAX_DEVICES:
+            self._seen.clear()
+        self._seen[device] = now_ms
+        self._database.defer(_SEEN, (device, now_ms, now_ms, via))
+
+    def received(self, host: str, telemetry: Telemetry) -> list[tuple[Point, int]]:
+        """Keep the datapoints of a message that ``host`` sent; each with the time it is known by.
+
+        Without a time of its own (the reduced form) a datapoint gets the time of arrival, a
+        millisecond later where that is taken by one that came before.
+        """
+        device = telemetry.device or host
+        self.device_seen(device, None if device == host else host)
+        now_ms = self._clock.now_ms()
+        kept: list[tuple[Point, int]] = []
+        for point in telemetry.points:
+            at_ms = point.at_ms
+            if at_ms is None:
+                at_ms = self._date(device, point, now_ms)
+            value = msgspec.json.encode(point.value).decode()
+            self._number += 1
+            key = (device, point.datastream, point.feed, at_ms)
+            self._database.defer(
+                _DATAPOINT, (*key, point.from_ms, value, now_ms, self._number), len(value)
+            )
+            self._database.defer(_LATEST, (*key, value, now_ms))
+            kept.append((point, at_ms))
+        return kept
+
+    def _date(self, device: str, point: Point, now_ms: int) -> int:
+        key = (device, point.datastream, point.feed)
+        at_ms = max(now_ms, self._arrivals.get(key, now_ms - 1) + 1)
+        if len(self._arrivals) >= _MAX_DEVICES:
+            self._arrivals.clear()
+        self._arrivals[key] = at_ms
+        return at_ms
+
+    def _trim(self) -> None:
+        upto = self._number - self._max_datapoints
+        if upto > 0:
+            self._database.execute("DELETE FROM datapoints WHERE number <= ?", (upto,))
+        surplus = self._database.select("SELECT count(*) FROM devices")[0][0] - _MAX_DEVICES
+        if surplus > 0:
+            oldest = "(SELECT id FROM devices ORDER BY last_seen_ms LIMIT ?)"
+            self._database.execute(f"DELETE FROM latest WHERE device IN {oldest}", (surplus,))
+            self._database.execute(f"DELETE FROM devices WHERE id IN {oldest}", (surplus,))
+
+    def devices(self) -> list[DeviceRecord]:
+        """Every device seen, by id."""
+        rows = self._database.query("SELECT * FROM devices ORDER BY id")
+        return [DeviceRecord(*row) for row in rows]
+
+    def device(self, device: str) -> DeviceRecord | None:
+        """One device, None when it was never seen."""
+        rows = self._database.query("SELECT * FROM devices WHERE id = ?", (device,))
+        return DeviceRecord(*rows[0]) if rows else None
+
+    def latest(self, device: str) -> list[LatestValue]:
+        """The newest value of each datastream and feed of a device."""
+        rows = self._database.query(
+            "SELECT * FROM latest WHERE device = ? ORDER BY datastream, feed", (device,)
+        )
+        return [_with_value(LatestValue, row, 4) for row in rows]
+
+    def datapoints(
+        self,
+        device: str,
+        datastream: str | None = None,
+        feed: str | None = None,
+        from_ms: int | None = None,
+        to_ms: int | None = None,
+        limit: int = 1_000_000,
+    ) -> list[StoredDatapoint]:
+        """Datapoints with ``from_ms`` <= time < ``to_ms``, oldest first; of more than ``limit``,
+        the newest."""
+        where, arguments = ["device = ?"], [device]
+        bounds: Sequence[tuple[str, Any]] = (
+            ("datastream = ?", datastream),
+            ("feed = ?", feed),
+            ("at_ms >= ?", from_ms),
+            ("at_ms < ?", to_ms),
+        )
+        for condition, value in bounds:
+            if value is not None:
+                where.append(condition)
+                arguments.append(value)
+        rows = self._database.query(
+            "SELECT device, datastream, feed, at_ms, from_ms, value, arrived_ms, copies, conflicts"
+            f" FROM datapoints WHERE {' AND '.join(where)}"
+            " ORDER BY at_ms DESC, number DESC LIMIT ?",
+            [*arguments, limit],
+        )
+        return [_with_value(StoredDatapoint, row, 5) for row in reversed(rows)]
+
+    def tally(self, device: str) -> dict[str, int]:
+        """How many datapoints of a device are kept, how many copies and conflicts came besides."""
+        row = self._database.query(
+            "SELECT count(*), coalesce(sum(copies - 1), 0), coalesce(sum(conflicts), 0)"
+            " FROM datapoints WHERE device = ?",
+            (device,),
+        )[0]
+        return {"datapoints": row[0], "copies": row[1], "conflicts": row[2]}
+
+
+def _with_value(kind: Callable[..., _RecordT], row: Sequence[Any], value: int) -> _RecordT:
+    """The record made of a row whose column ``value`` is JSON."""
+    return kind(*row[:value], msgspec.json.decode(row[value]), *row[value + 1 :])
