@@ -22,7 +22,7 @@ PACKAGES = {
     "telemetry",
 }
 #: What a package may import besides the contracts and itself.
-EXTRA = {"platform": {"codecs"}}
+EXTRA = {"platform": {"codecs"}, "extensions.py": {"plugins"}}
 #: The only modules that may know several packages.
 SHELLS = {"agent.py", "tap.py", "cli.py", "commands"}
 

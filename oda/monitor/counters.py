@@ -1,0 +1,61 @@
+"""Counts in plain dictionaries: cheap to increment, read only when somebody looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from zope.interface import implementer
+
+from oda.interfaces import ICounters
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Summary:
+    """How often something was measured, the total, and the last value."""
+
+    __slots__ = ("count", "last", "total")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = 0.0
+        self.last = 0.0
+
+
+@implementer(ICounters)
+class Counters:
+    """The agent's counters and summaries, by name and labels."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[str, Labels], int] = {}
+        self._summaries: dict[tuple[str, Labels], Summary] = {}
+
+    def increment(self, name: str, amount: int = 1, **labels: str) -> None:
+        key = (name, tuple(sorted(labels.items())) if labels else ())
+        self._counts[key] = self._counts.get(key, 0) + amount
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        key = (name, tuple(sorted(labels.items())) if labels else ())
+        summary = self._summaries.get(key)
+        if summary is None:
+            summary = self._summaries[key] = Summary()
+        summary.count += 1
+        summary.total += value
+        summary.last = value
+
+    def count(self, name: str, **labels: str) -> int:
+        """The counter ``name``, summed over all labels that are not given."""
+        wanted = set(labels.items())
+        return sum(
+            value
+            for (counted, have), value in self._counts.items()
+            if counted == name and wanted <= set(have)
+        )
+
+    def counts(self) -> Mapping[tuple[str, Labels], int]:
+        """Every counter as it is now."""
+        return dict(self._counts)
+
+    def summaries(self) -> Mapping[tuple[str, Labels], Summary]:
+        """Every summary as it is now."""
+        return dict(self._summaries)
