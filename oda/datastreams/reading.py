@@ -221,7 +221,7 @@ def _error(datastream_id: str, device_id: str, reason: str) -> DatastreamValue:
 
 
 def _failure(error: Exception) -> Failure:
-    return Failure(error)  # type: ignore[no-untyped-call]
+    return Failure(error)
 
 
 def _gather(

@@ -7,7 +7,7 @@ may change, so they are asked at every lookup. A datastream rarely has more than
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from zope.interface import implementer
 
@@ -16,7 +16,49 @@ from oda.errors import DatastreamNotFound, DatastreamTaken
 from oda.interfaces import IDatastreamGetter, IDatastreamRegistry, IDatastreamSetter
 from oda.model import HOST
 
-T = TypeVar("T")
+T = TypeVar("T", IDatastreamGetter, IDatastreamSetter)
+
+
+class _Table(Generic[T]):
+    """Entries by datastream. Fallbacks stand behind the others and don't conflict with them."""
+
+    def __init__(self, action: str) -> None:
+        self.entries: dict[str, list[T]] = {}
+        self._fallbacks: dict[str, list[T]] = {}
+        self._action = action
+
+    def add(self, entry: T, fallback: bool) -> None:
+        everybody = self.entries.get(entry.datastream_id, [])
+        fallbacks = self._fallbacks.get(entry.datastream_id, [])
+        own = everybody[: len(everybody) - len(fallbacks)]
+        for device_id in entry.devices():
+            for other in fallbacks if fallback else own:
+                if device_id in other.devices():
+                    raise DatastreamTaken(
+                        f"{entry!r}: datastream {entry.datastream_id!r} of device {device_id!r} "
+                        f"is {self._action} by {other!r} already"
+                    )
+        (fallbacks if fallback else own).append(entry)
+        self._store(entry.datastream_id, own, fallbacks)
+
+    def remove(self, entry: T) -> None:
+        everybody = self.entries.get(entry.datastream_id, [])
+        if not any(other is entry for other in everybody):
+            raise DatastreamNotFound(f"{entry!r} is not registered for {entry.datastream_id!r}")
+        fallbacks = self._fallbacks.get(entry.datastream_id, [])
+        own = everybody[: len(everybody) - len(fallbacks)]
+        self._store(
+            entry.datastream_id,
+            [other for other in own if other is not entry],
+            [other for other in fallbacks if other is not entry],
+        )
+
+    def _store(self, datastream_id: str, own: list[T], fallbacks: list[T]) -> None:
+        for table, entries in ((self.entries, own + fallbacks), (self._fallbacks, fallbacks)):
+            if entries:
+                table[datastream_id] = entries
+            else:
+                table.pop(datastream_id, None)
 
 
 @implementer(IDatastreamRegistry)
@@ -25,40 +67,31 @@ class DatastreamRegistry:
 
     def __init__(self, host_id: str = HOST) -> None:
         self.host_id = host_id
-        self._getters: dict[str, list[IDatastreamGetter]] = {}
-        self._setters: dict[str, list[IDatastreamSetter]] = {}
+        self._getters: _Table[IDatastreamGetter] = _Table("read")
+        self._setters: _Table[IDatastreamSetter] = _Table("written")
 
-    def add_getter(self, getter: IDatastreamGetter) -> None:
-        """See ``IDatastreamRegistry.add_getter``."""
-        others = self._getters.get(getter.datastream_id, [])
-        for device_id in getter.devices():
-            for other in others:
-                if device_id in other.devices():
-                    raise DatastreamTaken(_taken("read", getter, other, device_id))
-        self._getters.setdefault(getter.datastream_id, []).append(getter)
+    def add_getter(self, getter: IDatastreamGetter, fallback: bool = False) -> None:
+        """See ``IDatastreamRegistry.add_getter``. A ``fallback`` gives way to any other getter of
+        the same datastream and device, whichever came first: that is how built-ins are replaced."""
+        self._getters.add(getter, fallback)
 
     def remove_getter(self, getter: IDatastreamGetter) -> None:
         """See ``IDatastreamRegistry.remove_getter``."""
-        _remove(self._getters, getter.datastream_id, getter, "getter")
+        self._getters.remove(getter)
 
-    def add_setter(self, setter: IDatastreamSetter) -> None:
-        """See ``IDatastreamRegistry.add_setter``."""
-        others = self._setters.get(setter.datastream_id, [])
-        for device_id in setter.devices():
-            for other in others:
-                if device_id in other.devices():
-                    raise DatastreamTaken(_taken("written", setter, other, device_id))
-        self._setters.setdefault(setter.datastream_id, []).append(setter)
+    def add_setter(self, setter: IDatastreamSetter, fallback: bool = False) -> None:
+        """See ``IDatastreamRegistry.add_setter``; ``fallback`` as in ``add_getter``."""
+        self._setters.add(setter, fallback)
 
     def remove_setter(self, setter: IDatastreamSetter) -> None:
         """See ``IDatastreamRegistry.remove_setter``."""
-        _remove(self._setters, setter.datastream_id, setter, "setter")
+        self._setters.remove(setter)
 
     def getters(
         self, datastream_id: str, device_pattern: str
     ) -> list[tuple[str, IDatastreamGetter]]:
         """See ``IDatastreamRegistry.getters``."""
-        candidates = self._getters.get(datastream_id)
+        candidates = self._getters.entries.get(datastream_id)
         if candidates is None:
             return []
         if WILDCARD not in device_pattern:
@@ -78,7 +111,7 @@ class DatastreamRegistry:
     def setter(self, datastream_id: str, device_id: str) -> IDatastreamSetter | None:
         """See ``IDatastreamRegistry.setter``."""
         device_id = self.canonical_id(device_id)
-        for setter in self._setters.get(datastream_id, ()):
+        for setter in self._setters.entries.get(datastream_id, ()):
             if device_id in setter.devices():
                 return setter
         return None
@@ -88,7 +121,7 @@ class DatastreamRegistry:
         pattern = DevicePattern(self.canonical_id(device_pattern))
         return sorted(
             datastream_id
-            for datastream_id, getters in self._getters.items()
+            for datastream_id, getters in self._getters.entries.items()
             if any(pattern.matches(device_id) for device_id in _devices(getters))
         )
 
@@ -100,18 +133,3 @@ class DatastreamRegistry:
 def _devices(getters: list[IDatastreamGetter]) -> Iterator[str]:
     for getter in getters:
         yield from getter.devices()
-
-
-def _remove(table: dict[str, list[T]], datastream_id: str, entry: T, kind: str) -> None:
-    entries = table.get(datastream_id, [])
-    remaining = [other for other in entries if other is not entry]
-    if len(remaining) == len(entries):
-        raise DatastreamNotFound(f"{entry!r} is no registered {kind} of {datastream_id!r}")
-    if remaining:
-        table[datastream_id] = remaining
-    else:
-        del table[datastream_id]
-
-
-def _taken(action: str, newcomer: object, owner: object, device_id: str) -> str:
-    return f"{newcomer!r}: {device_id!r} is {action} by {owner!r}"

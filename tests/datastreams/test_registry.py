@@ -57,6 +57,25 @@ def test_doubled_registration_is_refused() -> None:
         registry.add_setter(FakeSetter("t", ["a"]))
 
 
+def test_a_fallback_gives_way() -> None:
+    """A built-in is replaced by any other getter of its device, and is back when that has gone."""
+    registry = DatastreamRegistry()
+    other, builtin, script = FakeGetter("t", ["c"]), FakeGetter("t"), FakeGetter("t")
+    registry.add_getter(other)
+    registry.add_getter(builtin, fallback=True)
+    assert registry.getters("t", "") == [("", builtin)]
+    registry.add_getter(script)
+    assert registry.getters("t", "") == [("", script)]
+    assert registry.getters("t", "*") == [("", script), ("c", other)]
+    registry.remove_getter(script)
+    assert registry.getters("t", "") == [("", builtin)]
+    with pytest.raises(DatastreamTaken):
+        registry.add_getter(FakeGetter("t"), fallback=True)
+    registry.remove_getter(builtin)
+    assert registry.getters("t", "") == []
+    assert registry.getters("t", "c") == [("c", other)]
+
+
 def test_the_older_getter_wins_a_later_conflict() -> None:
     """When devices grow into each other after registration, the answer doesn't change."""
     registry = DatastreamRegistry()

@@ -1,0 +1,75 @@
+"""The time of day: the only place that asks the system for it, and the one that sets it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from zope.interface import implementer
+
+from oda.errors import WritingFailed
+from oda.interfaces import IDatastreamSetter, IWallClock
+from oda.model import HOST
+
+#: The end of the year 9999, the last that a date of the protocol can express.
+MAX_MS = 253_402_300_799_999
+
+
+@implementer(IWallClock)
+class SystemWallClock:
+    """The system's time of day."""
+
+    def now_ms(self) -> int:
+        """See ``IWallClock.now_ms``."""
+        return time.time_ns() // 1_000_000
+
+
+def local_zone(at_ms: int) -> tuple[int, int]:
+    """The local zone at that time: its offset from UTC, and the part of it that is daylight
+    saving, both in seconds."""
+    local = time.localtime(at_ms / 1000)
+    return local.tm_gmtoff, local.tm_gmtoff + time.timezone if local.tm_isdst > 0 else 0
+
+
+def set_system_time(at_ms: int) -> None:
+    """Set the system's clock. Raises ``PermissionError`` or another ``OSError``."""
+    time.clock_settime_ns(time.CLOCK_REALTIME, at_ms * 1_000_000)
+
+
+@implementer(IDatastreamSetter)
+class ClockSetter:
+    """Sets the host's clock to a value in milliseconds since the Unix epoch.
+
+    ``set_time_ms`` is the system call, given milliseconds.
+    """
+
+    def __init__(
+        self,
+        datastream_id: str = "device.clock",
+        set_time_ms: Callable[[int], None] = set_system_time,
+    ) -> None:
+        self.datastream_id = datastream_id
+        self._set_time_ms = set_time_ms
+
+    def devices(self) -> tuple[str, ...]:
+        """The host only."""
+        return (HOST,)
+
+    def set(self, device_id: str, value: Any) -> None:
+        """See ``IDatastreamSetter.set``."""
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_MS:
+            raise WritingFailed(
+                f"the clock takes milliseconds since 1970 as a whole number, not {value!r}"
+            )
+        try:
+            self._set_time_ms(value)
+        except PermissionError:
+            raise WritingFailed(
+                "not permitted: setting the clock needs CAP_SYS_TIME (run the agent as root, or "
+                "give its systemd unit AmbientCapabilities=CAP_SYS_TIME)"
+            ) from None
+        except (OSError, OverflowError) as error:
+            raise WritingFailed(f"the system did not set the clock: {error}") from error

@@ -1,0 +1,96 @@
+"""Who this device is (DeviceInfoProvider).
+
+The device id is the configured one, else the serial number. A serial number comes from the script
+that is configured for it, and only from that: falling back when the script fails would give the
+device another identity from one start to the next. Without a script it is the machine's own.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from oda.datastreams.identity import find_serial, is_usable
+from oda.datastreams.scripts import ScriptGetter
+from oda.datastreams.software import installed_software
+from oda.errors import ReadingFailed
+from oda.interfaces import IDeviceInfoProvider
+from oda.model import HOST, Reading
+from oda.settings import DeviceInfoSettings
+
+SERIAL_NUMBER = "device.serialNumber"
+#: The datastreams whose script tells the serial number; the second is older deployments' name.
+SERIAL_NUMBER_SCRIPTS = (SERIAL_NUMBER, "serialNumber")
+
+log = Logger()
+
+
+@implementer(IDeviceInfoProvider)
+class DeviceInfo:
+    """Answers from the settings, the scripts and the files under ``root``."""
+
+    def __init__(
+        self,
+        settings: DeviceInfoSettings,
+        root: Path = Path("/"),
+        hostname: Callable[[], str] = socket.gethostname,
+    ) -> None:
+        self._settings = settings
+        self._scripts: dict[str, ScriptGetter] = {}
+        self._root = root
+        self._hostname = hostname
+        self._software: list[dict[str, str]] | None = None
+        self._announced = ""
+
+    def configure(self, settings: DeviceInfoSettings, scripts: dict[str, ScriptGetter]) -> None:
+        """Take up other settings, and the scripts by datastream."""
+        self._settings = settings
+        self._scripts = scripts
+
+    def device_id(self) -> Any:
+        """See ``IDeviceInfoProvider.device_id``."""
+        return self._settings.device_id or self.serial_number()
+
+    def api_key(self) -> str:
+        """See ``IDeviceInfoProvider.api_key``."""
+        return self._settings.api_key.reveal()
+
+    def serial_number(self) -> Any:
+        """See ``IDeviceInfoProvider.serial_number``. Logs once where the number comes from."""
+        for datastream_id in SERIAL_NUMBER_SCRIPTS:
+            script = self._scripts.get(datastream_id)
+            if script is not None:
+                reading: Deferred[Any] = script.get(HOST)
+                return reading.addCallback(self._from_script, datastream_id)
+        found = find_serial(self._root, self._hostname)
+        if found is None:
+            raise ReadingFailed(
+                "this machine has no serial number; set deviceId, or a script for "
+                f"{SERIAL_NUMBER}, in the device info configuration"
+            )
+        self._announce(*found)
+        return found.number
+
+    def software(self) -> list[dict[str, str]]:
+        """See ``IDeviceInfoProvider.software``. Found out once: an update restarts the agent."""
+        if self._software is None:
+            self._software = installed_software(self._root)
+        return self._software
+
+    def _from_script(self, reading: Reading, datastream_id: str) -> str:
+        serial = "" if reading.value is None else str(reading.value).strip()
+        if not is_usable(serial):
+            raise ReadingFailed(f"the script of {datastream_id} gave no serial number: {serial!r}")
+        self._announce(serial, f"the script of {datastream_id}")
+        return serial
+
+    def _announce(self, serial: str, place: str) -> None:
+        if place != self._announced:
+            self._announced = place
+            log.info("serial number {serial} from {place}", serial=serial, place=place)

@@ -1,0 +1,115 @@
+"""Everything that reads and writes the host device, built from the settings and kept up with them.
+
+Built-in readings are fallbacks: a script of the configuration, or a plugin, replaces the one of the
+same datastream.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from oda.datastreams.clock import ClockSetter
+from oda.datastreams.deviceinfo import DeviceInfo
+from oda.datastreams.reading import DEFAULT_TIMEOUT_S, DatastreamAccess
+from oda.datastreams.registry import DatastreamRegistry
+from oda.datastreams.scripts import ScriptGetter, ScriptRunner
+from oda.datastreams.system import SystemReadings
+from oda.errors import DatastreamTaken
+from oda.interfaces import IDatastreamSetter, IWallClock
+from oda.settings import DeviceInfoSettings
+
+#: Seconds that a script is given, beyond its own time limit, to wait for its turn and to be killed.
+QUEUE_S = 5.0
+
+
+class HostDatastreams:
+    """``registry``, ``access`` and ``device_info`` of an agent.
+
+    The owner sets ``registry.host_id`` once the device id is known, calls ``configure`` with new
+    settings, and ``stop`` at the end.
+    """
+
+    def __init__(
+        self,
+        registry: DatastreamRegistry,
+        access: DatastreamAccess,
+        device_info: DeviceInfo,
+        runner: ScriptRunner,
+    ) -> None:
+        self.registry = registry
+        self.access = access
+        self.device_info = device_info
+        self._runner = runner
+        self._scripts: dict[str, ScriptGetter] = {}
+
+    def configure(self, settings: DeviceInfoSettings) -> None:
+        """Take up the settings: only scripts whose line changed are replaced.
+
+        Raises ``DatastreamTaken`` when a plugin reads the datastream of a new script; the scripts
+        are then as they were before.
+        """
+        wanted = {script.datastream_id: script for script in settings.scripts}
+        kept = {
+            datastream_id: getter
+            for datastream_id, getter in self._scripts.items()
+            if wanted.get(datastream_id) == getter.settings
+        }
+        removed = [g for d, g in self._scripts.items() if d not in kept]
+        added = [ScriptGetter(s, self._runner) for d, s in wanted.items() if d not in kept]
+        self._exchange(removed, added)
+        self._scripts = {**kept, **{getter.datastream_id: getter for getter in added}}
+        self._runner.scripts_directory = settings.path
+        self._runner.timeout_s = settings.script_timeout_s
+        self._runner.max_output_bytes = settings.script_max_output_bytes
+        self.access.timeout_s = max(DEFAULT_TIMEOUT_S, settings.script_timeout_s + QUEUE_S)
+        self.device_info.configure(settings, self._scripts)
+
+    def stop(self) -> None:
+        """Kill the scripts that are still running."""
+        self._runner.stop()
+
+    def _exchange(self, removed: list[ScriptGetter], added: list[ScriptGetter]) -> None:
+        done: list[ScriptGetter] = []
+        for getter in removed:
+            self.registry.remove_getter(getter)
+        try:
+            for getter in added:
+                self.registry.add_getter(getter)
+                done.append(getter)
+        except DatastreamTaken:
+            for getter in done:
+                self.registry.remove_getter(getter)
+            for getter in removed:
+                self.registry.add_getter(getter)
+            raise
+
+
+def build_datastreams(
+    settings: DeviceInfoSettings,
+    reactor: Any,
+    wall_clock: IWallClock,
+    environment: Mapping[str, str],
+    working_directory: Path,
+    root: Path = Path("/"),
+    clock_setter: IDatastreamSetter | None = None,
+) -> HostDatastreams:
+    """The datastreams of the host, ready to be read.
+
+    ``environment`` is what scripts get, without the secrets in it; ``working_directory`` is where
+    they run. ``clock_setter`` None means the one that sets the system's clock.
+    """
+    registry = DatastreamRegistry()
+    access = DatastreamAccess(registry, wall_clock, reactor)
+    device_info = DeviceInfo(settings, root)
+    runner = ScriptRunner(
+        reactor, working_directory, environment, set_session=shutil.which("setsid")
+    )
+    for getter in SystemReadings(reactor, wall_clock, root).getters(device_info):
+        registry.add_getter(getter, fallback=True)
+    registry.add_setter(clock_setter or ClockSetter(), fallback=True)
+    host = HostDatastreams(registry, access, device_info, runner)
+    host.configure(settings)
+    return host

@@ -1,0 +1,77 @@
+"""The serial number of a machine, from the first place that has a usable one.
+
+Every place is a small file that the kernel or the installation provides; reading them does not
+block. ``root`` is "/" except in tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+#: Where machines keep a number of their own, the most specific first.
+PLACES = (
+    "sys/class/dmi/id/product_serial",
+    "proc/device-tree/serial-number",
+    "etc/machine-id",
+)
+
+#: What manufacturers leave in the place of a serial number.
+_PLACEHOLDERS = frozenset(
+    {
+        "none",
+        "n/a",
+        "na",
+        "null",
+        "unknown",
+        "undefined",
+        "uninitialized",
+        "empty",
+        "invalid",
+        "default string",
+        "not specified",
+        "not applicable",
+        "not available",
+        "not set",
+        "not settable",
+        "system serial number",
+        "chassis serial number",
+        "serial number",
+        "to be filled by o.e.m.",
+        "to be filled by oem",
+        "o.e.m.",
+        "oem",
+        "123456789",
+        "0123456789",
+        "1234567890",
+        "localhost",
+        "localhost.localdomain",
+    }
+)
+
+
+class Serial(NamedTuple):
+    """A serial number, and the place it was found in."""
+
+    number: str
+    place: str
+
+
+def is_usable(serial: str) -> bool:
+    """Whether a text can tell one machine from others: no placeholder, not one character only."""
+    return serial.lower() not in _PLACEHOLDERS and len(set(serial) - set(" .-_:0")) > 0
+
+
+def find_serial(root: Path, hostname: Callable[[], str]) -> Serial | None:
+    """The serial number, or the host's name as the last resort; None if nothing is usable."""
+    for place in PLACES:
+        try:
+            raw = (root / place).read_bytes()
+        except OSError:
+            continue  # absent, or for root only: the next place
+        serial = raw.replace(b"\0", b"").decode("utf-8", "replace").strip()
+        if is_usable(serial):
+            return Serial(serial, f"/{place}")
+    name = hostname().strip()
+    return Serial(name, "the host's name") if is_usable(name) else None

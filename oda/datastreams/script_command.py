@@ -1,0 +1,80 @@
+"""From the command of a script line to what is executed.
+
+The program is looked for in the working directory, then in the scripts' directory (``path``), then,
+if it is a plain name, among the system's programs. ``scripts/clock.sh`` finds the same file whether
+``path`` ends in ``scripts`` or the working directory holds it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+_HEAD_BYTES = 256
+
+
+def find_command(
+    command: str, working_directory: Path, scripts: Path | None, environment: Mapping[str, str]
+) -> tuple[str, ...]:
+    """The argument vector, its first element an absolute path.
+
+    A text file without ``#!`` is run by /bin/sh, as every shell does. One whose permission to
+    execute was lost on the way (a copy through FAT or a zip) is run by the interpreter that its
+    ``#!`` names. Raises ``ValueError`` with the reason, naming the places searched.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError as error:
+        raise ValueError(f"script {command!r}: {error}") from None
+    if not words:
+        raise ValueError("the script line names no command")
+    program, *arguments = words
+    file = _find_file(program, working_directory, scripts, environment)
+    return (*_interpreter(file), str(file), *arguments)
+
+
+def _find_file(
+    program: str, working_directory: Path, scripts: Path | None, environment: Mapping[str, str]
+) -> Path:
+    places = [working_directory]
+    if scripts is not None:
+        scripts = working_directory / scripts
+        places.append(scripts)
+        if Path(program).parts[0] == scripts.name:
+            places.append(scripts.parent)
+    for place in places:
+        candidate = place / program  # an absolute program stays as it is
+        if candidate.is_file():
+            return candidate
+    if os.sep in program and Path(program).is_absolute():
+        raise ValueError(f"script {program!r} does not exist")
+    if os.sep not in program:
+        found = shutil.which(program, path=environment.get("PATH", os.defpath))
+        if found:
+            return Path(found).absolute()
+    searched = ", ".join(dict.fromkeys(str(place) for place in places))
+    hint = "" if scripts else " (the key path can name the scripts' directory)"
+    raise ValueError(f"script {program!r} was not found in {searched}{hint}")
+
+
+def _interpreter(file: Path) -> tuple[str, ...]:
+    executable = os.access(file, os.X_OK)
+    try:
+        with file.open("rb") as stream:
+            head = stream.read(_HEAD_BYTES)
+    except OSError as error:
+        if executable:
+            return ()  # a program may be executable and not readable
+        raise ValueError(f"script {str(file)!r} can't be read: {error.strerror}") from None
+    if head.startswith(b"#!"):
+        # As the kernel does: the interpreter, and the rest of the line as one argument.
+        words = head[2:].partition(b"\n")[0].decode("utf-8", "replace").strip().split(None, 1)
+        if executable or not words:
+            return ()
+        return tuple(words)
+    if not executable:
+        raise ValueError(f"script {str(file)!r} is not executable (chmod +x)")
+    return () if b"\0" in head else ("/bin/sh",)

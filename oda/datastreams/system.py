@@ -1,0 +1,177 @@
+"""The built-in readings of the host, from this machine (OpenGate protocol, "Configuration files").
+
+Everything is read from /proc, /sys and the root file system, which answer at once; other file
+systems are left alone, since a network mount may hang.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from oda.datastreams.clock import local_zone
+from oda.datastreams.kernel_text import (
+    MIB,
+    CpuTimes,
+    count_processors,
+    parse_cpu_times,
+    parse_memory,
+    parse_uptime_s,
+    percent,
+    usage_percent,
+)
+from oda.datastreams.temperature import TemperatureSensor
+from oda.datastreams.thresholds import cpu_status, temperature_status
+from oda.errors import ReadingFailed
+from oda.interfaces import IDatastreamGetter, IDeviceInfoProvider, IWallClock
+from oda.model import HOST, Reading
+
+#: A shorter time than this says little about the processor's load.
+MIN_CPU_WINDOW_S = 1.0
+
+_HOUR_S = 3600
+
+
+@implementer(IDatastreamGetter)
+class SystemGetter:
+    """Reads one datastream of the host through a function that gives its value (or Deferred)."""
+
+    def __init__(self, datastream_id: str, read: Callable[[], Any]) -> None:
+        self.datastream_id = datastream_id
+        self._read = read
+
+    def devices(self) -> tuple[str, ...]:
+        """The host only."""
+        return (HOST,)
+
+    def get(self, device_id: str) -> Any:
+        """See ``IDatastreamGetter.get``."""
+        try:
+            value = self._read()
+        except (OSError, ValueError) as error:
+            raise ReadingFailed(f"{self.datastream_id} can't be read: {error}") from error
+        return value.addCallback(Reading) if isinstance(value, Deferred) else Reading(value)
+
+    def __repr__(self) -> str:
+        return f"SystemGetter({self.datastream_id!r})"
+
+
+class CpuMeter:
+    """The load of the processors since the reading before.
+
+    Readings that follow each other within a second share one result. The first tells of the time
+    since the agent began, or since boot where that is too short.
+    """
+
+    def __init__(self, read_stat: Callable[[], str], reactor: IReactorTime) -> None:
+        self._read_stat = read_stat
+        self._reactor = reactor
+        self._usage: float | None = None
+        self._sampled_at_s = reactor.seconds()
+        self._before = parse_cpu_times(read_stat())
+
+    def usage_percent(self) -> float:
+        """In percent, to one decimal; raises ``OSError`` or ``ValueError``."""
+        now_s = self._reactor.seconds()
+        if now_s - self._sampled_at_s < MIN_CPU_WINDOW_S:
+            if self._usage is None:
+                self._usage = usage_percent(CpuTimes(0, 0), self._before)
+            return self._usage or 0.0
+        after = parse_cpu_times(self._read_stat())
+        usage = usage_percent(self._before, after)
+        if usage is not None:
+            self._usage, self._before, self._sampled_at_s = usage, after, now_s
+        return self._usage or 0.0
+
+
+class SystemReadings:
+    """The readings of this machine. ``root`` is "/" except in tests; ``zone`` tells the offset of
+    local time from UTC and its part that is daylight saving, in seconds."""
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        wall_clock: IWallClock,
+        root: Path = Path("/"),
+        zone: Callable[[int], tuple[int, int]] = local_zone,
+    ) -> None:
+        self._wall_clock = wall_clock
+        self._root = root
+        self._zone = zone
+        self._reactor = reactor
+
+    def getters(self, device_info: IDeviceInfoProvider) -> Iterator[SystemGetter]:
+        """A getter for each datastream that this machine can read: one that has no temperature
+        sensor, or no /proc, does not announce what needs it."""
+        table: dict[str, Callable[[], Any]] = {
+            "device.identifier": device_info.device_id,
+            "device.serialNumber": device_info.serial_number,
+            "device.software": device_info.software,
+            "device.clock": self._clock,
+            "device.storage.disk.total": self._disk_total,
+            "device.storage.disk.usage": self._disk_usage,
+        }
+        if self._has("proc/uptime"):
+            table["device.upTime"] = lambda: parse_uptime_s(self._text("proc/uptime"))
+        if self._has("proc/stat"):
+            meter = CpuMeter(lambda: self._text("proc/stat"), self._reactor)
+            table["device.cpu.total"] = lambda: count_processors(self._text("proc/stat"))
+            table["device.cpu.usage"] = meter.usage_percent
+            table["device.cpu.status"] = lambda: cpu_status(meter.usage_percent())
+        if self._has("proc/meminfo"):
+            table["device.ram.total"] = self._ram_total
+            table["device.ram.usage"] = self._ram_usage
+        sensor = TemperatureSensor(self._root)
+        if sensor.path is not None:
+            table["device.temperature.value"] = sensor.celsius
+            table["device.temperature.status"] = lambda: temperature_status(sensor.celsius())
+        for datastream_id, read in table.items():
+            yield SystemGetter(datastream_id, read)
+
+    def _clock(self) -> dict[str, Any]:
+        """As SET_CLOCK_EQUIPMENT takes it: timezone + dst is the offset of date and time."""
+        now_ms = self._wall_clock.now_ms()
+        offset_s, dst_s = self._zone(now_ms)
+        local = datetime.fromtimestamp(now_ms // 1000, UTC) + timedelta(seconds=offset_s)
+        return {
+            "date": local.strftime("%Y-%m-%d"),
+            "time": local.strftime("%H:%M:%S"),
+            "timezone": _hours(offset_s - dst_s),
+            "dst": _hours(dst_s),
+        }
+
+    def _ram_total(self) -> int:
+        return parse_memory(self._text("proc/meminfo")).total // MIB
+
+    def _ram_usage(self) -> float:
+        memory = parse_memory(self._text("proc/meminfo"))
+        return percent(memory.total - memory.available, memory.total)
+
+    def _disk_total(self) -> int:
+        disk = os.statvfs(self._root)
+        return disk.f_blocks * disk.f_frsize // MIB
+
+    def _disk_usage(self) -> float:
+        """As df tells it: of what programs may use, without the part kept for root."""
+        disk = os.statvfs(self._root)
+        used = disk.f_blocks - disk.f_bfree
+        return percent(used, max(1, used + disk.f_bavail))
+
+    def _has(self, place: str) -> bool:
+        return (self._root / place).exists()
+
+    def _text(self, place: str) -> str:
+        return (self._root / place).read_text("utf-8", "replace")
+
+
+def _hours(seconds: int) -> float:
+    """Whole hours stay whole numbers; half-hour zones exist."""
+    hours, rest = divmod(seconds, _HOUR_S)
+    return seconds / _HOUR_S if rest else hours
