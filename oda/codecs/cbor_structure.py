@@ -84,7 +84,7 @@ def check_structure(payload: bytes, limits: Limits) -> None:
                     raise DecodeError(
                         f"nested too deeply: more than {limits.max_depth} levels, at byte {start}"
                     )
-                if argument is not _ENDLESS:
+                if argument != _ENDLESS:
                     argument *= major - _TEXT  # one item per element, two per entry of a map
                     if argument > size - position:
                         raise _ends_too_early(size)

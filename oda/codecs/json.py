@@ -73,8 +73,8 @@ def _check_structure(payload: bytes, limits: Limits) -> None:
     if len(payload) > limits.max_items:
         separators = _outside_texts(payload, _NOT_SEPARATORS)
         containers = separators.count(b"[") + separators.count(b"{")
-        # Each comma starts another member and each colon follows a key; the first members of
-        # containers are counted by their containers.
+        # Each comma starts another member, each colon follows a key, and the first member is
+        # counted with its container. So an empty container counts as two items here.
         if separators.count(b",") + separators.count(b":") + containers > limits.max_items:
             raise DecodeError(f"more than {limits.max_items} items")
     if payload.count(b"[") + payload.count(b"{") <= limits.max_depth:

@@ -184,7 +184,6 @@ def _check_telemetry(document: TelemetryDocument, room: int, binary: bool) -> No
             + (f".datapoints[{point_index}]" if point_index >= 0 else "")
             + member
         )
-        # The steps so far lead from the value outwards, and this is the outermost one.
         raise
     for name, text in (("version", document.version), ("device", document.device)):
         _check_at(name, text, room)
