@@ -24,3 +24,15 @@ def events_of(values: Iterable[DatastreamValue]) -> list[Event]:
         for value in values
         if value.status is ValueStatus.OK and value.value is not None
     ]
+
+
+def value_of(event: Event) -> DatastreamValue:
+    """The value that answers with a kept event."""
+    return DatastreamValue(
+        datastream_id=event.datastream_id,
+        device_id=event.device_id,
+        status=ValueStatus.OK,
+        value=event.value,
+        at_ms=event.at_ms,
+        feed=event.feed,
+    )

@@ -1,0 +1,79 @@
+"""The collector: publishes what the state manager has kept, on the lines of its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from oda.interfaces import ICounters, IStateManager
+from oda.settings import Schedule
+from oda.telemetry.changes import FailureChanges
+from oda.telemetry.schedules import Timetable
+
+log = Logger()
+
+
+class Collector:
+    """Collects what is due from ``state_manager``; ``clock`` is the reactor.
+
+    Counts ``collections``, ``collections_failed`` and ``collections_missed`` (one that was due
+    while the one before it had not ended). What could not be published is kept and tried again the
+    next time.
+    """
+
+    def __init__(
+        self,
+        clock: Any,
+        state_manager: IStateManager,
+        counters: ICounters,
+        schedules: Iterable[Schedule] = (),
+    ) -> None:
+        self._state_manager = state_manager
+        self._counters = counters
+        self._schedules = tuple(schedules)
+        self._timetable = Timetable(clock, self._collect, self._tick_ended)
+        self._failures = FailureChanges()
+        self._collections = 0
+
+    def start(self) -> None:
+        """Begin: every line waits for its ``first`` from now on."""
+        self._timetable.apply(self._schedules)
+
+    def stop(self) -> None:
+        """End; collections under way end by themselves."""
+        self._timetable.stop()
+
+    def set_schedules(self, schedules: Iterable[Schedule]) -> None:
+        """Collect by these lines; those that stay keep their rhythm."""
+        self._schedules = tuple(schedules)
+        self._timetable.apply(self._schedules)
+
+    def _collect(self, line: Schedule) -> Deferred[Any]:
+        self._collections += 1
+        collecting = self._state_manager.collect(line.datastream_id, line.device_pattern)
+        return collecting.addCallbacks(
+            self._collected, self._failed, callbackArgs=(line,), errbackArgs=(line,)
+        )
+
+    def _collected(self, number: int, line: Schedule) -> None:
+        if self._failures.succeeded(line):
+            log.info("collects {datastream_id} again", datastream_id=line.datastream_id)
+
+    def _failed(self, failure: Failure, line: Schedule) -> None:
+        self._counters.increment("collections_failed")
+        if self._failures.failed(line):
+            log.warn(
+                "could not publish the kept values of {datastream_id}: {reason}",
+                datastream_id=line.datastream_id,
+                reason=failure.getErrorMessage(),
+            )
+
+    def _tick_ended(self, missed: int) -> None:
+        self._counters.increment("collections", self._collections)
+        self._collections = 0
+        if missed:
+            self._counters.increment("collections_missed", missed)

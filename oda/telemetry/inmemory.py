@@ -1,0 +1,218 @@
+"""The in-memory state manager: keeps values, answers from them, and knows which were published.
+
+A value that arrives is kept, and that is all: it becomes telemetry when a line of the collector
+names its datastream, or when GET or REFRESH answers with it (OpenGate protocol, "Configuration
+files": values are kept, the collector publishes those not yet sent). A value is marked as published
+once it was accepted for delivery; a crash in between sends it a second time with the same ``at``,
+which is harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, gatherResults, succeed
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from oda.errors import EventRejected
+from oda.interfaces import (
+    ICounters,
+    IDatastreamAccess,
+    IDatastreamRegistry,
+    IEventDispatcher,
+    IStateManager,
+    IWallClock,
+)
+from oda.model import HOST, DatastreamValue, Event, ValueStatus
+from oda.settings import StateManagerSettings
+from oda.telemetry.changes import FailureChanges
+from oda.telemetry.history import History, Kept, encode_value
+from oda.telemetry.keeper import Keeper
+from oda.telemetry.reading import events_of, value_of
+from oda.telemetry.validation import CheckValue, check_event
+from oda.telemetry.writing import write_in_order
+
+log = Logger()
+
+
+@implementer(IStateManager)
+class InMemoryStateManager:
+    """``clock`` is the reactor; ``history`` is closed by ``stop``. Neither ``get`` nor ``read``
+    waits until what was read is kept or published; a failure of that is logged when it begins."""
+
+    def __init__(
+        self,
+        clock: Any,
+        access: IDatastreamAccess,
+        registry: IDatastreamRegistry,
+        dispatcher: IEventDispatcher,
+        history: History,
+        settings: StateManagerSettings,
+        check_value: CheckValue,
+        wall_clock: IWallClock,
+        counters: ICounters,
+    ) -> None:
+        self._access = access
+        self._registry = registry
+        self._dispatcher = dispatcher
+        self._keeper = Keeper(clock, history, dispatcher, counters)
+        self._settings = settings
+        self._check_value = check_value
+        self._wall_clock = wall_clock
+        self._counters = counters
+        self._failures = FailureChanges()
+        self._forgetting = LoopingCall(self._forget)
+        self._forgetting.clock = clock
+
+    def start(self) -> None:
+        """Forget what is too old, now and every ``forget_period_s``."""
+        if self._settings.forget_period_s > 0:
+            self._forgetting.start(self._settings.forget_period_s, now=True)
+        else:
+            self._forget()
+
+    def stop(self) -> None:
+        """Commit what has arrived and close the history; later events are refused."""
+        if self._forgetting.running:
+            self._forgetting.stop()
+        self._keeper.close()
+
+    def get(
+        self, device_pattern: str, datastream_ids: Sequence[str] | None
+    ) -> Deferred[list[DatastreamValue]]:
+        """See ``IStateManager.get``: kept values, and readings of what nothing is kept of. Of
+        these, what was never published is published now."""
+        pattern = self._registry.canonical_id(device_pattern)
+        if datastream_ids is None:
+            known = {
+                *self._registry.datastream_ids(pattern),
+                *self._keeper.datastream_ids(pattern),
+            }
+            datastream_ids = sorted(known)
+        getting = gatherResults([self._get_one(name, pattern) for name in datastream_ids])
+        return getting.addCallback(lambda lists: [value for values in lists for value in values])
+
+    def set(
+        self, device_id: str, values: Sequence[tuple[str, Any]]
+    ) -> Deferred[list[DatastreamValue]]:
+        """See ``IStateManager.set``. What was written is read anew, so that the kept value is not
+        the one of before; the answer does not wait for that."""
+        return write_in_order(self._access, device_id, values).addCallback(self._read_written)
+
+    def received(self, events: Sequence[Event]) -> Deferred[None]:
+        """See ``IStateManager.received``: fires when they are committed."""
+        return self._keep(events).addCallback(lambda row_ids: None)
+
+    def read(self, datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
+        """See ``IStateManager.read``: what came is kept."""
+        return self._access.read(datastream_id, device_pattern).addCallback(self._keep_values)
+
+    def collect(self, datastream_id: str, device_pattern: str) -> Deferred[int]:
+        """See ``IStateManager.collect``; fails with ``OutboxError`` when some were not accepted:
+        those are kept for the next time."""
+        pattern = self._registry.canonical_id(device_pattern)
+        return self._keeper.publish(self._keeper.unpublished(datastream_id, pattern))
+
+    def _get_one(self, datastream_id: str, pattern: str) -> Deferred[list[DatastreamValue]]:
+        kept = self._keeper.latest(datastream_id, pattern)
+        known = {item.event.device_id for item in kept}
+        unknown = [
+            device_id
+            for device_id, _ in self._registry.getters(datastream_id, pattern)
+            if device_id not in known
+        ]
+        for item in kept:
+            self._publish(item)
+        answered = [value_of(item.event) for item in kept]
+        if answered and not unknown:
+            return succeed(answered)
+        if not answered:  # the source also knows how to say NOT_FOUND
+            reading = self._access.read(datastream_id, pattern)
+        else:
+            reading = gatherResults(
+                [self._access.read(datastream_id, device_id) for device_id in unknown]
+            ).addCallback(lambda lists: [value for values in lists for value in values])
+
+        def have_read(values: list[DatastreamValue]) -> list[DatastreamValue]:
+            for event in events_of(values):
+                self._keep_and_publish(event)
+            return sorted([*answered, *values], key=_device_order)
+
+        return reading.addCallback(have_read)
+
+    def _keep(self, events: Sequence[Event]) -> Deferred[list[int]]:
+        try:
+            return self._keeper.keep([self._checked(event) for event in events])
+        except EventRejected as error:
+            self._counters.increment("events_rejected", len(events))
+            return fail(error)
+
+    def _checked(self, event: Event) -> Event:
+        """The event as it is kept: with a time, the host being ""."""
+        check_event(event, self._check_value)
+        encode_value(event)
+        device_id = self._registry.canonical_id(event.device_id)
+        if event.at_ms is not None and device_id == event.device_id:
+            return event
+        return Event(
+            event.datastream_id,
+            event.value,
+            device_id,
+            self._wall_clock.now_ms() if event.at_ms is None else event.at_ms,
+            event.feed,
+            event.path,
+            event.from_ms,
+        )
+
+    def _keep_values(self, values: list[DatastreamValue]) -> list[DatastreamValue]:
+        for event in events_of(values):
+            # One by one: a value that can't be kept must not take the others with it.
+            self._watch(self._keep((event,)), event)
+        return values
+
+    def _keep_and_publish(self, event: Event) -> None:
+        self._keep((event,)).addCallbacks(
+            lambda row_ids: self._publish(Kept(row_ids[0], False, event)),
+            # A history that does not work must not keep the value from the platform as well.
+            lambda failure: self._watch(self._dispatcher.publish(event), event),
+        )
+
+    def _publish(self, item: Kept) -> None:
+        self._watch(self._keeper.publish((item,)), item.event)
+
+    def _read_written(self, outcomes: list[DatastreamValue]) -> list[DatastreamValue]:
+        for outcome in outcomes:
+            if outcome.status is ValueStatus.OK and self._registry.getters(
+                outcome.datastream_id, outcome.device_id
+            ):
+                self.read(outcome.datastream_id, outcome.device_id)
+        return outcomes
+
+    def _forget(self) -> None:
+        self._keeper.forget(self._wall_clock.now_ms() - int(self._settings.forget_time_s * 1000))
+
+    def _watch(self, handing_over: Deferred[Any], event: Event) -> None:
+        """Log that ``event`` could not be kept or published, once until it works again."""
+        place = (event.datastream_id, event.device_id)
+
+        def succeeded(_: object) -> None:
+            if self._failures.succeeded(place):
+                log.info("keeps {datastream_id} again", datastream_id=event.datastream_id)
+
+        def failed(failure: Failure) -> None:
+            if self._failures.failed(place):
+                log.warn(
+                    "could not keep or publish what was read of {datastream_id}: {reason}",
+                    datastream_id=event.datastream_id,
+                    reason=failure.getErrorMessage(),
+                )
+
+        handing_over.addCallbacks(succeeded, failed)
+
+
+def _device_order(value: DatastreamValue) -> tuple[bool, str]:
+    return (value.device_id != HOST, value.device_id)
