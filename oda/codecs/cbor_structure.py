@@ -19,8 +19,16 @@ _BREAK: Final = 0xFF
 _INDEFINITE: Final = 31
 #: Bytes of the argument that follows the first byte, by the five low bits of that byte.
 _ARGUMENT_SIZES: Final = {24: 1, 25: 2, 26: 4, 27: 8}
-#: Bytes of the items of major type 7 that are allowed: false, true, null and three floats.
-_SIMPLE_SIZES: Final = {0xF4: 1, 0xF5: 1, 0xF6: 1, 0xF9: 3, 0xFA: 5, 0xFB: 9}
+#: Bytes of whole items whose first byte says it all: integers, short bytes and texts, false, true,
+#: null and three floats.
+_KNOWN_SIZES: Final[dict[int, int]] = (
+    dict.fromkeys((*range(0x18), *range(0x20, 0x38), 0xF4, 0xF5, 0xF6), 1)
+    | {0x18: 2, 0x19: 3, 0x1A: 5, 0x1B: 9, 0x38: 2, 0x39: 3, 0x3A: 5, 0x3B: 9}
+    | {first: 1 + (first & 0x1F) for first in (*range(0x40, 0x58), *range(0x60, 0x78))}
+    | {0xF9: 3, 0xFA: 5, 0xFB: 9}
+)
+#: The same by index, 0 for the other bytes: this is looked up for every item.
+_WHOLE_SIZES: Final = tuple(_KNOWN_SIZES.get(first, 0) for first in range(256))
 #: Tags of an integer beyond 64 bits, and how many bytes it may have.
 _BIG_INTEGERS: Final = (0xC2, 0xC3)
 _MAX_BIG_INTEGER_SIZE: Final = 64
@@ -33,7 +41,7 @@ def check_structure(payload: bytes, limits: Limits) -> None:
     """Raise ``DecodeError`` unless ``payload`` is exactly one message within ``limits``, whose
     keys are texts and which holds no tag or simple value but the allowed ones. Texts are not
     looked into."""
-    size = len(payload)
+    whole_sizes, size = _WHOLE_SIZES, len(payload)
     position = len(SELF_DESCRIBED) if payload.startswith(SELF_DESCRIBED) else 0
     # Items still to come in the innermost open container; in a map, keys come on even numbers.
     left, is_map = 1, False
@@ -49,49 +57,40 @@ def check_structure(payload: bytes, limits: Limits) -> None:
                     return
                 left, is_map = outer.pop()
             first = payload[position]
-            major, low = first >> 5, first & 0x1F
             if first == _BREAK:
-                # No definite container has this many items left.
+                # No definite container has more items left than the message has bytes.
                 if left <= size or (is_map and left & 1):
                     raise DecodeError(f"nothing to end here, at byte {position}")
                 left = 0
                 position += 1
                 continue
-            if is_map and not left & 1 and major != _TEXT:
+            if is_map and not left & 1 and first >> 5 != _TEXT:
                 raise DecodeError(f"a key is no text, at byte {position}")
             left -= 1
-            start = position
-            if major == _SIMPLE:
-                if first not in _SIMPLE_SIZES:
-                    raise DecodeError(f"{_simple_name(first)} is not allowed, at byte {start}")
-                position += _SIMPLE_SIZES[first]
+            if whole_sizes[first]:
+                position += whole_sizes[first]
                 continue
-            if major == _TAG:
-                position = _after_big_integer(payload, start)
-                continue
-            if low == _INDEFINITE:
-                if major in (_BYTES, _TEXT):
-                    position = _after_chunks(payload, start, limits)
-                    continue
-                argument = _ENDLESS
-                position += 1
-            else:
-                argument, position = _argument(payload, start)
-            if major in (_BYTES, _TEXT):
-                position += argument
-            elif major in (_ARRAY, _MAP):
+            start, major = position, first >> 5
+            if major in (_ARRAY, _MAP):
                 if len(outer) >= limits.max_depth:
                     raise DecodeError(
                         f"nested too deeply: more than {limits.max_depth} levels, at byte {start}"
                     )
-                if argument != _ENDLESS:
-                    argument *= major - _TEXT  # one item per element, two per entry of a map
-                    if argument > size - position:
-                        raise _ends_too_early(size)
+                items, position = _members(payload, start)
                 outer.append((left, is_map))
-                left, is_map = argument, major == _MAP
-            elif low == _INDEFINITE:
-                raise DecodeError(f"0x{first:02x} is not used in CBOR, at byte {start}")
+                left, is_map = items, major == _MAP
+            elif major in (_BYTES, _TEXT):
+                if first & 0x1F == _INDEFINITE:
+                    position = _after_parts(payload, start, limits)
+                else:
+                    length, position = _argument(payload, start)
+                    position += length
+            elif major == _TAG:
+                position = _after_big_integer(payload, start)
+            elif major == _SIMPLE:
+                raise DecodeError(f"{_simple_name(first)} is not allowed, at byte {start}")
+            else:
+                raise _not_used(payload, start)
     except IndexError:
         raise _ends_too_early(size) from None
     raise DecodeError(f"more than {limits.max_items} items")
@@ -103,14 +102,25 @@ def _argument(payload: bytes, start: int) -> tuple[int, int]:
     if low < 24:
         return low, start + 1
     if low not in _ARGUMENT_SIZES:
-        raise DecodeError(f"0x{payload[start]:02x} is not used in CBOR, at byte {start}")
+        raise _not_used(payload, start)
     end = start + 1 + _ARGUMENT_SIZES[low]
     if end > len(payload):
         raise _ends_too_early(len(payload))
     return int.from_bytes(payload[start + 1 : end]), end
 
 
-def _after_chunks(payload: bytes, start: int, limits: Limits) -> int:
+def _members(payload: bytes, start: int) -> tuple[int, int]:
+    """How many items the container at ``start`` holds, and the position behind its head."""
+    if payload[start] & 0x1F == _INDEFINITE:
+        return _ENDLESS, start + 1
+    count, position = _argument(payload, start)
+    items = count if payload[start] >> 5 == _ARRAY else 2 * count
+    if items > len(payload) - position:
+        raise _ends_too_early(len(payload))
+    return items, position
+
+
+def _after_parts(payload: bytes, start: int, limits: Limits) -> int:
     """The position behind the bytes or text of indefinite length at ``start``."""
     major, position = payload[start] >> 5, start + 1
     for _ in range(limits.max_items):
@@ -139,6 +149,10 @@ def _after_big_integer(payload: bytes, start: int) -> int:
 
 def _simple_name(first: int) -> str:
     return "undefined" if first == 0xF7 else f"the simple value 0x{first:02x}"
+
+
+def _not_used(payload: bytes, position: int) -> DecodeError:
+    return DecodeError(f"0x{payload[position]:02x} is not used in CBOR, at byte {position}")
 
 
 def _ends_too_early(size: int) -> DecodeError:

@@ -15,11 +15,13 @@ _NEVER_USED: Final = 0xC1
 _KEYS: Final = frozenset([*range(0xA0, 0xC0), 0xD9, 0xDA, 0xDB])
 
 #: Bytes of a whole item whose first byte says it all.
-_WHOLE_SIZES: Final[dict[int, int]] = (
+_KNOWN_SIZES: Final[dict[int, int]] = (
     dict.fromkeys((*range(0x80), *range(0xE0, 0x100), 0xC0, 0xC2, 0xC3), 1)
     | {first: 1 + (first & 0x1F) for first in range(0xA0, 0xC0)}
     | {0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9, 0xD0: 2, 0xD1: 3, 0xD2: 5, 0xD3: 9, 0xCA: 5, 0xCB: 9}
 )
+#: The same by index, 0 for the other bytes: this is looked up for every item.
+_WHOLE_SIZES: Final = tuple(_KNOWN_SIZES.get(first, 0) for first in range(256))
 #: Bytes of the length that follows the first byte of str and bin.
 _LENGTH_SIZES: Final = {0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC4: 1, 0xC5: 2, 0xC6: 4}
 #: Bytes of the count that follows the first byte of a container (0: the count is in it), and
@@ -51,7 +53,7 @@ def check_structure(payload: bytes, limits: Limits) -> None:
             if is_map and not left & 1 and first not in _KEYS:
                 raise DecodeError(f"a key is no text, at byte {position}")
             left -= 1
-            if first in whole_sizes:
+            if whole_sizes[first]:
                 position += whole_sizes[first]
             elif first in _CONTAINERS:
                 count_size, items_per_count = _CONTAINERS[first]
