@@ -8,6 +8,7 @@ import msgspec
 
 from oda.interfaces import IWallClock
 from oda.platform.database import Database
+from oda.platform.naming import wire_name
 
 _OPERATION = (
     "INSERT INTO operations (id, device, created_ms, document) VALUES (?, ?, ?, ?)"
@@ -16,7 +17,7 @@ _OPERATION = (
 _TRANSCRIPT = "INSERT INTO transcripts VALUES (?, ?, ?, ?)"
 
 
-class TranscriptLine(msgspec.Struct, frozen=True, rename="camel"):
+class TranscriptLine(msgspec.Struct, frozen=True, rename=wire_name):
     """Something that happened to an operation: queued, sent, partial, answered, timed_out, extra;
     with the message that said so."""
 

@@ -14,6 +14,7 @@ import msgspec
 
 from oda.interfaces import IWallClock
 from oda.platform.database import Database
+from oda.platform.naming import wire_name
 
 _INSERT_CONNECTION = "INSERT INTO connections (number, device, peer, opened_ms) VALUES (?, ?, ?, ?)"
 _CLOSE_CONNECTION = (
@@ -23,7 +24,7 @@ _CLOSE_CONNECTION = (
 _INSERT_MESSAGE = "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
-class RecordedMessage(msgspec.Struct, frozen=True):
+class RecordedMessage(msgspec.Struct, frozen=True, rename=wire_name):
     """One message on record. ``number`` is the order over all connections, from 1; ``position``
     the order within its connection and ``direction`` ("in": read from the device), from 1.
     ``format`` is a ``ContentType`` value or None when the first byte says nothing."""
@@ -40,7 +41,7 @@ class RecordedMessage(msgspec.Struct, frozen=True):
     payload: bytes
 
 
-class RecordedConnection(msgspec.Struct, frozen=True):
+class RecordedConnection(msgspec.Struct, frozen=True, rename=wire_name):
     """One WebSocket connection on record. ``closed_ms`` None: open, or the platform was killed."""
 
     number: int
@@ -56,7 +57,7 @@ class RecordedConnection(msgspec.Struct, frozen=True):
     pongs_out: int
 
 
-class Traffic(msgspec.Struct):
+class Traffic(msgspec.Struct, rename=wire_name):
     """What passed on one connection so far."""
 
     messages_in: int = 0

@@ -27,6 +27,7 @@ from oda.model import ContentType
 from oda.platform.delivery import OperationDelivery
 from oda.platform.faults import OperationsMode
 from oda.platform.ledger import OperationLedger
+from oda.platform.naming import wire_name
 from oda.platform.sessions import Session
 from oda.platform.wire import Answer, Dialect, WrongParameter, request_document
 
@@ -64,7 +65,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     operation_id: str | None = None
 
 
-class Operation(msgspec.Struct, kw_only=True, rename="camel", omit_defaults=True):
+class Operation(msgspec.Struct, kw_only=True, rename=wire_name, omit_defaults=True):
     """What is known of an operation; times are ms since the Unix epoch. ``answer`` is the final
     response's content, ``partials`` those before it."""
 

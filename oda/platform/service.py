@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from oda.errors import CodecError
 from oda.interfaces import ICodecRegistry, IWallClock
 from oda.model import ContentType
 from oda.platform.access import DEFAULT_PATH, Denied, KeyRing, normal_path, read_request
+from oda.platform.api import Api
 from oda.platform.clock import SystemClock
 from oda.platform.database import Database
 from oda.platform.events import EventLog
@@ -26,6 +28,7 @@ from oda.platform.recording import RecordedMessage, Recording
 from oda.platform.requests import DEFAULT_TIMEOUT_S, Operation, Order, Requests
 from oda.platform.sessions import Session, Sessions
 from oda.platform.store import LatestValue, Store, StoredDatapoint
+from oda.platform.web import Guard, JsonServer
 from oda.platform.wire import Answer, Dialect, Telemetry, Unreadable, read_message
 
 log = Logger()
@@ -60,6 +63,8 @@ class Platform(Service):
         clock: IWallClock | None = None,
         codecs: ICodecRegistry | None = None,
         older_wins: bool = False,
+        http_hosts: Sequence[str] = (),
+        http_origins: Sequence[str] = (),
         max_message_bytes: int = 32 * 1024 * 1024,
         max_messages: int = 100_000,
         max_recorded_bytes: int = 64 * 1024 * 1024,
@@ -79,10 +84,12 @@ class Platform(Service):
         self._tls = tls
         self._database_path = database
         self._durable = durable
-        self._codecs = codecs or default_registry()
+        self.codecs = codecs or default_registry()
         self._older_wins = older_wins
         self._max_message_bytes = max_message_bytes
         self._bounds = (max_messages, max_recorded_bytes, max_datapoints, max_operations)
+        self._guard = Guard(http_hosts, http_origins)
+        self._http: JsonServer | None = None
         self._listening: list[Any] = []
         self._commits = LoopingCall(self._commit)
         self._commits.clock = reactor
@@ -98,7 +105,7 @@ class Platform(Service):
         self.requests = Requests(
             self.reactor,
             self.clock,
-            self._codecs,
+            self.codecs,
             self.ledger,
             self.sessions.get,
             lambda device: self.faults.effective(device).operations,
@@ -128,6 +135,12 @@ class Platform(Service):
         self._listening.append(port)
         self.port = port.getHost().port
         log.info("devices connect to {url}/<deviceId>", url=self.url)
+        if self.http_port is not None:
+            self._http = JsonServer(self.reactor, Api(self).routes(), self._guard)
+            port = self.reactor.listenTCP(self.http_port, self._http, interface=self.interface)
+            self._listening.append(port)
+            self.http_port = port.getHost().port
+            log.info("REST API at {url}", url=self.http_url)
 
     def stopService(self) -> Deferred[None]:
         """Drop every connection and close; fires when nothing is open any more."""
@@ -140,6 +153,8 @@ class Platform(Service):
         for port in self._listening:
             await port.stopListening()
         self._listening.clear()
+        if self._http is not None:
+            self._http.drop_connections()
         for session in self.sessions.all():
             session.strike(Incident(reset=True))
         self.requests.close()
@@ -151,8 +166,26 @@ class Platform(Service):
     def url(self) -> str:
         """Where devices connect, without the device id."""
         scheme = "ws" if self._tls is None else "wss"
-        host = f"[{self.interface}]" if ":" in self.interface else self.interface
-        return f"{scheme}://{host}:{self.port}{self.path}"
+        return f"{scheme}://{self._host}:{self.port}{self.path}"
+
+    @property
+    def http_url(self) -> str | None:
+        """Where the REST API is, None when there is none."""
+        return None if self.http_port is None else f"http://{self._host}:{self.http_port}"
+
+    @property
+    def _host(self) -> str:
+        return f"[{self.interface}]" if ":" in self.interface else self.interface
+
+    def describe(self) -> dict[str, Any]:
+        """Where devices connect, and the totals."""
+        return {
+            "url": self.url,
+            "connected": len({session.device for session in self.sessions.all()}),
+            "devices": len(self.store.devices()),
+            "lastEvent": self.events.last_number,
+            "durable": self.recording.is_durable,
+        }
 
     # What others ask for
 
@@ -243,7 +276,7 @@ class Platform(Service):
             peer,
             pipe,
             self.recording,
-            self._codecs,
+            self.codecs,
             self,
             self._max_message_bytes,
         )
@@ -286,7 +319,7 @@ class Platform(Service):
             message = Unreadable("the first byte is of no known format")
         else:
             try:
-                message = read_message(self._codecs.codec(content_type).decode(payload))
+                message = read_message(self.codecs.codec(content_type).decode(payload))
             except CodecError as error:
                 message = Unreadable(str(error))
         if isinstance(message, Telemetry):

@@ -10,6 +10,7 @@ import msgspec
 
 from oda.interfaces import IWallClock
 from oda.platform.database import Database
+from oda.platform.naming import wire_name
 from oda.platform.wire import Point, Telemetry
 
 _SEEN = (
@@ -35,7 +36,7 @@ _MAX_DEVICES = 10_000
 _RecordT = TypeVar("_RecordT")
 
 
-class StoredDatapoint(msgspec.Struct, frozen=True):
+class StoredDatapoint(msgspec.Struct, frozen=True, rename=wire_name):
     """A datapoint on record. ``feed`` is "" where the device named none; ``copies`` counts how
     often it arrived, ``conflicts`` how often with another value than before."""
 
@@ -50,7 +51,7 @@ class StoredDatapoint(msgspec.Struct, frozen=True):
     conflicts: int
 
 
-class LatestValue(msgspec.Struct, frozen=True):
+class LatestValue(msgspec.Struct, frozen=True, rename=wire_name):
     """The newest datapoint (by its own time) of a datastream and feed."""
 
     device: str
@@ -61,7 +62,7 @@ class LatestValue(msgspec.Struct, frozen=True):
     arrived_ms: int
 
 
-class DeviceRecord(msgspec.Struct, frozen=True):
+class DeviceRecord(msgspec.Struct, frozen=True, rename=wire_name):
     """A device that was seen; ``via`` is the host that speaks for it, None for a host."""
 
     id: str
