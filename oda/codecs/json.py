@@ -71,15 +71,15 @@ def _check_structure(payload: bytes, limits: Limits) -> None:
     Says nothing about malformed text, which the decoder refuses.
     """
     if len(payload) > limits.max_items:
-        separators = _outside_texts(payload, _NOT_SEPARATORS)
+        separators = _outside_texts(payload, _NOT_SEPARATORS, limits)
         containers = separators.count(b"[") + separators.count(b"{")
         # Each comma starts another member, each colon follows a key, and the first member is
         # counted with its container. So an empty container counts as two items here.
         if separators.count(b",") + separators.count(b":") + containers > limits.max_items:
-            raise DecodeError(f"more than {limits.max_items} items")
+            raise _too_many_items(limits)
     if payload.count(b"[") + payload.count(b"{") <= limits.max_depth:
         return
-    brackets = _outside_texts(payload, _NOT_BRACKETS).translate(_BRACES_TO_BRACKETS)
+    brackets = _outside_texts(payload, _NOT_BRACKETS, limits).translate(_BRACES_TO_BRACKETS)
     # Taking away the innermost pairs again and again takes one round per level.
     for _ in range(limits.max_depth):
         outer = brackets.replace(b"[]", b"")
@@ -90,9 +90,9 @@ def _check_structure(payload: bytes, limits: Limits) -> None:
         raise DecodeError(f"nested too deeply: more than {limits.max_depth} levels")
 
 
-def _outside_texts(payload: bytes, unwanted: bytes) -> bytes:
+def _outside_texts(payload: bytes, unwanted: bytes, limits: Limits) -> bytes:
     """The bytes of ``payload`` outside of texts, without those in ``unwanted``, which holds
-    neither quotes nor brackets."""
+    neither quotes nor brackets. Raises ``DecodeError`` if there are too many texts."""
     if b"\\" in payload:
         # In this order: the backslash of \\" is escaped itself and escapes no quote.
         payload = payload.replace(b"\\\\", b"").replace(b'\\"', b"")
@@ -100,4 +100,13 @@ def _outside_texts(payload: bytes, unwanted: bytes) -> bytes:
     # Nearly always no text has a mark in it, and the quotes of each stand side by side. If any
     # text has one, its opening quote is left over: the quotes before it are all paired.
     unquoted = marks.replace(b'""', b"")
-    return unquoted if b'"' not in unquoted else b"".join(marks.split(b'"')[::2])
+    if b'"' not in unquoted:
+        return unquoted
+    # Each text is an item, so this refuses nothing that fits, and it bounds the parts below.
+    if marks.count(b'"') // 2 > limits.max_items:
+        raise _too_many_items(limits)
+    return b"".join(marks.split(b'"')[::2])
+
+
+def _too_many_items(limits: Limits) -> DecodeError:
+    return DecodeError(f"more than {limits.max_items} items")

@@ -173,18 +173,20 @@ def test_the_item_limit() -> None:
     assert "items" in problem(b"[" + b'"\\"",' * 20 + b"1]", codec)
 
 
-@pytest.mark.parametrize("unit", [b"[],", b"{},", b'{"":0},', b"0.5,", b'"ab",'])
+@pytest.mark.parametrize("unit", [b"[],", b"{},", b'{"":0},', b"0.5,", b'"ab",', b'"[[",'])
 def test_memory_is_bounded(unit: bytes) -> None:
     """Sixteen mebibytes of the costliest items take no more than a small multiple."""
     payload = b"[" + unit * (16 * 1024 * 1024 // len(unit) - 1) + b"0]"
     assert peak_bytes(CODEC, payload) < 4 * len(payload)
 
 
-def test_a_depth_attack_takes_no_time() -> None:
-    """Deep nests side by side up to the limits are measured with few passes over the text."""
-    nest = b"[" * 64 + b"]" * 64
-    payload = b"[" + b",".join([nest] * 3000) + b"]"
-    assert "nested too deeply" in problem(payload)
+def test_deep_nests_side_by_side() -> None:
+    """Many nests don't add up: each alone is measured, and one that is too deep is found."""
+    fitting, deeper = b"[" * 63 + b"]" * 63, b"[" * 64 + b"]" * 64
+    assert len(CODEC.decode(b"[" + b",".join([fitting] * 1000) + b"]")) == 1000
+    assert "nested too deeply" in problem(
+        b"[" + b",".join([fitting] * 1000 + [deeper] + [fitting]) + b"]"
+    )
 
 
 @given(st.binary(max_size=200))
