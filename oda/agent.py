@@ -1,0 +1,211 @@
+"""The agent as a Twisted service: its life, and what an embedder can ask of it.
+
+Its life is one sequence each way. Start: keep, connect, publish, read. Stop: read no more, hand
+over what is on its way, deliver and acknowledge, close the socket, close the store. A
+``MultiService`` alone would stop its children without waiting for one before the next.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from oda.assembly import Parts, build_parts
+from oda.datastreams.clock import SystemWallClock
+from oda.errors import PluginError
+from oda.extensions import load_plugins
+from oda.interfaces import (
+    ICodec,
+    IDatastreamGetter,
+    IDatastreamSetter,
+    IDatastreamSource,
+    IDeviceInfoProvider,
+    IDispatcher,
+    IOperation,
+    IWallClock,
+)
+from oda.model import Event
+from oda.monitor.counters import Counters
+from oda.monotonic import install_monotonic_clock
+from oda.settings import AgentSettings
+
+_log = Logger()
+
+#: What a component may be that is used while the parts are put together.
+_BUILT_IN = (ICodec, IDispatcher, IDeviceInfoProvider)
+
+
+class Agent(MultiService):
+    """An ODA agent: ``Agent(settings).setServiceParent(application)``.
+
+    ``settings`` come from ``oda.config.loader.load`` or are made in code. ``components`` are
+    objects providing ``IDatastreamGetter``, ``IDatastreamSetter``, ``IDatastreamSource``,
+    ``IOperation``, ``ICodec``, ``IDispatcher`` or ``IDeviceInfoProvider``: each is used for every
+    one of these that it provides; the last two replace the built-in ones. ``reactor`` None means
+    the default one, whose timers are put on the monotonic clock.
+
+    Raises ``PluginError`` when a plugin of the settings can't be loaded, a component provides
+    nothing the agent knows, or two claim the same place; ``DatastreamTaken`` likewise.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        components: Iterable[object] = (),
+        reactor: Any = None,
+        wall_clock: IWallClock | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__()
+        if reactor is None:
+            from twisted.internet import reactor
+        install_monotonic_clock(reactor)
+        self.counters = Counters()
+        self._sources: list[Any] = []
+        added = [*load_plugins(settings.plugins, reactor), *components]
+        self.parts: Parts = build_parts(
+            settings,
+            added,
+            reactor,
+            SystemWallClock() if wall_clock is None else wall_clock,
+            self.counters,
+            os.environ if environ is None else environ,
+        )
+        for component in added:
+            self._place(component)
+
+    @property
+    def settings(self) -> AgentSettings:
+        """The settings in force."""
+        return self.parts.settings
+
+    @property
+    def is_connected(self) -> bool:
+        """True while the WebSocket is open."""
+        return self.parts.connector.is_connected
+
+    # -- for embedders -----------------------------------------------------------------------
+
+    def publish(self, events: Event | Sequence[Event]) -> Deferred[None]:
+        """Accept events for delivery, all or none, in the order given.
+
+        The Deferred fires with None once they are accepted. It fails with ``EventRejected`` when
+        one can't be published (the others of the call are not accepted either), with
+        ``OutboxClosed`` when the agent is stopping, or with ``OutboxFull``.
+        """
+        return self.parts.events.publish(events)
+
+    def add(self, component: object) -> None:
+        """Use a getter, setter, source or operation from now on.
+
+        Raises ``PluginError`` or ``DatastreamTaken`` as the constructor does, also for a codec,
+        dispatcher or device info: these are given to the constructor.
+        """
+        if any(interface.providedBy(component) for interface in _BUILT_IN):
+            raise PluginError(f"{component!r} can only be given to the constructor")
+        self._place(component)
+
+    def remove(self, component: object) -> Deferred[None]:
+        """Stop using what ``add`` added. Fires with None when a source has stopped."""
+        if IDatastreamGetter.providedBy(component):
+            self.parts.host.registry.remove_getter(component)
+        if IDatastreamSetter.providedBy(component):
+            self.parts.host.registry.remove_setter(component)
+        if IOperation.providedBy(component) and self.parts.operations is not None:
+            self.parts.operations.remove(component.name)
+        if component in self._sources:
+            self._sources.remove(component)
+            if self.running:
+                return self._stop_source(component)
+        return maybeDeferred(lambda: None)
+
+    # -- the service -------------------------------------------------------------------------
+
+    def startService(self) -> None:
+        """Start everything; the connection is made in the background."""
+        super().startService()
+        parts = self.parts
+        _start(parts.state)
+        parts.connector.startService()
+        parts.events.start()
+        parts.collector.start()
+        parts.poller.start()
+        for source in self._sources:
+            self._start_source(source)
+
+    @inlineCallbacks
+    def stopService(self) -> Any:
+        """Stop in order; fires with None when nothing of the agent is left running.
+
+        What is accepted and can be delivered within a few seconds is delivered.
+        """
+        parts = self.parts
+        parts.poller.stop()
+        parts.collector.stop()
+        for source in self._sources:
+            yield self._stop_source(source)
+        yield parts.events.stop()
+        if parts.operations is not None:
+            parts.operations.stop()
+        yield parts.connector.stopService()
+        yield parts.outbox.close()
+        yield maybeDeferred(_stop, parts.state)
+        parts.host.stop()
+        yield maybeDeferred(super().stopService)
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _place(self, component: object) -> None:
+        """Put a component where its interfaces say it belongs."""
+        known = any(interface.providedBy(component) for interface in _BUILT_IN)
+        if IDatastreamGetter.providedBy(component):
+            self.parts.host.registry.add_getter(component)
+            known = True
+        if IDatastreamSetter.providedBy(component):
+            self.parts.host.registry.add_setter(component)
+            known = True
+        if IOperation.providedBy(component):
+            if self.parts.operations is None:
+                raise PluginError(
+                    f"{component!r}: operations need the built-in dispatcher, which is replaced"
+                )
+            self.parts.operations.add(component)
+            known = True
+        if IDatastreamSource.providedBy(component):
+            self._sources.append(component)
+            if self.running:
+                self._start_source(component)
+            known = True
+        if not known:
+            raise PluginError(f"{component!r} provides no interface that the agent uses")
+
+    def _received(self, events: Sequence[Event]) -> Deferred[None]:
+        return self.parts.state.received(events)  # type: ignore[no-any-return]
+
+    def _start_source(self, source: Any) -> None:
+        started = maybeDeferred(source.start, self._received)
+        started.addErrback(_report, "start", source)
+
+    def _stop_source(self, source: Any) -> Deferred[None]:
+        return maybeDeferred(source.stop).addErrback(_report, "stop", source)
+
+
+def _report(failure: Failure, verb: str, source: object) -> None:
+    _log.failure("the source {source} could not {verb}", failure, source=source, verb=verb)
+
+
+def _start(state: Any) -> None:
+    start: Callable[[], None] | None = getattr(state, "start", None)
+    if start is not None:
+        start()
+
+
+def _stop(state: Any) -> Any:
+    stop = getattr(state, "stop", None)
+    return stop() if stop is not None else None

@@ -1,0 +1,248 @@
+"""Puts the parts of an agent together: which object is given to which other one.
+
+No behaviour of its own: ``oda.agent`` starts and stops the parts, ``oda.reload`` changes them.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, maybeDeferred
+from zope.interface import implementer
+
+from oda.codecs import CodecRegistry, check_value, default_registry
+from oda.connector.service import ConnectorService
+from oda.datastreams.host import HostDatastreams, build_datastreams
+from oda.datastreams.timesource import open_time_source
+from oda.errors import PluginError
+from oda.interfaces import (
+    ICodec,
+    ICounters,
+    IDeviceInfoProvider,
+    IDispatcher,
+    IOperation,
+    IStateManager,
+    IWallClock,
+)
+from oda.model import ContentType
+from oda.operations.dispatcher import OperationDispatcher
+from oda.operations.get_device_parameters import GetDeviceParameters
+from oda.operations.journal import MemoryJournal
+from oda.operations.refresh_info import RefreshInfo
+from oda.operations.set_clock_equipment import SetClockEquipment
+from oda.operations.set_device_parameters import SetDeviceParameters
+from oda.operations.synchronize_clock import SynchronizeClock
+from oda.outbox.memory import MemoryOutbox
+from oda.settings import AgentSettings
+from oda.telemetry.collector import Collector
+from oda.telemetry.dispatcher import EventDispatcher
+from oda.telemetry.history import History
+from oda.telemetry.inmemory import InMemoryStateManager
+from oda.telemetry.poller import Poller
+from oda.telemetry.realtime import RealtimeStateManager
+
+
+@dataclass
+class Parts:
+    """The parts of one agent. ``operations`` is None where the dispatcher was replaced;
+    ``host_id`` is "" until the device info has given it."""
+
+    settings: AgentSettings
+    reactor: Any
+    wall_clock: IWallClock
+    counters: ICounters
+    codecs: CodecRegistry
+    host: HostDatastreams
+    outbox: MemoryOutbox
+    connector: ConnectorService
+    events: EventDispatcher
+    state: Any
+    poller: Poller
+    collector: Collector
+    operations: OperationDispatcher | None
+    host_id: str = ""
+
+    def identified(self, device_id: str) -> None:
+        """The device's id is known, or has changed."""
+        self.host_id = device_id
+        self.host.registry.host_id = device_id
+        self.events.set_host_id(device_id)
+
+
+@implementer(IDeviceInfoProvider)
+class AnnouncingDeviceInfo:
+    """Passes on what ``inner`` says, and tells ``identified`` each device id on its way."""
+
+    def __init__(self, inner: IDeviceInfoProvider, identified: Callable[[str], None]) -> None:
+        self._inner = inner
+        self._identified = identified
+
+    def device_id(self) -> Deferred[str]:
+        """See ``IDeviceInfoProvider.device_id``."""
+
+        def announce(device_id: str) -> str:
+            self._identified(device_id)
+            return device_id
+
+        return maybeDeferred(self._inner.device_id).addCallback(announce)
+
+    def api_key(self) -> str:
+        """See ``IDeviceInfoProvider.api_key``."""
+        return self._inner.api_key()
+
+    def serial_number(self) -> Any:
+        """See ``IDeviceInfoProvider.serial_number``."""
+        return self._inner.serial_number()
+
+    def software(self) -> Any:
+        """See ``IDeviceInfoProvider.software``."""
+        return self._inner.software()
+
+
+def build_parts(
+    settings: AgentSettings,
+    components: Iterable[object],
+    reactor: Any,
+    wall_clock: IWallClock,
+    counters: ICounters,
+    environ: Mapping[str, str],
+) -> Parts:
+    """The parts for ``settings``, with those of ``components`` that replace or are needed by others
+    (codecs, dispatcher, device info).
+
+    Raises ``PluginError`` when two components claim the same place.
+    """
+    components = tuple(components)
+    codecs = default_registry()
+    for component in components:
+        if ICodec.providedBy(component):
+            codecs.add(component)
+    host = build_datastreams(settings.device_info, reactor, wall_clock, environ, Path.cwd())
+    outbox = MemoryOutbox(
+        settings.outbox, reactor, counters, settings.connector.max_message_size_bytes
+    )
+    dispatcher = _only(components, IDispatcher)
+    device_info = _only(components, IDeviceInfoProvider) or host.device_info
+    parts: Parts
+
+    def send_partial(payload: bytes, content_type: ContentType) -> Deferred[int]:
+        return parts.connector.uplink_response(payload, content_type)
+
+    operations = None
+    if dispatcher is None:
+        dispatcher = operations = OperationDispatcher(
+            codecs=codecs,
+            host_id=lambda: parts.host_id,
+            operations=(),
+            journal=MemoryJournal(reactor),
+            send_partial=send_partial,
+            clock=reactor,
+            counters=counters,
+            timeout_s=settings.dispatcher.operation_timeout_s,
+            max_concurrent=settings.dispatcher.max_concurrent_operations,
+        )
+    connector = ConnectorService(
+        settings.connector,
+        settings.outbox,
+        outbox,
+        AnnouncingDeviceInfo(device_info, lambda device_id: parts.identified(device_id)),
+        dispatcher,
+        codecs,
+        counters,
+        reactor,
+        random.SystemRandom().random,
+        os.urandom,
+    )
+    events = EventDispatcher(
+        reactor,
+        connector,
+        codecs.codec(event_content_type(settings)),
+        check_value,
+        wall_clock,
+        counters,
+        reduced=settings.dispatcher.reduced_output,
+        max_message_bytes=settings.connector.max_message_size_bytes,
+        schedules=settings.dispatcher.schedules,
+    )
+    state = build_state_manager(settings, host, events, reactor, wall_clock, counters)
+    parts = Parts(
+        settings=settings,
+        reactor=reactor,
+        wall_clock=wall_clock,
+        counters=counters,
+        codecs=codecs,
+        host=host,
+        outbox=outbox,
+        connector=connector,
+        events=events,
+        state=state,
+        poller=Poller(reactor, state, counters, settings.poller.schedules),
+        collector=Collector(reactor, state, counters, settings.collector.schedules),
+        operations=operations,
+    )
+    if operations is not None:
+        for operation in standard_operations(settings, state, wall_clock, reactor):
+            operations.add(operation)
+    return parts
+
+
+def event_content_type(settings: AgentSettings) -> ContentType:
+    """The format of telemetry: the dispatcher's own, else the connector's."""
+    return settings.dispatcher.event_content_type or settings.connector.content_type
+
+
+def build_state_manager(
+    settings: AgentSettings,
+    host: HostDatastreams,
+    events: EventDispatcher,
+    reactor: Any,
+    wall_clock: IWallClock,
+    counters: ICounters,
+) -> Any:
+    """The in-memory state manager where its file is present, else the realtime one."""
+    if settings.state_manager is None:
+        return RealtimeStateManager(host.access, events)
+    return InMemoryStateManager(
+        reactor,
+        host.access,
+        host.registry,
+        events,
+        History(settings.state_manager.database_path, settings.state_manager.max_data),
+        settings.state_manager,
+        check_value,
+        wall_clock,
+        counters,
+    )
+
+
+def standard_operations(
+    settings: AgentSettings, state: IStateManager, wall_clock: IWallClock, reactor: Any
+) -> list[IOperation]:
+    """The operations every agent has."""
+    clock = settings.dispatcher.clock_datastream
+    return [
+        RefreshInfo(state),
+        GetDeviceParameters(state),
+        SetDeviceParameters(state),
+        SetClockEquipment(state, wall_clock, clock),
+        SynchronizeClock(
+            state,
+            lambda source: open_time_source(source, reactor),
+            settings.dispatcher.time_source,
+            clock,
+        ),
+    ]
+
+
+def _only(components: Iterable[object], interface: Any) -> Any:
+    """The one component that provides ``interface``, None if there is none."""
+    found = [component for component in components if interface.providedBy(component)]
+    if len(found) > 1:
+        names = " and ".join(repr(component) for component in found)
+        raise PluginError(f"only one {interface.__name__} can be used, but there are {names}")
+    return found[0] if found else None

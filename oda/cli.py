@@ -1,0 +1,43 @@
+"""The ``oda`` command: a table of subcommands, each in a module of its own."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import click
+
+from oda import __version__
+
+#: Subcommand -> (module in ``oda.commands``, what ``oda --help`` says). The module has a click
+#: command named ``command``. Loading it late keeps ``oda --help`` and small commands fast.
+_COMMANDS = {
+    "demo": ("demo", "Stand-in platform and agent together, with readings of this machine."),
+}
+
+
+class _LazyGroup(click.Group):
+    """Imports a subcommand when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module = import_module(f"oda.commands.{_COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="The agent itself runs under twistd: twistd -n oda-websocket --conf conf",
+)
+@click.version_option(__version__, prog_name="oda")
+def main() -> None:
+    """ODA: an IoT device agent for the OpenGate platform over WebSocket."""

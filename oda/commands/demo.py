@@ -1,0 +1,164 @@
+"""``oda demo``: a platform and an agent in one process, real readings, nothing to configure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+import click
+from twisted.application.service import MultiService
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.logger import (
+    ILogObserver,
+    LogEvent,
+    LogLevel,
+    formatEventAsClassicLogText,
+    globalLogPublisher,
+)
+from zope.interface import provider
+
+from oda.agent import Agent
+from oda.platform.access import KeyRing
+from oda.platform.service import Platform
+from oda.settings import (
+    AgentSettings,
+    ConnectorSettings,
+    DeviceInfoSettings,
+    PollerSettings,
+    Schedule,
+    Secret,
+)
+
+_KEY = "demo-key"
+#: What is read once, and what every few seconds.
+_ONCE = ("device.serialNumber", "device.cpu.total", "device.ram.total", "device.storage.disk.total")
+_OFTEN = ("device.upTime", "device.cpu.usage", "device.cpu.status", "device.ram.usage")
+
+
+@click.command("demo", short_help="Stand-in platform and agent together.")
+@click.option("--device", default="demo-device", show_default=True, help="The device's id.")
+@click.option(
+    "--every",
+    default=3.0,
+    show_default=True,
+    type=click.FloatRange(min=0.1),
+    help="Seconds between two readings.",
+)
+@click.option(
+    "--for",
+    "seconds",
+    default=None,
+    type=click.FloatRange(min=0.0),
+    help="End after so many seconds instead of waiting for Ctrl-C.",
+)
+@click.option("--port", default=0, show_default="a free one", help="Port for the device.")
+@click.option("--http-port", default=0, show_default="a free one", help="Port of the REST API.")
+def command(device: str, every: float, seconds: float | None, port: int, http_port: int) -> None:
+    """Run the stand-in platform and an agent that sends it real readings of this machine.
+
+    Prints a line for every datapoint that arrives at the platform, and the command that sends an
+    operation to the device. Ctrl-C ends it.
+    """
+    from twisted.internet import reactor
+
+    globalLogPublisher.addObserver(_print_problems)
+    demo = Demo(reactor, device, every, port, http_port)
+    try:
+        demo.start()
+    except CannotListenError as error:
+        raise click.ClickException(f"port {error.port} is taken") from None
+    if seconds is not None:
+        reactor.callLater(seconds, reactor.stop)
+    reactor.addSystemEventTrigger("before", "shutdown", demo.stop)
+    reactor.run()
+
+
+class Demo:
+    """The two services, and a line for each datapoint."""
+
+    def __init__(
+        self, reactor: Any, device: str, every_s: float, port: int, http_port: int
+    ) -> None:
+        self._device = device
+        self._every_s = every_s
+        self._reactor = reactor
+        self.platform = Platform(reactor, port=port, http_port=http_port, keys=KeyRing(key=_KEY))
+        self.agent: Agent | None = None
+        self._services = MultiService()
+        self._seen = 0
+        self._forget: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        """Start both; raises ``CannotListenError`` when a port is taken."""
+        self.platform.startService()
+        self.agent = Agent(self._settings(), reactor=self._reactor)
+        self._forget = self.platform.events.subscribe(self._look)
+        _say(f"platform  {self.platform.url}/<device id>, key {_KEY}")
+        _say(f"REST API  {self.platform.http_url}")
+        _say("try this  " + self._example())
+        _say("Ctrl-C ends the demo.\n")
+        self.agent.startService()
+
+    def stop(self) -> Any:
+        """Stop the agent, then the platform."""
+        self._forget()
+        if self.agent is None:
+            return None
+        stopped = maybeDeferred(self.agent.stopService)
+        return stopped.addCallback(lambda _: self.platform.stopService())
+
+    def _settings(self) -> AgentSettings:
+        once = [Schedule(datastream_id=name, first_s=0.0, period_s=0.0) for name in _ONCE]
+        often = [
+            Schedule(datastream_id=name, first_s=0.0, period_s=self._every_s) for name in _OFTEN
+        ]
+        return AgentSettings(
+            connector=ConnectorSettings(
+                host="127.0.0.1", port=self.platform.port, path=self.platform.path
+            ),
+            device_info=DeviceInfoSettings(device_id=self._device, api_key=Secret(_KEY)),
+            poller=PollerSettings(schedules=(*once, *often)),
+        )
+
+    def _example(self) -> str:
+        return (
+            f"curl -s '{self.platform.http_url}/devices/{self._device}/operations?wait'"
+            ' -d \'{"name": "GET_DEVICE_PARAMETERS",'
+            ' "parameters": {"variableList": ["device.ram.usage"]}}\''
+        )
+
+    def _look(self) -> None:
+        _, events = self.platform.events.after(self._seen, 1000)
+        for event in events:
+            self._seen = event.number
+            if event.kind == "device":
+                state = "connected" if event.data["connected"] else "disconnected"
+                _say(f"{_now()}  {event.data['device']} {state}")
+            elif event.kind == "datapoints":
+                for point in event.data["datapoints"]:
+                    _say(f"{_now()}  {event.data['device']}  {_show(point)}")
+            elif event.kind == "operation":
+                _say(f"{_now()}  operation {event.data['id']}: {event.data['state']}")
+
+
+def _show(point: Any) -> str:
+    return f"{point['datastream']:<28} {point['value']}"
+
+
+def _now() -> str:
+    return datetime.now().astimezone().strftime("%H:%M:%S")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+@provider(ILogObserver)
+def _print_problems(event: LogEvent) -> None:
+    """The log of the demo: warnings and errors of the agent, on standard error."""
+    if event.get("log_level") in (LogLevel.warn, LogLevel.error, LogLevel.critical):
+        sys.stderr.write(formatEventAsClassicLogText(event) or "")

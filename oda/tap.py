@@ -1,0 +1,62 @@
+"""``twistd oda-websocket``: options and configuration in, the agent's service out."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from twisted.application.service import IService
+from twisted.logger import Logger
+from twisted.python import usage
+
+from oda.agent import Agent
+from oda.config.loader import LoadedConfiguration, find_directory, load
+from oda.errors import OdaError
+
+_log = Logger()
+
+
+class Options(usage.Options):  # type: ignore[misc, unused-ignore]
+    """Command line of ``twistd oda-websocket``."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "Runs the ODA device agent with the .cfg files of one directory. The secrets may also come"
+        " from the environment: ODA_API_KEY, ODA_DEVICE_ID."
+    )
+    optParameters = [
+        ["conf", "c", None, "Directory of the .cfg files [default: ./conf, then /etc/oda]"],
+    ]
+
+
+def makeService(options: Options) -> IService:
+    """The agent as a service.
+
+    Raises ``SystemExit`` with status 1 when the configuration can't be used, after writing every
+    fault to standard error.
+    """
+    try:
+        configuration = load(find_directory(options["conf"]), os.environ)
+        report(configuration)
+        return Agent(configuration.settings)
+    except OdaError as error:
+        sys.stderr.write(f"oda-websocket can't start:\n{error}\n")
+        raise SystemExit(1) from None
+
+
+def report(configuration: LoadedConfiguration) -> None:
+    """Say in the log what was read, what was left alone, and what is doubtful."""
+    _log.info(
+        "configuration read from {directory}: {files}",
+        directory=str(configuration.directory),
+        files=", ".join(configuration.read) or "no file",
+    )
+    if configuration.ignored:
+        _log.info(
+            "files of components this agent doesn't have, left alone: {files}",
+            files=", ".join(configuration.ignored),
+        )
+    for note in configuration.notes:
+        _log.info("{note}", note=note)
+    for warning in configuration.warnings:
+        _log.warn("{warning}", warning=warning)
