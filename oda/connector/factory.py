@@ -76,7 +76,6 @@ class PlatformClientFactory(
             closeHandshakeTimeout=0,
             serverConnectionDropTimeout=0,
             autoPingInterval=0,
-            tcpNoDelay=True,
         )
         if settings.compression:
             self.setProtocolOptions(

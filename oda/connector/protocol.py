@@ -111,7 +111,12 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
     # -- what Autobahn and Twisted call ------------------------------------------------------
 
     def connectionMade(self) -> None:
-        self._guarded(super().connectionMade)
+        self._guarded(self._connected)
+
+    def _connected(self) -> None:
+        # Autobahn has an option for this, but asks for it before it exists and swallows the error.
+        self.transport.setTcpNoDelay(True)
+        super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
         self._guarded(lambda: self._listener.bytes_received(self, len(data)))
