@@ -6,6 +6,7 @@ made from these tables (``reference``).
 
 from __future__ import annotations
 
+from oda.config.connection import CONNECTOR, PREFIX
 from oda.config.keys import Component, Key, Lines, Section
 from oda.config.lines import (
     MAX_SECONDS,
@@ -15,40 +16,27 @@ from oda.config.lines import (
     read_script,
 )
 from oda.config.parsers import (
+    CONTENT_TYPE,
+    COUNT,
+    TIMEOUT,
     boolean,
-    choice,
-    host,
     integer,
     path,
     seconds,
     secret,
     text,
-    url_path,
 )
-from oda.model import ContentType
 from oda.settings import (
-    Auth,
     CollectorSettings,
-    ConnectorSettings,
     DeviceInfoSettings,
     DispatcherSettings,
-    FrameType,
-    OutboxSettings,
     PollerSettings,
     Schedule,
     ScriptSettings,
     StateManagerSettings,
 )
 
-PREFIX = "es.amplia.oda."
 PLUGINS_FILE = PREFIX + "plugins.cfg"
-
-_PORT = integer(1, 65535)
-_TIMEOUT = seconds(0.1, 86_400)
-_BYTES = integer(1024, 1 << 40, "bytes")
-_COUNT = integer(1, 1_000_000_000)
-_CONTENT_TYPE = choice(ContentType, {"msgPack": "MESSAGE_PACK"})
-_PEM = path("a PEM file; relative to the configuration directory", anchored=True)
 
 
 def _schedules(form: str, meaning: str) -> Lines:
@@ -69,120 +57,6 @@ def _schedules(form: str, meaning: str) -> Lines:
 def _script_identity(script: ScriptSettings) -> str:
     return script.datastream_id
 
-
-CONNECTOR = Component(
-    file=PREFIX + "connector.websocket.cfg",
-    about="The connection to the platform, and the outbox that feeds it.",
-    environment=True,
-    sections=(
-        Section(
-            ConnectorSettings,
-            (
-                Key("host", "host", host(), "the platform's host"),
-                Key("port", "port", _PORT, "the platform's port"),
-                Key(
-                    "path",
-                    "path",
-                    url_path(),
-                    "the URL's path before the device id; slashes at its ends make no difference",
-                    aliases=("generalPath",),
-                ),
-                Key(
-                    "connectionTimeout",
-                    "connection_timeout_s",
-                    _TIMEOUT,
-                    "limit for name resolution, TCP, TLS and WebSocket upgrade together",
-                ),
-                Key(
-                    "keepAliveInterval",
-                    "keep_alive_interval_s",
-                    _TIMEOUT,
-                    "how often a ping is sent",
-                ),
-                Key(
-                    "pongTimeout",
-                    "pong_timeout_s",
-                    _TIMEOUT,
-                    "how long a ping waits for its pong before the connection is given up",
-                ),
-                Key(
-                    "closeTimeout",
-                    "close_timeout_s",
-                    _TIMEOUT,
-                    "how long a closing handshake may take",
-                ),
-                Key("secure", "secure", boolean(), "TLS (wss instead of ws)"),
-                Key("caFile", "ca_file", _PEM, "certificates to trust instead of the system's"),
-                Key("certFile", "cert_file", _PEM, "the client's certificate, for mutual TLS"),
-                Key("keyFile", "key_file", _PEM, "the private key of certFile"),
-                Key(
-                    "skipVerify",
-                    "skip_verify",
-                    boolean(),
-                    "accept any certificate: for tests "
-                    "only, anybody can read and change what is sent",
-                ),
-                Key(
-                    "auth",
-                    "auth",
-                    choice(Auth),
-                    "where the API key travels: header X-ApiKey or query parameter X-ApiKey",
-                ),
-                Key(
-                    "contentType",
-                    "content_type",
-                    _CONTENT_TYPE,
-                    "the format of what the device "
-                    "sends by itself; an answer has the format of its request",
-                ),
-                Key(
-                    "frameType",
-                    "frame_type",
-                    choice(FrameType),
-                    "the WebSocket frame of JSON; the other formats are always binary",
-                ),
-                Key("compression", "compression", boolean(), "offer permessage-deflate"),
-                Key(
-                    "proxyHost", "proxy_host", host(), "an HTTP proxy to connect through (CONNECT)"
-                ),
-                Key("proxyPort", "proxy_port", _PORT, "the proxy's port"),
-                Key(
-                    "reconnectMaxDelay",
-                    "reconnect_max_delay_s",
-                    _TIMEOUT,
-                    "the longest pause between two attempts to connect",
-                ),
-                Key(
-                    "maxMessageSize",
-                    "max_message_size_bytes",
-                    integer(1024, 1 << 30, "bytes"),
-                    "the largest message accepted and sent",
-                ),
-            ),
-        ),
-        Section(
-            OutboxSettings,
-            (
-                Key("outboxMaxBytes", "max_bytes", _BYTES, "how much the outbox keeps"),
-                Key("outboxMaxRows", "max_rows", _COUNT, "how many messages the outbox keeps"),
-                Key(
-                    "ackWindow",
-                    "window_messages",
-                    _COUNT,
-                    "an acknowledgement is asked for after so many messages",
-                ),
-                Key("ackWindowBytes", "window_bytes", _BYTES, "and after so many bytes"),
-                Key(
-                    "ackLinger",
-                    "linger_s",
-                    seconds(0, 86_400),
-                    "how long acknowledged messages "
-                    "are kept, to be repeated after an abnormal close",
-                ),
-            ),
-        ),
-    ),
-)
 
 DEVICE_INFO = Component(
     file=PREFIX + "datastreams.deviceinfo.cfg",
@@ -233,7 +107,7 @@ DEVICE_INFO = Component(
                 Key(
                     "scriptTimeout",
                     "script_timeout_s",
-                    _TIMEOUT,
+                    TIMEOUT,
                     "a script that runs longer is killed",
                 ),
                 Key(
@@ -276,13 +150,13 @@ DISPATCHER = Component(
                 Key(
                     "eventContentType",
                     "event_content_type",
-                    _CONTENT_TYPE,
+                    CONTENT_TYPE,
                     "the format of telemetry; without it the connector's contentType",
                 ),
                 Key(
                     "operationTimeout",
                     "operation_timeout_s",
-                    _TIMEOUT,
+                    TIMEOUT,
                     "an operation that takes longer is answered ERROR_PROCESSING",
                 ),
                 Key(
@@ -348,7 +222,7 @@ STATE_MANAGER = Component(
                     path("a file", anchored=False),
                     "where values are kept over a restart; relative to the working directory",
                 ),
-                Key("maxData", "max_data", _COUNT, "values kept for each datastream and device"),
+                Key("maxData", "max_data", COUNT, "values kept for each datastream and device"),
                 Key(
                     "forgetTime",
                     "forget_time_s",

@@ -116,13 +116,18 @@ def _read_entry(
 
 def _unknown(component: Component, name: str) -> str:
     names = sorted(key.name for key in component.all_keys())
-    elsewhere = [other.file for other in COMPONENTS if other.key(name) is not None]
+    elsewhere = _belongs_elsewhere(name)
     if elsewhere:
-        return f"belongs in {' or '.join(elsewhere)}, not here"
+        return elsewhere
     near = suggest(name, names, cutoff=0.7)
     if near:
         return f"unknown key, did you mean {near}?"
     return "unknown key; allowed: " + ", ".join(names)
+
+
+def _belongs_elsewhere(name: str) -> str:
+    files = [other.file for other in COMPONENTS if other.key(name) is not None]
+    return f"belongs in {' or '.join(files)}, not here" if files else ""
 
 
 def _read_value(result: Interpretation, key: Key, value: str, directory: Path) -> None:
@@ -168,7 +173,7 @@ def _read_line(
         else:
             line = lines.read(entry.key, value)
     except ValueError as error:
-        result.faults.append(place.fault(str(error)))
+        result.faults.append(place.fault(_belongs_elsewhere(entry.key) or str(error)))
         return
     identity = lines.identity(line)
     if identity in seen:

@@ -28,7 +28,9 @@ def read_schedule(key: str, value: str) -> Schedule:
     if len(parts) > 1 and not parts[-1]:
         parts.pop()  # ODA reads "60;" as "60"
     if len(parts) > 2 or not all(_SECONDS.fullmatch(part) for part in parts):
-        problem = f"{quoted(value)} is no schedule; allowed: {SCHEDULE_ALLOWED}"
+        # A long value is not shown: somebody may have put a key into the wrong file.
+        shown = quoted(value) if len(value) <= 12 else "the value"
+        problem = f"{shown} is no schedule; allowed: {SCHEDULE_ALLOWED}"
         if "=" in value or ":" in value or value.startswith(";"):
             problem += "; " + _ESCAPE_HELP
         raise ValueError(problem)

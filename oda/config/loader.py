@@ -11,16 +11,15 @@ from oda.config.checks import check_connector, check_files, take_key_file
 from oda.config.components import (
     COLLECTOR,
     COMPONENTS,
-    CONNECTOR,
     DEVICE_INFO,
     DISPATCHER,
     FILES,
     PLUGINS_FILE,
     POLLER,
-    PREFIX,
     STATE_MANAGER,
 )
-from oda.config.files import Content, list_names, read
+from oda.config.connection import CONNECTOR, PREFIX
+from oda.config.files import SUFFIX, Content, list_names, read
 from oda.config.interpretation import ENVIRONMENT, Interpretation, interpret
 from oda.config.keys import Component, suggest
 from oda.config.plugins import read_plugins
@@ -159,13 +158,18 @@ def _misspelt_variables(environ: Mapping[str, str]) -> list[str]:
 def _find_lookalikes(files: Mapping[str, Properties], ignored: tuple[str, ...]) -> dict[str, str]:
     """For files of ours that are missing: an ignored file whose name is so near that it is probably
     misspelt (or made for a variant of the component)."""
-    missing = {name.removeprefix(PREFIX): name for name in FILES if name not in files}
+    missing = {_stem(name): name for name in FILES if name not in files}
     found: dict[str, str] = {}
     for name in ignored:
-        near = suggest(name.removeprefix(PREFIX), missing)
+        near = suggest(_stem(name), missing, cutoff=0.87)
         if near:
             found[missing[near]] = name
     return found
+
+
+def _stem(file: str) -> str:
+    """What tells one component from the other: what all names have in common is left out."""
+    return file.removeprefix(PREFIX).removesuffix(SUFFIX)
 
 
 def _build(

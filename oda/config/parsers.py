@@ -13,6 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from oda.model import ContentType
 from oda.settings import Secret
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
@@ -178,3 +179,10 @@ def url_path() -> Parser:
         return value
 
     return Parser(parse, allowed, free=True)
+
+
+PORT = integer(1, 65535)
+COUNT = integer(1, 1_000_000_000)
+BYTES = integer(1024, 1 << 40, "bytes")
+TIMEOUT = seconds(0.1, 86_400)
+CONTENT_TYPE = choice(ContentType, {"msgPack": "MESSAGE_PACK"})

@@ -1,0 +1,139 @@
+"""The table of the connector's file, the longest of all; the others are in ``components``."""
+
+from __future__ import annotations
+
+from oda.config.keys import Component, Key, Section
+from oda.config.parsers import (
+    BYTES,
+    CONTENT_TYPE,
+    COUNT,
+    PORT,
+    TIMEOUT,
+    boolean,
+    choice,
+    host,
+    integer,
+    path,
+    seconds,
+    url_path,
+)
+from oda.settings import Auth, ConnectorSettings, FrameType, OutboxSettings
+
+#: What the names of all files begin with.
+PREFIX = "es.amplia.oda."
+
+_PEM = path("a PEM file; relative to the configuration directory", anchored=True)
+
+CONNECTOR = Component(
+    file=PREFIX + "connector.websocket.cfg",
+    about="The connection to the platform, and the outbox that feeds it.",
+    environment=True,
+    sections=(
+        Section(
+            ConnectorSettings,
+            (
+                Key("host", "host", host(), "the platform's host"),
+                Key("port", "port", PORT, "the platform's port"),
+                Key(
+                    "path",
+                    "path",
+                    url_path(),
+                    "the URL's path before the device id; slashes at its ends make no difference",
+                    aliases=("generalPath",),
+                ),
+                Key(
+                    "connectionTimeout",
+                    "connection_timeout_s",
+                    TIMEOUT,
+                    "limit for name resolution, TCP, TLS and WebSocket upgrade together",
+                ),
+                Key(
+                    "keepAliveInterval",
+                    "keep_alive_interval_s",
+                    TIMEOUT,
+                    "how often a ping is sent",
+                ),
+                Key(
+                    "pongTimeout",
+                    "pong_timeout_s",
+                    TIMEOUT,
+                    "how long a ping waits for its pong before the connection is given up",
+                ),
+                Key(
+                    "closeTimeout",
+                    "close_timeout_s",
+                    TIMEOUT,
+                    "how long a closing handshake may take",
+                ),
+                Key("secure", "secure", boolean(), "TLS (wss instead of ws)"),
+                Key("caFile", "ca_file", _PEM, "certificates to trust instead of the system's"),
+                Key("certFile", "cert_file", _PEM, "the client's certificate, for mutual TLS"),
+                Key("keyFile", "key_file", _PEM, "the private key of certFile"),
+                Key(
+                    "skipVerify",
+                    "skip_verify",
+                    boolean(),
+                    "accept any certificate: for tests "
+                    "only, anybody can read and change what is sent",
+                ),
+                Key(
+                    "auth",
+                    "auth",
+                    choice(Auth),
+                    "where the API key travels: header X-ApiKey or query parameter X-ApiKey",
+                ),
+                Key(
+                    "contentType",
+                    "content_type",
+                    CONTENT_TYPE,
+                    "the format of what the device "
+                    "sends by itself; an answer has the format of its request",
+                ),
+                Key(
+                    "frameType",
+                    "frame_type",
+                    choice(FrameType),
+                    "the WebSocket frame of JSON; the other formats are always binary",
+                ),
+                Key("compression", "compression", boolean(), "offer permessage-deflate"),
+                Key(
+                    "proxyHost", "proxy_host", host(), "an HTTP proxy to connect through (CONNECT)"
+                ),
+                Key("proxyPort", "proxy_port", PORT, "the proxy's port"),
+                Key(
+                    "reconnectMaxDelay",
+                    "reconnect_max_delay_s",
+                    TIMEOUT,
+                    "the longest pause between two attempts to connect",
+                ),
+                Key(
+                    "maxMessageSize",
+                    "max_message_size_bytes",
+                    integer(1024, 1 << 30, "bytes"),
+                    "the largest message accepted and sent",
+                ),
+            ),
+        ),
+        Section(
+            OutboxSettings,
+            (
+                Key("outboxMaxBytes", "max_bytes", BYTES, "how much the outbox keeps"),
+                Key("outboxMaxRows", "max_rows", COUNT, "how many messages the outbox keeps"),
+                Key(
+                    "ackWindow",
+                    "window_messages",
+                    COUNT,
+                    "an acknowledgement is asked for after so many messages",
+                ),
+                Key("ackWindowBytes", "window_bytes", BYTES, "and after so many bytes"),
+                Key(
+                    "ackLinger",
+                    "linger_s",
+                    seconds(0, 86_400),
+                    "how long acknowledged messages "
+                    "are kept, to be repeated after an abnormal close",
+                ),
+            ),
+        ),
+    ),
+)
