@@ -15,7 +15,7 @@ class Admission:
     """Lets ``max_running`` operations run and ``max_waiting`` more wait, first come first served.
 
     An operation that was let in has to ``leave`` exactly once. The bounds may be changed while
-    operations run; those that run already are left alone.
+    operations run, which are left alone.
     """
 
     def __init__(self, max_running: int, max_waiting: int) -> None:
@@ -45,7 +45,7 @@ class Admission:
         if len(self._waiting) >= self.max_waiting:
             return False
         self._waiting[operation] = None
-        self._start_waiting()
+        self.fill()
         return True
 
     def withdraw(self, operation: Runnable) -> None:
@@ -55,9 +55,10 @@ class Admission:
     def leave(self) -> None:
         """One that ran has ended."""
         self._running -= 1
-        self._start_waiting()
+        self.fill()
 
-    def _start_waiting(self) -> None:
+    def fill(self) -> None:
+        """Give free places to those that wait; needed after ``max_running`` was raised."""
         # A loop with a guard, not recursion: a thousand waiting operations that end at once would
         # otherwise start each other a thousand levels deep.
         if self._is_starting:

@@ -1,8 +1,7 @@
 """Makes the payload of an answer, whatever the operation returned.
 
 An answer that the request's format can't carry (NaN, bytes, foreign objects) is replaced by
-ERROR_PROCESSING naming the culprit; if even that can't be encoded, because the request itself
-echoes text the format can't carry, the text is made printable. So there is always an answer.
+ERROR_PROCESSING naming the culprit.
 """
 
 from __future__ import annotations
@@ -30,13 +29,6 @@ class Answer(NamedTuple):
     result_code: ResultCode
 
 
-class _PrintableEcho(NamedTuple):
-    id: str | None
-    name: str | None
-    requested_device_id: str
-    path: tuple[str, ...]
-
-
 class AnswerWriter:
     """Encodes answers in the format of their request.
 
@@ -48,7 +40,7 @@ class AnswerWriter:
         self._host_id = host_id
 
     def write(self, echo: Echo, result: OperationResult, content_type: ContentType) -> Answer:
-        """The final answer; never fails because of what the operation returned."""
+        """The final answer; what the operation returned can't make it fail."""
         codec: ICodec = self._codecs.codec(content_type)
         host_id = self._host_id()
         try:
@@ -56,19 +48,8 @@ class AnswerWriter:
         except Exception as error:  # noqa: BLE001 - foreign objects raise what they like
             reason = f"the answer can't be sent: {reason_of(error)}"
         log.warn("{operation}: {reason}", operation=echo.name, reason=reason)
-        replacement = failure(reason)
-        try:
-            payload = codec.encode(final_document(echo, host_id, replacement))
-        except CodecError:
-            printable = _PrintableEcho(
-                _printable(echo.id),
-                _printable(echo.name),
-                _printable(echo.requested_device_id) or "",
-                tuple(_printable(gateway) or "" for gateway in echo.path),
-            )
-            replacement = failure(_printable(reason) or "")
-            payload = codec.encode(final_document(printable, host_id, replacement))
-        return Answer(payload, replacement.result_code)
+        document = final_document(echo, host_id, failure(reason))
+        return Answer(codec.encode(document), ResultCode.ERROR_PROCESSING)
 
     def write_partial(self, echo: Echo, steps: Sequence[Step], content_type: ContentType) -> bytes:
         """A partial answer. Raises ``OperationFailed`` when the steps can't be sent."""
@@ -93,13 +74,11 @@ class AnswerWriter:
 
 
 def reason_of(error: BaseException | None) -> str:
-    """The text of an error for the platform: never empty, never endless."""
+    """The text of an error for the platform: never empty, never endless, and always encodable
+    (names of files may hold what no format carries)."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - an error that can't be printed still has a type
         text = ""
-    return (text or type(error).__name__)[:MAX_REASON_LENGTH]
-
-
-def _printable(text: str | None) -> str | None:
-    return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
+    text = (text or type(error).__name__)[:MAX_REASON_LENGTH]
+    return text.encode("utf-8", "replace").decode("utf-8")

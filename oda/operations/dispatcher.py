@@ -101,9 +101,10 @@ class OperationDispatcher:
             raise PluginError(f"nobody handles the operation {name}")
 
     def configure(self, timeout_s: float, max_concurrent: int) -> None:
-        """Change the limits for the requests to come."""
+        """Change the limits: the first for the requests to come, the second at once."""
         self._around.timeout_s = timeout_s
         self._admission.max_running = max_concurrent
+        self._admission.fill()
 
     def stop(self) -> None:
         """Cancel what runs or waits and answer it, and everything that still comes, with
@@ -169,9 +170,16 @@ class OperationDispatcher:
         content_type: ContentType,
     ) -> Deferred[bytes | None]:
         answer = self._writer.write(request, result, content_type)
-        name = request.name if request.name in self._operations else None
+        is_known = request.name is not None and request.name in self._operations
         self._counters.increment(
-            "operations", operation=name or UNKNOWN, result=answer.result_code.value
+            "operations",
+            operation=str(request.name) if is_known else UNKNOWN,
+            result=answer.result_code.value,
+        )
+        log.info(
+            "a request was not run, {result_code}: {reason}",
+            result_code=answer.result_code.value,
+            reason=result.description,
         )
         return succeed(answer.payload)
 

@@ -266,17 +266,31 @@ class Execution:
             self._timer = None
         if stage is Stage.WAITING:
             around.admission.withdraw(self)
-        answer = around.writer.write(request, result, self._content_type)
         try:
-            around.journal.answered(request.id, answer.payload, self._content_type)
-        except Exception:  # noqa: BLE001 - the platform gets its answer even if it is not kept
-            log.failure("the answer to {operation} is not on record", operation=request.name)
-        # The name it is registered under; the object's own may raise or change.
-        name, code = request.name, answer.result_code.value
-        around.counters.increment("operations", operation=name, result=code)
-        around.counters.observe(
-            "operation_seconds", around.clock.seconds() - self._arrived_s, operation=name
-        )
-        self.answer.callback(answer.payload)
+            payload: bytes | None = self._recorded_answer(result)
+        except Exception:  # noqa: BLE001 - a fault of ours; the place must be free again all the same
+            log.failure("{operation} can't be answered", operation=request.name)
+            payload = None
+        self.answer.callback(payload)
         if stage is Stage.RUNNING:
             around.admission.leave()
+
+    def _recorded_answer(self, result: OperationResult) -> bytes:
+        around, request = self._around, self._request
+        payload, code = around.writer.write(request, result, self._content_type)
+        try:
+            around.journal.answered(request.id, payload, self._content_type)
+        except Exception:  # noqa: BLE001 - the platform gets its answer even if it is not kept
+            log.failure("the answer to {operation} is not on record", operation=request.name)
+        seconds = around.clock.seconds() - self._arrived_s
+        around.counters.increment("operations", operation=request.name, result=code.value)
+        around.counters.observe("operation_seconds", seconds, operation=request.name)
+        if not self._operation.reads_only or code is not ResultCode.SUCCESSFUL:
+            log.info(
+                "{operation} {request_id} ended as {result_code} after {seconds:.3f} s",
+                operation=request.name,
+                request_id=request.id,
+                result_code=code.value,
+                seconds=seconds,
+            )
+        return payload

@@ -11,7 +11,13 @@ from zope.interface import implementer
 from oda.interfaces import IOperation, IStateManager
 from oda.model import HOST, DatastreamValue, OperationRequest, OperationResult, Step, ValueStatus
 from oda.operations.parameters import read_variable_names
-from oda.operations.response import ERROR, NON_EXISTENT, single_step, variable_entry
+from oda.operations.response import (
+    ERROR,
+    NON_EXISTENT,
+    is_not_finite,
+    single_step,
+    variable_entry,
+)
 
 
 @implementer(IOperation)
@@ -53,4 +59,6 @@ def _entry(value: DatastreamValue, request: OperationRequest) -> dict[str, Any]:
             f"One of these is null : deviceId '{device_id}', datastreamId '{name}' "
             "or value 'null'.",
         )
+    if is_not_finite(value.value):
+        return variable_entry(name, ERROR, f"The value is {value.value}, which can't be sent")
     return variable_entry(name, value=value.value)

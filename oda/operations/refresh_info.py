@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from oda.interfaces import IOperation, IStateManager
 from oda.model import DatastreamValue, OperationRequest, OperationResult, Step, ValueStatus
-from oda.operations.response import single_step, variable_entry
+from oda.operations.response import is_not_finite, single_step, variable_entry
 
 
 @implementer(IOperation)
@@ -34,7 +34,7 @@ class RefreshInfo:
 def _result(values: Sequence[DatastreamValue]) -> OperationResult:
     by_datastream: dict[str, list[dict[str, Any]]] = {}
     for value in values:
-        if value.status is ValueStatus.OK:
+        if value.status is ValueStatus.OK and not is_not_finite(value.value):
             by_datastream.setdefault(value.datastream_id, []).append(_value_document(value))
     return single_step(
         RefreshInfo.name,

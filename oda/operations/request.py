@@ -14,7 +14,7 @@ from oda.errors import InvalidParameter
 from oda.model import HOST, OperationRequest
 from oda.operations.parameters import kind_of, normalise
 
-#: Digits an id given as a number may have; longer ones would cost quadratic time to write out.
+#: How large an id given as a number may be: writing out a huge one costs quadratic time, or fails.
 MAX_ID_BITS = 256
 
 

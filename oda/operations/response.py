@@ -7,6 +7,7 @@ left out, ``path`` and ``steps`` are always there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any, Protocol
 
 from oda.errors import OperationFailed
@@ -100,6 +101,12 @@ def variable_entry(
         "resultCode": code,
         "resultDescription": description,
     }
+
+
+def is_not_finite(value: Any) -> bool:
+    """Whether a reading is NaN or infinite: no format carries that, and one such reading must not
+    cost the platform all the others of the same answer."""
+    return isinstance(value, float) and not isfinite(value)
 
 
 def _envelope(echo: Echo, host_id: str) -> dict[str, Any]:
