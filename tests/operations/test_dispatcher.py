@@ -1,0 +1,331 @@
+"""The dispatcher: handlers of every kind, each with exactly one answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.logger import LogLevel, globalLogPublisher
+
+from oda.errors import (
+    InvalidParameter,
+    OperationFailed,
+    OperationNotSupported,
+    PluginError,
+)
+from oda.model import (
+    ContentType,
+    OperationRequest,
+    OperationResult,
+    ResultCode,
+    Step,
+    StepResult,
+)
+
+from .fakes import Bench, FakeOperation, Progress, request
+
+
+@pytest.fixture
+def logged() -> Iterator[list[dict[str, Any]]]:
+    """What was logged during the test."""
+    events: list[dict[str, Any]] = []
+    globalLogPublisher.addObserver(events.append)
+    yield events
+    globalLogPublisher.removeObserver(events.append)
+
+
+def returning(result: Any) -> Bench:
+    """A bench with an operation X that returns ``result``."""
+    return Bench(FakeOperation("X", lambda request, progress: result))
+
+
+def raising(error: BaseException) -> list[Bench]:
+    """Benches with an operation X that fails with ``error``: at once, and through a Deferred."""
+
+    def run(request: OperationRequest, progress: Progress) -> Any:
+        raise error
+
+    return [
+        Bench(FakeOperation("X", run)),
+        Bench(FakeOperation("X", lambda request, progress: fail(error))),
+    ]
+
+
+class UnprintableError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "description"),
+    [
+        (OperationFailed("it broke"), "ERROR_PROCESSING", "it broke"),
+        (OperationFailed(), "ERROR_PROCESSING", "OperationFailed"),
+        (InvalidParameter("speed", "too high"), "ERROR_IN_PARAM", "speed: too high"),
+        (OperationNotSupported("not on Sundays"), "NOT_SUPPORTED", "not on Sundays"),
+        (OperationNotSupported(), "NOT_SUPPORTED", "Operation not supported by the device"),
+        (ValueError("surprise"), "ERROR_PROCESSING", "surprise"),
+        (ValueError(), "ERROR_PROCESSING", "ValueError"),
+        (CancelledError(), "ERROR_PROCESSING", "the operation was cancelled"),
+        (UnprintableError(), "ERROR_PROCESSING", "UnprintableError"),
+        (ValueError("file \udcff"), "ERROR_PROCESSING", "file ?"),
+        (ValueError("x" * 5000), "ERROR_PROCESSING", "x" * 1000),
+    ],
+    ids=lambda value: (
+        repr(value)[:50] if not isinstance(value, UnprintableError) else "unprintable"
+    ),
+)
+def test_a_failing_handler_is_answered_with_its_reason(
+    error: Exception, code: str, description: str
+) -> None:
+    """Raised at once or later, an error becomes the answer's code and description."""
+    for bench in raising(error):
+        response = bench.response(name="X")
+        assert response["resultCode"] == code
+        assert response["resultDescription"] == description
+        assert response["steps"] == []
+        assert bench.counters.of("operations", operation="X", result=code) == 1
+
+
+def test_only_surprises_are_logged_with_their_traceback(logged: list[dict[str, Any]]) -> None:
+    """An error raised on purpose is an expected event; anything else shows where it came from."""
+    for bench in raising(OperationFailed("on purpose")):
+        bench.response(name="X")
+    assert not [event for event in logged if "log_failure" in event]
+    for bench in raising(ValueError("surprise")):
+        bench.response(name="X")
+    failures = [event["log_failure"].value for event in logged if "log_failure" in event]
+    assert [str(value) for value in failures] == ["surprise", "surprise"]
+
+
+@pytest.mark.parametrize(
+    ("result", "description"),
+    [
+        (None, "the operation returned NoneType instead of OperationResult"),
+        ("done", "the operation returned str instead of OperationResult"),
+        (OperationResult("SUCCESSFUL"), "the operation's result code is 'SUCCESSFUL'"),
+        (OperationResult(description=5), "the operation's description is int"),
+        (OperationResult(steps="abc"), "the operation's steps are str, not a list"),
+        (OperationResult(steps=["S1"]), "steps[0] is str instead of Step"),
+        (
+            OperationResult(steps=[Step("S1", "SUCCESSFUL")]),
+            "steps[0].result is 'SUCCESSFUL', not a StepResult",
+        ),
+        (
+            OperationResult(steps=[Step(1, StepResult.ERROR)]),
+            "steps[0].name is int, not a text",
+        ),
+        (
+            OperationResult(steps=[Step("S1", StepResult.ERROR, 5)]),
+            "steps[0].description is no text",
+        ),
+        (
+            OperationResult(steps=[Step("S1", StepResult.ERROR, response="r")]),
+            "steps[0].response is no list",
+        ),
+        (
+            OperationResult(steps=[Step("S1", StepResult.ERROR, timestamp_ms=1.5)]),
+            "steps[0].timestamp_ms is no whole number",
+        ),
+    ],
+    ids=lambda value: repr(value)[:60],
+)
+def test_rubbish_from_a_handler_is_answered_by_naming_it(result: Any, description: str) -> None:
+    """Whatever a handler returns, at once or later, there is one answer saying what is wrong."""
+    for outcome in (result, succeed(result)):
+        response = returning(outcome).response(name="X")
+        assert response["resultCode"] == "ERROR_PROCESSING"
+        assert response["resultDescription"] == f"the answer can't be sent: {description}"
+        assert response["steps"] == []
+
+
+class Hostile:
+    """An object that nobody can look at."""
+
+    def __repr__(self) -> str:
+        raise ValueError("hands off")
+
+
+@pytest.mark.parametrize("content_type", list(ContentType), ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("inf"), 2**80, "\ud800", {1: 2}, object(), Hostile(), {"a": [set()]}],
+    ids=["nan", "inf", "2**80", "surrogate", "key", "object", "hostile", "set"],
+)
+def test_an_answer_the_format_can_not_carry_is_replaced(
+    value: Any, content_type: ContentType
+) -> None:
+    """The replacement says ERROR_PROCESSING and names the member."""
+    steps = [Step("S", StepResult.SUCCESSFUL, response=["fine", value])]
+    bench = returning(OperationResult(steps=steps))
+    response = bench.answer(request(name="X"), content_type)["operation"]["response"]
+    assert response["resultCode"] == "ERROR_PROCESSING"
+    assert "steps[0].response[1]" in response["resultDescription"]
+    assert response["steps"] == []
+    assert bench.counters.of("operations", operation="X", result="ERROR_PROCESSING") == 1
+
+
+def test_an_async_handler_may_be_a_coroutine() -> None:
+    """``async def execute`` works, and waits for Deferreds."""
+    gate: Deferred[str] = Deferred()
+
+    async def run(request: OperationRequest, progress: Progress) -> OperationResult:
+        return OperationResult(description=await gate)
+
+    bench = Bench(FakeOperation("X", run))
+    answers = bench.send(request(name="X"))
+    assert answers == []
+    gate.callback("waited")
+    assert bench.decoded(answers[0])["operation"]["response"]["resultDescription"] == "waited"
+    assert not bench.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize(
+    ("code", "steps"),
+    [
+        (ResultCode.SUCCESSFUL, [{"name": "X", "result": "SUCCESSFUL", "description": "d"}]),
+        (ResultCode.ERROR_PROCESSING, []),
+        (ResultCode.ERROR_IN_PARAM, []),
+    ],
+)
+def test_success_without_steps_has_one_step(code: ResultCode, steps: list[Any]) -> None:
+    """As recorded: success implies a step named like the operation, failure an empty list."""
+    response = returning(OperationResult(code, "d")).response(name="X")
+    assert (response["resultCode"], response["steps"]) == (code.value, steps)
+
+
+def test_a_handler_sees_the_request_in_its_normal_form() -> None:
+    """Device, path and parameters arrive the way ``OperationRequest`` says."""
+    operation = FakeOperation("X", lambda request, progress: OperationResult())
+    bench = Bench(operation)
+    bench.response(
+        name="X",
+        deviceId="dev-1",
+        path=["gw"],
+        parameters=[{"name": "a", "value": {"number": 1}}],
+    )
+    assert operation.requests == [OperationRequest("1", "X", "", "dev-1", ("gw",), {"a": 1})]
+
+
+def test_two_handlers_of_one_name_are_an_error() -> None:
+    """Which of them would answer must not be a matter of chance."""
+    other = FakeOperation("REFRESH_INFO", lambda request, progress: None)
+    with pytest.raises(PluginError, match="REFRESH_INFO is handled twice"):
+        Bench(other)
+    with pytest.raises(PluginError, match="has no name"):
+        Bench(FakeOperation("", lambda request, progress: None))
+
+
+def test_handlers_come_and_go_while_running() -> None:
+    """Another handler can take the place of a removed one; what runs already goes on."""
+    gate: Deferred[OperationResult] = Deferred()
+    bench = returning(gate)
+    answers = bench.send(request(name="X"))
+    bench.dispatcher.remove("X")
+    assert "X" not in bench.dispatcher.operation_names
+    assert bench.response(id="2", name="X")["resultCode"] == "NOT_SUPPORTED"
+    with pytest.raises(PluginError, match="nobody handles the operation X"):
+        bench.dispatcher.remove("X")
+    bench.dispatcher.add(
+        FakeOperation("X", lambda request, progress: OperationResult(description="new"))
+    )
+    assert bench.response(id="3", name="X")["resultDescription"] == "new"
+    gate.callback(OperationResult(description="old"))
+    assert bench.decoded(answers[0])["operation"]["response"]["resultDescription"] == "old"
+
+
+@pytest.mark.parametrize("content_type", list(ContentType), ids=lambda c: c.name)
+def test_partial_answers_precede_the_final_one(content_type: ContentType) -> None:
+    """Each has the envelope and the steps so far, none a ``resultCode``, all the format of the
+    request; the final one has its code."""
+    done: Deferred[OperationResult] = Deferred()
+    one = Step("S1", StepResult.SUCCESSFUL, "one", [1])
+    two = Step("S2", StepResult.SKIPPED)
+
+    def run(request: OperationRequest, progress: Progress) -> Deferred[OperationResult]:
+        progress([one])
+        progress((one, two))
+        return done
+
+    bench = Bench(FakeOperation("X", run))
+    answers = bench.send(request(name="X", deviceId="d", path=["g"]), content_type)
+    done.callback(OperationResult(steps=(one, two)))
+    echo = {"id": "1", "deviceId": "d", "path": ["g"], "name": "X"}
+    first = {"name": "S1", "result": "SUCCESSFUL", "description": "one", "response": [1]}
+    second = {"name": "S2", "result": "SKIPPED"}
+    messages = [bench.decoded(payload, kind) for payload, kind in bench.partials]
+    assert [kind for _, kind in bench.partials] == [content_type] * 2
+    assert [message["operation"]["response"] for message in messages] == [
+        {**echo, "steps": [first]},
+        {**echo, "steps": [first, second]},
+    ]
+    assert {message["version"] for message in messages} == {"9.0"}
+    final = bench.decoded(answers[0], content_type)["operation"]["response"]
+    assert final == {**echo, "resultCode": "SUCCESSFUL", "steps": [first, second]}
+
+
+def test_progress_after_the_end_is_ignored() -> None:
+    """Nothing follows the final answer."""
+    kept: list[Progress] = []
+
+    def run(request: OperationRequest, progress: Progress) -> OperationResult:
+        kept.append(progress)
+        return OperationResult()
+
+    bench = Bench(FakeOperation("X", run))
+    bench.response(name="X")
+    kept[0]([Step("late", StepResult.SUCCESSFUL)])
+    assert bench.partials == []
+
+
+@pytest.mark.parametrize("steps", [[Step("S", StepResult.ERROR, response=[object()])], ["S"], 5])
+def test_progress_that_can_not_be_sent_fails_in_the_handler(steps: Any) -> None:
+    """The author of the rubbish gets the error; the answer tells the platform."""
+
+    def run(request: OperationRequest, progress: Progress) -> OperationResult:
+        progress(steps)
+        return OperationResult()
+
+    bench = Bench(FakeOperation("X", run))
+    response = bench.response(name="X")
+    assert response["resultCode"] == "ERROR_PROCESSING"
+    assert "steps" in response["resultDescription"]
+    assert bench.partials == []
+
+
+def _raise(payload: bytes, content_type: ContentType) -> Any:
+    raise RuntimeError("outbox is full")
+
+
+@pytest.mark.parametrize(
+    "send_partial",
+    [_raise, lambda payload, content_type: fail(RuntimeError("outbox is full"))],
+    ids=["raises", "fails"],
+)
+def test_a_lost_partial_answer_does_not_fail_the_operation(
+    send_partial: Callable[[bytes, ContentType], Any], logged: list[dict[str, Any]]
+) -> None:
+    """It is logged with its reason; the final answer is what counts."""
+
+    def run(request: OperationRequest, progress: Progress) -> OperationResult:
+        progress([])
+        return OperationResult()
+
+    bench = Bench(FakeOperation("X", run))
+    bench.send_partial = send_partial
+    assert bench.response(name="X")["resultCode"] == "SUCCESSFUL"
+    warnings = [event for event in logged if event["log_level"] is LogLevel.warn]
+    assert [event["reason"] for event in warnings] == ["outbox is full"]
+
+
+def test_what_acts_leaves_one_line_in_the_log(logged: list[dict[str, Any]]) -> None:
+    """An operation that changes the device is an event that matters; a mere reading is none."""
+    bench = Bench()
+    bench.response(name="REFRESH_INFO")
+    assert logged == []
+    bench.response(id="2", name="SET_CLOCK_EQUIPMENT")
+    (event,) = logged
+    assert (event["operation"], event["request_id"]) == ("SET_CLOCK_EQUIPMENT", "2")
+    assert event["result_code"] == "SUCCESSFUL"

@@ -1,0 +1,382 @@
+"""Limits, cancellation and repetition: still exactly one answer for every request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from oda.interfaces import IJournal
+from oda.model import (
+    ContentType,
+    JournalEntry,
+    OperationRequest,
+    OperationResult,
+    Step,
+    StepResult,
+)
+
+from .fakes import Bench, FakeOperation, Progress, request
+
+
+class Gates:
+    """An operation body that waits for the test, one gate per request."""
+
+    def __init__(self) -> None:
+        self.opened: dict[str, Deferred[OperationResult]] = {}
+
+    def __call__(self, request: OperationRequest, progress: Progress) -> Deferred[OperationResult]:
+        return self.opened.setdefault(request.id, Deferred())
+
+    def open(self, request_id: str) -> None:
+        self.opened[request_id].callback(OperationResult(description="done"))
+
+
+@implementer(IJournal)
+class FakeJournal:
+    """Gives what the test put into ``outcomes``, in order; then None. Records its calls."""
+
+    def __init__(self, *outcomes: Any) -> None:
+        self.outcomes = list(outcomes)
+        self.begun: list[tuple[str, str, bool]] = []
+        self.answers: list[tuple[str, ContentType]] = []
+        self.answer_error: Exception | None = None
+
+    def begin(self, request_id: str, name: str, acts: bool) -> Any:
+        self.begun.append((request_id, name, acts))
+        outcome = self.outcomes.pop(0) if self.outcomes else None
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    def answered(self, request_id: str, payload: bytes, content_type: ContentType) -> None:
+        self.answers.append((request_id, content_type))
+        if self.answer_error is not None:
+            raise self.answer_error
+
+
+def described(bench: Bench, answers: list[bytes | None]) -> str:
+    """The ``resultDescription`` of the only answer."""
+    (payload,) = answers
+    description: str = bench.decoded(payload)["operation"]["response"]["resultDescription"]
+    return description
+
+
+def test_the_fake_journal_is_a_journal() -> None:
+    """The double keeps the contract."""
+    assert verifyObject(IJournal, FakeJournal())
+
+
+# --- time limit -------------------------------------------------------------------------------
+
+
+def test_the_time_limit_cancels_and_answers() -> None:
+    """At the limit, not before: the handler is cancelled, the answer says why."""
+    cancelled: list[Deferred[OperationResult]] = []
+    pending: Deferred[OperationResult] = Deferred(cancelled.append)
+    bench = Bench(FakeOperation("X", lambda request, progress: pending))
+    answers = bench.send(request(name="X"))
+    bench.clock.advance(79.9)
+    assert answers == []
+    bench.clock.advance(0.1)
+    assert described(bench, answers) == "time limit of 80 s exceeded"
+    response = bench.decoded(answers[0])["operation"]["response"]
+    assert (response["resultCode"], response["steps"]) == ("ERROR_PROCESSING", [])
+    assert cancelled == [pending]
+    assert not bench.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize("late", ["result", "failure", "never", "at once"])
+def test_a_handler_that_ignores_its_cancellation_can_not_answer_twice(late: str) -> None:
+    """Whatever it does afterwards, the answer of the time limit stays the only one, and its place
+    is free for the next operation."""
+    inner: Deferred[OperationResult] = Deferred()
+    pending: Deferred[OperationResult] = Deferred()
+    stubborn = pending.addErrback(lambda failure: OperationResult() if late == "at once" else inner)
+    bench = Bench(
+        FakeOperation("X", lambda request, progress: stubborn),
+        FakeOperation("Y", lambda request, progress: OperationResult(description="mine")),
+        max_concurrent=1,
+    )
+    answers = bench.send(request(name="X"))
+    waiting = bench.send(request(id="2", name="Y"))
+    bench.clock.advance(80)
+    assert described(bench, answers) == "time limit of 80 s exceeded"
+    if late == "result":
+        inner.callback(OperationResult())
+    elif late == "failure":
+        inner.errback(ValueError("too late"))
+    assert len(answers) == 1
+    assert bench.response(id="3", name="Y")["resultDescription"] == "mine"
+    assert len(waiting) == 1
+
+
+def test_a_canceller_that_fails_does_not_cost_the_answer() -> None:
+    """Foreign code may break anywhere."""
+
+    def broken(deferred: Deferred[Any]) -> None:
+        raise ValueError("can't")
+
+    bench = Bench(FakeOperation("X", lambda request, progress: Deferred(broken)))
+    answers = bench.send(request(name="X"))
+    bench.clock.advance(80)
+    assert described(bench, answers) == "time limit of 80 s exceeded"
+
+
+def test_the_answer_of_the_time_limit_tells_the_steps_done() -> None:
+    """What was reported as progress is not taken back."""
+
+    def run(request: OperationRequest, progress: Progress) -> Deferred[OperationResult]:
+        progress([Step("S1", StepResult.SUCCESSFUL)])
+        return Deferred()
+
+    bench = Bench(FakeOperation("X", run))
+    answers = bench.send(request(name="X"))
+    bench.clock.advance(80)
+    response = bench.decoded(answers[0])["operation"]["response"]
+    assert response["steps"] == [{"name": "S1", "result": "SUCCESSFUL"}]
+
+
+def test_the_time_limit_counts_from_the_arrival() -> None:
+    """Waiting for a place is part of the time; who waited too long is never run."""
+    gates = Gates()
+    operation = FakeOperation("X", gates)
+    bench = Bench(operation, max_concurrent=1, timeout_s=10)
+    bench.send(request(id="1", name="X"))
+    bench.clock.advance(6)
+    second = bench.send(request(id="2", name="X"))
+    third = bench.send(request(id="3", name="X"))
+    bench.clock.advance(4)
+    # The first is over its time, so the second runs; its time counts from second 6.
+    bench.clock.advance(6)
+    assert described(bench, second) == "time limit of 10 s exceeded"
+    assert described(bench, third) == "time limit of 10 s exceeded"
+    assert [seen.id for seen in operation.requests][:2] == ["1", "2"]
+    assert not bench.clock.getDelayedCalls()
+
+
+def test_who_waited_too_long_is_never_run() -> None:
+    """An operation that was answered in the queue does not act on the device later."""
+    gates = Gates()
+    operation = FakeOperation("X", gates)
+    bench = Bench(operation, max_concurrent=1, timeout_s=10)
+    bench.send(request(id="1", name="X"))
+    bench.dispatcher.configure(timeout_s=3, max_concurrent=1)
+    second = bench.send(request(id="2", name="X"))
+    bench.clock.advance(3)
+    assert described(bench, second) == "time limit of 3 s exceeded"
+    gates.open("1")
+    assert [seen.id for seen in operation.requests] == ["1"]
+
+
+# --- concurrency ------------------------------------------------------------------------------
+
+
+def test_more_than_the_limit_wait_in_order_and_then_are_refused() -> None:
+    """Only so many run, only so many wait; the rest gets its answer at once."""
+    gates = Gates()
+    operation = FakeOperation("X", gates)
+    bench = Bench(operation, max_concurrent=2, max_waiting=2)
+    answers = {number: bench.send(request(id=number, name="X")) for number in "12345"}
+    assert [seen.id for seen in operation.requests] == ["1", "2"]
+    assert described(bench, answers["5"]) == "too many operations at once; try again later"
+    gates.open("2")
+    assert [seen.id for seen in operation.requests] == ["1", "2", "3"]
+    gates.open("1")
+    gates.open("4")
+    gates.open("3")
+    assert [described(bench, answers[number]) for number in "1234"] == ["done"] * 4
+    assert not bench.clock.getDelayedCalls()
+
+
+def test_answers_may_overtake_each_other() -> None:
+    """A slow operation holds up nobody."""
+    gates = Gates()
+    bench = Bench(FakeOperation("X", gates))
+    slow = bench.send(request(id="1", name="X"))
+    assert bench.response(id="2", name="REFRESH_INFO")["resultCode"] == "SUCCESSFUL"
+    assert slow == []
+
+
+def test_a_raised_limit_lets_the_waiting_in_at_once() -> None:
+    """New settings apply while running."""
+    gates = Gates()
+    operation = FakeOperation("X", gates)
+    bench = Bench(operation, max_concurrent=1)
+    for number in "123":
+        bench.send(request(id=number, name="X"))
+    bench.dispatcher.configure(timeout_s=80, max_concurrent=2)
+    assert [seen.id for seen in operation.requests] == ["1", "2"]
+
+
+# --- stop -------------------------------------------------------------------------------------
+
+
+def test_stop_answers_everything_and_leaves_no_timer() -> None:
+    """What runs is cancelled, what waits is not run, what comes later is not begun."""
+    gates = Gates()
+    operation = FakeOperation("X", gates)
+    bench = Bench(operation, max_concurrent=1)
+    running = bench.send(request(id="1", name="X"))
+    waiting = bench.send(request(id="2", name="X"))
+    bench.dispatcher.stop()
+    assert described(bench, running) == "the agent is stopping"
+    assert described(bench, waiting) == "the agent is stopping"
+    assert gates.opened["1"].called
+    assert bench.response(id="3", name="X")["resultDescription"] == "the agent is stopping"
+    assert [seen.id for seen in operation.requests] == ["1"]
+    assert not bench.clock.getDelayedCalls()
+    bench.dispatcher.stop()
+    assert (len(running), len(waiting)) == (1, 1)
+
+
+# --- repetition -------------------------------------------------------------------------------
+
+
+def test_a_repeated_request_gets_its_answer_again_and_is_not_run_again() -> None:
+    """The same bytes, as often as it is asked for."""
+    operation = FakeOperation("X", lambda request, progress: OperationResult(description="once"))
+    bench = Bench(operation)
+    answers = [bench.send(request(name="X")) for _ in range(3)]
+    assert answers[0] == answers[1] == answers[2]
+    assert len(operation.requests) == 1
+    assert bench.counters.of("operations_repeated", operation="X") == 2
+    assert bench.counters.of("operations", operation="X", result="SUCCESSFUL") == 1
+
+
+def test_a_repeated_request_is_answered_in_the_format_it_came_in() -> None:
+    """The platform may ask again in another format."""
+    operation = FakeOperation("X", lambda request, progress: OperationResult(description="once"))
+    bench = Bench(operation)
+    first = bench.answer(request(name="X"), ContentType.JSON)
+    for content_type in ContentType:
+        assert bench.answer(request(name="X"), content_type) == first
+    assert len(operation.requests) == 1
+
+
+def test_an_answer_that_does_not_fit_the_other_format_is_still_answered() -> None:
+    """Bytes fit MessagePack and CBOR; asked again in JSON the answer says what can't be sent."""
+    steps = (Step("S", StepResult.SUCCESSFUL, response=[b"raw"]),)
+    bench = Bench(FakeOperation("X", lambda request, progress: OperationResult(steps=steps)))
+    first = bench.answer(request(name="X"), ContentType.CBOR)
+    assert first["operation"]["response"]["resultCode"] == "SUCCESSFUL"
+    again = bench.answer(request(name="X"), ContentType.JSON)["operation"]["response"]
+    assert again["resultCode"] == "ERROR_PROCESSING"
+    assert "response[0]" in again["resultDescription"]
+
+
+def test_a_request_repeated_while_it_runs_shares_the_one_answer() -> None:
+    """The second gets no answer of its own and is not run: the first one's is on its way."""
+    gates = Gates()
+    operation = FakeOperation("X", gates)
+    bench = Bench(operation)
+    first = bench.send(request(name="X"))
+    second = bench.send(request(name="X"))
+    assert (first, second) == ([], [None])
+    gates.open("1")
+    assert described(bench, first) == "done"
+    assert bench.send(request(name="X")) == first
+    assert len(operation.requests) == 1
+
+
+@pytest.mark.parametrize("reads_only", [True, False])
+def test_the_journal_is_told_what_acts(reads_only: bool) -> None:
+    """What acts has to be on record before it runs; the answer is recorded in any case."""
+    journal = FakeJournal()
+    operation = FakeOperation("X", lambda request, progress: OperationResult(), reads_only)
+    Bench(operation, journal=journal).answer(request(id="7", name="X"), ContentType.CBOR)
+    assert journal.begun == [("7", "X", not reads_only)]
+    assert journal.answers == [("7", ContentType.CBOR)]
+
+
+def test_an_operation_runs_only_once_it_is_on_record() -> None:
+    """A journal that writes to disk may take its time; the operation waits for it."""
+    recording: Deferred[JournalEntry | None] = Deferred()
+    operation = FakeOperation("X", lambda request, progress: OperationResult(description="ran"))
+    bench = Bench(operation, journal=FakeJournal(recording))
+    answers = bench.send(request(name="X"))
+    assert operation.requests == []
+    recording.callback(None)
+    assert described(bench, answers) == "ran"
+    assert not bench.clock.getDelayedCalls()
+
+
+def test_a_journal_that_answers_late_may_know_the_request() -> None:
+    """An earlier answer found on disk is the answer, and nothing runs."""
+    recording: Deferred[JournalEntry | None] = Deferred()
+    operation = FakeOperation("X", lambda request, progress: OperationResult())
+    bench = Bench(operation, journal=FakeJournal(recording))
+    answers = bench.send(request(name="X"))
+    recording.callback(JournalEntry("X", b"{}", ContentType.JSON))
+    assert answers == [b"{}"]
+    assert operation.requests == []
+    assert not bench.clock.getDelayedCalls()
+
+
+def test_a_journal_that_takes_too_long_costs_the_time_limit() -> None:
+    """Then the operation never runs, even if its record comes in the end."""
+    for late in (None, ValueError("disk")):
+        recording: Deferred[JournalEntry | None] = Deferred()
+        operation = FakeOperation("X", lambda request, progress: OperationResult())
+        bench = Bench(operation, journal=FakeJournal(recording))
+        answers = bench.send(request(name="X"))
+        bench.clock.advance(80)
+        assert described(bench, answers) == "time limit of 80 s exceeded"
+        if late is None:
+            recording.callback(None)
+        else:
+            recording.errback(late)
+        assert operation.requests == []
+        assert len(answers) == 1
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+def test_what_can_not_be_recorded_does_not_act(is_async: bool) -> None:
+    """Without a record it might run twice: it is refused with the reason. Reading is harmless."""
+    error = OSError("disk is full")
+    outcomes = [fail(error), fail(error)] if is_async else [error, error]
+    acting = FakeOperation("A", lambda request, progress: OperationResult())
+    reading = FakeOperation("R", lambda request, progress: OperationResult(), reads_only=True)
+    bench = Bench(acting, reading, journal=FakeJournal(*outcomes))
+    refused = bench.response(name="A")
+    assert refused["resultCode"] == "ERROR_PROCESSING"
+    assert refused["resultDescription"] == "the operation could not be recorded: disk is full"
+    assert acting.requests == []
+    assert bench.response(id="2", name="R")["resultCode"] == "SUCCESSFUL"
+
+
+def test_an_answer_that_can_not_be_recorded_is_sent_all_the_same() -> None:
+    """The operation was run: the platform has to know."""
+    journal = FakeJournal()
+    journal.answer_error = OSError("disk is full")
+    bench = Bench(FakeOperation("X", lambda request, progress: OperationResult()), journal=journal)
+    assert bench.response(name="X")["resultCode"] == "SUCCESSFUL"
+
+
+def test_an_entry_of_another_operation_is_no_repetition() -> None:
+    """Even from a journal that reports it, an id used for something else runs."""
+    journal = FakeJournal(succeed(JournalEntry("OTHER", b"{}", ContentType.JSON)))
+    operation = FakeOperation("X", lambda request, progress: OperationResult(description="ran"))
+    assert Bench(operation, journal=journal).response(name="X")["resultDescription"] == "ran"
+
+
+def test_a_fault_while_answering_frees_the_place() -> None:
+    """If the agent can't even name its host any more, the next operation still gets its turn."""
+    gates = Gates()
+    bench = Bench(FakeOperation("X", gates), max_concurrent=1)
+    first = bench.send(request(id="1", name="X"))
+    second = bench.send(request(id="2", name="X"))
+
+    def broken() -> str:
+        raise ValueError("no id")
+
+    host_id = bench.dispatcher._writer._host_id
+    bench.dispatcher._writer._host_id = broken
+    gates.open("1")
+    bench.dispatcher._writer._host_id = host_id
+    gates.open("2")
+    assert first == [None]
+    assert described(bench, second) == "done"
