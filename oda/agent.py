@@ -8,11 +8,12 @@ over what is on its way, deliver and acknowledge, close the socket, close the st
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, inlineCallbacks, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -33,7 +34,7 @@ from oda.interfaces import (
 from oda.model import Event
 from oda.monitor.counters import Counters
 from oda.monotonic import install_monotonic_clock
-from oda.settings import AgentSettings
+from oda.settings import AgentSettings, PluginSettings
 
 _log = Logger()
 
@@ -68,7 +69,8 @@ class Agent(MultiService):
         install_monotonic_clock(reactor)
         self.counters = Counters()
         self._sources: list[Any] = []
-        added = [*load_plugins(settings.plugins, reactor), *components]
+        self._plugins = load_plugins(settings.plugins, reactor)
+        added = [*chain.from_iterable(self._plugins.values()), *components]
         self.parts: Parts = build_parts(
             settings,
             added,
@@ -125,13 +127,47 @@ class Agent(MultiService):
                 return self._stop_source(component)
         return maybeDeferred(lambda: None)
 
+    def exchange_plugins(
+        self,
+        removed: Iterable[PluginSettings],
+        components: Mapping[str, Sequence[object]],
+    ) -> Deferred[None]:
+        """Remove the components of some plugins and add those of others.
+
+        Codecs, dispatchers and device infos can't be exchanged while the agent runs: that is said
+        in the log. Fires with None when the sources that went have stopped.
+        """
+        stopped: list[Deferred[None]] = []
+        for plugin in removed:
+            for component in self._plugins.pop(plugin.name, ()):
+                if self._is_built_in(component, plugin.name):
+                    continue
+                stopped.append(self.remove(component))
+        for name, created in components.items():
+            self._plugins[name] = [
+                component for component in created if not self._is_built_in(component, name)
+            ]
+            for component in self._plugins[name]:
+                self._place(component)
+        return gatherResults(stopped).addCallback(lambda _: None)
+
+    @staticmethod
+    def _is_built_in(component: object, plugin: str) -> bool:
+        if not any(interface.providedBy(component) for interface in _BUILT_IN):
+            return False
+        _log.warn(
+            "plugin {plugin}: its codec, dispatcher or device info changes at the next start",
+            plugin=plugin,
+        )
+        return True
+
     # -- the service -------------------------------------------------------------------------
 
     def startService(self) -> None:
         """Start everything; the connection is made in the background."""
         super().startService()
         parts = self.parts
-        _start(parts.state)
+        parts.state.start()
         parts.connector.startService()
         parts.events.start()
         parts.collector.start()
@@ -155,7 +191,7 @@ class Agent(MultiService):
             parts.operations.stop()
         yield parts.connector.stopService()
         yield parts.outbox.close()
-        yield maybeDeferred(_stop, parts.state)
+        yield maybeDeferred(parts.state.stop)
         parts.host.stop()
         yield maybeDeferred(super().stopService)
 
@@ -186,7 +222,7 @@ class Agent(MultiService):
             raise PluginError(f"{component!r} provides no interface that the agent uses")
 
     def _received(self, events: Sequence[Event]) -> Deferred[None]:
-        return self.parts.state.received(events)  # type: ignore[no-any-return]
+        return self.parts.state.received(events)
 
     def _start_source(self, source: Any) -> None:
         started = maybeDeferred(source.start, self._received)
@@ -198,14 +234,3 @@ class Agent(MultiService):
 
 def _report(failure: Failure, verb: str, source: object) -> None:
     _log.failure("the source {source} could not {verb}", failure, source=source, verb=verb)
-
-
-def _start(state: Any) -> None:
-    start: Callable[[], None] | None = getattr(state, "start", None)
-    if start is not None:
-        start()
-
-
-def _stop(state: Any) -> Any:
-    stop = getattr(state, "stop", None)
-    return stop() if stop is not None else None

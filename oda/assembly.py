@@ -61,7 +61,7 @@ class Parts:
     outbox: MemoryOutbox
     connector: ConnectorService
     events: EventDispatcher
-    state: Any
+    state: RealtimeStateManager | InMemoryStateManager
     poller: Poller
     collector: Collector
     operations: OperationDispatcher | None
@@ -203,7 +203,7 @@ def build_state_manager(
     reactor: Any,
     wall_clock: IWallClock,
     counters: ICounters,
-) -> Any:
+) -> RealtimeStateManager | InMemoryStateManager:
     """The in-memory state manager where its file is present, else the realtime one."""
     if settings.state_manager is None:
         return RealtimeStateManager(host.access, events)

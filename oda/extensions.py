@@ -31,17 +31,17 @@ def installed_plugins() -> Iterable[Any]:
 
 def load_plugins(
     wanted: Sequence[PluginSettings], reactor: Any, available: Iterable[Any] | None = None
-) -> list[object]:
-    """The components of the plugins named by ``wanted``, in that order.
+) -> dict[str, list[object]]:
+    """The components of each plugin named by ``wanted``, by its name and in that order.
 
     Raises ``PluginError`` when a plugin is not installed, installed twice, or fails to create.
     """
     if not wanted:
-        return []
+        return {}
     found: dict[str, list[Any]] = {}
     for plugin in installed_plugins() if available is None else available:
         found.setdefault(plugin.name, []).append(plugin)
-    components: list[object] = []
+    components: dict[str, list[object]] = {}
     for settings in wanted:
         candidates = found.get(settings.name, [])
         if not candidates:
@@ -55,5 +55,5 @@ def load_plugins(
         except Exception as error:
             raise PluginError(f"plugin {settings.name!r} can't be created: {error}") from error
         _log.info("plugin {name} loaded", name=settings.name)
-        components.extend(created)
+        components[settings.name] = created
     return components

@@ -12,6 +12,7 @@ from twisted.python import usage
 from oda.agent import Agent
 from oda.config.loader import LoadedConfiguration, find_directory, load
 from oda.errors import OdaError
+from oda.reload import ReloadService
 
 _log = Logger()
 
@@ -36,12 +37,16 @@ def makeService(options: Options) -> IService:
     fault to standard error.
     """
     try:
-        configuration = load(find_directory(options["conf"]), os.environ)
+        directory = find_directory(options["conf"])
+        configuration = load(directory, os.environ)
         report(configuration)
-        return Agent(configuration.settings)
+        agent = Agent(configuration.settings)
     except OdaError as error:
         sys.stderr.write(f"oda-websocket can't start:\n{error}\n")
         raise SystemExit(1) from None
+    reload = ReloadService(agent, directory, os.environ, agent.parts.reactor, report)
+    reload.setServiceParent(agent)
+    return agent
 
 
 def report(configuration: LoadedConfiguration) -> None:

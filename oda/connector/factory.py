@@ -66,6 +66,10 @@ class PlatformClientFactory(
         self._listener = listener
         self._connect = connect
         self._schedule_retry = schedule_retry
+        self.configure(settings)
+
+    def configure(self, settings: ConnectorSettings) -> None:
+        """Take up what holds for the connections to come."""
         self.setProtocolOptions(
             version=18,
             utf8validateIncoming=True,
@@ -76,12 +80,10 @@ class PlatformClientFactory(
             closeHandshakeTimeout=0,
             serverConnectionDropTimeout=0,
             autoPingInterval=0,
+            tcpNoDelay=True,
+            perMessageCompressionOffers=[PerMessageDeflateOffer()] if settings.compression else [],
+            perMessageCompressionAccept=_accept_compression,
         )
-        if settings.compression:
-            self.setProtocolOptions(
-                perMessageCompressionOffers=[PerMessageDeflateOffer()],
-                perMessageCompressionAccept=_accept_compression,
-            )
 
     def buildProtocol(self, addr: Any) -> PlatformProtocol:
         protocol = PlatformProtocol(self._listener)

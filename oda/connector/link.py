@@ -121,10 +121,17 @@ class PlatformLink:
             self._finish_stopping()
         return also
 
-    def reconfigure(self, settings: ConnectorSettings) -> None:
-        """Use other settings: the present connection is closed and a new one made."""
+    def reconfigure(self, settings: ConnectorSettings, reconnect: bool = True) -> None:
+        """Use other settings; with ``reconnect`` (another address or identity) the present
+        connection is closed and a new one made, otherwise it stays."""
         self._settings = settings
         self._backoff.max_delay_s = settings.reconnect_max_delay_s
+        if not reconnect:
+            if self._factory is not None:
+                self._factory.configure(settings)
+            if self._session is not None:
+                self._session.reconfigure(settings)
+            return
         self._backoff.connection_stable()
         if self._running:
             self._generation += 1

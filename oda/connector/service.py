@@ -125,10 +125,11 @@ class ConnectorService(Service):
         super().stopService()
         return self._link.stop()
 
-    def reconfigure(self, settings: ConnectorSettings) -> None:
-        """Use other settings: the present connection is closed and a new one made."""
+    def reconfigure(self, settings: ConnectorSettings, reconnect: bool = True) -> None:
+        """Use other settings; with ``reconnect`` (another address or identity) the present
+        connection is closed and a new one made, otherwise it stays."""
         self._settings = settings
-        self._link.reconfigure(settings)
+        self._link.reconfigure(settings, reconnect)
 
     # -- what arrives ------------------------------------------------------------------------
 

@@ -97,6 +97,15 @@ class Session:
         self._ping()
         self.pump()
 
+    def reconfigure(self, settings: ConnectorSettings) -> None:
+        """Go on with other intervals and time limits."""
+        interval_s = settings.keep_alive_interval_s
+        changed = interval_s != self._settings.keep_alive_interval_s
+        self._settings = settings
+        if changed and self._keepalive.running:
+            self._keepalive.stop()
+            self._keepalive.start(interval_s, now=False)
+
     def pump(self) -> None:
         """Send what waits, as far as the window and the transport allow."""
         while self._open and self._writable:

@@ -32,6 +32,12 @@ class RealtimeStateManager:
         self._dispatcher = dispatcher
         self._failures = FailureChanges()
 
+    def start(self) -> None:
+        """Nothing has to run; the in-memory state manager has something to start."""
+
+    def stop(self) -> None:
+        """Nothing is kept, nothing is left."""
+
     def get(
         self, device_pattern: str, datastream_ids: Sequence[str] | None
     ) -> Deferred[list[DatastreamValue]]:

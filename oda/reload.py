@@ -1,0 +1,196 @@
+"""Changes a running agent so that it follows other settings.
+
+A reload is checked as a whole before anything is touched: faulty files, a plugin that can't be
+loaded or a script that collides with a plugin leave the agent as it was, with every fault in the
+log. Then only what differs is changed; the connection stays unless its address or the device's
+identity changed.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import MultiService
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
+from twisted.logger import Logger
+
+from oda.agent import Agent
+from oda.assembly import build_state_manager, event_content_type, standard_operations
+from oda.config.changes import Changes, difference
+from oda.config.loader import LoadedConfiguration, load
+from oda.config.watch import ConfigurationWatcher
+from oda.errors import ConfigurationError, OdaError
+from oda.extensions import load_plugins
+from oda.settings import AgentSettings
+from oda.telemetry.collector import Collector
+from oda.telemetry.poller import Poller
+
+_log = Logger()
+
+
+class ReloadService(MultiService):
+    """Follows the configuration directory: looks every ``interval_s`` seconds, and at SIGHUP.
+
+    ``report(configuration)`` says in the log what was read. ``install_signal`` is
+    ``signal.signal``; it is called when the service starts, in the main thread.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        directory: Path,
+        environ: Mapping[str, str],
+        reactor: Any,
+        report: Callable[[LoadedConfiguration], None] = lambda _: None,
+        interval_s: float = 2.0,
+        install_signal: Callable[[int, Any], Any] = signal.signal,
+    ) -> None:
+        super().__init__()
+        self._agent = agent
+        self._directory = directory
+        self._environ = environ
+        self._reactor = reactor
+        self._report = report
+        self._install_signal = install_signal
+        self._before: Any = None
+        watcher = ConfigurationWatcher(
+            directory, self.reload, reactor, interval_s, lambda: files_of(agent.settings)
+        )
+        watcher.setServiceParent(self)
+
+    def startService(self) -> None:
+        """Begin to watch, and to listen to SIGHUP."""
+        super().startService()
+        self._before = self._install_signal(
+            signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload)
+        )
+
+    def stopService(self) -> Any:
+        """End both; SIGHUP does again what it did before."""
+        self._install_signal(signal.SIGHUP, self._before or signal.SIG_DFL)
+        return super().stopService()
+
+    def reload(self) -> Deferred[None]:
+        """Read the directory and follow it; never fails, every fault is logged."""
+        try:
+            configuration = load(self._directory, self._environ)
+        except ConfigurationError as error:
+            self._agent.counters.increment("reloads", result="faulty")
+            _log.error(
+                "the configuration has {count} faults; the agent goes on with the one before:",
+                count=len(error.faults),
+            )
+            for fault in error.faults:
+                _log.error("{fault}", fault=str(fault))
+            return succeed(None)
+        changes = difference(self._agent.settings, configuration.settings)
+        if not changes:
+            return succeed(None)
+        self._report(configuration)
+        applied = maybeDeferred(apply_settings, self._agent, configuration.settings, changes)
+        return applied.addCallbacks(
+            lambda _: self._agent.counters.increment("reloads", result="applied"),
+            self._not_applied,
+        )
+
+    def _not_applied(self, failure: Any) -> None:
+        self._agent.counters.increment("reloads", result="refused")
+        if failure.check(OdaError, OSError):
+            _log.error(
+                "the new configuration can't be used; the agent goes on with the one before:"
+                " {reason}",
+                reason=failure.getErrorMessage(),
+            )
+        else:
+            _log.failure("a defect while the configuration was changed", failure)
+
+
+def files_of(settings: AgentSettings) -> Iterable[Path]:
+    """The files besides the .cfg ones whose change is a change of the configuration."""
+    connector = settings.connector
+    files = (
+        connector.ca_file,
+        connector.cert_file,
+        connector.key_file,
+        settings.device_info.api_key_file,
+    )
+    return [path for path in files if path is not None]
+
+
+def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> Deferred[None]:
+    """Make ``agent`` follow ``settings``, touching only what ``changes`` names.
+
+    Raises ``OdaError`` (or ``OSError``) and changes nothing when it can't be done. The Deferred
+    fires with None when a replaced state manager or source has stopped.
+    """
+    parts = agent.parts
+    before = parts.settings
+    components = load_plugins(changes.plugins_added, parts.reactor)
+    if changes.device_info or changes.scripts:
+        parts.host.configure(settings.device_info)
+    state_changed = changes.state_manager_replaced or bool(changes.state_manager)
+    try:
+        new_state = (
+            build_state_manager(
+                settings, parts.host, parts.events, parts.reactor, parts.wall_clock, parts.counters
+            )
+            if state_changed
+            else parts.state
+        )
+    except BaseException:
+        parts.host.configure(before.device_info)
+        raise
+    parts.settings = settings
+    waiting: list[Deferred[Any]] = []
+    if changes.connector or changes.device_info or changes.reconnect:
+        parts.connector.reconfigure(settings.connector, reconnect=bool(changes.reconnect))
+    if changes.outbox:
+        _log.warn("changed outbox settings take effect at the next start of the agent")
+    parts.events.set_output(
+        parts.codecs.codec(event_content_type(settings)),
+        settings.dispatcher.reduced_output,
+        settings.connector.max_message_size_bytes,
+    )
+    if changes.dispatcher_schedules:
+        parts.events.set_schedules(settings.dispatcher.schedules)
+    _change_operations(agent, settings, new_state)
+    if state_changed:
+        waiting.append(_replace_state(agent, new_state))
+    else:
+        parts.poller.set_schedules(settings.poller.schedules)
+        parts.collector.set_schedules(settings.collector.schedules)
+    waiting.append(agent.exchange_plugins(changes.plugins_removed, components))
+    _log.info("configuration changed: {what}", what=", ".join(changes.components()))
+    return gatherResults(waiting).addCallback(lambda _: None)
+
+
+def _change_operations(agent: Agent, settings: AgentSettings, state: Any) -> None:
+    operations = agent.parts.operations
+    if operations is None:
+        return
+    dispatcher = settings.dispatcher
+    operations.configure(dispatcher.operation_timeout_s, dispatcher.max_concurrent_operations)
+    for operation in standard_operations(
+        settings, state, agent.parts.wall_clock, agent.parts.reactor
+    ):
+        operations.remove(operation.name)
+        operations.add(operation)
+
+
+def _replace_state(agent: Agent, state: Any) -> Deferred[Any]:
+    """Read and collect through another state manager from now on."""
+    parts, settings = agent.parts, agent.parts.settings
+    old = parts.state
+    parts.poller.stop()
+    parts.collector.stop()
+    parts.state = state
+    parts.poller = Poller(parts.reactor, state, parts.counters, settings.poller.schedules)
+    parts.collector = Collector(parts.reactor, state, parts.counters, settings.collector.schedules)
+    if agent.running:
+        state.start()
+        parts.collector.start()
+        parts.poller.start()
+    return maybeDeferred(old.stop)
