@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,14 +36,22 @@ def check_connector(connector: Interpretation) -> None:
         connector.reject("proxyPort", "needs proxyHost beside it")
 
 
-def check_files(interpretation: Interpretation, read: Callable[[Path], Content]) -> None:
-    """Files that a key names must be readable: better now than at the first connection."""
+def check_files(
+    interpretation: Interpretation, read: Callable[[Path], Content]
+) -> dict[Path, bytes]:
+    """Files that a key names must be readable: better now than at the first connection.
+
+    Gives the digest of each, to notice later that one has changed.
+    """
+    digests: dict[Path, bytes] = {}
     for key in interpretation.component.all_keys():
         file = interpretation.values.get(key.name)
         if key.parser.anchored and isinstance(file, Path):
             content = read(file)
             if content.problem:
                 interpretation.reject(key.name, f"{file} {content.problem}")
+            digests[file] = hashlib.sha256(content.data).digest()
+    return digests
 
 
 def take_key_file(device_info: Interpretation, read: Callable[[Path], Content]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,9 @@ class LoadedConfiguration:
     """Settings, and what an operator should know about where they came from.
 
     ``read`` and ``ignored`` are file names: those used, and those of components this agent doesn't
-    have. ``notes`` are for INFO, ``warnings`` for WARN; none of them contains a secret.
+    have. ``notes`` are for INFO, ``warnings`` for WARN; none of them contains a secret. ``digests``
+    are of the files that keys name (certificates, API key): watch them too, and connect anew when
+    one differs though the settings are equal.
     """
 
     settings: AgentSettings
@@ -55,6 +57,7 @@ class LoadedConfiguration:
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
+    digests: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
 
 
 def find_directory(explicit: str | None, exists: Callable[[Path], bool] = Path.is_dir) -> Path:
@@ -101,8 +104,9 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
         for component in COMPONENTS
     }
     check_connector(found[CONNECTOR.file])
+    digests: dict[Path, bytes] = {}
     for interpretation in found.values():
-        check_files(interpretation, read)
+        digests.update(check_files(interpretation, read))
     take_key_file(found[DEVICE_INFO.file], read)
     plugins, plugin_faults = read_plugins(
         str(directory / PLUGINS_FILE), files.get(PLUGINS_FILE, Properties((), ()))
@@ -126,6 +130,7 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
         ignored=ignored,
         notes=tuple(note for item in found.values() for note in item.notes),
         warnings=tuple(warnings),
+        digests=digests,
     )
 
 

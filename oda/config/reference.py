@@ -24,7 +24,7 @@ Java properties: `key=value`, also with `:` or a blank between the two; lines th
 `!` are comments; a backslash at the end continues a line; `\\t`, `\\n`, `\\uXXXX` and the like are
 escapes. A `:`, `=` or blank that belongs to a *key* needs a backslash before it. Files are UTF-8;
 what isn't is read as ISO-8859-1. Blanks around a value don't count. A comment behind a value is not
-a part of the syntax; where a number, a word or a schedule is expected it is cut off, with a warning.
+a part of the syntax; where a number, a word or a schedule is expected, it is cut off and warned of.
 
 - All faults of all files are reported at once, as `file:line: key: what is wrong, what is allowed`,
   and the agent does not start. While it runs, a faulty change is reported and not applied.

@@ -113,6 +113,8 @@ def test_changed_scripts_are_no_new_identity() -> None:
     named = device_info(device_id=None, scripts=(clock,))
     assert not difference(nameless, named).reconnect
     assert difference(nameless, named).components() == ("device info",)
+    assert difference(nameless, named).scripts.added == (clock,)
+    assert difference(nameless, named).device_info == frozenset()
     numbered = device_info(device_id=None, scripts=(clock, serial))
     assert difference(named, numbered).reconnect == {"device_id"}
 

@@ -44,6 +44,7 @@ def test_a_deployment_with_other_components(tmp_path: Path) -> None:
     (tmp_path / "config.properties").write_text("felix.cache=x")
     (tmp_path / "logback.xml").write_text("<a/>")
     (tmp_path / ".es.amplia.oda.subsystem.poller.cfg.swp").write_bytes(b"\0")
+    (tmp_path / ".#es.amplia.oda.subsystem.poller.cfg").write_bytes(b"\0")
     loaded = load(tmp_path, {})
     assert loaded.ignored == tuple(
         name_of(component)
@@ -56,6 +57,7 @@ def test_a_deployment_with_other_components(tmp_path: Path) -> None:
             "subsystem.counters",
         )
     )
+    assert loaded.read == (name_of("connector.websocket"), name_of("datastreams.deviceinfo"))
     assert loaded.warnings == ()
     assert loaded.settings.connector.path == "south/v80/sessions"
     assert loaded.settings.state_manager is None

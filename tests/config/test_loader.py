@@ -218,6 +218,20 @@ def test_relative_files_start_at_the_configuration_directory(tmp_path: Path) -> 
     assert loaded.settings.state_manager.database_path == Path("state.bd")
 
 
+def test_files_that_keys_name_have_digests(tmp_path: Path) -> None:
+    """A renewed certificate shows, though the settings are the same."""
+    (tmp_path / "ca.pem").write_text("x")
+    (tmp_path / "key").write_text("k")
+    files = {CONNECTION: BASE + "secure=true\ncaFile=ca.pem\n", DEVICE: "apiKeyFile=key"}
+    before = load_files(tmp_path, files)
+    (tmp_path / "ca.pem").write_text("y")
+    after = load_files(tmp_path, files)
+    assert set(before.digests) == {tmp_path / "ca.pem", tmp_path / "key"}
+    assert before.settings == after.settings
+    assert before.digests[tmp_path / "key"] == after.digests[tmp_path / "key"]
+    assert before.digests[tmp_path / "ca.pem"] != after.digests[tmp_path / "ca.pem"]
+
+
 def test_skipping_verification_warns(tmp_path: Path) -> None:
     """It is allowed, and loud."""
     loaded = load_files(tmp_path, {CONNECTION: BASE + "secure=true\nskipVerify=true"})
