@@ -153,14 +153,16 @@ class _Run:
 
     def succeed(self, output: bytes) -> None:
         for waiting in self._end():
-            waiting.callback(output)
+            if not waiting.called:  # one waiter may have cancelled another
+                waiting.callback(output)
 
     def give_up(self, reason: str) -> None:
         """End with ``ReadingFailed``; a process that still runs is killed."""
         if self.on_give_up is not None and not self.is_over:
             self.on_give_up()
         for waiting in self._end():
-            waiting.errback(ReadingFailed(reason))
+            if not waiting.called:
+                waiting.errback(ReadingFailed(reason))
 
     def _end(self) -> Sequence[Deferred[bytes]]:
         if not self.is_over:
@@ -194,9 +196,9 @@ class _ScriptProcess(ProcessProtocol):
         self._timer: IDelayedCall | None = None
         self._drain: IDelayedCall | None = None
         self._has_exited = False
-        run.on_give_up = self._kill_all
 
     def connectionMade(self) -> None:
+        self._run.on_give_up = self._kill_all
         self._timer = self._reactor.callLater(self._timeout_s, self._time_out)
         self.transport.closeStdin()
 

@@ -1,0 +1,54 @@
+"""The serial number of a machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from oda.datastreams.identity import Serial, find_serial, is_usable
+
+
+def put(root: Path, place: str, content: bytes) -> None:
+    file = root / place
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(content)
+
+
+def name() -> str:
+    return "pump-7"
+
+
+def test_the_most_specific_place_wins(tmp_path: Path) -> None:
+    """Board number, then device tree, then the installation's id, then the host's name."""
+    assert find_serial(tmp_path, name) == Serial("pump-7", "the host's name")
+    put(tmp_path, "etc/machine-id", b"3d1219c7\n")
+    assert find_serial(tmp_path, name) == Serial("3d1219c7", "/etc/machine-id")
+    put(tmp_path, "proc/device-tree/serial-number", b"10000000abcdef\0")
+    assert find_serial(tmp_path, name) == Serial(
+        "10000000abcdef", "/proc/device-tree/serial-number"
+    )
+    put(tmp_path, "sys/class/dmi/id/product_serial", b"VMware-42 1\n")
+    assert find_serial(tmp_path, name) == Serial("VMware-42 1", "/sys/class/dmi/id/product_serial")
+
+
+@pytest.mark.parametrize(
+    "placeholder",
+    [b"None\n", b"To be filled by O.E.M.\n", b"0\n", b"00000000\n", b"", b" \n", b"\0", b"Unknown"],
+)
+def test_placeholders_are_passed_over(tmp_path: Path, placeholder: bytes) -> None:
+    """What many machines have in common identifies none of them."""
+    put(tmp_path, "sys/class/dmi/id/product_serial", placeholder)
+    put(tmp_path, "etc/machine-id", b"3d1219c7\n")
+    assert find_serial(tmp_path, name) == Serial("3d1219c7", "/etc/machine-id")
+
+
+def test_nothing_usable(tmp_path: Path) -> None:
+    """A machine without any number whose name is the default has no serial number."""
+    assert find_serial(tmp_path, lambda: "localhost") is None
+
+
+@pytest.mark.parametrize("serial", ["A0", "7", "ec2a-00", "0000-0001"])
+def test_usable_serials(serial: str) -> None:
+    """Real numbers may be short and have many zeros."""
+    assert is_usable(serial)

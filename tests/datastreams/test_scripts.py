@@ -1,0 +1,265 @@
+"""Script datastreams, on processes in memory. Real ones run in ``test_real_scripts``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from zope.interface.verify import verifyObject
+
+from oda.datastreams.scripts import ScriptGetter, ScriptRunner
+from oda.errors import ReadingFailed
+from oda.interfaces import IDatastreamGetter
+from oda.model import Reading
+from oda.settings import ScriptSettings, ValueType
+from tests.datastreams.processes import ProcessReactor
+
+
+class Bench:
+    """A runner with two scripts to run, and what became of them."""
+
+    def __init__(self, directory: Path, max_processes: int = 8, session: str | None = None) -> None:
+        for name in ("a.sh", "b.sh"):
+            (directory / name).write_text("#!/bin/sh\n")
+            (directory / name).chmod(0o755)
+        self.directory = directory
+        self.reactor = ProcessReactor()
+        self.killed: list[int] = []
+        environment = {"PATH": "/bin", "HOME": "/root", "ODA_API_KEY": "canary"}
+        self.runner = ScriptRunner(
+            self.reactor, directory, environment, max_processes, self.killed.append, session
+        )
+
+    def run(self, command: str) -> list[Any]:
+        outcome: list[Any] = []
+        self.runner.run(command).addBoth(outcome.append)
+        return outcome
+
+    def reason(self, outcome: list[Any]) -> str:
+        """The text of the failure that ended a run."""
+        assert len(outcome) == 1
+        assert isinstance(outcome[0].value, ReadingFailed)
+        return str(outcome[0].value)
+
+    def assert_clean(self) -> None:
+        assert self.reactor.getDelayedCalls() == []
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_the_output_of_a_script(bench: Bench) -> None:
+    """Started without a shell and with its input closed, it gives all it wrote once it ended."""
+    outcome = bench.run("a.sh 'x y' $HOME")
+    (process,) = bench.reactor.processes
+    assert process.arguments == (str(bench.directory / "a.sh"), "x y", "$HOME")
+    assert process.stdin_closed
+    process.write(b"one ")
+    process.write(b"two\n", b"a warning\n")
+    assert outcome == []
+    process.end()
+    assert outcome == [b"one two\n"]
+    bench.assert_clean()
+
+
+def test_no_secret_in_the_environment(bench: Bench) -> None:
+    """A script gets the agent's environment without the API key."""
+    bench.run("a.sh")
+    assert bench.reactor.processes[0].environment == {"PATH": "/bin", "HOME": "/root"}
+
+
+def test_a_process_group_of_its_own(tmp_path: Path) -> None:
+    """Where setsid exists, it makes the script the leader of a group."""
+    bench = Bench(tmp_path, session="/usr/bin/setsid")
+    bench.run("a.sh")
+    assert bench.reactor.processes[0].arguments == ("/usr/bin/setsid", str(tmp_path / "a.sh"))
+
+
+@pytest.mark.parametrize(
+    ("ending", "errors", "reason"),
+    [
+        ({"status": 3}, b"", "exit status 3"),
+        ({"status": 3}, b"first\nsensor not found\n\n", "exit status 3: sensor not found"),
+        ({"status": 0, "killer": 11}, b"", "killed by signal 11"),
+        ({"status": 1}, b"\xff!", "exit status 1: \ufffd!"),
+        ({"status": 1}, b"x" * 9000, "exit status 1: " + "x" * 200 + "…"),
+    ],
+)
+def test_a_script_that_fails(
+    bench: Bench, ending: dict[str, int], errors: bytes, reason: str
+) -> None:
+    """The reason is the exit status and the last line of the error output, cut to size."""
+    outcome = bench.run("a.sh")
+    bench.reactor.processes[0].write(b"half a value", errors)
+    bench.reactor.processes[0].end(**ending)
+    assert bench.reason(outcome) == reason
+    bench.assert_clean()
+
+
+def test_the_time_limit(bench: Bench) -> None:
+    """At the limit the group is killed and the reason is out, even if the end is never seen."""
+    bench.runner.timeout_s = 5
+    outcome = bench.run("a.sh")
+    bench.reactor.advance(4.9)
+    assert bench.killed == []
+    bench.reactor.advance(0.1)
+    assert bench.killed == [1000]
+    assert bench.reason(outcome) == "the script did not end within 5 s"
+    bench.reactor.processes[0].end(killer=9)
+    bench.assert_clean()
+
+
+def test_the_output_limit(bench: Bench) -> None:
+    """A script that writes more is killed at once; what it had written is not used."""
+    bench.runner.max_output_bytes = 10
+    outcome = bench.run("a.sh")
+    bench.reactor.processes[0].write(b"1234567890")
+    assert bench.killed == []
+    bench.reactor.processes[0].write(b"1")
+    assert bench.killed == [1000]
+    assert bench.reason(outcome) == "the script wrote more than 10 bytes"
+    bench.reactor.processes[0].write(b"more")
+    bench.reactor.processes[0].end(killer=9)
+    bench.assert_clean()
+
+
+def test_something_left_in_the_background(bench: Bench) -> None:
+    """When the script has ended but its pipe stays open, the pipe is closed soon after, nobody is
+    killed, and the output counts."""
+    outcome = bench.run("a.sh")
+    process = bench.reactor.processes[0]
+    process.write(b"17")
+    process.exit()
+    bench.reactor.advance(0.4)
+    assert not process.pipes_closed
+    bench.reactor.advance(0.2)
+    assert process.pipes_closed
+    process.end()
+    assert outcome == [b"17"]
+    assert bench.killed == []
+    bench.assert_clean()
+
+
+def test_nobody_is_killed_after_the_exit(bench: Bench) -> None:
+    """Once the process is gone its id may be another's: the limits don't kill it any more."""
+    bench.runner.timeout_s = 0.1
+    outcome = bench.run("a.sh")
+    bench.reactor.processes[0].exit()
+    bench.reactor.advance(0.2)
+    assert bench.killed == []
+    assert bench.reason(outcome) == "the script did not end within 0.1 s"
+
+
+def test_the_same_script_runs_once_at_a_time(bench: Bench) -> None:
+    """A second reading joins the first run; the next reading after it starts another."""
+    first, second = bench.run("a.sh"), bench.run("a.sh")
+    other = bench.run("a.sh --other")
+    assert len(bench.reactor.processes) == 2
+    bench.reactor.processes[0].write(b"1")
+    bench.reactor.processes[0].end()
+    assert (first, second, other) == ([b"1"], [b"1"], [])
+    bench.run("a.sh")
+    assert len(bench.reactor.processes) == 3
+
+
+def test_cancelling(bench: Bench) -> None:
+    """The script is killed when the last who waits has cancelled, not before."""
+    outcomes: list[Any] = []
+    one, two = bench.runner.run("a.sh"), bench.runner.run("a.sh")
+    for waiting in (one, two):
+        waiting.addBoth(outcomes.append)
+    one.cancel()
+    assert bench.killed == []
+    two.cancel()
+    assert bench.killed == [1000]
+    assert [type(failure.value) for failure in outcomes] == [CancelledError, CancelledError]
+    bench.reactor.processes[0].end(killer=9)
+    bench.assert_clean()
+
+
+def test_a_waiter_that_cancels_another(bench: Bench) -> None:
+    """What one waiter does with the result can't spoil the other's."""
+    one, two = bench.runner.run("a.sh"), bench.runner.run("a.sh")
+    outcomes: list[Any] = []
+    one.addCallback(lambda _: two.cancel())
+    two.addErrback(lambda failure: outcomes.append(type(failure.value)))
+    bench.reactor.processes[0].end()
+    assert outcomes == [CancelledError]
+
+
+def test_the_number_of_processes_is_limited(tmp_path: Path) -> None:
+    """A run over the limit waits for its turn; one cancelled meanwhile is never started."""
+    bench = Bench(tmp_path, max_processes=1)
+    bench.run("a.sh")
+    second = bench.runner.run("a.sh 2")
+    third = bench.run("a.sh 3")
+    second.addErrback(lambda _: None)
+    assert len(bench.reactor.processes) == 1
+    second.cancel()
+    bench.reactor.processes[0].end()
+    assert [process.arguments[1:] for process in bench.reactor.processes] == [(), ("3",)]
+    bench.reactor.processes[1].write(b"3")
+    bench.reactor.processes[1].end()
+    assert third == [b"3"]
+
+
+def test_a_killed_process_keeps_its_place(tmp_path: Path) -> None:
+    """A process that doesn't die counts until it does: the limit is one of processes."""
+    bench = Bench(tmp_path, max_processes=1)
+    bench.runner.timeout_s = 1
+    bench.run("a.sh")
+    bench.reactor.advance(1)
+    bench.run("b.sh")
+    assert len(bench.reactor.processes) == 1
+    bench.reactor.processes[0].end(killer=9)
+    assert len(bench.reactor.processes) == 2
+
+
+def test_what_can_not_be_started(bench: Bench) -> None:
+    """A missing file or a refusal of the system is the reason, and the place is free again."""
+    assert "'missing.sh' was not found" in bench.reason(bench.run("missing.sh"))
+    bench.reactor.refusal = OSError(12, "Cannot allocate memory")
+    assert "Cannot allocate memory" in bench.reason(bench.run("a.sh"))
+    bench.reactor.refusal = None
+    bench.run("a.sh")
+    assert len(bench.reactor.processes) == 1
+
+
+def test_stopping(bench: Bench) -> None:
+    """At the end of the agent nothing stays behind."""
+    outcomes = [bench.run("a.sh"), bench.run("b.sh")]
+    bench.runner.stop()
+    assert bench.killed == [1000, 1001]
+    assert {bench.reason(outcome) for outcome in outcomes} == {"the agent is stopping"}
+    for process in bench.reactor.processes:
+        process.end(killer=9)
+    bench.assert_clean()
+
+
+def read(bench: Bench, value_type: ValueType, output: bytes) -> Any:
+    settings = ScriptSettings(datastream_id="t", command="a.sh", value_type=value_type)
+    getter = ScriptGetter(settings, bench.runner)
+    assert verifyObject(IDatastreamGetter, getter)
+    assert list(getter.devices()) == [""]
+    reading: Deferred[Reading] = getter.get("")
+    outcome: list[Any] = []
+    reading.addBoth(outcome.append)
+    bench.reactor.processes[-1].write(output)
+    bench.reactor.processes[-1].end()
+    return outcome[0]
+
+
+def test_a_typed_reading(bench: Bench) -> None:
+    """The getter gives the value in the type of its line."""
+    assert read(bench, ValueType.DOUBLE, b"21.5\n") == Reading(21.5)
+
+
+def test_an_output_of_another_type(bench: Bench) -> None:
+    """Output that isn't of the type is a failed reading with the reason."""
+    failure = read(bench, ValueType.INTEGER, b"warm\n")
+    assert isinstance(failure.value, ReadingFailed)
+    assert str(failure.value) == "'warm' is no INTEGER"

@@ -1,0 +1,61 @@
+"""The temperature sensor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from oda.datastreams.temperature import TemperatureSensor
+from oda.errors import ReadingFailed
+
+
+def zone(root: Path, number: int, kind: str, temperature: str) -> Path:
+    directory = root / f"sys/class/thermal/thermal_zone{number}"
+    directory.mkdir(parents=True)
+    (directory / "type").write_text(f"{kind}\n")
+    (directory / "temp").write_text(temperature)
+    return directory / "temp"
+
+
+def monitor(root: Path, number: int, name: str, temperature: str) -> Path:
+    directory = root / f"sys/class/hwmon/hwmon{number}"
+    directory.mkdir(parents=True)
+    (directory / "name").write_text(f"{name}\n")
+    (directory / "temp1_input").write_text(temperature)
+    return directory / "temp1_input"
+
+
+def test_no_sensor(tmp_path: Path) -> None:
+    """A machine without sensor says so."""
+    sensor = TemperatureSensor(tmp_path)
+    assert sensor.path is None
+    with pytest.raises(ReadingFailed, match=r"^no temperature sensor$"):
+        sensor.celsius()
+
+
+def test_the_sensor_at_the_processor_wins(tmp_path: Path) -> None:
+    """Among several, the one nearest to the processor is read, wherever the kernel lists it."""
+    zone(tmp_path, 0, "acpitz", "27800\n")
+    zone(tmp_path, 1, "cpu-thermal", "48312\n")
+    assert TemperatureSensor(tmp_path).celsius() == 48.3
+    monitor(tmp_path, 0, "nvme", "33000\n")
+    monitor(tmp_path, 1, "coretemp", "-5500\n")
+    assert TemperatureSensor(tmp_path).celsius() == -5.5
+
+
+def test_a_sensor_without_value_is_passed_over(tmp_path: Path) -> None:
+    """A sensor that gives nothing at the start is no sensor."""
+    zone(tmp_path, 0, "x86_pkg_temp", "")
+    zone(tmp_path, 1, "acpitz", "20000")
+    assert TemperatureSensor(tmp_path).celsius() == 20.0
+
+
+def test_a_sensor_that_disappears(tmp_path: Path) -> None:
+    """A reading that fails later has its reason."""
+    sensor = TemperatureSensor(tmp_path) if zone(tmp_path, 0, "soc", "1000") else None
+    assert sensor is not None
+    assert sensor.path is not None
+    sensor.path.unlink()
+    with pytest.raises(ReadingFailed, match="gave no value"):
+        sensor.celsius()
