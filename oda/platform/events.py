@@ -14,18 +14,22 @@ import msgspec
 
 
 class LiveEvent(msgspec.Struct, frozen=True, gc=False):
-    """Something that has happened; ``kind`` is device, datapoints, message, operation or fault."""
+    """Something that has happened. ``kind`` is device, datapoints, unreadable, operation or fault;
+    ``data`` is JSON without line breaks."""
 
     number: int
     kind: str
-    data: Mapping[str, Any]
+    data: bytes
 
 
 class EventLog:
-    """Keeps the newest ``capacity`` events and wakes those who wait for more."""
+    """Keeps the newest events, bounded by number and bytes, and wakes those who wait for more."""
 
-    def __init__(self, capacity: int = 10_000) -> None:
-        self._events: deque[LiveEvent] = deque(maxlen=capacity)
+    def __init__(self, max_events: int = 10_000, max_bytes: int = 8 * 1024 * 1024) -> None:
+        self._events: deque[LiveEvent] = deque()
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._bytes = 0
         self._number = 0
         self._readers: set[Callable[[], None]] = set()
 
@@ -37,7 +41,11 @@ class EventLog:
     def publish(self, kind: str, data: Mapping[str, Any]) -> None:
         """Append an event and wake the readers."""
         self._number += 1
-        self._events.append(LiveEvent(self._number, kind, data))
+        event = LiveEvent(self._number, kind, msgspec.json.encode(data))
+        self._events.append(event)
+        self._bytes += len(event.data)
+        while len(self._events) > self._max_events or self._bytes > self._max_bytes:
+            self._bytes -= len(self._events.popleft().data)
         for wake in tuple(self._readers):
             wake()
 

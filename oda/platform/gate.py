@@ -8,14 +8,15 @@ from typing import Any
 from twisted.internet.interfaces import IDelayedCall
 
 #: A slow reader takes a helping this often.
-_HELPING_EVERY_S = 0.05
+HELPING_EVERY_S = 0.05
 
 
 class ReadingGate:
     """Stands between a transport and its protocol.
 
     ``feed`` gets the bytes that may be read; ``pause`` and ``resume`` stop and start the transport,
-    so that the peer feels it through TCP.
+    so that the peer feels it through TCP. Changing the speed never calls ``feed`` at once: that
+    would be in the middle of the message whose handler changed it.
     """
 
     def __init__(
@@ -30,65 +31,75 @@ class ReadingGate:
         self._pause = pause
         self._resume = resume
         self._held = bytearray()
-        self._helping: IDelayedCall | None = None
+        self._next_helping: IDelayedCall | None = None
         self._bytes_per_s: int | None = None
         self._credit = 0.0
         self._is_paused = False
+        self._is_closed = False
         self.is_frozen = False
 
     def set(self, frozen: bool, bytes_per_s: int | None) -> None:
-        """Change the speed; what was held back meanwhile comes at the new speed."""
-        self.is_frozen = frozen
+        """Change the speed; what was held back meanwhile comes at the new one.
+
+        ``bytes_per_s`` None: without a limit.
+        """
+        was_frozen, self.is_frozen = self.is_frozen, frozen
         self._bytes_per_s = bytes_per_s
-        self._serve()
+        if self._is_closed:
+            return
+        self._cancel_helping()
+        if frozen:
+            self._stop_transport()
+        elif was_frozen or self._held:
+            self._next_helping = self._reactor.callLater(0, self._help)
 
     def received(self, data: bytes) -> None:
         """The transport has delivered bytes."""
-        if not self.is_frozen and self._bytes_per_s is None and not self._held:
+        if self._is_closed:
+            return
+        is_open = not self.is_frozen and self._bytes_per_s is None
+        if is_open and self._next_helping is None:
             self._feed(data)
             return
         self._held += data
-        self._serve()
+        self._stop_transport()
+        if self._next_helping is None and not self.is_frozen:
+            self._next_helping = self._reactor.callLater(HELPING_EVERY_S, self._help)
 
     def close(self) -> None:
         """The connection is gone: forget what was held back."""
-        self.is_frozen = True
+        self._is_closed = True
         self._held.clear()
         self._cancel_helping()
 
-    def _serve(self) -> None:
-        if self.is_frozen:
-            self._cancel_helping()
-            self._stop_transport()
-        elif self._bytes_per_s is None:
-            self._cancel_helping()
-            held, self._held = bytes(self._held), bytearray()
-            self._feed(held)
-            self._start_transport()
-        elif self._helping is None and self._held:
-            self._stop_transport()
-            self._helping = self._reactor.callLater(_HELPING_EVERY_S, self._help)
-        elif not self._held:
+    def _help(self) -> None:
+        self._next_helping = None
+        self._feed(self._helping())
+        # the bytes may have changed the speed or ended the connection
+        if self.is_frozen or self._is_closed or self._next_helping is not None:
+            return
+        if self._held:
+            self._next_helping = self._reactor.callLater(HELPING_EVERY_S, self._help)
+        else:
+            self._credit = 0.0
             self._start_transport()
 
-    def _help(self) -> None:
-        self._helping = None
+    def _helping(self) -> bytes:
+        """The bytes that may be read now. None at all still wakes a protocol that was frozen."""
         if self._bytes_per_s is None:
-            return
-        self._credit += self._bytes_per_s * _HELPING_EVERY_S
-        helping = bytes(self._held[: int(self._credit)])
-        self._credit -= len(helping)
-        del self._held[: len(helping)]
-        if not self._held:
-            self._credit = 0.0
-        if helping:
-            self._feed(helping)
-        self._serve()
+            size = len(self._held)
+        else:
+            self._credit += self._bytes_per_s * HELPING_EVERY_S
+            size = min(len(self._held), int(self._credit))
+            self._credit -= size
+        helping = bytes(self._held[:size])
+        del self._held[:size]
+        return helping
 
     def _cancel_helping(self) -> None:
-        if self._helping is not None:
-            self._helping.cancel()
-            self._helping = None
+        if self._next_helping is not None:
+            self._next_helping.cancel()
+            self._next_helping = None
 
     def _stop_transport(self) -> None:
         if not self._is_paused:

@@ -13,23 +13,23 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from oda.codecs import default_registry
-from oda.errors import CodecError
 from oda.interfaces import ICodecRegistry, IWallClock
 from oda.model import ContentType
-from oda.platform.access import DEFAULT_PATH, Denied, KeyRing, normal_path, read_request
+from oda.platform.access import DEFAULT_PATH, KeyRing, normal_path
 from oda.platform.api import Api
+from oda.platform.application import Application, Door
 from oda.platform.clock import SystemClock
 from oda.platform.database import Database
 from oda.platform.events import EventLog
-from oda.platform.faults import Fault, FaultBoard, Incident, Refusal
+from oda.platform.faults import FaultBoard, Incident
 from oda.platform.ledger import OperationLedger
-from oda.platform.protocol import DeviceServerFactory, WebSocketPipe, Welcome
+from oda.platform.protocol import DeviceServerFactory, WebSocketPipe
 from oda.platform.recording import RecordedMessage, Recording
 from oda.platform.requests import DEFAULT_TIMEOUT_S, Operation, Order, Requests
 from oda.platform.sessions import Session, Sessions
 from oda.platform.store import LatestValue, Store, StoredDatapoint
 from oda.platform.web import Guard, JsonServer
-from oda.platform.wire import Answer, Dialect, Telemetry, Unreadable, read_message
+from oda.platform.wire import Dialect
 
 log = Logger()
 
@@ -110,7 +110,10 @@ class Platform(Service):
             self.sessions.get,
             lambda device: self.faults.effective(device).operations,
             lambda: uuid.uuid4().hex,
-            self._operation_changed,
+            lambda operation: self._application.operation_changed(operation),
+        )
+        self._application = Application(
+            self.codecs, self.sessions, self.store, self.requests, self.events, self.faults
         )
         try:
             self._listen()
@@ -121,9 +124,16 @@ class Platform(Service):
         super().startService()
 
     def _listen(self) -> None:
+        door = Door(
+            self.path,
+            self._keys,
+            self.faults.effective,
+            lambda device: self.sessions.get(device) is not None,
+            self._older_wins,
+        )
         factory = DeviceServerFactory(
             self.reactor,
-            self._admit,
+            door.admit,
             self._make_session,
             self._open_session,
             self._max_message_bytes,
@@ -249,26 +259,6 @@ class Platform(Service):
             session.strike(incident)
         return len(sessions)
 
-    # What devices do
-
-    def _admit(self, uri: str, header_key: str | None) -> Welcome:
-        try:
-            request = read_request(uri, header_key, self.path)
-            fault = self.faults.effective(request.device)
-            if fault.refuse is not None:
-                return _refuse(request.device, fault, fault.refuse)
-            self._keys.check(request)
-            if self._older_wins and self.sessions.get(request.device) is not None:
-                raise Denied(409, "this device is connected")
-        except Denied as denied:
-            log.info(
-                "refused a connection: {status} {reason}",
-                status=denied.status,
-                reason=denied.reason,
-            )
-            return Welcome(status=denied.status, reason=denied.reason)
-        return Welcome(device=request.device)
-
     def _make_session(self, device: str, peer: str, pipe: WebSocketPipe) -> Session:
         return Session(
             self.reactor,
@@ -277,102 +267,19 @@ class Platform(Service):
             pipe,
             self.recording,
             self.codecs,
-            self,
+            self._application,
             self._max_message_bytes,
         )
 
     def _open_session(self, session: Session) -> None:
         session.open(self.faults.effective(session.device))
 
-    def session_opened(self, session: Session) -> None:
-        """See ``Inbox``."""
-        log.info(
-            "{device} connected (connection {number} from {peer})",
-            device=session.device,
-            number=session.number,
-            peer=session.peer,
-        )
-        self.store.device_seen(session.device)
-        self.sessions.opened(session)
-        self.events.publish("device", {"device": session.device, "connected": True})
-        self.requests.device_connected(session)
-
-    def session_closed(self, session: Session, code: int | None) -> None:
-        """See ``Inbox``."""
-        log.info(
-            "{device} disconnected (connection {number}, close code {code}, {read} messages read)",
-            device=session.device,
-            number=session.number,
-            code=code,
-            read=session.traffic.messages_in,
-        )
-        self.sessions.closed(session)
-        is_connected = self.sessions.get(session.device) is not None
-        self.events.publish("device", {"device": session.device, "connected": is_connected})
-
-    def message_read(
-        self, session: Session, number: int, payload: bytes, content_type: ContentType | None
-    ) -> None:
-        """See ``Inbox``."""
-        message: Telemetry | Answer | Unreadable
-        if content_type is None:
-            message = Unreadable("the first byte is of no known format")
-        else:
-            try:
-                message = read_message(self.codecs.codec(content_type).decode(payload))
-            except CodecError as error:
-                message = Unreadable(str(error))
-        if isinstance(message, Telemetry):
-            self._telemetry_read(session, message)
-        elif isinstance(message, Answer):
-            self.requests.answer_read(session.device, message)
-        else:
-            log.info(
-                "{device}: message {number} of {size} bytes is unreadable: {reason}",
-                device=session.device,
-                number=number,
-                size=len(payload),
-                reason=message.reason,
-            )
-            self.events.publish(
-                "unreadable",
-                {"device": session.device, "message": number, "reason": message.reason},
-            )
-
-    def _telemetry_read(self, session: Session, telemetry: Telemetry) -> None:
-        kept = self.store.received(session.device, telemetry)
-        device = telemetry.device or session.device
-        points = [
-            {"datastream": point.datastream, "feed": point.feed, "at": at_ms, "value": point.value}
-            for point, at_ms in kept
-        ]
-        self.events.publish("datapoints", {"device": device, "datapoints": points})
-
-    def _operation_changed(self, operation: Operation) -> None:
-        self.events.publish(
-            "operation",
-            {"id": operation.id, "device": operation.device, "state": operation.state.value},
-        )
-
     def _fault_changed(self, device: str | None) -> None:
-        self.events.publish("fault", {"device": device})
-        for session in self.sessions.of(device):
-            session.apply(self.faults.effective(session.device))
+        if self.running:
+            self._application.fault_changed(device)
 
     def _commit(self) -> None:
         self.database.flush()
-
-
-def _refuse(device: str, fault: Fault, refusal: Refusal) -> Welcome:
-    log.info("refused {device}: {how}", device=device, how=refusal.value)
-    if refusal is Refusal.GARBAGE:
-        return Welcome(garbage=True)
-    if refusal is Refusal.SILENCE:
-        return Welcome()
-    headers = []
-    if fault.retry_after_s is not None and refusal.value in ("429", "503"):
-        headers.append(("Retry-After", str(fault.retry_after_s)))
-    return Welcome(status=int(refusal.value), reason="refused on purpose", headers=headers)
 
 
 def _turn(reactor: Any) -> Deferred[None]:

@@ -84,6 +84,7 @@ class Session:
         self.peer = peer
         self.traffic = Traffic()
         self.is_open = False
+        self._is_ending = False
         self.number = 0
         self._reactor = reactor
         self._pipe = pipe
@@ -117,9 +118,9 @@ class Session:
     def strike(self, incident: Incident) -> None:
         """Reset or close this connection now."""
         if incident.reset:
-            self._pipe.abort()
+            self._reset()
         elif incident.close is not None:
-            self._pipe.send_close(incident.close, incident.reason)
+            self._close(incident.close, incident.reason)
 
     def send(self, payload: bytes, is_text: bool) -> int:
         """Send a message to the device; its number in the recording."""
@@ -130,7 +131,9 @@ class Session:
 
     def message_received(self, payload: bytes, is_text: bool) -> None:
         """The WebSocket layer has a message; the application reads it now, unless the pongs are
-        early: then a while later."""
+        early: then a while later. Once the platform ends the connection it reads nothing."""
+        if self._is_ending:
+            return
         if self._fault.pong is PongMode.EARLY:
             self._unread.append((payload, is_text))
             if self._reading_later is None:
@@ -147,7 +150,7 @@ class Session:
             self._recording.commit()
         limit = self._fault.terminate_after_pings
         if limit is not None and self.traffic.pings_in >= limit:
-            self._pipe.abort()
+            self._reset()
             return
         self._pongs.ping_received(payload, self._fault)
 
@@ -156,6 +159,7 @@ class Session:
         if not self.is_open:
             return
         self.is_open = False
+        self._is_ending = True
         self._pongs.close()
         self._unread.clear()
         if self._reading_later is not None:
@@ -176,7 +180,7 @@ class Session:
             if self._reading_later.active():
                 self._reading_later.cancel()
             self._reading_later = None
-        while self._unread and self.is_open:
+        while self._unread and not self._is_ending:
             self._read(*self._unread.popleft())
 
     def _record(
@@ -199,9 +203,17 @@ class Session:
         if self.traffic.messages_in < fault.after_messages:
             return
         if fault.reset:
-            self._pipe.abort()
+            self._reset()
         elif fault.close is not None:
-            self._pipe.send_close(fault.close, fault.close_reason)
+            self._close(fault.close, fault.close_reason)
+
+    def _reset(self) -> None:
+        self._is_ending = True
+        self._pipe.abort()
+
+    def _close(self, code: int, reason: str) -> None:
+        self._is_ending = True
+        self._pipe.send_close(code, reason)
 
     def _send_pong(self, payload: bytes) -> None:
         self.traffic.pongs_out += 1
@@ -209,7 +221,7 @@ class Session:
 
     def replaced(self) -> None:
         """The device has connected again: end this connection."""
-        self._pipe.send_close(REPLACED, "replaced by a newer connection")
+        self._close(REPLACED, "replaced by a newer connection")
 
 
 class Sessions:

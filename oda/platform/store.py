@@ -95,8 +95,9 @@ class Store:
         self._seen[device] = now_ms
         self._database.defer(_SEEN, (device, now_ms, now_ms, via))
 
-    def received(self, host: str, telemetry: Telemetry) -> list[tuple[Point, int]]:
-        """Keep the datapoints of a message that ``host`` sent; each with the time it is known by.
+    def received(self, host: str, telemetry: Telemetry) -> list[tuple[Point, int, bytes]]:
+        """Keep the datapoints of a message that ``host`` sent; each with the time it is known by
+        and its value as JSON.
 
         Without a time of its own (the reduced form) a datapoint gets the time of arrival, a
         millisecond later where that is taken by one that came before.
@@ -104,19 +105,20 @@ class Store:
         device = telemetry.device or host
         self.device_seen(device, None if device == host else host)
         now_ms = self._clock.now_ms()
-        kept: list[tuple[Point, int]] = []
+        kept: list[tuple[Point, int, bytes]] = []
         for point in telemetry.points:
             at_ms = point.at_ms
             if at_ms is None:
                 at_ms = self._date(device, point, now_ms)
-            value = msgspec.json.encode(point.value).decode()
+            json = msgspec.json.encode(point.value)
+            value = json.decode()
             self._number += 1
             key = (device, point.datastream, point.feed, at_ms)
             self._database.defer(
                 _DATAPOINT, (*key, point.from_ms, value, now_ms, self._number), len(value)
             )
             self._database.defer(_LATEST, (*key, value, now_ms))
-            kept.append((point, at_ms))
+            kept.append((point, at_ms, json))
         return kept
 
     def _date(self, device: str, point: Point, now_ms: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 from twisted.internet.interfaces import IPushProducer
 from twisted.internet.task import LoopingCall
 from zope.interface import implementer
@@ -68,13 +67,13 @@ class EventStream:
         self._wake_call = None
         if self._is_paused or self._is_over:
             return
-        lost, events = self._events.after(self._number, _BATCH)
         if self._number > self._events.last_number:
-            self._number = 0
+            self._number = 0  # of an earlier run of the platform
+        lost, events = self._events.after(self._number, _BATCH)
         parts: list[bytes] = []
         if lost:
             self._number += lost
-            parts.append(_format(LiveEvent(self._number, "lost", {"events": lost})))
+            parts.append(_format(LiveEvent(self._number, "lost", b'{"events":%d}' % lost)))
         for event in events:
             self._number = event.number
             parts.append(_format(event))
@@ -101,5 +100,4 @@ class EventStream:
 
 
 def _format(event: LiveEvent) -> bytes:
-    data = msgspec.json.encode(event.data)  # JSON holds no line break
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.number, event.kind.encode(), data)
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.number, event.kind.encode(), event.data)

@@ -148,37 +148,25 @@ class JsonRequest(http.Request):
     """A request that is answered by the server's routes."""
 
     server: JsonServer
-    _is_too_large = False
+    _received = 0
     _running: Deferred[Any] | None = None
 
     def gotLength(self, length: int | None) -> None:
-        self._received = 0
         self.content = BytesIO()
-        if length is not None and length > MAX_BODY_BYTES:
-            self._refuse_body()
 
     def handleContentChunk(self, data: bytes) -> None:
+        """Keep the body up to the limit; the rest is read and dropped, so that the caller gets to
+        read the refusal."""
         self._received += len(data)
-        if self._received > MAX_BODY_BYTES:
-            self._refuse_body()
-        else:
+        if self._received <= MAX_BODY_BYTES:
             super().handleContentChunk(data)
 
-    def _refuse_body(self) -> None:
-        if self._is_too_large:
-            return
-        self._is_too_large = True
-        body = _error_body(f"the body is longer than {MAX_BODY_BYTES} bytes", "body")
-        transport: Any = self.channel.transport
-        transport.write(
-            b"HTTP/1.1 413 Request Entity Too Large\r\nContent-Type: application/json\r\n"
-            b"Content-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body)
-        )
-        self.channel.loseConnection()
+    @property
+    def is_too_long(self) -> bool:
+        """Whether some of the body was dropped."""
+        return self._received > MAX_BODY_BYTES
 
     def process(self) -> None:
-        if self._is_too_large:
-            return
         self.notifyFinish().addErrback(self._gone)
         self._running = maybeDeferred(self.server.answer, self)
         self._running.addCallbacks(self._reply, self._fail)
@@ -264,6 +252,8 @@ class JsonServer(http.HTTPFactory):
     def answer(self, request: JsonRequest) -> Any:
         """The reply to a request, or a Deferred of it; raises ``HttpError``."""
         self._guard.check(request.getHeader("host"), request.getHeader("origin"))
+        if request.is_too_long:
+            raise HttpError(413, f"must not be longer than {MAX_BODY_BYTES} bytes", "body")
         path, _, query_text = request.uri.decode("latin-1").partition("?")
         segments = path.strip("/").split("/")
         method = request.method.decode("latin-1")
