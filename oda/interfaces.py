@@ -199,7 +199,7 @@ class IDatastreamRegistry(Interface):
         """The ``IDatastreamSetter``, or None when nobody writes that."""
 
     def canonical_id(device_id: str) -> str:
-        """"" for the host's own id, any other device id or pattern as it is."""
+        """ "" for the host's own id, any other device id or pattern as it is."""
 
     def datastream_ids(device_pattern: str) -> Sequence[str]:
         """The datastreams that can be read of at least one matching device, sorted."""
@@ -269,7 +269,7 @@ class IOperation(Interface):
     )
 
     def execute(request: OperationRequest, progress: Callable[[Sequence[Step]], None]) -> Any:
-        """Run it and return the ``OperationResult``, as a value or Deferred.
+        """Run it and return the ``OperationResult``, as a value, Deferred or coroutine.
 
         ``progress(steps)`` sends a partial answer with the steps done so far; it may be called any
         number of times before the end and is ignored afterwards. Raising (or failing with)
@@ -287,7 +287,8 @@ class IJournal(Interface):
 
         Gives None when the id is new (for an operation that ``acts``: once that is on record), or
         the ``JournalEntry`` of an earlier request with this id: its answer, or the fact that it is
-        still running.
+        still running. An id that was used for an operation of another name is new; the newer takes
+        its place.
         """
 
     def answered(request_id: str, payload: bytes, content_type: ContentType) -> None:

@@ -162,7 +162,8 @@ class Step(msgspec.Struct, frozen=True):
 class OperationResult(msgspec.Struct, frozen=True):
     """What an operation returns; the dispatcher makes the wire response of it.
 
-    ``steps`` None means: one step named like the operation, with this result and description.
+    ``steps`` None means: one step named like the operation, with this description, if the result
+    is SUCCESSFUL, and no steps otherwise (as the reference agent has it).
     """
 
     result_code: ResultCode = ResultCode.SUCCESSFUL
