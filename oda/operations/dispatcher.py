@@ -82,6 +82,11 @@ class OperationDispatcher:
         """The operations that have a handler, sorted."""
         return sorted(self._operations)
 
+    @property
+    def unanswered(self) -> int:
+        """How many requests run or wait now."""
+        return len(self._unfinished)
+
     def add(self, operation: IOperation) -> None:
         """Handle one more operation from now on. Raises ``PluginError`` if its name is taken."""
         name = operation.name

@@ -47,6 +47,23 @@ def test_who_withdraws_is_not_run() -> None:
     assert log == ["a", "c"]
 
 
+def test_nobody_overtakes_those_that_wait() -> None:
+    """Who comes while a place is free but others wait for it goes to the end of the queue."""
+    log: list[str] = []
+    admission = Admission(1, 5)
+
+    class Successor(Turn):
+        def run(self) -> None:
+            super().run()
+            admission.enter(Turn("late", log))
+
+    admission.enter(Turn("first", log))
+    admission.enter(Successor("second", log, leaves=admission))
+    admission.enter(Turn("third", log, leaves=admission))
+    admission.leave()
+    assert log == ["first", "second", "third", "late"]
+
+
 def test_thousands_that_wait_can_end_at_once() -> None:
     """Operations that end as soon as they start don't start each other ever deeper."""
     log: list[str] = []

@@ -93,6 +93,10 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (clock(date=None), refusal("datetime.date: missing", **CLOCKED)),
     (clock(date="3.2.2024"), refusal("datetime.date: must be YYYY-MM-DD", **CLOCKED)),
     (clock(date=20240203), refusal("datetime.date: must be a text, not a number", **CLOCKED)),
+    (
+        clock(date="\u0662\u0660\u0662\u0664-02-03"),
+        refusal("datetime.date: must be YYYY-MM-DD", **CLOCKED),
+    ),
     (clock(date="2023-02-29"), refusal("datetime.date: there is no 2023-02-29", **CLOCKED)),
     (clock(date="0000-01-01"), refusal("datetime.date: there is no 0000-01-01", **CLOCKED)),
     (clock(time=None), refusal("datetime.time: missing", **CLOCKED)),

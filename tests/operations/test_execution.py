@@ -192,6 +192,20 @@ def test_more_than_the_limit_wait_in_order_and_then_are_refused() -> None:
     assert not bench.clock.getDelayedCalls()
 
 
+def test_requests_are_let_go_when_they_are_answered() -> None:
+    """``unanswered`` counts what runs and what waits, and nothing that has ended."""
+    gates = Gates()
+    bench = Bench(FakeOperation("X", gates), max_concurrent=1)
+    bench.send(request(id="1", name="X"))
+    bench.send(request(id="2", name="X"))
+    bench.response(id="3", name="NOBODY")
+    assert bench.dispatcher.unanswered == 2
+    gates.open("1")
+    assert bench.dispatcher.unanswered == 1
+    bench.clock.advance(80)
+    assert bench.dispatcher.unanswered == 0
+
+
 def test_answers_may_overtake_each_other() -> None:
     """A slow operation holds up nobody."""
     gates = Gates()

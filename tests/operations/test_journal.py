@@ -32,6 +32,15 @@ def test_an_id_used_for_another_operation_is_new() -> None:
     assert len(journal) == 1
 
 
+def test_what_takes_the_place_of_an_answer_frees_its_room() -> None:
+    """The replaced answer no longer counts against the bound."""
+    journal = MemoryJournal(Clock(), max_bytes=10)
+    for name in "ABC":
+        journal.begin("1", name, True)
+        journal.answered("1", b"123456", JSON)
+    assert journal.begin("1", "C", True) == JournalEntry("C", b"123456", JSON)
+
+
 def test_an_answer_without_a_beginning_is_ignored() -> None:
     """What was never begun can't be asked for, so it is not kept."""
     journal = MemoryJournal(Clock())
