@@ -18,7 +18,7 @@ from oda.datastreams.registry import DatastreamRegistry
 from oda.datastreams.scripts import ScriptGetter, ScriptRunner
 from oda.datastreams.system import SystemReadings
 from oda.errors import DatastreamTaken
-from oda.interfaces import IDatastreamSetter, IWallClock
+from oda.interfaces import IDatastreamSetter, IDeviceInfoProvider, IWallClock
 from oda.settings import DeviceInfoSettings
 
 #: Seconds that a script is given, beyond its own time limit, to wait for its turn and to be killed.
@@ -95,11 +95,14 @@ def build_datastreams(
     working_directory: Path,
     root: Path = Path("/"),
     clock_setter: IDatastreamSetter | None = None,
+    identity: IDeviceInfoProvider | None = None,
 ) -> HostDatastreams:
     """The datastreams of the host, ready to be read.
 
     ``environment`` is what scripts get, without the secrets in it; ``working_directory`` is where
-    they run. ``clock_setter`` None means the one that sets the system's clock.
+    they run. ``clock_setter`` None means the one that sets the system's clock. ``identity`` is asked
+    by the readings of identifier, serial number and software; None means the device info built
+    here.
     """
     registry = DatastreamRegistry()
     access = DatastreamAccess(registry, wall_clock, reactor)
@@ -107,7 +110,7 @@ def build_datastreams(
     runner = ScriptRunner(
         reactor, working_directory, environment, set_session=shutil.which("setsid")
     )
-    for getter in SystemReadings(reactor, wall_clock, root).getters(device_info):
+    for getter in SystemReadings(reactor, wall_clock, root).getters(identity or device_info):
         registry.add_getter(getter, fallback=True)
     registry.add_setter(clock_setter or ClockSetter(), fallback=True)
     host = HostDatastreams(registry, access, device_info, runner)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from pathlib import Path
 
-from oda import __version__
+import oda
 
 AGENT = "oda-websocket"
 LIBRARIES = ("Twisted", "autobahn")
@@ -21,7 +21,7 @@ def installed_software(root: Path) -> list[dict[str, str]]:
     found = [
         *_operating_system(root),
         (platform.system(), platform.release(), "FIRMWARE"),
-        (AGENT, __version__, "SOFTWARE"),
+        (AGENT, oda.__version__, "SOFTWARE"),
         (platform.python_implementation(), platform.python_version(), "SOFTWARE"),
     ]
     for library in LIBRARIES:

@@ -121,6 +121,22 @@ def test_a_machine_without_identity(bench: Bench) -> None:
         info.device_id()
 
 
+def test_another_identity(bench: Bench) -> None:
+    """Where the device info is replaced, the built-in readings tell what the replacement says."""
+    other = DeviceInfo(settings(device_id="other"), bench.root)
+    host = build_datastreams(
+        settings(device_id="dev-1"),
+        bench.reactor,
+        FixedClock(),
+        {},
+        bench.root,
+        bench.root,
+        bench.clock_setter,
+        other,
+    )
+    assert outcome(host.access.read("device.identifier", ""))[0].value == "other"
+
+
 def test_a_script_replaces_the_built_in(bench: Bench) -> None:
     """A script line for a built-in datastream is read instead of it, until it is removed."""
     host = bench.build(settings("device.upTime=scripts/x.sh", "mine=scripts/x.sh"))
