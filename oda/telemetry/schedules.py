@@ -21,6 +21,9 @@ from oda.settings import Schedule
 
 log = Logger()
 
+#: So much of a period may a tick be early.
+_ROUNDING = 1e-3
+
 
 class Timetable:
     """Runs ``action(line)`` for each line when it is due.
@@ -115,6 +118,8 @@ class _Timer:
         self._run = run
         self._waiting: IDelayedCall | None = None
         self._loop: LoopingCall | None = None
+        self._began_s = 0.0
+        self._last_tick = -1
 
     def start(self) -> None:
         self._waiting = self._clock.callLater(self._first_s, self._begin)
@@ -130,12 +135,19 @@ class _Timer:
     def _begin(self) -> None:
         self._waiting = None
         if not self._period_s:
-            self._due(1)
+            self._run(self.lines, 1)
             return
-        self._loop = LoopingCall.withCount(self._due)
+        self._began_s = self._clock.seconds()
+        self._loop = LoopingCall(self._due)
         self._loop.clock = self._clock
         self._loop.start(self._period_s, now=True)
 
-    def _due(self, periods: int) -> None:
-        # self.lines is replaced, never changed, so an action may apply new lines meanwhile.
-        self._run(self.lines, periods)
+    def _due(self) -> None:
+        # Not LoopingCall.withCount: it takes a tick that rounding put a hair before its point on
+        # the grid for none at all, and so leaves out a period without a word.
+        elapsed = (self._clock.seconds() - self._began_s) / self._period_s
+        tick = int(elapsed + _ROUNDING)
+        periods, self._last_tick = tick - self._last_tick, tick
+        if periods > 0:
+            # self.lines is replaced, never changed, so an action may apply new lines meanwhile.
+            self._run(self.lines, periods)
