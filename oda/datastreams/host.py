@@ -100,9 +100,9 @@ def build_datastreams(
     """The datastreams of the host, ready to be read.
 
     ``environment`` is what scripts get, without the secrets in it; ``working_directory`` is where
-    they run. ``clock_setter`` None means the one that sets the system's clock. ``identity`` is asked
-    by the readings of identifier, serial number and software; None means the device info built
-    here.
+    they run. ``clock_setter`` None means the one that sets the system's clock. ``identity`` is
+    asked by the readings of identifier, serial number and software; None means the device info
+    built here.
     """
     registry = DatastreamRegistry()
     access = DatastreamAccess(registry, wall_clock, reactor)
