@@ -11,6 +11,8 @@ from twisted.python import usage
 
 from oda.agent import Agent
 from oda.config.loader import LoadedConfiguration, find_directory, load
+from oda.control.location import socket_path
+from oda.control.server import ControlServer
 from oda.errors import OdaError
 from oda.reload import ReloadService
 
@@ -46,6 +48,8 @@ def makeService(options: Options) -> IService:
         raise SystemExit(1) from None
     reload = ReloadService(agent, directory, os.environ, agent.parts.reactor, report)
     reload.setServiceParent(agent)
+    control = ControlServer(socket_path(directory), agent.publish, {}, agent.parts.reactor)
+    control.setServiceParent(agent)
     return agent
 
 

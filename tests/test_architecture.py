@@ -14,6 +14,7 @@ PACKAGES = {
     "codecs",
     "config",
     "connector",
+    "control",
     "datastreams",
     "monitor",
     "operations",

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import click
+import msgspec
 from twisted.application.service import MultiService
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import CannotListenError
@@ -134,14 +135,15 @@ class Demo:
         _, events = self.platform.events.after(self._seen, 1000)
         for event in events:
             self._seen = event.number
+            data = msgspec.json.decode(event.data)
             if event.kind == "device":
-                state = "connected" if event.data["connected"] else "disconnected"
-                _say(f"{_now()}  {event.data['device']} {state}")
+                state = "connected" if data["connected"] else "disconnected"
+                _say(f"{_now()}  {data['device']} {state}")
             elif event.kind == "datapoints":
-                for point in event.data["datapoints"]:
-                    _say(f"{_now()}  {event.data['device']}  {_show(point)}")
+                for point in data["datapoints"]:
+                    _say(f"{_now()}  {data['device']}  {_show(point)}")
             elif event.kind == "operation":
-                _say(f"{_now()}  operation {event.data['id']}: {event.data['state']}")
+                _say(f"{_now()}  operation {data['id']}: {data['state']}")
 
 
 def _show(point: Any) -> str:

@@ -1,0 +1,68 @@
+"""The other end of the local socket, for command-line tools: plain blocking sockets."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from oda.control.wire import ControlError, decode_answer, encode
+
+
+class ControlClient:
+    """A connection to the running agent. Raises ``ControlError`` when there is none."""
+
+    def __init__(self, path: Path, timeout_s: float | None = None) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._socket.settimeout(timeout_s)
+        try:
+            self._socket.connect(str(path))
+        except PermissionError:
+            raise ControlError(f"not allowed to use {path}: run as the agent's user") from None
+        except OSError:
+            raise ControlError(
+                f"no agent is running with this configuration (nothing answers at {path})"
+            ) from None
+        self._reader = self._socket.makefile("rb")
+
+    def __enter__(self) -> ControlClient:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._reader.close()
+        self._socket.close()
+
+    def send(self, message: object) -> None:
+        """Write one message; blocks while the agent reads nothing. Raises ``ControlError``."""
+        try:
+            self._socket.sendall(encode(message))
+        except OSError as error:
+            raise ControlError(f"the agent is gone: {error.strerror}") from None
+
+    def finish(self) -> None:
+        """Say that nothing more will be written; answers can still be read."""
+        try:
+            self._socket.shutdown(socket.SHUT_WR)
+        except OSError:
+            return  # it is gone already: reading will tell
+
+    def answers(self) -> Iterator[dict[str, Any]]:
+        """The agent's answers until it closes. Raises ``ControlError`` for one it can't read."""
+        while line := self._reader.readline():
+            yield decode_answer(line)
+
+    def call(self, command: str, **arguments: Any) -> Any:
+        """Run a command and return its result. Raises ``ControlError`` with the agent's reason."""
+        self.send({"command": command, "arguments": arguments})
+        for answer in self.answers():
+            if "error" in answer:
+                raise ControlError(str(answer["error"]))
+            return answer.get("result")
+        raise ControlError("the agent closed the connection without an answer")

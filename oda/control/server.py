@@ -1,0 +1,185 @@
+"""The agent's end of the local socket.
+
+Datapoints are published in the order they come; the answers are cumulative, so one line can
+acknowledge thousands. While too many are not accepted yet, nothing more is read: the writer
+feels it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.error import CannotListenError
+from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.logger import Logger
+from twisted.protocols.basic import LineOnlyReceiver
+from twisted.python.failure import Failure
+
+from oda.control.wire import (
+    MAX_LINE_BYTES,
+    Command,
+    ControlError,
+    Publish,
+    decode_request,
+    encode,
+)
+from oda.errors import OdaError
+from oda.model import Event
+
+_log = Logger()
+
+#: How many datapoints of one writer may wait to be accepted before reading pauses, ...
+_HIGH_WATER = 2000
+#: ... and at how many it goes on.
+_LOW_WATER = 500
+
+PublishEvent = Callable[[Event], Deferred[None]]
+Handler = Callable[[Mapping[str, Any]], Any]
+
+
+class ControlProtocol(LineOnlyReceiver):
+    """One connection."""
+
+    transport: Any
+    delimiter = b"\n"
+    MAX_LENGTH = MAX_LINE_BYTES
+
+    def __init__(self, publish: PublishEvent, commands: Mapping[str, Handler]) -> None:
+        self._publish = publish
+        self._commands = commands
+        self._received = 0
+        self._accepted = 0
+        self._told = 0
+        self._waiting: deque[list[bool]] = deque()  # one [accepted?] per datapoint, in order
+        self._paused = False
+        self._over = False
+
+    def lineReceived(self, line: bytes) -> None:
+        if self._over or not line.strip():
+            return
+        try:
+            request = decode_request(line)
+        except ControlError as error:
+            self._refuse(str(error))
+            return
+        if isinstance(request, Publish):
+            self._take(request.publish)
+        else:
+            self._run(request)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        self._refuse(f"a line is longer than {MAX_LINE_BYTES} bytes")
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._over = True
+
+    def _take(self, event: Event) -> None:
+        self._received += 1
+        entry = [False]
+        self._waiting.append(entry)
+        published = self._publish(event)
+        published.addCallbacks(
+            self._was_accepted,
+            self._was_refused,
+            callbackArgs=(entry,),
+            errbackArgs=(self._received,),
+        )
+        if len(self._waiting) >= _HIGH_WATER and not self._paused and not self._over:
+            self._paused = True
+            self.transport.pauseProducing()
+
+    def _was_accepted(self, _: None, entry: list[bool]) -> None:
+        entry[0] = True
+        while self._waiting and self._waiting[0][0]:
+            self._waiting.popleft()
+            self._accepted += 1
+        if self._over:
+            return
+        if not self._waiting or self._accepted - self._told >= _LOW_WATER:
+            self._told = self._accepted
+            self.transport.write(encode({"ok": self._accepted}))
+        if self._paused and len(self._waiting) <= _LOW_WATER:
+            self._paused = False
+            self.transport.resumeProducing()
+
+    def _was_refused(self, failure: Failure, number: int) -> None:
+        if not failure.check(OdaError):
+            _log.failure("a defect while publishing a datapoint from the socket", failure)
+        self._refuse(failure.getErrorMessage(), number)
+
+    def _refuse(self, text: str, number: int | None = None) -> None:
+        if self._over:
+            return
+        self._over = True
+        if self._accepted > self._told:
+            self.transport.write(encode({"ok": self._accepted}))
+        answer: dict[str, Any] = {"error": text}
+        if number is not None:
+            answer["entry"] = number
+        self.transport.write(encode(answer))
+        self.transport.loseConnection()
+
+    def _run(self, command: Command) -> None:
+        handler = self._commands.get(command.command)
+        if handler is None:
+            self._refuse(f"unknown command {command.command!r}")
+            return
+        done = maybeDeferred(handler, command.arguments)
+        done.addCallbacks(self._answer, self._command_failed)
+
+    def _answer(self, result: Any) -> None:
+        if not self._over:
+            self.transport.write(encode({"result": result}))
+
+    def _command_failed(self, failure: Failure) -> None:
+        if not failure.check(OdaError):
+            _log.failure("a defect while running a command from the socket", failure)
+        self._refuse(failure.getErrorMessage())
+
+
+class ControlServer(Service):
+    """Listens on ``path``, which only the agent's user may open.
+
+    ``commands`` are the handlers by name: given the arguments, a value (for JSON) or Deferred. A
+    socket that can't be made is logged; the agent runs without it.
+    """
+
+    name = "control"
+
+    def __init__(
+        self, path: Path, publish: PublishEvent, commands: Mapping[str, Handler], reactor: Any
+    ) -> None:
+        self._path = path
+        self._publish = publish
+        self._commands = commands
+        self._reactor = reactor
+        self._port: Any = None
+
+    def startService(self) -> None:
+        """Begin to listen."""
+        super().startService()
+        factory = ServerFactory()
+        factory.noisy = False
+        factory.protocol = lambda: ControlProtocol(self._publish, self._commands)
+        try:
+            self._port = self._reactor.listenUNIX(
+                str(self._path), factory, mode=0o600, wantPID=True
+            )
+        except (CannotListenError, OSError) as error:
+            _log.warn(
+                "no local socket at {path}: {reason}; 'oda send' and 'oda status' can't reach"
+                " this agent",
+                path=str(self._path),
+                reason=str(error),
+            )
+
+    def stopService(self) -> Any:
+        """Stop listening; fires with None when the socket is gone."""
+        super().stopService()
+        port, self._port = self._port, None
+        return port.stopListening() if port is not None else None

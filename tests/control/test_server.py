@@ -1,0 +1,131 @@
+"""The local socket: cumulative answers, refusals that name the entry, pressure on the writer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+
+from oda.control.location import socket_path
+from oda.control.server import ControlProtocol, ControlServer
+from oda.control.wire import Publish, encode
+from oda.errors import EventRejected
+from oda.model import Event
+
+
+class Publisher:
+    """Records what is published; each Deferred is fired by the test, or at once."""
+
+    def __init__(self, at_once: bool = False) -> None:
+        self.events: list[Event] = []
+        self.waiting: list[Deferred[None]] = []
+        self.at_once = at_once
+
+    def publish(self, event: Event) -> Deferred[None]:
+        self.events.append(event)
+        if event.value == "bad":
+            return fail(EventRejected(event.datastream_id, "it is bad"))
+        if self.at_once:
+            return succeed(None)
+        self.waiting.append(Deferred())
+        return self.waiting[-1]
+
+
+def connect(publisher: Publisher, **commands: Any) -> tuple[ControlProtocol, StringTransport]:
+    protocol = ControlProtocol(publisher.publish, commands)
+    transport = StringTransport()
+    protocol.makeConnection(transport)
+    return protocol, transport
+
+
+def line(value: object) -> bytes:
+    return encode(Publish(Event("t", value)))
+
+
+def answers(transport: StringTransport) -> list[Any]:
+    return [json.loads(text) for text in transport.value().splitlines()]
+
+
+def test_only_a_gapless_run_from_the_first_is_acknowledged() -> None:
+    """``ok n`` means the first n: one accepted out of turn has to wait for those before it."""
+    publisher = Publisher()
+    protocol, transport = connect(publisher)
+    protocol.dataReceived(line(1) + line(2) + line(3))
+    publisher.waiting[1].callback(None)
+    publisher.waiting[2].callback(None)
+    assert answers(transport) == []
+    publisher.waiting[0].callback(None)
+    assert answers(transport) == [{"ok": 3}]
+    assert [event.value for event in publisher.events] == [1, 2, 3]
+
+
+def test_a_refused_datapoint_is_named_and_ends_the_reading() -> None:
+    """What was accepted before is said first; what follows is not taken."""
+    publisher = Publisher(at_once=True)
+    protocol, transport = connect(publisher)
+    protocol.dataReceived(line(1) + line("bad") + line(3))
+    assert answers(transport) == [
+        {"ok": 1},
+        {"error": "datastream 't': it is bad", "entry": 2},
+    ]
+    assert [event.value for event in publisher.events] == [1, "bad"]
+    assert transport.disconnecting
+
+
+def test_a_fast_writer_is_made_to_wait() -> None:
+    """With 2,000 datapoints not accepted yet nothing more is read, until most of them are."""
+    publisher = Publisher()
+    protocol, transport = connect(publisher)
+    protocol.dataReceived(b"".join(line(number) for number in range(2000)))
+    assert transport.producerState == "paused"
+    for waiting in publisher.waiting[:1499]:
+        waiting.callback(None)
+    assert transport.producerState == "paused"
+    publisher.waiting[1499].callback(None)
+    assert transport.producerState == "producing"
+    for waiting in publisher.waiting[1500:]:
+        waiting.callback(None)
+    assert answers(transport)[-1] == {"ok": 2000}
+
+
+def test_a_line_that_is_no_message_is_refused() -> None:
+    """Garbage gets an answer, not silence."""
+    protocol, transport = connect(Publisher())
+    protocol.dataReceived(b"hello\n")
+    (answer,) = answers(transport)
+    assert "not understood" in answer["error"]
+    assert transport.disconnecting
+
+
+def test_commands_are_answered_and_unknown_ones_refused() -> None:
+    """Handlers get the arguments; their errors reach the caller as text."""
+    protocol, transport = connect(Publisher(), double=lambda arguments: arguments["n"] * 2)
+    protocol.dataReceived(encode({"command": "double", "arguments": {"n": 21}}))
+    assert answers(transport) == [{"result": 42}]
+    transport.clear()
+    protocol.dataReceived(encode({"command": "triple"}))
+    assert answers(transport) == [{"error": "unknown command 'triple'"}]
+
+
+def test_the_socket_is_private_and_goes_with_the_service(tmp_path: Path) -> None:
+    """Only the agent's user may open it (mode 0600)."""
+    reactor = MemoryReactorClock()
+    server = ControlServer(tmp_path / "s", Publisher().publish, {}, reactor)
+    server.startService()
+    ((path, _factory, _backlog, mode, want_pid),) = reactor.unixServers
+    assert (path, mode, want_pid) == (str(tmp_path / "s"), 0o600, True)
+    server.stopService()
+
+
+def test_the_place_depends_on_the_directory_only(tmp_path: Path) -> None:
+    """Agent and command find each other by naming the same directory, however it is written."""
+    (tmp_path / "conf").mkdir()
+    runtime = tmp_path / "run"
+    here = socket_path(tmp_path / "conf", runtime)
+    assert here == socket_path(tmp_path / "conf" / ".." / "conf", runtime)
+    assert here != socket_path(tmp_path, runtime)
+    runtime.mkdir()
+    assert socket_path(tmp_path / "conf", runtime).parent == runtime
