@@ -17,12 +17,16 @@ from twisted.python.failure import Failure
 from oda.errors import EventRejected, OutboxClosed, OutboxError
 from oda.interfaces import ICounters, IEventDispatcher
 from oda.model import Event
+from oda.telemetry.changes import FailureChanges
 from oda.telemetry.history import History, Kept, is_damage
 
 log = Logger()
 
 #: So many events of one turn are committed without waiting for its end.
 MAX_PENDING = 5_000
+
+_READING = "reading"
+_WRITING = "writing"
 
 
 class Keeper:
@@ -43,7 +47,7 @@ class Keeper:
         self._publishing: set[int] = set()
         self._generation = 0
         self._commit_call: Any = None
-        self._is_failing = False
+        self._failures = FailureChanges()
         self.is_closed = False
 
     def keep(self, events: Sequence[Event]) -> Deferred[list[int]]:
@@ -69,14 +73,14 @@ class Keeper:
             self._commit_call.cancel()
             self._commit_call = None
         accepted, self._accepted = self._accepted, []
-        if accepted and not self._try(lambda: self._history.mark_published(accepted)):
+        if accepted and not self._try(_WRITING, lambda: self._history.mark_published(accepted)):
             log.debug("{number} values will be sent twice", number=len(accepted))
         pending, self._pending, self._pending_events = self._pending, [], 0
         if not pending:
             return
         events = [event for part, _ in pending for event in part]
         written: list[tuple[list[int], int]] = []
-        if not self._try(lambda: written.append(self._history.add(events))):
+        if not self._try(_WRITING, lambda: written.append(self._history.add(events))):
             refusal = Failure(OutboxError("the values could not be stored"))
             for _, done in pending:
                 done.errback(refusal)
@@ -92,14 +96,18 @@ class Keeper:
         """As ``History.latest``; nothing when the history does not work."""
         found: list[Kept] = []
         self.commit()
-        self._try(lambda: found.extend(self._history.latest(datastream_id, device_pattern)))
+        self._try(
+            _READING, lambda: found.extend(self._history.latest(datastream_id, device_pattern))
+        )
         return found
 
     def unpublished(self, datastream_id: str, device_pattern: str) -> list[Kept]:
         """As ``History.unpublished``; nothing when the history does not work."""
         found: list[Kept] = []
         self.commit()
-        self._try(lambda: found.extend(self._history.unpublished(datastream_id, device_pattern)))
+        self._try(
+            _READING, lambda: found.extend(self._history.unpublished(datastream_id, device_pattern))
+        )
         return found
 
     def datastream_ids(self, device_pattern: str) -> set[str]:
@@ -111,7 +119,7 @@ class Keeper:
         """Drop what is older."""
         self.commit()
         dropped: list[tuple[int, int]] = []
-        if self._try(lambda: dropped.append(self._history.forget(before_ms))):
+        if self._try(_WRITING, lambda: dropped.append(self._history.forget(before_ms))):
             self._count_lost(dropped[0][1])
 
     def publish(self, kept: Sequence[Kept]) -> Deferred[int]:
@@ -159,7 +167,7 @@ class Keeper:
         self._commit_call = None
         self.commit()
 
-    def _try(self, work: Callable[[], object]) -> bool:
+    def _try(self, what: str, work: Callable[[], object]) -> bool:
         """Run ``work`` on the history, once more on a fresh one if the file is damaged; False when
         it could not be done."""
         if self.is_closed:
@@ -175,13 +183,11 @@ class Keeper:
                 self._history.start_afresh(str(error))
                 work()
         except (sqlite3.Error, OSError) as error:
-            if not self._is_failing:
-                log.error("the history does not work: {reason}", reason=str(error))
-            self._is_failing = True
+            if self._failures.failed(what):
+                log.error("{what} the history fails: {reason}", what=what, reason=str(error))
             return False
-        if self._is_failing:
-            log.info("the history works again")
-        self._is_failing = False
+        if self._failures.succeeded(what):
+            log.info("{what} the history works again", what=what)
         return True
 
     def _count_lost(self, number: int) -> None:
