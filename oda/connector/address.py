@@ -7,7 +7,8 @@ segment and one query value (RFC 3986, UTF-8).
 
 from __future__ import annotations
 
-from urllib.parse import quote
+from base64 import b64encode, urlsafe_b64encode
+from urllib.parse import quote, quote_plus
 
 import msgspec
 
@@ -33,16 +34,37 @@ class Address(msgspec.Struct, frozen=True):
     resource: str
     headers: dict[str, str]
     display: str
+    key: Secret
+
+    def __repr__(self) -> str:
+        return f"<Address {self.display}>"
+
+    def without_key(self, text: str) -> str:
+        """``text`` with the key made unreadable in the encodings a platform might repeat it in."""
+        key = self.key.reveal()
+        if not key:
+            return text
+        raw = key.encode()
+        forms = {key, quote(key), quote(key, safe=""), quote_plus(key), raw.decode("latin-1")}
+        forms.update(encode(raw).decode().rstrip("=") for encode in (b64encode, urlsafe_b64encode))
+        for form in sorted(forms, key=len, reverse=True):
+            text = text.replace(form, "***")
+        return text
 
 
 def build_address(settings: ConnectorSettings, device_id: str, api_key: Secret) -> Address:
     """The address for this device.
 
-    Raises ``ConnectorError`` when the id is empty, or the key could break out of its header.
+    Raises ``ConnectorError`` when the id is empty, when the key could break out of its header, or
+    when either has no representation in UTF-8.
     """
     if not device_id:
         raise ConnectorError("the device id is empty")
+    if not _is_encodable(device_id):
+        raise ConnectorError("the device id is not valid Unicode")
     key = api_key.reveal()
+    if not _is_encodable(key):
+        raise ConnectorError("the API key is not valid Unicode")
     if any(character < " " or character == "\x7f" for character in key):
         raise ConnectorError("the API key contains a control character (a line break?)")
     base = quote(settings.path.strip("/"), safe=_PATH_SAFE)
@@ -62,4 +84,10 @@ def build_address(settings: ConnectorSettings, device_id: str, api_key: Secret) 
         resource=resource,
         headers=headers,
         display=f"{scheme}://{host}:{settings.port}{path}",
+        key=api_key,
     )
+
+
+def _is_encodable(text: str) -> bool:
+    # Not by the exception: a UnicodeEncodeError carries the whole text, key included.
+    return not any("\ud800" <= character <= "\udfff" for character in text)

@@ -11,11 +11,14 @@ from typing import Any
 
 from twisted.internet.error import NotConnectingError
 from twisted.internet.interfaces import IReactorPluggableNameResolver, IResolutionReceiver
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.connector.outcome import Outcome
 from oda.connector.protocol import PlatformProtocol
+
+_log = Logger()
 
 
 @implementer(IResolutionReceiver)
@@ -71,6 +74,9 @@ class ConnectionAttempt:
     def start(self) -> None:
         """Begin; the time limit starts now."""
         self._limit = self._reactor.callLater(self._timeout_s, self._expire)
+        self._guard(self._resolve)
+
+    def _resolve(self) -> None:
         if IReactorPluggableNameResolver.providedBy(self._reactor):
             self._reactor.nameResolver.resolveHostName(
                 _Addresses(self._resolved), self._host, self._port
@@ -119,7 +125,19 @@ class ConnectionAttempt:
 
     def _next_address(self) -> None:
         self.stage = "opening the TCP connection"
+        self._guard(self._open_next)
+
+    def _open_next(self) -> None:
         self._connector = self._open_socket(self._addresses.pop(0))
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """Whatever a reactor or resolver raises ends this attempt, not the agent's attempts."""
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001 - nobody else would begin the next attempt
+            _log.failure("a defect while connecting")
+            if not self._over:
+                self._end(f"a defect while {self.stage} ({type(error).__name__})")
 
     def _expire(self) -> None:
         self._limit = None

@@ -23,6 +23,7 @@ class Pong(Enum):
     """What a pong is worth."""
 
     MATCHES = "matches"
+    LATE = "late"
     FOREIGN = "foreign"
 
 
@@ -30,7 +31,7 @@ class AckBarrier:
     """The barrier of one connection.
 
     ``sent`` counts the messages sent on it, ``acknowledged`` those a pong has proven. Invariant:
-    acknowledged <= outstanding mark <= sent.
+    acknowledged <= mark of the newest ping <= sent.
     """
 
     def __init__(self, epoch: bytes) -> None:
@@ -41,6 +42,7 @@ class AckBarrier:
         self.acknowledged = 0
         self._outstanding: bytes | None = None
         self._mark = 0
+        self._abandoned: tuple[bytes, int] | None = None
 
     @property
     def is_outstanding(self) -> bool:
@@ -65,12 +67,19 @@ class AckBarrier:
 
     def pong_received(self, payload: bytes) -> Pong:
         """Account for a pong; afterwards ``acknowledged`` says what is proven."""
-        if payload != self._outstanding:
-            return Pong.FOREIGN
-        self._outstanding = None
-        self.acknowledged = self._mark
-        return Pong.MATCHES
+        if self._outstanding is not None and payload == self._outstanding:
+            self._outstanding = self._abandoned = None
+            self.acknowledged = self._mark
+            return Pong.MATCHES
+        if self._abandoned is not None and payload == self._abandoned[0]:
+            self.acknowledged = self._abandoned[1]
+            self._abandoned = None
+            return Pong.LATE
+        return Pong.FOREIGN
 
     def abandon(self) -> None:
-        """Give up waiting for the outstanding pong; nothing is proven by it, should it come."""
-        self._outstanding = None
+        """Give up waiting for the outstanding pong. Should it still come before the next ping has
+        been given up as well, it is ``LATE``, and proves what it would have proven."""
+        if self._outstanding is not None:
+            self._abandoned = (self._outstanding, self._mark)
+            self._outstanding = None

@@ -30,8 +30,9 @@ class PlatformClientFactory(
 ):
     """Builds connections to one address.
 
-    ``connect()`` starts an attempt; ``schedule_retry(call) -> IDelayedCall`` decides when the next
-    one starts and is asked after every end that the listener did not forbid with ``stopTrying``.
+    ``tls`` is the ``IOpenSSLClientConnectionCreator``, None without TLS. ``connect()`` starts an
+    attempt; ``schedule_retry(call) -> IDelayedCall`` decides when the next one starts and is asked
+    after every end that the listener did not forbid with ``stopTrying``.
     """
 
     noisy = False
@@ -40,6 +41,7 @@ class PlatformClientFactory(
         self,
         address: Address,
         settings: ConnectorSettings,
+        tls: Any,
         listener: Any,
         connect: Callable[[], None],
         schedule_retry: Callable[[Callable[[], None]], Any],
@@ -63,6 +65,8 @@ class PlatformClientFactory(
         self.host = host
         self.resource = address.resource
         self.clock = reactor
+        self.contextFactory = tls  # Autobahn's name; used behind a proxy
+        self._settings = settings
         self._listener = listener
         self._connect = connect
         self._schedule_retry = schedule_retry
@@ -84,6 +88,16 @@ class PlatformClientFactory(
             perMessageCompressionOffers=[PerMessageDeflateOffer()] if settings.compression else [],
             perMessageCompressionAccept=_accept_compression,
         )
+
+    def open_socket(self, address: str, timeout_s: float) -> Any:
+        """Start a TCP connection to ``address``, one of the platform's or the proxy's addresses;
+        returns Twisted's connector."""
+        if self._settings.proxy_host is not None:
+            return self.reactor.connectTCP(address, self._settings.proxy_port, self, timeout_s)
+        port = self._settings.port
+        if self._settings.secure:
+            return self.reactor.connectSSL(address, port, self, self.contextFactory, timeout_s)
+        return self.reactor.connectTCP(address, port, self, timeout_s)
 
     def buildProtocol(self, addr: Any) -> PlatformProtocol:
         protocol = PlatformProtocol(self._listener)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -18,22 +18,18 @@ from zope.interface import implementer
 from oda.connector.address import Address, build_address
 from oda.connector.attempt import ConnectionAttempt
 from oda.connector.backoff import Backoff
+from oda.connector.drain import Drain
 from oda.connector.factory import PlatformClientFactory
+from oda.connector.identification import Identification
 from oda.connector.outcome import Outcome
 from oda.connector.peer import Peer
 from oda.connector.protocol import IProtocolListener, PlatformProtocol
 from oda.connector.session import Session
 from oda.connector.tls import build_tls_options
-from oda.errors import ConnectorError, DatastreamError
 from oda.interfaces import ICounters, IDeviceInfoProvider, IOutbox
 from oda.settings import ConnectorSettings, OutboxSettings, Secret
 
 _log = Logger()
-
-#: How long closing waits for acknowledgements, in seconds.
-DRAIN_S = 5.0
-#: When the device's id can't be read, it is asked for again after this many seconds.
-IDENTIFY_AGAIN_S = 30.0
 
 
 @implementer(IProtocolListener)
@@ -59,27 +55,25 @@ class PlatformLink:
         self._settings = settings
         self._window = window
         self._outbox = outbox
-        self._device_info = device_info
         self._counters = counters
         self._reactor = reactor
         self._random_bytes = random_bytes
         self._on_message = on_message
+        self._identification = Identification(device_info, reactor, self._identified)
         self._backoff = Backoff(settings.reconnect_max_delay_s, random)
         self._peer = Peer()
         self._running = False
+        self._stopping: Deferred[None] | None = None
+        self._restarting = False
         self._factory: PlatformClientFactory | None = None
         self._address: Address | None = None
         self._attempt: ConnectionAttempt | None = None
         self._attempts = 0
         self._protocol: PlatformProtocol | None = None
         self._session: Session | None = None
+        self._drain: Drain | None = None
         self._stable: Any = None
-        self._identify_again: Any = None
         self._connecting_since_s = 0.0
-        self._generation = 0
-        self._stopping: Deferred[None] | None = None
-        self._restarting = False
-        self._drain_interrupted: Callable[[], None] | None = None
         self._last_outcome = Outcome(reason="not connected yet")
         outbox.subscribe(self._rows_are_pending)
 
@@ -89,37 +83,33 @@ class PlatformLink:
         return self._session if self._session is not None and self._session.is_open else None
 
     def start(self) -> None:
-        """Find out who the device is and connect; returns at once."""
-        self._running = True
-        self._stopping = None
-        self._generation += 1
-        self._identify()
+        """Find out who the device is and connect; returns at once. While an earlier ``stop`` is
+        still closing its connection, this begins when that is done."""
+        if not self._running:
+            self._running = True
+            if self._stopping is None:
+                self._identification.start()
 
     def stop(self) -> Deferred[None]:
         """Deliver what can be delivered within ``DRAIN_S``, close with code 1000, and end.
 
         The Deferred fires with None when the socket is gone and no timer is left; it never fails.
         """
+        self._running = False
         if self._stopping is not None:
             return _also(self._stopping)
-        self._running = False
-        self._generation += 1
-        done: Deferred[None] = Deferred()
-        self._stopping = done
-        also = _also(done)
-        self._cancel_timer("_identify_again")
-        if self._factory is not None:
-            self._factory.stopTrying()
-        if self._attempt is not None:
-            self._attempt.cancel()
-            self._attempt = None
-        if self.session is not None:
-            self._drain().addCallback(lambda _: self._close_session("the agent is stopping"))
-        elif self._protocol is not None:
-            self._protocol.abort("the agent is stopping")
-        if self._protocol is None:
+        self._stopping = Deferred()
+        stopped = _also(self._stopping)
+        self._give_up_connecting()
+        session, protocol = self.session, self._protocol
+        if protocol is None:
             self._finish_stopping()
-        return also
+        elif session is None:
+            protocol.abort("the agent is stopping")
+        else:
+            self._drain = Drain(session, self._outbox, self._reactor, self._close_after_draining)
+            protocol.guard(self._drain.start)
+        return stopped
 
     def reconfigure(self, settings: ConnectorSettings, reconnect: bool = True) -> None:
         """Use other settings; with ``reconnect`` (another address or identity) the present
@@ -133,8 +123,8 @@ class PlatformLink:
                 self._session.reconfigure(settings)
             return
         self._backoff.connection_stable()
-        if self._running:
-            self._generation += 1
+        self._peer = Peer()  # it may be another platform now
+        if self._running and self._stopping is None:
             self._restart()
 
     # -- IProtocolListener -------------------------------------------------------------------
@@ -143,14 +133,12 @@ class PlatformLink:
         if self._attempt is not None:
             self._attempt.opened()
             self._attempt = None
-        elapsed_s = self._reactor.seconds() - self._connecting_since_s
         _log.info(
             "connected to {url} in {elapsed:.2f} s",
             url=self._display(),
-            elapsed=elapsed_s,
+            elapsed=self._reactor.seconds() - self._connecting_since_s,
         )
         self._counters.increment("connections_opened")
-        self._stable = self._reactor.callLater(Backoff.stable_s, self._became_stable)
         self._session = Session(
             protocol,
             self._outbox,
@@ -161,6 +149,7 @@ class PlatformLink:
             self._peer,
             self._random_bytes(8),
         )
+        self._stable = self._reactor.callLater(Backoff.stable_s, self._became_stable)
         self._session.start()
 
     def message_received(self, protocol: PlatformProtocol, payload: bytes, is_binary: bool) -> None:
@@ -187,64 +176,40 @@ class PlatformLink:
         if self._attempt is not None:
             self._attempt.lost()
             self._attempt = None
-        if self._session is not None:
-            self._session.ended()
-            self._session = None
-            self._cancel_timer("_stable")
-            self._outbox.rewind(outcome.replay)
-        self._ended(outcome)
+        session, self._session = self._session, None
+        try:
+            if session is not None:
+                session.ended()
+                self._cancel_stable()
+                self._outbox.rewind(outcome.replay)
+        finally:
+            self._ended(outcome)  # whatever the outbox does: the agent connects again
 
     def connect_failed(self, connector: Any, reason: Failure) -> None:
-        """Twisted could not make a TCP connection to the address of the current attempt."""
         if self._attempt is not None:
             self._attempt.connect_failed(reason)
 
     def protocol_built(self, protocol: PlatformProtocol) -> None:
-        """The factory made the protocol of the current attempt: TCP is up."""
         self._protocol = protocol
         if self._attempt is not None:
             self._attempt.connected(protocol)
 
     # -- connecting --------------------------------------------------------------------------
 
-    def _identify(self) -> None:
-        generation = self._generation
-        self._identify_again = None
-        identity = maybeDeferred(self._device_info.device_id)
-        identity.addCallback(self._identified, generation)
-        identity.addErrback(self._not_identified, generation)
-
-    def _identified(self, device_id: str, generation: int) -> None:
-        if generation != self._generation:
-            return
-        self._address = build_address(
-            self._settings, device_id, Secret(self._device_info.api_key())
-        )
+    def _identified(self, device_id: str, api_key: Secret) -> None:
+        settings = self._settings
+        self._address = build_address(settings, device_id, api_key)
+        tls = build_tls_options(settings) if settings.secure else None
         self._factory = PlatformClientFactory(
             self._address,
-            self._settings,
+            settings,
+            tls,
             self,
             self._connect,
             self._schedule_retry,
             self._reactor,
         )
-        if self._address.secure:
-            self._factory.contextFactory = build_tls_options(self._settings)
         self._connect()
-
-    def _not_identified(self, failure: Failure, generation: int) -> None:
-        if generation != self._generation:
-            return
-        if failure.check(DatastreamError, ConnectorError):
-            _log.error(
-                "can't connect: {reason}; trying again in {delay:g} s",
-                reason=failure.getErrorMessage(),
-                delay=IDENTIFY_AGAIN_S,
-            )
-        else:
-            _log.failure("can't connect: a defect in the device info", failure)
-        self._factory = None
-        self._identify_again = self._reactor.callLater(IDENTIFY_AGAIN_S, self._identify)
 
     def _connect(self) -> None:
         settings = self._settings
@@ -263,17 +228,9 @@ class PlatformLink:
         self._attempt.start()
 
     def _open_socket(self, address: str) -> Any:
-        settings, factory = self._settings, self._factory
+        assert self._factory is not None
         # The attempt's own limit covers this; Twisted's must only not be shorter.
-        timeout = settings.connection_timeout_s + 1.0
-        if settings.proxy_host:
-            return self._reactor.connectTCP(address, settings.proxy_port, factory, timeout)
-        if settings.secure:
-            assert factory is not None
-            return self._reactor.connectSSL(
-                address, settings.port, factory, factory.contextFactory, timeout
-            )
-        return self._reactor.connectTCP(address, settings.port, factory, timeout)
+        return self._factory.open_socket(address, self._settings.connection_timeout_s + 1.0)
 
     def _attempt_failed(self, outcome: Outcome) -> None:
         self._attempt = None
@@ -286,25 +243,26 @@ class PlatformLink:
             if outcome.was_open:
                 _log.info("disconnected from {url}", url=self._display())
             self._finish_stopping()
-            return
-        if self._restarting:
+        elif self._restarting:
             self._restarting = False
-            self._identify()
-            return
-        self._last_outcome = outcome
-        if self._factory is not None:
-            self._factory.retry()
+            self._identification.start()
+        else:
+            self._last_outcome = outcome
+            if self._factory is not None:
+                self._factory.retry()
 
     def _schedule_retry(self, connect: Callable[[], None]) -> Any:
         outcome = self._last_outcome
         delay_s = self._backoff.next_delay_s(outcome)
         self._counters.observe("reconnect_delay_seconds", delay_s)
-        hint = _HINTS.get(outcome.http_status or 0, "")
+        reason = outcome.reason
+        if self._address is not None:
+            reason = self._address.without_key(reason)  # it may hold words of the platform
         _log.warn(
             "{state}: {reason}{hint}; connecting again in {delay:.1f} s",
             state="connection lost" if outcome.was_open else "no connection",
-            reason=outcome.reason,
-            hint=hint,
+            reason=reason,
+            hint=outcome.hint,
             delay=delay_s,
         )
         return self._reactor.callLater(delay_s, connect)
@@ -313,85 +271,58 @@ class PlatformLink:
         self._stable = None
         self._backoff.connection_stable()
 
-    def _restart(self) -> None:
-        """Drop whatever there is and begin again with the present settings."""
+    def _cancel_stable(self) -> None:
+        if self._stable is not None:
+            self._stable.cancel()
+            self._stable = None
+
+    def _give_up_connecting(self) -> None:
+        """End everything that would lead to a connection."""
+        self._identification.cancel()
         if self._factory is not None:
             self._factory.stopTrying()
             self._factory = None
-        self._cancel_timer("_identify_again")
         if self._attempt is not None:
             self._attempt.cancel()
             self._attempt = None
+        self._restarting = False
+
+    def _restart(self) -> None:
+        """Drop whatever there is and begin again with the present settings."""
+        self._give_up_connecting()
         if self._protocol is None:
-            self._identify()
+            self._identification.start()
             return
         self._restarting = True  # ``_ended`` goes on from here
-        if self._session is not None and self._session.is_open:
-            self._close_session("the configuration has changed")
+        session = self.session
+        if session is not None:
+            session.close(1000, "the configuration has changed")
         else:
             self._protocol.abort("the configuration has changed")
 
     # -- stopping ----------------------------------------------------------------------------
 
-    def _drain(self) -> Deferred[None]:
-        """Fires when everything accepted is acknowledged, the connection is lost, or it took
-        longer than ``DRAIN_S``."""
-        drained: Deferred[None] = Deferred()
-        session = self._session
-        if session is None or not self._has_undelivered(session):
-            return succeed(None)
-
-        def finish() -> None:
-            if limit.active():
-                limit.cancel()
-            if not drained.called:
-                drained.callback(None)
-
-        def check() -> None:
-            if not self._has_undelivered(session):
-                finish()
-
-        limit = self._reactor.callLater(DRAIN_S, finish)
-        session.on_drained = check
-        self._drain_interrupted = finish
-        session.pump()
-        return drained
-
-    def _has_undelivered(self, session: Session) -> bool:
-        return session.has_unacknowledged or self._outbox.counts()["pending"] > 0
-
-    def _close_session(self, reason: str) -> None:
+    def _close_after_draining(self) -> None:
+        self._drain = None
         if self._session is not None:
-            self._session.close(1000, reason)
+            self._session.close(1000, "the agent is stopping")
 
     def _finish_stopping(self) -> None:
-        interrupted, self._drain_interrupted = self._drain_interrupted, None
-        if interrupted is not None:
-            interrupted()
-        done = self._stopping
-        if done is not None and not done.called:
-            done.callback(None)
+        if self._drain is not None:
+            self._drain.cancel()
+            self._drain = None
+        stopping, self._stopping = self._stopping, None
+        if stopping is not None:
+            stopping.callback(None)
+        if self._running:
+            self._identification.start()
 
     def _rows_are_pending(self) -> None:
-        if self._session is not None:
-            self._session.pump()
+        if self._session is not None and self._protocol is not None:
+            self._protocol.guard(self._session.pump)
 
     def _display(self) -> str:
         return self._address.display if self._address is not None else self._settings.host
-
-    def _cancel_timer(self, name: str) -> None:
-        call = getattr(self, name)
-        setattr(self, name, None)
-        if call is not None and call.active():
-            call.cancel()
-
-
-#: What an operator should look at, by the status the upgrade was refused with.
-_HINTS = {
-    401: " (is the API key right?)",
-    403: " (may this device connect with this API key?)",
-    404: " (is 'path' right, and the device known?)",
-}
 
 
 def _also(deferred: Deferred[None]) -> Deferred[None]:

@@ -16,8 +16,20 @@ REPLAY_CODES = frozenset({1006, 1011, 1012, 1013})
 #: Closes by which the peer says that a message was unacceptable (RFC 6455, section 7.4.1).
 REFUSAL_CODES = frozenset({1003, 1007, 1008, 1009})
 
-#: The code of a connection that ended without a close frame; it never travels (RFC 6455).
+#: Codes that never travel (RFC 6455, section 7.4.1): a close frame without a code, and a
+#: connection that ended without a close frame.
+NO_STATUS = 1005
 NO_CLOSE_FRAME = 1006
+#: A connection that the agent closed because the peer broke the protocol.
+PROTOCOL_ERROR = 1002
+
+
+#: What an operator should look at, by the status the upgrade was refused with.
+_HINTS = {
+    401: " (is the API key right?)",
+    403: " (may this device connect with this API key?)",
+    404: " (is 'path' right, and the device known?)",
+}
 
 
 class Lane(Enum):
@@ -53,6 +65,11 @@ class Outcome(msgspec.Struct, frozen=True):
     def replay(self) -> bool:
         """True when messages that a pong acknowledged may still have been lost."""
         return self.was_open and self.close_code in REPLAY_CODES
+
+    @property
+    def hint(self) -> str:
+        """What an operator should look at; empty, or a text to be put behind ``reason``."""
+        return _HINTS.get(self.http_status or 0, "")
 
     @property
     def label(self) -> str:

@@ -32,11 +32,16 @@ class Peer:
     def __init__(self) -> None:
         self.peer_class = PeerClass.PONG
         self._has_answered = False
+        self._has_answered_here = False
         self._silences = 0
+
+    def connected(self) -> None:
+        """A new connection begins."""
+        self._has_answered_here = False
 
     def answered(self) -> None:
         """A matching pong has come."""
-        self._has_answered = True
+        self._has_answered = self._has_answered_here = True
         self._silences = 0
         if self.peer_class is not PeerClass.PONG:
             self.peer_class = PeerClass.PONG
@@ -49,7 +54,8 @@ class Peer:
         """
         if self.peer_class is not PeerClass.PONG:
             return self.peer_class
-        if saw_foreign_pong:
+        if saw_foreign_pong and not self._has_answered_here:
+            # Otherwise they are unsolicited (RFC 6455 allows that) and the connection is dead.
             self._become(PeerClass.UNUSABLE, "answers pings with another payload")
         elif not self._has_answered:
             self._silences += 1

@@ -12,12 +12,14 @@ from collections.abc import Callable
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketClientProtocol
+from autobahn.websocket import USES_NVX
 from twisted.internet import interfaces as twisted_interfaces
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
-from oda.connector.outcome import NO_CLOSE_FRAME, Outcome, parse_retry_after
+from oda.connector.ending import describe_end
+from oda.connector.outcome import Outcome
 
 _log = Logger()
 
@@ -73,6 +75,14 @@ class QuietLog:
     critical = failure = error
 
 
+def log_masking() -> None:
+    """Say whether Autobahn masks frames natively: in Python it takes three times as long."""
+    if USES_NVX:
+        _log.debug("frames are masked natively")
+    else:
+        _log.info("Autobahn's native helpers are not active: frames are masked in Python (slower)")
+
+
 @implementer(twisted_interfaces.IPushProducer)
 class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
     """One connection to the platform."""
@@ -82,10 +92,12 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
     def __init__(self, listener: Any) -> None:
         super().__init__()
         self._listener = listener
-        self._was_open = False
         self._done = False
-        self._refusal: str | None = None
-        self._abort_reason: str | None = None
+        self.was_open = False
+        #: Why the upgrade (or CONNECT) was refused, by us or by the other side.
+        self.refusal: str | None = None
+        #: Why the agent ends this connection, where it does.
+        self.own_reason: str | None = None
 
     # -- what the agent asks for -------------------------------------------------------------
 
@@ -99,19 +111,33 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake; ``closing`` and ``closed`` follow."""
-        self._abort_reason = reason
+        self.own_reason = reason
         self.sendClose(code, reason)
 
     def abort(self, reason: str) -> None:
-        """Drop the connection at once; ``closed`` follows with ``reason``."""
-        self._abort_reason = reason
+        """Drop the connection at once; ``closed`` follows with ``reason``, unless the closing
+        handshake had begun for another."""
+        self.own_reason = self.own_reason or reason
         if self.transport is not None:
             self.transport.abortConnection()
+
+    def guard(self, call: Callable[[], object]) -> None:
+        """The error boundary, for callbacks and timers of this connection: a defect is logged
+        once, and costs this connection, not the agent."""
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - see above
+            if self.was_open:
+                _log.failure("a defect while handling the connection; it is dropped")
+                self.abort(f"a defect in the agent ({type(error).__name__})")
+            else:
+                # Autobahn's parser stumbles over garbage instead of refusing it.
+                self.abort(f"what answered is no HTTP ({type(error).__name__})")
 
     # -- what Autobahn and Twisted call ------------------------------------------------------
 
     def connectionMade(self) -> None:
-        self._guarded(self._connected)
+        self.guard(self._connected)
 
     def _connected(self) -> None:
         # Autobahn has an option for this, but asks for it before it exists and swallows the error.
@@ -119,11 +145,14 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         super().connectionMade()
 
     def dataReceived(self, data: bytes) -> None:
-        self._guarded(lambda: self._listener.bytes_received(self, len(data)))
-        if not self._was_open and len(self.data) + len(data) > MAX_HANDSHAKE_BYTES:
+        self.guard(lambda: self._received(data))
+
+    def _received(self, data: bytes) -> None:
+        self._listener.bytes_received(self, len(data))
+        if not self.was_open and len(self.data) + len(data) > MAX_HANDSHAKE_BYTES:
             self.abort("the answer to the upgrade is endless")
             return
-        self._guarded(lambda: super(PlatformProtocol, self).dataReceived(data))
+        super().dataReceived(data)
 
     def processProxyConnect(self) -> None:
         end = self.data.find(b"\r\n\r\n")
@@ -134,26 +163,26 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         super().processProxyConnect()
 
     def failProxyConnect(self, reason: str) -> None:
-        self._refusal = reason
+        self.refusal = reason
         super().failProxyConnect(reason)
 
     def failHandshake(self, reason: str) -> None:
-        self._refusal = reason
+        self.refusal = reason
         super().failHandshake(reason)
 
     def onOpen(self) -> None:
-        self._guarded(self._opened)
+        self.guard(self._opened)
 
     def _opened(self) -> None:
-        self._was_open = True
+        self.was_open = True
         self.registerProducer(self, True)
         self._listener.opened(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        self._guarded(lambda: self._listener.message_received(self, payload, isBinary))
+        self.guard(lambda: self._listener.message_received(self, payload, isBinary))
 
     def onPong(self, payload: bytes) -> None:
-        self._guarded(lambda: self._listener.pong_received(self, payload))
+        self.guard(lambda: self._listener.pong_received(self, payload))
 
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
@@ -161,75 +190,21 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         # Autobahn comes here for its own refusals, too (1002, 1007, 1009): the only place that
         # sees every way in which closing begins.
         super().sendCloseFrame(code=code, reasonUtf8=reasonUtf8, isReply=isReply)
-        self._guarded(lambda: self._listener.closing(self))
+        self.guard(lambda: self._listener.closing(self))
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override, unused-ignore]
-        self._guarded(lambda: super(PlatformProtocol, self).connectionLost(reason))
+        self.guard(lambda: super(PlatformProtocol, self).connectionLost(reason))
         if self._done:
             return
         self._done = True
-        outcome = self._outcome(reason)
-        self._guarded(lambda: self._listener.closed(self, outcome))
+        outcome = describe_end(self, reason)
+        self.guard(lambda: self._listener.closed(self, outcome))
 
     def pauseProducing(self) -> None:
-        self._guarded(lambda: self._listener.writable_changed(self, False))
+        self.guard(lambda: self._listener.writable_changed(self, False))
 
     def resumeProducing(self) -> None:
-        self._guarded(lambda: self._listener.writable_changed(self, True))
+        self.guard(lambda: self._listener.writable_changed(self, True))
 
     def stopProducing(self) -> None:
         """The transport is going away; ``connectionLost`` follows."""
-
-    # -- inside ------------------------------------------------------------------------------
-
-    def _guarded(self, call: Callable[[], object]) -> None:
-        """The error boundary: a defect is logged once, and costs this connection, not the agent."""
-        try:
-            call()
-        except Exception as error:  # noqa: BLE001 - the boundary of every callback
-            if self._was_open:
-                _log.failure("a defect while handling the connection; it is dropped")
-            else:
-                # Autobahn's parser stumbles over garbage instead of refusing it.
-                self._refusal = f"the answer to the upgrade is no HTTP ({type(error).__name__})"
-            if self.transport is not None:
-                self.transport.abortConnection()
-
-    def _outcome(self, reason: Failure) -> Outcome:
-        headers = getattr(self, "http_headers", None) or {}
-        status = _http_status(getattr(self, "http_status_line", None))
-        if not self._was_open:
-            text = self._abort_reason or self._refusal or _plain(reason)
-            return Outcome(
-                reason=text,
-                http_status=status if status != 101 else None,
-                retry_after_s=parse_retry_after(headers.get("retry-after")),
-            )
-        code = self.remoteCloseCode
-        if self._abort_reason is not None:
-            return Outcome(
-                reason=self._abort_reason,
-                was_open=True,
-                close_code=code or NO_CLOSE_FRAME,
-                by_us=True,
-            )
-        if code is not None:
-            text = f"closed by the platform with code {code}"
-            if self.remoteCloseReason:
-                text += f" ({self.remoteCloseReason[:123]!r})"
-        elif self.localCloseCode is not None:
-            text = f"closed by the agent with code {self.localCloseCode}: {self.wasNotCleanReason}"
-        else:
-            text = _plain(reason)
-        return Outcome(reason=text, was_open=True, close_code=code or NO_CLOSE_FRAME)
-
-
-def _http_status(status_line: str | None) -> int | None:
-    parts = (status_line or "").split()
-    return int(parts[1]) if len(parts) > 1 and parts[1].isdecimal() else None
-
-
-def _plain(reason: Failure) -> str:
-    """A failure of the transport as one short sentence."""
-    text = reason.getErrorMessage().splitlines()
-    return text[0].rstrip(".") if text and text[0] else type(reason.value).__name__

@@ -16,7 +16,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.connector.link import PlatformLink
-from oda.errors import MessageTooLarge, NotConnected
+from oda.connector.protocol import log_masking
+from oda.errors import MessageTooLarge, NotConnected, OutboxError
 from oda.interfaces import (
     ICodecRegistry,
     IConnector,
@@ -115,6 +116,7 @@ class ConnectorService(Service):
     def startService(self) -> None:
         """Find out who the device is and connect; returns at once."""
         super().startService()
+        log_masking()
         self._link.start()
 
     def stopService(self) -> Deferred[None]:
@@ -145,10 +147,15 @@ class ConnectorService(Service):
         is_text = self._is_text(content_type) if content_type is not None else not is_binary
         answer = maybeDeferred(self._dispatcher.process, payload, content_type)
         answer.addCallbacks(self._answered, self._dispatcher_failed, callbackArgs=(is_text,))
+        answer.addErrback(self._answer_not_accepted)
 
-    def _answered(self, payload: bytes | None, is_text: bool) -> None:
-        if payload is not None:
-            self._respond(payload, is_text).addErrback(self._answer_not_accepted)
+    def _answered(self, payload: bytes | None, is_text: bool) -> Any:
+        if payload is None:
+            return None
+        if not isinstance(payload, bytes):
+            # It would be accepted here and break the connection later, again and again.
+            raise TypeError(f"the dispatcher's answer is {type(payload).__name__}, not bytes")
+        return self._respond(payload, is_text)
 
     def _respond(self, payload: bytes, is_text: bool) -> Deferred[int]:
         return self._put(
@@ -157,7 +164,10 @@ class ConnectorService(Service):
 
     def _answer_not_accepted(self, failure: Failure) -> None:
         self._counters.increment("answers_lost")
-        _log.error("an answer is lost: {reason}", reason=failure.getErrorMessage())
+        if failure.check(OutboxError):
+            _log.error("an answer is lost: {reason}", reason=failure.getErrorMessage())
+        else:
+            _log.failure("an answer is lost by a defect", failure)
 
     def _dispatcher_failed(self, failure: Failure) -> None:
         self._counters.increment("dispatcher_failures")

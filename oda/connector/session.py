@@ -7,6 +7,8 @@ remembers their order, and retires them when a pong proves that the peer has rea
 
 A pong must come within ``pong_timeout_s``. Progress (bytes arriving, the send buffer emptying)
 extends that, but only to four times its length: bytes that arrive prove nothing about the uplink.
+A peer that is known to give no usable pongs is waited for only shortly; what was written to a
+transport that isn't blocked then counts as sent.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from twisted.logger import Logger
 from oda.connector.barrier import AckBarrier, Pong
 from oda.connector.peer import Peer, PeerClass
 from oda.connector.protocol import PlatformProtocol
+from oda.errors import NotConnected
 from oda.interfaces import ICounters, IOutbox
 from oda.model import MessageClass
 from oda.settings import ConnectorSettings, OutboxSettings
@@ -77,7 +80,7 @@ class Session:
         self._pong_limit: Any = None
         self._close_limit: Any = None
         self._ping_sent_s = 0.0
-        self._keepalive = LoopingCall(self._keep_alive)
+        self._keepalive = LoopingCall(protocol.guard, self._keep_alive)
         self._keepalive.clock = reactor
         self.on_drained: Callable[[], None] | None = None
 
@@ -93,6 +96,7 @@ class Session:
 
     def start(self) -> None:
         """Probe the peer, start the keepalive and send what waits."""
+        self._peer.connected()
         self._keepalive.start(self._settings.keep_alive_interval_s, now=False)
         self._ping()
         self.pump()
@@ -128,11 +132,13 @@ class Session:
             self._consider_ping()
 
     def send_now(self, payload: bytes, is_text: bool) -> None:
-        """Write one message outside the outbox; it is counted by the barrier like the others."""
-        self._barrier.sent += 1
-        self._in_flight.append((-1, len(payload)))
-        self._in_flight_bytes += len(payload)
-        self._protocol.send_message(payload, is_text)
+        """Write one message outside the outbox; it is counted by the barrier like the others.
+
+        Raises ``NotConnected`` when the network takes nothing more: it can't be sent now.
+        """
+        if not (self._open and self._writable):
+            raise NotConnected("the connection to the platform is congested")
+        self._send(-1, payload, is_text)
         self._consider_ping()
 
     def bytes_received(self) -> None:
@@ -148,16 +154,22 @@ class Session:
 
     def pong_received(self, payload: bytes) -> None:
         """Account for a pong; retire what it proves."""
-        if self._barrier.pong_received(payload) is Pong.FOREIGN:
+        pong = self._barrier.pong_received(payload)
+        if pong is Pong.FOREIGN:
             # Allowed by RFC 6455 (unsolicited pongs), but of no use to us.
             self._saw_foreign_pong = True
             self._counters.increment("pongs_foreign")
             return
-        self._cancel("_pong_limit")
         self._peer.answered()
-        self._counters.observe(
-            "barrier_round_trip_seconds", self._reactor.seconds() - self._ping_sent_s
-        )
+        if pong is Pong.MATCHES:
+            self._cancel_pong_limit()
+            self._counters.observe(
+                "barrier_round_trip_seconds", self._reactor.seconds() - self._ping_sent_s
+            )
+        elif self._barrier.is_outstanding:
+            # It does answer, only slowly: the present ping is to be given the full time, too.
+            self._cancel_pong_limit()
+            self._pong_limit = self._later(self._settings.pong_timeout_s, self._pong_is_late)
         self._retire_up_to(self._barrier.acknowledged)
         if self._open:
             self.pump()
@@ -176,14 +188,16 @@ class Session:
         self._close_limit = self._reactor.callLater(
             self._settings.close_timeout_s,
             self._protocol.abort,
-            "the closing handshake was not finished in time",
+            "the platform did not end the connection after the closing handshake",
         )
 
     def ended(self) -> None:
         """The socket is gone: leave no timer behind."""
         self._open = False
         self._quiet()
-        self._cancel("_close_limit")
+        if self._close_limit is not None and self._close_limit.active():
+            self._close_limit.cancel()
+        self._close_limit = None
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -204,7 +218,7 @@ class Session:
         ):
             self._ping()
         elif self._ping_soon is None:
-            self._ping_soon = self._reactor.callLater(_PING_AFTER_S, self._ping_is_due)
+            self._ping_soon = self._later(_PING_AFTER_S, self._ping_is_due)
 
     def _ping_is_due(self) -> None:
         self._ping_soon = None
@@ -216,7 +230,7 @@ class Session:
             self._ping()
 
     def _ping(self) -> None:
-        self._cancel("_ping_soon")
+        self._cancel_ping_soon()
         self._unproven_bytes = 0
         self._progress = self._saw_foreign_pong = False
         self._extensions = 0
@@ -224,30 +238,37 @@ class Session:
         wait_s = self._settings.pong_timeout_s
         if self._peer.peer_class is not PeerClass.PONG:
             wait_s = min(wait_s, _UNPROVEN_WAIT_S)
-        self._pong_limit = self._reactor.callLater(wait_s, self._pong_is_late)
+        self._pong_limit = self._later(wait_s, self._pong_is_late)
         self._protocol.send_ping(self._barrier.ping())
 
     def _pong_is_late(self) -> None:
         self._pong_limit = None
-        if self._progress and self._extensions < _EXTENSIONS and not self._saw_foreign_pong:
+        timeout_s = self._settings.pong_timeout_s
+        if (
+            self._progress
+            and self._extensions < _EXTENSIONS
+            and not self._saw_foreign_pong
+            and self._peer.peer_class is PeerClass.PONG
+        ):
             self._progress = False
             self._extensions += 1
-            self._pong_limit = self._reactor.callLater(
-                self._settings.pong_timeout_s, self._pong_is_late
-            )
-            return
-        if self._peer.missed(self._saw_foreign_pong) is PeerClass.PONG:
+            self._pong_limit = self._later(timeout_s, self._pong_is_late)
+        elif self._peer.missed(self._saw_foreign_pong) is PeerClass.PONG:
             self._counters.increment("pong_timeouts")
-            self._protocol.abort(
-                f"no pong within {self._settings.pong_timeout_s:g} s: the connection is dead"
-            )
-            return
-        # This peer never gives usable pongs. What was written to a transport that is not blocked
-        # counts as sent; the outbox keeps it for its linger time in case the connection breaks.
-        self._barrier.abandon()
-        if self._writable:
+            waited_s = timeout_s * (1 + self._extensions)
+            self._protocol.abort(f"no pong within {waited_s:g} s: the connection is dead")
+        elif self._writable:
+            # This peer never gives usable pongs. The outbox keeps the rows for their linger time,
+            # in case the connection breaks.
+            self._barrier.abandon()
             self._retire_up_to(self._barrier.sent)
-        self.pump()
+            self.pump()
+        elif self._reactor.seconds() - self._ping_sent_s < timeout_s:
+            self._pong_limit = self._later(_UNPROVEN_WAIT_S, self._pong_is_late)
+        else:
+            self._protocol.abort(
+                f"the network has taken nothing for {timeout_s:g} s: the connection is dead"
+            )
 
     def _retire_up_to(self, sent: int) -> None:
         rows: list[int] = []
@@ -266,11 +287,19 @@ class Session:
     def _quiet(self) -> None:
         if self._keepalive.running:
             self._keepalive.stop()
-        self._cancel("_ping_soon")
-        self._cancel("_pong_limit")
+        self._cancel_ping_soon()
+        self._cancel_pong_limit()
 
-    def _cancel(self, name: str) -> None:
-        call = getattr(self, name)
-        setattr(self, name, None)
-        if call is not None and call.active():
-            call.cancel()
+    def _later(self, delay_s: float, call: Callable[[], None]) -> Any:
+        """A timer inside the error boundary of the connection."""
+        return self._reactor.callLater(delay_s, self._protocol.guard, call)
+
+    def _cancel_ping_soon(self) -> None:
+        if self._ping_soon is not None:
+            self._ping_soon.cancel()
+            self._ping_soon = None
+
+    def _cancel_pong_limit(self) -> None:
+        if self._pong_limit is not None:
+            self._pong_limit.cancel()
+            self._pong_limit = None

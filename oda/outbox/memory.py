@@ -139,6 +139,7 @@ class MemoryOutbox:
         self._on_pending = on_pending
 
     def counts(self) -> Mapping[str, int]:
+        self._forget_expired()
         return {
             "pending": sum(len(queue) for queue in self._pending.values()),
             "in_flight": len(self._in_flight),
@@ -195,9 +196,15 @@ class MemoryOutbox:
         queue = self._pending[message_class]
         if self._fits(message_class, size, room):
             return True
+        taken = sum(
+            len(kept.message.payload)
+            for kept in self._in_flight.values()
+            if kept.message.message_class is message_class
+        )
+        if taken + size > room:
+            return False  # what is in flight can't be dropped: dropping the rest would not help
         self._forget_expired()
-        while self._lingering and not self._fits(message_class, size, room):
-            self._release(self._lingering.popleft())
+        self._drop_lingering(message_class, size, room)
         dropped = 0
         while queue and not self._fits(message_class, size, room):
             self._release(queue.popleft())
@@ -210,6 +217,16 @@ class MemoryOutbox:
                 _log.warn("the outbox is full: the oldest messages are dropped, and counted")
             self._dropped += dropped
         return self._fits(message_class, size, room)
+
+    def _drop_lingering(self, message_class: MessageClass, size: int, room: int) -> None:
+        spared: list[_Kept] = []
+        while self._lingering and self._bytes[message_class] + size > room:
+            kept = self._lingering.popleft()
+            if kept.message.message_class is message_class:
+                self._release(kept)
+            else:
+                spared.append(kept)
+        self._lingering.extendleft(reversed(spared))
 
     def _fits(self, message_class: MessageClass, size: int, room: int) -> bool:
         return (

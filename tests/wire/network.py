@@ -72,10 +72,10 @@ class End:
             return
         self.buffer += data
         self.bytes_written += len(data)
-        if self._producer is not None and self._streaming:
-            if len(self.buffer) > HIGH_WATER_BYTES and not self._producer_is_paused:
-                self._producer_is_paused = True
-                self._producer.pauseProducing()
+        is_full = self._streaming and len(self.buffer) > HIGH_WATER_BYTES
+        if is_full and self._producer is not None and not self._producer_is_paused:
+            self._producer_is_paused = True
+            self._producer.pauseProducing()
 
     def writeSequence(self, data: Any) -> None:
         self.write(b"".join(data))
