@@ -116,10 +116,18 @@ def test_other_buffers_are_read() -> None:
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])
 def test_bottomless_nesting_is_refused(opening: bytes) -> None:
-    """A million open brackets end in DecodeError, not in RecursionError."""
-    assert problem(opening * 1_000_000)
+    """Any number of open brackets ends in DecodeError, not in RecursionError, closed or not."""
     closing = b"]" if opening == b"[" else b"0}"
-    assert problem(opening * 1_000_000 + closing * 1_000_000)
+    for levels in (100_000, 1_000_000):
+        assert problem(opening * levels)
+        assert problem(opening * levels + closing * levels)
+
+
+def test_a_limit_beyond_the_stack_is_no_recursion_error() -> None:
+    """With a depth limit that is set too high the interpreter's own limit still holds."""
+    assert "nested too deeply" in problem(
+        b"[" * 50_000 + b"]" * 50_000, JsonCodec(Limits(max_depth=60_000))
+    )
 
 
 @pytest.mark.parametrize(

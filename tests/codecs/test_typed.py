@@ -73,3 +73,5 @@ def test_nothing_is_coerced() -> None:
         convert("1", int)
     with pytest.raises(DecodeError):
         convert(1, bool)
+    with pytest.raises(DecodeError):
+        convert("YWJj", bytes)
