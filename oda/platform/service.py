@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from twisted.application.service import Service
@@ -26,6 +27,8 @@ from oda.platform.ledger import OperationLedger
 from oda.platform.protocol import DeviceServerFactory, WebSocketPipe
 from oda.platform.recording import RecordedMessage, Recording
 from oda.platform.requests import DEFAULT_TIMEOUT_S, Operation, Order, Requests
+from oda.platform.scenario import ScenarioStep
+from oda.platform.scenario_runner import ScenarioRunner
 from oda.platform.sessions import Session, Sessions
 from oda.platform.store import LatestValue, Store, StoredDatapoint
 from oda.platform.web import Guard, JsonServer
@@ -45,6 +48,7 @@ class Platform(Service):
     ``database`` None keeps everything in memory; ``durable`` makes the record in that file survive
     the death of this process. ``tls`` is a context factory for the device port.
     ``older_wins``: a device that connects twice is refused (409) instead of replaced.
+    ``scenario`` runs from the start, its jitter from ``random``.
     Starting raises ``CannotListenError`` or ``DatabaseUnusable``.
     """
 
@@ -65,6 +69,8 @@ class Platform(Service):
         older_wins: bool = False,
         http_hosts: Sequence[str] = (),
         http_origins: Sequence[str] = (),
+        scenario: Sequence[ScenarioStep] = (),
+        random: Random | None = None,
         max_message_bytes: int = 32 * 1024 * 1024,
         max_messages: int = 100_000,
         max_recorded_bytes: int = 64 * 1024 * 1024,
@@ -90,6 +96,9 @@ class Platform(Service):
         self._bounds = (max_messages, max_recorded_bytes, max_datapoints, max_operations)
         self._guard = Guard(http_hosts, http_origins)
         self._http: JsonServer | None = None
+        self._scenario = ScenarioRunner(
+            reactor, scenario, self.faults, self.strike, random or Random(0)
+        )
         self._listening: list[Any] = []
         self._commits = LoopingCall(self._commit)
         self._commits.clock = reactor
@@ -122,6 +131,7 @@ class Platform(Service):
             raise
         self._commits.start(_COMMIT_EVERY_S, now=False)
         super().startService()
+        self._scenario.start()
 
     def _listen(self) -> None:
         door = Door(
@@ -155,6 +165,7 @@ class Platform(Service):
     def stopService(self) -> Deferred[None]:
         """Drop every connection and close; fires when nothing is open any more."""
         super().stopService()
+        self._scenario.stop()
         if self._commits.running:
             self._commits.stop()
         return Deferred.fromCoroutine(self._stop())

@@ -1,0 +1,58 @@
+"""Faults as words, for the command line and for scenarios. Pure.
+
+A member is written ``name`` (a switch) or ``name=value``: ``freeze``, ``refuse=429 retryAfter=5``,
+``pong=late pongDelay=2.5``. ``on <device>`` in front means one device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import unquote
+
+from oda.platform.faults import MEMBERS, Fault, read_fault
+from oda.platform.wire import WrongParameter
+
+
+def split_target(words: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The device of ``on <device> ...`` (None without it) and the other words.
+
+    The device id may be percent-encoded. Raises ``WrongParameter``.
+    """
+    if not words or words[0] != "on":
+        return None, list(words)
+    if len(words) < 2:
+        raise WrongParameter("on", "the device is missing")
+    return unquote(words[1]), list(words[2:])
+
+
+def read_fault_words(words: Sequence[str]) -> Fault:
+    """The fault these words describe; raises ``WrongParameter`` naming the member."""
+    members: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        field = MEMBERS.get(name)
+        if field is None:
+            raise WrongParameter(name, f"unknown; known are {', '.join(MEMBERS)}")
+        if name in members:
+            raise WrongParameter(name, "is said twice")
+        members[name] = _read_value(name, field.type, value if equals else None)
+    if not members:
+        raise WrongParameter("fault", "is missing")
+    return read_fault(members)
+
+
+def _read_value(name: str, kind: Any, text: str | None) -> Any:
+    kinds = getattr(kind, "__args__", (kind,))
+    if bool in kinds:
+        if text is not None:
+            raise WrongParameter(name, "takes no value")
+        return True
+    if text is None:
+        raise WrongParameter(name, f"needs a value: {name}=...")
+    if int in kinds or float in kinds:
+        try:
+            return int(text) if int in kinds else float(text)
+        except ValueError:
+            raise WrongParameter(name, f"{text!r} is no number") from None
+    return text

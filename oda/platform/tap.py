@@ -1,0 +1,140 @@
+"""``twistd oda-platform``: the stand-in platform from the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from twisted.python import usage
+
+from oda.errors import ConfigurationError, Fault, OdaError
+from oda.platform.access import DEFAULT_PATH, KeyRing, parse_keys
+from oda.platform.fault_text import read_fault_words, split_target
+from oda.platform.faults import FaultBoard
+from oda.platform.scenario import ScenarioStep, parse_scenario
+from oda.platform.service import Platform
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise ValueError("a port is a number from 0 (any free one) to 65535")
+    return port
+
+
+class Options(usage.Options):
+    """The options of ``oda-platform``."""
+
+    longdesc = (
+        "A stand-in for the OpenGate platform, for trying, testing and debugging devices. It has no"
+        " accounts: whoever reaches the HTTP port can do everything."
+    )
+    optParameters = [
+        ["port", "p", 9955, "where devices connect (0: any free port)", _port],
+        ["http-port", None, 9956, "REST API (0: any free port)", _port],
+        ["interface", "i", "127.0.0.1", "the address to listen on"],
+        ["key", "k", None, "the API key of every device (visible in the process list)"],
+        ["keys-file", None, None, "a file of device=key lines"],
+        ["path", None, DEFAULT_PATH, "the path in front of the device id"],
+        ["database", "d", None, "an SQLite file (default: in memory)"],
+        ["cert", None, None, "TLS: certificate chain of the device port (PEM)"],
+        ["key-file", None, None, "TLS: private key (PEM)"],
+        ["client-ca", None, None, "TLS: only devices with a certificate of this authority (PEM)"],
+        ["scenario", None, None, "a file that says what goes wrong when"],
+        ["seed", None, 0, "for the scenario's jitter", int],
+    ]
+    optFlags = [
+        ["no-http", None, "no REST API"],
+        ["durable", None, "what is recorded in --database survives a kill of this process"],
+        ["older-wins", None, "refuse a device that is connected already"],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.faults: list[str] = []
+        self.hosts: list[str] = []
+        self.origins: list[str] = []
+
+    def opt_fault(self, text: str) -> None:
+        """a fault from the start, e.g. "freeze" or "on dev-1 pong=drop"; may be repeated"""
+        self.faults.append(text)
+
+    def opt_http_host(self, name: str) -> None:
+        """a further name by which the REST API may be called; may be repeated"""
+        self.hosts.append(name)
+
+    def opt_http_origin(self, origin: str) -> None:
+        """a further origin whose pages may use the REST API; may be repeated"""
+        self.origins.append(origin)
+
+    def postOptions(self) -> None:
+        if (self["cert"] is None) != (self["key-file"] is None):
+            raise usage.UsageError("--cert and --key-file go together")
+        if self["client-ca"] is not None and self["cert"] is None:
+            raise usage.UsageError("--client-ca needs --cert")
+        if self["durable"] and self["database"] is None:
+            raise usage.UsageError("--durable needs --database")
+        try:
+            self.board = _board(self.faults)
+            self.key_ring = _keys(self["key"], self["keys-file"])
+            self.steps = _steps(self["scenario"])
+            self.tls = _tls(self)
+        except OdaError as error:
+            raise usage.UsageError(str(error)) from None
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError([Fault(path, 0, "", f"can't be read: {error}")]) from None
+
+
+def _board(texts: list[str]) -> FaultBoard:
+    board = FaultBoard()
+    for text in texts:
+        device, words = split_target(text.split())
+        board.set(device, read_fault_words(words))
+    return board
+
+
+def _keys(key: str | None, keys_file: str | None) -> KeyRing:
+    by_device = None if keys_file is None else parse_keys(_read(keys_file), keys_file)
+    return KeyRing(key, by_device)
+
+
+def _steps(path: str | None) -> list[ScenarioStep]:
+    return [] if path is None else parse_scenario(_read(path), path)
+
+
+def _tls(options: Options) -> Any:
+    if options["cert"] is None:
+        return None
+    from oda.platform.tls import load_server_tls  # OpenSSL costs memory; only where it is used
+
+    client_ca = None if options["client-ca"] is None else Path(options["client-ca"])
+    return load_server_tls(Path(options["cert"]), Path(options["key-file"]), client_ca)
+
+
+def makeService(options: Options) -> Platform:
+    """The service that ``options`` describe."""
+    from twisted.internet import reactor
+
+    return Platform(
+        reactor,
+        port=options["port"],
+        http_port=None if options["no-http"] else options["http-port"],
+        interface=options["interface"],
+        keys=options.key_ring,
+        path=options["path"],
+        tls=options.tls,
+        database=None if options["database"] is None else Path(options["database"]),
+        durable=bool(options["durable"]),
+        faults=options.board,
+        older_wins=bool(options["older-wins"]),
+        http_hosts=options.hosts,
+        http_origins=options.origins,
+        scenario=options.steps,
+        random=Random(options["seed"]),
+    )
