@@ -40,7 +40,7 @@ def cut(bundle: Bundle, max_datapoints: int) -> Iterator[Bundle]:
         start, total = 0, len(run.datapoints)
         while start < total:
             end = min(start + room, total)
-            runs.append(run.part(start, end))
+            runs.append(run if end - start == total else run.part(start, end))
             room -= end - start
             start = end
             if not room:
