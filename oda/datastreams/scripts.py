@@ -195,7 +195,6 @@ class _ScriptProcess(ProcessProtocol):
         self._errors = bytearray()
         self._timer: IDelayedCall | None = None
         self._drain: IDelayedCall | None = None
-        self._has_exited = False
 
     def connectionMade(self) -> None:
         self._run.on_give_up = self._kill_all
@@ -203,8 +202,6 @@ class _ScriptProcess(ProcessProtocol):
         self.transport.closeStdin()
 
     def outReceived(self, data: bytes) -> None:
-        if self._run.is_over:
-            return
         if len(self._output) + len(data) > self._max_output_bytes:
             self._run.give_up(f"the script wrote more than {self._max_output_bytes} bytes")
             return
@@ -215,11 +212,9 @@ class _ScriptProcess(ProcessProtocol):
         del self._errors[:-_ERROR_BYTES]
 
     def processExited(self, reason: Failure) -> None:
-        self._has_exited = True
         self._drain = self._reactor.callLater(DRAIN_S, self.transport.loseConnection)
 
     def processEnded(self, reason: Failure) -> None:
-        self._has_exited = True
         for timer in (self._timer, self._drain):
             if timer is not None and timer.active():
                 timer.cancel()
@@ -242,8 +237,8 @@ class _ScriptProcess(ProcessProtocol):
         self._run.give_up(f"the script did not end within {self._timeout_s:g} s")
 
     def _kill_all(self) -> None:
-        # After its exit has been noticed, the process id may belong to somebody else.
-        if not self._has_exited and self.transport.pid is not None:
+        # Once its exit was noticed there is no id: that number may belong to somebody else.
+        if self.transport.pid is not None:
             self._kill(self.transport.pid)
         self.transport.loseConnection()
 

@@ -86,13 +86,14 @@ def test_a_process_group_of_its_own(tmp_path: Path) -> None:
         ({"status": 3}, b"first\nsensor not found\n\n", "exit status 3: sensor not found"),
         ({"status": 0, "killer": 11}, b"", "killed by signal 11"),
         ({"status": 1}, b"\xff!", "exit status 1: \ufffd!"),
-        ({"status": 1}, b"x" * 9000, "exit status 1: " + "x" * 200 + "…"),
+        ({"status": 1}, b"start" + b"x" * 9000, "exit status 1: " + "x" * 200 + "…"),
     ],
 )
 def test_a_script_that_fails(
     bench: Bench, ending: dict[str, int], errors: bytes, reason: str
 ) -> None:
-    """The reason is the exit status and the last line of the error output, cut to size."""
+    """The reason is the exit status and the last line of the error output, cut to size; of much
+    error output only the end is kept."""
     outcome = bench.run("a.sh")
     bench.reactor.processes[0].write(b"half a value", errors)
     bench.reactor.processes[0].end(**ending)

@@ -102,6 +102,7 @@ def test_foreign_packets_are_ignored() -> None:
 def test_a_lost_packet_is_sent_again() -> None:
     """UDP loses packets: the question is repeated, and timed from its last sending."""
     network = Network()
+    network.advance(100)
     outcome, _ = ask(network)
     network.advance(3)
     assert len(network.sockets[0].written) == 2
