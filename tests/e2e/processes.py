@@ -1,0 +1,132 @@
+"""Whole processes: the installed ``twistd`` and ``oda``, run from an empty directory.
+
+The repository is kept off their path, so that what runs is what ``pip install`` put there: a plugin
+or a data file that the wheel lacks makes these tests fail.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from oda.platform.testing import RunningPlatform
+
+BIN = Path(sys.executable).parent
+KEY = "e2e-key"
+
+
+def environment(**more: str) -> dict[str, str]:
+    """This environment without what would make the repository importable."""
+    kept = {name: text for name, text in os.environ.items() if name != "PYTHONPATH"}
+    return {**kept, **more}
+
+
+def write_configuration(
+    directory: Path,
+    platform: RunningPlatform,
+    device: str = "dev-1",
+    connector: Mapping[str, object] | None = None,
+    poller: str = "",
+) -> Path:
+    """A configuration directory for an agent of ``platform``."""
+    directory.mkdir(exist_ok=True)
+    address = urlsplit(platform.device_url)
+    lines: dict[str, object] = {
+        "host": address.hostname,
+        "port": address.port,
+        "path": address.path,
+        **(connector or {}),
+    }
+    write(directory, "connector.websocket", "".join(f"{k}={v}\n" for k, v in lines.items()))
+    write(directory, "datastreams.deviceinfo", f"deviceId={device}\napiKey={KEY}\n")
+    if poller:
+        write(directory, "subsystem.poller", poller)
+    return directory
+
+
+def write(directory: Path, component: str, text: str) -> None:
+    """One component's file."""
+    (directory / f"es.amplia.oda.{component}.cfg").write_text(text)
+
+
+class AgentProcess:
+    """``twistd -n oda-websocket`` in ``directory``'s parent, with its log in a file."""
+
+    def __init__(self, configuration: Path, **environ: str) -> None:
+        self.log = configuration.parent / "agent.log"
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    str(BIN / "twistd"),
+                    "-n",
+                    "--pidfile=",
+                    "oda-websocket",
+                    "--conf",
+                    str(configuration),
+                ],
+                cwd=configuration.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment(**environ),
+            )
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        self._process.send_signal(number)
+
+    def stop(self) -> int:
+        """SIGTERM; its exit status."""
+        self._process.terminate()
+        return self.wait()
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self._process.kill()
+        self._process.wait()
+
+    def wait(self, timeout_s: float = 30.0) -> int:
+        """Its exit status once it has ended."""
+        try:
+            return self._process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+
+    def text(self) -> str:
+        """Its log so far."""
+        return self.log.read_text()
+
+    def __enter__(self) -> AgentProcess:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+
+def run_oda(
+    *arguments: str, cwd: Path, stdin: str = "", timeout_s: float = 60.0
+) -> subprocess.CompletedProcess[str]:
+    """``oda`` with these arguments."""
+    return subprocess.run(
+        [str(BIN / "oda"), *arguments],
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+        env=environment(),
+        check=False,
+    )
