@@ -1,0 +1,132 @@
+"""The rules of reconnection."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oda.connector.backoff import Backoff
+from oda.connector.outcome import Lane, Outcome, parse_retry_after
+
+CHANCE = st.floats(0, 1, exclude_max=True)
+ALMOST_ONE = 1 - 2**-53
+LOST = Outcome(reason="lost")
+
+
+def refused(status: int, retry_after_s: float | None = None) -> Outcome:
+    return Outcome(reason="refused", http_status=status, retry_after_s=retry_after_s)
+
+
+@given(st.lists(CHANCE, min_size=1, max_size=80), st.floats(1, 3600))
+def test_delays_stay_within_the_doubling_window(chances: list[float], max_delay_s: float) -> None:
+    """The n-th delay in a row is at most 2**n seconds and never above the maximum."""
+    draws = iter(chances)
+    backoff = Backoff(max_delay_s, lambda: next(draws))
+    for failures in range(len(chances)):
+        assert 0 <= backoff.next_delay_s(LOST) <= min(2.0**failures, max_delay_s)
+
+
+@given(CHANCE)
+def test_jitter_is_full(chance: float) -> None:
+    """A delay is chance times the window: every moment of the window is as likely."""
+    backoff = Backoff(300, lambda: chance)
+    assert [backoff.next_delay_s(LOST) for _ in range(4)] == [
+        pytest.approx(chance * window) for window in (1, 2, 4, 8)
+    ]
+
+
+def test_the_window_doubles_up_to_the_maximum() -> None:
+    """The windows are 1, 2, 4 ... seconds, then the maximum for ever."""
+    backoff = Backoff(300, lambda: ALMOST_ONE)
+    delays = [backoff.next_delay_s(LOST) for _ in range(2000)]
+    assert [round(delay) for delay in delays[:11]] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
+    assert set(map(round, delays[9:])) == {300}
+
+
+def test_only_a_stable_connection_resets() -> None:
+    """Being told that the connection was stable, and nothing else, begins again at one second."""
+    backoff = Backoff(300, lambda: ALMOST_ONE)
+    for _ in range(5):
+        backoff.next_delay_s(LOST)
+    assert round(backoff.next_delay_s(Outcome(reason="lost", was_open=True))) == 32
+    backoff.connection_stable()
+    assert round(backoff.next_delay_s(LOST)) == 1
+
+
+SLOW = [refused(status) for status in (401, 403, 429, 503)] + [
+    Outcome(reason="later", was_open=True, close_code=1013),
+    Outcome(reason="policy", was_open=True, close_code=1008),
+]
+
+
+@given(st.sampled_from(SLOW), CHANCE)
+def test_refusals_take_the_slow_lane(outcome: Outcome, chance: float) -> None:
+    """Refused credentials and overload wait at least half a minute from the first time on."""
+    assert outcome.lane is Lane.SLOW
+    assert 30 <= Backoff(300, lambda: chance).next_delay_s(outcome) <= 60
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1006, 1011, 1012])
+def test_other_ends_take_the_normal_lane(code: int) -> None:
+    """An interruption is tried again at once."""
+    assert Outcome(reason="lost", was_open=True, close_code=code).lane is Lane.NORMAL
+    assert refused(404).lane is refused(500).lane is Lane.NORMAL
+
+
+def test_the_slow_lane_keeps_to_the_maximum() -> None:
+    """A small reconnectMaxDelay holds for refusals, too."""
+    assert Backoff(10, lambda: ALMOST_ONE).next_delay_s(refused(401)) <= 10
+
+
+@given(CHANCE, st.floats(0, 3600), st.sampled_from([429, 503, 404]))
+def test_retry_after_is_a_minimum(chance: float, wish_s: float, status: int) -> None:
+    """The platform's wish is never undercut, and exceeded by a tenth where it decides."""
+    delay_s = Backoff(300, lambda: chance).next_delay_s(refused(status, wish_s))
+    assert wish_s <= delay_s <= max(wish_s * 1.1, 60)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("120", 120.0),
+        (" 7 ", 7.0),
+        ("0", 0.0),
+        ("99999999999999999999", 3600.0),
+        (None, None),
+        ("", None),
+        ("-5", None),
+        ("1.5", None),
+        ("soon", None),
+        ("²", None),
+        ("Fri, 31 Dec 1999 23:59:59 GMT", None),
+    ],
+)
+def test_retry_after_is_read(text: str | None, seconds: float | None) -> None:
+    """Seconds are read, up to an hour; a date or nonsense is no wish."""
+    assert parse_retry_after(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("outcome", "replay"),
+    [
+        (Outcome(reason="", was_open=True, close_code=code), True)
+        for code in (1006, 1011, 1012, 1013)
+    ]
+    + [
+        (Outcome(reason="", was_open=True, close_code=code), False)
+        for code in (1000, 1001, 1002, 1005, 1008, 1009, 4000)
+    ]
+    + [(Outcome(reason="", was_open=False), False)],
+)
+def test_what_is_replayed(outcome: Outcome, replay: bool) -> None:
+    """Acknowledged messages are replayed after an abnormal end of an open connection only."""
+    assert outcome.replay is replay
+
+
+def test_labels_are_few() -> None:
+    """A counter's label holds no words of the platform."""
+    assert refused(401).label == "http_401"
+    assert LOST.label == "connect_failed"
+    assert Outcome(reason="x", was_open=True, by_us=True).label == "closed_by_agent"
+    assert Outcome(reason="x", was_open=True, close_code=1001).label == "close_1001"

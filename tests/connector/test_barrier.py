@@ -1,0 +1,135 @@
+"""The acknowledgement barrier, against a platform that may answer what it likes."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from oda.connector.barrier import EPOCH_BYTES, AckBarrier, Pong
+
+EPOCH = b"epoch-01"
+
+
+def test_the_payload_is_twenty_bytes() -> None:
+    """A ping holds magic, epoch and number in 20 bytes: below the 125 of RFC 6455."""
+    barrier = AckBarrier(EPOCH)
+    barrier.sent = 258
+    assert barrier.ping() == b"ODA\x01" + EPOCH + b"\0\0\0\0\0\0\x01\x02"
+
+
+def test_a_pong_proves_what_was_sent_before_its_ping() -> None:
+    """Messages sent after the ping are not proven by its pong."""
+    barrier = AckBarrier(EPOCH)
+    barrier.sent = 3
+    ping = barrier.ping()
+    barrier.sent = 5
+    assert barrier.pong_received(ping) is Pong.MATCHES
+    assert barrier.acknowledged == 3
+    assert barrier.unproven == 2
+
+
+def test_only_one_ping_is_outstanding() -> None:
+    """A peer may answer only the newest ping, so there is only one."""
+    barrier = AckBarrier(EPOCH)
+    barrier.ping()
+    with pytest.raises(RuntimeError):
+        barrier.ping()
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"x",
+        b"ODA\x01" + b"epoch-00" + b"\0\0\0\0\0\0\0\x03",
+        b"ODA\x01" + EPOCH + b"\0\0\0\0\0\0\0\x02",
+        b"ODA\x01" + EPOCH + b"\0\0\0\0\0\0\0\x04",
+        b"ODA\x01" + EPOCH + b"\0\0\0\0\0\0\0\x03x",
+        b"ODA\x01" + EPOCH + b"\0\0\0\0\0\0\0",
+    ],
+)
+def test_a_foreign_pong_proves_nothing(payload: bytes) -> None:
+    """Empty, unsolicited, mangled pongs and those of another connection acknowledge nothing."""
+    barrier = AckBarrier(EPOCH)
+    barrier.sent = 3
+    barrier.ping()
+    assert barrier.pong_received(payload) is Pong.FOREIGN
+    assert barrier.acknowledged == 0
+    assert barrier.is_outstanding
+
+
+def test_a_pong_counts_once() -> None:
+    """The same pong again is a foreign one."""
+    barrier = AckBarrier(EPOCH)
+    ping = barrier.ping()
+    assert barrier.pong_received(ping) is Pong.MATCHES
+    assert barrier.pong_received(ping) is Pong.FOREIGN
+
+
+def test_a_late_pong_still_proves() -> None:
+    """A ping that was given up proves what it covers when its answer comes after all, and leaves
+    the next one outstanding."""
+    barrier = AckBarrier(EPOCH)
+    barrier.sent = 2
+    first = barrier.ping()
+    barrier.abandon()
+    assert not barrier.is_outstanding
+    barrier.sent = 4
+    second = barrier.ping()
+    assert barrier.pong_received(first) is Pong.LATE
+    assert barrier.acknowledged == 2
+    assert barrier.is_outstanding
+    assert barrier.pong_received(second) is Pong.MATCHES
+    assert barrier.acknowledged == 4
+
+
+def test_epoch_has_its_length() -> None:
+    """A wrong epoch is a mistake of the caller."""
+    with pytest.raises(ValueError, match="8"):
+        AckBarrier(b"short")
+
+
+class BarrierMachine(RuleBasedStateMachine):
+    """``covered`` is, for every ping ever sent, how many messages went before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.barrier = AckBarrier(EPOCH)
+        self.covered: dict[bytes, int] = {}
+        self.proven = 0
+
+    @rule(count=st.integers(1, 100))
+    def send(self, count: int) -> None:
+        self.barrier.sent += count
+
+    @precondition(lambda self: not self.barrier.is_outstanding)
+    @rule()
+    def ping(self) -> None:
+        payload = self.barrier.ping()
+        self.covered[payload] = self.barrier.sent
+
+    @rule()
+    def abandon(self) -> None:
+        self.barrier.abandon()
+
+    @precondition(lambda self: self.covered)
+    @rule(data=st.data())
+    def answer(self, data: st.DataObject) -> None:
+        payload = data.draw(st.sampled_from(sorted(self.covered)))
+        if self.barrier.pong_received(payload) is not Pong.FOREIGN:
+            self.proven = max(self.proven, self.covered[payload])
+
+    @rule(payload=st.binary(max_size=125))
+    def answer_something_else(self, payload: bytes) -> None:
+        if payload not in self.covered:
+            assert self.barrier.pong_received(payload) is Pong.FOREIGN
+
+    @invariant()
+    def nothing_is_acknowledged_without_proof(self) -> None:
+        assert self.barrier.acknowledged == self.proven <= self.barrier.sent
+        assert 0 <= self.barrier.unproven <= self.barrier.sent
+
+
+TestBarrierMachine = BarrierMachine.TestCase
+assert len(EPOCH) == EPOCH_BYTES
