@@ -92,9 +92,42 @@ class ConnectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_message_size_bytes: int = 16 * 1024 * 1024
 
 
-class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """The ``outbox...`` and ``ack...`` keys of ``es.amplia.oda.connector.websocket.cfg``."""
+class OutboxKind(Enum):
+    """Where accepted messages are kept."""
 
+    DURABLE = "durable"
+    MEMORY = "memory"
+
+
+class OutboxPolicy(Enum):
+    """What happens to a new message when the outbox is full."""
+
+    DROP_OLDEST = "dropOldest"
+    REFUSE = "refuse"
+
+
+class OutboxSync(Enum):
+    """What a commit waits for: the disk, or only the operating system.
+
+    With ``NORMAL`` the end of the process loses nothing, but a power failure may lose the newest
+    messages.
+    """
+
+    FULL = "full"
+    NORMAL = "normal"
+
+
+class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """The ``outbox...``, ``ack...`` and ``journal...`` keys of
+    ``es.amplia.oda.connector.websocket.cfg``. A ``max_age_s`` of 0 is no limit."""
+
+    kind: OutboxKind = OutboxKind.DURABLE
+    path: Path = Path("oda-outbox.sqlite")
+    max_age_s: float = 0.0
+    policy: OutboxPolicy = OutboxPolicy.DROP_OLDEST
+    sync: OutboxSync = OutboxSync.FULL
+    journal_max_entries: int = 10_000
+    journal_max_age_s: float = 86_400.0
     max_bytes: int = 64 * 1024 * 1024
     max_rows: int = 1_000_000
     window_messages: int = 256
@@ -115,6 +148,7 @@ class DeviceInfoSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     ``device_id`` None means: use the serial number. ``path`` is where scripts are kept.
     ``api_key_file`` is where ``api_key`` was read from, None when it was given directly.
+    ``strict_permissions`` refuses secrets that every user of the machine can read.
     """
 
     device_id: str | None = None
@@ -122,6 +156,7 @@ class DeviceInfoSettings(msgspec.Struct, frozen=True, kw_only=True):
     api_key_file: Path | None = None
     source: Path | None = None
     path: Path | None = None
+    strict_permissions: bool = False
     script_timeout_s: float = 30.0
     script_max_output_bytes: int = 64 * 1024
     scripts: tuple[ScriptSettings, ...] = ()
@@ -180,6 +215,32 @@ class PluginSettings(msgspec.Struct, frozen=True, kw_only=True):
     options: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
+class LogLevel(Enum):
+    """How much a component says, from everything to defects only."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
+
+
+class ComponentLogLevel(msgspec.Struct, frozen=True, kw_only=True):
+    """One line ``log.<component>=<level>``: ``component`` is a package or module below ``oda``
+    (``connector``, ``connector.link``), or ``twisted``."""
+
+    component: str
+    level: LogLevel
+
+
+class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``es.amplia.oda.monitor.cfg``. ``port`` None: nothing is served."""
+
+    port: int | None = None
+    interface: str = "127.0.0.1"
+    log_level: LogLevel = LogLevel.INFO
+    log_levels: tuple[ComponentLogLevel, ...] = ()
+
+
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything an agent needs to know. ``state_manager`` None chooses the realtime manager."""
 
@@ -190,4 +251,5 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     poller: PollerSettings = PollerSettings()
     collector: CollectorSettings = CollectorSettings()
     state_manager: StateManagerSettings | None = None
+    monitor: MonitorSettings = MonitorSettings()
     plugins: tuple[PluginSettings, ...] = ()

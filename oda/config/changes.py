@@ -54,8 +54,8 @@ class LineChanges(Generic[Line]):
 class Changes:
     """What changed; falsy when nothing did.
 
-    ``connector``, ``outbox``, ``device_info``, ``dispatcher`` and ``state_manager`` are the names
-    of the changed settings fields (without ``schedules`` and ``scripts``). ``reconnect`` are the
+    ``connector``, ``outbox``, ``device_info``, ``dispatcher``, ``state_manager`` and ``monitor``
+    are the names of the changed settings fields (without ``schedules`` and ``scripts``). ``reconnect`` are the
     fields, of connector and device info, because of which a new connection is needed; empty: keep
     it. ``state_manager_replaced``: the file came or went, so the other kind of manager is needed.
     """
@@ -73,6 +73,7 @@ class Changes:
     collector_schedules: LineChanges[Schedule]
     plugins_added: tuple[PluginSettings, ...]
     plugins_removed: tuple[PluginSettings, ...]
+    monitor: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) for field in fields(self))
@@ -87,6 +88,7 @@ class Changes:
             "poller": self.poller_schedules,
             "collector": self.collector_schedules,
             "state manager": self.state_manager or self.state_manager_replaced,
+            "monitor": self.monitor,
             "plugins": self.plugins_added or self.plugins_removed,
         }
         return tuple(name for name, change in changed.items() if change)
@@ -114,6 +116,7 @@ def difference(old: AgentSettings, new: AgentSettings) -> Changes:
         collector_schedules=_compare(old.collector.schedules, new.collector.schedules),
         plugins_added=_without(new.plugins, old.plugins),
         plugins_removed=_without(old.plugins, new.plugins),
+        monitor=_changed(old.monitor, new.monitor),
     )
 
 

@@ -9,17 +9,23 @@ from __future__ import annotations
 from oda.config.connection import CONNECTOR, PREFIX
 from oda.config.keys import Component, Key, Lines, Section
 from oda.config.lines import (
+    LOG_LEVEL_ALLOWED,
+    LOG_PREFIX,
     MAX_SECONDS,
     SCHEDULE_ALLOWED,
     SCRIPT_ALLOWED,
+    read_log_level,
     read_schedule,
     read_script,
 )
 from oda.config.parsers import (
     CONTENT_TYPE,
     COUNT,
+    PORT,
     TIMEOUT,
     boolean,
+    choice,
+    host,
     integer,
     path,
     seconds,
@@ -28,8 +34,11 @@ from oda.config.parsers import (
 )
 from oda.settings import (
     CollectorSettings,
+    ComponentLogLevel,
     DeviceInfoSettings,
     DispatcherSettings,
+    LogLevel,
+    MonitorSettings,
     PollerSettings,
     Schedule,
     ScriptSettings,
@@ -52,6 +61,10 @@ def _schedules(form: str, meaning: str) -> Lines:
         identity=identity,
         unmistakable=lambda key, value: ";" in key or ";" in value,
     )
+
+
+def _log_component(line: ComponentLogLevel) -> str:
+    return line.component
 
 
 def _script_identity(script: ScriptSettings) -> str:
@@ -103,6 +116,13 @@ DEVICE_INFO = Component(
                     path("a directory", anchored=False),
                     "where scripts are kept; relative to the working directory",
                     environment=False,
+                ),
+                Key(
+                    "strictPermissions",
+                    "strict_permissions",
+                    boolean(),
+                    "refuse to start where a file with the API key or a private key can be read by "
+                    "every user of the machine (otherwise that is a warning)",
                 ),
                 Key(
                     "scriptTimeout",
@@ -244,5 +264,40 @@ STATE_MANAGER = Component(
     },
 )
 
-COMPONENTS = (CONNECTOR, DEVICE_INFO, DISPATCHER, POLLER, COLLECTOR, STATE_MANAGER)
+MONITOR = Component(
+    file=PREFIX + "monitor.cfg",
+    about="Metrics and health over HTTP, and how much the log says (see docs/operating.md).",
+    sections=(
+        Section(
+            MonitorSettings,
+            (
+                Key(
+                    "monitorPort",
+                    "port",
+                    PORT,
+                    "serves /metrics, /health/live and /health/ready; without it nothing is served",
+                ),
+                Key(
+                    "monitorInterface",
+                    "interface",
+                    host(),
+                    "the address it listens at; there is no password, so think before opening it",
+                ),
+                Key("logLevel", "log_level", choice(LogLevel), "what goes into the log"),
+            ),
+        ),
+    ),
+    lines=Lines(
+        form=LOG_PREFIX + "<component>",
+        allowed=LOG_LEVEL_ALLOWED,
+        meaning="that component's own level; a component is a package or module of the agent as "
+        "the log names it (`connector`, `connector.link`), or `twisted`",
+        field="log_levels",
+        read=read_log_level,
+        identity=_log_component,
+        unmistakable=lambda key, value: key.startswith(LOG_PREFIX),
+    ),
+)
+
+COMPONENTS = (CONNECTOR, DEVICE_INFO, DISPATCHER, POLLER, COLLECTOR, STATE_MANAGER, MONITOR)
 FILES = (*(component.file for component in COMPONENTS), PLUGINS_FILE)

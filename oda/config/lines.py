@@ -1,5 +1,7 @@
-"""The free lines of ODA's files: schedules ``datastreamId[;devicePattern]=[first;]period`` and
-scripts ``datastreamId=script;type``. Pure; problems are ``ValueError`` texts as in ``parsers``.
+"""The free lines of the files: schedules ``datastreamId[;devicePattern]=[first;]period``, scripts
+``datastreamId=script;type`` and log levels ``log.component=level``.
+
+Pure; problems are ``ValueError`` texts as in ``parsers``.
 """
 
 from __future__ import annotations
@@ -9,12 +11,15 @@ import shlex
 
 from oda.config.parsers import quoted
 from oda.model import HOST
-from oda.settings import Schedule, ScriptSettings, ValueType
+from oda.settings import ComponentLogLevel, LogLevel, Schedule, ScriptSettings, ValueType
 
 SCHEDULE_ALLOWED = "period or first;period, in seconds (decimals allowed, period 0: once)"
 SCRIPT_ALLOWED = "script or script;type, type one of " + ", ".join(kind.value for kind in ValueType)
+LOG_PREFIX = "log."
+LOG_LEVEL_ALLOWED = ", ".join(level.value for level in LogLevel)
 MAX_SECONDS = 1_000_000_000.0
 
+_LOG_COMPONENT = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
 _SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
 _ESCAPE_HELP = (
     "if ':', '=' or a blank belongs to the name, write a backslash before it: '\\:', '\\=', '\\ '"
@@ -91,3 +96,17 @@ def check_command(command: str) -> None:
         raise ValueError("names no program")
     if "=" in words[0]:
         raise ValueError(f"the name of the program contains '='; {_ESCAPE_HELP}")
+
+
+def read_log_level(key: str, value: str) -> ComponentLogLevel:
+    """One line of the monitor's file."""
+    component = key.removeprefix(LOG_PREFIX).removeprefix("oda.")
+    if component == key or not _LOG_COMPONENT.fullmatch(component):
+        raise ValueError(
+            f"unknown key; allowed: monitorPort, monitorInterface, logLevel, "
+            f"{LOG_PREFIX}<component> as in {LOG_PREFIX}connector"
+        )
+    levels = {level.value: level for level in LogLevel}
+    if value.lower() not in levels:
+        raise ValueError(f"{quoted(value)} is not allowed; allowed: {LOG_LEVEL_ALLOWED}")
+    return ComponentLogLevel(component=component, level=levels[value.lower()])

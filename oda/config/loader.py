@@ -14,6 +14,7 @@ from oda.config.components import (
     DEVICE_INFO,
     DISPATCHER,
     FILES,
+    MONITOR,
     PLUGINS_FILE,
     POLLER,
     STATE_MANAGER,
@@ -31,6 +32,7 @@ from oda.settings import (
     ConnectorSettings,
     DeviceInfoSettings,
     DispatcherSettings,
+    MonitorSettings,
     OutboxSettings,
     PluginSettings,
     PollerSettings,
@@ -196,5 +198,6 @@ def _build(
         poller=PollerSettings(**section(POLLER)),
         collector=CollectorSettings(**section(COLLECTOR)),
         state_manager=StateManagerSettings(**section(STATE_MANAGER)) if state.exists else None,
+        monitor=MonitorSettings(**section(MONITOR)),
         plugins=plugins,
     )
