@@ -122,12 +122,20 @@ def build_parts(
     for component in components:
         if ICodec.providedBy(component):
             codecs.add(component)
-    host = build_datastreams(settings.device_info, reactor, wall_clock, environ, Path.cwd())
+    replaced_identity = _only(components, IDeviceInfoProvider)
+    host = build_datastreams(
+        settings.device_info,
+        reactor,
+        wall_clock,
+        environ,
+        Path.cwd(),
+        identity=replaced_identity,
+    )
     outbox = MemoryOutbox(
         settings.outbox, reactor, counters, settings.connector.max_message_size_bytes
     )
     dispatcher = _only(components, IDispatcher)
-    device_info = _only(components, IDeviceInfoProvider) or host.device_info
+    device_info = replaced_identity or host.device_info
     parts: Parts
 
     def send_partial(payload: bytes, content_type: ContentType) -> Deferred[int]:

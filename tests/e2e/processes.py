@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -85,10 +86,12 @@ class AgentProcess:
         """Send a signal."""
         self._process.send_signal(number)
 
-    def stop(self) -> int:
-        """SIGTERM; its exit status."""
+    def stop(self) -> None:
+        """SIGTERM; returns once it has shut down in order."""
         self._process.terminate()
-        return self.wait()
+        # twistd finishes its shutdown and then dies of the signal it was sent.
+        assert self.wait() in (0, -signal.SIGTERM), self.text()
+        assert "Server Shut Down" in self.text(), self.text()
 
     def kill(self) -> None:
         """SIGKILL."""
@@ -106,6 +109,14 @@ class AgentProcess:
     def text(self) -> str:
         """Its log so far."""
         return self.log.read_text()
+
+    def wait_for_log(self, words: str, timeout_s: float = 30.0) -> None:
+        """Return once the log holds these words. Raises ``TimeoutError``."""
+        deadline_s = time.monotonic() + timeout_s
+        while words not in self.text():
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"{words!r} is not in the log:\n{self.text()}")
+            time.sleep(0.05)
 
     def __enter__(self) -> AgentProcess:
         return self
