@@ -17,9 +17,10 @@ from oda.platform.events import EventLog
 from oda.platform.faults import FaultBoard, Incident, read_fault, read_incident, write_fault
 from oda.platform.ledger import OperationLedger
 from oda.platform.openapi import openapi_document
+from oda.platform.operation import Operation, OperationTimedOut
 from oda.platform.orders import read_order
 from oda.platform.recording import RecordedMessage, Recording
-from oda.platform.requests import Operation, OperationTimedOut, Requests
+from oda.platform.requests import Requests
 from oda.platform.sessions import Session, Sessions
 from oda.platform.store import DeviceRecord, Store
 from oda.platform.stream import EventStream

@@ -14,8 +14,9 @@ from oda.model import ContentType
 from oda.platform.access import Denied, KeyRing, read_request
 from oda.platform.events import EventLog
 from oda.platform.faults import Fault, FaultBoard, Refusal
+from oda.platform.operation import Operation
 from oda.platform.protocol import Welcome
-from oda.platform.requests import Operation, Requests
+from oda.platform.requests import Requests
 from oda.platform.sessions import Session, Sessions
 from oda.platform.store import Store
 from oda.platform.wire import Answer, Point, Telemetry, Unreadable, read_message

@@ -15,8 +15,8 @@ import msgspec
 
 from oda.errors import OdaError
 from oda.platform.faults import Fault, Incident, write_fault
+from oda.platform.operation import DEFAULT_TIMEOUT_S, Operation
 from oda.platform.recording import RecordedConnection, RecordedMessage
-from oda.platform.requests import DEFAULT_TIMEOUT_S, Operation
 from oda.platform.store import LatestValue, StoredDatapoint
 
 _T = TypeVar("_T")

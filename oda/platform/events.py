@@ -38,6 +38,11 @@ class EventLog:
         """The number of the newest event, 0 before the first."""
         return self._number
 
+    @property
+    def has_readers(self) -> bool:
+        """Whether anybody follows."""
+        return bool(self._readers)
+
     def publish(self, kind: str, data: Mapping[str, Any]) -> None:
         """Append an event and wake the readers."""
         self._number += 1

@@ -57,6 +57,14 @@ class OperationLedger:
         rows = self._database.query("SELECT document FROM operations WHERE id = ?", (operation_id,))
         return rows[0][0].encode() if rows else None
 
+    def open_operations(self) -> list[bytes]:
+        """The documents of operations that are neither answered nor timed out, oldest first."""
+        rows = self._database.query(
+            "SELECT document FROM operations"
+            " WHERE json_extract(document, '$.state') IN ('queued', 'sent') ORDER BY number"
+        )
+        return [row[0].encode() for row in rows]
+
     def of_device(self, device: str | None, limit: int) -> list[bytes]:
         """The documents of a device's operations (None: of all), newest first."""
         rows = self._database.query(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from oda.model import ContentType
-from oda.platform.requests import DEFAULT_TIMEOUT_S, Order
+from oda.platform.operation import DEFAULT_TIMEOUT_S, Order
 from oda.platform.wire import Dialect, WrongParameter
 
 MAX_TIMEOUT_S = 86_400.0
@@ -71,7 +71,7 @@ def _binary(value: Any) -> bool:
     return value
 
 
-_READERS: Mapping[str, Callable[[Any], Any]] = {
+MEMBERS: Mapping[str, Callable[[Any], Any]] = {
     "name": _name,
     "parameters": _parameters,
     "timeout": _timeout,
@@ -90,9 +90,9 @@ def read_order(device: str, document: Mapping[str, Any]) -> Order:
     ``deviceId`` is that device unless the document says otherwise (null: left out).
     """
     for name in document:
-        if name not in _READERS:
-            raise WrongParameter(name, f"unknown; known are {', '.join(_READERS)}")
-    values = {name: _READERS[name](value) for name, value in document.items()}
+        if name not in MEMBERS:
+            raise WrongParameter(name, f"unknown; known are {', '.join(MEMBERS)}")
+    values = {name: MEMBERS[name](value) for name, value in document.items()}
     return Order(
         session_device=device,
         name=values["name"] if "name" in values else _name(None),

@@ -12,8 +12,7 @@ and as a differing one when it does not say the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from enum import Enum
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -21,90 +20,29 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
-from oda.errors import OdaError
 from oda.interfaces import ICodecRegistry, IWallClock
 from oda.model import ContentType
 from oda.platform.delivery import OperationDelivery
 from oda.platform.faults import OperationsMode
 from oda.platform.ledger import OperationLedger
-from oda.platform.naming import wire_name
+from oda.platform.operation import Operation, OperationState, OperationTimedOut, Order
 from oda.platform.sessions import Session
-from oda.platform.wire import Answer, Dialect, WrongParameter, request_document
+from oda.platform.wire import Answer, WrongParameter, request_document
 
 log = Logger()
 
-DEFAULT_TIMEOUT_S = 90.0
-
-
-class OperationState(Enum):
-    """Where an operation is in its life."""
-
-    QUEUED = "queued"
-    SENT = "sent"
-    ANSWERED = "answered"
-    TIMED_OUT = "timed_out"
-
-
-class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody wants a device to do.
-
-    ``session_device`` is whose connection carries it, ``device`` the ``deviceId`` of the request
-    (None: left out). JSON goes out as a text frame, as the real platform does it, unless
-    ``as_binary``. ``operation_id`` None: a new one is made.
-    """
-
-    session_device: str
-    name: str
-    parameters: Mapping[str, Any] | Sequence[Any] | None = None
-    device: str | None = None
-    path: tuple[str, ...] = ()
-    timeout_s: float = DEFAULT_TIMEOUT_S
-    content_type: ContentType = ContentType.JSON
-    dialect: Dialect = Dialect.OBJECT
-    as_binary: bool = False
-    operation_id: str | None = None
-
-
-class Operation(msgspec.Struct, kw_only=True, rename=wire_name, omit_defaults=True):
-    """What is known of an operation; times are ms since the Unix epoch. ``answer`` is the final
-    response's content, ``partials`` those before it."""
-
-    id: str
-    device: str
-    name: str
-    state: OperationState
-    created_ms: int
-    timeout_s: float
-    request: dict[str, Any]
-    sent_ms: int | None = None
-    answered_ms: int | None = None
-    timed_out_ms: int | None = None
-    duration_ms: int | None = None
-    answer: dict[str, Any] | None = None
-    partials: list[dict[str, Any]] = []
-    is_late: bool = False
-    extra_answers: int = 0
-    differing_answers: int = 0
-
-
-class OperationTimedOut(OdaError):  # noqa: N818 - named like those of oda.errors
-    """The device did not answer in time; ``operation`` is what is known."""
-
-    def __init__(self, operation: Operation) -> None:
-        self.operation = operation
-        super().__init__(
-            f"{operation.name} {operation.id} for {operation.device}: no answer within"
-            f" {operation.timeout_s:g} s ({'never sent' if operation.sent_ms is None else 'sent'})"
-        )
+#: So many operations may wait for their answers at once.
+_MAX_OPEN = 10_000
+#: So many partial answers of one operation are kept.
+_MAX_PARTIALS = 100
 
 
 class _Live:
     """An operation in memory, with what is needed to send it and who waits for it."""
 
-    def __init__(self, operation: Operation, payload: bytes, is_text: bool) -> None:
+    def __init__(self, operation: Operation, payload: bytes) -> None:
         self.operation = operation
         self.payload = payload
-        self.is_text = is_text
         self.timer: IDelayedCall | None = None
         self.waiting: list[Deferred[Operation]] = []
 
@@ -144,6 +82,8 @@ class Requests:
 
         Raises ``WrongParameter`` for what can't be encoded or an id that is in use.
         """
+        if len(self._live) >= _MAX_OPEN:
+            raise WrongParameter("operations", f"{_MAX_OPEN} are waiting for their answers")
         request_id = order.operation_id or self._new_id()
         if request_id in self._live or self._ledger.find(request_id) is not None:
             raise WrongParameter("id", f"{request_id!r} was used before")
@@ -157,7 +97,6 @@ class Requests:
             now_ms,
             order.dialect,
         )
-        payload = self._codecs.codec(order.content_type).encode(document)
         operation = Operation(
             id=request_id,
             device=order.session_device,
@@ -166,11 +105,10 @@ class Requests:
             created_ms=now_ms,
             timeout_s=order.timeout_s,
             request=document["operation"]["request"],
+            format=order.content_type,
+            is_text=order.content_type is ContentType.JSON and not order.as_binary,
         )
-        is_text = order.content_type is ContentType.JSON and not order.as_binary
-        live = _Live(operation, payload, is_text)
-        self._live[request_id] = live
-        live.timer = self._reactor.callLater(order.timeout_s, self._time_out, live)
+        live = self._follow(operation, order.timeout_s)
         self._note(live, "queued", operation.request)
         session = self._find_session(order.session_device)
         if session is None:
@@ -178,6 +116,24 @@ class Requests:
         else:
             self._send(live, session)
         return operation
+
+    def restore(self) -> None:
+        """Go on with what an earlier run of the platform left open: queued operations are sent
+        when their device connects, sent ones wait for their answer, each until its time is over."""
+        now_ms = self._clock.now_ms()
+        for document in self._ledger.open_operations():
+            operation = msgspec.json.decode(document, type=Operation)
+            left_s = operation.timeout_s - (now_ms - operation.created_ms) / 1000
+            live = self._follow(operation, min(max(0.0, left_s), operation.timeout_s))
+            if operation.state is OperationState.QUEUED:
+                self._queues.setdefault(operation.device, []).append(live)
+
+    def _follow(self, operation: Operation, timeout_s: float) -> _Live:
+        codec = self._codecs.codec(operation.format)
+        live = _Live(operation, codec.encode({"operation": {"request": operation.request}}))
+        self._live[operation.id] = live
+        live.timer = self._reactor.callLater(timeout_s, self._time_out, live)
+        return live
 
     def device_connected(self, session: Session) -> None:
         """Send what is queued for the device."""
@@ -197,7 +153,7 @@ class Requests:
         elif answer.is_final:
             self._finish(live, answer)
         else:
-            operation.partials.append(dict(answer.response))
+            operation.partials = [*operation.partials, dict(answer.response)][-_MAX_PARTIALS:]
             self._note(live, "partial", answer.response)
 
     def find(self, operation_id: str) -> Operation | None:
@@ -241,7 +197,7 @@ class Requests:
         )
         self._note(live, "sent", None)
         mode = self._mode_of(operation.device)
-        self._delivery.send(session, live.payload, live.is_text, mode)
+        self._delivery.send(session, live.payload, operation.is_text, mode)
 
     def _finish(self, live: _Live, answer: Answer) -> None:
         operation = live.operation
@@ -297,7 +253,7 @@ class Requests:
 
     def _revive(self, operation_id: str) -> _Live | None:
         operation = _load(self._ledger.find(operation_id))
-        return None if operation is None else _Live(operation, b"", False)
+        return None if operation is None else _Live(operation, b"")
 
     def _note(self, live: _Live, event: str, document: Any) -> None:
         operation = live.operation

@@ -24,9 +24,10 @@ from oda.platform.database import Database
 from oda.platform.events import EventLog
 from oda.platform.faults import FaultBoard, Incident
 from oda.platform.ledger import OperationLedger
+from oda.platform.operation import DEFAULT_TIMEOUT_S, Operation, Order
 from oda.platform.protocol import DeviceServerFactory, WebSocketPipe
 from oda.platform.recording import RecordedMessage, Recording
-from oda.platform.requests import DEFAULT_TIMEOUT_S, Operation, Order, Requests
+from oda.platform.requests import Requests
 from oda.platform.scenario import ScenarioStep
 from oda.platform.scenario_runner import ScenarioRunner
 from oda.platform.sessions import Session, Sessions
@@ -99,7 +100,7 @@ class Platform(Service):
         self._scenario = ScenarioRunner(
             reactor, scenario, self.faults, self.strike, random or Random(0)
         )
-        self._listening: list[Any] = []
+        self.listening: list[Any] = []
         self._commits = LoopingCall(self._commit)
         self._commits.clock = reactor
         self.faults.subscribe(self._fault_changed)
@@ -124,6 +125,7 @@ class Platform(Service):
         self._application = Application(
             self.codecs, self.sessions, self.store, self.requests, self.events, self.faults
         )
+        self.requests.restore()
         try:
             self._listen()
         except BaseException:
@@ -152,13 +154,13 @@ class Platform(Service):
             port = self.reactor.listenTCP(self.port, factory, interface=self.interface)
         else:
             port = self.reactor.listenSSL(self.port, factory, self._tls, interface=self.interface)
-        self._listening.append(port)
+        self.listening.append(port)
         self.port = port.getHost().port
         log.info("devices connect to {url}/<deviceId>", url=self.url)
         if self.http_port is not None:
             self._http = JsonServer(self.reactor, Api(self).routes(), self._guard)
             port = self.reactor.listenTCP(self.http_port, self._http, interface=self.interface)
-            self._listening.append(port)
+            self.listening.append(port)
             self.http_port = port.getHost().port
             log.info("REST API at {url}", url=self.http_url)
 
@@ -171,9 +173,9 @@ class Platform(Service):
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
-        for port in self._listening:
+        for port in self.listening:
             await port.stopListening()
-        self._listening.clear()
+        self.listening.clear()
         if self._http is not None:
             self._http.drop_connections()
         for session in self.sessions.all():

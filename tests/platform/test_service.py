@@ -12,7 +12,7 @@ import pytest_twisted
 
 from oda.model import ContentType
 from oda.platform.access import KeyRing
-from oda.platform.requests import OperationTimedOut
+from oda.platform.operation import OperationTimedOut
 from oda.platform.sessions import REPLACED
 from oda.platform.wire import Dialect
 
