@@ -16,9 +16,7 @@ from twisted.internet.base import ReactorBase
 from twisted.python.runtime import seconds as wall_clock_seconds
 
 
-def install_monotonic_clock(
-    reactor: Any, monotonic: Callable[[], float] = time.monotonic
-) -> None:
+def install_monotonic_clock(reactor: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
     """Make ``reactor.seconds`` monotonic; calls scheduled before keep their remaining time.
 
     Does nothing for a reactor that has a clock of its own (a test's ``Clock``, asyncio's) and when

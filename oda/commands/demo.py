@@ -126,7 +126,7 @@ class Demo:
 
     def _example(self) -> str:
         return (
-            f"curl -s '{self.platform.http_url}/devices/{self._device}/operations?wait'"
+            f"curl -s '{self.platform.http_url}/devices/{self._device}/operations?wait=10'"
             ' -d \'{"name": "GET_DEVICE_PARAMETERS",'
             ' "parameters": {"variableList": ["device.ram.usage"]}}\''
         )

@@ -15,10 +15,12 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from oda.control.wire import (
     MAX_LINE_BYTES,
@@ -42,8 +44,10 @@ PublishEvent = Callable[[Event], Deferred[None]]
 Handler = Callable[[Mapping[str, Any]], Any]
 
 
+@implementer(IHalfCloseableProtocol)
 class ControlProtocol(LineOnlyReceiver):
-    """One connection."""
+    """One connection. A writer that has said everything closes its side and still gets the rest of
+    the answers."""
 
     transport: Any
     delimiter = b"\n"
@@ -57,6 +61,8 @@ class ControlProtocol(LineOnlyReceiver):
         self._told = 0
         self._waiting: deque[list[bool]] = deque()  # one [accepted?] per datapoint, in order
         self._paused = False
+        self._running_commands = 0
+        self._complete = False
         self._over = False
 
     def lineReceived(self, line: bytes) -> None:
@@ -75,8 +81,20 @@ class ControlProtocol(LineOnlyReceiver):
     def lineLengthExceeded(self, line: bytes) -> None:
         self._refuse(f"a line is longer than {MAX_LINE_BYTES} bytes")
 
+    def readConnectionLost(self) -> None:
+        self._complete = True
+        self._end_if_answered()
+
+    def writeConnectionLost(self) -> None:
+        self._over = True
+
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._over = True
+
+    def _end_if_answered(self) -> None:
+        if self._complete and not self._waiting and not self._running_commands and not self._over:
+            self._over = True
+            self.transport.loseConnection()
 
     def _take(self, event: Event) -> None:
         self._received += 1
@@ -106,6 +124,7 @@ class ControlProtocol(LineOnlyReceiver):
         if self._paused and len(self._waiting) <= _LOW_WATER:
             self._paused = False
             self.transport.resumeProducing()
+        self._end_if_answered()
 
     def _was_refused(self, failure: Failure, number: int) -> None:
         if not failure.check(OdaError):
@@ -129,14 +148,18 @@ class ControlProtocol(LineOnlyReceiver):
         if handler is None:
             self._refuse(f"unknown command {command.command!r}")
             return
+        self._running_commands += 1
         done = maybeDeferred(handler, command.arguments)
         done.addCallbacks(self._answer, self._command_failed)
 
     def _answer(self, result: Any) -> None:
+        self._running_commands -= 1
         if not self._over:
             self.transport.write(encode({"result": result}))
+        self._end_if_answered()
 
     def _command_failed(self, failure: Failure) -> None:
+        self._running_commands -= 1
         if not failure.check(OdaError):
             _log.failure("a defect while running a command from the socket", failure)
         self._refuse(failure.getErrorMessage())

@@ -75,6 +75,18 @@ def test_a_refused_datapoint_is_named_and_ends_the_reading() -> None:
     assert transport.disconnecting
 
 
+def test_a_writer_that_has_finished_still_gets_its_answers() -> None:
+    """Closing one's own side is not leaving: the connection ends after the last answer."""
+    publisher = Publisher()
+    protocol, transport = connect(publisher)
+    protocol.dataReceived(line(1))
+    protocol.readConnectionLost()
+    assert not transport.disconnecting
+    publisher.waiting[0].callback(None)
+    assert answers(transport) == [{"ok": 1}]
+    assert transport.disconnecting
+
+
 def test_a_fast_writer_is_made_to_wait() -> None:
     """With 2,000 datapoints not accepted yet nothing more is read, until most of them are."""
     publisher = Publisher()
