@@ -177,6 +177,8 @@ class EventDispatcher:
         return done
 
     def _publish_several(self, events: Sequence[Event]) -> Deferred[None]:
+        if not isinstance(events, list | tuple):
+            events = list(events)  # it is gone through twice
         try:
             if self._is_direct and len(events) > 1:
                 return self._gather_several(events)

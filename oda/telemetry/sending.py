@@ -63,6 +63,14 @@ class DocumentSender:
             log.failure("the {content_type} codec failed", content_type=self.codec.content_type)
             raise EncodeError(f"{type(error).__name__}: {error}") from error
 
+    def _fresh(self, bundle: Bundle) -> bytes | None:
+        if not self.reduced:
+            return None
+        try:
+            return self._encode(bundle.reduced())
+        except EncodeError:
+            return None  # the complete form goes out instead, which could be encoded
+
     def _send_part(self, part: Part) -> None:
         bundle = part.bundle
         if part.payload is None:
@@ -80,7 +88,7 @@ class DocumentSender:
             part.payload,
             self.codec.content_type,
             datapoints=len(bundle),
-            fresh_payload=self._encode(bundle.reduced()) if self.reduced else None,
+            fresh_payload=self._fresh(bundle),
         )
         self._unanswered.add(uplink)
         uplink.addCallbacks(

@@ -208,6 +208,15 @@ def test_no_events_are_accepted_at_once() -> None:
     assert rig.clock.getDelayedCalls() == []
 
 
+@pytest.mark.parametrize("schedules", [[], [Schedule(datastream_id="x", first_s=1, period_s=1)]])
+def test_events_may_come_from_any_iterable(schedules: list[Schedule]) -> None:
+    """A generator of events is taken whole, with and without collected datastreams."""
+    rig = Rig(schedules=schedules)
+    rig.publish(Event("t", number) for number in range(3))  # type: ignore[arg-type]
+    rig.end_turn()
+    assert rig.connector.values() == [0, 1, 2]
+
+
 def test_one_datapoint_too_large_fails_only_its_own_call() -> None:
     """A datapoint that fits in no message fails its call with EventRejected naming it, and is
     counted; the others of the turn go out."""
@@ -331,13 +340,13 @@ def test_the_output_changes_between_turns() -> None:
 
 @implementer(ICodec)
 class BrokenCodec:
-    """Fails for one value with an error that no codec should raise."""
+    """Fails for one value with an error that no codec should raise, and for the reduced form."""
 
     content_type = ContentType.JSON
 
     def encode(self, message: object) -> bytes:
         payload = JsonCodec().encode(message)
-        if b"13" in payload:
+        if b"13" in payload or b"device" not in payload:
             raise ZeroDivisionError("a defect")
         return payload
 
@@ -354,6 +363,11 @@ def test_a_defect_of_the_codec_hurts_only_the_value_it_happens_with() -> None:
     with pytest.raises(EventRejected, match="ZeroDivisionError"):
         result_of(calls[13])
     assert rig.connector.values() == [11, 12, 14]
+    rig.dispatcher.set_output(BrokenCodec(), True, 1000)
+    alone = rig.publish(Event("t", 15, at_ms=1))
+    rig.end_turn()
+    assert result_of(alone) is None
+    assert rig.connector.fresh[-1] is None
     assert all(result_of(calls[value]) is None for value in (11, 12, 14))
 
 

@@ -128,7 +128,7 @@ def test_against_a_model(batches: list[list[Event]], most: int, before: int) -> 
         assert (name in history.datastream_ids(device)) == bool(expected)
 
 
-@pytest.mark.parametrize("how", ["text", "page", "schema"])
+@pytest.mark.parametrize("how", ["text", "page", "header", "schema"])
 def test_a_damaged_file_is_set_aside(tmp_path: Path, how: str) -> None:
     """A file that is no database, is damaged inside, or of an unknown schema is renamed, and a
     fresh history begun in its place."""
@@ -142,6 +142,8 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, how: str) -> None:
     elif how == "page":
         for start in range(4096, len(content) - 4096, 4096):
             content[start : start + 64] = b"\xff" * 64
+    elif how == "header":  # the number of free pages, which no query looks at
+        content[36:40] = (7).to_bytes(4, "big")
     path.write_bytes(content)
     if how == "schema":
         with sqlite3.connect(path) as db:
@@ -153,6 +155,17 @@ def test_a_damaged_file_is_set_aside(tmp_path: Path, how: str) -> None:
     history.add([Event("t", 1, at_ms=1)])
     assert values_of(history) == [1]
     assert Path(f"{path}.damaged").read_bytes() == bytes(content)
+
+
+def test_starting_afresh_forgets_what_was_counted(tmp_path: Path) -> None:
+    """After a file was set aside while running, nothing of it is known any more, and the bound
+    counts from nothing."""
+    history = History(tmp_path / "state.db", 2)
+    history.add([Event("t", 1, at_ms=1), Event("t", 2, at_ms=2)])
+    history.start_afresh("for a test")
+    assert history.datastream_ids("*") == set()
+    assert history.add([Event("t", 3, at_ms=3), Event("t", 4, at_ms=4)])[1] == 0
+    assert values_of(history) == [3, 4]
 
 
 def test_a_place_without_permission_is_an_error(tmp_path: Path) -> None:
