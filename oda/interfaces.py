@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from oda.model import (
+    ConnectionStatus,
     ContentType,
     DatastreamValue,
     Event,
@@ -104,6 +105,13 @@ class IConnector(Interface):
 
     def uplink_no_qos(payload: bytes, content_type: ContentType) -> None:
         """Send now or not at all; raises ``NotConnected``. Nothing is stored or repeated."""
+
+
+class IConnectionObservable(Interface):
+    """Tells how the connection is."""
+
+    def status() -> ConnectionStatus:
+        """The connection as it is now; cheap, may be called at any time."""
 
 
 class ICodec(Interface):

@@ -1,4 +1,5 @@
-"""What travels through the agent: events on their way up, operations on their way down.
+"""What travels through the agent: events on their way up, operations on their way down; and what
+the connection says of itself.
 
 All types are frozen. ``TelemetryDocument`` and its parts have the member names and the member
 order of the wire, so that a codec can write them without a second representation; members that
@@ -208,3 +209,37 @@ class JournalEntry(msgspec.Struct, frozen=True):
     name: str
     payload: bytes | None = None
     content_type: ContentType | None = None
+
+
+class LinkState(Enum):
+    """What the connection is doing."""
+
+    STOPPED = "stopped"
+    IDENTIFYING = "identifying"
+    CONNECTING = "connecting"
+    OPEN = "open"
+    CLOSING = "closing"
+    WAITING = "waiting"
+
+
+class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The connection at one moment; nothing in it is secret.
+
+    ``since_s`` is how long it has been open or waiting (0 in other states), ``retry_in_s`` when the
+    next attempt comes. ``peer_class`` is how the platform answers pings; ``ping_waits_s`` how long
+    the one that is not answered yet has been waiting, None when none is. ``unacknowledged`` counts
+    messages sent that nothing has proven yet. Certificates' ends are milliseconds since the Unix
+    epoch, None where there is no such certificate.
+    """
+
+    state: LinkState
+    url: str
+    since_s: float = 0.0
+    retry_in_s: float | None = None
+    last_end: str | None = None
+    peer_class: str = "pong"
+    ping_waits_s: float | None = None
+    pong_timeout_s: float = 30.0
+    unacknowledged: int = 0
+    platform_certificate_ends_ms: int | None = None
+    client_certificate_ends_ms: int | None = None

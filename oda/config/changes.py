@@ -55,9 +55,10 @@ class Changes:
     """What changed; falsy when nothing did.
 
     ``connector``, ``outbox``, ``device_info``, ``dispatcher``, ``state_manager`` and ``monitor``
-    are the names of the changed settings fields (without ``schedules`` and ``scripts``). ``reconnect`` are the
-    fields, of connector and device info, because of which a new connection is needed; empty: keep
-    it. ``state_manager_replaced``: the file came or went, so the other kind of manager is needed.
+    are the names of the changed settings fields (without ``schedules`` and ``scripts``).
+    ``reconnect`` are the fields, of connector and device info, because of which a new connection is
+    needed; empty: keep it. ``state_manager_replaced``: the file came or went, so the other kind of
+    manager is needed.
     """
 
     connector: frozenset[str]

@@ -24,9 +24,11 @@ from oda.connector.identification import Identification
 from oda.connector.outcome import Outcome
 from oda.connector.peer import Peer
 from oda.connector.protocol import IProtocolListener, PlatformProtocol
+from oda.connector.record import ConnectionRecord
 from oda.connector.session import Session
 from oda.connector.tls import build_tls_options
 from oda.interfaces import ICounters, IDeviceInfoProvider, IOutbox
+from oda.model import ConnectionStatus, LinkState
 from oda.settings import ConnectorSettings, OutboxSettings, Secret
 
 _log = Logger()
@@ -74,6 +76,7 @@ class PlatformLink:
         self._drain: Drain | None = None
         self._stable: Any = None
         self._connecting_since_s = 0.0
+        self._record = ConnectionRecord(reactor)
         self._last_outcome = Outcome(reason="not connected yet")
         outbox.subscribe(self._rows_are_pending)
 
@@ -81,6 +84,25 @@ class PlatformLink:
     def session(self) -> Session | None:
         """The open session, None while there is none."""
         return self._session if self._session is not None and self._session.is_open else None
+
+    def status(self) -> ConnectionStatus:
+        """See ``IConnectionObservable.status``."""
+        return self._record.status(
+            self._state(), self._display(), self._peer.peer_class, self.session, self._settings
+        )
+
+    def _state(self) -> LinkState:
+        if self.session is not None:
+            return LinkState.OPEN
+        if self._session is not None:
+            return LinkState.CLOSING
+        if self._attempt is not None or self._protocol is not None:
+            return LinkState.CONNECTING
+        if not self._running:
+            return LinkState.STOPPED
+        if self._record.is_waiting:
+            return LinkState.WAITING
+        return LinkState.IDENTIFYING
 
     def start(self) -> None:
         """Find out who the device is and connect; returns at once. While an earlier ``stop`` is
@@ -139,6 +161,7 @@ class PlatformLink:
             elapsed=self._reactor.seconds() - self._connecting_since_s,
         )
         self._counters.increment("connections_opened")
+        self._record.opened(protocol.transport)
         self._session = Session(
             protocol,
             self._outbox,
@@ -200,6 +223,7 @@ class PlatformLink:
         settings = self._settings
         self._address = build_address(settings, device_id, api_key)
         tls = build_tls_options(settings) if settings.secure else None
+        self._record.identified(settings)
         self._factory = PlatformClientFactory(
             self._address,
             settings,
@@ -265,7 +289,9 @@ class PlatformLink:
             hint=outcome.hint,
             delay=delay_s,
         )
-        return self._reactor.callLater(delay_s, connect)
+        retry = self._reactor.callLater(delay_s, connect)
+        self._record.ended(reason, retry)
+        return retry
 
     def _became_stable(self) -> None:
         self._stable = None

@@ -20,13 +20,14 @@ from oda.connector.protocol import log_masking
 from oda.errors import MessageTooLarge, NotConnected, OutboxError
 from oda.interfaces import (
     ICodecRegistry,
+    IConnectionObservable,
     IConnector,
     ICounters,
     IDeviceInfoProvider,
     IDispatcher,
     IOutbox,
 )
-from oda.model import ContentType, MessageClass, OutgoingMessage
+from oda.model import ConnectionStatus, ContentType, MessageClass, OutgoingMessage
 from oda.settings import ConnectorSettings, FrameType, OutboxSettings
 
 _log = Logger()
@@ -35,7 +36,7 @@ _log = Logger()
 FRESH_S = 3.0
 
 
-@implementer(IConnector)
+@implementer(IConnector, IConnectionObservable)
 class ConnectorService(Service):
     """``random`` gives floats in [0, 1), ``random_bytes(n)`` n random bytes.
 
@@ -111,6 +112,9 @@ class ConnectorService(Service):
             raise NotConnected("there is no open connection to the platform")
         session.send_now(payload, self._is_text(content_type))
 
+    def status(self) -> ConnectionStatus:
+        return self._link.status()
+
     # -- the service -------------------------------------------------------------------------
 
     def startService(self) -> None:
@@ -178,7 +182,11 @@ class ConnectorService(Service):
         if len(message.payload) > limit:
             size = len(message.payload)
             return fail(MessageTooLarge(f"{size} bytes; maxMessageSize is {limit}"))
-        return self._outbox.put(message)
+        return self._outbox.put(message).addCallback(self._accepted, message)
+
+    def _accepted(self, row_id: int, message: OutgoingMessage) -> int:
+        self._counters.increment("messages_accepted", message_class=message.message_class.value)
+        return row_id
 
     def _is_text(self, content_type: ContentType) -> bool:
         return content_type is ContentType.JSON and self._settings.frame_type is FrameType.TEXT

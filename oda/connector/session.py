@@ -21,6 +21,7 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from oda.connector.barrier import AckBarrier, Pong
+from oda.connector.counting import count_batch
 from oda.connector.peer import Peer, PeerClass
 from oda.connector.protocol import PlatformProtocol
 from oda.errors import NotConnected
@@ -43,6 +44,8 @@ _EXTENSIONS = 3
 _UNPROVEN_WAIT_S = 1.0
 #: Responses may exceed a full window by this many messages: they are what a person waits for.
 _URGENT_EXTRA = 64
+#: Row id, bytes, class and datapoints of a message.
+_Sent = tuple[int, int, MessageClass, int]
 
 
 class Session:
@@ -67,7 +70,7 @@ class Session:
         self._counters = counters
         self._peer = peer
         self._barrier = AckBarrier(epoch)
-        self._in_flight: deque[tuple[int, int]] = deque()  # (row id, bytes), in order of sending
+        self._in_flight: deque[_Sent] = deque()  # in order of sending
         self._in_flight_bytes = 0
         self._unproven_bytes = 0
         self._retired = 0
@@ -93,6 +96,18 @@ class Session:
     def has_unacknowledged(self) -> bool:
         """True while messages were sent that nothing has proven yet."""
         return bool(self._in_flight)
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many messages were sent that nothing has proven yet."""
+        return len(self._in_flight)
+
+    @property
+    def ping_waits_s(self) -> float | None:
+        """How long the outstanding ping has been waiting for its pong, None when there is none."""
+        if not self._barrier.is_outstanding:
+            return None
+        return float(self._reactor.seconds() - self._ping_sent_s)
 
     def start(self) -> None:
         """Probe the peer, start the keepalive and send what waits."""
@@ -124,10 +139,13 @@ class Session:
             if not rows:
                 break
             for row in rows:
-                self._send(row.row_id, row.payload, row.is_text)
-                self._counters.increment("messages_sent", message_class=row.message_class.value)
+                self._send(row.row_id, row.payload, row.is_text, row.message_class, row.datapoints)
                 if row.attempts > 1:
-                    self._counters.increment("messages_resent")
+                    self._counters.increment(
+                        "messages_resent", message_class=row.message_class.value
+                    )
+            batch = [(row.message_class, row.datapoints) for row in rows]
+            count_batch(self._counters, "messages_sent", "datapoints_sent", batch)
         if self._open:
             self._consider_ping()
 
@@ -138,7 +156,7 @@ class Session:
         """
         if not (self._open and self._writable):
             raise NotConnected("the connection to the platform is congested")
-        self._send(-1, payload, is_text)
+        self._send(-1, payload, is_text, MessageClass.TELEMETRY, 0)
         self._consider_ping()
 
     def bytes_received(self) -> None:
@@ -201,10 +219,17 @@ class Session:
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _send(self, row_id: int, payload: bytes, is_text: bool) -> None:
+    def _send(
+        self,
+        row_id: int,
+        payload: bytes,
+        is_text: bool,
+        message_class: MessageClass,
+        datapoints: int,
+    ) -> None:
         self._barrier.sent += 1
         size = len(payload)
-        self._in_flight.append((row_id, size))
+        self._in_flight.append((row_id, size, message_class, datapoints))
         self._in_flight_bytes += size
         self._unproven_bytes += size
         self._protocol.send_message(payload, is_text)
@@ -272,14 +297,16 @@ class Session:
 
     def _retire_up_to(self, sent: int) -> None:
         rows: list[int] = []
+        proven: list[tuple[MessageClass, int]] = []
         while self._retired < sent:
-            row_id, size = self._in_flight.popleft()
+            row_id, size, message_class, datapoints = self._in_flight.popleft()
             self._in_flight_bytes -= size
             self._retired += 1
             if row_id >= 0:
                 rows.append(row_id)
+                proven.append((message_class, datapoints))
         if rows:
-            self._counters.increment("messages_acknowledged", len(rows))
+            count_batch(self._counters, "messages_acknowledged", "datapoints_acknowledged", proven)
             self._outbox.retire(rows)
         if not self._in_flight and self.on_drained is not None:
             self.on_drained()

@@ -1,0 +1,76 @@
+"""What the link remembers of its connection for those who ask how it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oda.connector.expiry import file_certificate_ends_ms, platform_certificate_ends_ms
+from oda.connector.peer import PeerClass
+from oda.connector.session import Session
+from oda.model import ConnectionStatus, LinkState
+from oda.settings import ConnectorSettings
+
+
+class ConnectionRecord:
+    """Times of the present connection or pause, the reason of the last end, certificates' ends."""
+
+    def __init__(self, clock: Any) -> None:
+        self._clock = clock
+        self._opened_at_s = 0.0
+        self._retry: Any = None
+        self._retry_since_s = 0.0
+        self._last_end: str | None = None
+        self._platform_certificate_ends_ms: int | None = None
+        self._client_certificate_ends_ms: int | None = None
+
+    def identified(self, settings: ConnectorSettings) -> None:
+        """Connections from now on are made with ``settings``."""
+        self._client_certificate_ends_ms = file_certificate_ends_ms(settings.cert_file)
+
+    def opened(self, transport: Any) -> None:
+        """The WebSocket is open."""
+        self._opened_at_s = self._clock.seconds()
+        self._platform_certificate_ends_ms = platform_certificate_ends_ms(transport)
+
+    def ended(self, reason: str, retry: Any) -> None:
+        """An attempt or connection is over; ``retry`` is the delayed call of the next one."""
+        self._last_end = reason
+        self._retry_since_s = self._clock.seconds()
+        self._retry = retry
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while the next attempt has been set a time."""
+        return self._retry is not None and bool(self._retry.active())
+
+    def status(
+        self,
+        state: LinkState,
+        url: str,
+        peer_class: PeerClass,
+        session: Session | None,
+        settings: ConnectorSettings,
+    ) -> ConnectionStatus:
+        """See ``IConnectionObservable.status``; ``session`` is the open one."""
+        now_s = self._clock.seconds()
+        since_s, retry_in_s = 0.0, None
+        if session is not None:
+            since_s = now_s - self._opened_at_s
+        elif state is LinkState.WAITING:
+            since_s = now_s - self._retry_since_s
+            retry_in_s = self._retry.getTime() - now_s
+        return ConnectionStatus(
+            state=state,
+            url=url,
+            since_s=since_s,
+            retry_in_s=retry_in_s,
+            last_end=self._last_end,
+            peer_class=peer_class.value,
+            ping_waits_s=None if session is None else session.ping_waits_s,
+            pong_timeout_s=settings.pong_timeout_s,
+            unacknowledged=0 if session is None else session.unacknowledged,
+            platform_certificate_ends_ms=(
+                None if session is None else self._platform_certificate_ends_ms
+            ),
+            client_certificate_ends_ms=self._client_certificate_ends_ms,
+        )
