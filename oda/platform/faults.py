@@ -100,6 +100,7 @@ MEMBERS = {field.encode_name: field for field in msgspec.structs.fields(Fault)}
 
 NORMAL = Fault()
 
+_MAXIMUM = 1_000_000_000
 _MINIMUM = {
     "retryAfter": 0,
     "slow": 1,
@@ -136,10 +137,10 @@ def _explain(wanted: Any, error: Exception) -> str:
 
 def _check_range(name: str, value: Any) -> None:
     minimum = _MINIMUM.get(name)
-    if minimum is not None and value is not None and value < minimum:
-        raise WrongParameter(name, f"must be at least {minimum}")
-    if name == "close" and value is not None and value > 65535:
-        raise WrongParameter(name, "must be at most 65535")
+    if minimum is not None and value is not None:
+        maximum = 65535 if name == "close" else _MAXIMUM
+        if not minimum <= value <= maximum:  # this way NaN is refused too
+            raise WrongParameter(name, f"must be from {minimum} to {maximum}")
     if name == "closeReason" and len(value.encode()) > 123:
         raise WrongParameter(name, "must be at most 123 bytes")
 

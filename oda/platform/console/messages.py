@@ -1,0 +1,94 @@
+"""The console's list of messages: newest first, with the first bytes of each, page by page.
+
+The API gives messages oldest first and whole; a list that begins at the newest of 100,000 needs
+another way through the record.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import msgspec
+
+from oda.platform.database import Database
+from oda.platform.naming import wire_name
+from oda.platform.web import Call, Reply, Route
+
+_MAX_INT = 2**63 - 1
+#: So many bytes of a message are shown in the list.
+PREVIEW_BYTES = 200
+
+
+class ConsoleParts(Protocol):
+    """What the console needs of a started ``Platform``."""
+
+    database: Database
+
+
+class ListedMessage(msgspec.Struct, frozen=True, rename=wire_name):
+    """A message without its content. ``preview`` is the beginning of its text, None where the
+    bytes are no text."""
+
+    number: int
+    connection: int
+    position: int
+    device: str
+    direction: str
+    at_ms: int
+    size: int
+    format: str | None
+    is_text: bool
+    preview: str | None
+
+
+class MessageIndex:
+    """Answers ``/console/messages``."""
+
+    def __init__(self, parts: ConsoleParts) -> None:
+        self._parts = parts
+
+    def routes(self) -> list[Route]:
+        """The one path it serves."""
+        query = {
+            "device": "only of this device",
+            "before": "only numbers below this one",
+            "after": "only numbers above this one",
+            "limit": "at most so many, the newest (1 to 1000)",
+        }
+        return [Route("GET", "/console/messages", self.list, "Messages, newest first", query)]
+
+    def list(self, call: Call) -> Reply:
+        return Reply(
+            self.newest(
+                call.query.get("device"),
+                call.integer("before", _MAX_INT, 0, _MAX_INT),
+                call.integer("after", 0, 0, _MAX_INT),
+                call.integer("limit", 200, 1, 1000),
+            )
+        )
+
+    def newest(
+        self, device: str | None, before: int, after: int, limit: int
+    ) -> list[ListedMessage]:
+        """The newest messages with ``after`` < number < ``before``."""
+        condition = "" if device is None else " AND device = ?"
+        arguments: list[Any] = [PREVIEW_BYTES, after, before]
+        if device is not None:
+            arguments.append(device)
+        rows = self._parts.database.query(
+            "SELECT number, connection, position, device, direction, at_ms, size, format, is_text,"
+            f" substr(payload, 1, ?) FROM messages WHERE number > ? AND number < ?{condition}"
+            " ORDER BY number DESC LIMIT ?",
+            [*arguments, limit],
+        )
+        return [ListedMessage(*row[:8], bool(row[8]), _preview(row[9], row[6])) for row in rows]
+
+
+def _preview(head: bytes, size: int) -> str | None:
+    """The text these first bytes begin, None when they are no UTF-8."""
+    try:
+        return head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        # the cut may have gone through a character
+        is_cut = size > len(head) and error.reason == "unexpected end of data"
+        return head[: error.start].decode("utf-8") if is_cut else None
