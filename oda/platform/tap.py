@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,11 +18,15 @@ from oda.platform.scenario import ScenarioStep, parse_scenario
 from oda.platform.service import Platform
 
 
-def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port <= 65535:
-        raise ValueError("a port is a number from 0 (any free one) to 65535")
-    return port
+def _whole_number(option: str, maximum: int) -> Callable[[str], int]:
+    """A coercion of Twisted's option parser, which shows the text of a ``ValueError``."""
+
+    def read(text: str) -> int:
+        if not re.fullmatch(r"\d{1,18}", text, re.ASCII) or int(text) > maximum:
+            raise ValueError(f"--{option} must be a number from 0 to {maximum}, not {text!r}")
+        return int(text)
+
+    return read
 
 
 class Options(usage.Options):
@@ -31,8 +37,14 @@ class Options(usage.Options):
         " accounts: whoever reaches the HTTP port can do everything."
     )
     optParameters = [
-        ["port", "p", 9955, "where devices connect (0: any free port)", _port],
-        ["http-port", None, 9956, "REST API (0: any free port)", _port],
+        [
+            "port",
+            "p",
+            9955,
+            "where devices connect (0: any)",
+            _whole_number("port", 65535),
+        ],
+        ["http-port", None, 9956, "REST API (0: any)", _whole_number("http-port", 65535)],
         ["interface", "i", "127.0.0.1", "the address to listen on"],
         ["key", "k", None, "the API key of every device (visible in the process list)"],
         ["keys-file", None, None, "a file of device=key lines"],
@@ -42,7 +54,7 @@ class Options(usage.Options):
         ["key-file", None, None, "TLS: private key (PEM)"],
         ["client-ca", None, None, "TLS: only devices with a certificate of this authority (PEM)"],
         ["scenario", None, None, "a file that says what goes wrong when"],
-        ["seed", None, 0, "for the scenario's jitter", int],
+        ["seed", None, 0, "for the scenario's jitter", _whole_number("seed", 2**53)],
     ]
     optFlags = [
         ["no-http", None, "no REST API"],

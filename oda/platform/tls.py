@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from OpenSSL import SSL, crypto
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
+from cryptography.x509 import load_pem_x509_certificates
+from OpenSSL import SSL
 from twisted.internet import ssl
 
 from oda.errors import ConfigurationError, Fault
-
-_END = b"-----END CERTIFICATE-----"
 
 
 def load_server_tls(cert: Path, key: Path, client_ca: Path | None = None) -> Any:
@@ -21,13 +21,17 @@ def load_server_tls(cert: Path, key: Path, client_ca: Path | None = None) -> Any
     """
     own, *chain = _certificates(cert)
     try:
-        private_key = crypto.load_privatekey(crypto.FILETYPE_PEM, _read(key))
-    except crypto.Error:
+        # typed as in pyOpenSSL, which wants these objects now and deprecates its own
+        private_key: Any = load_pem_private_key(_read(key), None)
+    except (ValueError, TypeError):  # a key with a passphrase is a TypeError
         raise ConfigurationError([Fault(str(key), 0, "", "is no private key (PEM)")]) from None
     trusted = None
     if client_ca is not None:
         trusted = ssl.trustRootFromCertificates(
-            [ssl.Certificate(certificate) for certificate in _certificates(client_ca)]
+            [
+                ssl.Certificate.loadPEM(certificate.public_bytes(Encoding.PEM))
+                for certificate in _certificates(client_ca)
+            ]
         )
     options = ssl.CertificateOptions(
         privateKey=private_key, certificate=own, extraCertChain=chain, trustRoot=trusted
@@ -39,15 +43,11 @@ def load_server_tls(cert: Path, key: Path, client_ca: Path | None = None) -> Any
     return options
 
 
-def _certificates(path: Path) -> list[crypto.X509]:
-    blocks = [block + _END for block in _read(path).split(_END) if b"BEGIN CERTIFICATE" in block]
+def _certificates(path: Path) -> list[Any]:
     try:
-        found = [crypto.load_certificate(crypto.FILETYPE_PEM, block) for block in blocks]
-    except crypto.Error:
-        found = []
-    if not found:
-        raise ConfigurationError([Fault(str(path), 0, "", "holds no certificate (PEM)")])
-    return found
+        return load_pem_x509_certificates(_read(path))
+    except ValueError:
+        raise ConfigurationError([Fault(str(path), 0, "", "holds no certificate (PEM)")]) from None
 
 
 def _read(path: Path) -> bytes:

@@ -50,8 +50,9 @@ async def connect() -> AsyncIterator[Callable[..., Device]]:
 
     yield connect_one
     for one in made:
-        if hasattr(one, "protocol") and one.protocol.transport is not None:
-            one.protocol.transport.abortConnection()
+        transport = getattr(getattr(one, "protocol", None), "transport", None)
+        if transport is not None and one.lost_by is None:
+            transport.abortConnection()
 
 
 def fetch(
