@@ -159,7 +159,7 @@ class ConnectorService(Service):
         if not isinstance(payload, bytes):
             # It would be accepted here and break the connection later, again and again.
             raise TypeError(f"the dispatcher's answer is {type(payload).__name__}, not bytes")
-        return self._respond(payload, is_text)
+        return self._respond(payload, is_text and _is_utf8(payload))
 
     def _respond(self, payload: bytes, is_text: bool) -> Deferred[int]:
         return self._put(
@@ -190,3 +190,12 @@ class ConnectorService(Service):
 
     def _is_text(self, content_type: ContentType) -> bool:
         return content_type is ContentType.JSON and self._settings.frame_type is FrameType.TEXT
+
+
+def _is_utf8(payload: bytes) -> bool:
+    """A text frame with anything else would end the connection (RFC 6455, section 8.1)."""
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,252 @@
+"""Whatever the platform does, the agent comes back by itself and says in one line what happened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet.error import ConnectionRefusedError, NoRouteError
+
+from tests.wire.platform import RawPlatform, say
+from tests.wire.world import HOST, World, connector_settings
+
+MakeWorld = Callable[..., World]
+
+
+def recovers(world: World, within_s: float) -> None:
+    """With the real platform back, the agent is connected again and delivers."""
+    world.network.platforms = {}
+    world.network.default = world.platform
+    world.pass_time(within_s)
+    assert world.is_connected
+    world.uplink(b'{"after":1}')
+    assert world.peer.payloads[-1] == b'{"after":1}'
+
+
+def warnings(world: World) -> list[str]:
+    """The lines an operator sees about the connection that failed or broke."""
+    return [line for line in world.log.lines if "connecting again in" in line]
+
+
+def test_platform_killed_and_restarted(world: World) -> None:
+    """A platform that goes away and comes back gets a new connection, and what was handed over
+    meanwhile."""
+    world.start()
+    world.network.default = ConnectionRefusedError()
+    world.wire.reset()
+    world.uplink(b'{"meanwhile":1}')
+    world.pass_time(20)
+    assert not world.is_connected
+    recovers(world, 40)
+    assert world.platform.received[0] == b'{"meanwhile":1}'
+    assert warnings(world)[0].startswith("connection lost: the TCP connection broke; ")
+    assert all(line.startswith("no connection: can't connect: ") for line in warnings(world)[1:])
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        (lambda world: world.wire.reset(), "the TCP connection broke"),
+        (lambda world: world.wire.finish(), "the other side closed the TCP connection"),
+        (lambda world: world.peer.sendClose(1000, "bye"), "closed by the platform with code 1000"),
+        (lambda world: world.peer.sendClose(), "closed by the platform without a code"),
+        (lambda world: world.peer.sendCloseFrame(1012), "closed by the platform with code 1012"),
+        (lambda world: world.peer.sendClose(4000, "später"), "4000 ('später')"),
+    ],
+)
+def test_every_end_of_a_connection(world: World, end: Callable[[World], None], words: str) -> None:
+    """However an open connection ends, one line tells it as it was, and a new one is made."""
+    world.start()
+    end(world)
+    world.settle()
+    assert not world.is_connected
+    (line,) = warnings(world)
+    assert words in line
+    recovers(world, 1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "words", "wait_s"),
+    [
+        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", ["401", "is the API key right?"], (45, 45)),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", ["403", "may this device connect"], (45, 45)),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", ["404", "'Not Found'", "is 'path' right"], (0.5, 0.5)),
+        (b"HTTP/1.1 503 Busy\r\nRetry-After: 100\r\n\r\n", ["503", "'Busy'"], (100, 110)),
+        (b"HTTP/1.0 503 Service Unavailable\r\n\r\n", ["503"], (45, 45)),
+        (b"HTTP/1.1 429\r\nRetry-After: 90\r\n\r\n", ["429"], (90, 99)),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ["200"], (0.5, 0.5)),
+        (b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\n\r\n", ["302"], (0.5, 0.5)),
+        (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", ["Upgrade"], (0.5, 0.5)),
+        (
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: AAAAAAAAAAAAAAAAAAAAAAAAAAA=\r\n\r\n",
+            ["Accept"],
+            (0.5, 0.5),
+        ),
+        (b"HTTP/1.1 999999 Odd\r\n\r\n", ["no connection"], (0.5, 0.5)),
+        (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", ["no connection"], (0.5, 0.5)),
+        (b"\r\n\r\n", ["no connection"], (0.5, 0.5)),
+        (bytes(range(256)) + b"\r\n\r\n", ["is no HTTP"], (0.5, 0.5)),
+        (b"\x16\x03\x01\xff\xfe\r\n\r\n", ["is no HTTP"], (0.5, 0.5)),
+        (b"", ["the other side closed the TCP connection"], (0.5, 0.5)),
+    ],
+    ids=lambda value: repr(value[:28]) if isinstance(value, bytes) else "",
+)
+def test_refused_upgrades(
+    world: World, answer: bytes, words: list[str], wait_s: tuple[float, float]
+) -> None:
+    """Every answer that is no upgrade is one readable line, waits as long as it should, and is
+    tried again."""
+    platform = RawPlatform(say(answer))
+    world.network.default = platform
+    world.start()
+    (line,) = warnings(world)
+    assert "\n" not in line
+    assert all(word in line for word in words), line
+    shortest, longest = wait_s
+    world.pass_time(shortest - 0.01)
+    assert len(platform.peers) == 1
+    world.pass_time(longest - shortest + 0.02)
+    assert len(platform.peers) == 2
+    recovers(world, 130)
+
+
+def test_refusal_by_a_real_server(world: World) -> None:
+    """The same with a WebSocket server that checks the key."""
+    world.platform.refusal = (401, "Unauthorized")
+    world.start()
+    assert world.log.has("HTTP status 401", "is the API key right?")
+    world.platform.refusal = None
+    recovers(world, 60)
+
+
+def test_a_silent_platform(world: World) -> None:
+    """A platform that accepts TCP and stays silent costs the time limit, then a new attempt."""
+    world.network.default = RawPlatform()
+    world.start()
+    world.pass_time(31)
+    recovers(world, 31)
+
+
+def test_a_platform_that_never_pongs(world: World) -> None:
+    """After two connections given up as dead the agent goes on without proofs, and says so; the
+    messages go through on each."""
+    world.platform.pong = lambda payload: None
+    world.start()
+    world.uplink(b'{"n":1}')
+    world.pass_time(30.1)
+    assert world.log.has("connection lost", "no pong within 30 s")
+    world.pass_time(31)
+    assert world.log.has("never answers pings")
+    assert world.is_connected
+    assert world.platform.received == [b'{"n":1}'] * 2  # replayed: nobody had acknowledged it
+    world.uplink(b'{"n":2}')
+    world.pass_time(1000)
+    assert world.is_connected
+    assert len(world.platform.peers) == 2
+    assert world.platform.received[2:] == [b'{"n":2}']
+    assert world.outbox.counts()["in_flight"] == 0
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError(), NoRouteError()])
+def test_no_tcp_connection(world: World, error: Exception) -> None:
+    """A host that refuses, or can't be reached, is tried again with growing waits."""
+    world.network.default = error
+    world.start()
+    world.pass_time(1000)
+    starts = [line for line in world.log.lines if line.startswith("connecting to")]
+    # chance is 0.5: waits of 0.5, 1, 2 ... 128, 150, 150 seconds
+    assert 10 <= len(starts) <= 15
+    recovers(world, 151)
+
+
+def test_an_unknown_name(make_world: MakeWorld) -> None:
+    """A name without an address is asked for again at the next attempt."""
+    world = make_world(settings=connector_settings(host="nowhere.example"))
+    world.start()
+    assert world.log.has("no connection", "can't find the address of nowhere.example")
+    world.network.nameResolver.names["nowhere.example"] = [HOST]
+    recovers(world, 1)
+    assert len(world.network.nameResolver.asked) == 2
+
+
+def test_all_addresses_of_a_name_are_tried(make_world: MakeWorld) -> None:
+    """Within one attempt the addresses are tried in turn; the next attempt begins with the next
+    one."""
+    world = make_world(settings=connector_settings(host="many.example"))
+    world.network.nameResolver.names["many.example"] = ["192.0.2.7", "2001:db8::7", "192.0.2.8"]
+    world.network.default = ConnectionRefusedError()
+    world.start()
+    world.pass_time(0.51)
+    tried = [host for host, *_ in world.network.tcpClients]
+    assert tried == [
+        *["192.0.2.7", "2001:db8::7", "192.0.2.8"],
+        *["2001:db8::7", "192.0.2.8", "192.0.2.7"],
+    ]
+    assert len(warnings(world)) == 2
+    world.network.platforms = {"192.0.2.7": world.platform}
+    world.pass_time(2)
+    assert world.is_connected
+
+
+def test_a_dead_address_does_not_hide_a_living_one(make_world: MakeWorld) -> None:
+    """When the first address swallows everything, the second attempt begins with the other."""
+    world = make_world(settings=connector_settings(host="two.example"))
+    world.network.nameResolver.names["two.example"] = ["192.0.2.7", "192.0.2.8"]
+    world.network.platforms = {"192.0.2.7": None}
+    world.start()
+    world.pass_time(31)
+    assert world.is_connected
+
+
+def test_backoff_resets_only_after_a_stable_minute(make_world: MakeWorld) -> None:
+    """A platform that accepts and drops at once is met with growing waits; a connection that held
+    a minute begins again at the first window."""
+    world = make_world(random=lambda: 0.999)
+    world.start()
+    waits: list[float] = []
+    for _ in range(5):
+        world.wire.finish()
+        began = world.network.seconds()
+        while not world.is_connected:
+            world.pass_time(0.1)
+        waits.append(world.network.seconds() - began)
+    assert waits == pytest.approx([1, 2, 4, 8, 16], abs=0.2)
+    world.pass_time(59)
+    world.wire.finish()
+    world.pass_time(31)
+    assert not world.is_connected
+    world.pass_time(2)
+    assert world.is_connected
+    world.pass_time(61)
+    world.wire.finish()
+    world.pass_time(1)
+    assert world.is_connected
+
+
+def test_the_device_id_comes_late_or_not_at_once(make_world: MakeWorld) -> None:
+    """While the id can't be read the agent says why and asks again; then it connects."""
+    from oda.errors import ReadingFailed
+
+    world = make_world()
+    world.device_info.answer = ReadingFailed("no serial number on this board")
+    world.start()
+    assert world.log.has("can't connect", "no serial number on this board")
+    world.pass_time(61)
+    assert world.device_info.asked == 3
+    world.device_info.answer = "found"
+    world.pass_time(30)
+    assert world.peer.request.path.endswith("/found")
+
+
+@pytest.mark.parametrize("answer", ["", "\ud800", 17, ValueError("broken provider")])
+def test_a_device_info_that_misbehaves(make_world: MakeWorld, answer: Any) -> None:
+    """No answer of a device info provider ends the attempts."""
+    world = make_world()
+    world.device_info.answer = answer
+    world.start()
+    world.device_info.answer = "good"
+    world.pass_time(31)
+    assert world.is_connected
+    world.log.events.clear()  # a defect is logged with its traceback
