@@ -84,9 +84,8 @@ class PlatformClientFactory(
             closeHandshakeTimeout=0,
             serverConnectionDropTimeout=0,
             autoPingInterval=0,
-            tcpNoDelay=True,
             perMessageCompressionOffers=[PerMessageDeflateOffer()] if settings.compression else [],
-            perMessageCompressionAccept=_accept_compression,
+            perMessageCompressionAccept=_accept if settings.compression else _refuse,
         )
 
     def open_socket(self, address: str, timeout_s: float) -> Any:
@@ -128,7 +127,11 @@ class PlatformClientFactory(
         return "<PlatformClientFactory>"
 
 
-def _accept_compression(response: Any) -> Any:
+def _refuse(response: Any) -> Any:
+    return None
+
+
+def _accept(response: Any) -> Any:
     if isinstance(response, PerMessageDeflateResponse):
         return PerMessageDeflateResponseAccept(response)
     return None

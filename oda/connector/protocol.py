@@ -179,6 +179,8 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         self._listener.opened(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
+        if self.wasClean:
+            return  # behind the platform's close frame nothing counts (RFC 6455, section 5.5.1)
         self.guard(lambda: self._listener.message_received(self, payload, isBinary))
 
     def onPong(self, payload: bytes) -> None:
