@@ -35,6 +35,7 @@ from oda.model import Event
 from oda.monitor.counters import Counters
 from oda.monotonic import install_monotonic_clock
 from oda.settings import AgentSettings, PluginSettings
+from oda.supervision import Supervision
 
 _log = Logger()
 
@@ -79,6 +80,8 @@ class Agent(MultiService):
             self.counters,
             os.environ if environ is None else environ,
         )
+        self.supervision = Supervision(self.parts, self.counters, reactor)
+        self.supervision.monitor.setServiceParent(self)
         for component in added:
             self._place(component)
 

@@ -18,6 +18,7 @@ from oda.model import (
     ContentType,
     DatastreamValue,
     Event,
+    InterruptedOperation,
     MessageClass,
     OperationRequest,
     OutboxRow,
@@ -290,8 +291,18 @@ class IOperation(Interface):
 class IJournal(Interface):
     """Remembers operations by the id of their request, so that none runs twice."""
 
-    def begin(request_id: str, name: str, acts: bool) -> Any:
+    def begin(
+        request_id: str,
+        name: str,
+        acts: bool,
+        request: OperationRequest | None = None,
+        content_type: ContentType | None = None,
+    ) -> Any:
         """Called when a request arrives; a value or Deferred.
+
+        ``request`` and the ``content_type`` of its answer are kept (without parameters) for the
+        answer that an interrupted operation gets; see ``interrupted``. The Deferred fails with
+        ``OutboxError`` when the operation can't be put on record: it must not run then.
 
         Gives None when the id is new (for an operation that ``acts``: once that is on record), or
         the ``JournalEntry`` of an earlier request with this id: its answer, or the fact that it is
@@ -302,6 +313,10 @@ class IJournal(Interface):
     def answered(request_id: str, payload: bytes, content_type: ContentType) -> None:
         """Record the final answer. The record is committed with (or before) the answer's row in the
         outbox when both are made in the same reactor turn."""
+
+    def interrupted() -> Sequence[InterruptedOperation]:
+        """The operations that were on record as running when an earlier process ended, oldest
+        first. Each wants an answer, and ``answered``; until then their ids count as running."""
 
 
 class IEventDispatcher(Interface):
@@ -378,7 +393,9 @@ class IOutbox(Interface):
         """Call ``on_pending`` (soon) whenever there are pending rows that ``take`` has not seen."""
 
     def counts() -> Mapping[str, int]:
-        """Rows by state (``pending``, ``in_flight``, ``lingering``, ``dead``), and ``bytes``."""
+        """Rows by state (``pending``, ``in_flight``, ``lingering``, ``dead``), ``bytes``, and
+        ``oldest_age_ms``: the age of the oldest row that is pending or in flight, 0 without one
+        (may be missing where ages are not known)."""
 
     def close() -> Deferred[None]:
         """Keep nothing open. Later ``put`` calls fail with ``OutboxClosed``."""

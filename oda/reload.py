@@ -162,6 +162,8 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
     else:
         parts.poller.set_schedules(settings.poller.schedules)
         parts.collector.set_schedules(settings.collector.schedules)
+    if changes.monitor:
+        waiting.append(agent.supervision.monitor.reconfigure(settings.monitor))
     waiting.append(agent.exchange_plugins(changes.plugins_removed, components))
     _log.info("configuration changed: {what}", what=", ".join(changes.components()))
     return gatherResults(waiting).addCallback(lambda _: None)

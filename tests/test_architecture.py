@@ -25,7 +25,7 @@ PACKAGES = {
 #: What a package may import besides the contracts and itself.
 EXTRA = {"platform": {"codecs"}, "extensions.py": {"plugins"}}
 #: The only modules that may know several packages.
-SHELLS = {"agent.py", "assembly.py", "reload.py", "tap.py", "cli.py", "commands"}
+SHELLS = {"agent.py", "assembly.py", "reload.py", "supervision.py", "tap.py", "cli.py", "commands"}
 
 
 def modules() -> Iterator[Path]:

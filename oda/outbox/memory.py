@@ -34,6 +34,7 @@ class _Kept(msgspec.Struct):
 
     row_id: int
     message: OutgoingMessage
+    accepted_s: float
     attempts: int = 0
     expires_s: float = 0.0
 
@@ -74,7 +75,7 @@ class MemoryOutbox:
         size = len(message.payload)
         if not self._make_room(message.message_class, size):
             return fail(OutboxFull(f"no room for a {message.message_class.value} of {size} bytes"))
-        kept = _Kept(self._next_id, message)
+        kept = _Kept(self._next_id, message, self._reactor.seconds())
         self._next_id += 1
         self._pending[message.message_class].append(kept)
         self._bytes[message.message_class] += size
@@ -127,7 +128,9 @@ class MemoryOutbox:
             kept = self._in_flight.pop(row_id)
             self._release(kept)
             self._dead.append((kept, reason))
-            self._counters.increment("messages_dead")
+            self._counters.increment(
+                "messages_dead", message_class=kept.message.message_class.value
+            )
             _log.error(
                 "message {row_id} ({size} bytes) is set aside: {reason}",
                 row_id=row_id,
@@ -140,7 +143,14 @@ class MemoryOutbox:
 
     def counts(self) -> Mapping[str, int]:
         self._forget_expired()
+        unproven = [
+            *self._in_flight.values(),
+            *(queue[0] for queue in self._pending.values() if queue),
+        ]
+        now_s = self._reactor.seconds()
+        oldest_s = min((kept.accepted_s for kept in unproven), default=now_s)
         return {
+            "oldest_age_ms": round((now_s - oldest_s) * 1000),
             "pending": sum(len(queue) for queue in self._pending.values()),
             "in_flight": len(self._in_flight),
             "lingering": len(self._lingering),

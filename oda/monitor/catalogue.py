@@ -1,0 +1,213 @@
+"""Every metric the agent has: its name for Prometheus, what it means, where it comes from.
+
+The exposition and docs/metrics.md are made from these tables. A counter of the code that is not
+here is not shown (and a test fails); adding one is one line. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from oda.model import LinkState
+from oda.monitor.health import judge
+from oda.monitor.snapshot import Snapshot
+
+PREFIX = "oda_"
+
+_CLASS = {"class": "message_class"}
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A counter or summary of ``ICounters``. ``labels`` are by exposed name; the values are the
+    names the code gives them."""
+
+    source: str
+    meaning: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    def exposed_labels(self) -> tuple[str, ...]:
+        return tuple(self.labels)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A gauge read from a ``Snapshot``: values by label values; nothing where it isn't known."""
+
+    name: str
+    meaning: str
+    read: Callable[[Snapshot], Mapping[tuple[str, ...], float]]
+    labels: tuple[str, ...] = ()
+
+
+_Values = Mapping[tuple[str, ...], float]
+
+
+def _one(read: Callable[[Snapshot], float | None]) -> Callable[[Snapshot], _Values]:
+    def values(snapshot: Snapshot) -> _Values:
+        value = read(snapshot)
+        return {} if value is None else {(): float(value)}
+
+    return values
+
+
+def _states(snapshot: Snapshot) -> _Values:
+    return {(state.value,): float(state is snapshot.connection.state) for state in LinkState}
+
+
+def _peer(snapshot: Snapshot) -> _Values:
+    return {(snapshot.connection.peer_class,): 1.0}
+
+
+def _rows(snapshot: Snapshot) -> _Values:
+    states = ("pending", "in_flight", "lingering", "dead")
+    return {(state,): float(snapshot.outbox.get(state, 0)) for state in states}
+
+
+def _build(snapshot: Snapshot) -> _Values:
+    return {(snapshot.version, snapshot.python, snapshot.twisted): 1.0}
+
+
+def _certificates(snapshot: Snapshot) -> _Values:
+    connection = snapshot.connection
+    ends = {
+        "platform": connection.platform_certificate_ends_ms,
+        "client": connection.client_certificate_ends_ms,
+    }
+    return {(whose,): end / 1000 for whose, end in ends.items() if end is not None}
+
+
+def _oldest(snapshot: Snapshot) -> float | None:
+    age_ms = snapshot.outbox.get("oldest_age_ms")
+    return None if age_ms is None else age_ms / 1000
+
+
+COUNTERS = (
+    Counted("connections_opened", "Connections that were opened."),
+    Counted("disconnects", "Connections and attempts that ended, by reason.", {"reason": "reason"}),
+    Counted("pong_timeouts", "Connections given up because a pong did not come in time."),
+    Counted("pongs_foreign", "Pongs that answered no ping of the agent."),
+    Counted("messages_accepted", "Messages accepted for delivery.", _CLASS),
+    Counted("messages_refused", "Messages the outbox did not accept.", _CLASS),
+    Counted("messages_sent", "Messages sent, each repetition counted.", _CLASS),
+    Counted("messages_resent", "Messages sent that had been sent before.", _CLASS),
+    Counted("messages_acknowledged", "Messages the platform has proven to have read.", _CLASS),
+    Counted(
+        "messages_dropped",
+        "Accepted messages that were given up, by reason.",
+        {**_CLASS, "reason": "reason"},
+    ),
+    Counted("messages_dead", "Messages set aside because the platform refuses them.", _CLASS),
+    Counted("datapoints_sent", "Datapoints in messages sent."),
+    Counted("datapoints_acknowledged", "Datapoints in messages acknowledged."),
+    Counted("events_accepted", "Datapoints accepted for publishing."),
+    Counted("events_rejected", "Datapoints that can't be published (their value, their name)."),
+    Counted("events_refused", "Datapoints lost because the outbox did not accept their message."),
+    Counted("collected_early", "Collections published before their time because they grew large."),
+    Counted("readings", "Datastreams read by the poller."),
+    Counted("readings_failed", "Readings that failed."),
+    Counted("polls_missed", "Readings left out because the one before had not ended."),
+    Counted("collections", "Collections published on schedule."),
+    Counted("collections_failed", "Collections that could not be published."),
+    Counted("collections_missed", "Collections left out because the one before had not ended."),
+    Counted(
+        "values_forgotten_unpublished",
+        "Kept values that made room for newer ones before they were published.",
+    ),
+    Counted("messages_received", "Messages that came from the platform."),
+    Counted("messages_ignored", "Messages received that are no operation.", {"cause": "cause"}),
+    Counted(
+        "operations",
+        "Operations answered, by name and result.",
+        {"operation": "operation", "result": "result"},
+    ),
+    Counted("operations_repeated", "Requests that came again.", {"operation": "operation"}),
+    Counted("operation_partial_answers", "Partial answers sent.", {"operation": "operation"}),
+    Counted("answers_lost", "Answers to operations that the outbox did not accept."),
+    Counted("dispatcher_failures", "Messages on which the dispatcher failed."),
+    Counted("reloads", "Changes of the configuration, by result.", {"result": "result"}),
+)
+
+SUMMARIES = (
+    Counted("barrier_round_trip_seconds", "From a ping to its pong."),
+    Counted("reconnect_delay_seconds", "Pauses before connecting again."),
+    Counted("operation_seconds", "How long operations took.", {"operation": "operation"}),
+    Counted("reactor_latency_seconds", "How late the reactor served a timer."),
+)
+
+GAUGES = (
+    Measured(
+        "build_info", "The versions in use; always 1.", _build, ("version", "python", "twisted")
+    ),
+    Measured("uptime_seconds", "Since the agent started.", _one(lambda now: now.uptime_s)),
+    Measured(
+        "ready",
+        "1 when connected and acknowledged in time.",
+        _one(lambda now: judge(now.connection).ready),
+    ),
+    Measured(
+        "connection_state", "1 for the state the connection is in, else 0.", _states, ("state",)
+    ),
+    Measured(
+        "connection_since_seconds",
+        "How long the connection has been open, or waited for.",
+        _one(lambda now: now.connection.since_s),
+    ),
+    Measured(
+        "reconnect_in_seconds",
+        "Time to the next attempt, while waiting for it.",
+        _one(lambda now: now.connection.retry_in_s),
+    ),
+    Measured(
+        "peer_class_info",
+        "How the platform answers pings: pong, none, unusable.",
+        _peer,
+        ("peer_class",),
+    ),
+    Measured(
+        "ping_waits_seconds",
+        "How long the unanswered ping has been waiting.",
+        _one(lambda now: now.connection.ping_waits_s),
+    ),
+    Measured(
+        "unacknowledged_messages",
+        "Messages sent on this connection and not proven yet.",
+        _one(lambda now: now.connection.unacknowledged),
+    ),
+    Measured("outbox_rows", "Messages in the outbox, by state.", _rows, ("state",)),
+    Measured(
+        "outbox_bytes", "Payload bytes in the outbox.", _one(lambda now: now.outbox.get("bytes"))
+    ),
+    Measured(
+        "outbox_oldest_age_seconds",
+        "Age of the oldest message that is not acknowledged.",
+        _one(_oldest),
+    ),
+    Measured(
+        "operations_unanswered",
+        "Operations that run or wait.",
+        _one(lambda now: now.operations_unanswered),
+    ),
+    Measured(
+        "reactor_latency_max_seconds",
+        "The worst of the last five minutes.",
+        _one(lambda now: now.latency_max_s),
+    ),
+    Measured(
+        "certificate_ends_timestamp_seconds",
+        "When certificates end, since the Unix epoch.",
+        _certificates,
+        ("certificate",),
+    ),
+)
+
+
+def counter_name(counted: Counted) -> str:
+    """The name Prometheus knows a counter by."""
+    return f"{PREFIX}{counted.source}_total"
+
+
+def plain_name(source: str) -> str:
+    """The name of a summary or gauge."""
+    return PREFIX + source

@@ -1,0 +1,73 @@
+"""Is the agent alive, and does what it sends arrive? Pure.
+
+*Live*: the process answers, that is all. *Ready*: the connection is open, and the platform has
+answered the newest ping, or still has time to. A platform that is known to give no usable pongs is
+believed as long as the connection stands; ``acknowledges`` then says so.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from oda.model import ConnectionStatus, LinkState
+
+#: A certificate that ends within this time is worth a warning, in milliseconds.
+CERTIFICATE_WARNING_MS = 30 * 86_400_000
+
+_NOT_OPEN = {
+    LinkState.STOPPED: "the agent is stopped",
+    LinkState.IDENTIFYING: "the device's id is not known yet",
+    LinkState.CONNECTING: "it is connecting",
+    LinkState.CLOSING: "the connection is being closed",
+    LinkState.WAITING: "it waits before it connects again",
+}
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """``reasons`` say why it is not ready; empty when it is."""
+
+    ready: bool
+    reasons: tuple[str, ...]
+    acknowledges: bool
+
+    def body(self, connection: ConnectionStatus) -> dict[str, Any]:
+        """What ``/health/ready`` answers."""
+        return {
+            "ready": self.ready,
+            "reasons": list(self.reasons),
+            "connection": connection.state.value,
+            "acknowledges": self.acknowledges,
+        }
+
+
+def judge(connection: ConnectionStatus) -> Readiness:
+    """Whether messages sent now would arrive, as far as the agent can know."""
+    acknowledges = connection.peer_class == "pong"
+    reasons = []
+    if connection.state is not LinkState.OPEN:
+        reason = _NOT_OPEN[connection.state]
+        if connection.last_end:
+            reason += f" ({connection.last_end})"
+        reasons.append(reason)
+    elif acknowledges and (connection.ping_waits_s or 0.0) >= connection.pong_timeout_s:
+        reasons.append(
+            f"the platform has not answered a ping for {connection.ping_waits_s:.0f} s"
+            f" (pongTimeout is {connection.pong_timeout_s:g} s)"
+        )
+    return Readiness(not reasons, tuple(reasons), acknowledges)
+
+
+def certificate_warnings(connection: ConnectionStatus, now_ms: int) -> list[str]:
+    """A sentence for each certificate that has ended, or ends soon."""
+    warnings = []
+    for whose, ends_ms in (
+        ("the platform's certificate", connection.platform_certificate_ends_ms),
+        ("the client's certificate (certFile)", connection.client_certificate_ends_ms),
+    ):
+        if ends_ms is None or ends_ms - now_ms > CERTIFICATE_WARNING_MS:
+            continue
+        days = (ends_ms - now_ms) // 86_400_000
+        warnings.append(f"{whose} has ended" if days < 0 else f"{whose} ends in {days} days")
+    return warnings

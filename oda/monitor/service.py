@@ -1,0 +1,119 @@
+"""The monitor: measures the reactor, watches certificates, serves metrics and health if told to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.error import CannotListenError
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+
+from oda.monitor.counters import Counters
+from oda.monitor.health import certificate_warnings
+from oda.monitor.latency import ReactorLatency
+from oda.monitor.snapshot import Snapshot
+from oda.settings import MonitorSettings
+
+_log = Logger()
+
+#: How soon after the start certificates are looked at, and how often then, in seconds.
+_FIRST_LOOK_S = 60.0
+_CERTIFICATES_EVERY_S = 86_400.0
+
+
+class MonitorService(Service):
+    """``look()`` shows the agent as it is. A port that is taken is logged; the agent goes on."""
+
+    name = "monitor"
+
+    def __init__(
+        self,
+        settings: MonitorSettings,
+        counters: Counters,
+        look: Callable[[], Snapshot],
+        latency: ReactorLatency,
+        reactor: Any,
+    ) -> None:
+        self._settings = settings
+        self._counters = counters
+        self._look = look
+        self._latency = latency
+        self._reactor = reactor
+        self._port: Any = None
+        self._first_look: Any = None
+        self._certificates = LoopingCall(self._look_at_certificates)
+        self._certificates.clock = reactor
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Where it listens; None while it doesn't."""
+        if self._port is None:
+            return None
+        host = self._port.getHost()
+        return host.host, host.port
+
+    def startService(self) -> None:
+        """Begin to measure and, where a port is configured, to listen."""
+        super().startService()
+        self._latency.start()
+        self._first_look = self._reactor.callLater(
+            _FIRST_LOOK_S, self._certificates.start, _CERTIFICATES_EVERY_S
+        )
+        self._listen()
+
+    def stopService(self) -> Deferred[None]:
+        """Fires with None when the port is closed and no timer is left."""
+        super().stopService()
+        self._latency.stop()
+        if self._first_look is not None and self._first_look.active():
+            self._first_look.cancel()
+        if self._certificates.running:
+            self._certificates.stop()
+        return self._close()
+
+    def reconfigure(self, settings: MonitorSettings) -> Deferred[None]:
+        """Listen somewhere else, or no more; fires with None when that is done."""
+        before, self._settings = self._settings, settings
+        if (before.port, before.interface) == (settings.port, settings.interface):
+            return succeed(None)
+        closed = self._close()
+        closed.addCallback(lambda _: self._listen() if self.running else None)
+        return closed
+
+    def _listen(self) -> None:
+        settings = self._settings
+        if settings.port is None:
+            return
+        # Imported here: an agent without a monitor shall not pay for it.
+        from oda.monitor.web import build_site
+
+        site = build_site(self._counters, self._look, self._reactor)
+        try:
+            self._port = self._reactor.listenTCP(settings.port, site, interface=settings.interface)
+        except (CannotListenError, OSError) as error:
+            _log.error(
+                "no metrics and no health at {interface}:{port}: {reason}",
+                interface=settings.interface,
+                port=settings.port,
+                reason=str(getattr(error, "socketError", error)),
+            )
+            return
+        _log.info(
+            "metrics and health at http://{interface}:{port}/metrics and /health/ready",
+            interface=settings.interface,
+            port=settings.port,
+        )
+
+    def _close(self) -> Deferred[None]:
+        port, self._port = self._port, None
+        if port is None:
+            return succeed(None)
+        return maybeDeferred(port.stopListening).addCallback(lambda _: None)
+
+    def _look_at_certificates(self) -> None:
+        snapshot = self._look()
+        for warning in certificate_warnings(snapshot.connection, snapshot.now_ms):
+            _log.warn("{warning}", warning=warning)
