@@ -12,6 +12,7 @@ from oda import __version__
 #: command named ``command``. Loading it late keeps ``oda --help`` and small commands fast.
 _COMMANDS = {
     "demo": ("demo", "Stand-in platform and agent together, with readings of this machine."),
+    "status": ("status", "Show how the running agent is."),
     "send": ("send", "Publish datapoints through the running agent."),
 }
 

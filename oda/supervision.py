@@ -6,6 +6,7 @@ Knows the parts; the packages it joins know only what they are given.
 from __future__ import annotations
 
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import twisted
@@ -15,6 +16,7 @@ from oda.monitor.counters import Counters
 from oda.monitor.latency import ReactorLatency
 from oda.monitor.service import MonitorService
 from oda.monitor.snapshot import Snapshot
+from oda.monitor.status import build_status, status_line
 
 
 class Supervision:
@@ -22,6 +24,7 @@ class Supervision:
 
     def __init__(self, parts: Parts, counters: Counters, reactor: Any) -> None:
         self._parts = parts
+        self._counters = counters
         self._reactor = reactor
         self._started_s = reactor.seconds()
         self._latency = ReactorLatency(reactor, counters)
@@ -45,3 +48,12 @@ class Supervision:
             latency_s=self._latency.last_s,
             latency_max_s=self._latency.max_s,
         )
+
+    def status(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Answers the command ``status`` of the local socket."""
+        return build_status(self.look(), self._counters)
+
+    def describe(self) -> str:
+        """The agent in one line."""
+        snapshot = self.look()
+        return status_line(snapshot.connection, snapshot.outbox.get("pending", 0))

@@ -14,6 +14,7 @@ from oda.config.loader import LoadedConfiguration, find_directory, load
 from oda.control.location import socket_path
 from oda.control.server import ControlServer
 from oda.errors import OdaError
+from oda.monitor.systemd import build_notifier
 from oda.reload import ReloadService
 
 _log = Logger()
@@ -48,8 +49,12 @@ def makeService(options: Options) -> IService:
         raise SystemExit(1) from None
     reload = ReloadService(agent, directory, os.environ, agent.parts.reactor, report)
     reload.setServiceParent(agent)
-    control = ControlServer(socket_path(directory), agent.publish, {}, agent.parts.reactor)
+    commands = {"status": agent.supervision.status}
+    control = ControlServer(socket_path(directory), agent.publish, commands, agent.parts.reactor)
     control.setServiceParent(agent)
+    notifier = build_notifier(os.environ, agent.supervision.describe, agent.parts.reactor)
+    if notifier is not None:
+        notifier.setServiceParent(agent)
     return agent
 
 

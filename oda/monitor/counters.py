@@ -52,6 +52,11 @@ class Counters:
             if counted == name and wanted <= set(have)
         )
 
+    def last(self, name: str) -> float | None:
+        """The newest measurement ``name`` (without labels), None when there is none."""
+        summary = self._summaries.get((name, ()))
+        return None if summary is None else summary.last
+
     def counts(self) -> Mapping[tuple[str, Labels], int]:
         """Every counter as it is now."""
         return dict(self._counts)

@@ -1,0 +1,43 @@
+"""``oda status``: how the running agent is, asked through its local socket."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from oda.config.loader import find_directory
+from oda.control.client import ControlClient
+from oda.control.location import socket_path
+from oda.errors import OdaError
+from oda.monitor.status import render_status
+
+#: Exit statuses beside 0, "ready". 3 means "not running", as in an init script's "status".
+NOT_READY = 1
+NOT_RUNNING = 3
+
+
+@click.command("status", short_help="Show how the running agent is.")
+@click.option("--conf", "-c", default=None, help="The agent's configuration directory.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+@click.pass_context
+def command(ctx: click.Context, conf: str | None, as_json: bool) -> None:
+    """Show how the agent is that runs with the same configuration directory.
+
+    Ends with status 0 when it is connected and the platform acknowledges, 1 when it runs but is not
+    ready, 3 when no agent answers.
+    """
+    try:
+        with ControlClient(socket_path(find_directory(conf)), timeout_s=10.0) as client:
+            status = client.call("status")
+    except OdaError as error:
+        click.echo(f"Error: {error}", err=True)
+        ctx.exit(NOT_RUNNING)
+    except OSError as error:
+        click.echo(f"Error: the agent does not answer: {error}", err=True)
+        ctx.exit(NOT_RUNNING)
+    if as_json:
+        click.echo(json.dumps(status, indent=2, ensure_ascii=False))
+    else:
+        click.echo(render_status(status), nl=False)
+    ctx.exit(0 if status["ready"] else NOT_READY)
