@@ -243,3 +243,13 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     unacknowledged: int = 0
     platform_certificate_ends_ms: int | None = None
     client_certificate_ends_ms: int | None = None
+
+
+class InterruptedOperation(msgspec.Struct, frozen=True):
+    """An operation that was running when the process ended, and has no answer yet.
+
+    ``request`` has no parameters: they are not kept. ``content_type`` is the answer's format.
+    """
+
+    request: OperationRequest
+    content_type: ContentType

@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from oda.interfaces import IJournal
-from oda.model import ContentType, JournalEntry
+from oda.model import ContentType, InterruptedOperation, JournalEntry, OperationRequest
 
 
 class _Answered(NamedTuple):
@@ -47,7 +47,14 @@ class MemoryJournal:
     def __len__(self) -> int:
         return len(self._running) + len(self._answered)
 
-    def begin(self, request_id: str, name: str, acts: bool) -> JournalEntry | None:
+    def begin(
+        self,
+        request_id: str,
+        name: str,
+        acts: bool,
+        request: OperationRequest | None = None,
+        content_type: ContentType | None = None,
+    ) -> JournalEntry | None:
         """As ``IJournal.begin``, at once."""
         self._forget_old()
         entry = self._running.get(request_id)
@@ -69,6 +76,10 @@ class MemoryJournal:
         self._bytes += len(payload)
         while self._bytes > self._max_bytes or len(self._answered) > self._max_answers:
             self._drop_answer(next(iter(self._answered)))
+
+    def interrupted(self) -> tuple[InterruptedOperation, ...]:
+        """None: nothing is known of an earlier process."""
+        return ()
 
     def _forget_old(self) -> None:
         oldest_s = self._clock.seconds() - self._max_age_s

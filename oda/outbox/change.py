@@ -1,0 +1,146 @@
+"""What one transaction changes, and the totals it leaves behind.
+
+Pure data. A change collects everything that happens while the one before it is being committed;
+one that failed absorbs the next and is tried again as a whole, so nothing overtakes anything.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import msgspec
+
+from oda.model import MessageClass
+from oda.outbox.queue import Kept
+
+#: The message classes in the order in which they leave.
+CLASSES = (MessageClass.RESPONSE, MessageClass.TELEMETRY)
+
+
+class Tally(msgspec.Struct):
+    """So many messages with so many datapoints."""
+
+    messages: int = 0
+    datapoints: int = 0
+
+    def add(self, messages: int, datapoints: int) -> None:
+        self.messages += messages
+        self.datapoints += datapoints
+
+
+class Stored(msgspec.Struct):
+    """What a table holds; ``cost`` is bytes on disk."""
+
+    rows: int = 0
+    cost: int = 0
+    datapoints: int = 0
+
+
+class Totals(msgspec.Struct):
+    """The sums over the tables, so that nobody has to count rows, and over all time.
+
+    accepted = delivered + dropped + dead + what is stored, in messages and in datapoints.
+    ``clock_ms`` and ``wall_ms`` are the readings of the age clock and of the time of day.
+    """
+
+    last_id: int = 0
+    clock_ms: int = 0
+    wall_ms: int = 0
+    response: Stored = msgspec.field(default_factory=Stored)
+    telemetry: Stored = msgspec.field(default_factory=Stored)
+    accepted: Tally = msgspec.field(default_factory=Tally)
+    delivered: Tally = msgspec.field(default_factory=Tally)
+    dropped: Tally = msgspec.field(default_factory=Tally)
+    dead: Tally = msgspec.field(default_factory=Tally)
+
+    def stored(self, message_class: MessageClass) -> Stored:
+        return self.response if message_class is MessageClass.RESPONSE else self.telemetry
+
+
+class Burial(msgspec.Struct, gc=False):
+    """A row on its way to the dead letters."""
+
+    message_class: MessageClass
+    kept: Kept
+    reason: str
+
+
+class JournalRow(msgspec.Struct, gc=False):
+    """An operation as it is stored; ``payload`` None while it runs."""
+
+    seq: int
+    request_id: str
+    name: str
+    content_type: str | None
+    request: bytes | None
+    at_ms: int
+    payload: bytes | None
+
+
+class Change:
+    """``rows`` are new, ``gone`` are ranges of ids to delete, in each class.
+
+    ``journal`` holds the newest state of operations by ``seq``, None to delete it.
+    ``size_bytes`` is what the new rows keep in memory.
+    """
+
+    __slots__ = ("burials", "dead_gone", "gone", "journal", "rows", "size_bytes", "totals")
+
+    def __init__(self) -> None:
+        self.rows: dict[MessageClass, dict[int, Kept]] = {one: {} for one in CLASSES}
+        self.gone: dict[MessageClass, list[tuple[int, int]]] = {one: [] for one in CLASSES}
+        self.burials: list[Burial] = []
+        self.dead_gone: list[int] = []
+        self.journal: dict[int, JournalRow | None] = {}
+        self.size_bytes = 0
+        self.totals = b""
+
+    @property
+    def is_empty(self) -> bool:
+        return not (
+            any(self.rows.values())
+            or any(self.gone.values())
+            or self.burials
+            or self.journal
+            or self.dead_gone
+        )
+
+    def absorb(self, later: Change) -> None:
+        """Take over everything of a change that came after this one."""
+        for message_class in CLASSES:
+            self.rows[message_class].update(later.rows[message_class])
+            self.gone[message_class] += later.gone[message_class]
+        self.burials += later.burials
+        self.dead_gone += later.dead_gone
+        self.journal.update(later.journal)
+        self.size_bytes += later.size_bytes
+
+    def forget(self, message_class: MessageClass, low: int, high: int) -> list[Kept]:
+        """The rows from ``low`` to ``high`` are not wanted any more.
+
+        Those of this change need not be written at all: they are returned.
+        """
+        rows = self.rows[message_class]
+        unwritten: list[Kept] = []
+        if rows and high >= next(iter(rows)):
+            unwritten = [kept for row_id, kept in rows.items() if low <= row_id <= high]
+            for kept in unwritten:
+                del rows[kept.row_id]
+                self.size_bytes -= len(kept.payload)
+            if unwritten and unwritten[0].row_id == low:
+                return unwritten
+        gone = self.gone[message_class]
+        if gone and gone[-1][1] + 1 == low:
+            gone[-1] = (gone[-1][0], high)
+        else:
+            gone.append((low, high))
+        return unwritten
+
+
+def checksum(row_id: int, is_text: int, datapoints: int, payload: bytes) -> int:
+    """Of everything in a row that must not change unnoticed.
+
+    The short columns are the start value of the payload's CRC, so a change in either shows.
+    """
+    seed = (row_id * 0x9E3779B1 ^ datapoints * 0x85EBCA6B ^ is_text) & 0xFFFFFFFF
+    return zlib.crc32(payload, seed)

@@ -1,0 +1,426 @@
+"""The durable outbox: what was accepted survives the process, the crash and the reboot.
+
+The rules are in ``queue`` (order) and ``room`` (bounds), ``stock`` applies them, the disk is behind
+``committer``. This module connects them to the reactor: it tells when rows can be sent and when
+they are accepted, and lets acknowledged rows go when their time is over.
+
+A row can be sent before it is committed; it is *accepted*, and its Deferred fires, only after. All
+that is put in one turn of the reactor is committed together, and what comes while a commit is
+under way makes up the next one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail, succeed
+from zope.interface import implementer
+
+from oda.errors import OutboxClosed, OutboxFull
+from oda.interfaces import ICounters, IOutbox, IWallClock
+from oda.model import MessageClass, OutboxRow, OutgoingMessage
+from oda.outbox.accounts import Accounts
+from oda.outbox.ageclock import AgeClock
+from oda.outbox.change import CLASSES, Change, Totals
+from oda.outbox.committer import Committer, State
+from oda.outbox.costs import row_cost
+from oda.outbox.disk import Healed, Opened
+from oda.outbox.journal import DurableJournal
+from oda.outbox.queue import Kept
+from oda.outbox.room import Room
+from oda.outbox.stock import RESPONSE, TELEMETRY, Stock, accept
+from oda.outbox.store import wal_allowance
+from oda.outbox.worker import IWorker, ThreadWorker
+from oda.settings import OutboxSettings
+
+#: How often rows are looked for that have lingered long enough or are too old, in seconds.
+TICK_S = 1.0
+
+
+@implementer(IOutbox)
+class DurableOutbox:
+    """Call ``open`` before use (and after any fork). ``reactor`` gives monotonic ``seconds``,
+    ``callLater`` and, for the default ``worker`` (a thread), ``callFromThread``.
+
+    ``journal`` is the journal of operations in the same file.
+    """
+
+    def __init__(
+        self,
+        settings: OutboxSettings,
+        reactor: Any,
+        wall_clock: IWallClock,
+        counters: ICounters,
+        worker: IWorker | None = None,
+    ) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        self._wall_clock = wall_clock
+        self._counters = counters
+        self._clock = AgeClock(wall_clock.now_ms(), reactor.seconds())
+        if worker is None:
+            worker = ThreadWorker(reactor.callFromThread)
+        self._committer = Committer(settings.path, settings, reactor, worker, self)
+        self._room = Room(settings, wal_allowance(settings))
+        self._accounts = Accounts(counters)
+        self._stock = Stock(settings, self._room, self._accounts, self._committer, self._changed)
+        self._responses = self._stock.queues[RESPONSE]
+        self._telemetry = self._stock.queues[TELEMETRY]
+        self.journal = DurableJournal(
+            settings, self._committer, self._now_ms, self._journal_changed, self._room.side_bytes
+        )
+        self._next_id = 1
+        self._first_id = 1
+        self._on_pending: Callable[[], None] | None = None
+        self._has_news = False
+        self._turn: Any = None
+        self._turn_ms = 0
+        self._tick: Any = None
+        self._is_open = False
+
+    def open(self) -> None:
+        """Open the store and take up what is in it.
+
+        Raises ``OutboxError`` when another process uses it. A damaged store is replaced, and one
+        that can't be opened now is tried again while the outbox works from memory; both are logged.
+        """
+        self._is_open = True
+        try:
+            self._committer.open()
+        except BaseException:
+            self._is_open = False
+            raise
+        if self._committer.state is not State.OPEN:
+            # Ids beyond those of any store, so that it can be taken up later; see ``opened``.
+            self._first_id = self._next_id = max(1, self._wall_clock.now_ms()) << 11
+        self._watch()
+
+    @property
+    def state(self) -> State:
+        """What can be expected of the disk."""
+        return self._committer.state
+
+    # -- IOutbox -----------------------------------------------------------------------------
+
+    def put(self, message: OutgoingMessage) -> Deferred[int]:
+        if not self._is_open:
+            return fail(OutboxClosed("the agent is stopping, or was not started"))
+        message_class, payload = message.message_class, message.payload
+        size = len(payload)
+        cost = row_cost(size)
+        is_response = message_class is RESPONSE
+        queue, others = self._telemetry, self._responses
+        if is_response:
+            queue, others = others, queue
+        over, rows = self._room.missing(queue, others, cost, is_response)
+        if (over > 0 or rows > 0) and not self._stock.make_room(
+            message_class, cost, self._reactor.seconds()
+        ):
+            return self._refuse(message_class, f"no room for {size} bytes")
+        waiting = self._committer.uncommitted_bytes
+        if (
+            waiting
+            and waiting + size > self._room.memory_bytes
+            and not self._stock.make_memory(size)
+        ):
+            return self._refuse(message_class, f"the disk is too slow or fails: {size} bytes")
+        accepted: Deferred[int] = Deferred()
+        row_id = self._next_id
+        self._next_id = row_id + 1
+        if self._turn is None:
+            self._begin_turn()
+        kept = Kept(
+            row_id,
+            payload,
+            message.is_text,
+            message.datapoints,
+            self._turn_ms,
+            cost,
+            accepted,
+            0,
+            message.fresh_payload,
+            message.fresh_until_s,
+        )
+        queue.append(kept)
+        change = self._committer.collecting
+        change.rows[message_class][row_id] = kept
+        change.size_bytes += size
+        self._accounts.accepted(message.datapoints)
+        self._has_news = True
+        return accepted
+
+    def take(
+        self, max_messages: int, max_bytes: int, only: MessageClass | None = None
+    ) -> Sequence[OutboxRow]:
+        self._has_news = False
+        stock = self._stock
+        if stock.has_skipped and not stock.go_back():
+            return ()
+        rows: list[OutboxRow] = []
+        now_s = self._reactor.seconds()
+        for message_class in CLASSES if only is None else (only,):
+            queue = stock.queues[message_class]
+            while len(rows) < max_messages:
+                if not queue.head and not stock.read_page(message_class):
+                    break
+                taken = queue.take(max_messages - len(rows), max_bytes, not rows)
+                if not taken:
+                    return rows
+                for kept in taken:
+                    payload = kept.payload
+                    max_bytes -= len(payload)
+                    if (
+                        kept.fresh_payload is not None
+                        and kept.attempts == 1
+                        and now_s <= kept.fresh_until_s
+                    ):
+                        payload = kept.fresh_payload
+                    rows.append(
+                        OutboxRow(
+                            kept.row_id,
+                            payload,
+                            message_class,
+                            kept.is_text,
+                            kept.datapoints,
+                            kept.attempts,
+                        )
+                    )
+        return rows
+
+    def retire(self, row_ids: Sequence[int]) -> None:
+        linger_s = self._settings.linger_s
+        now_s = self._reactor.seconds()
+        responses, telemetry = self._responses.in_flight, self._telemetry.in_flight
+        of_telemetry: list[Kept] = []
+        of_responses: list[Kept] = []
+        for row_id in row_ids:
+            kept = telemetry.pop(row_id, None)
+            if kept is not None:
+                of_telemetry.append(kept)
+            else:
+                of_responses.append(responses.pop(row_id))
+        if self._committer.state is State.TROUBLE:
+            # There is no telling when they can be committed, and the platform has them.
+            for kept in (*of_telemetry, *of_responses):
+                accept(kept)
+        if of_telemetry:
+            self._telemetry.retire(of_telemetry, now_s + linger_s)
+        if of_responses:
+            self._responses.retire(of_responses, now_s + linger_s)
+        if linger_s <= 0:
+            self._stock.expire(now_s)
+        elif self._tick is None:
+            self._watch()
+
+    def rewind(self, replay_lingering: bool) -> None:
+        self._stock.expire(self._reactor.seconds())
+        has_skipped = self._stock.has_skipped
+        for queue in self._stock.queues.values():
+            if (replay_lingering and queue.lingering) or has_skipped:
+                queue.restart()
+                self._has_news = True
+            elif queue.rewind():
+                self._has_news = True
+        self._stock.has_skipped = False
+        if self._has_news:
+            self._changed()
+
+    def bury(self, row_ids: Sequence[int], reason: str) -> None:
+        for row_id in row_ids:
+            message_class = TELEMETRY if row_id in self._telemetry.in_flight else RESPONSE
+            kept = self._stock.queues[message_class].remove_in_flight(row_id)
+            self._stock.bury(message_class, kept, reason)
+
+    def subscribe(self, on_pending: Callable[[], None]) -> None:
+        self._on_pending = on_pending
+
+    def counts(self) -> Mapping[str, int]:
+        queues = self._stock.queues.values()
+        now_ms = self._now_ms()
+        oldest_ms = min((one for queue in queues if (one := queue.oldest_ms)), default=now_ms)
+        return {
+            "oldest_age_ms": max(0, now_ms - oldest_ms),
+            "pending": sum(queue.pending_rows for queue in queues),
+            "in_flight": sum(len(queue.in_flight) for queue in queues),
+            "lingering": sum(queue.lingering_rows for queue in queues),
+            "dead": len(self._stock.letters),
+            "bytes": sum(queue.stored.cost for queue in queues) + self._room.side_cost,
+            "uncommitted_bytes": self._committer.uncommitted_bytes,
+        }
+
+    def close(self) -> Deferred[None]:
+        if not self._is_open:
+            return succeed(None)
+        self._is_open = False
+        for call in (self._turn, self._tick):
+            if call is not None and call.active():
+                call.cancel()
+        self._turn = self._tick = None
+        return self._committer.close()
+
+    # -- beyond IOutbox ----------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """The platform has closed the connection in good order (1000): what it acknowledged needs
+        not be repeated any more."""
+        self._stock.settle()
+
+    def totals(self) -> Totals:
+        """The totals after everything so far; they are what the next commit writes."""
+        totals = self._stock.totals()
+        totals.last_id = self._next_id - 1
+        totals.clock_ms = self._now_ms()
+        totals.wall_ms = self._wall_clock.now_ms()
+        return totals
+
+    def purge(self) -> int:
+        """Drop everything that is pending, and the dead letters; returns how many messages.
+
+        What is in flight or lingering goes its way. Drops are counted with reason ``purged``.
+        """
+        letters = self._stock.letters
+        ids = letters.ids()
+        self._committer.collecting.dead_gone += ids
+        for row_id in ids:
+            letters.remove(row_id)
+        self._stock.side_changed()
+        purged = len(ids)
+        for message_class in CLASSES:
+            queue = self._stock.queues[message_class]
+            while dropped := self._stock.drop(
+                message_class, 0, min(queue.pending_rows, 4096), "purged"
+            ).rows:
+                purged += dropped
+        self._changed()
+        return purged
+
+    def retry_dead(self) -> int:
+        """Put the dead letters back, behind everything that is pending; returns how many.
+
+        Raises ``OutboxFull`` when there is no room for one of them; those before it are back.
+        """
+        reader = self._committer.reader
+        if reader is None:
+            raise OutboxFull("the store can't be read now")
+        letters = self._stock.letters
+        retried = 0
+        for row_id, name, is_text, datapoints, payload in reader.query(
+            "SELECT id, class, is_text, datapoints, payload FROM dead ORDER BY id"
+        ):
+            if row_id not in letters:
+                continue
+            message = OutgoingMessage(
+                payload=payload,
+                message_class=MessageClass(name.decode()),
+                is_text=bool(is_text),
+                datapoints=datapoints,
+            )
+            accepted = self.put(message)
+            if accepted.called:
+                accepted.addErrback(lambda _: None)
+                raise OutboxFull(f"there is room for {retried} dead letters only")
+            self._accounts.revived(datapoints)
+            letters.remove(row_id)
+            self._committer.collecting.dead_gone.append(row_id)
+            retried += 1
+        self._stock.side_changed()
+        self._changed()
+        return retried
+
+    def check_disk(self) -> None:
+        """Try a disk that failed again, now."""
+        self._committer.check_disk()
+
+    # -- ICommitOwner ------------------------------------------------------------------------
+
+    def opened(self, opened: Opened, is_late: bool) -> bool:
+        totals = opened.totals
+        if is_late and totals.last_id >= self._first_id:
+            return False
+        if not is_late:
+            self._next_id = totals.last_id + 1
+            self._clock = AgeClock(
+                self._wall_clock.now_ms(),
+                self._reactor.seconds(),
+                totals.clock_ms,
+                totals.wall_ms,
+            )
+        if opened.recovery is not None:
+            lost = opened.recovery.lost
+            self._counters.increment("messages_dropped", lost.messages, reason="damaged")
+            self._counters.increment("datapoints_dropped", lost.datapoints, reason="damaged")
+        self._stock.adopt(totals, is_late)
+        self.journal.opened()
+        if any(queue.stored.rows for queue in self._stock.queues.values()):
+            for message_class in CLASSES:
+                self._stock.read_page(message_class)
+            self._has_news = True
+            self._changed()
+        return True
+
+    def committed(self, change: Change, used_bytes: int) -> None:
+        self._stock.committed(change, used_bytes)
+        self.journal.committed(change)
+
+    def failed(self, change: Change) -> None:
+        self.journal.failed(change)
+
+    def known_rows(
+        self,
+    ) -> tuple[Mapping[MessageClass, Sequence[Kept]], Mapping[MessageClass, int]]:
+        return self._stock.known_rows()
+
+    def healed(self, healed: Healed) -> None:
+        self._stock.healed(healed.amounts)
+        self._has_news = True
+
+    def closing(self) -> None:
+        self._stock.close()
+
+    # -- the reactor -------------------------------------------------------------------------
+
+    def _refuse(self, message_class: MessageClass, reason: str) -> Deferred[int]:
+        self._counters.increment("messages_refused", message_class=message_class.value)
+        return fail(OutboxFull(f"a {message_class.value} is not accepted: {reason}"))
+
+    def _now_ms(self) -> int:
+        return self._clock.now_ms(self._reactor.seconds())
+
+    def _journal_changed(self, cost: int) -> None:
+        self._stock.journal_cost = cost
+        self._stock.side_changed()
+        self._changed()
+
+    def _changed(self) -> None:
+        if self._turn is None and self._is_open:
+            self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        """Commit, and tell what can be sent, once for everything that happens in this turn."""
+        self._turn_ms = self._now_ms()
+        self._turn = self._reactor.callLater(0, self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._turn = None
+        self._committer.submit()
+        if self._has_news and self._on_pending is not None:
+            self._has_news = False
+            self._on_pending()
+
+    def _watch(self) -> None:
+        if self._tick is None and self._is_open:
+            self._tick = self._reactor.callLater(TICK_S, self._look)
+
+    def _look(self) -> None:
+        self._tick = None
+        self._stock.expire(self._reactor.seconds())
+        more = False
+        max_age_s = self._settings.max_age_s
+        if max_age_s > 0:
+            more = self._stock.drop_aged(self._now_ms() - int(max_age_s * 1000))
+            self._changed()
+        if more:
+            self._tick = self._reactor.callLater(0, self._look)
+        elif max_age_s > 0 or any(queue.lingering for queue in self._stock.queues.values()):
+            self._watch()

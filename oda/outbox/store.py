@@ -1,0 +1,376 @@
+"""The SQLite file: its schema, one transaction per change, and pages of rows.
+
+The writer and the readers are separate connections (write-ahead log), so that a page can be read
+while a commit waits for the disk. A ``Store`` is used by one thread at a time.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from oda.errors import OdaError
+from oda.model import MessageClass
+from oda.outbox.change import CLASSES, Burial, Change, JournalRow, Totals, checksum
+from oda.outbox.costs import PAGE_BYTES, row_cost
+from oda.outbox.queue import Amount, Kept
+from oda.settings import OutboxSettings, OutboxSync
+
+SCHEMA_VERSION = 1
+#: "ODAo": tells our files from those of other programs.
+APPLICATION_ID = 0x4F44416F
+_SMALL_BYTES = 4 * 1024 * 1024
+_TABLES = {one: one.value for one in MessageClass}
+#: SQLite's result codes for a file that is not what it should be: ERROR (a table or column is
+#: missing), CORRUPT, NOTADB, FORMAT, TOOBIG, MISMATCH.
+_DAMAGE_CODES = frozenset({1, 11, 26, 24, 18, 20})
+_CHUNKS = (128, 16)
+
+
+class StoreDamaged(OdaError):  # noqa: N818 - named like those of oda.errors
+    """The file is damaged, of another program, or of a newer version."""
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether an error of SQLite speaks of the file's content rather than of the disk."""
+    if isinstance(error, StoreDamaged):
+        return True
+    if not isinstance(error, sqlite3.DatabaseError):
+        return False
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        # Raised by the module itself: a text that is no UTF-8, a number that is no number.
+        return not isinstance(error, sqlite3.ProgrammingError)
+    return (code & 0xFF) in _DAMAGE_CODES
+
+
+def migrations(after: int) -> list[str]:
+    """The scripts that lead from version ``after`` to the present one."""
+    folder = resources.files(__package__) / "schema"
+    return [
+        (folder / f"{version:04d}.sql").read_text("utf-8")
+        for version in range(after + 1, SCHEMA_VERSION + 1)
+    ]
+
+
+@cache
+def _expected_schema() -> tuple[Any, ...]:
+    with closing(sqlite3.connect(":memory:")) as blank:
+        for script in migrations(0):
+            blank.executescript(script)
+        return _schema(blank)
+
+
+def _schema(connection: sqlite3.Connection) -> tuple[Any, ...]:
+    rows = connection.execute(
+        "SELECT CAST(type AS BLOB), CAST(name AS BLOB), CAST(sql AS BLOB) FROM sqlite_master"
+    )
+    return tuple(sorted(rows.fetchall(), key=repr))
+
+
+@cache
+def _insert(table: str, rows: int) -> str:
+    return (
+        f"INSERT OR IGNORE INTO {table} (id, is_text, datapoints, accepted_ms, crc, payload)"
+        " VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
+    )
+
+
+def connect(path: Path, settings: OutboxSettings, timeout_s: float = 2.0) -> sqlite3.Connection:
+    """A connection with our options; nothing is read yet."""
+    connection = sqlite3.connect(
+        path.absolute().as_uri(),
+        timeout=timeout_s,
+        isolation_level=None,
+        check_same_thread=False,
+        uri=True,
+    )
+    connection.text_factory = bytes  # damaged text must not raise where it is read
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(2 * settings.max_bytes, 1 << 27))
+    for pragma in ("cell_size_check = ON", "trusted_schema = OFF", "temp_store = MEMORY"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+class Store:
+    """The file at ``path``. Opening raises ``StoreDamaged``, ``sqlite3.Error`` or ``OSError``."""
+
+    def __init__(self, path: Path, settings: OutboxSettings) -> None:
+        self.path = path
+        self._settings = settings
+        self._connection = connect(path, settings)
+        try:
+            self._prepare()
+            self.totals = self._read_totals()
+        except sqlite3.DatabaseError as error:
+            self._connection.close()
+            if is_damage(error):
+                raise StoreDamaged(str(error)) from error
+            raise
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def _prepare(self) -> None:
+        execute = self._connection.execute
+        execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        version = execute("PRAGMA user_version").fetchone()[0]
+        application = execute("PRAGMA application_id").fetchone()[0]
+        tables = execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if tables and application != APPLICATION_ID:
+            raise StoreDamaged("it was not written by this agent")
+        if version > SCHEMA_VERSION:
+            raise StoreDamaged(
+                f"it was written by a newer version of this agent (schema {version}, "
+                f"known is {SCHEMA_VERSION})"
+            )
+        sync = "FULL" if self._settings.sync is OutboxSync.FULL else "NORMAL"
+        wal_bytes = wal_allowance(self._settings)
+        execute(f"PRAGMA synchronous = {sync}")
+        execute("PRAGMA journal_mode = WAL")
+        execute(f"PRAGMA wal_autocheckpoint = {wal_bytes // PAGE_BYTES}")
+        execute(f"PRAGMA journal_size_limit = {wal_bytes}")
+        if version < SCHEMA_VERSION:
+            script = "".join(migrations(version))
+            self._connection.executescript(
+                f"BEGIN IMMEDIATE; {script} PRAGMA application_id = {APPLICATION_ID};"
+                f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+            )
+        if _schema(self._connection) != _expected_schema():
+            raise StoreDamaged("its tables are not those of the outbox")
+        if self.used_bytes() <= _SMALL_BYTES:
+            verdict = execute("PRAGMA quick_check(1)").fetchone()[0]
+            if verdict not in (b"ok", "ok"):
+                raise StoreDamaged(bytes(verdict).decode("utf-8", "replace").replace("\n", " "))
+
+    def _read_totals(self) -> Totals:
+        row = self._connection.execute("SELECT body, crc FROM totals WHERE only = 1").fetchone()
+        totals = read_totals(row)
+        if totals is None:
+            totals = self.count_anew()
+            if row is not None:
+                totals.accepted.add(*_sum(totals))
+        return totals
+
+    def count_anew(self) -> Totals:
+        """Totals of what the tables hold, from reading them; nothing of the past."""
+        totals = Totals()
+        for message_class in CLASSES:
+            amount = self.amount(message_class, 0)
+            stored = totals.stored(message_class)
+            stored.rows, stored.cost, stored.datapoints = amount.as_tuple()
+            highest = self._connection.execute(
+                f"SELECT max(id) FROM {_TABLES[message_class]}"
+            ).fetchone()[0]
+            totals.last_id = max(totals.last_id, highest or 0)
+        highest = self._connection.execute("SELECT max(id) FROM dead").fetchone()[0]
+        totals.last_id = max(totals.last_id, highest or 0)
+        return totals
+
+    def amount(self, message_class: MessageClass, after_id: int) -> Amount:
+        """What the rows after ``after_id`` amount to, from reading them."""
+        total = Amount()
+        for length, rows, datapoints in self._connection.execute(
+            "SELECT length(payload), count(*), CAST(sum(datapoints) AS INTEGER)"
+            f" FROM {_TABLES[message_class]} WHERE id > ? GROUP BY 1",
+            (after_id,),
+        ):
+            total.add(Amount(rows, rows * row_cost(length), datapoints))
+        return total
+
+    def apply(self, change: Change) -> int:
+        """Commit ``change``, all of it or (raising ``sqlite3.Error``) nothing.
+
+        Returns how many bytes of the file are in use.
+        """
+        execute = self._connection.execute
+        execute("BEGIN IMMEDIATE")
+        try:
+            for message_class in CLASSES:
+                if change.rows[message_class]:
+                    self.add_rows(message_class, change.rows[message_class].values())
+            self._bury(change.burials)
+            for message_class in CLASSES:
+                table = _TABLES[message_class]
+                for low, high in change.gone[message_class]:
+                    execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", (low, high))
+            if change.dead_gone:
+                self._connection.executemany(
+                    "DELETE FROM dead WHERE id = ?", [(one,) for one in change.dead_gone]
+                )
+            if change.journal:
+                self._write_journal(change.journal)
+            execute(
+                "INSERT OR REPLACE INTO totals VALUES (1, ?, ?)",
+                (change.totals.decode(), zlib.crc32(change.totals)),
+            )
+            execute("COMMIT")
+        except BaseException:
+            if self._connection.in_transaction:
+                execute("ROLLBACK")
+            raise
+        return self.used_bytes()
+
+    def add_rows(self, message_class: MessageClass, rows: Iterable[Kept]) -> None:
+        """Insert rows, inside a transaction; one whose id exists already is left as it is."""
+        table = _TABLES[message_class]
+        values = [
+            (
+                kept.row_id,
+                kept.is_text,
+                kept.datapoints,
+                kept.accepted_ms,
+                checksum(kept.row_id, kept.is_text, kept.datapoints, kept.payload),
+                kept.payload,
+            )
+            for kept in rows
+        ]
+        # Many rows in one statement: each step of a statement lets the other threads have the
+        # interpreter, and getting it back from a busy reactor takes milliseconds.
+        start = 0
+        for size in _CHUNKS:
+            while len(values) - start >= size:
+                chunk = values[start : start + size]
+                self._connection.execute(
+                    _insert(table, size), [column for row in chunk for column in row]
+                )
+                start += size
+        if start < len(values):
+            self._connection.executemany(_insert(table, 1), values[start:])
+
+    def _bury(self, burials: Sequence[Burial]) -> None:
+        for burial in burials:
+            kept, table = burial.kept, _TABLES[burial.message_class]
+            self._connection.execute(
+                "INSERT OR REPLACE INTO dead VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    kept.row_id,
+                    table,
+                    kept.is_text,
+                    kept.datapoints,
+                    kept.accepted_ms,
+                    burial.reason,
+                    kept.payload,
+                ),
+            )
+            self._connection.execute(f"DELETE FROM {table} WHERE id = ?", (kept.row_id,))
+
+    def _write_journal(self, journal: dict[int, JournalRow | None]) -> None:
+        for seq, row in journal.items():
+            if row is None:
+                self._connection.execute("DELETE FROM journal WHERE seq = ?", (seq,))
+                continue
+            self._connection.execute(
+                "INSERT OR REPLACE INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    seq,
+                    row.request_id,
+                    row.name,
+                    row.content_type,
+                    None if row.request is None else row.request.decode(),
+                    row.at_ms,
+                    None if row.payload is None else zlib.crc32(row.payload),
+                    row.payload,
+                ),
+            )
+
+    def used_bytes(self) -> int:
+        """The bytes of the file that are in use; the free pages are used before it grows."""
+        execute = self._connection.execute
+        pages: int = execute("PRAGMA page_count").fetchone()[0]
+        free: int = execute("PRAGMA freelist_count").fetchone()[0]
+        return (pages - free) * PAGE_BYTES
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows of a statement of one's own."""
+        return self._connection.execute(statement, values).fetchall()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Reader:
+    """Reads pages of rows; never writes. Errors are those of ``sqlite3``."""
+
+    def __init__(self, path: Path, settings: OutboxSettings) -> None:
+        self._connection = connect(path, settings, timeout_s=0.5)
+        self._connection.execute("PRAGMA query_only = ON")
+
+    def page(
+        self, message_class: MessageClass, after_id: int, max_rows: int, max_bytes: int
+    ) -> tuple[list[Kept], set[int]]:
+        """The rows after ``after_id``, in order, and the ids of those that were changed since they
+        were written. At least one row whatever its size, if there is any."""
+        rows: list[Kept] = []
+        damaged: set[int] = set()
+        with closing(
+            self._connection.execute(
+                "SELECT id, is_text, datapoints, accepted_ms, crc, payload"
+                f" FROM {_TABLES[message_class]} WHERE id > ? ORDER BY id LIMIT ?",
+                (after_id, max_rows),
+            )
+        ) as cursor:
+            for row in cursor:
+                kept, is_sound = read_row(row)
+                if rows and kept.row_id <= rows[-1].row_id:
+                    raise StoreDamaged("its rows are out of order")
+                rows.append(kept)
+                if not is_sound:
+                    damaged.add(kept.row_id)
+                max_bytes -= len(kept.payload)
+                if max_bytes <= 0:
+                    break
+        return rows, damaged
+
+    def query(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows of a query of one's own; text comes as bytes."""
+        return self._connection.execute(statement, values).fetchall()
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def read_row(row: Sequence[Any]) -> tuple[Kept, bool]:
+    """A row of a message table, and whether it is as it was written."""
+    row_id, is_text, datapoints, accepted_ms, crc, payload = row
+    is_sound = (
+        isinstance(payload, bytes)
+        and isinstance(datapoints, int)
+        and isinstance(accepted_ms, int)
+        and is_text in (0, 1)
+        and crc == checksum(row_id, is_text, datapoints, payload)
+    )
+    if not is_sound:
+        payload = payload if isinstance(payload, bytes) else repr(payload).encode()
+        datapoints = datapoints if isinstance(datapoints, int) else 0
+        accepted_ms = accepted_ms if isinstance(accepted_ms, int) else 0
+    kept = Kept(row_id, payload, bool(is_text), datapoints, accepted_ms, row_cost(len(payload)))
+    return kept, is_sound
+
+
+def read_totals(row: Sequence[Any] | None) -> Totals | None:
+    """The totals in a row of that table; None when there is none or it was changed."""
+    if row is None or not isinstance(row[0], bytes) or zlib.crc32(row[0]) != row[1]:
+        return None
+    try:
+        return msgspec.json.decode(row[0], type=Totals)
+    except msgspec.MsgspecError:
+        return None
+
+
+def wal_allowance(settings: OutboxSettings) -> int:
+    """How large the write-ahead log may become before it is folded back into the file."""
+    return min(4 * 1024 * 1024, max(16 * PAGE_BYTES, settings.max_bytes // 16))
+
+
+def _sum(totals: Totals) -> tuple[int, int]:
+    stored = (totals.response, totals.telemetry)
+    return sum(one.rows for one in stored), sum(one.datapoints for one in stored)

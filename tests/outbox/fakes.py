@@ -1,0 +1,176 @@
+"""Verified doubles of what surrounds the durable outbox, and a device to run it on."""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from oda.interfaces import ICounters, IWallClock
+from oda.model import MessageClass, OutboxRow, OutgoingMessage
+from oda.outbox.durable import DurableOutbox
+from oda.outbox.worker import IWorker, InlineWorker
+from oda.settings import OutboxSettings
+
+START_MS = 1_750_000_000_000
+
+
+@implementer(IWallClock)
+class FakeWallClock:
+    """Follows ``clock`` unless it is set."""
+
+    def __init__(self, clock: Clock, start_ms: int = START_MS) -> None:
+        self._clock = clock
+        self.start_ms = start_ms
+
+    def now_ms(self) -> int:
+        return self.start_ms + int(self._clock.seconds() * 1000)
+
+
+@implementer(ICounters)
+class FakeCounters:
+    """Sums by name, and by name and reason."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, int] = {}
+
+    def increment(self, name: str, amount: int = 1, **labels: str) -> None:
+        self.sums[name] = self.sums.get(name, 0) + amount
+        if "reason" in labels:
+            key = f"{name}:{labels['reason']}"
+            self.sums[key] = self.sums.get(key, 0) + amount
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Not looked at."""
+
+    def __getitem__(self, name: str) -> int:
+        return self.sums.get(name, 0)
+
+
+@implementer(IWorker)
+class StepWorker:
+    """Runs a job only when it is told to: a disk that takes its time."""
+
+    def __init__(self) -> None:
+        self.jobs: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
+        self.is_stopped = False
+
+    def run(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+        self.jobs.append((job, done))
+
+    def step(self) -> None:
+        """Run the oldest job and tell its outcome."""
+        job, done = self.jobs.popleft()
+        try:
+            outcome = job()
+        except Exception:
+            outcome = Failure()
+        done(outcome)
+
+    def finish(self) -> None:
+        """Run all, also those that come meanwhile."""
+        while self.jobs:
+            self.step()
+
+    def stop(self) -> None:
+        self.is_stopped = True
+
+
+class Device:
+    """An agent's outbox on a fake clock. ``restart`` and ``crash`` begin another process."""
+
+    def __init__(
+        self, path: Path, worker: Callable[[], Any] = InlineWorker, **settings: Any
+    ) -> None:
+        self.settings = OutboxSettings(path=path, **settings)
+        self.clock = Clock()
+        self.wall = FakeWallClock(self.clock)
+        self.make_worker = worker
+        self.totals_before = 0
+        self.start()
+
+    def start(self) -> None:
+        self.counters = FakeCounters()
+        self.worker = self.make_worker()
+        self.told = 0
+        self.outbox = DurableOutbox(
+            self.settings, self.clock, self.wall, self.counters, self.worker
+        )
+        self.outbox.subscribe(self._on_pending)
+        self.outbox.open()
+        self.turn()
+
+    def _on_pending(self) -> None:
+        self.told += 1
+
+    def turn(self) -> None:
+        """Let one turn of the reactor pass."""
+        self.clock.advance(0)
+
+    def put(
+        self, payload: bytes, response: bool = False, datapoints: int = 1, **more: Any
+    ) -> Deferred[int]:
+        return self.outbox.put(
+            OutgoingMessage(
+                payload=payload,
+                message_class=MessageClass.RESPONSE if response else MessageClass.TELEMETRY,
+                datapoints=datapoints,
+                **more,
+            )
+        )
+
+    def put_all(self, payloads: Sequence[bytes]) -> list[Deferred[int]]:
+        """Put them in one turn and let it end."""
+        waiting = [self.put(payload) for payload in payloads]
+        self.turn()
+        return waiting
+
+    def take(self, rows: int = 1 << 30, size: int = 1 << 30) -> Sequence[OutboxRow]:
+        return self.outbox.take(rows, size)
+
+    def take_all(self, chunk: int = 64) -> list[OutboxRow]:
+        """Everything that is pending, in chunks."""
+        rows: list[OutboxRow] = []
+        while taken := self.take(chunk):
+            rows += taken
+        return rows
+
+    def stop(self) -> None:
+        done: list[Any] = []
+        self.outbox.close().addBoth(done.append)
+        if isinstance(self.worker, StepWorker):
+            self.worker.finish()
+        assert done == [None]
+        assert not self.clock.getDelayedCalls()
+
+    def restart(self, **settings: Any) -> None:
+        self.stop()
+        self.settings = msgspec.structs.replace(self.settings, **settings)
+        self.start()
+
+    def crash(self, damage: Callable[[Path], None] | None = None) -> None:
+        """The process ends at once; another begins with a copy of the file as it is now."""
+        old = self.settings.path
+        new = old.with_name(f"{old.stem}+{old.suffix}")
+        copy_store(old, new)
+        for call in self.clock.getDelayedCalls():
+            call.cancel()
+        if damage is not None:
+            damage(new)
+        self.settings = msgspec.structs.replace(self.settings, path=new)
+        self.start()
+
+
+def copy_store(source: Path, target: Path) -> None:
+    """What a power failure would leave: the file and its write-ahead log."""
+    for suffix in ("", "-wal"):
+        if (one := Path(f"{source}{suffix}")).exists():
+            shutil.copyfile(one, f"{target}{suffix}")
