@@ -1,0 +1,1 @@
+"""A thermostat as datastreams, a source and an operation of an ODA agent."""
