@@ -17,7 +17,15 @@ from oda.config.parsers import (
     seconds,
     url_path,
 )
-from oda.settings import Auth, ConnectorSettings, FrameType, OutboxSettings
+from oda.settings import (
+    Auth,
+    ConnectorSettings,
+    FrameType,
+    OutboxKind,
+    OutboxPolicy,
+    OutboxSettings,
+    OutboxSync,
+)
 
 #: What the names of all files begin with.
 PREFIX = "es.amplia.oda."
@@ -117,8 +125,58 @@ CONNECTOR = Component(
         Section(
             OutboxSettings,
             (
-                Key("outboxMaxBytes", "max_bytes", BYTES, "how much the outbox keeps"),
+                Key(
+                    "outbox",
+                    "kind",
+                    choice(OutboxKind),
+                    "where messages wait: in a file, or in memory, where they are lost with the "
+                    "process",
+                ),
+                Key(
+                    "outboxPath",
+                    "path",
+                    path("a file", anchored=False),
+                    "the outbox's file, on a file system that can be written and has locks; "
+                    "relative to the working directory",
+                ),
+                Key(
+                    "outboxMaxBytes",
+                    "max_bytes",
+                    integer(256 * 1024, 1 << 40, "bytes"),
+                    "how large the outbox becomes on disk; three quarters are for telemetry",
+                ),
                 Key("outboxMaxRows", "max_rows", COUNT, "how many messages the outbox keeps"),
+                Key(
+                    "outboxMaxAge",
+                    "max_age_s",
+                    seconds(0, 10 * 365 * 86_400),
+                    "messages that wait longer are dropped; 0: never",
+                ),
+                Key(
+                    "outboxPolicy",
+                    "policy",
+                    choice(OutboxPolicy),
+                    "what gives way in a full outbox: the oldest messages, or the new one",
+                ),
+                Key(
+                    "outboxSync",
+                    "sync",
+                    choice(OutboxSync),
+                    "full: what was accepted survives a power failure; normal: faster, and spares "
+                    "flash memory, but a power failure may take the last messages with it",
+                ),
+                Key(
+                    "journalMaxEntries",
+                    "journal_max_entries",
+                    COUNT,
+                    "so many answered operations are remembered, so that none runs twice",
+                ),
+                Key(
+                    "journalMaxAge",
+                    "journal_max_age_s",
+                    seconds(1, 365 * 86_400),
+                    "and none of them longer than this",
+                ),
                 Key(
                     "ackWindow",
                     "window_messages",
