@@ -109,6 +109,8 @@ class DeviceProtocol(WebSocketServerProtocol):  # type: ignore[misc]
             self.transport.resumeProducing,
         )
         super().connectionMade()
+        # Autobahn reads its own option before it has it, and so never turns Nagle's algorithm off
+        self.transport.setTcpNoDelay(True)
 
     def dataReceived(self, data: bytes) -> None:
         self.gate.received(data)
@@ -221,7 +223,6 @@ class DeviceServerFactory(WebSocketServerFactory):  # type: ignore[misc]
         self.setProtocolOptions(
             webStatus=False,
             failByDrop=False,
-            tcpNoDelay=True,
             openHandshakeTimeout=30,
             closeHandshakeTimeout=5,
             maxMessagePayloadSize=max_message_bytes,

@@ -138,8 +138,7 @@ class Requests:
     def device_connected(self, session: Session) -> None:
         """Send what is queued for the device."""
         for live in self._queues.pop(session.device, []):
-            if live.operation.state is OperationState.QUEUED:
-                self._send(live, session)
+            self._send(live, session)
 
     def answer_read(self, device: str, answer: Answer) -> None:
         """The device has answered, partly or finally."""

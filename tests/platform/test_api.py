@@ -333,6 +333,19 @@ async def test_live_events_resume_where_they_stopped(start: Any, connect: Any) -
 
 
 @pytest_twisted.ensureDeferred
+async def test_stopping_ends_the_streams(start: Any) -> None:
+    """Whoever follows the events is cut off when the platform stops."""
+    platform = start()
+    reading = deferToThread(event_lines, platform.http_url, "", 1)
+    while not platform.events.has_readers:
+        await deferLater(platform.reactor, 0.001)
+    await platform.stopService()
+    with pytest.raises(ConnectionResetError):
+        await reading
+    assert not platform.events.has_readers
+
+
+@pytest_twisted.ensureDeferred
 async def test_events_that_are_lost_are_counted(start: Any) -> None:
     """A reader that resumes too late is told how many events it has missed."""
     platform = start()

@@ -13,7 +13,7 @@ from oda.codecs import default_registry
 from oda.model import ContentType
 from oda.platform.database import Database
 from oda.platform.delivery import OperationDelivery
-from oda.platform.faults import NORMAL, OperationsMode
+from oda.platform.faults import NORMAL, Fault, OperationsMode, PongMode
 from oda.platform.ledger import OperationLedger
 from oda.platform.operation import OperationState, OperationTimedOut, Order
 from oda.platform.recording import Recording
@@ -255,6 +255,32 @@ def test_a_reordered_operation_goes_out_alone_in_the_end() -> None:
     desk.mode = OperationsMode.NORMAL
     desk.post("C")
     assert sent(pipe) == ["A", "B", "C"]
+
+
+def test_a_gone_connection_leaves_no_timer() -> None:
+    """Late and coalesced pongs, and messages that were to be read later, end with it."""
+    for mode in (PongMode.LATE, PongMode.COALESCE, PongMode.EARLY):
+        desk = Desk()
+        session, _ = desk.connect()
+        session.apply(Fault(pong=mode, pong_delay_s=5))
+        session.message_received(b"{}", True)
+        session.ping_received(b"1")
+        session.closed(1006, None)
+        assert desk.clock.getDelayedCalls() == []
+
+
+def test_what_was_held_back_is_read_before_what_comes_later() -> None:
+    """When early pongs end, the messages keep their order."""
+    desk = Desk()
+    session, _ = desk.connect()
+    session.apply(Fault(pong=PongMode.EARLY, pong_delay_s=5))
+    session.message_received(b"1", True)
+    session.message_received(b"2", True)
+    assert desk.inbox.read == []
+    session.apply(NORMAL)
+    session.message_received(b"3", True)
+    assert desk.inbox.read == [b"1", b"2", b"3"]
+    assert desk.clock.getDelayedCalls() == []
 
 
 def test_what_waits_to_be_overtaken_is_not_sent_on_a_dead_connection() -> None:

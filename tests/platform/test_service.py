@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import socket
+from pathlib import Path
 from typing import Any
 
 import cbor2
 import msgpack
 import pytest
 import pytest_twisted
+from twisted.internet.threads import deferToThread
+from twisted.logger import formatEvent, globalLogPublisher
 
 from oda.model import ContentType
 from oda.platform.access import KeyRing
-from oda.platform.operation import OperationTimedOut
+from oda.platform.operation import OperationTimedOut, Order
 from oda.platform.sessions import REPLACED
 from oda.platform.wire import Dialect
 
@@ -214,6 +218,70 @@ async def test_unreadable_messages_are_recorded_and_the_connection_stays(
     await device.next("pong")
     assert [message.payload for message in platform.messages("dev-1")] == rubbish
     assert platform.datapoints("dev-1") == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_small_messages_are_not_held_back(start: Any, connect: Any) -> None:
+    """TCP_NODELAY is set on the accepted socket."""
+    platform = start()
+    connect(platform)
+    session = await platform.wait_for_device("dev-1")
+    assert session._pipe._protocol.transport.getTcpNoDelay()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_queued_operation_survives_a_restart(
+    start: Any, connect: Any, tmp_path: Path
+) -> None:
+    """With a database the next run of the platform sends what this one has not."""
+    before = start(database=tmp_path / "record.db")
+    before.requests.post(Order(session_device="dev-1", name="LATER"))
+    await before.stopService()
+    after = start(database=tmp_path / "record.db")
+    device = connect(after)
+    assert (await device.request())["name"] == "LATER"
+
+
+KEY = "canary-4f1d"
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_key_is_in_no_log_line(start: Any, connect: Any) -> None:
+    """Neither good nor bad keys are logged, by header or query, in good or bad handshakes; but
+    every connection and operation is."""
+    events: list[Any] = []
+    globalLogPublisher.addObserver(events.append)
+    try:
+        platform = start(keys=KeyRing(KEY))
+        for version, key in (("13", "dGhlIHNhbXBsZSBub25jZQ=="), ("99", "x"), ("13", "bad")):
+            await deferToThread(bad_handshake, platform.port, version, key)
+        await connect(platform, headers={"X-ApiKey": f"wrong-{KEY}"}).next("close")
+        device = connect(platform, f"dev-1?X-ApiKey={KEY}")
+        await device.next("open")
+        asked = platform.send_operation("dev-1", "PING_ME")
+        device.answer(await device.request())
+        await asked
+        await platform.stopService()
+    finally:
+        globalLogPublisher.removeObserver(events.append)
+    lines = [formatEvent(event) for event in events]
+    assert not any(KEY in line for line in lines)
+    assert not any(KEY in str(value) for event in events for value in event.values())
+    for expected in ("dev-1 connected", "sent PING_ME", "answered PING_ME", "dev-1 disconnected"):
+        assert sum(expected in line for line in lines) == 1, expected
+    assert any("refused a connection: 401" in line for line in lines)
+
+
+def bad_handshake(port: int, version: str, key: str) -> None:
+    """An upgrade request with the API key in a place where it is bad; blocks until the end."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as raw:
+        raw.sendall(
+            f"GET /south/v80/sessions/dev-1?X-ApiKey={KEY}#x HTTP/1.1\r\nHost: x\r\n"
+            f"Upgrade: websocket\r\nConnection: Upgrade\r\nX-ApiKey: {KEY}\r\n"
+            f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: {version}\r\n\r\n".encode()
+        )
+        while raw.recv(4096):
+            pass
 
 
 @pytest_twisted.ensureDeferred
