@@ -1,0 +1,204 @@
+"""A running agent follows its configuration directory, touching only what changed."""
+
+from __future__ import annotations
+
+import gc
+import os
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+
+from oda.agent import Agent
+from oda.config.loader import load
+from oda.reload import ReloadService
+
+#: The long form (10,000 reloads, about two minutes) is asked for by this variable.
+RELOADS = int(os.environ.get("ODA_TEST_RELOADS", "200"))
+
+
+@contextmanager
+def _errors() -> Iterator[list[str]]:
+    """The error lines of the log meanwhile."""
+    lines: list[str] = []
+
+    def observe(event: Any) -> None:
+        if event.get("log_level") is LogLevel.error:
+            lines.append(formatEvent(event))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        yield lines
+    finally:
+        globalLogPublisher.removeObserver(observe)
+
+
+CONNECTOR = "host=127.0.0.1\nport={port}\npath=p\nkeepAliveInterval={keep}\n"
+
+
+class ThreadsafeClock(MemoryReactorClock):
+    """A memory reactor that takes calls from other threads (and signal handlers)."""
+
+    def callFromThread(self, call: Callable[..., object], *arguments: Any) -> None:
+        self.callLater(0, call, *arguments)
+
+
+class Directory:
+    """A configuration directory and an agent that runs with it, on a clock."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.write("connector.websocket", CONNECTOR.format(port=9000, keep=180))
+        self.write("datastreams.deviceinfo", "deviceId=dev-1\napiKey=k\n")
+        self.write("subsystem.poller", "device.upTime=5\ndevice.cpu.total=0;0\n")
+        self.reactor = ThreadsafeClock()
+        self.agent = Agent(load(path, {}).settings, reactor=self.reactor, environ={})
+        self.signals: list[Any] = []
+        self.reload = ReloadService(
+            self.agent,
+            path,
+            {},
+            self.reactor,
+            install_signal=lambda number, handler: self.signals.append(handler),
+        )
+        self.reload.setServiceParent(self.agent)
+        self.agent.startService()
+        self.reactor.advance(0)
+
+    def write(self, component: str, text: str) -> None:
+        (self.path / f"es.amplia.oda.{component}.cfg").write_text(text)
+
+    def attempts(self) -> int:
+        """How many TCP connections were begun."""
+        return len(self.reactor.tcpClients)
+
+    def stop(self) -> None:
+        stopped: list[Any] = []
+        self.agent.stopService().addBoth(stopped.append)
+        for _ in range(3):
+            self.reactor.advance(0)
+        assert stopped == [None]
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Directory:
+    return Directory(tmp_path)
+
+
+def test_a_poller_line_leaves_the_connection_alone(directory: Directory) -> None:
+    """Only what changed restarts."""
+    directory.write("subsystem.poller", "device.upTime=7\n")
+    directory.reload.reload()
+    directory.reactor.advance(0)
+    (schedule,) = directory.agent.settings.poller.schedules
+    assert schedule.period_s == 7.0
+    assert directory.attempts() == 1
+    directory.stop()
+
+
+def test_another_address_makes_a_new_connection(directory: Directory) -> None:
+    """Host, port, path, TLS and identity are what a connection is made of."""
+    directory.write("connector.websocket", CONNECTOR.format(port=9001, keep=180))
+    directory.reload.reload()
+    directory.reactor.advance(0)
+    assert [client[1] for client in directory.reactor.tcpClients] == [9000, 9001]
+    directory.stop()
+
+
+def test_a_faulty_file_keeps_the_old_settings_and_names_every_fault(directory: Directory) -> None:
+    """The agent goes on as before; each fault is one line with file, line and key."""
+    before = directory.agent.settings
+    directory.write("connector.websocket", "host=h\npath=p\nport=x\nhosst=h\n")
+    with _errors() as errors:
+        directory.reload.reload()
+    assert directory.agent.settings is before
+    assert any(":3: port: " in line for line in errors)
+    assert any(":4: hosst: " in line for line in errors)
+    directory.stop()
+
+
+def test_a_plugin_that_is_not_installed_changes_nothing(directory: Directory) -> None:
+    """What can't be applied as a whole is not applied in part."""
+    before = directory.agent.settings
+    directory.write("subsystem.poller", "device.upTime=9\n")
+    directory.write("plugins", "plugins=no-such-plugin\n")
+    with _errors() as errors:
+        directory.reload.reload()
+    assert directory.agent.settings is before
+    assert any("no-such-plugin" in line for line in errors)
+    directory.stop()
+
+
+def test_a_removed_file_means_its_defaults_and_a_new_one_is_taken_up(
+    directory: Directory, tmp_path: Path
+) -> None:
+    """The poller's file goes: nothing is polled. The state manager's comes: values are kept."""
+    (directory.path / "es.amplia.oda.subsystem.poller.cfg").unlink()
+    directory.write("statemanager.inmemory", "maxData=10\nforgetTime=60\nforgetPeriod=10\n")
+    directory.reload.reload()
+    assert directory.agent.settings.poller.schedules == ()
+    assert type(directory.agent.parts.state).__name__ == "InMemoryStateManager"
+    (directory.path / "es.amplia.oda.statemanager.inmemory.cfg").unlink()
+    directory.reload.reload()
+    assert type(directory.agent.parts.state).__name__ == "RealtimeStateManager"
+    directory.stop()
+
+
+def test_sighup_reloads(directory: Directory) -> None:
+    """The signal's handler leaves the work to the reactor."""
+    directory.write("subsystem.poller", "device.upTime=7\n")
+    handler = directory.signals[0]
+    handler()
+    directory.reactor.advance(0)
+    assert directory.agent.settings.poller.schedules[0].period_s == 7.0
+    directory.stop()
+
+
+def test_a_change_is_noticed_by_looking(directory: Directory) -> None:
+    """Without a signal: two looks that agree, and the change is applied."""
+    directory.write("subsystem.poller", "device.upTime=7\n")
+    for _ in range(3):
+        directory.reactor.advance(2.0)
+    assert directory.agent.settings.poller.schedules[0].period_s == 7.0
+    directory.stop()
+
+
+def test_many_reloads_leave_nothing_behind(directory: Directory) -> None:
+    """However often the configuration changes: no timer, socket or memory is left over."""
+
+    def change(number: int) -> None:
+        directory.write(
+            "connector.websocket", CONNECTOR.format(port=9000 + number % 3, keep=100 + number % 7)
+        )
+        directory.write("subsystem.poller", f"device.upTime={1 + number % 5}\na;b={number % 4}\n")
+        directory.write("subsystem.collector", f"c={1 + number % 2}\n")
+        directory.write("dispatcher.opengate", f"operationTimeout={10 + number % 3}\nd=5\n")
+        state = directory.path / "es.amplia.oda.statemanager.inmemory.cfg"
+        if number % 2:
+            state.write_text("maxData=10\n")
+        else:
+            state.unlink(missing_ok=True)
+        directory.reload.reload()
+        directory.reactor.advance(0)
+        del directory.reactor.tcpClients[:-1], directory.reactor.connectors[:-1]
+
+    tracemalloc.start()
+    for number in range(50):
+        change(number)
+    timers = len(directory.reactor.getDelayedCalls())
+    gc.collect()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(RELOADS):
+        change(number)
+    gc.collect()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(directory.reactor.getDelayedCalls()) <= timers + 1
+    assert after - before < 200_000, "memory grows with each reload"
+    directory.stop()
+    assert directory.reactor.getDelayedCalls() == []
