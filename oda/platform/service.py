@@ -20,6 +20,7 @@ from oda.platform.access import DEFAULT_PATH, KeyRing, normal_path
 from oda.platform.api import Api
 from oda.platform.application import Application, Door
 from oda.platform.clock import SystemClock
+from oda.platform.console.site import Console
 from oda.platform.database import Database
 from oda.platform.events import EventLog
 from oda.platform.faults import FaultBoard, Incident
@@ -158,11 +159,12 @@ class Platform(Service):
         self.port = port.getHost().port
         log.info("devices connect to {url}/<deviceId>", url=self.url)
         if self.http_port is not None:
-            self._http = JsonServer(self.reactor, Api(self).routes(), self._guard)
+            routes = [*Api(self).routes(), *Console(self).routes()]
+            self._http = JsonServer(self.reactor, routes, self._guard)
             port = self.reactor.listenTCP(self.http_port, self._http, interface=self.interface)
             self.listening.append(port)
             self.http_port = port.getHost().port
-            log.info("REST API at {url}", url=self.http_url)
+            log.info("console and REST API at {url}", url=self.http_url)
 
     def stopService(self) -> Deferred[None]:
         """Drop every connection and close; fires when nothing is open any more."""

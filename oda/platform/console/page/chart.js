@@ -13,13 +13,20 @@ function plottable(points) {
   return found;
 }
 
-function bounds(points) {
+function extremes(points) {
   let [low, high] = [Infinity, -Infinity];
   for (const { y } of points) {
     if (y < low) low = y;
     if (y > high) high = y;
   }
-  return low === high ? [low - 1, high + 1] : [low, high];
+  return [low, high];
+}
+
+/** The range to draw: never empty, so that a constant runs through the middle. */
+function bounds(points) {
+  const [low, high] = extremes(points);
+  const room = Math.abs(low) * 0.01 || 1;
+  return low === high ? [low - room, high + room] : [low, high];
 }
 
 function scale(points, [low, high], width, height, pad) {
@@ -170,7 +177,7 @@ export class Chart {
   #describe(points, numbers) {
     let text = counted(points.length, "datapoint");
     if (numbers.length) {
-      const [low, high] = numbers.length > 1 ? bounds(numbers) : [numbers[0].y, numbers[0].y];
+      const [low, high] = extremes(numbers);
       text += ` · lowest ${plainNumber(low)} · highest ${plainNumber(high)}`;
       if (this.#pointer !== null) {
         text = `${exact(this.chosen.at)} · ${short(this.chosen.value)}`;
