@@ -90,7 +90,7 @@ class ConnectionAttempt:
             if self._addresses:
                 self._next_address()
             else:
-                self._end(f"can't connect: {reason.getErrorMessage().rstrip('.')}")
+                self._end(reason.getErrorMessage().rstrip("."))
 
     def connected(self, protocol: PlatformProtocol) -> None:
         """TCP is up; TLS and the upgrade follow."""
@@ -141,7 +141,7 @@ class ConnectionAttempt:
 
     def _expire(self) -> None:
         self._limit = None
-        reason = f"no connection within {self._timeout_s:g} s (while {self.stage})"
+        reason = f"not open within {self._timeout_s:g} s (while {self.stage})"
         if self.protocol is not None:
             self.protocol.abort(reason)  # its end comes through the protocol
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
@@ -16,13 +17,21 @@ from oda.connector.outcome import (
 )
 
 #: What of a text of the platform is repeated in the log, in characters.
-_MAX_QUOTED = 123
+_MAX_QUOTED = 160
 
 
-def describe_end(protocol: Any, reason: Failure) -> Outcome:
-    """The ``Outcome`` of a ``PlatformProtocol`` whose transport was lost because of ``reason``."""
+def describe_end(protocol: Any, reason: Failure, without_key: Callable[[str], str]) -> Outcome:
+    """The ``Outcome`` of a ``PlatformProtocol`` whose transport was lost because of ``reason``.
+
+    ``without_key`` takes the API key out of a text: the platform may repeat it in its words.
+    """
+
+    def quote(text: str) -> str:
+        # In this order: a key that was cut in two would not be found.
+        return "".join(c if c.isprintable() else "?" for c in without_key(text)[:_MAX_QUOTED])
+
     if not protocol.was_open:
-        return _describe_refusal(protocol, reason)
+        return _describe_refusal(protocol, reason, quote)
     if protocol.failedByMe:
         said = (protocol.localCloseReason or b"").decode("utf-8", "replace")
         return Outcome(
@@ -44,23 +53,23 @@ def describe_end(protocol: Any, reason: Failure) -> Outcome:
     else:
         text = f"closed by the platform with code {code}"
         if protocol.remoteCloseReason:
-            text += f" ({protocol.remoteCloseReason[:_MAX_QUOTED]!r})"
+            text += f" ('{quote(protocol.remoteCloseReason)}')"
     return Outcome(reason=text, was_open=True, close_code=code)
 
 
-def _describe_refusal(protocol: Any, reason: Failure) -> Outcome:
+def _describe_refusal(protocol: Any, reason: Failure, quote: Callable[[str], str]) -> Outcome:
     headers = getattr(protocol, "http_headers", None) or {}
     status, phrase = _parse_status(getattr(protocol, "http_status_line", None))
     if status is not None and status != 101:
         text = f"the platform refused the connection with HTTP status {status}"
         if phrase:
-            text += f" ({phrase[:_MAX_QUOTED]!r})"
+            text += f" ('{quote(phrase)}')"
         retry_after_s = parse_retry_after(headers.get("retry-after"))
         return Outcome(reason=text, http_status=status, retry_after_s=retry_after_s)
     if protocol.own_reason is not None:
         return Outcome(reason=protocol.own_reason)
     if protocol.refusal is not None:
-        return Outcome(reason=_printable(protocol.refusal))
+        return Outcome(reason=quote(protocol.refusal))
     return Outcome(reason=_describe_transport(reason))
 
 
@@ -72,11 +81,6 @@ def _parse_status(line: str | None) -> tuple[int | None, str]:
     if not (len(parts[1]) == 3 and parts[1].isascii() and parts[1].isdigit()):
         return None, ""
     return int(parts[1]), parts[2] if len(parts) > 2 else ""
-
-
-def _printable(text: str) -> str:
-    """A text that may quote the platform, on one line and of bounded length."""
-    return "".join(c if c.isprintable() else "?" for c in text[: 2 * _MAX_QUOTED])
 
 
 def _describe_transport(reason: Failure) -> str:

@@ -65,6 +65,7 @@ class PlatformClientFactory(
         self.host = host
         self.resource = address.resource
         self.clock = reactor
+        self.address = address
         self.contextFactory = tls  # Autobahn's name; used behind a proxy
         self._settings = settings
         self._listener = listener

@@ -279,18 +279,15 @@ class PlatformLink:
         outcome = self._last_outcome
         delay_s = self._backoff.next_delay_s(outcome)
         self._counters.observe("reconnect_delay_seconds", delay_s)
-        reason = outcome.reason
-        if self._address is not None:
-            reason = self._address.without_key(reason)  # it may hold words of the platform
         _log.warn(
             "{state}: {reason}{hint}; connecting again in {delay:.1f} s",
             state="connection lost" if outcome.was_open else "no connection",
-            reason=reason,
+            reason=outcome.reason,
             hint=outcome.hint,
             delay=delay_s,
         )
         retry = self._reactor.callLater(delay_s, connect)
-        self._record.ended(reason, retry)
+        self._record.ended(outcome.reason, retry)
         return retry
 
     def _became_stable(self) -> None:

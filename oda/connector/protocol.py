@@ -199,7 +199,7 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         if self._done:
             return
         self._done = True
-        outcome = describe_end(self, reason)
+        outcome = describe_end(self, reason, self.factory.address.without_key)
         self.guard(lambda: self._listener.closed(self, outcome))
 
     def pauseProducing(self) -> None:

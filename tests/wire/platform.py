@@ -10,8 +10,19 @@ from autobahn.websocket.types import ConnectionDeny
 from twisted.internet.protocol import Protocol, ServerFactory
 
 
+class SilentLog:
+    """Keeps the library's log of the platform's side out of the agent's log."""
+
+    def _ignore(self, *_args: Any, **_fields: Any) -> None:
+        """Requests show up here, API key included."""
+
+    trace = debug = info = warn = error = failure = _ignore
+
+
 class Peer(WebSocketServerProtocol):  # type: ignore[misc]
     """One connection of the platform."""
+
+    log = SilentLog()
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,6 +75,7 @@ class Platform(WebSocketServerFactory):  # type: ignore[misc]
     """
 
     protocol = Peer
+    log = SilentLog()
 
     def __init__(self, reactor: Any, **options: Any) -> None:
         super().__init__(reactor=reactor)
