@@ -191,14 +191,18 @@ def test_many_reloads_leave_nothing_behind(directory: Directory) -> None:
     for number in range(50):
         change(number)
     timers = len(directory.reactor.getDelayedCalls())
-    gc.collect()
-    before, _ = tracemalloc.get_traced_memory()
-    for number in range(RELOADS):
-        change(number)
-    gc.collect()
-    after, _ = tracemalloc.get_traced_memory()
+    growth = []
+    for _ in range(2):
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        for number in range(RELOADS // 2):
+            change(number)
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+        growth.append(after - before)
     tracemalloc.stop()
     assert len(directory.reactor.getDelayedCalls()) <= timers + 1
-    assert after - before < 200_000, "memory grows with each reload"
+    # A table of the interpreter may double once; what leaks does so in both halves.
+    assert min(growth) < 100_000, f"memory grows with each reload: {growth}"
     directory.stop()
     assert directory.reactor.getDelayedCalls() == []
