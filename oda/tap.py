@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import os
 import sys
+import time
+from collections.abc import Callable
+from typing import Any
 
-from twisted.application.service import IService
-from twisted.logger import Logger
+from twisted.application.service import IService, MultiService
+from twisted.logger import ILogObserver, Logger
 from twisted.python import usage
+from twisted.python.components import Componentized
 
+from oda import __version__
 from oda.agent import Agent
+from oda.config.connection import PREFIX
 from oda.config.loader import LoadedConfiguration, find_directory, load
 from oda.control.location import socket_path
 from oda.control.server import ControlServer
 from oda.errors import OdaError
+from oda.logs.destination import default_format, open_destination
+from oda.logs.lines import LogFormat
+from oda.logs.observer import AgentLog
+from oda.logs.service import LogService
 from oda.monitor.systemd import build_notifier
 from oda.reload import ReloadService
 
@@ -30,7 +40,33 @@ class Options(usage.Options):  # type: ignore[misc, unused-ignore]
     )
     optParameters = [
         ["conf", "c", None, "Directory of the .cfg files [default: ./conf, then /etc/oda]"],
+        [
+            "log-format",
+            None,
+            None,
+            "text, json or journal [default: text; journal where systemd's journal listens]",
+        ],
     ]
+
+    def postOptions(self) -> None:
+        """Raises ``usage.UsageError`` for a log format that there isn't."""
+        allowed = [log_format.value for log_format in LogFormat]
+        if self["log-format"] not in (None, *allowed):
+            raise usage.UsageError(f"--log-format must be one of {', '.join(allowed)}")
+
+
+class AgentProcess(MultiService):
+    """The agent and what belongs to its process; makes ``observer`` the application's log."""
+
+    def __init__(self, observer: AgentLog | None) -> None:
+        super().__init__()
+        self._observer = observer
+
+    def setServiceParent(self, parent: Any) -> None:
+        """twistd calls this with the application, before it begins to log."""
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)
 
 
 def makeService(options: Options) -> IService:
@@ -42,12 +78,19 @@ def makeService(options: Options) -> IService:
     try:
         directory = find_directory(options["conf"])
         configuration = load(directory, os.environ)
-        report(configuration)
+        destination = open_destination(options.parent or {}, sys.stdout)
+        log = _build_log(options, destination)
+        follow = _follow(log)
+        follow(configuration)
         agent = Agent(configuration.settings)
-    except OdaError as error:
+    except (OdaError, OSError) as error:
         sys.stderr.write(f"oda-websocket can't start:\n{error}\n")
         raise SystemExit(1) from None
-    reload = ReloadService(agent, directory, os.environ, agent.parts.reactor, report)
+    process = AgentProcess(log)
+    if log is not None:
+        LogService(log, destination, agent.parts.reactor).setServiceParent(process)
+    agent.setServiceParent(process)
+    reload = ReloadService(agent, directory, os.environ, agent.parts.reactor, follow)
     reload.setServiceParent(agent)
     commands = {"status": agent.supervision.status}
     control = ControlServer(socket_path(directory), agent.publish, commands, agent.parts.reactor)
@@ -55,22 +98,53 @@ def makeService(options: Options) -> IService:
     notifier = build_notifier(os.environ, agent.supervision.describe, agent.parts.reactor)
     if notifier is not None:
         notifier.setServiceParent(agent)
-    return agent
+    return process
+
+
+def _build_log(options: Options, destination: Any) -> AgentLog | None:
+    """The log of this process; None where twistd was told to use another one."""
+    if destination is None:
+        if options["log-format"] is not None:
+            raise OdaError("--log-format has no effect together with --logger or --syslog")
+        return None
+    if options["log-format"] is not None:
+        log_format = LogFormat(options["log-format"])
+    else:
+        log_format = default_format(sys.stdout, destination, os.environ)
+    return AgentLog(destination, log_format, time.monotonic)
+
+
+def _follow(log: AgentLog | None) -> Callable[[LoadedConfiguration], None]:
+    """What is done with every configuration that was read, before it is used."""
+
+    def follow(configuration: LoadedConfiguration) -> None:
+        settings = configuration.settings
+        if log is not None:
+            log.configure(settings.monitor, [settings.device_info.api_key.reveal()])
+        report(configuration)
+
+    return follow
 
 
 def report(configuration: LoadedConfiguration) -> None:
     """Say in the log what was read, what was left alone, and what is doubtful."""
     _log.info(
-        "configuration read from {directory}: {files}",
+        "oda {version}: configuration read from {directory}: {files}",
+        version=__version__,
         directory=str(configuration.directory),
-        files=", ".join(configuration.read) or "no file",
+        files=", ".join(map(_short, configuration.read)) or "no file",
     )
     if configuration.ignored:
         _log.info(
             "files of components this agent doesn't have, left alone: {files}",
-            files=", ".join(configuration.ignored),
+            files=", ".join(map(_short, configuration.ignored)),
         )
     for note in configuration.notes:
         _log.info("{note}", note=note)
     for warning in configuration.warnings:
         _log.warn("{warning}", warning=warning)
+
+
+def _short(file: str) -> str:
+    """A file's name without what all of them have in common."""
+    return file.removeprefix(PREFIX).removesuffix(".cfg")

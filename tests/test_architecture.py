@@ -16,6 +16,7 @@ PACKAGES = {
     "connector",
     "control",
     "datastreams",
+    "logs",
     "monitor",
     "operations",
     "outbox",

@@ -1,0 +1,67 @@
+"""Where the log goes: as twistd's own options say, but into files that don't grow without end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from twisted.python.logfile import LogFile
+
+from oda.logs.lines import LogFormat
+
+#: A log file is rotated at this size; so many older ones are kept.
+ROTATE_BYTES = 10_000_000
+KEPT_FILES = 5
+
+
+def open_destination(options: Mapping[str, Any], stdout: Any) -> Any:
+    """The stream that twistd's ``options`` ask for: ``stdout`` or a file; None where its own log
+    is wanted (``--logger``, ``--syslog``).
+
+    Raises ``OSError`` when the file can't be opened.
+    """
+    if options.get("logger") or options.get("syslog"):
+        return None
+    name = options.get("logfile") or ("-" if options.get("nodaemon") else "twistd.log")
+    return stdout if name == "-" else RotatedFile(Path(name))
+
+
+class RotatedFile:
+    """A log file that is rotated when it is large; ``reopen`` is for tools that rotate it."""
+
+    def __init__(self, path: Path) -> None:
+        path = path.absolute()  # twistd changes its directory
+        self._file = LogFile(
+            path.name,
+            str(path.parent),
+            rotateLength=ROTATE_BYTES,
+            defaultMode=0o640,
+            maxRotatedFiles=KEPT_FILES,
+        )
+
+    def write(self, text: str) -> None:
+        """Append; raises ``OSError``."""
+        self._file.write(text)
+
+    def flush(self) -> None:
+        """Hand it to the system."""
+        self._file.flush()
+
+    def reopen(self) -> None:
+        """Go on in a file of this name, whatever became of the one before."""
+        self._file.reopen()
+
+
+def default_format(stdout: Any, destination: Any, environ: Mapping[str, str]) -> LogFormat:
+    """JOURNAL where standard output leads to systemd's journal (``JOURNAL_STREAM``), else TEXT."""
+    stream = environ.get("JOURNAL_STREAM")
+    if stream is None or destination is not stdout:
+        return LogFormat.TEXT
+    try:
+        status = os.fstat(stdout.fileno())
+    except (OSError, ValueError):
+        return LogFormat.TEXT
+    is_journal = stream == f"{status.st_dev}:{status.st_ino}"
+    return LogFormat.JOURNAL if is_journal else LogFormat.TEXT

@@ -1,0 +1,100 @@
+"""What an event looks like in the log: for people, for programs, for the journal. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from twisted.logger import LogEvent, formatEvent, formatTime
+
+from oda.logs.components import component_of, level_of
+
+#: A text in a field longer than this is cut.
+_MAX_FIELD = 500
+_MAX_MESSAGE = 10_000
+#: Syslog's priorities, as sd-daemon(3) wants them in front of a line.
+_PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}
+#: A line is a line: what the platform says must not be able to begin another one.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+_CONTROLS |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+
+
+class LogFormat(Enum):
+    """How the log is written."""
+
+    TEXT = "text"
+    JSON = "json"
+    JOURNAL = "journal"
+
+
+def text_line(event: LogEvent, note: str = "") -> str:
+    """``2024-02-03T04:05:06+0000 [connector.link#warn] ...``; a traceback follows indented."""
+    time = formatTime(event.get("log_time"))
+    head = f"{time} [{component_of(event)}#{level_of(event)}] {_message(event)}{note}\n"
+    return head + "".join(f"    {line}\n" for line in _traceback(event).splitlines())
+
+
+def journal_line(event: LogEvent, note: str = "") -> str:
+    """``<4>[connector.link] ...``: the journal adds the time and keeps the priority."""
+    mark = f"<{_PRIORITIES[level_of(event)]}>"
+    head = f"{mark}[{component_of(event)}] {_message(event)}{note}\n"
+    return head + "".join(f"{mark}    {line}\n" for line in _traceback(event).splitlines())
+
+
+def json_line(event: LogEvent, note: str = "") -> str:
+    """One JSON object with ``time`` (UTC), ``level``, ``component``, ``message``, and where there
+    are any, ``fields`` and ``traceback``."""
+    moment = datetime.fromtimestamp(event.get("log_time") or 0.0, UTC)
+    line: dict[str, Any] = {
+        "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "level": level_of(event),
+        "component": component_of(event),
+        "message": _message(event) + note,
+    }
+    fields = {name: _field(value) for name, value in event.items() if _is_field(name)}
+    if fields and "log_text" not in event:
+        line["fields"] = fields
+    traceback = _traceback(event)
+    if traceback:
+        line["traceback"] = traceback
+    return json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+FORMATTERS: dict[LogFormat, Callable[[LogEvent, str], str]] = {
+    LogFormat.TEXT: text_line,
+    LogFormat.JSON: json_line,
+    LogFormat.JOURNAL: journal_line,
+}
+
+
+def _message(event: LogEvent) -> str:
+    message = formatEvent(event) or str(event.get("log_text", ""))
+    if len(message) > _MAX_MESSAGE:
+        message = message[:_MAX_MESSAGE] + "..."
+    return message.translate(_CONTROLS)
+
+
+def _traceback(event: LogEvent) -> str:
+    failure = event.get("log_failure")
+    if failure is None:
+        return ""
+    try:
+        return str(failure.getTraceback()).rstrip("\n")
+    except Exception as error:  # noqa: BLE001 - an exception may fail to describe itself
+        return f"(no traceback: {type(error).__name__})"
+
+
+def _is_field(name: str) -> bool:
+    return not name.startswith("log_") and name not in ("format", "message", "time", "system")
+
+
+def _field(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float) and value - value == 0:  # neither infinite nor NaN
+        return value
+    text = value if isinstance(value, str) else str(value)
+    return text if len(text) <= _MAX_FIELD else text[:_MAX_FIELD] + "..."

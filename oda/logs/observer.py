@@ -1,0 +1,72 @@
+"""The observer that twistd is given: from events to lines in a stream.
+
+An event passes the level rules, then the limit on repetitions; its line is cleaned of secrets and
+written. A log that can't be written (a full disk) costs lines, which are counted, not the agent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.logger import ILogObserver, LogEvent
+from zope.interface import implementer
+
+from oda.logs.components import LevelRules, component_of, level_of
+from oda.logs.lines import FORMATTERS, LogFormat
+from oda.logs.redaction import Redactor
+from oda.logs.repetition import RepetitionLimit
+from oda.settings import MonitorSettings
+
+
+@implementer(ILogObserver)
+class AgentLog:
+    """Writes to ``stream``, which has ``write(text)`` and ``flush()``. ``seconds()`` is monotonic.
+
+    Debug lines are not limited: who asks for them wants them all.
+    """
+
+    def __init__(
+        self,
+        stream: Any,
+        log_format: LogFormat,
+        seconds: Callable[[], float],
+        settings: MonitorSettings = MonitorSettings(),  # noqa: B008 - immutable
+    ) -> None:
+        self._stream = stream
+        self._format = FORMATTERS[log_format]
+        self._seconds = seconds
+        self._rules = LevelRules(settings)
+        self._limit = RepetitionLimit()
+        self._redactor = Redactor()
+        self._lost = 0
+
+    def configure(self, settings: MonitorSettings, secrets: Iterable[str]) -> None:
+        """Use other levels, and keep these texts out of the log."""
+        self._rules = LevelRules(settings)
+        self._redactor = Redactor(secrets)
+
+    def __call__(self, event: LogEvent) -> None:
+        level = level_of(event)
+        if not self._rules.wants(component_of(event), level):
+            return
+        self.flush()
+        if level == "debug" or self._limit.admit(event, self._seconds()):
+            self._write(self._format(event, ""))
+
+    def flush(self, everything: bool = False) -> None:
+        """Write how often held back lines were repeated, where their time is over."""
+        for repeated in self._limit.due(self._seconds(), everything):
+            self._write(self._format(repeated.event, f" (repeated {repeated.count} times)"))
+
+    def _write(self, line: str) -> None:
+        line = self._redactor.clean(line)
+        if self._lost:
+            line = f"{self._lost} lines of the log could not be written\n{line}"
+        try:
+            self._stream.write(line)
+            self._stream.flush()
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            self._lost += 1
+        else:
+            self._lost = 0

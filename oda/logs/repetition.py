@@ -1,0 +1,86 @@
+"""Keeps a line that repeats from filling the log: a few are written, the others counted.
+
+Two events are the same line when they have the same origin, the same format and the same texts in
+it; numbers may differ ("connecting again in 3.2 s"). Pure: the time is passed in.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.logger import LogEvent
+
+#: So many of the same line are written within the window, in seconds; then they are counted.
+ALLOWED = 5
+WINDOW_S = 60.0
+#: So many different lines are watched at a time.
+_WATCHED = 1000
+
+
+def identity_of(event: LogEvent) -> Hashable:
+    """Equal for events that say the same but for numbers."""
+    failure = event.get("log_failure")
+    texts = tuple(
+        value
+        for name, value in event.items()
+        if isinstance(value, str) and (name == "log_text" or not name.startswith("log_"))
+    )
+    return (
+        event.get("log_namespace"),
+        event.get("log_format"),
+        texts,
+        None if failure is None else (failure.type, str(failure.value)),
+    )
+
+
+@dataclass
+class _Window:
+    began_s: float
+    event: LogEvent
+    written: int = 0
+    held_back: int = 0
+
+
+@dataclass(frozen=True)
+class Repeated:
+    """``event`` stands for ``count`` more like it that were not written."""
+
+    event: LogEvent
+    count: int
+
+
+class RepetitionLimit:
+    """Decides which events are written."""
+
+    def __init__(self, allowed: int = ALLOWED, window_s: float = WINDOW_S) -> None:
+        self._allowed = allowed
+        self._window_s = window_s
+        self._windows: OrderedDict[Hashable, _Window] = OrderedDict()
+
+    def admit(self, event: LogEvent, now_s: float) -> bool:
+        """Whether to write it. Call ``due`` first."""
+        identity = identity_of(event)
+        window = self._windows.get(identity)
+        if window is None:
+            window = self._windows[identity] = _Window(now_s, event)
+        if window.written < self._allowed:
+            window.written += 1
+            return True
+        window.held_back += 1
+        window.event = event
+        return False
+
+    def due(self, now_s: float, everything: bool = False) -> list[Repeated]:
+        """What was held back in windows that are over (or in all of them): to be written now."""
+        over: list[Any] = []
+        for identity, window in self._windows.items():
+            if not everything and now_s - window.began_s < self._window_s:
+                break  # windows are in the order of their beginning
+            over.append(identity)
+        if len(self._windows) - len(over) > _WATCHED:
+            over = list(self._windows)[: len(self._windows) - _WATCHED]
+        closed = [self._windows.pop(identity) for identity in over]
+        return [Repeated(item.event, item.held_back) for item in closed if item.held_back]
