@@ -75,3 +75,29 @@ def take_key_file(device_info: Interpretation, read: Callable[[Path], Content]) 
         device_info.reject("apiKeyFile", f"{file} has to hold one line: the key, nothing else")
     else:
         device_info.values["apiKey"] = Secret(key)
+
+
+def check_permissions(
+    device_info: Interpretation, connector: Interpretation, read: Callable[[Path], Content]
+) -> None:
+    """A file with a secret that every user of the machine can read is a warning, or with
+    ``strictPermissions`` a fault. Call it before the key file is taken."""
+    strict = bool(device_info.values.get("strictPermissions", False))
+    for interpretation, key, content in (
+        (device_info, "apiKey", "the API key"),
+        (device_info, "apiKeyFile", "the API key"),
+        (connector, "keyFile", "the private key"),
+    ):
+        place = interpretation.places.get(key)
+        if place is None or key in interpretation.failed:
+            continue
+        named = interpretation.values.get(key)
+        file = named if isinstance(named, Path) else Path(place.file)
+        if not read(file).is_public:  # also what isn't there: a variable of the environment
+            continue
+        name = "this file" if str(file) == place.file else str(file)
+        problem = f"{name} can be read by every user of this machine, with {content}: chmod o-r it"
+        if strict:
+            interpretation.reject(key, problem + " (strictPermissions=true)")
+        else:
+            interpretation.warnings.append(str(place.fault(problem)))

@@ -13,10 +13,14 @@ SUFFIX = ".cfg"
 
 @dataclass(frozen=True)
 class Content:
-    """A file as it was found; ``problem`` says why it couldn't be read."""
+    """A file as it was found; ``problem`` says why it couldn't be read.
+
+    ``is_public``: every user of the machine may read it.
+    """
 
     data: bytes = b""
     problem: str = ""
+    is_public: bool = False
 
 
 def list_names(directory: Path) -> list[str]:
@@ -40,7 +44,7 @@ def read(path: Path) -> Content:
         if not stat.S_ISREG(mode):
             return Content(problem="is not a regular file")
         with path.open("rb") as stream:
-            return Content(stream.read(MAX_BYTES + 1))
+            return Content(stream.read(MAX_BYTES + 1), is_public=bool(mode & stat.S_IROTH))
     except FileNotFoundError:
         return Content(problem="does not exist")
     except OSError as error:

@@ -7,7 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from oda.config.checks import check_connector, check_files, take_key_file
+from oda.config.checks import (
+    check_connector,
+    check_files,
+    check_permissions,
+    take_key_file,
+)
 from oda.config.components import (
     COLLECTOR,
     COMPONENTS,
@@ -109,6 +114,7 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
     digests: dict[Path, bytes] = {}
     for interpretation in found.values():
         digests.update(check_files(interpretation, read))
+    check_permissions(found[DEVICE_INFO.file], found[CONNECTOR.file], read)
     take_key_file(found[DEVICE_INFO.file], read)
     plugins, plugin_faults = read_plugins(
         str(directory / PLUGINS_FILE), files.get(PLUGINS_FILE, Properties((), ()))
