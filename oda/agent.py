@@ -167,9 +167,13 @@ class Agent(MultiService):
     # -- the service -------------------------------------------------------------------------
 
     def startService(self) -> None:
-        """Start everything; the connection is made in the background."""
-        super().startService()
+        """Start everything; the connection is made in the background.
+
+        Raises ``OutboxError`` when another process uses the outbox of this agent.
+        """
         parts = self.parts
+        parts.outbox.open()
+        super().startService()
         parts.state.start()
         parts.connector.startService()
         parts.events.start()

@@ -25,6 +25,7 @@ from oda.interfaces import (
     ICounters,
     IDeviceInfoProvider,
     IDispatcher,
+    IJournal,
     IOperation,
     IStateManager,
     IWallClock,
@@ -37,8 +38,9 @@ from oda.operations.refresh_info import RefreshInfo
 from oda.operations.set_clock_equipment import SetClockEquipment
 from oda.operations.set_device_parameters import SetDeviceParameters
 from oda.operations.synchronize_clock import SynchronizeClock
+from oda.outbox.durable import DurableOutbox
 from oda.outbox.memory import MemoryOutbox
-from oda.settings import AgentSettings
+from oda.settings import AgentSettings, OutboxKind
 from oda.telemetry.collector import Collector
 from oda.telemetry.dispatcher import EventDispatcher
 from oda.telemetry.history import History
@@ -58,7 +60,8 @@ class Parts:
     counters: ICounters
     codecs: CodecRegistry
     host: HostDatastreams
-    outbox: MemoryOutbox
+    outbox: DurableOutbox | MemoryOutbox
+    journal: IJournal
     connector: ConnectorService
     events: EventDispatcher
     state: RealtimeStateManager | InMemoryStateManager
@@ -68,10 +71,17 @@ class Parts:
     host_id: str = ""
 
     def identified(self, device_id: str) -> None:
-        """The device's id is known, or has changed."""
+        """The device's id is known, or has changed.
+
+        Operations that an earlier process left unfinished are answered now: an answer names the
+        device.
+        """
         self.host_id = device_id
         self.host.registry.host_id = device_id
         self.events.set_host_id(device_id)
+        if self.operations is not None:
+            for payload, content_type in self.operations.answer_interrupted():
+                self.connector.uplink_response(payload, content_type)
 
 
 @implementer(IDeviceInfoProvider)
@@ -131,9 +141,7 @@ def build_parts(
         Path.cwd(),
         identity=replaced_identity,
     )
-    outbox = MemoryOutbox(
-        settings.outbox, reactor, counters, settings.connector.max_message_size_bytes
-    )
+    outbox, journal = build_outbox(settings, reactor, wall_clock, counters)
     dispatcher = _only(components, IDispatcher)
     device_info = replaced_identity or host.device_info
     parts: Parts
@@ -147,7 +155,7 @@ def build_parts(
             codecs=codecs,
             host_id=lambda: parts.host_id,
             operations=(),
-            journal=MemoryJournal(reactor),
+            journal=journal,
             send_partial=send_partial,
             clock=reactor,
             counters=counters,
@@ -186,6 +194,7 @@ def build_parts(
         codecs=codecs,
         host=host,
         outbox=outbox,
+        journal=journal,
         connector=connector,
         events=events,
         state=state,
@@ -197,6 +206,17 @@ def build_parts(
         for operation in standard_operations(settings, state, wall_clock, reactor):
             operations.add(operation)
     return parts
+
+
+def build_outbox(
+    settings: AgentSettings, reactor: Any, wall_clock: IWallClock, counters: ICounters
+) -> tuple[DurableOutbox | MemoryOutbox, IJournal]:
+    """The outbox and the journal that goes with it: both on disk, or both in memory."""
+    if settings.outbox.kind is OutboxKind.DURABLE:
+        durable = DurableOutbox(settings.outbox, reactor, wall_clock, counters)
+        return durable, durable.journal
+    limit = settings.connector.max_message_size_bytes
+    return MemoryOutbox(settings.outbox, reactor, counters, limit), MemoryJournal(reactor)
 
 
 def event_content_type(settings: AgentSettings) -> ContentType:

@@ -386,6 +386,10 @@ class IOutbox(Interface):
         """The connection is gone: what was in flight is pending again, in its old place; lingering
         rows too where ``replay_lingering``."""
 
+    def settle() -> None:
+        """The connection was closed in good order (code 1000 both ways): what was acknowledged need
+        not be repeated any more."""
+
     def bury(row_ids: Sequence[int], reason: str) -> None:
         """Set rows aside as dead letters; they are counted and never sent again by themselves."""
 

@@ -19,7 +19,7 @@ from oda.config.connection import PREFIX
 from oda.config.loader import LoadedConfiguration, find_directory, load
 from oda.control.location import socket_path
 from oda.control.server import ControlServer
-from oda.errors import OdaError
+from oda.errors import OdaError, OutboxError
 from oda.logs.destination import default_format, open_destination
 from oda.logs.lines import LogFormat
 from oda.logs.observer import AgentLog
@@ -67,6 +67,16 @@ class AgentProcess(MultiService):
         if self._observer is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)
+
+    def startService(self) -> None:
+        """Start everything. Raises ``SystemExit`` with status 1 when another agent uses the same
+        outbox: two would send everything twice."""
+        try:
+            super().startService()
+        except OutboxError as error:
+            _log.critical("can't start: {reason}", reason=str(error))
+            sys.stderr.write(f"oda-websocket can't start:\n{error}\n")
+            raise SystemExit(1) from None
 
 
 def makeService(options: Options) -> IService:

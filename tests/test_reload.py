@@ -38,7 +38,7 @@ def _errors() -> Iterator[list[str]]:
         globalLogPublisher.removeObserver(observe)
 
 
-CONNECTOR = "host=127.0.0.1\nport={port}\npath=p\nkeepAliveInterval={keep}\n"
+CONNECTOR = "outbox=memory\nhost=127.0.0.1\nport={port}\npath=p\nkeepAliveInterval={keep}\n"
 
 
 class ThreadsafeClock(MemoryReactorClock):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -28,6 +30,7 @@ from oda.settings import (
     AgentSettings,
     ConnectorSettings,
     DeviceInfoSettings,
+    OutboxSettings,
     PollerSettings,
     Schedule,
     Secret,
@@ -84,6 +87,7 @@ class Demo:
         self, reactor: Any, device: str, every_s: float, port: int, http_port: int
     ) -> None:
         self._device = device
+        self._directory = TemporaryDirectory(prefix="oda-demo-")
         self._every_s = every_s
         self._reactor = reactor
         self.platform = Platform(reactor, port=port, http_port=http_port, keys=KeyRing(key=_KEY))
@@ -109,7 +113,9 @@ class Demo:
         if self.agent is None:
             return None
         stopped = maybeDeferred(self.agent.stopService)
-        return stopped.addCallback(lambda _: self.platform.stopService())
+        stopped.addCallback(lambda _: self.platform.stopService())
+        stopped.addCallback(lambda _: self._directory.cleanup())
+        return stopped
 
     def _settings(self) -> AgentSettings:
         once = [Schedule(datastream_id=name, first_s=0.0, period_s=0.0) for name in _ONCE]
@@ -120,6 +126,7 @@ class Demo:
             connector=ConnectorSettings(
                 host="127.0.0.1", port=self.platform.port, path=self.platform.path
             ),
+            outbox=OutboxSettings(path=Path(self._directory.name) / "outbox.sqlite"),
             device_info=DeviceInfoSettings(device_id=self._device, api_key=Secret(_KEY)),
             poller=PollerSettings(schedules=(*once, *often)),
         )

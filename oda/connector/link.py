@@ -21,7 +21,7 @@ from oda.connector.backoff import Backoff
 from oda.connector.drain import Drain
 from oda.connector.factory import PlatformClientFactory
 from oda.connector.identification import Identification
-from oda.connector.outcome import Outcome
+from oda.connector.outcome import NORMAL_CLOSURE, Outcome
 from oda.connector.peer import Peer
 from oda.connector.protocol import IProtocolListener, PlatformProtocol
 from oda.connector.record import ConnectionRecord
@@ -205,6 +205,8 @@ class PlatformLink:
                 session.ended()
                 self._cancel_stable()
                 self._outbox.rewind(outcome.replay)
+                if outcome.close_code == NORMAL_CLOSURE:
+                    self._outbox.settle()
         finally:
             self._ended(outcome)  # whatever the outbox does: the agent connects again
 

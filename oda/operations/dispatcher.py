@@ -36,6 +36,9 @@ log = Logger()
 #: How many requests may wait for their turn.
 MAX_WAITING = 1000
 
+#: The reason that a request gets whose operation was under way when the agent's process ended.
+INTERRUPTED_TEXT = "interrupted: the agent was restarted while the operation was running"
+
 #: The label under which operations nobody handles are counted: their names come from the wire.
 UNKNOWN = "unknown"
 
@@ -118,6 +121,22 @@ class OperationDispatcher:
         # Those that wait come first: each that runs would make room for one of them.
         for execution in sorted(self._unfinished, key=lambda one: one.stage is Stage.RUNNING):
             execution.interrupt("the agent is stopping")
+
+    def answer_interrupted(self) -> list[tuple[bytes, ContentType]]:
+        """The answers to the operations that an earlier process began and did not end, each to be
+        sent once: whether they had any effect is not known."""
+        answers: list[tuple[bytes, ContentType]] = []
+        for left in self._around.journal.interrupted():
+            answer = self._writer.write(left.request, failure(INTERRUPTED_TEXT), left.content_type)
+            self._around.journal.answered(left.request.id, answer.payload, left.content_type)
+            self._counters.increment("operations_interrupted")
+            log.warn(
+                "operation {name} ({request_id}) was interrupted by the end of the agent's process",
+                name=left.request.name,
+                request_id=left.request.id,
+            )
+            answers.append((answer.payload, left.content_type))
+        return answers
 
     def process(self, payload: bytes, content_type: ContentType | None) -> Deferred[bytes | None]:
         """As ``IDispatcher.process``: never fails."""

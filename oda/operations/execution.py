@@ -128,7 +128,9 @@ class Execution:
         """Called once. The time limit counts from here."""
         request, operation = self._request, self._operation
         try:
-            entry = self._around.journal.begin(request.id, request.name, not operation.reads_only)
+            entry = self._around.journal.begin(
+                request.id, request.name, not operation.reads_only, request, self._content_type
+            )
         except Exception as error:  # noqa: BLE001 - logged and, where it matters, answered
             entry = fail(error)
         if isinstance(entry, Deferred):

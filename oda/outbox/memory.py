@@ -69,6 +69,19 @@ class MemoryOutbox:
         self._closed = False
         self._dropped = 0
 
+    def open(self) -> None:
+        """Say what this kind of outbox can't promise."""
+        _log.warn(
+            "outbox=memory: what is not delivered when the agent ends, or its machine loses power,"
+            " is lost"
+        )
+
+    def settle(self) -> None:
+        """The platform has closed the connection in good order (1000): what it acknowledged need
+        not be repeated any more."""
+        while self._lingering:
+            self._release(self._lingering.popleft())
+
     def put(self, message: OutgoingMessage) -> Deferred[int]:
         if self._closed:
             return fail(OutboxClosed("the agent is stopping"))
