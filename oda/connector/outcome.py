@@ -16,6 +16,8 @@ REPLAY_CODES = frozenset({1006, 1011, 1012, 1013})
 #: Closes by which the peer says that a message was unacceptable (RFC 6455, section 7.4.1).
 REFUSAL_CODES = frozenset({1003, 1007, 1008, 1009})
 
+#: Both sides had said what they wanted to say (RFC 6455, section 7.4.1).
+NORMAL_CLOSURE = 1000
 #: Codes that never travel (RFC 6455, section 7.4.1): a close frame without a code, and a
 #: connection that ended without a close frame.
 NO_STATUS = 1005
