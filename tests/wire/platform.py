@@ -61,6 +61,11 @@ class Peer(WebSocketServerProtocol):  # type: ignore[misc]
         self.closed = (wasClean, code, reason)
 
     @property
+    def may_send(self) -> bool:
+        """True until a close frame was sent."""
+        return bool(self.state == self.STATE_OPEN)
+
+    @property
     def payloads(self) -> list[bytes]:
         """The messages without their frame types."""
         return [payload for payload, _ in self.messages]
