@@ -252,7 +252,12 @@ class Api:
             current = self._platform.requests.find(operation.id) or operation
             document = msgspec.to_builtins(current)
             if with_transcript:
-                document["transcript"] = self._platform.ledger.transcript(operation.id)
+                # the request and the answer are on record once, in the operation itself
+                said = {"queued": current.request, "answered": current.answer}
+                document["transcript"] = [
+                    msgspec.structs.replace(line, document=line.document or said.get(line.event))
+                    for line in self._platform.ledger.transcript(operation.id)
+                ]
                 return Reply(document)
             return Reply(document, status=200 if current.answer is not None else 202)
 

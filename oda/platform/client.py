@@ -8,8 +8,9 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from http.client import HTTPConnection
 from typing import Any, NamedTuple, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
@@ -208,15 +209,17 @@ class PlatformClient:
         Raises ``NotWithinTime``.
         """
         deadline_s = time.monotonic() + timeout_s
-        request = urllib.request.Request(f"{self.url}/events")
-        with closing(urllib.request.urlopen(request, timeout=timeout_s)) as reply:
-            changes = _read_events(reply)
+        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=timeout_s)
+        with closing(connection):
+            connection.request("GET", "/events")
+            socket = connection.sock  # a reply without a length takes it from the connection
+            changes = _read_events(connection.getresponse())
             while True:
                 value = condition()
                 if value:
                     return value
                 try:
-                    _wait_for_change(reply, changes, deadline_s - time.monotonic())
+                    _wait_for_change(socket, changes, deadline_s - time.monotonic())
                 except TimeoutError:
                     problem = f"the condition was not met within {timeout_s:g} s"
                     raise NotWithinTime(problem) from None
@@ -269,11 +272,10 @@ def _read_events(reply: Any) -> Iterator[ServerSentEvent]:
             data = ""
 
 
-def _wait_for_change(reply: Any, changes: Iterator[ServerSentEvent], left_s: float) -> None:
+def _wait_for_change(socket: Any, changes: Iterator[ServerSentEvent], left_s: float) -> None:
     """Block until the next event; raises ``TimeoutError``."""
     if left_s <= 0:
         raise TimeoutError
-    # the stream's socket: http.client gives no other way to set the time of a single read
-    reply.fp.raw._sock.settimeout(left_s)
+    socket.settimeout(left_s)
     if next(changes, None) is None:
         raise ConnectionResetError("the platform has ended the stream of events")

@@ -88,21 +88,26 @@ class Database:
         return self._rows > 0
 
     def flush(self) -> None:
-        """Commit everything deferred. With a durable database it survives this process."""
+        """Commit everything deferred. With a durable database it survives this process.
+
+        Raises ``sqlite3.Error`` (a full disk); what was deferred is then tried again next time.
+        """
         if not self._rows:
             return
-        deferred, self._deferred = self._deferred, {}
-        self._rows = self._bytes = 0
         self._connection.execute("BEGIN")
         try:
-            for statement, rows in deferred.items():
+            for statement, rows in self._deferred.items():
                 self._connection.executemany(statement, rows)
             for trim in self._before_commit:
                 trim()
             self._connection.execute("COMMIT")
         except sqlite3.Error:
-            self._connection.execute("ROLLBACK")
+            # the rows stay deferred, so that the record has no gap if a later try succeeds
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
             raise
+        self._deferred.clear()
+        self._rows = self._bytes = 0
 
     def execute(self, statement: str, row: Row = ()) -> int:
         """Run ``statement`` inside the current transaction; the number of rows it changed."""
@@ -116,6 +121,20 @@ class Database:
         """The rows of a query, everything deferred included (and committed)."""
         self.flush()
         return self.select(statement, row)
+
+    def bound_bytes(self, table: str, size: str, max_bytes: int) -> None:
+        """Inside a transaction: delete the rows of ``table`` with the lowest ``number`` until the
+        sum of ``size`` (an expression) is within the bound; the newest row stays."""
+        while True:
+            count, total, newest = self.select(
+                f"SELECT count(*), coalesce(sum({size}), 0), max(number) FROM {table}"
+            )[0]
+            if total <= max_bytes or count <= 1:
+                return
+            upto = self.select(
+                f"SELECT number FROM {table} ORDER BY number LIMIT 1 OFFSET ?", (count // 20,)
+            )[0][0]
+            self.execute(f"DELETE FROM {table} WHERE number <= ?", (min(upto, newest - 1),))
 
     def close(self) -> None:
         """Flush and close the file."""

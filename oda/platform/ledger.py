@@ -15,6 +15,10 @@ _OPERATION = (
     " ON CONFLICT (id) DO UPDATE SET document = excluded.document"
 )
 _TRANSCRIPT = "INSERT INTO transcripts VALUES (?, ?, ?, ?)"
+_SIZE = (
+    "length(CAST(document AS BLOB)) + (SELECT coalesce(sum(length(CAST(t.document AS BLOB))), 0)"
+    " FROM transcripts t WHERE t.operation = operations.id)"
+)
 
 
 class TranscriptLine(msgspec.Struct, frozen=True, rename=wire_name):
@@ -27,12 +31,21 @@ class TranscriptLine(msgspec.Struct, frozen=True, rename=wire_name):
 
 
 class OperationLedger:
-    """Keeps the newest ``max_operations`` operations as JSON documents, with their transcripts."""
+    """Keeps the newest operations as JSON documents, with their transcripts. Bounded by their
+    number and by the bytes of both together (checked now and then)."""
 
-    def __init__(self, database: Database, clock: IWallClock, max_operations: int = 10_000) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: IWallClock,
+        max_operations: int = 10_000,
+        max_bytes: int = 64 * 1024 * 1024,
+    ) -> None:
         self._database = database
         self._clock = clock
         self._max_operations = max_operations
+        self._max_bytes = max_bytes
+        self._unchecked_bytes = 0
         database.before_commit(self._trim)
 
     def note(
@@ -41,12 +54,18 @@ class OperationLedger:
         device: str,
         created_ms: int,
         operation: bytes,
-        event: str,
+        event: str | None,
         document: bytes | None,
     ) -> None:
-        """Something has happened to an operation, which is now as ``operation`` says."""
+        """Something has happened to an operation, which is now as ``operation`` says.
+
+        ``event`` None leaves the transcript as it is.
+        """
         text = operation.decode()
+        self._unchecked_bytes += len(text) + len(document or b"")
         self._database.defer(_OPERATION, (operation_id, device, created_ms, text), len(text))
+        if event is None:
+            return
         said = None if document is None else document.decode()
         self._database.defer(
             _TRANSCRIPT, (operation_id, self._clock.now_ms(), event, said), len(said or "")
@@ -95,3 +114,9 @@ class OperationLedger:
                 (upto,),
             )
             self._database.execute("DELETE FROM operations WHERE number <= ?", (upto,))
+        if self._unchecked_bytes >= self._max_bytes // 16:
+            self._unchecked_bytes = 0
+            self._database.bound_bytes("operations", _SIZE, self._max_bytes)
+            self._database.execute(
+                "DELETE FROM transcripts WHERE operation NOT IN (SELECT id FROM operations)"
+            )

@@ -13,6 +13,7 @@ from typing import Any
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 
 from oda.platform.gate import ReadingGate
@@ -109,8 +110,13 @@ class DeviceProtocol(WebSocketServerProtocol):  # type: ignore[misc]
             self.transport.resumeProducing,
         )
         super().connectionMade()
+        self.factory.connections.add(self)
         # Autobahn reads its own option before it has it, and so never turns Nagle's algorithm off
         self.transport.setTcpNoDelay(True)
+
+    def connectionLost(self, reason: Any = connectionDone) -> None:
+        self.factory.connections.discard(self)
+        super().connectionLost(reason)
 
     def dataReceived(self, data: bytes) -> None:
         self.gate.received(data)
@@ -199,7 +205,8 @@ def _accept_deflate(offers: Sequence[Any]) -> Any:
 
 
 class DeviceServerFactory(WebSocketServerFactory):  # type: ignore[misc]
-    """Makes a ``DeviceProtocol`` per connection.
+    """Makes a ``DeviceProtocol`` per connection; ``connections`` are those there are, whether they
+    became WebSockets or not.
 
     ``admit`` decides about an upgrade request from its URI and key header; ``make_session`` and
     ``open_session`` are called before and after the upgrade of those let in.
@@ -217,6 +224,7 @@ class DeviceServerFactory(WebSocketServerFactory):  # type: ignore[misc]
         max_message_bytes: int,
     ) -> None:
         super().__init__(reactor=reactor, server="oda-platform")
+        self.connections: set[DeviceProtocol] = set()
         self.admit = admit
         self.make_session = make_session
         self.open_session = open_session

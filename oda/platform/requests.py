@@ -33,8 +33,9 @@ log = Logger()
 
 #: So many operations may wait for their answers at once.
 _MAX_OPEN = 10_000
-#: So many partial answers of one operation are kept.
+#: So many partial answers of one operation are kept, and lines of its transcript.
 _MAX_PARTIALS = 100
+_MAX_LINES = 1000
 
 
 class _Live:
@@ -43,6 +44,7 @@ class _Live:
     def __init__(self, operation: Operation, payload: bytes) -> None:
         self.operation = operation
         self.payload = payload
+        self.lines = operation.extra_answers
         self.timer: IDelayedCall | None = None
         self.waiting: list[Deferred[Operation]] = []
 
@@ -109,7 +111,7 @@ class Requests:
             is_text=order.content_type is ContentType.JSON and not order.as_binary,
         )
         live = self._follow(operation, order.timeout_s)
-        self._note(live, "queued", operation.request)
+        self._note(live, "queued", None)
         session = self._find_session(order.session_device)
         if session is None:
             self._queues.setdefault(order.session_device, []).append(live)
@@ -212,7 +214,7 @@ class Requests:
             id=operation.id,
             result=answer.response.get("resultCode"),
         )
-        self._note(live, "answered", answer.response)
+        self._note(live, "answered", None)
         self._settle(live)
 
     def _count_extra(self, live: _Live, answer: Answer) -> None:
@@ -256,12 +258,13 @@ class Requests:
 
     def _note(self, live: _Live, event: str, document: Any) -> None:
         operation = live.operation
+        live.lines += 1
         self._ledger.note(
             operation.id,
             operation.device,
             operation.created_ms,
             msgspec.json.encode(operation),
-            event,
+            event if live.lines <= _MAX_LINES else None,
             None if document is None else msgspec.json.encode(document),
         )
         self._changed(operation)

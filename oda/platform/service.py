@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -76,7 +77,7 @@ class Platform(Service):
         max_message_bytes: int = 32 * 1024 * 1024,
         max_messages: int = 100_000,
         max_recorded_bytes: int = 64 * 1024 * 1024,
-        max_datapoints: int = 1_000_000,
+        max_datapoints: int = 500_000,
         max_operations: int = 10_000,
     ) -> None:
         self.reactor = reactor
@@ -96,7 +97,7 @@ class Platform(Service):
         self._older_wins = older_wins
         self._max_message_bytes = max_message_bytes
         self._bounds = (max_messages, max_recorded_bytes, max_datapoints, max_operations)
-        self._guard = Guard(http_hosts, http_origins)
+        self._guard = Guard([*http_hosts, self._host], http_origins)
         self._http: JsonServer | None = None
         self._scenario = ScenarioRunner(
             reactor, scenario, self.faults, self.strike, random or Random(0)
@@ -144,7 +145,7 @@ class Platform(Service):
             lambda device: self.sessions.get(device) is not None,
             self._older_wins,
         )
-        factory = DeviceServerFactory(
+        self._factory = factory = DeviceServerFactory(
             self.reactor,
             door.admit,
             self._make_session,
@@ -182,8 +183,10 @@ class Platform(Service):
             self._http.drop_connections()
         for session in self.sessions.all():
             session.strike(Incident(reset=True))
+        for connection in tuple(self._factory.connections):
+            connection.transport.abortConnection()
         self.requests.close()
-        while self.sessions.all():
+        while self._factory.connections:
             await _turn(self.reactor)
         self.database.close()
 
@@ -294,7 +297,10 @@ class Platform(Service):
             self._application.fault_changed(device)
 
     def _commit(self) -> None:
-        self.database.flush()
+        try:
+            self.database.flush()
+        except sqlite3.Error as error:
+            log.error("the record can't be written: {error}", error=error)
 
 
 def _turn(reactor: Any) -> Deferred[None]:

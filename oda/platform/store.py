@@ -32,6 +32,11 @@ _LATEST = (
 #: A device that keeps talking is marked as seen this often.
 _SEEN_EVERY_MS = 1000
 _MAX_DEVICES = 10_000
+_MAX_LATEST = 200_000
+
+#: The bounds that cost more than arithmetic are checked after so many datapoints or bytes.
+_CHECK_ROWS = 5_000
+_CHECK_BYTES = 1024 * 1024
 
 _RecordT = TypeVar("_RecordT")
 
@@ -75,11 +80,18 @@ class Store:
     """Writes and reads devices and datapoints. Bounded: what arrived first goes first."""
 
     def __init__(
-        self, database: Database, clock: IWallClock, max_datapoints: int = 1_000_000
+        self,
+        database: Database,
+        clock: IWallClock,
+        max_datapoints: int = 500_000,
+        max_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         self._database = database
         self._clock = clock
         self._max_datapoints = max_datapoints
+        self._max_bytes = max_bytes
+        self._unchecked_rows = 0
+        self._unchecked_bytes = 0
         self._seen: dict[str, int] = {}
         self._arrivals: dict[tuple[str, str, str], int] = {}
         self._number: int = database.select("SELECT coalesce(max(number), 0) FROM datapoints")[0][0]
@@ -118,6 +130,8 @@ class Store:
                 _DATAPOINT, (*key, point.from_ms, value, now_ms, self._number), len(value)
             )
             self._database.defer(_LATEST, (*key, value, now_ms))
+            self._unchecked_rows += 1
+            self._unchecked_bytes += len(value)
             kept.append((point, at_ms, json))
         return kept
 
@@ -133,11 +147,26 @@ class Store:
         upto = self._number - self._max_datapoints
         if upto > 0:
             self._database.execute("DELETE FROM datapoints WHERE number <= ?", (upto,))
+        # these look at every row, so not at every commit
+        if self._unchecked_rows < _CHECK_ROWS and self._unchecked_bytes < _CHECK_BYTES:
+            return
+        self._unchecked_rows = self._unchecked_bytes = 0
+        self._database.bound_bytes("datapoints", "length(CAST(value AS BLOB))", self._max_bytes)
+        self._bound_latest()
         surplus = self._database.select("SELECT count(*) FROM devices")[0][0] - _MAX_DEVICES
         if surplus > 0:
             oldest = "(SELECT id FROM devices ORDER BY last_seen_ms LIMIT ?)"
             self._database.execute(f"DELETE FROM latest WHERE device IN {oldest}", (surplus,))
             self._database.execute(f"DELETE FROM devices WHERE id IN {oldest}", (surplus,))
+
+    def _bound_latest(self) -> None:
+        count = self._database.select("SELECT count(*) FROM latest")[0][0]
+        if count > _MAX_LATEST:
+            self._database.execute(
+                "DELETE FROM latest WHERE arrived_ms <= (SELECT arrived_ms FROM latest"
+                " ORDER BY arrived_ms LIMIT 1 OFFSET ?)",
+                (count - _MAX_LATEST + _MAX_LATEST // 20,),
+            )
 
     def devices(self) -> list[DeviceRecord]:
         """Every device seen, by id."""

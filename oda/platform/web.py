@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from io import BytesIO
 from typing import Any
 from urllib.parse import unquote
+from weakref import WeakSet
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -221,7 +222,7 @@ class JsonServer(http.HTTPFactory):
         super().__init__(reactor=reactor)
         self.routes = tuple(routes)
         self._guard = guard
-        self._channels: set[Any] = set()
+        self._channels: WeakSet[Any] = WeakSet()
 
     def startFactory(self) -> None:
         """No access log: what matters is logged where it happens."""
@@ -241,13 +242,13 @@ class JsonServer(http.HTTPFactory):
         request = JsonRequest(channel, parsePOSTFormSubmission=False)
         request.server = self
         self._channels.add(channel)
-        request.notifyFinish().addBoth(lambda _: self._channels.discard(channel))
         return request
 
     def drop_connections(self) -> None:
-        """End every connection that has a request open."""
+        """End every connection that has made a request."""
         for channel in tuple(self._channels):
-            channel.transport.abortConnection()
+            if channel.transport is not None:
+                channel.transport.abortConnection()
 
     def answer(self, request: JsonRequest) -> Any:
         """The reply to a request, or a Deferred of it; raises ``HttpError``."""

@@ -12,7 +12,6 @@ import pytest_twisted
 from twisted.internet.threads import deferToThread
 
 from oda.platform.service import Platform
-from oda.platform.testing import oda_platform  # noqa: F401 - a fixture
 
 from .device import Device
 

@@ -85,6 +85,22 @@ def test_a_file_of_another_version_is_refused(tmp_path: Path) -> None:
         Database(tmp_path / "none" / "record.db")
 
 
+def test_what_a_full_disk_refuses_is_written_later(tmp_path: Path) -> None:
+    """A failed commit says so and loses nothing: the next one writes it all, in order."""
+    database = Database(tmp_path / "record.db", durable=True)
+    recording = Recording(database, FixedClock())
+    database.execute("PRAGMA max_page_count = 30")
+    payloads = [bytes([number]) * 50_000 for number in range(5)]
+    for position, payload in enumerate(payloads, 1):
+        recording.add(1, position, "d", "in", payload, False, None)
+    with pytest.raises(sqlite3.Error, match="full"):
+        recording.commit()
+    recording.add(1, 6, "d", "in", b"last", False, None)
+    database.execute("PRAGMA max_page_count = 100000")
+    assert [one.payload for one in recording.messages()] == [*payloads, b"last"]
+    database.close()
+
+
 def test_numbers_go_on_after_a_restart(tmp_path: Path) -> None:
     """A reopened record continues the numbers of connections and messages."""
     for turn in (1, 2):
@@ -177,6 +193,18 @@ def test_latest_survives_the_bound_on_datapoints() -> None:
 
 TEXTS = st.text(st.characters(exclude_categories=("Cs",)))
 NUMBERS = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
+
+
+def test_datapoints_and_latest_values_are_bounded_in_bytes_and_number() -> None:
+    """Large values make room for newer ones, and so do endless names of datastreams."""
+    store = Store(Database(), FixedClock(), max_bytes=10_000_000)
+    for at_ms in range(20):
+        store.received("d", telemetry(Point("t", "x" * 1_000_000, "", at_ms)))
+    kept = store.datapoints("d")
+    assert 8 <= len(kept) <= 10
+    assert kept[-1].at_ms == 19
+
+
 VALUES: Any = st.recursive(
     st.none() | st.booleans() | NUMBERS | TEXTS,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),

@@ -203,6 +203,7 @@ def test_open_operations_go_on_after_a_restart() -> None:
     of what was sent, and times out what is over."""
     before = Desk()
     sent_one = before.post("SENT", timeout_s=100)
+    unanswered_one = before.post("SENT TOO", timeout_s=60)
     before.connect()
     before.sessions.closed(before.sessions.all()[0])
     before.post("OVER", timeout_s=1)
@@ -217,6 +218,9 @@ def test_open_operations_go_on_after_a_restart() -> None:
     assert isinstance(message[1], bytes)
     request = default_registry().codec(ContentType.CBOR).decode(message[1])["operation"]["request"]
     assert (request["name"], request["id"], message[2]) == ("QUEUED", packed.id, False)
+    unanswered = after.requests.find(unanswered_one.id)
+    assert unanswered is not None
+    assert unanswered.state is OperationState.SENT
     after.answer(sent_one.id)
     found = after.requests.find(sent_one.id)
     assert found is not None
@@ -224,6 +228,9 @@ def test_open_operations_go_on_after_a_restart() -> None:
     over = [one for one in after.ledger.of_device("d", 10) if b'"OVER"' in one]
     assert b"timed_out" in over[0]
     after.clock.advance(49)
+    unanswered = after.requests.find(unanswered_one.id)
+    assert unanswered is not None
+    assert unanswered.state is OperationState.TIMED_OUT
     assert request["id"] == packed.id
     assert after.requests.find(packed.id).state is OperationState.SENT
     after.clock.advance(1)
@@ -240,6 +247,38 @@ def test_the_ledger_is_bounded() -> None:
     assert len(desk.ledger.of_device(None, 100)) == 5
     assert desk.ledger.transcript(ids[0]) == []
     assert [line.event for line in desk.ledger.transcript(ids[7])] == ["queued", "timed_out"]
+
+
+def test_large_answers_make_room_for_newer_ones() -> None:
+    """The bytes of operations and transcripts are bounded, the newest operation stays."""
+    desk = Desk()
+    desk.ledger = OperationLedger(desk.database, desk.wall, max_bytes=100_000)
+    for number in range(50):
+        document = b'{"state":"answered","x":"%s"}' % (b"x" * 10_000)
+        desk.ledger.note(f"big-{number}", "d", 1, document, "answered", document)
+        desk.ledger.of_device(None, 1)
+    kept = desk.ledger.of_device(None, 100)
+    assert 1 <= len(kept) <= 6
+    assert desk.ledger.find("big-49") is not None
+    assert desk.ledger.transcript("big-0") == []
+    assert len(desk.ledger.transcript("big-49")) == 1
+
+
+def test_endless_answers_do_not_make_an_endless_transcript() -> None:
+    """Partial and extra answers are noted up to a bound, and counted beyond it."""
+    desk = Desk()
+    operation = desk.post()
+    desk.connect()
+    for _ in range(1100):
+        desk.answer(operation.id, None)
+    desk.answer(operation.id)
+    for _ in range(1100):
+        desk.answer(operation.id)
+    found = desk.requests.find(operation.id)
+    assert found is not None
+    assert found.extra_answers == 1100
+    assert len(found.partials) == 100
+    assert len(desk.ledger.transcript(operation.id)) <= 2100
 
 
 def test_a_reordered_operation_goes_out_alone_in_the_end() -> None:

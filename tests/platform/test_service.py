@@ -11,11 +11,13 @@ import cbor2
 import msgpack
 import pytest
 import pytest_twisted
+from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.logger import formatEvent, globalLogPublisher
 
 from oda.model import ContentType
 from oda.platform.access import KeyRing
+from oda.platform.faults import Fault, Incident, Refusal
 from oda.platform.operation import OperationTimedOut, Order
 from oda.platform.sessions import REPLACED
 from oda.platform.wire import Dialect
@@ -282,6 +284,29 @@ def bad_handshake(port: int, version: str, key: str) -> None:
         )
         while raw.recv(4096):
             pass
+
+
+@pytest_twisted.ensureDeferred
+async def test_stopping_ends_connections_that_never_became_websockets(
+    start: Any, connect: Any
+) -> None:
+    """A connection kept in silence, and one whose farewell nobody reads, are cut off too."""
+    platform = start()
+    frozen = connect(platform, "frozen")
+    await frozen.next("open")
+    platform.faults.set("frozen", Fault(freeze=True))
+    platform.strike("frozen", Incident(close=1000))
+    platform.faults.set("silent", Fault(refuse=Refusal.SILENCE))
+    silent = connect(platform, "silent")
+    refused: list[Any] = []
+    log = globalLogPublisher
+    log.addObserver(refused.append)
+    while not any("refused silent" in formatEvent(event) for event in refused):
+        await deferLater(platform.reactor, 0.001)
+    log.removeObserver(refused.append)
+    await platform.stopService()
+    await silent.next("close")
+    await frozen.next("close")
 
 
 @pytest_twisted.ensureDeferred
