@@ -1,0 +1,273 @@
+"""TLS and proxies, over real sockets on the loopback interface."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import ssl
+
+from tests.wire.certificates import Authority
+from tests.wire.fakes import KEY
+from tests.wire.loopback import Loopback, ProxyFactory, RecorderFactory
+
+
+@pytest.fixture
+def loopback() -> Iterator[Loopback]:
+    """Ports, connectors and log of one test; nothing may have failed unseen."""
+    from twisted.internet import reactor
+
+    made = Loopback(reactor)
+    yield made
+    for closing in made.close():
+        pytest_twisted.blockon(closing)
+    gc.collect()
+    assert [failure.getTraceback() for failure in made.log.failures] == []
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"), "authority")
+
+
+def server_tls(cert_file: Path, key_file: Path, client_authority: Path | None = None) -> Any:
+    """What a TLS server needs; with ``client_authority`` it asks for certificates of that."""
+    pair = ssl.PrivateCertificate.loadPEM(cert_file.read_bytes() + key_file.read_bytes())
+    if client_authority is None:
+        return pair.options()
+    return pair.options(ssl.Certificate.loadPEM(client_authority.read_bytes()))
+
+
+@pytest_twisted.ensureDeferred
+async def test_plain(loopback: Loopback) -> None:
+    """Without TLS the connection works, and Nagle's algorithm is off."""
+    service = loopback.start(port=loopback.listen(loopback.platform))
+    await loopback.delivers(service)
+    assert service._link._protocol is not None
+    assert service._link._protocol.transport.getTcpNoDelay()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest_twisted.ensureDeferred
+async def test_verified(loopback: Loopback, authority: Authority, host: str) -> None:
+    """A certificate of the configured authority for this name or address is accepted."""
+    tls = server_tls(*authority.issue("good", "localhost", "127.0.0.1"))
+    port = loopback.listen(loopback.platform, tls)
+    service = loopback.start(host=host, port=port, secure=True, ca_file=authority.file)
+    await loopback.delivers(service)
+    assert service._link._protocol is not None
+    assert service._link._protocol.transport.getTcpNoDelay()
+
+
+@pytest.mark.parametrize(
+    ("host", "days", "trusted", "words"),
+    [
+        ("other.example", 2, True, "not for this host"),
+        ("localhost", 2, False, "certificate verify failed"),
+        ("localhost", -1, True, "certificate verify failed"),
+    ],
+    ids=["wrong host", "unknown authority", "expired"],
+)
+@pytest_twisted.ensureDeferred
+async def test_refused(
+    loopback: Loopback,
+    authority: Authority,
+    tmp_path: Path,
+    host: str,
+    days: int,
+    trusted: bool,
+    words: str,
+) -> None:
+    """A certificate that doesn't hold is a refusal in one line; nothing is sent, and nothing is
+    tried without TLS."""
+    tls = server_tls(*authority.issue("bad", host, days=days))
+    port = loopback.listen(loopback.platform, tls)
+    trust = authority if trusted else Authority(tmp_path, "stranger")
+    loopback.start(host="localhost", port=port, secure=True, ca_file=trust.file)
+    await loopback.logged("no connection", "TLS failed", words)
+    assert all(peer.request is None for peer in loopback.platform.peers)
+
+
+@pytest_twisted.ensureDeferred
+async def test_default_trust(loopback: Loopback, authority: Authority) -> None:
+    """Without caFile the system's authorities count, so a self-made one is refused."""
+    tls = server_tls(*authority.issue("good", "localhost"))
+    loopback.start(host="localhost", port=loopback.listen(loopback.platform, tls), secure=True)
+    await loopback.logged("no connection", "TLS failed", "certificate verify failed")
+
+
+@pytest_twisted.ensureDeferred
+async def test_never_in_plaintext(loopback: Loopback, authority: Authority) -> None:
+    """Against a server without TLS only the TLS handshake is sent: no request and no key."""
+    recorder = RecorderFactory()
+    loopback.start(port=loopback.listen(recorder), secure=True, ca_file=authority.file)
+    await recorder.arrived
+    assert recorder.received[:1] == b"\x16"
+    assert b"GET" not in recorder.received
+    assert KEY.encode() not in recorder.received
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_speaks_plain(loopback: Loopback, authority: Authority) -> None:
+    """A plain WebSocket server behind secure=true is a refusal in one line."""
+    port = loopback.listen(loopback.platform)
+    loopback.start(port=port, secure=True, ca_file=authority.file, connection_timeout_s=0.3)
+    await loopback.logged("no connection", "not open within 0.3 s")
+    assert all(peer.request is None for peer in loopback.platform.peers)
+
+
+@pytest_twisted.ensureDeferred
+async def test_mutual_tls(loopback: Loopback, authority: Authority) -> None:
+    """With certFile and keyFile the device shows its certificate."""
+    tls = server_tls(*authority.issue("good", "127.0.0.1"), client_authority=authority.file)
+    cert_file, key_file = authority.issue("device", client=True)
+    service = loopback.start(
+        port=loopback.listen(loopback.platform, tls),
+        secure=True,
+        ca_file=authority.file,
+        cert_file=cert_file,
+        key_file=key_file,
+    )
+    await loopback.delivers(service)
+    shown = loopback.platform.peer.transport.getPeerCertificate()
+    assert shown.get_subject().CN == "device"
+
+
+@pytest_twisted.ensureDeferred
+async def test_mutual_tls_without_a_certificate(loopback: Loopback, authority: Authority) -> None:
+    """A platform that insists on a certificate refuses a device without one."""
+    tls = server_tls(*authority.issue("good", "127.0.0.1"), client_authority=authority.file)
+    port = loopback.listen(loopback.platform, tls)
+    loopback.start(port=port, secure=True, ca_file=authority.file)
+    await loopback.logged("no connection", "TLS failed")
+
+
+@pytest_twisted.ensureDeferred
+async def test_skip_verify(loopback: Loopback, tmp_path: Path) -> None:
+    """skipVerify=true accepts anything, and says loudly what that means."""
+    tls = server_tls(*Authority(tmp_path, "stranger").issue("any", "other.example", days=-1))
+    port = loopback.listen(loopback.platform, tls)
+    service = loopback.start(port=port, secure=True, skip_verify=True)
+    await loopback.delivers(service)
+    assert loopback.log.has("skipVerify=true", "NOT checked")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, "can't read"),
+        (b"", "no certificate"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "can't be read"),
+    ],
+    ids=["missing", "empty", "broken"],
+)
+@pytest_twisted.ensureDeferred
+async def test_unusable_files(
+    loopback: Loopback, tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    """A file that can't be used is named in one line, and the agent tries again later."""
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_bytes(content)
+    loopback.start(port=1, secure=True, ca_file=file)
+    await loopback.logged("can't connect", "caFile", str(file), words, "trying again")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_that_does_not_fit(loopback: Loopback, authority: Authority) -> None:
+    """A certificate with another's key is refused, with both files named."""
+    cert_file, _ = authority.issue("one", client=True)
+    _, key_file = authority.issue("two", client=True)
+    loopback.start(
+        port=1, secure=True, ca_file=authority.file, cert_file=cert_file, key_file=key_file
+    )
+    await loopback.logged("can't connect", str(cert_file), str(key_file))
+
+
+# -- proxies ---------------------------------------------------------------------------------
+
+
+@pytest_twisted.ensureDeferred
+async def test_proxy(loopback: Loopback) -> None:
+    """Through a proxy the agent asks for the platform with CONNECT, without the key, and the
+    connection works like any other."""
+    proxy = ProxyFactory(loopback.reactor)
+    port = loopback.listen(loopback.platform)
+    service = loopback.start(port=port, proxy_host="127.0.0.1", proxy_port=loopback.listen(proxy))
+    await loopback.delivers(service)
+    assert proxy.requests[0].startswith(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\n" % port)
+    assert KEY.encode() not in proxy.requests[0]
+
+
+@pytest_twisted.ensureDeferred
+async def test_proxy_and_tls(loopback: Loopback, authority: Authority) -> None:
+    """TLS goes through the proxy end to end: the proxy sees CONNECT and no request, and the
+    certificate is verified for the platform's name."""
+    proxy = ProxyFactory(loopback.reactor)
+    tls = server_tls(*authority.issue("good", "localhost"))
+    service = loopback.start(
+        host="localhost",
+        port=loopback.listen(loopback.platform, tls),
+        secure=True,
+        ca_file=authority.file,
+        proxy_host="127.0.0.1",
+        proxy_port=loopback.listen(proxy),
+    )
+    await loopback.delivers(service)
+    assert b"GET" not in proxy.seen
+    assert KEY.encode() not in proxy.seen
+
+
+@pytest_twisted.ensureDeferred
+async def test_proxy_and_wrong_certificate(loopback: Loopback, authority: Authority) -> None:
+    """Behind a proxy certificates are checked as strictly."""
+    proxy = ProxyFactory(loopback.reactor)
+    tls = server_tls(*authority.issue("bad", "other.example"))
+    loopback.start(
+        host="localhost",
+        port=loopback.listen(loopback.platform, tls),
+        secure=True,
+        ca_file=authority.file,
+        proxy_host="127.0.0.1",
+        proxy_port=loopback.listen(proxy),
+    )
+    await loopback.logged("no connection", "TLS failed", "not for this host")
+    assert all(peer.request is None for peer in loopback.platform.peers)
+
+
+@pytest.mark.parametrize("secure", [False, True])
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", ["407"]),
+        (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", ["502"]),
+        (b"garbage\r\n\r\n", ["garbage"]),
+        (bytes(range(128, 256)) + b"\r\n\r\n", ["no connection"]),
+        (b"\r\n\r\n", ["no connection"]),
+        (b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n\r\n", ["more than"]),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, ["endless"]),
+    ],
+    ids=["407", "502", "garbage", "binary", "nothing", "more", "endless"],
+)
+@pytest_twisted.ensureDeferred
+async def test_proxy_that_refuses(
+    loopback: Loopback, authority: Authority, answer: bytes, words: list[str], secure: bool
+) -> None:
+    """A proxy that refuses, talks nonsense or puts words into the platform's mouth is a refusal in
+    one line; the key is never sent."""
+    proxy = ProxyFactory(loopback.reactor, answer)
+    loopback.start(
+        host="localhost",
+        port=1,
+        secure=secure,
+        ca_file=authority.file,
+        proxy_host="127.0.0.1",
+        proxy_port=loopback.listen(proxy),
+    )
+    await loopback.logged("no connection", *words)
+    assert b"GET" not in proxy.seen
+    assert KEY.encode() not in proxy.seen
