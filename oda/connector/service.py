@@ -182,11 +182,7 @@ class ConnectorService(Service):
         if len(message.payload) > limit:
             size = len(message.payload)
             return fail(MessageTooLarge(f"{size} bytes; maxMessageSize is {limit}"))
-        return self._outbox.put(message).addCallback(self._accepted, message)
-
-    def _accepted(self, row_id: int, message: OutgoingMessage) -> int:
-        self._counters.increment("messages_accepted", message_class=message.message_class.value)
-        return row_id
+        return self._outbox.put(message)
 
     def _is_text(self, content_type: ContentType) -> bool:
         return content_type is ContentType.JSON and self._settings.frame_type is FrameType.TEXT

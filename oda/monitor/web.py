@@ -5,7 +5,7 @@ Nothing can be changed through it, and it asks for no password: it belongs on th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -18,19 +18,25 @@ from oda.monitor.health import judge
 from oda.monitor.snapshot import Snapshot
 
 _JSON = b"application/json"
+_NOT_FOUND = (404, b"text/plain", b"there are /metrics, /health/live and /health/ready\n")
 
 
-class _Page(Resource):
-    """A page made by ``make()``, which returns status, content type and body."""
+#: Status, content type and body.
+Answer = tuple[int, bytes, bytes]
+
+
+class _Pages(Resource):
+    """Answers GET (and HEAD) of the paths in ``pages``, and of no other."""
 
     isLeaf = True
 
-    def __init__(self, make: Callable[[], tuple[int, bytes, bytes]]) -> None:
+    def __init__(self, pages: Mapping[bytes, Callable[[], Answer]]) -> None:
         super().__init__()
-        self._make = make
+        self._pages = pages
 
     def render_GET(self, request: Request) -> bytes:
-        status, content_type, body = self._make()
+        make = self._pages.get(request.path)
+        status, content_type, body = make() if make is not None else _NOT_FOUND
         request.setResponseCode(status)
         request.setHeader(b"content-type", content_type)
         request.setHeader(b"cache-control", b"no-store")
@@ -50,16 +56,15 @@ def build_site(counters: Counters, look: Callable[[], Snapshot], reactor: Any) -
     """The site for an agent that ``look`` shows."""
     exposition = Exposition(counters, look)
 
-    def ready() -> tuple[int, bytes, bytes]:
+    def ready() -> Answer:
         connection = look().connection
         readiness = judge(connection)
         body = msgspec.json.encode(readiness.body(connection))
         return 200 if readiness.ready else 503, _JSON, body + b"\n"
 
-    health = Resource()
-    health.putChild(b"live", _Page(lambda: (200, _JSON, b'{"live":true}\n')))
-    health.putChild(b"ready", _Page(ready))
-    root = Resource()
-    root.putChild(b"metrics", _Page(lambda: (200, CONTENT_TYPE, exposition.render())))
-    root.putChild(b"health", health)
-    return MonitorSite(root, reactor=reactor)
+    pages: dict[bytes, Callable[[], Answer]] = {
+        b"/metrics": lambda: (200, CONTENT_TYPE, exposition.render()),
+        b"/health/live": lambda: (200, _JSON, b'{"live":true}\n'),
+        b"/health/ready": ready,
+    }
+    return MonitorSite(_Pages(pages), reactor=reactor)

@@ -92,6 +92,7 @@ class MemoryOutbox:
         self._next_id += 1
         self._pending[message.message_class].append(kept)
         self._bytes[message.message_class] += size
+        self._counters.increment("messages_accepted")
         self._tell()
         return succeed(kept.row_id)
 
