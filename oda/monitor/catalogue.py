@@ -131,7 +131,6 @@ COUNTERS = (
         "Operations answered, by name and result.",
         {"operation": "operation", "result": "result"},
     ),
-    Counted("operations_interrupted", "Operations that an end of the process interrupted."),
     Counted("operations_repeated", "Requests that came again.", {"operation": "operation"}),
     Counted("operations_interrupted", "Operations that the end of an earlier process cut short."),
     Counted("operation_partial_answers", "Partial answers sent.", {"operation": "operation"}),
