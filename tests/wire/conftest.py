@@ -11,6 +11,16 @@ import pytest
 from tests.wire.world import World
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quick_collections() -> Iterator[None]:
+    """Every test collects garbage to find forgotten Deferreds; what is there before is no part of
+    that, and would make it slow."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture
 def make_world() -> Iterator[Callable[..., World]]:
     """Make a ``World``. At the end no failure may have been logged, not even one that a forgotten
