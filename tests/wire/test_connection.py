@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from autobahn.websocket import USES_NVX
 from zope.interface.verify import verifyObject
 
 from oda.interfaces import (
@@ -69,3 +70,9 @@ def test_stops_cleanly(world: World) -> None:
     assert world.peer.closed[:2] == (True, 1000)
     assert world.network.getDelayedCalls() == []
     assert not world.is_connected
+
+
+def test_says_how_frames_are_masked(world: World) -> None:
+    """At the start the log says whether Autobahn's native helpers are active."""
+    world.start()
+    assert world.log.has("masked natively" if USES_NVX else "masked in Python")

@@ -121,6 +121,14 @@ async def test_a_server_that_speaks_plain(loopback: Loopback, authority: Authori
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_handshake_that_is_never_answered(loopback: Loopback, authority: Authority) -> None:
+    """A server that accepts TCP and leaves the TLS handshake unanswered costs connectionTimeout."""
+    port = loopback.listen(RecorderFactory())
+    loopback.start(port=port, secure=True, ca_file=authority.file, connection_timeout_s=0.3)
+    await loopback.logged("no connection", "not open within 0.3 s")
+
+
+@pytest_twisted.ensureDeferred
 async def test_mutual_tls(loopback: Loopback, authority: Authority) -> None:
     """With certFile and keyFile the device shows its certificate."""
     tls = server_tls(*authority.issue("good", "127.0.0.1"), client_authority=authority.file)

@@ -1,0 +1,106 @@
+"""A message over which the platform closes the connection is found, and the rest goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.wire.platform import Peer
+from tests.wire.test_delivery import numbered
+from tests.wire.world import World
+
+BAD = b'{"n":"bad"}'
+
+
+def close_over(bad: bytes, code: int | None) -> Callable[[Peer, bytes], None]:
+    """A platform that ends the connection when it reads ``bad``: with ``code``, or None: without a
+    close frame."""
+
+    def act(peer: Peer, payload: bytes) -> None:
+        if payload != bad:
+            return
+        if code is None:
+            peer.dropConnection(abort=True)
+        else:
+            peer.sendCloseFrame(code)
+
+    return act
+
+
+@pytest.mark.parametrize("code", [1009, 1003, 1007, 1008, 1011, 4000, None])
+def test_the_culprit_is_set_aside_and_the_rest_arrives(world: World, code: int | None) -> None:
+    """One message among many: it alone becomes a dead letter, whatever the close is."""
+    world.platform.on_message = close_over(BAD, code)
+    sent = [*numbered(40), BAD, *numbered(40, start=40)]
+    for payload in sent:
+        world.uplink(payload)
+    world.start()
+    world.pass_time(600)
+    counts = world.outbox.counts()
+    assert (counts["dead"], counts["pending"], counts["in_flight"]) == (1, 0, 0)
+    first = list(dict.fromkeys(world.platform.received))
+    assert [one for one in first if one != BAD] == numbered(80)
+    assert world.log.count("is set aside") == 1
+    assert len(world.platform.peers) <= 6
+
+
+def test_suspects_are_sent_one_at_a_time(world: World) -> None:
+    """After a refusal each message that was in flight is acknowledged before the next one is sent;
+    what was accepted later follows at full speed."""
+    world.platform.on_message = close_over(BAD, 1009)
+    for payload in [*numbered(3), BAD, *numbered(3, start=3)]:
+        world.uplink(payload)
+    world.start()
+    world.platform.on_message = None
+    world.pass_time(0.01)
+    for payload in numbered(20, start=10):
+        world.uplink(payload)
+    world.pass_time(5)
+    peer = world.peer
+    assert len(world.platform.peers) == 2
+    assert peer.payloads == [*numbered(3), BAD, *numbered(3, start=3), *numbered(20, start=10)]
+    assert len(peer.pings) == 1 + 7 + 1  # the probe, one per suspect, one for all the others
+    assert world.outbox.counts()["dead"] == 0
+
+
+def test_a_platform_that_throws_the_device_out_costs_no_message(world: World) -> None:
+    """1008 before anything was proven is about the device."""
+    world.platform.pong = lambda payload: None
+    world.platform.on_message = lambda peer, payload: peer.sendCloseFrame(1008)
+    world.uplink(b'{"n":1}')
+    world.start()
+    world.pass_time(3600)
+    assert world.outbox.counts()["dead"] == 0
+    assert world.outbox.counts()["pending"] == 1
+
+
+def test_a_flaky_network_costs_no_message(world: World) -> None:
+    """Connections that break again and again with messages in flight, but now and then get
+    something through: everything arrives, nothing is set aside."""
+    world.start()
+    for payload in numbered(30):
+        world.uplink(payload)
+        world.wire.hold(down=False)
+        world.uplink(payload + b" ")
+        world.wire.reset()
+        world.pass_time(120)
+    world.pass_time(600)
+    assert world.outbox.counts()["dead"] == 0
+    first = dict.fromkeys(world.platform.received)
+    assert list(first) == [one for payload in numbered(30) for one in (payload, payload + b" ")]
+
+
+def test_stopping_delivers_what_is_held_behind_a_suspect(world: World) -> None:
+    """At a stop the search goes on within the time that draining has."""
+    world.platform.on_message = close_over(BAD, 1009)
+    for payload in [*numbered(3), BAD, *numbered(3, start=3)]:
+        world.uplink(payload)
+    world.start()
+    world.platform.on_message = None
+    world.pass_time(0.51)
+    stopped = world.stop()
+    world.pass_time(5)
+    assert stopped.called
+    assert world.platform.received[-7:] == [*numbered(3), BAD, *numbered(3, start=3)]
+    assert world.outbox.counts()["pending"] == 0
