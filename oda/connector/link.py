@@ -26,6 +26,7 @@ from oda.connector.peer import Peer
 from oda.connector.protocol import IProtocolListener, PlatformProtocol
 from oda.connector.record import ConnectionRecord
 from oda.connector.session import Session
+from oda.connector.suspects import Suspects
 from oda.connector.tls import build_tls_options
 from oda.interfaces import ICounters, IDeviceInfoProvider, IOutbox
 from oda.model import ConnectionStatus, LinkState
@@ -64,6 +65,7 @@ class PlatformLink:
         self._identification = Identification(device_info, reactor, self._identified)
         self._backoff = Backoff(settings.reconnect_max_delay_s, random)
         self._peer = Peer()
+        self._suspects = Suspects()
         self._running = False
         self._stopping: Deferred[None] | None = None
         self._restarting = False
@@ -171,6 +173,7 @@ class PlatformLink:
             self._counters,
             self._peer,
             self._random_bytes(8),
+            self._suspects,
         )
         self._stable = self._reactor.callLater(Backoff.stable_s, self._became_stable)
         self._session.start()
@@ -204,11 +207,19 @@ class PlatformLink:
             if session is not None:
                 session.ended()
                 self._cancel_stable()
+                self._set_culprit_aside(session, outcome)
                 self._outbox.rewind(outcome.replay)
                 if outcome.close_code == NORMAL_CLOSURE:
                     self._outbox.settle()
         finally:
             self._ended(outcome)  # whatever the outbox does: the agent connects again
+
+    def _set_culprit_aside(self, session: Session, outcome: Outcome) -> None:
+        culprit = self._suspects.connection_ended(
+            outcome, session.rows_in_flight, session.is_proven
+        )
+        if culprit is not None:
+            self._outbox.bury([culprit], f"nothing else was on its way: {outcome.reason}")
 
     def connect_failed(self, connector: Any, reason: Failure) -> None:
         if self._attempt is not None:

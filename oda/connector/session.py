@@ -7,6 +7,8 @@ remembers their order, and retires them when a pong proves that the peer has rea
 
 A pong must come within ``pong_timeout_s``. Progress (bytes arriving, the send buffer emptying)
 extends that, but only to four times its length: bytes that arrive prove nothing about the uplink.
+A message under suspicion of ending connections (see ``suspects``) is sent alone; what was taken
+behind it is held until it is acknowledged.
 A peer that is known to give no usable pongs is waited for only shortly; what was written to a
 transport that isn't blocked then counts as sent.
 """
@@ -14,7 +16,7 @@ transport that isn't blocked then counts as sent.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.task import LoopingCall
@@ -24,9 +26,10 @@ from oda.connector.barrier import AckBarrier, Pong
 from oda.connector.counting import count_batch
 from oda.connector.peer import Peer, PeerClass
 from oda.connector.protocol import PlatformProtocol
+from oda.connector.suspects import Suspects
 from oda.errors import NotConnected
 from oda.interfaces import ICounters, IOutbox
-from oda.model import MessageClass
+from oda.model import MessageClass, OutboxRow
 from oda.settings import ConnectorSettings, OutboxSettings
 
 _log = Logger()
@@ -61,6 +64,7 @@ class Session:
         counters: ICounters,
         peer: Peer,
         epoch: bytes,
+        suspects: Suspects,
     ) -> None:
         self._protocol = protocol
         self._outbox = outbox
@@ -70,6 +74,10 @@ class Session:
         self._counters = counters
         self._peer = peer
         self._barrier = AckBarrier(epoch)
+        self._suspects = suspects
+        self._held: deque[OutboxRow] = deque()  # taken, but a suspect has to go first, alone
+        self._suspect_is_out = False
+        self._is_proven = False
         self._in_flight: deque[_Sent] = deque()  # in order of sending
         self._in_flight_bytes = 0
         self._unproven_bytes = 0
@@ -94,8 +102,8 @@ class Session:
 
     @property
     def has_unacknowledged(self) -> bool:
-        """True while messages were sent that nothing has proven yet."""
-        return bool(self._in_flight)
+        """True while messages were sent that nothing has proven yet, or are about to be sent."""
+        return bool(self._in_flight or self._held)
 
     @property
     def unacknowledged(self) -> int:
@@ -108,6 +116,16 @@ class Session:
         if not self._barrier.is_outstanding:
             return None
         return float(self._reactor.seconds() - self._ping_sent_s)
+
+    @property
+    def rows_in_flight(self) -> list[int | None]:
+        """The rows sent that nothing has proven yet, None for a message that is no row."""
+        return [None if row_id < 0 else row_id for row_id, *_ in self._in_flight]
+
+    @property
+    def is_proven(self) -> bool:
+        """True once a ping of this connection was answered (or none can be expected to be)."""
+        return self._is_proven or self._peer.peer_class is not PeerClass.PONG
 
     def start(self) -> None:
         """Probe the peer, start the keepalive and send what waits."""
@@ -127,7 +145,11 @@ class Session:
 
     def pump(self) -> None:
         """Send what waits, as far as the window and the transport allow."""
-        while self._open and self._writable:
+        while self._open and self._writable and not self._suspect_is_out:
+            if self._held:
+                if not self._send_rows(self._release_held()):
+                    break
+                continue
             room = self._window.window_messages - len(self._in_flight)
             room_bytes = self._window.window_bytes - self._in_flight_bytes
             if room > 0 and room_bytes > 0:
@@ -138,14 +160,10 @@ class Session:
                 break
             if not rows:
                 break
-            for row in rows:
-                self._send(row.row_id, row.payload, row.is_text, row.message_class, row.datapoints)
-                if row.attempts > 1:
-                    self._counters.increment(
-                        "messages_resent", message_class=row.message_class.value
-                    )
-            batch = [(row.message_class, row.datapoints) for row in rows]
-            count_batch(self._counters, "messages_sent", "datapoints_sent", batch)
+            if self._suspects:
+                self._held.extend(rows)
+            else:
+                self._send_rows(rows)
         if self._open:
             self._consider_ping()
 
@@ -179,6 +197,7 @@ class Session:
             self._counters.increment("pongs_foreign")
             return
         self._peer.answered()
+        self._is_proven = True
         if pong is Pong.MATCHES:
             self._cancel_pong_limit()
             self._counters.observe(
@@ -219,6 +238,26 @@ class Session:
 
     # -- inside ------------------------------------------------------------------------------
 
+    def _release_held(self) -> list[OutboxRow]:
+        """Those of the held rows that may go now: all before the first suspect, or that alone."""
+        released: list[OutboxRow] = []
+        while self._held and not self._suspects.is_isolated(self._held[0].row_id):
+            released.append(self._held.popleft())
+        if self._held and not (released or self._in_flight or self._barrier.is_outstanding):
+            self._suspect_is_out = True
+            released.append(self._held.popleft())
+        return released
+
+    def _send_rows(self, rows: Sequence[OutboxRow]) -> bool:
+        """Send and count them; False when there are none."""
+        for row in rows:
+            self._send(row.row_id, row.payload, row.is_text, row.message_class, row.datapoints)
+            if row.attempts > 1:
+                self._counters.increment("messages_resent", message_class=row.message_class.value)
+        batch = [(row.message_class, row.datapoints) for row in rows]
+        count_batch(self._counters, "messages_sent", "datapoints_sent", batch)
+        return bool(rows)
+
     def _send(
         self,
         row_id: int,
@@ -239,6 +278,7 @@ class Session:
             return
         if (
             self._barrier.unproven >= _PING_AFTER_MESSAGES
+            or self._suspect_is_out
             or self._unproven_bytes >= _PING_AFTER_BYTES
         ):
             self._ping()
@@ -308,7 +348,10 @@ class Session:
         if rows:
             count_batch(self._counters, "messages_acknowledged", "datapoints_acknowledged", proven)
             self._outbox.retire(rows)
-        if not self._in_flight and self.on_drained is not None:
+            self._suspects.acknowledged(rows)
+        if not self._in_flight:
+            self._suspect_is_out = False
+        if not self.has_unacknowledged and self.on_drained is not None:
             self.on_drained()
 
     def _quiet(self) -> None:

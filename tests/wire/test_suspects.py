@@ -65,9 +65,8 @@ def test_suspects_are_sent_one_at_a_time(world: World) -> None:
 
 
 def test_a_platform_that_throws_the_device_out_costs_no_message(world: World) -> None:
-    """1008 before anything was proven is about the device."""
-    world.platform.pong = lambda payload: None
-    world.platform.on_message = lambda peer, payload: peer.sendCloseFrame(1008)
+    """1008 before anything was proven is about the device: here it comes instead of a pong."""
+    world.platform.pong = lambda payload: world.peer.sendCloseFrame(1008)
     world.uplink(b'{"n":1}')
     world.start()
     world.pass_time(3600)

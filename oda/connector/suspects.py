@@ -1,0 +1,86 @@
+"""Finds the message over which the platform closes the connection, so that the rest can go on.
+
+A connection usually ends with many messages in flight, and any of them (or none) may be the reason.
+Those that were in flight when the platform refused something (codes 1003, 1007, 1008, 1009), or at
+two ends in a row, are *isolated*: on the next connection each of them is sent alone, after a pong
+has shown that the connection works, and nothing follows until it is acknowledged. When the
+connection ends in that moment, the message is the culprit: at once after a refusal, after the third
+end in a row otherwise. An acknowledgement clears a message.
+
+Ends that say nothing about a message don't count: those by the agent itself (a pong that never
+came is the network's fault as often as not), a normal closure, a platform that goes away, restarts
+or asks for patience. A policy violation (1008) may be about the device instead of the message: two
+messages are not found guilty of it one after the other at first sight.
+
+Pure: numbers of rows and outcomes in, a verdict out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from oda.connector.outcome import NORMAL_CLOSURE, REFUSAL_CODES, Outcome
+
+#: A message that was in flight at so many ends in a row is sent alone ...
+_ISOLATED_AFTER = 2
+#: ... and set aside at this one.
+_GUILTY_AFTER = 3
+#: Codes by which the platform speaks of itself (RFC 6455, section 7.4.1, and the IANA registry).
+_NOT_ABOUT_MESSAGES = frozenset({NORMAL_CLOSURE, 1001, 1012, 1013})
+_POLICY_VIOLATION = 1008
+#: Rows may leave the outbox without an acknowledgement; the oldest are forgotten beyond this.
+_MAX_SUSPECTS = 4096
+
+
+class Suspects:
+    """Counts, per row, the ends of connections in a row that followed its being sent."""
+
+    def __init__(self) -> None:
+        self._strikes: dict[int, int] = {}
+        self._judged_by_policy = False
+
+    def __bool__(self) -> bool:
+        """True while there is any suspect."""
+        return bool(self._strikes)
+
+    def is_isolated(self, row_id: int) -> bool:
+        """True when this row has to be sent alone."""
+        return self._strikes.get(row_id, 0) >= _ISOLATED_AFTER
+
+    def acknowledged(self, row_ids: Iterable[int]) -> None:
+        """The platform has read these rows and the connection has survived it."""
+        self._judged_by_policy = False
+        if self._strikes:
+            for row_id in row_ids:
+                self._strikes.pop(row_id, None)
+
+    def connection_ended(
+        self, outcome: Outcome, in_flight: Sequence[int | None], proven: bool
+    ) -> int | None:
+        """The row to set aside, None where there is none.
+
+        ``in_flight`` are the rows sent and not acknowledged, None for a message that is no row;
+        ``proven`` says that the connection had worked (an earlier ping was answered).
+        """
+        if outcome.by_us or not outcome.was_open or outcome.close_code in _NOT_ABOUT_MESSAGES:
+            return None
+        is_refusal = outcome.close_code in REFUSAL_CODES
+        for row_id in in_flight:
+            if row_id is None:
+                continue
+            strikes = self._strikes.pop(row_id, 0) + 1  # at the end now: the order is that of age
+            self._strikes[row_id] = max(strikes, _ISOLATED_AFTER) if is_refusal else strikes
+        for row_id in list(self._strikes)[:-_MAX_SUSPECTS]:
+            del self._strikes[row_id]
+        if len(in_flight) != 1 or not proven:
+            return None
+        only = in_flight[0]
+        if only is None:
+            return None
+        by_policy = outcome.close_code == _POLICY_VIOLATION
+        at_once = is_refusal and not (by_policy and self._judged_by_policy)
+        if not at_once and self._strikes[only] < _GUILTY_AFTER:
+            return None
+        self._judged_by_policy = by_policy
+        del self._strikes[only]
+        return only
