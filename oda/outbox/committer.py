@@ -101,6 +101,7 @@ class Committer:
         self.state = State.NEW
         self.collecting = Change()
         self.running: Change | None = None
+        self.running_bytes = 0
 
     @property
     def path(self) -> Path:
@@ -109,8 +110,7 @@ class Committer:
     @property
     def uncommitted_bytes(self) -> int:
         """Payload bytes of rows that are only in memory."""
-        running = self.running
-        return self.collecting.size_bytes + (running.size_bytes if running is not None else 0)
+        return self.collecting.size_bytes + self.running_bytes
 
     def uncommitted(self, message_class: MessageClass) -> Iterator[Kept]:
         """Rows that are not known to be on disk, oldest first."""
@@ -160,6 +160,16 @@ class Committer:
             return
         self._commit()
 
+    def wait(self, max_bytes: int) -> None:
+        """Wait, as long as the disk works, until at most ``max_bytes`` are uncommitted."""
+        self.submit()
+        while (
+            self.state is State.OPEN
+            and self.running is not None
+            and self.uncommitted_bytes > max_bytes
+        ):
+            self._worker.wait()
+
     def close(self) -> Deferred[None]:
         """Commit what can be committed, then close everything. Fires with None when no thread,
         timer or file is left; never fails."""
@@ -200,10 +210,12 @@ class Committer:
         change, self.collecting = self.collecting, Change()
         change.totals = _encode(self._owner.totals())
         self.running = change
+        self.running_bytes = change.size_bytes
         self._worker.run(lambda: self._disk.commit(change), self._commit_ended)
 
     def _commit_ended(self, outcome: int | Failure) -> None:
         change, self.running = self.running, None
+        self.running_bytes = 0
         assert change is not None
         if isinstance(outcome, Failure):
             change.absorb(self.collecting)
@@ -243,7 +255,7 @@ class Committer:
         if self.running is not None:
             return
         if not self._is_adopted:
-            self._worker.run(self._disk.open, self._opened_late)
+            self._worker.run(self._disk.open, self._opened_late, takes_long=True)
         else:
             self._commit()
 
@@ -274,7 +286,9 @@ class Committer:
         self.state = State.HEALING
         self._close_reader()
         known, borders = self._owner.known_rows()
-        self._worker.run(lambda: self._disk.heal(reason, known, borders), self._heal_ended)
+        self._worker.run(
+            lambda: self._disk.heal(reason, known, borders), self._heal_ended, takes_long=True
+        )
 
     def _heal_ended(self, outcome: Healed | Failure) -> None:
         self.state = State.OPEN

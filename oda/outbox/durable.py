@@ -12,6 +12,7 @@ under way makes up the next one.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -31,7 +32,7 @@ from oda.outbox.queue import Kept
 from oda.outbox.room import Room
 from oda.outbox.stock import RESPONSE, TELEMETRY, Stock, accept
 from oda.outbox.store import wal_allowance
-from oda.outbox.worker import IWorker, ThreadWorker
+from oda.outbox.worker import AdaptiveWorker, IWorker, ThreadWorker
 from oda.settings import OutboxSettings
 
 #: How often rows are looked for that have lingered long enough or are too old, in seconds.
@@ -60,7 +61,7 @@ class DurableOutbox:
         self._counters = counters
         self._clock = AgeClock(wall_clock.now_ms(), reactor.seconds())
         if worker is None:
-            worker = ThreadWorker(reactor.callFromThread)
+            worker = AdaptiveWorker(ThreadWorker(reactor.callFromThread), monotonic)
         self._committer = Committer(settings.path, settings, reactor, worker, self)
         self._room = Room(settings, wal_allowance(settings))
         self._accounts = Accounts(counters)
@@ -113,17 +114,17 @@ class DurableOutbox:
         queue, others = self._telemetry, self._responses
         if is_response:
             queue, others = others, queue
-        over, rows = self._room.missing(queue, others, cost, is_response)
-        if (over > 0 or rows > 0) and not self._stock.make_room(
-            message_class, cost, self._reactor.seconds()
-        ):
-            return self._refuse(message_class, f"no room for {size} bytes")
-        waiting = self._committer.uncommitted_bytes
+        room, own = self._room, queue.stored.cost + cost
+        # As ``room.missing``, written out: this is the way of every message.
         if (
-            waiting
-            and waiting + size > self._room.memory_bytes
-            and not self._stock.make_memory(size)
-        ):
+            (own > room.telemetry_limit and not is_response)
+            or own + others.stored.cost + room.side_cost > room.limit
+            or queue.stored.rows >= room.max_rows
+        ) and not self._stock.make_room(message_class, cost, self._reactor.seconds()):
+            return self._refuse(message_class, f"no room for {size} bytes")
+        committer = self._committer
+        waiting = committer.collecting.size_bytes + committer.running_bytes
+        if waiting and waiting + size > room.memory_bytes and not self._relieve(size):
             return self._refuse(message_class, f"the disk is too slow or fails: {size} bytes")
         accepted: Deferred[int] = Deferred()
         row_id = self._next_id
@@ -143,7 +144,7 @@ class DurableOutbox:
             message.fresh_until_s,
         )
         queue.append(kept)
-        change = self._committer.collecting
+        change = committer.collecting
         change.rows[message_class][row_id] = kept
         change.size_bytes += size
         self._accounts.accepted(message.datapoints)
@@ -383,6 +384,14 @@ class DurableOutbox:
     def _refuse(self, message_class: MessageClass, reason: str) -> Deferred[int]:
         self._counters.increment("messages_refused", message_class=message_class.value)
         return fail(OutboxFull(f"a {message_class.value} is not accepted: {reason}"))
+
+    def _relieve(self, size: int) -> bool:
+        """Too much is only in memory. Wait for a disk that is slow, which holds back whoever
+        produces so fast; one that fails is not waited for."""
+        self._committer.wait(self._room.memory_bytes - size)
+        if self._committer.uncommitted_bytes + size <= self._room.memory_bytes:
+            return True
+        return self._stock.make_memory(size)
 
     def _now_ms(self) -> int:
         return self._clock.now_ms(self._reactor.seconds())

@@ -7,13 +7,13 @@ while a commit waits for the disk. A ``Store`` is used by one thread at a time.
 from __future__ import annotations
 
 import sqlite3
-import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import msgspec
 
@@ -32,7 +32,7 @@ _TABLES = {one: one.value for one in MessageClass}
 #: SQLite's result codes for a file that is not what it should be: ERROR (a table or column is
 #: missing), CORRUPT, NOTADB, FORMAT, TOOBIG, MISMATCH.
 _DAMAGE_CODES = frozenset({1, 11, 26, 24, 18, 20})
-_CHUNKS = (128, 16)
+_CHUNKS = (128, 16, 1)
 
 
 class StoreDamaged(OdaError):  # noqa: N818 - named like those of oda.errors
@@ -210,7 +210,7 @@ class Store:
                 self._write_journal(change.journal)
             execute(
                 "INSERT OR REPLACE INTO totals VALUES (1, ?, ?)",
-                (change.totals.decode(), zlib.crc32(change.totals)),
+                (change.totals.decode(), crc32(change.totals)),
             )
             execute("COMMIT")
         except BaseException:
@@ -222,29 +222,22 @@ class Store:
     def add_rows(self, message_class: MessageClass, rows: Iterable[Kept]) -> None:
         """Insert rows, inside a transaction; one whose id exists already is left as it is."""
         table = _TABLES[message_class]
-        values = [
-            (
-                kept.row_id,
-                kept.is_text,
-                kept.datapoints,
-                kept.accepted_ms,
-                checksum(kept.row_id, kept.is_text, kept.datapoints, kept.payload),
-                kept.payload,
-            )
-            for kept in rows
-        ]
+        waiting = list(rows)
+        start = 0
         # Many rows in one statement: each step of a statement lets the other threads have the
         # interpreter, and getting it back from a busy reactor takes milliseconds.
-        start = 0
         for size in _CHUNKS:
-            while len(values) - start >= size:
-                chunk = values[start : start + size]
-                self._connection.execute(
-                    _insert(table, size), [column for row in chunk for column in row]
-                )
+            statement = _insert(table, size)
+            while len(waiting) - start >= size:
+                values: list[Any] = []
+                for kept in waiting[start : start + size]:
+                    row_id, payload = kept.row_id, kept.payload
+                    datapoints, is_text = kept.datapoints, kept.is_text
+                    seed = row_id * 0x9E3779B1 ^ datapoints * 0x85EBCA6B ^ is_text
+                    crc = crc32(payload, seed & 0xFFFFFFFF)
+                    values += (row_id, is_text, datapoints, kept.accepted_ms, crc, payload)
+                self._connection.execute(statement, values)
                 start += size
-        if start < len(values):
-            self._connection.executemany(_insert(table, 1), values[start:])
 
     def _bury(self, burials: Sequence[Burial]) -> None:
         for burial in burials:
@@ -277,7 +270,7 @@ class Store:
                     row.content_type,
                     None if row.request is None else row.request.decode(),
                     row.at_ms,
-                    None if row.payload is None else zlib.crc32(row.payload),
+                    None if row.payload is None else crc32(row.payload),
                     row.payload,
                 ),
             )
@@ -358,7 +351,7 @@ def read_row(row: Sequence[Any]) -> tuple[Kept, bool]:
 
 def read_totals(row: Sequence[Any] | None) -> Totals | None:
     """The totals in a row of that table; None when there is none or it was changed."""
-    if row is None or not isinstance(row[0], bytes) or zlib.crc32(row[0]) != row[1]:
+    if row is None or not isinstance(row[0], bytes) or crc32(row[0]) != row[1]:
         return None
     try:
         return msgspec.json.decode(row[0], type=Totals)

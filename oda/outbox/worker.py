@@ -1,4 +1,5 @@
-"""Who does the work that may wait for a disk: a thread of its own, or the caller itself.
+"""Who does the work that may wait for a disk: the reactor's thread, one of its own, or whichever
+of the two is better for this disk.
 
 Jobs run one at a time, in the order in which they were given.
 """
@@ -6,6 +7,7 @@ Jobs run one at a time, in the order in which they were given.
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
@@ -16,13 +18,21 @@ from zope.interface import Interface, implementer
 Job = Callable[[], Any]
 Done = Callable[[Any], None]
 
+#: A job that took longer shows that the disk is slow, in seconds.
+SLOW_S = 0.004
+#: After that, so many jobs in a row have to be fast before the reactor's thread does them again.
+_TRUST = 64
+
 
 class IWorker(Interface):
     """Runs jobs one after the other."""
 
-    def run(job: Job, done: Done) -> None:
+    def run(job: Job, done: Done, takes_long: bool = False) -> None:
         """Run ``job`` and then call ``done``, in the reactor's thread, with what it returned, or
-        with the ``Failure`` of what it raised."""
+        with the ``Failure`` of what it raised. ``takes_long`` jobs are not commits."""
+
+    def wait() -> None:
+        """Wait until the oldest job is done, if there is one, and call its ``done`` at once."""
 
     def stop() -> None:
         """No job will come any more, and none is left; nothing is running afterwards."""
@@ -32,11 +42,37 @@ class IWorker(Interface):
 class InlineWorker:
     """Runs each job at once, in the reactor's thread, which waits for the disk."""
 
-    def run(self, job: Job, done: Done) -> None:
+    def run(self, job: Job, done: Done, takes_long: bool = False) -> None:
         done(_outcome(job))
+
+    def wait(self) -> None:
+        """Nothing to do."""
 
     def stop(self) -> None:
         """Nothing to do."""
+
+
+class _Task:
+    """A job of the thread. It is told once: when the reactor hears of it, or by ``wait``."""
+
+    __slots__ = ("_done", "_ended", "_is_told", "_job", "_outcome")
+
+    def __init__(self, job: Job, done: Done) -> None:
+        self._job = job
+        self._done = done
+        self._ended = threading.Event()
+        self._outcome: Any = None
+        self._is_told = False
+
+    def work(self) -> None:
+        self._outcome = _outcome(self._job)
+        self._ended.set()
+
+    def tell(self) -> None:
+        self._ended.wait()
+        if not self._is_told:
+            self._is_told = True
+            self._done(self._outcome)
 
 
 @implementer(IWorker)
@@ -48,15 +84,22 @@ class ThreadWorker:
 
     def __init__(self, call_from_thread: Callable[..., Any]) -> None:
         self._call_from_thread = call_from_thread
-        self._jobs: SimpleQueue[tuple[Job, Done] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[_Task | None] = SimpleQueue()
+        self._tasks: deque[_Task] = deque()
         self._thread: threading.Thread | None = None
 
-    def run(self, job: Job, done: Done) -> None:
+    def run(self, job: Job, done: Done, takes_long: bool = False) -> None:
         if self._thread is None:
             # A daemon: a reactor that crashes must not leave a process that never ends.
             self._thread = threading.Thread(target=self._work, name="oda-outbox", daemon=True)
             self._thread.start()
-        self._jobs.put((job, done))
+        task = _Task(job, done)
+        self._tasks.append(task)
+        self._jobs.put(task)
+
+    def wait(self) -> None:
+        if self._tasks:
+            self._tasks.popleft().tell()
 
     def stop(self) -> None:
         if self._thread is not None:
@@ -65,12 +108,56 @@ class ThreadWorker:
             self._thread = None
 
     def _work(self) -> None:
-        while True:
-            item = self._jobs.get()
-            if item is None:
-                return
-            job, done = item
-            self._call_from_thread(done, _outcome(job))
+        while (task := self._jobs.get()) is not None:
+            task.work()
+            self._call_from_thread(self._tell, task)
+
+    def _tell(self, task: _Task) -> None:
+        if self._tasks and self._tasks[0] is task:
+            self._tasks.popleft()
+        task.tell()
+
+
+@implementer(IWorker)
+class AdaptiveWorker:
+    """Runs jobs in the reactor's thread while the disk is fast, else in ``thread``.
+
+    A commit on a fast disk takes less than handing it to a thread costs (two threads of one
+    interpreter get in each other's way); on a slow one the reactor must not wait for it.
+    ``seconds`` is a monotonic clock that runs while a job does.
+    """
+
+    def __init__(self, thread: IWorker, seconds: Callable[[], float]) -> None:
+        self._thread = thread
+        self._seconds = seconds
+        self._fast = _TRUST
+        self._in_thread = 0
+
+    def run(self, job: Job, done: Done, takes_long: bool = False) -> None:
+        if takes_long or self._in_thread or self._fast < _TRUST:
+            self._in_thread += 1
+            timed = job if takes_long else lambda: self._timed(job)
+            self._thread.run(timed, lambda outcome: self._ended(done, outcome), takes_long)
+        else:
+            done(_outcome(lambda: self._timed(job)))
+
+    def wait(self) -> None:
+        self._thread.wait()
+
+    def stop(self) -> None:
+        self._thread.stop()
+
+    def _ended(self, done: Done, outcome: Any) -> None:
+        self._in_thread -= 1
+        done(outcome)
+
+    def _timed(self, job: Job) -> Any:
+        started_s = self._seconds()
+        try:
+            return job()
+        finally:
+            slow = self._seconds() - started_s > SLOW_S
+            self._fast = 0 if slow else min(_TRUST, self._fast + 1)
 
 
 def _outcome(job: Job) -> Any:

@@ -12,6 +12,7 @@ from zope.interface.verify import verifyObject
 from oda.interfaces import IJournal
 from oda.model import (
     ContentType,
+    InterruptedOperation,
     JournalEntry,
     OperationRequest,
     OperationResult,
@@ -45,7 +46,14 @@ class FakeJournal:
         self.answers: list[tuple[str, ContentType]] = []
         self.answer_error: Exception | None = None
 
-    def begin(self, request_id: str, name: str, acts: bool) -> Any:
+    def begin(
+        self,
+        request_id: str,
+        name: str,
+        acts: bool,
+        request: OperationRequest | None = None,
+        content_type: ContentType | None = None,
+    ) -> Any:
         self.begun.append((request_id, name, acts))
         outcome = self.outcomes.pop(0) if self.outcomes else None
         if isinstance(outcome, Exception):
@@ -56,6 +64,9 @@ class FakeJournal:
         self.answers.append((request_id, content_type))
         if self.answer_error is not None:
             raise self.answer_error
+
+    def interrupted(self) -> tuple[InterruptedOperation, ...]:
+        return ()
 
 
 def described(bench: Bench, answers: list[bytes | None]) -> str:

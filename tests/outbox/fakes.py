@@ -17,7 +17,7 @@ from zope.interface import implementer
 from oda.interfaces import ICounters, IWallClock
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
 from oda.outbox.durable import DurableOutbox
-from oda.outbox.worker import IWorker, InlineWorker
+from oda.outbox.worker import InlineWorker, IWorker
 from oda.settings import OutboxSettings
 
 START_MS = 1_750_000_000_000
@@ -63,7 +63,9 @@ class StepWorker:
         self.jobs: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
         self.is_stopped = False
 
-    def run(self, job: Callable[[], Any], done: Callable[[Any], None]) -> None:
+    def run(
+        self, job: Callable[[], Any], done: Callable[[Any], None], takes_long: bool = False
+    ) -> None:
         self.jobs.append((job, done))
 
     def step(self) -> None:
@@ -78,6 +80,10 @@ class StepWorker:
     def finish(self) -> None:
         """Run all, also those that come meanwhile."""
         while self.jobs:
+            self.step()
+
+    def wait(self) -> None:
+        if self.jobs:
             self.step()
 
     def stop(self) -> None:
