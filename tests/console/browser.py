@@ -49,7 +49,7 @@ def find_chromium() -> str | None:
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
-class ScriptFailed(Exception):
+class ScriptError(Exception):
     """An expression threw; the text is what it threw."""
 
 
@@ -182,7 +182,7 @@ class Page:
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
         )
         if "exceptionDetails" in done:
-            raise ScriptFailed(_thrown(done["exceptionDetails"]))
+            raise ScriptError(_thrown(done["exceptionDetails"]))
         return done["result"].get("value")
 
     def wait(self, expression: str, patience_s: float = PATIENCE_S) -> Any:
@@ -213,9 +213,7 @@ class Page:
             " return [x, y]; })()"
         )
         for kind in ("mousePressed", "mouseReleased"):
-            self.call(
-                "Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1
-            )
+            self.call("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def choose(self, selector: str, value: str) -> None:
         """Choose an option of a select."""

@@ -6,6 +6,7 @@ another way through the record.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -55,9 +56,9 @@ class MessageIndex:
             "after": "only numbers above this one",
             "limit": "at most so many, the newest (1 to 1000)",
         }
-        return [Route("GET", "/console/messages", self.list, "Messages, newest first", query)]
+        return [Route("GET", "/console/messages", self.answer, "Messages, newest first", query)]
 
-    def list(self, call: Call) -> Reply:
+    def answer(self, call: Call) -> Reply:
         return Reply(
             self.newest(
                 call.query.get("device"),
@@ -81,7 +82,23 @@ class MessageIndex:
             " ORDER BY number DESC LIMIT ?",
             [*arguments, limit],
         )
-        return [ListedMessage(*row[:8], bool(row[8]), _preview(row[9], row[6])) for row in rows]
+        return [_listed(row) for row in rows]
+
+
+def _listed(row: Sequence[Any]) -> ListedMessage:
+    number, connection, position, device, direction, at_ms, size, content_format, text, head = row
+    return ListedMessage(
+        number,
+        connection,
+        position,
+        device,
+        direction,
+        at_ms,
+        size,
+        content_format,
+        bool(text),
+        _preview(head, size),
+    )
 
 
 def _preview(head: bytes, size: int) -> str | None:

@@ -29,12 +29,13 @@ function bounds(points) {
   return low === high ? [low - room, high + room] : [low, high];
 }
 
-function scale(points, [low, high], width, height, pad) {
+function scale(points, [low, high], width, height, pad, left = 0) {
   const first = points[0].at;
   const length = Math.max(1, points[points.length - 1].at - first);
   const usable = height - 2 * pad;
+  const right = width - 3;
   return {
-    x: (at) => (points.length === 1 ? width - 3 : ((at - first) / length) * (width - 3)),
+    x: (at) => (points.length === 1 ? right : left + ((at - first) / length) * (right - left)),
     y: (value) => pad + usable - ((value - low) / (high - low)) * usable,
   };
 }
@@ -79,6 +80,10 @@ export class Sparkline {
 
 const HEIGHT = 168;
 const BOTTOM = 20;
+/** About as wide as a digit of the labels, in pixels. */
+const DIGIT = 7;
+
+const label = (value) => plainNumber(Number(value.toPrecision(6)));
 
 /** A chart as wide as its place. */
 export class Chart {
@@ -124,14 +129,17 @@ export class Chart {
 
   #drawLine(numbers, width) {
     const range = bounds(numbers);
-    const place = scale(numbers, range, width, HEIGHT - BOTTOM, 10);
+    const [low, high] = range;
+    const marks = [high, (low + high) / 2, low].map((value) => [value, label(value)]);
+    const left = 12 + DIGIT * Math.max(...marks.map(([, text]) => text.length));
+    const place = scale(numbers, range, width, HEIGHT - BOTTOM, 10, left);
     const path = line(numbers, place);
     const [first, last] = [numbers[0], numbers[numbers.length - 1]];
     this.picture.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
     this.path.setAttribute("d", path);
     const floor = HEIGHT - BOTTOM;
     this.area.setAttribute("d", `${path}L${place.x(last.at)} ${floor}L${place.x(first.at)} ${floor}Z`);
-    this.#drawGrid(range, first, last, width, place);
+    this.#drawGrid(marks, first, last, width, left, place);
     const chosen = this.#nearest(numbers, place) ?? last;
     this.dot.setAttribute("cx", place.x(chosen.at));
     this.dot.setAttribute("cy", place.y(chosen.y));
@@ -141,15 +149,15 @@ export class Chart {
     this.chosen = chosen;
   }
 
-  #drawGrid([low, high], first, last, width, place) {
+  #drawGrid(marks, first, last, width, left, place) {
     const parts = [];
-    for (const value of [high, (low + high) / 2, low]) {
+    for (const [value, text] of marks) {
       const y = place.y(value);
-      parts.push(svg("line", { x1: 0, x2: width, y1: y, y2: y }));
-      parts.push(svg("text", { x: 0, y: y - 3 }, plainNumber(Number(value.toPrecision(6)))));
+      parts.push(svg("line", { x1: left, x2: width, y1: y, y2: y }));
+      parts.push(svg("text", { x: left - 8, y: y + 4, "text-anchor": "end" }, text));
     }
     const times = [
-      [first.at, 0, "start"],
+      [first.at, left, "start"],
       [last.at, width, "end"],
     ];
     for (const [at, x, anchor] of times.slice(first.at === last.at ? 1 : 0)) {

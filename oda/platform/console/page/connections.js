@@ -43,7 +43,7 @@ export class ConnectionsTab {
   async #load() {
     let after = 0;
     for (const [number, connection] of this.#known) {
-      if (connection.closedMs === null) break;
+      if (connection.closed === null) break;
       after = number;
     }
     for (;;) {
@@ -66,11 +66,11 @@ export class ConnectionsTab {
 
 function row(connection, live) {
   const traffic = live ?? connection;
-  const until = connection.closedMs ?? (live ? Date.now() : null);
+  const until = connection.closed ?? (live ? Date.now() : null);
   const cells = [
     connection.number,
-    h("time", { title: exact(connection.openedMs) }, clock(connection.openedMs)),
-    until === null ? "–" : span(until - connection.openedMs),
+    h("time", { title: exact(connection.opened) }, clock(connection.opened)),
+    until === null ? "–" : span(until - connection.opened),
     count(traffic.messagesIn),
     count(traffic.messagesOut),
     count(traffic.pingsIn),
@@ -80,8 +80,8 @@ function row(connection, live) {
   return h("tr", {}, ...cells.map((cell) => h("td", {}, cell)));
 }
 
-function ending({ closedMs, closeCode, closeReason }) {
-  if (closedMs === null) return "unknown";
+function ending({ closed, closeCode, closeReason }) {
+  if (closed === null) return "unknown";
   if (closeCode === null) return "lost";
   return closeReason ? `${closeCode} ${closeReason}` : String(closeCode);
 }

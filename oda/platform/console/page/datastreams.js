@@ -81,7 +81,7 @@ export class DatastreamsTab {
     } catch {
       latest = []; // never seen, or the platform is away: the live changes will tell
     }
-    for (const { datastream, feed, atMs, value } of latest) this.#put(datastream, feed, atMs, value);
+    for (const { datastream, feed, at, value } of latest) this.#put(datastream, feed, at, value);
     this.#show();
   }
 
@@ -152,7 +152,7 @@ export class DatastreamsTab {
       this.#loading += 1;
       try {
         const points = await api.datapoints(this.device, item.datastream, item.feed, wanted);
-        for (const { atMs, value } of points) item.series.add(atMs, value);
+        for (const { at, value } of points) item.series.add(at, value);
       } catch {
         item.state = "wanted";
       }

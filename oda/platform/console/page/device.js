@@ -78,6 +78,8 @@ export class DevicePage {
       if (TABS[index] === route.tab) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     });
+    const current = this.links[TABS.indexOf(route.tab)];
+    requestAnimationFrame(() => current.scrollIntoView({ block: "nearest", inline: "nearest" }));
     return true;
   }
 
@@ -106,14 +108,14 @@ export class DevicePage {
     const { pingsIn = 0, pongsOut = 0 } = shown.connection ?? {};
     this.counters[3].value.classList.toggle("lacking", pingsIn > pongsOut);
     setText(this.about, aboutText(known, shown.connection));
-    this.about.title = known ? `first seen ${exact(known.firstSeenMs)}` : "";
+    this.about.title = known ? `first seen ${exact(known.firstSeen)}` : "";
   }
 }
 
 function aboutText(device, connection) {
   if (!device) return "This device was never seen.";
-  const first = `first seen ${clock(device.firstSeenMs)}`;
-  if (!connection) return `${first} · last seen ${clock(device.lastSeenMs)}`;
+  const first = `first seen ${clock(device.firstSeen)}`;
+  if (!connection) return `${first} · last seen ${clock(device.lastSeen)}`;
   return `connection ${connection.number} from ${connection.peer} · ${first}`;
 }
 

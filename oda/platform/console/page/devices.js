@@ -37,7 +37,7 @@ export class DeviceList {
       onOpen: (device) => {
         location.hash = deviceLink(device.id);
       },
-      empty: "No device here.",
+      empty: "No device.",
     });
     this.element = h(
       "div",
@@ -96,7 +96,7 @@ function buildRow(model) {
       dot.dataset.state = connected ? (device.via === null ? "connected" : "behind") : "away";
       setText(name, device.id);
       setText(detail, summary(model, device));
-      setText(seen, ago(device.lastSeenMs));
+      setText(seen, ago(device.lastSeen));
       const faults = faultCount(model.faultOf(device.id));
       badge.hidden = faults === 0;
       setText(badge, faults === 1 ? "fault" : `${faults} faults`);

@@ -24,7 +24,7 @@ export class ExchangeCard {
     this.duration = h("span", { class: "duration" });
     this.result = h("span", { class: "result data" });
     this.body = h("div", { class: "exchange-body" });
-    const time = h("time", { title: exact(operation.createdMs) }, clock(operation.createdMs));
+    const time = h("time", { title: exact(operation.created) }, clock(operation.created));
     this.element = h(
       "details",
       { class: "exchange", "data-id": operation.id, ontoggle: () => this.#opened() },
@@ -35,14 +35,15 @@ export class ExchangeCard {
         withDevice
           ? h("a", { class: "data", href: deviceLink(operation.device, "operations") }, operation.device)
           : null,
-        this.result,
+        h("span", { class: "grow" }),
         this.pill,
         this.duration,
         time,
+        this.result,
       ),
       this.body,
     );
-    this.element.created = operation.createdMs;
+    this.element.created = operation.created;
     this.update(operation);
   }
 
@@ -52,7 +53,7 @@ export class ExchangeCard {
     this.pill.dataset.state = outcome.state;
     setText(this.pill, outcome.text);
     setText(this.result, operation.answer?.resultDescription ?? "");
-    setText(this.duration, operation.durationMs === undefined ? "" : span(operation.durationMs));
+    setText(this.duration, operation.duration === undefined ? "" : span(operation.duration));
     this.element.dataset.state = operation.state;
     if (!this.element.open) return;
     if (operation.transcript) this.#draw();
@@ -76,16 +77,16 @@ export class ExchangeCard {
     this.body.replaceChildren(
       ...(steps.length ? [h("h4", {}, "Steps"), ...steps.map(stepBlock)] : []),
       h("h4", {}, "Transcript"),
-      h("ol", { class: "transcript" }, ...transcript.map((line) => lineBlock(line, transcript[0].atMs))),
+      h("ol", { class: "transcript" }, ...transcript.map((line) => lineBlock(line, transcript[0].at))),
       h("p", { class: "hint data" }, `id ${id}`),
     );
   }
 }
 
-function outcomeOf({ state, answer, isLate }) {
+function outcomeOf({ state, answer, late }) {
   if (state === "answered") {
     const code = answer.resultCode ?? "answered";
-    return { state: code === "SUCCESSFUL" ? "good" : "bad", text: isLate ? `${code}, late` : code };
+    return { state: code === "SUCCESSFUL" ? "good" : "bad", text: late ? `${code}, late` : code };
   }
   if (state === "timed_out") return { state: "bad", text: "timed out" };
   return { state: "waiting", text: state };
@@ -142,9 +143,9 @@ function latest(value) {
   return last?.datastreamId !== undefined && last.value !== undefined ? last.value : value;
 }
 
-function lineBlock({ atMs, event, document }, beganMs) {
+function lineBlock({ at, event, document }, began) {
   const words = [
-    h("span", { class: "offset", title: exact(atMs) }, `+${span(atMs - beganMs)}`),
+    h("span", { class: "offset", title: exact(at) }, `+${span(at - began)}`),
     " ",
     EVENTS[event] ?? event,
   ];

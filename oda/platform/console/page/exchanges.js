@@ -79,7 +79,7 @@ export class Exchanges {
   #add(operation) {
     const card = new ExchangeCard(operation, this.device === null);
     this.#cards.set(operation.id, card);
-    const later = [...this.list.children].find((other) => other.created <= operation.createdMs);
+    const later = [...this.list.children].find((other) => other.created <= operation.created);
     this.list.insertBefore(card.element, later ?? null);
   }
 

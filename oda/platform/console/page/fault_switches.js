@@ -15,7 +15,7 @@ const SWITCHES = [
   {
     id: "refuse",
     label: "Refuse connections",
-    hint: "What a device gets instead of the WebSocket. An open connection stays.",
+    hint: "What a device gets instead of the WebSocket. An open connection stays. Retry-After goes with 429 and 503.",
     fields: [
       select("refuse", "with", [
         ["401", "401 Unauthorized"],
@@ -26,7 +26,7 @@ const SWITCHES = [
         ["garbage", "garbage"],
         ["silence", "silence"],
       ]),
-      number("retryAfter", "Retry-After (s), with 429 and 503", ""),
+      number("retryAfter", "Retry-After (s)", ""),
     ],
   },
   {

@@ -35,10 +35,10 @@ export function ago(ms, nowMs = Date.now()) {
   const past = nowMs - ms;
   if (past < -2000) return clock(ms, nowMs);
   if (past < 1500) return "now";
-  if (past < 60_000) return `${Math.floor(past / 1000)} s`;
-  if (past < 3_600_000) return `${Math.floor(past / 60_000)} min`;
-  if (past < DAY_MS) return `${Math.floor(past / 3_600_000)} h`;
-  if (past < 60 * DAY_MS) return `${Math.floor(past / DAY_MS)} d`;
+  if (past < 60_000) return `${Math.floor(past / 1000)} s ago`;
+  if (past < 3_600_000) return `${Math.floor(past / 60_000)} min ago`;
+  if (past < DAY_MS) return `${Math.floor(past / 3_600_000)} h ago`;
+  if (past < 60 * DAY_MS) return `${Math.floor(past / DAY_MS)} d ago`;
   return date(new Date(ms));
 }
 

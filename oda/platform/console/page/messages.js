@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { h, setText } from "./dom.js";
-import { bytes, clock, count, exact, formatName } from "./format.js";
+import { bytes, clock, count, counted, exact, formatName } from "./format.js";
 import { base64Bytes, hexDump } from "./hex.js";
 import { jsonBlock, textBlock } from "./json.js";
 import { attempt } from "./notice.js";
@@ -90,8 +90,8 @@ export class MessagesTab {
     if (this.#isClosed) return;
     const { element, rowHeight } = this.list;
     const shift = element.scrollTop > 0 ? added * rowHeight : 0;
-    const more = this.#isWhole ? "" : " newest";
-    setText(this.heading, `${count(this.#items.length)}${more} messages`);
+    const messages = counted(this.#items.length, "message");
+    setText(this.heading, this.#isWhole ? messages : `The newest ${messages}`);
     this.list.setItems(this.#items);
     if (shift) element.scrollTop += shift;
   }
@@ -118,8 +118,8 @@ export class MessagesTab {
 function head(item) {
   const facts = [
     ["Direction", item.direction === "in" ? "read from the device" : "written to the device"],
-    ["Time", exact(item.atMs)],
-    ["Format", `${formatName(item.format)}, ${item.isText ? "text" : "binary"} frame`],
+    ["Time", exact(item.at)],
+    ["Format", `${formatName(item.format)}, ${item.text ? "text" : "binary"} frame`],
     ["Size", `${count(item.size)} bytes`],
     ["Connection", `${item.connection}, message ${item.position}`],
   ];
@@ -150,7 +150,7 @@ function buildRow() {
   return {
     element: h("div", { class: "message-row" }, time, direction, format, size, preview),
     update(item) {
-      setText(time, clock(item.atMs, undefined, true));
+      setText(time, clock(item.at, undefined, true));
       direction.dataset.direction = item.direction;
       setText(direction, item.direction === "in" ? "read" : "written");
       setText(format, formatName(item.format));

@@ -87,14 +87,14 @@ export class Model {
   #deviceChanged({ device, connected }) {
     const now = Date.now();
     const known = this.devices.get(device);
-    const fresh = { id: device, firstSeenMs: now, lastSeenMs: now, via: null, connection: null };
-    this.devices.set(device, { ...(known ?? fresh), connected, lastSeenMs: now });
+    const fresh = { id: device, firstSeen: now, lastSeen: now, via: null, connection: null };
+    this.devices.set(device, { ...(known ?? fresh), connected, lastSeen: now });
     this.#changed("devices");
   }
 
   #deviceSpoke(device) {
     const known = this.devices.get(device);
-    if (known) known.lastSeenMs = Date.now();
+    if (known) known.lastSeen = Date.now();
     else this.#deviceChanged({ device, connected: false }); // behind a host: the next load tells
   }
 
