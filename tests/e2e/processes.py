@@ -58,7 +58,9 @@ def write(directory: Path, component: str, text: str) -> None:
 class AgentProcess:
     """``twistd -n oda-websocket`` in ``directory``'s parent, with its log in a file."""
 
-    def __init__(self, configuration: Path, **environ: str) -> None:
+    def __init__(
+        self, configuration: Path, *options: str, twistd: tuple[str, ...] = (), **environ: str
+    ) -> None:
         self.log = configuration.parent / "agent.log"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -66,9 +68,11 @@ class AgentProcess:
                     str(BIN / "twistd"),
                     "-n",
                     "--pidfile=",
+                    *twistd,
                     "oda-websocket",
                     "--conf",
                     str(configuration),
+                    *options,
                 ],
                 cwd=configuration.parent,
                 stdin=subprocess.DEVNULL,
