@@ -13,9 +13,11 @@ import sys
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
 import oda.interfaces
+from oda.cli import main
 from oda.config.components import COMPONENTS, FILES
 from oda.config.loader import load
 from oda.config.reference import render
@@ -26,6 +28,7 @@ from tests.docs.pages import ROOT, Page, all_pages, examples
 
 PAGES = all_pages()
 EXAMPLES = examples()
+COMMANDS = main.list_commands(click.Context(main))
 SOURCES = "\n".join(file.read_text("utf-8") for file in sorted((ROOT / "oda").rglob("*.py")))
 NAMES_OF_OTHERS = {"verifyObject", "deferToThread"}
 #: What a page leaves to its reader.
@@ -71,6 +74,14 @@ def test_commands(page: Page) -> None:
         except shell.WrongCommandError as error:
             wrong.append(f"{place(page, block.line)}: {error}")
     assert wrong == []
+
+
+@pages
+def test_commands_in_the_text(page: Page) -> None:
+    """A command that is only mentioned exists, too."""
+    mentioned = {tuple(text.split()) for text in page.code}
+    names = {words[1] for words in mentioned if words[0] == "oda" and len(words) > 1}
+    assert [name for name in sorted(names) if name[0] != "-" and name not in COMMANDS] == []
 
 
 @pages
