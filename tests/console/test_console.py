@@ -215,6 +215,52 @@ def test_any_operation_is_sent_as_json_and_mistakes_are_named(
     assert (operation.name, operation.request["parameters"]) == ("BLINK", {"colour": "red"})
 
 
+def test_whole_numbers_beyond_the_doubles_are_exact(
+    platform: RunningPlatform, page: Page, connect: Connect
+) -> None:
+    """A 64-bit value is shown as the device said it, and sent as it was typed."""
+    large = 2**63 - 25
+    connect("boiler").report("counter", NOW_MS, large)
+    page.open(f"{platform.url}/#/devices/boiler/datastreams")
+    page.wait(f"document.querySelector('.latest')?.textContent === '{large}'")
+    page.evaluate("location.hash = '#/devices/boiler/operations'")
+    page.wait("document.querySelector('.order')")
+    page.choose(".order select", "SET_DEVICE_PARAMETERS")
+    page.click(".variable-name")
+    page.type("counter")
+    page.click(".variable-value")
+    page.type(str(large))
+    page.click(".order button.primary")
+    page.wait("document.querySelector('.exchange .pill')?.textContent === 'NOT_SUPPORTED'")
+    (operation,) = platform.operations("boiler")
+    assert operation.request["parameters"]["variableList"] == [{"name": "counter", "value": large}]
+
+
+def test_a_device_behind_a_gateway_is_reached_through_it(
+    platform: RunningPlatform, page: Page, connect: Connect
+) -> None:
+    """It counts as reachable while its gateway is connected; its operations and faults go to the
+    gateway's connection, named for the device."""
+    gateway = connect("gateway")
+    stream = {"id": "humidity", "datapoints": [{"at": NOW_MS, "value": 44}]}
+    gateway.send(
+        {"version": "9.0", "device": "sensor", "path": ["gateway"], "datastreams": [stream]}
+    )
+    page.open(f"{platform.url}/#/devices/sensor/datastreams")
+    page.wait(state_of("sensor", "behind"))
+    page.wait("document.querySelector('.latest')?.textContent === '44'")
+    page.evaluate("location.hash = '#/devices/sensor/operations'")
+    page.click(".order button.primary")
+    page.wait("document.querySelector('.exchange .pill')?.textContent === 'NOT_SUPPORTED'")
+    (operation,) = platform.operations("gateway")
+    assert operation.request["deviceId"] == "sensor"
+    assert operation.request["path"] == ["gateway"]
+    page.evaluate("location.hash = '#/devices/sensor/faults'")
+    page.click("[data-fault=freeze] [role=switch]")
+    page.wait("document.querySelector('.switch.on')")
+    assert platform.call("GET", "/faults")["devices"] == {"gateway": {"freeze": True}}
+
+
 def test_an_operation_waits_for_a_device_that_is_away(
     platform: RunningPlatform, page: Page, connect: Connect
 ) -> None:

@@ -1,5 +1,7 @@
 // The platform's REST API.
 
+import { parse, stringify } from "./exact_json.js";
+
 /** An answer other than success, in the API's own words. */
 export class Refused extends Error {
   constructor(status, problem, parameter) {
@@ -17,10 +19,10 @@ async function call(method, path, { query = {}, body, signal } = {}) {
   const response = await fetch(search ? `${path}?${search}` : path, {
     method,
     signal,
-    body: body === undefined ? undefined : JSON.stringify(body),
+    body: body === undefined ? undefined : stringify(body),
     headers: body === undefined ? {} : { "Content-Type": "application/json" },
   });
-  const document = await response.json();
+  const document = parse(await response.text());
   if (!response.ok) throw new Refused(response.status, document.error, document.parameter);
   return document;
 }

@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { Chart, Sparkline } from "./chart.js";
 import { h, setText } from "./dom.js";
-import { ago, clock, counted, exact, kindOf, short } from "./format.js";
+import { ago, clock, counted, exact, kindOf, moment, short } from "./format.js";
 import { jsonBlock } from "./json.js";
 import { repeat } from "./repeat.js";
 import { Series } from "./series.js";
@@ -166,7 +166,7 @@ export class DatastreamsTab {
     const item = this.#chosen;
     if (item === null) return;
     setText(this.title, label(item));
-    setText(this.when, `${clock(item.at)} · ${ago(item.at)}`);
+    setText(this.when, moment(item.at));
     this.when.title = exact(item.at);
     setText(this.latest, short(item.value, 60));
     this.latest.dataset.kind = kindOf(item.value);
@@ -188,7 +188,7 @@ export class DatastreamsTab {
       ),
     );
     const { value } = this.#chosen;
-    const isLong = typeof value === "object" || short(value, 300).length > 60;
+    const isLong = (typeof value === "object" && value !== null) || short(value, 300).length > 60;
     this.whole.replaceChildren(...(isLong ? [jsonBlock(value, "The latest value")] : []));
   }
 }

@@ -16,7 +16,7 @@ const MAKERS = {
   operations: (model, device) => new OperationsTab(model, device),
   messages: (model, device) => new MessagesTab(model, device),
   connections: (model, device) => new ConnectionsTab(model, device),
-  faults: (model, device) => new FaultSwitches(model, device),
+  faults: (model, device) => new FaultSwitches(model, model.hostOf(device), device),
 };
 
 const COUNTERS = [
@@ -100,14 +100,15 @@ export class DevicePage {
     this.pill.dataset.state = connected ? "connected" : "away";
     setText(this.pill, connected ? (via === null ? "connected" : `through ${via}`) : "away");
     const host = this.model.devices.get(this.model.hostOf(this.device));
-    const shown = { ...this.full, connection: known?.connected ? (this.full?.connection ?? host?.connection) : null };
+    const connection = connected ? (this.full?.connection ?? host?.connection ?? null) : null;
+    const shown = { ...this.full, connection };
     for (const { read, value } of this.counters) {
       const number = read(shown);
       setText(value, number === undefined || number === null ? "–" : count(number));
     }
-    const { pingsIn = 0, pongsOut = 0 } = shown.connection ?? {};
+    const { pingsIn = 0, pongsOut = 0 } = connection ?? {};
     this.counters[3].value.classList.toggle("lacking", pingsIn > pongsOut);
-    setText(this.about, aboutText(known, shown.connection));
+    setText(this.about, aboutText(known, connection));
     this.about.title = known ? `first seen ${exact(known.firstSeen)}` : "";
   }
 }

@@ -103,15 +103,18 @@ function membersOf(id, values) {
 
 export class FaultSwitches {
 
-  constructor(model, device) {
+  /** `speaker` is the device looked at, where it speaks through the connection of `device`. */
+  constructor(model, device, speaker = device) {
     this.model = model;
     this.device = device;
+    const isBehind = speaker !== device;
     this.general = h("p", { class: "hint general" });
     this.problem = h("p", { class: "problem", role: "alert" });
     this.switches = SWITCHES.map((kind) => this.#makeSwitch(kind));
     this.element = h(
       "div",
       { class: "faults" },
+      isBehind ? h("p", { class: "hint" }, `Of the connection of ${device}, which speaks for this device.`) : null,
       this.general,
       this.problem,
       h("div", { class: "switches" }, ...this.switches.map((one) => one.element)),

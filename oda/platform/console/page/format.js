@@ -1,5 +1,7 @@
 // Values, times and sizes as a person reads them. Pure.
 
+import { stringify } from "./exact_json.js";
+
 const DAY_MS = 86_400_000;
 const numbers = new Intl.NumberFormat("en");
 const two = (value) => String(value).padStart(2, "0");
@@ -30,6 +32,13 @@ export function exact(ms) {
   return Number.isNaN(time.getTime()) ? `${ms} ms` : `${time.toISOString()} (${ms})`;
 }
 
+/** A time, and how long ago it was as long as that says something. */
+export function moment(ms, nowMs = Date.now()) {
+  const past = nowMs - ms;
+  const text = clock(ms, nowMs);
+  return past >= -2000 && past < 60 * DAY_MS ? `${text} · ${ago(ms, nowMs)}` : text;
+}
+
 /** How long ago, in one unit. */
 export function ago(ms, nowMs = Date.now()) {
   const past = nowMs - ms;
@@ -58,7 +67,7 @@ export function bytes(size) {
 /** A value in one line of at most `limit` characters. */
 export function short(value, limit = 160) {
   if (typeof value === "number") return plainNumber(value);
-  const text = typeof value === "string" ? value : JSON.stringify(value);
+  const text = typeof value === "string" ? value : stringify(value);
   if (text === undefined) return "";
   const line = text.length > limit ? `${text.slice(0, limit)}…` : text;
   return line.replace(/\s+/g, " ");
@@ -72,13 +81,14 @@ export function plainNumber(value) {
 /** What a value is plotted as: numbers as they are, truth as 0 and 1, all else not at all. */
 export function plotted(value) {
   if (typeof value === "number") return value;
-  if (typeof value === "boolean") return value ? 1 : 0;
+  if (typeof value === "boolean" || typeof value === "bigint") return Number(value);
   return null;
 }
 
 export function kindOf(value) {
   if (value === null) return "null";
   if (Array.isArray(value)) return "list";
+  if (typeof value === "bigint") return "number";
   return typeof value === "object" ? "map" : typeof value;
 }
 

@@ -1,6 +1,7 @@
 // A JSON document as text one can read; a long one is cut until somebody asks for the rest.
 
 import { h } from "./dom.js";
+import { stringify } from "./exact_json.js";
 import { bytes } from "./format.js";
 
 const SHOWN = 16_000;
@@ -18,5 +19,5 @@ export function textBlock(text, label) {
 }
 
 export function jsonBlock(value, label) {
-  return textBlock(JSON.stringify(value, null, 2) ?? "", label);
+  return textBlock(stringify(value, 2) ?? "", label);
 }

@@ -1,6 +1,8 @@
 // The live changes. The browser reconnects and says which event it saw last; where it gives up, or
 // was told to rest while nobody looks, this takes over with the same number.
 
+import { parse } from "./exact_json.js";
+
 const KINDS = ["device", "datapoints", "unreadable", "operation", "fault", "lost"];
 const RETRY_MS = 2000;
 const REST_AFTER_MS = 20_000;
@@ -41,7 +43,7 @@ export class Live {
       source.addEventListener(kind, (event) => {
         this.#last = Number(event.lastEventId);
         if (kind === "lost") this.onGap();
-        else this.onEvent(kind, JSON.parse(event.data));
+        else this.onEvent(kind, parse(event.data));
       });
     }
   }
@@ -50,9 +52,9 @@ export class Live {
   #visibilityChanged() {
     if (document.hidden) {
       this.#later(() => this.#rest(), REST_AFTER_MS);
-    } else if (this.#source === null) {
+    } else if (this.#source === null || this.#source.readyState === EventSource.CLOSED) {
       this.#open();
-    } else if (this.#source.readyState !== EventSource.CLOSED) {
+    } else {
       clearTimeout(this.#timer);
     }
   }

@@ -2,6 +2,7 @@
 // the operation's parameters (undefined: none) or throws a `Mistake`.
 
 import { field, h, newId, setText } from "./dom.js";
+import { parse } from "./exact_json.js";
 import { kindOf } from "./format.js";
 
 /** Something the form can't send; `control` is where it is. */
@@ -15,7 +16,7 @@ export class Mistake extends Error {
 /** Text that is JSON is meant as JSON, any other as itself. */
 export function readValue(text) {
   try {
-    return JSON.parse(text);
+    return parse(text);
   } catch {
     return text;
   }
@@ -129,7 +130,7 @@ export function freeJson(text = "") {
   function read() {
     if (!area.value.trim()) return undefined;
     try {
-      return JSON.parse(area.value);
+      return parse(area.value);
     } catch (error) {
       throw new Mistake(`This is no JSON: ${error.message}`, area);
     }

@@ -2,6 +2,7 @@
 
 import { api } from "./api.js";
 import { choice, field, h, setText } from "./dom.js";
+import { stringify } from "./exact_json.js";
 import { say } from "./notice.js";
 import { Mistake, STANDARD, freeJson } from "./order_fields.js";
 
@@ -113,7 +114,7 @@ export class OrderForm {
     } catch {
       parameters = undefined; // the form is not filled in yet
     }
-    this.fields = freeJson(parameters === undefined ? "" : JSON.stringify(parameters, null, 2));
+    this.fields = freeJson(parameters === undefined ? "" : stringify(parameters, 2));
     this.place.replaceChildren(this.fields.element);
     this.fields.area.focus();
   }
