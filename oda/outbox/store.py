@@ -94,7 +94,9 @@ def connect(path: Path, settings: OutboxSettings, timeout_s: float = 2.0) -> sql
         uri=True,
     )
     connection.text_factory = bytes  # damaged text must not raise where it is read
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, max(2 * settings.max_bytes, 1 << 27))
+    # SQLite takes no larger limit than a C int.
+    limit = min(max(2 * settings.max_bytes, 1 << 27), 2**31 - 1)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limit)
     for pragma in ("cell_size_check = ON", "trusted_schema = OFF", "temp_store = MEMORY"):
         connection.execute(f"PRAGMA {pragma}")
     return connection
