@@ -28,10 +28,9 @@ class Drain:
         self._limit: Any = None
 
     def start(self) -> None:
-        """Send what waits, and wait for what was sent."""
+        """Begin; the session goes on sending what waits."""
         self._limit = self._reactor.callLater(DRAIN_S, self._finish)
         self._session.on_drained = self._check
-        self._session.pump()
         self._check()
 
     def cancel(self) -> None:
@@ -41,8 +40,6 @@ class Drain:
             self._limit.cancel()
 
     def _check(self) -> None:
-        if self._session.on_drained is None:
-            return  # it was over while ``start`` was still sending
         if not self._session.has_unacknowledged and not self._outbox.counts()["pending"]:
             self._finish()
 

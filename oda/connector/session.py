@@ -203,10 +203,6 @@ class Session:
             self._counters.observe(
                 "barrier_round_trip_seconds", self._reactor.seconds() - self._ping_sent_s
             )
-        elif self._barrier.is_outstanding:
-            # It does answer, only slowly: the present ping is to be given the full time, too.
-            self._cancel_pong_limit()
-            self._pong_limit = self._later(self._settings.pong_timeout_s, self._pong_is_late)
         self._retire_up_to(self._barrier.acknowledged)
         if self._open:
             self.pump()

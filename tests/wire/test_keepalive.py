@@ -143,6 +143,19 @@ def test_platforms_without_usable_pongs(
     assert world.log.count(behaviour) == 1
 
 
+def test_a_busy_platform_without_pongs(make_world: MakeWorld) -> None:
+    """Traffic from a platform that never pongs doesn't delay what counts as sent."""
+    world = make_world()
+    world.platform.pong = lambda payload: None
+    world.start()
+    world.pass_time(100)
+    world.uplink(b'{"n":1}')
+    for _ in range(20):
+        world.peer.sendMessage(b"{}")
+        world.pass_time(0.1)
+    assert world.outbox.counts()["in_flight"] == 0
+
+
 def test_a_platform_that_pongs_after_all(make_world: MakeWorld) -> None:
     """A usable pong makes the proofs count again, and its later silence a dead connection."""
     world = make_world()

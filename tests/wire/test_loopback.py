@@ -107,7 +107,7 @@ async def test_never_in_plaintext(loopback: Loopback, authority: Authority) -> N
     loopback.start(port=loopback.listen(recorder), secure=True, ca_file=authority.file)
     await recorder.arrived
     assert recorder.received[:1] == b"\x16"
-    assert b"GET" not in recorder.received
+    assert b"GET /" not in recorder.received
     assert KEY.encode() not in recorder.received
 
 
@@ -227,7 +227,7 @@ async def test_proxy_and_tls(loopback: Loopback, authority: Authority) -> None:
         proxy_port=loopback.listen(proxy),
     )
     await loopback.delivers(service)
-    assert b"GET" not in proxy.seen
+    assert b"GET /" not in proxy.seen
     assert KEY.encode() not in proxy.seen
 
 
@@ -278,5 +278,5 @@ async def test_proxy_that_refuses(
         proxy_port=loopback.listen(proxy),
     )
     await loopback.logged("no connection", *words)
-    assert b"GET" not in proxy.seen
+    assert b"GET /" not in proxy.seen
     assert KEY.encode() not in proxy.seen
