@@ -156,6 +156,11 @@ def _check_python(arguments: list[str]) -> None:
                 raise WrongCommandError(f"there is no file {file}")
 
 
+def _check_script(arguments: list[str]) -> None:
+    if not (ROOT / arguments[0]).is_file():
+        raise WrongCommandError(f"there is no file {arguments[0]}")
+
+
 def _check_pip(arguments: list[str]) -> None:
     if arguments[0] != "install":
         return
@@ -223,4 +228,6 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
     "python3": _check_python,
     "pip": _check_pip,
     "curl": _check_curl,
+    "sh": _check_script,
+    "bash": _check_script,
 }

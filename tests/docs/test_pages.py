@@ -45,6 +45,8 @@ MINIMAL = {
 #: Files that a page names and that come with the system it describes.
 _KEY_FILE = re.compile(r"^(caFile|certFile|keyFile|apiKeyFile)\s*=\s*(\S+)\s*$", re.M)
 
+_FILE = re.compile(r"es\.amplia\.oda\.[\w.]+\.cfg")
+
 pages = pytest.mark.parametrize("page", PAGES, ids=str)
 
 
@@ -90,7 +92,9 @@ def test_configurations(page: Page, tmp_path: Path) -> None:
     wrong = []
     for number, block in enumerate(page.of("properties")):
         named = re.match(r"#\s*(es\.amplia\.\S+\.cfg)\s*\n", block.text)
-        found = [named[1]] if named else re.findall(r"es\.amplia\.oda\.[\w.]+\.cfg", block.before)
+        found = [named[1]] if named else _FILE.findall(block.before)
+        if not found:  # anything that some file may hold
+            found = _FILE.findall(page.text) or list(FILES)
         candidates = list(dict.fromkeys(name for name in found if name in FILES))
         problems = [
             try_configuration(tmp_path / f"{number}-{name}", name, block.text)
@@ -182,6 +186,12 @@ def test_names(page: Page) -> None:
     for name in set(re.findall(r"(?<![\w./@-])oda(?:\.[A-Za-z_]\w*)+", text)):
         # Plugins are installed by their users.
         if not name.startswith("oda.plugins.") and not exists(name):
+            missing.append(name)
+    for name in set(
+        re.findall(r"^(?:benchmarks|conf|deploy|docs|oda|tests)/\S*$", "\n".join(page.code), re.M)
+    ):
+        # "oda/plugins" is also a directory in a package of the reader's.
+        if not (ROOT / name).exists() and not name.startswith("oda/plugins"):
             missing.append(name)
     variables = {key.variable for component in COMPONENTS for key in component.overridable()}
     for name in set(re.findall(r"\bODA_[A-Z][A-Z_]+\b", page.text)):
