@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,9 @@ class ReloadService(MultiService):
     """Follows the configuration directory: looks every ``interval_s`` seconds, and at SIGHUP.
 
     ``report(configuration)`` says in the log what was read. ``install_signal`` is
-    ``signal.signal``; it is called when the service starts, in the main thread.
+    ``signal.signal``; it is called when the service starts, in the main thread. ``digests`` are
+    those of the configuration that the agent was made with: a certificate or key that was renewed
+    in its place is noticed by them.
     """
 
     def __init__(
@@ -47,9 +50,11 @@ class ReloadService(MultiService):
         report: Callable[[LoadedConfiguration], None] = lambda _: None,
         interval_s: float = 2.0,
         install_signal: Callable[[int, Any], Any] = signal.signal,
+        digests: Mapping[Path, bytes] | None = None,
     ) -> None:
         super().__init__()
         self._agent = agent
+        self._digests = digests
         self._directory = directory
         self._environ = environ
         self._reactor = reactor
@@ -86,7 +91,16 @@ class ReloadService(MultiService):
             for fault in error.faults:
                 _log.error("{fault}", fault=str(fault))
             return succeed(None)
+        renewed = _renewed(configuration, self._digests)
+        self._digests = configuration.digests
         changes = difference(self._agent.settings, configuration.settings)
+        if renewed:
+            # The settings are the same, what they name is not: TLS has to be built anew.
+            changes = replace(
+                changes,
+                connector=changes.connector | renewed,
+                reconnect=changes.reconnect | renewed,
+            )
         if not changes:
             return succeed(None)
         self._report(configuration)
@@ -106,6 +120,19 @@ class ReloadService(MultiService):
             )
         else:
             _log.failure("a defect while the configuration was changed", failure)
+
+
+def _renewed(
+    configuration: LoadedConfiguration, before: Mapping[Path, bytes] | None
+) -> frozenset[str]:
+    """The connector's fields that name a file whose content has changed."""
+    connector, digests = configuration.settings.connector, configuration.digests
+    files = {name: getattr(connector, name) for name in ("ca_file", "cert_file", "key_file")}
+    return frozenset(
+        name
+        for name, file in files.items()
+        if before is not None and file in before and before[file] != digests.get(file)
+    )
 
 
 def files_of(settings: AgentSettings) -> Iterable[Path]:

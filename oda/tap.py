@@ -100,7 +100,14 @@ def makeService(options: Options) -> IService:
     if log is not None:
         LogService(log, destination, agent.parts.reactor).setServiceParent(process)
     agent.setServiceParent(process)
-    reload = ReloadService(agent, directory, os.environ, agent.parts.reactor, follow)
+    reload = ReloadService(
+        agent,
+        directory,
+        os.environ,
+        agent.parts.reactor,
+        follow,
+        digests=configuration.digests,
+    )
     reload.setServiceParent(agent)
     commands = {"status": agent.supervision.status}
     control = ControlServer(socket_path(directory), agent.publish, commands, agent.parts.reactor)

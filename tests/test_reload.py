@@ -17,6 +17,7 @@ from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from oda.agent import Agent
 from oda.config.loader import load
 from oda.reload import ReloadService
+from tests.wire.certificates import Authority
 
 #: The long form (10,000 reloads, about two minutes) is asked for by this variable.
 RELOADS = int(os.environ.get("ODA_TEST_RELOADS", "200"))
@@ -99,6 +100,28 @@ def test_a_poller_line_leaves_the_connection_alone(directory: Directory) -> None
     assert schedule.period_s == 7.0
     assert directory.attempts() == 1
     directory.stop()
+
+
+def test_a_renewed_certificate_makes_a_new_connection(tmp_path: Path) -> None:
+    """The path stays, the content changes: the connection is made anew, once."""
+    Authority(tmp_path, "ca")
+    world = Directory(tmp_path)
+    world.write(
+        "connector.websocket",
+        CONNECTOR.format(port=9000, keep=180) + "secure=true\ncaFile=ca.pem\n",
+    )
+    world.reload.reload()
+    world.reactor.advance(0)
+    before = world.attempts() + len(world.reactor.sslClients)
+    world.reload.reload()
+    world.reactor.advance(0)
+    assert world.attempts() + len(world.reactor.sslClients) == before
+    Authority(tmp_path, "ca")
+    world.reload.reload()
+    world.reload.reload()
+    world.reactor.advance(0)
+    assert world.attempts() + len(world.reactor.sslClients) == before + 1
+    world.stop()
 
 
 def test_another_address_makes_a_new_connection(directory: Directory) -> None:

@@ -1,0 +1,33 @@
+#!/bin/sh
+# Installs the agent on Debian (or a relative of it) for a user of its own, from a clone of this
+# repository; run again, it upgrades. As root:  deploy/debian/install.sh
+set -eu
+cd "$(dirname "$0")/../.."
+
+apt-get install --yes python3-venv adduser
+
+# The user has no shell, no password, and owns nothing but its state.
+getent passwd oda >/dev/null ||
+    adduser --system --group --home /var/lib/oda --no-create-home oda
+
+[ -x /opt/oda/bin/python ] || python3 -m venv /opt/oda
+/opt/oda/bin/pip install --upgrade .
+ln -sf /opt/oda/bin/oda /usr/local/bin/oda
+
+# root writes the configuration, the agent reads it, others don't: it holds the API key.
+# What is there already stays as it is.
+install -d -o root -g oda -m 0750 /etc/oda
+for file in conf/*.cfg; do
+    [ -e "/etc/oda/$(basename "$file")" ] ||
+        install -o root -g oda -m 0640 "$file" /etc/oda/
+done
+
+install -m 0644 deploy/systemd/oda.service /etc/systemd/system/oda.service
+systemctl daemon-reload
+systemctl enable oda.service
+
+if systemctl is-active --quiet oda.service; then
+    systemctl restart oda.service
+else
+    echo "Put the platform's address and the API key into /etc/oda, then: systemctl start oda"
+fi
