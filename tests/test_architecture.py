@@ -24,7 +24,7 @@ PACKAGES = {
     "telemetry",
 }
 #: What a package may import besides the contracts and itself.
-EXTRA = {"platform": {"codecs"}, "extensions.py": {"plugins"}}
+EXTRA = {"platform": {"codecs", "monotonic"}, "extensions.py": {"plugins"}}
 #: The only modules that may know several packages.
 SHELLS = {"agent.py", "assembly.py", "reload.py", "supervision.py", "tap.py", "cli.py", "commands"}
 

@@ -6,27 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
-from oda.platform.faults import Fault, Incident
+from oda.platform.schemas import REPLIES, component_schemas, reply_content
 from oda.platform.web import Route
-
-_ORDER = {
-    "type": "object",
-    "required": ["name"],
-    "additionalProperties": False,
-    "properties": {
-        "name": {"type": "string"},
-        "parameters": {"type": ["object", "array", "null"]},
-        "timeout": {"type": "number", "exclusiveMinimum": 0, "default": 90},
-        "format": {"type": "string", "enum": ["JSON", "MESSAGE_PACK", "CBOR"]},
-        "dialect": {"type": "string", "enum": ["object", "list"]},
-        "deviceId": {"type": ["string", "null"]},
-        "path": {"type": "array", "items": {"type": "string"}},
-        "id": {"type": "string"},
-        "binary": {"type": "boolean", "description": "JSON in a binary frame"},
-    },
-}
 
 
 def openapi_document(routes: Sequence[Route]) -> dict[str, Any]:
@@ -34,19 +15,11 @@ def openapi_document(routes: Sequence[Route]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for route in routes:
         paths.setdefault(route.pattern, {})[route.method.lower()] = _describe(route)
-    _, components = msgspec.json.schema_components(
-        (Fault, Incident), ref_template="#/components/schemas/{name}"
-    )
-    error = {
-        "type": "object",
-        "required": ["error"],
-        "properties": {"error": {"type": "string"}, "parameter": {"type": "string"}},
-    }
     return {
         "openapi": "3.1.0",
         "info": {"title": "OpenGate stand-in platform", "version": "1"},
         "paths": paths,
-        "components": {"schemas": {**components, "Order": _ORDER, "Error": error}},
+        "components": {"schemas": component_schemas()},
     }
 
 
@@ -59,7 +32,8 @@ def _describe(route: Route) -> dict[str, Any]:
         {"name": name, "in": "query", "description": text, "schema": {"type": "string"}}
         for name, text in route.query.items()
     ]
-    good: dict[str, Any] = {"description": "done"}
+    reply = REPLIES[route.method, route.pattern]
+    good = {"description": "done", "content": reply_content(reply)}
     bad = {
         "description": "refused",
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from oda.codecs import default_registry
@@ -22,25 +20,21 @@ from oda.platform.api import Api
 from oda.platform.application import Application, Door
 from oda.platform.clock import SystemClock
 from oda.platform.console.site import Console
-from oda.platform.database import Database
 from oda.platform.events import EventLog
 from oda.platform.faults import FaultBoard, Incident
-from oda.platform.ledger import OperationLedger
 from oda.platform.operation import DEFAULT_TIMEOUT_S, Operation, Order
 from oda.platform.protocol import DeviceServerFactory, WebSocketPipe
-from oda.platform.recording import RecordedMessage, Recording
+from oda.platform.recording import RecordedMessage
+from oda.platform.records import Bounds, Records
 from oda.platform.requests import Requests
 from oda.platform.scenario import ScenarioStep
 from oda.platform.scenario_runner import ScenarioRunner
 from oda.platform.sessions import Session, Sessions
-from oda.platform.store import LatestValue, Store, StoredDatapoint
+from oda.platform.store import LatestValue, StoredDatapoint
 from oda.platform.web import Guard, JsonServer
 from oda.platform.wire import Dialect
 
 log = Logger()
-
-#: What was read is committed at least this often.
-_COMMIT_EVERY_S = 0.25
 
 
 class Platform(Service):
@@ -96,24 +90,22 @@ class Platform(Service):
         self.codecs = codecs or default_registry()
         self._older_wins = older_wins
         self._max_message_bytes = max_message_bytes
-        self._bounds = (max_messages, max_recorded_bytes, max_datapoints, max_operations)
+        self._bounds = Bounds(max_messages, max_recorded_bytes, max_datapoints, max_operations)
         self._guard = Guard([*http_hosts, self._host], http_origins)
         self._http: JsonServer | None = None
         self._scenario = ScenarioRunner(
             reactor, scenario, self.faults, self.strike, random or Random(0)
         )
         self.listening: list[Any] = []
-        self._commits = LoopingCall(self._commit)
-        self._commits.clock = reactor
         self.faults.subscribe(self._fault_changed)
 
     def startService(self) -> None:
         """Open the database and listen."""
-        max_messages, max_bytes, max_datapoints, max_operations = self._bounds
-        self.database = Database(self._database_path, self._durable)
-        self.recording = Recording(self.database, self.clock, max_messages, max_bytes)
-        self.store = Store(self.database, self.clock, max_datapoints)
-        self.ledger = OperationLedger(self.database, self.clock, max_operations)
+        self._records = records = Records(
+            self.reactor, self.clock, self._database_path, self._durable, self._bounds
+        )
+        self.database, self.recording = records.database, records.recording
+        self.store, self.ledger = records.store, records.ledger
         self.requests = Requests(
             self.reactor,
             self.clock,
@@ -131,9 +123,9 @@ class Platform(Service):
         try:
             self._listen()
         except BaseException:
-            self.database.close()
+            records.close()
             raise
-        self._commits.start(_COMMIT_EVERY_S, now=False)
+        records.start()
         super().startService()
         self._scenario.start()
 
@@ -171,8 +163,6 @@ class Platform(Service):
         """Drop every connection and close; fires when nothing is open any more."""
         super().stopService()
         self._scenario.stop()
-        if self._commits.running:
-            self._commits.stop()
         return Deferred.fromCoroutine(self._stop())
 
     async def _stop(self) -> None:
@@ -188,7 +178,7 @@ class Platform(Service):
         self.requests.close()
         while self._factory.connections:
             await _turn(self.reactor)
-        self.database.close()
+        self._records.close()
 
     @property
     def url(self) -> str:
@@ -295,12 +285,6 @@ class Platform(Service):
     def _fault_changed(self, device: str | None) -> None:
         if self.running:
             self._application.fault_changed(device)
-
-    def _commit(self) -> None:
-        try:
-            self.database.flush()
-        except sqlite3.Error as error:
-            log.error("the record can't be written: {error}", error=error)
 
 
 def _turn(reactor: Any) -> Deferred[None]:

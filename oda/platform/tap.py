@@ -11,6 +11,7 @@ from typing import Any
 from twisted.python import usage
 
 from oda.errors import ConfigurationError, Fault, OdaError
+from oda.monotonic import install_monotonic_clock
 from oda.platform.access import DEFAULT_PATH, KeyRing, parse_keys
 from oda.platform.fault_text import read_fault_words, split_target
 from oda.platform.faults import FaultBoard
@@ -130,9 +131,10 @@ def _tls(options: Options) -> Any:
 
 
 def makeService(options: Options) -> Platform:
-    """The service that ``options`` describe."""
+    """The service that ``options`` describe, its timers on the monotonic clock."""
     from twisted.internet import reactor
 
+    install_monotonic_clock(reactor)
     return Platform(
         reactor,
         port=options["port"],

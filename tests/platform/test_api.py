@@ -17,6 +17,7 @@ from twisted.internet.threads import deferToThread
 
 from oda.platform.api import Api
 from oda.platform.orders import MEMBERS as ORDER_MEMBERS
+from oda.platform.schemas import REPLIES
 from oda.platform.web import MAX_BODY_BYTES
 
 from .conftest import call
@@ -381,6 +382,84 @@ async def test_the_description_knows_exactly_the_routes(start: Any) -> None:
     text = json.dumps(document)
     for reference in {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}:
         assert reference in document["components"]["schemas"]
+
+
+def mismatches(value: Any, schema: Any, schemas: Any, place: str = "$") -> list[str]:
+    """Where ``value`` is not what ``schema`` (of those used here) says."""
+    if "$ref" in schema:
+        return mismatches(value, schemas[schema["$ref"].rpartition("/")[2]], schemas, place)
+    if "anyOf" in schema:
+        found = [mismatches(value, one, schemas, place) for one in schema["anyOf"]]
+        return [] if [] in found else found[0]
+    if "enum" in schema:
+        return [] if value in schema["enum"] else [f"{place}: {value!r}"]
+    kinds = {
+        "string": str,
+        "integer": int,
+        "number": (int, float),
+        "boolean": bool,
+        "null": type(None),
+        "array": list,
+        "object": dict,
+    }
+    kind = schema.get("type")
+    if kind is not None and not isinstance(value, kinds[kind]):
+        return [f"{place}: {value!r} is no {kind}"]
+    if kind == "array":
+        return [
+            problem
+            for number, item in enumerate(value)
+            for problem in mismatches(item, schema.get("items", {}), schemas, f"{place}[{number}]")
+        ]
+    if kind != "object" or "properties" not in schema:
+        return []
+    wrong = [f"{place}.{name} is missing" for name in schema["required"] if name not in value]
+    for name, item in value.items():
+        if name not in schema["properties"]:
+            wrong.append(f"{place}.{name} is not described")
+        else:
+            wrong += mismatches(item, schema["properties"][name], schemas, f"{place}.{name}")
+    return wrong
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_api_gives_is_what_it_describes(start: Any, connect: Any) -> None:
+    """Every answer (of every path but the endless one) fits its schema, and has something in it."""
+    platform = start()
+    _, document = await call(platform, "GET", "/openapi.json")
+    schemas = document["components"]["schemas"]
+    device = await with_datapoints(platform, connect, telemetry(1, "t"))
+    body = {"name": "A", "id": "op", "timeout": 30}
+    ordered = ensureDeferred(call(platform, "POST", "/devices/dev-1/operations", body))
+    device.answer(await device.request(), steps=[])
+    device.ping()
+    await device.next("pong")
+    await ordered
+    bodies = {
+        "/devices/{device}/operations": {"name": "B", "deviceId": None},
+        "/faults": {"pong": "late", "pongDelay": 0},
+        "/devices/{device}/faults": {"pong": "empty"},
+        "/incidents": {"close": 4000},
+        "/devices/{device}/incidents": {"reset": True},
+    }
+    checked = 0
+    # answers first, then what changes something, then what ends it
+    for method, pattern in sorted(
+        REPLIES, key=lambda key: ["PUT", "GET", "POST", "DELETE"].index(key[0])
+    ):
+        if pattern == "/events":
+            continue
+        path = pattern.replace("{device}", "dev-1").replace("{datastream}", "t")
+        path = path.replace("{operation}", "op")
+        sent = bodies[pattern] if method in ("PUT", "POST") else None
+        status, answer = await call(platform, method, path, sent)
+        assert status in (200, 202), (method, path, answer)
+        described = document["paths"][pattern][method.lower()]["responses"]["2XX"]
+        schema = described["content"]["application/json"]["schema"]
+        assert mismatches(answer, schema, schemas) == [], (method, path)
+        assert answer != [] or method != "GET", path
+        checked += 1
+    assert checked == len(REPLIES) - 1
 
 
 @pytest_twisted.ensureDeferred

@@ -155,8 +155,12 @@ async def test_devices_may_need_a_certificate(
     await stranger.next("close")
     assert stranger.pending("open") == []
     own_cert, own_key = authority.issue("device")
-    own = ssl.PrivateCertificate.loadPEM(own_cert.read_text() + own_key.read_text())
-    device = connect(platform, tls=ssl.optionsForClientTLS("localhost", trust, own))
+    own = ssl.CertificateOptions(
+        privateKey=serialization.load_pem_private_key(own_key.read_bytes(), None),
+        certificate=x509.load_pem_x509_certificate(own_cert.read_bytes()),
+        trustRoot=trust,
+    )
+    device = connect(platform, tls=own)
     await device.next("open")
 
 
