@@ -1,16 +1,12 @@
-"""One open connection: what is sent on it, and the proof that it arrived.
+"""One open connection: what is sent on it, and what of that has arrived.
 
 States: *open* (messages flow) -> *closing* (a close frame was sent; nothing is sent any more) ->
 *ended*. While open, the session takes rows from the outbox as the window and the transport allow,
-remembers their order, and retires them when a pong proves that the peer has read them (see
-``barrier``). The keepalive is the same ping.
+remembers their order, and retires them when its ``heartbeat`` has proven that the peer has read
+them.
 
-A pong must come within ``pong_timeout_s``. Progress (bytes arriving, the send buffer emptying)
-extends that, but only to four times its length: bytes that arrive prove nothing about the uplink.
 A message under suspicion of ending connections (see ``suspects``) is sent alone; what was taken
 behind it is held until it is acknowledged.
-A peer that is known to give no usable pongs is waited for only shortly; what was written to a
-transport that isn't blocked then counts as sent.
 """
 
 from __future__ import annotations
@@ -19,12 +15,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
-
-from oda.connector.barrier import AckBarrier, Pong
 from oda.connector.counting import count_batch
-from oda.connector.peer import Peer, PeerClass
+from oda.connector.heartbeat import Heartbeat
+from oda.connector.peer import Peer
 from oda.connector.protocol import PlatformProtocol
 from oda.connector.suspects import Suspects
 from oda.errors import NotConnected
@@ -32,19 +25,8 @@ from oda.interfaces import ICounters, IOutbox
 from oda.model import MessageClass, OutboxRow
 from oda.settings import ConnectorSettings, OutboxSettings
 
-_log = Logger()
-
 #: How many rows are asked of the outbox at once.
 _TAKE = 64
-#: A ping is sent after so many unproven messages or bytes ...
-_PING_AFTER_MESSAGES = 64
-_PING_AFTER_BYTES = 256 * 1024
-#: ... or so long after the first of them, in seconds.
-_PING_AFTER_S = 0.1
-#: How often the pong's time limit can be extended.
-_EXTENSIONS = 3
-#: How long a peer without usable pongs is given before messages count as sent, in seconds.
-_UNPROVEN_WAIT_S = 1.0
 #: Responses may exceed a full window by this many messages: they are what a person waits for.
 _URGENT_EXTRA = 64
 #: Row id, bytes, class and datapoints of a message.
@@ -72,27 +54,18 @@ class Session:
         self._settings = settings
         self._window = window
         self._counters = counters
-        self._peer = peer
-        self._barrier = AckBarrier(epoch)
         self._suspects = suspects
         self._held: deque[OutboxRow] = deque()  # taken, but a suspect has to go first, alone
         self._suspect_is_out = False
-        self._is_proven = False
         self._in_flight: deque[_Sent] = deque()  # in order of sending
         self._in_flight_bytes = 0
-        self._unproven_bytes = 0
         self._retired = 0
         self._writable = True
         self._open = True
-        self._progress = False
-        self._extensions = 0
-        self._saw_foreign_pong = False
-        self._ping_soon: Any = None
-        self._pong_limit: Any = None
         self._close_limit: Any = None
-        self._ping_sent_s = 0.0
-        self._keepalive = LoopingCall(protocol.guard, self._keep_alive)
-        self._keepalive.clock = reactor
+        self._heartbeat = Heartbeat(
+            protocol, reactor, settings, counters, peer, epoch, self._proven
+        )
         self.on_drained: Callable[[], None] | None = None
 
     @property
@@ -113,9 +86,7 @@ class Session:
     @property
     def ping_waits_s(self) -> float | None:
         """How long the outstanding ping has been waiting for its pong, None when there is none."""
-        if not self._barrier.is_outstanding:
-            return None
-        return float(self._reactor.seconds() - self._ping_sent_s)
+        return self._heartbeat.ping_waits_s
 
     @property
     def rows_in_flight(self) -> list[int | None]:
@@ -125,23 +96,17 @@ class Session:
     @property
     def is_proven(self) -> bool:
         """True once a ping of this connection was answered (or none can be expected to be)."""
-        return self._is_proven or self._peer.peer_class is not PeerClass.PONG
+        return self._heartbeat.is_proven
 
     def start(self) -> None:
         """Probe the peer, start the keepalive and send what waits."""
-        self._peer.connected()
-        self._keepalive.start(self._settings.keep_alive_interval_s, now=False)
-        self._ping()
+        self._heartbeat.start()
         self.pump()
 
     def reconfigure(self, settings: ConnectorSettings) -> None:
         """Go on with other intervals and time limits."""
-        interval_s = settings.keep_alive_interval_s
-        changed = interval_s != self._settings.keep_alive_interval_s
         self._settings = settings
-        if changed and self._keepalive.running:
-            self._keepalive.stop()
-            self._keepalive.start(interval_s, now=False)
+        self._heartbeat.reconfigure(settings)
 
     def pump(self) -> None:
         """Send what waits, as far as the window and the transport allow."""
@@ -165,7 +130,7 @@ class Session:
             else:
                 self._send_rows(rows)
         if self._open:
-            self._consider_ping()
+            self._heartbeat.consider_ping(self._suspect_is_out)
 
     def send_now(self, payload: bytes, is_text: bool) -> None:
         """Write one message outside the outbox; it is counted by the barrier like the others.
@@ -175,37 +140,22 @@ class Session:
         if not (self._open and self._writable):
             raise NotConnected("the connection to the platform is congested")
         self._send(-1, payload, is_text, MessageClass.TELEMETRY, 0)
-        self._consider_ping()
+        self._heartbeat.consider_ping(self._suspect_is_out)
 
     def bytes_received(self) -> None:
         """Something arrived: the connection is not dead downwards."""
-        self._progress = True
+        self._heartbeat.bytes_received()
 
     def writable_changed(self, writable: bool) -> None:
         """The transport's buffer has filled or emptied."""
         self._writable = writable
+        self._heartbeat.writable_changed(writable)
         if writable:
-            self._progress = True
             self.pump()
 
     def pong_received(self, payload: bytes) -> None:
         """Account for a pong; retire what it proves."""
-        pong = self._barrier.pong_received(payload)
-        if pong is Pong.FOREIGN:
-            # Allowed by RFC 6455 (unsolicited pongs), but of no use to us.
-            self._saw_foreign_pong = True
-            self._counters.increment("pongs_foreign")
-            return
-        self._peer.answered()
-        self._is_proven = True
-        if pong is Pong.MATCHES:
-            self._cancel_pong_limit()
-            self._counters.observe(
-                "barrier_round_trip_seconds", self._reactor.seconds() - self._ping_sent_s
-            )
-        self._retire_up_to(self._barrier.acknowledged)
-        if self._open:
-            self.pump()
+        self._heartbeat.pong_received(payload)
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake."""
@@ -217,7 +167,7 @@ class Session:
         if not self._open:
             return
         self._open = False
-        self._quiet()
+        self._heartbeat.stop()
         self._close_limit = self._reactor.callLater(
             self._settings.close_timeout_s,
             self._protocol.abort,
@@ -227,7 +177,7 @@ class Session:
     def ended(self) -> None:
         """The socket is gone: leave no timer behind."""
         self._open = False
-        self._quiet()
+        self._heartbeat.stop()
         if self._close_limit is not None and self._close_limit.active():
             self._close_limit.cancel()
         self._close_limit = None
@@ -239,7 +189,7 @@ class Session:
         released: list[OutboxRow] = []
         while self._held and not self._suspects.is_isolated(self._held[0].row_id):
             released.append(self._held.popleft())
-        if self._held and not (released or self._in_flight or self._barrier.is_outstanding):
+        if self._held and not (released or self._in_flight or self._heartbeat.is_outstanding):
             self._suspect_is_out = True
             released.append(self._held.popleft())
         return released
@@ -262,74 +212,17 @@ class Session:
         message_class: MessageClass,
         datapoints: int,
     ) -> None:
-        self._barrier.sent += 1
         size = len(payload)
         self._in_flight.append((row_id, size, message_class, datapoints))
         self._in_flight_bytes += size
-        self._unproven_bytes += size
+        self._heartbeat.message_sent(size)
         self._protocol.send_message(payload, is_text)
 
-    def _consider_ping(self) -> None:
-        if self._barrier.is_outstanding or not self._barrier.unproven:
-            return
-        if (
-            self._barrier.unproven >= _PING_AFTER_MESSAGES
-            or self._suspect_is_out
-            or self._unproven_bytes >= _PING_AFTER_BYTES
-        ):
-            self._ping()
-        elif self._ping_soon is None:
-            self._ping_soon = self._later(_PING_AFTER_S, self._ping_is_due)
-
-    def _ping_is_due(self) -> None:
-        self._ping_soon = None
-        if self._open and not self._barrier.is_outstanding:
-            self._ping()
-
-    def _keep_alive(self) -> None:
-        if not self._barrier.is_outstanding:
-            self._ping()
-
-    def _ping(self) -> None:
-        self._cancel_ping_soon()
-        self._unproven_bytes = 0
-        self._progress = self._saw_foreign_pong = False
-        self._extensions = 0
-        self._ping_sent_s = self._reactor.seconds()
-        wait_s = self._settings.pong_timeout_s
-        if self._peer.peer_class is not PeerClass.PONG:
-            wait_s = min(wait_s, _UNPROVEN_WAIT_S)
-        self._pong_limit = self._later(wait_s, self._pong_is_late)
-        self._protocol.send_ping(self._barrier.ping())
-
-    def _pong_is_late(self) -> None:
-        self._pong_limit = None
-        timeout_s = self._settings.pong_timeout_s
-        if (
-            self._progress
-            and self._extensions < _EXTENSIONS
-            and not self._saw_foreign_pong
-            and self._peer.peer_class is PeerClass.PONG
-        ):
-            self._progress = False
-            self._extensions += 1
-            self._pong_limit = self._later(timeout_s, self._pong_is_late)
-        elif self._peer.missed(self._saw_foreign_pong) is PeerClass.PONG:
-            self._counters.increment("pong_timeouts")
-            waited_s = timeout_s * (1 + self._extensions)
-            self._protocol.abort(f"no pong within {waited_s:g} s: the connection is dead")
-        elif self._writable:
-            # This peer never gives usable pongs. The outbox keeps the rows for their linger time,
-            # in case the connection breaks.
-            self._barrier.abandon()
-            self._retire_up_to(self._barrier.sent)
+    def _proven(self, sent: int) -> None:
+        """The first ``sent`` messages of this connection have arrived."""
+        self._retire_up_to(sent)
+        if self._open:
             self.pump()
-        elif self._reactor.seconds() - self._ping_sent_s < timeout_s:
-            self._pong_limit = self._later(_UNPROVEN_WAIT_S, self._pong_is_late)
-        else:
-            self._protocol.abort(
-                f"the network has taken nothing for {timeout_s:g} s: the connection is dead"
-            )
 
     def _retire_up_to(self, sent: int) -> None:
         rows: list[int] = []
@@ -349,23 +242,3 @@ class Session:
             self._suspect_is_out = False
         if not self.has_unacknowledged and self.on_drained is not None:
             self.on_drained()
-
-    def _quiet(self) -> None:
-        if self._keepalive.running:
-            self._keepalive.stop()
-        self._cancel_ping_soon()
-        self._cancel_pong_limit()
-
-    def _later(self, delay_s: float, call: Callable[[], None]) -> Any:
-        """A timer inside the error boundary of the connection."""
-        return self._reactor.callLater(delay_s, self._protocol.guard, call)
-
-    def _cancel_ping_soon(self) -> None:
-        if self._ping_soon is not None:
-            self._ping_soon.cancel()
-            self._ping_soon = None
-
-    def _cancel_pong_limit(self) -> None:
-        if self._pong_limit is not None:
-            self._pong_limit.cancel()
-            self._pong_limit = None

@@ -1,0 +1,217 @@
+"""The pings of one connection: they keep it alive, and prove what has arrived.
+
+There is one kind of ping. It goes out at the opening (to learn what kind of peer this is), after
+so many messages, bytes or moments, and at every ``keepAliveInterval``; at most one is outstanding
+(see ``barrier``).
+
+A pong must come within ``pong_timeout_s``. Progress (bytes arriving, the send buffer emptying)
+extends that, but only to four times its length: bytes that arrive prove nothing about the uplink.
+A peer that is known to give no usable pongs is waited for only shortly; what was written to a
+transport that isn't blocked then counts as proven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.task import LoopingCall
+
+from oda.connector.barrier import AckBarrier, Pong
+from oda.connector.peer import Peer, PeerClass
+from oda.connector.protocol import PlatformProtocol
+from oda.interfaces import ICounters
+from oda.settings import ConnectorSettings
+
+#: A ping is sent after so many unproven messages or bytes ...
+_PING_AFTER_MESSAGES = 64
+_PING_AFTER_BYTES = 256 * 1024
+#: ... or so long after the first of them, in seconds.
+_PING_AFTER_S = 0.1
+#: How often the pong's time limit can be extended.
+_EXTENSIONS = 3
+#: How long a peer without usable pongs is given before messages count as proven, in seconds.
+_UNPROVEN_WAIT_S = 1.0
+
+
+class Heartbeat:
+    """Calls ``proven(count)`` when the first ``count`` messages of the connection are proven to
+    have arrived; drops the connection when it is dead. All its timers run inside the error boundary
+    of ``protocol``."""
+
+    def __init__(
+        self,
+        protocol: PlatformProtocol,
+        reactor: Any,
+        settings: ConnectorSettings,
+        counters: ICounters,
+        peer: Peer,
+        epoch: bytes,
+        proven: Callable[[int], None],
+    ) -> None:
+        self._protocol = protocol
+        self._reactor = reactor
+        self._settings = settings
+        self._counters = counters
+        self._peer = peer
+        self._barrier = AckBarrier(epoch)
+        self._proven = proven
+        self._unproven_bytes = 0
+        self._writable = True
+        self._progress = False
+        self._extensions = 0
+        self._saw_foreign_pong = False
+        self._was_answered = False
+        self._ping_soon: Any = None
+        self._pong_limit: Any = None
+        self._ping_sent_s = 0.0
+        self._keepalive = LoopingCall(protocol.guard, self._keep_alive)
+        self._keepalive.clock = reactor
+
+    @property
+    def is_outstanding(self) -> bool:
+        """True while a ping waits for its pong."""
+        return self._barrier.is_outstanding
+
+    @property
+    def ping_waits_s(self) -> float | None:
+        """How long the outstanding ping has been waiting for its pong, None when there is none."""
+        if not self._barrier.is_outstanding:
+            return None
+        return float(self._reactor.seconds() - self._ping_sent_s)
+
+    @property
+    def is_proven(self) -> bool:
+        """True once a ping of this connection was answered (or none can be expected to be)."""
+        return self._was_answered or self._peer.peer_class is not PeerClass.PONG
+
+    def start(self) -> None:
+        """Probe the peer and start the keepalive."""
+        self._peer.connected()
+        self._keepalive.start(self._settings.keep_alive_interval_s, now=False)
+        self._ping()
+
+    def reconfigure(self, settings: ConnectorSettings) -> None:
+        """Go on with another interval and time limit."""
+        interval_s = settings.keep_alive_interval_s
+        changed = interval_s != self._settings.keep_alive_interval_s
+        self._settings = settings
+        if changed and self._keepalive.running:
+            self._keepalive.stop()
+            self._keepalive.start(interval_s, now=False)
+
+    def stop(self) -> None:
+        """Send no more pings and leave no timer behind; pongs may still come."""
+        if self._keepalive.running:
+            self._keepalive.stop()
+        self._cancel_ping_soon()
+        self._cancel_pong_limit()
+
+    def message_sent(self, size: int) -> None:
+        """A message of so many bytes was written."""
+        self._barrier.sent += 1
+        self._unproven_bytes += size
+
+    def consider_ping(self, at_once: bool) -> None:
+        """Ping when enough was sent since the last one, or soon; ``at_once``: for anything."""
+        if self._barrier.is_outstanding or not self._barrier.unproven:
+            return
+        if (
+            at_once
+            or self._barrier.unproven >= _PING_AFTER_MESSAGES
+            or self._unproven_bytes >= _PING_AFTER_BYTES
+        ):
+            self._ping()
+        elif self._ping_soon is None:
+            self._ping_soon = self._later(_PING_AFTER_S, self._ping_is_due)
+
+    def bytes_received(self) -> None:
+        """Something arrived: the connection is not dead downwards."""
+        self._progress = True
+
+    def writable_changed(self, writable: bool) -> None:
+        """The transport's buffer has filled or emptied."""
+        self._writable = writable
+        if writable:
+            self._progress = True
+
+    def pong_received(self, payload: bytes) -> None:
+        """Account for a pong."""
+        pong = self._barrier.pong_received(payload)
+        if pong is Pong.FOREIGN:
+            # Allowed by RFC 6455 (unsolicited pongs), but of no use to us.
+            self._saw_foreign_pong = True
+            self._counters.increment("pongs_foreign")
+            return
+        self._peer.answered()
+        self._was_answered = True
+        if pong is Pong.MATCHES:
+            self._cancel_pong_limit()
+            self._counters.observe(
+                "barrier_round_trip_seconds", self._reactor.seconds() - self._ping_sent_s
+            )
+        self._proven(self._barrier.acknowledged)
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _ping_is_due(self) -> None:
+        self._ping_soon = None
+        if not self._barrier.is_outstanding:
+            self._ping()
+
+    def _keep_alive(self) -> None:
+        if not self._barrier.is_outstanding:
+            self._ping()
+
+    def _ping(self) -> None:
+        self._cancel_ping_soon()
+        self._unproven_bytes = 0
+        self._progress = self._saw_foreign_pong = False
+        self._extensions = 0
+        self._ping_sent_s = self._reactor.seconds()
+        wait_s = self._settings.pong_timeout_s
+        if self._peer.peer_class is not PeerClass.PONG:
+            wait_s = min(wait_s, _UNPROVEN_WAIT_S)
+        self._pong_limit = self._later(wait_s, self._pong_is_late)
+        self._protocol.send_ping(self._barrier.ping())
+
+    def _pong_is_late(self) -> None:
+        self._pong_limit = None
+        timeout_s = self._settings.pong_timeout_s
+        if (
+            self._progress
+            and self._extensions < _EXTENSIONS
+            and not self._saw_foreign_pong
+            and self._peer.peer_class is PeerClass.PONG
+        ):
+            self._progress = False
+            self._extensions += 1
+            self._pong_limit = self._later(timeout_s, self._pong_is_late)
+        elif self._peer.missed(self._saw_foreign_pong) is PeerClass.PONG:
+            self._counters.increment("pong_timeouts")
+            waited_s = timeout_s * (1 + self._extensions)
+            self._protocol.abort(f"no pong within {waited_s:g} s: the connection is dead")
+        elif self._writable:
+            # This peer never gives usable pongs. The outbox keeps the rows for their linger time,
+            # in case the connection breaks.
+            self._barrier.abandon()
+            self._proven(self._barrier.sent)
+        elif self._reactor.seconds() - self._ping_sent_s < timeout_s:
+            self._pong_limit = self._later(_UNPROVEN_WAIT_S, self._pong_is_late)
+        else:
+            self._protocol.abort(
+                f"the network has taken nothing for {timeout_s:g} s: the connection is dead"
+            )
+
+    def _later(self, delay_s: float, call: Callable[[], None]) -> Any:
+        return self._reactor.callLater(delay_s, self._protocol.guard, call)
+
+    def _cancel_ping_soon(self) -> None:
+        if self._ping_soon is not None:
+            self._ping_soon.cancel()
+            self._ping_soon = None
+
+    def _cancel_pong_limit(self) -> None:
+        if self._pong_limit is not None:
+            self._pong_limit.cancel()
+            self._pong_limit = None
