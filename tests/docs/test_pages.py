@@ -168,7 +168,7 @@ def test_links(page: Page) -> None:
 def test_what_the_log_says(page: Page) -> None:
     """Quoted log lines are such as the code writes."""
     quoted = [(b.line, line) for b in page.of("log") for line in b.text.splitlines() if line]
-    quoted += [(0, text) for text in re.findall(r"\blog (?:line|says):? `([^`]+)`", page.prose)]
+    quoted += [(0, text) for text in re.findall(r"\blog\s+(?:line|says):?\s+`([^`]+)`", page.prose)]
     for table in re.findall(r"^\| the log says \|.*\n\|[-|]+\n((?:\|.*\n)+)", page.prose, re.M):
         quoted += [(0, row.split("`")[1]) for row in table.splitlines()]
     assert [(place(page, line), text) for line, text in quoted if not is_said(text)] == []
