@@ -17,13 +17,13 @@ from zope.interface import implementer
 
 from oda.connector.address import Address, build_address
 from oda.connector.attempt import ConnectionAttempt
-from oda.connector.backoff import Backoff
 from oda.connector.drain import Drain
 from oda.connector.factory import PlatformClientFactory
 from oda.connector.identification import Identification
 from oda.connector.outcome import NORMAL_CLOSURE, Outcome
 from oda.connector.peer import Peer
 from oda.connector.protocol import IProtocolListener, PlatformProtocol
+from oda.connector.reconnection import Reconnection
 from oda.connector.record import ConnectionRecord
 from oda.connector.session import Session
 from oda.connector.suspects import Suspects
@@ -63,7 +63,7 @@ class PlatformLink:
         self._random_bytes = random_bytes
         self._on_message = on_message
         self._identification = Identification(device_info, reactor, self._identified)
-        self._backoff = Backoff(settings.reconnect_max_delay_s, random)
+        self._reconnection = Reconnection(reactor, counters, settings.reconnect_max_delay_s, random)
         self._peer = Peer()
         self._suspects = Suspects()
         self._running = False
@@ -76,7 +76,6 @@ class PlatformLink:
         self._protocol: PlatformProtocol | None = None
         self._session: Session | None = None
         self._drain: Drain | None = None
-        self._stable: Any = None
         self._connecting_since_s = 0.0
         self._record = ConnectionRecord(reactor)
         self._last_outcome = Outcome(reason="not connected yet")
@@ -139,14 +138,14 @@ class PlatformLink:
         """Use other settings; with ``reconnect`` (another address or identity) the present
         connection is closed and a new one made, otherwise it stays."""
         self._settings = settings
-        self._backoff.max_delay_s = settings.reconnect_max_delay_s
+        self._reconnection.limit(settings.reconnect_max_delay_s)
         if not reconnect:
             if self._factory is not None:
                 self._factory.configure(settings)
             if self._session is not None:
                 self._session.reconfigure(settings)
             return
-        self._backoff.connection_stable()
+        self._reconnection.begin_anew()
         self._peer = Peer()  # it may be another platform now
         if self._running and self._stopping is None:
             self._restart()
@@ -175,7 +174,7 @@ class PlatformLink:
             self._random_bytes(8),
             self._suspects,
         )
-        self._stable = self._reactor.callLater(Backoff.stable_s, self._became_stable)
+        self._reconnection.opened()
         self._session.start()
 
     def message_received(self, protocol: PlatformProtocol, payload: bytes, is_binary: bool) -> None:
@@ -206,7 +205,7 @@ class PlatformLink:
         try:
             if session is not None:
                 session.ended()
-                self._cancel_stable()
+                self._reconnection.lost()
                 self._set_culprit_aside(session, outcome)
                 self._outbox.rewind(outcome.replay)
                 if outcome.close_code == NORMAL_CLOSURE:
@@ -289,28 +288,9 @@ class PlatformLink:
                 self._factory.retry()
 
     def _schedule_retry(self, connect: Callable[[], None]) -> Any:
-        outcome = self._last_outcome
-        delay_s = self._backoff.next_delay_s(outcome)
-        self._counters.observe("reconnect_delay_seconds", delay_s)
-        _log.warn(
-            "{state}: {reason}{hint}; connecting again in {delay:.1f} s",
-            state="connection lost" if outcome.was_open else "no connection",
-            reason=outcome.reason,
-            hint=outcome.hint,
-            delay=delay_s,
-        )
-        retry = self._reactor.callLater(delay_s, connect)
-        self._record.ended(outcome.reason, retry)
+        retry = self._reconnection.schedule(self._last_outcome, connect)
+        self._record.ended(self._last_outcome.reason, retry)
         return retry
-
-    def _became_stable(self) -> None:
-        self._stable = None
-        self._backoff.connection_stable()
-
-    def _cancel_stable(self) -> None:
-        if self._stable is not None:
-            self._stable.cancel()
-            self._stable = None
 
     def _give_up_connecting(self) -> None:
         """End everything that would lead to a connection."""

@@ -60,6 +60,18 @@ def test_what_an_abnormal_close_replays(world: World, code: int) -> None:
     assert world.platform.received == [b'{"n":1}'] * expected
 
 
+def test_a_broken_protocol_replays_nothing(world: World) -> None:
+    """When the agent closes because the platform broke the protocol, what the platform had
+    acknowledged is not sent again."""
+    world.start()
+    world.uplink(b'{"n":1}')
+    world.pass_time(1)
+    world.peer.sendFrame(opcode=11)
+    world.pass_time(10)
+    assert len(world.platform.peers) == 2
+    assert world.platform.received == [b'{"n":1}']
+
+
 def test_nothing_is_replayed_after_the_linger_time(world: World) -> None:
     """A message acknowledged longer ago than the linger time is done."""
     world.start()
