@@ -11,6 +11,8 @@ from oda import __version__
 #: Subcommand -> (module in ``oda.commands``, what ``oda --help`` says). The module has a click
 #: command named ``command``. Loading it late keeps ``oda --help`` and small commands fast.
 _COMMANDS = {
+    "init": ("init", "Write a commented configuration."),
+    "check": ("check", "Find out whether the agent could work, and what to fix."),
     "demo": ("demo", "Stand-in platform and agent together, with readings of this machine."),
     "status": ("status", "Show how the running agent is."),
     "send": ("send", "Publish datapoints through the running agent."),

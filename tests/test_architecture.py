@@ -16,6 +16,7 @@ PACKAGES = {
     "connector",
     "control",
     "datastreams",
+    "diagnosis",
     "logs",
     "monitor",
     "operations",

@@ -1,0 +1,326 @@
+"""``oda check``: would an agent with this configuration work, and if not, what has to be done?"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import click
+from twisted.internet.defer import inlineCallbacks, maybeDeferred
+from twisted.internet.error import TimeoutError
+from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogBeginner
+from twisted.python.failure import Failure
+from zope.interface import provider
+
+from oda.config.loader import LoadedConfiguration, find_directory, load
+from oda.control.client import ControlClient
+from oda.control.location import socket_path
+from oda.control.wire import ControlError
+from oda.datastreams.clock import SystemWallClock
+from oda.datastreams.host import build_datastreams
+from oda.datastreams.script_command import find_command
+from oda.diagnosis.connection import ConnectionCheck
+from oda.diagnosis.effective import key_source, render_settings, settings_document
+from oda.diagnosis.findings import Finding, Findings, Result, document, render_finding
+from oda.errors import ConfigurationError, DatastreamError, PluginError
+from oda.extensions import installed_plugins, load_plugins
+from oda.interfaces import IDeviceInfoProvider
+from oda.monotonic import install_monotonic_clock
+from oda.settings import AgentSettings, OutboxKind, Secret
+
+#: How long the running agent is given to answer, in seconds.
+_ASK_TIMEOUT_S = 10.0
+
+
+@click.command("check", short_help="Find out whether the agent could work, and what to fix.")
+@click.option("--conf", "-c", default=None, help="The agent's configuration directory.")
+@click.option("--offline", is_flag=True, help="Look at the configuration only.")
+@click.option(
+    "--connect",
+    is_flag=True,
+    help="Open the WebSocket even while the agent runs (the platform may end the agent's own).",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    default=60.0,
+    show_default=True,
+    type=click.FloatRange(min=0.1),
+    help="Seconds for everything together.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    conf: str | None,
+    offline: bool,
+    connect: bool,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    """Check the configuration, then go the agent's way to the platform, step by step: name, TCP,
+    TLS, WebSocket with the device's own id and key, ping, acknowledgement.
+
+    Says at each failure what to do about it. Ends with status 0 when nothing failed (there may be
+    warnings), else 1. Nothing is sent but pings. While an agent runs with this configuration no
+    WebSocket is opened without --connect: many platforms end the older of two connections.
+    """
+    findings = Findings(lambda finding: None if as_json else _print(finding))
+    configuration = _load(conf, findings)
+    shown = settings_document(configuration.settings) if configuration else None
+    if configuration is not None:
+        if not as_json:
+            click.echo(render_settings(configuration.settings))
+        _report_configuration(configuration, findings)
+        _check_surroundings(configuration.settings, findings)
+        if not offline:
+            _check_online(configuration, findings, connect, timeout_s)
+    if as_json:
+        result = {
+            "ok": not findings.has_failed,
+            "checks": [document(finding) for finding in findings.all],
+            "settings": shown,
+        }
+        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+    ctx.exit(1 if findings.has_failed else 0)
+
+
+def _print(finding: Finding) -> None:
+    click.echo(render_finding(finding, finding.step), nl=False)
+
+
+# -- the configuration -----------------------------------------------------------------------
+
+
+def _load(conf: str | None, findings: Findings) -> LoadedConfiguration | None:
+    """The configuration; None where it is faulty, with a finding for each fault."""
+    try:
+        return load(find_directory(conf), os.environ)
+    except ConfigurationError as error:
+        for fault in error.faults:
+            findings.add(
+                "configuration",
+                Result.FAILED,
+                str(fault),
+                file=fault.file,
+                line=fault.line,
+                key=fault.key,
+                problem=fault.problem,
+            )
+        return None
+
+
+def _report_configuration(configuration: LoadedConfiguration, findings: Findings) -> None:
+    directory = configuration.directory
+    findings.add(
+        "configuration",
+        Result.OK,
+        f"{len(configuration.read)} files read from {directory}",
+        directory=str(directory),
+        files=list(configuration.read),
+    )
+    for note in configuration.notes:
+        findings.add("configuration", Result.OK, note)
+    for warning in configuration.warnings:
+        findings.add("configuration", Result.WARNING, warning)
+    if configuration.ignored:
+        files = ", ".join(configuration.ignored)
+        findings.add("configuration", Result.OK, f"of components this agent doesn't have: {files}")
+    findings.add("key", Result.OK, f"from {key_source(configuration.settings, os.environ)}")
+
+
+def _check_surroundings(settings: AgentSettings, findings: Findings) -> None:
+    """What the settings name has to be there: the outbox's directory, scripts, plugins."""
+    if settings.outbox.kind is OutboxKind.DURABLE:
+        _check_outbox(settings.outbox.path, findings)
+    for script in settings.device_info.scripts:
+        try:
+            find_command(script.command, Path.cwd(), settings.device_info.path, os.environ)
+        except ValueError as error:
+            advice = "see 'path'; relative paths start at the agent's working directory"
+            text = f"{script.datastream_id}: {error}"
+            findings.add("scripts", Result.WARNING, text, advice)
+    if settings.plugins:
+        installed = {plugin.name for plugin in installed_plugins()}
+        for plugin in settings.plugins:
+            if plugin.name not in installed:
+                findings.add(
+                    "plugins",
+                    Result.FAILED,
+                    f"plugin '{plugin.name}' is not installed",
+                    "install it for this Python, or take it out of 'plugins'",
+                )
+
+
+def _check_outbox(path: Path, findings: Findings) -> None:
+    directory = path.absolute().parent
+    if not directory.is_dir():
+        problem = f"the directory {directory} does not exist"
+    elif not os.access(directory, os.W_OK | os.X_OK):
+        problem = f"this user may not write into {directory}"
+    elif path.exists() and not os.access(path, os.R_OK | os.W_OK):
+        problem = f"this user may not write {path.absolute()}"
+    else:
+        findings.add("outbox", Result.OK, f"in {path.absolute()}")
+        return
+    findings.add(
+        "outbox",
+        Result.WARNING,
+        problem,
+        "see 'outboxPath' (a relative one starts at the agent's working directory), or run the"
+        " check as the agent's user, where the agent runs",
+    )
+
+
+# -- the connection --------------------------------------------------------------------------
+
+
+def _check_online(
+    configuration: LoadedConfiguration, findings: Findings, connect: bool, timeout_s: float
+) -> None:
+    is_running = _ask_agent(configuration.directory, findings)
+    from twisted.internet import reactor as default_reactor
+
+    reactor: Any = default_reactor
+    globalLogBeginner.beginLoggingTo([_print_defects], redirectStandardIO=False)
+    install_monotonic_clock(reactor)
+    check = OnlineCheck(configuration.settings, findings, reactor, os.environ)
+
+    def begin() -> None:
+        done = maybeDeferred(check.run, with_upgrade=connect or not is_running)
+        done.addTimeout(timeout_s, reactor)
+        done.addErrback(_given_up, check, findings, timeout_s)
+        done.addErrback(_defect, check, findings)
+        done.addBoth(lambda _: reactor.stop())
+
+    reactor.callWhenRunning(begin)
+    reactor.run()
+
+
+def _ask_agent(directory: Path, findings: Findings) -> bool:
+    """Whether an agent runs with this configuration."""
+    path = socket_path(directory)
+    try:
+        with ControlClient(path, timeout_s=_ASK_TIMEOUT_S) as client:
+            status = client.call("status")
+    except ControlError as error:
+        if "not allowed" in str(error):
+            text = "an agent of another user runs with this configuration"
+            findings.add("agent", Result.WARNING, text, "run this as the agent's user")
+            return True
+        findings.add("agent", Result.OK, "none is running with this configuration")
+        return False
+    except OSError as error:
+        text = f"an agent runs with this configuration, but does not answer: {error}"
+        findings.add("agent", Result.FAILED, text, "restart it")
+        return True
+    state = "connected and acknowledged" if status["ready"] else "; ".join(status["reasons"])
+    findings.add(
+        "agent",
+        Result.OK if status["ready"] else Result.WARNING,
+        f"running with this configuration: {state}",
+        "" if status["ready"] else "see its log, and: oda status",
+        ready=status["ready"],
+    )
+    return True
+
+
+class OnlineCheck:
+    """The part that needs a reactor: who the device is, and the way to the platform."""
+
+    def __init__(
+        self,
+        settings: AgentSettings,
+        findings: Findings,
+        reactor: Any,
+        environ: Mapping[str, str],
+    ) -> None:
+        self._settings = settings
+        self._findings = findings
+        self._reactor = reactor
+        self._environ = environ
+        clock = SystemWallClock()
+        self._connection = ConnectionCheck(
+            settings.connector, findings, reactor, clock.now_ms, os.urandom
+        )
+        self._build = partial(build_datastreams, settings.device_info, reactor, clock)
+        self._is_identifying = False
+
+    @property
+    def step(self) -> str:
+        """What is being done."""
+        return "device" if self._is_identifying else self._connection.step
+
+    @inlineCallbacks
+    def run(self, with_upgrade: bool) -> Any:
+        """Fires with None when everything has been looked at; may be cancelled."""
+        identity = None
+        if with_upgrade:
+            self._is_identifying = True
+            host = self._build(self._environ, Path.cwd())
+            try:
+                identity = yield self._identify(host.device_info)
+            finally:
+                host.stop()
+            self._is_identifying = False
+        yield self._connection.run(identity)
+        if not with_upgrade:
+            self._findings.add(
+                "upgrade",
+                Result.SKIPPED,
+                "the agent is connected, or will be, as this device",
+                "stop the agent first, or give --connect",
+            )
+
+    @inlineCallbacks
+    def _identify(self, device_info: Any) -> Any:
+        """The device's id and key; None (with a finding) when there is no id."""
+        try:
+            for components in load_plugins(self._settings.plugins, self._reactor).values():
+                for component in components:
+                    if IDeviceInfoProvider.providedBy(component):
+                        device_info = component
+            device_id: str = yield maybeDeferred(device_info.device_id)
+            key: str = device_info.api_key()
+        except DatastreamError as error:
+            self._findings.add(
+                "device",
+                Result.FAILED,
+                f"its id can't be found out: {error}",
+                "write deviceId=... into es.amplia.oda.datastreams.deviceinfo.cfg",
+            )
+            return None
+        except PluginError as error:
+            self._findings.add("plugins", Result.FAILED, str(error), "see the plugin's options")
+            return None
+        self._findings.add("device", Result.OK, f"its id is {device_id}", device=device_id)
+        return device_id, Secret(key)
+
+
+def _given_up(failure: Failure, check: OnlineCheck, findings: Findings, timeout_s: float) -> None:
+    failure.trap(TimeoutError)
+    findings.add(
+        check.step,
+        Result.FAILED,
+        f"not done within {timeout_s:g} s",
+        "see what hangs here, or give it longer with --timeout",
+    )
+
+
+def _defect(failure: Failure, check: OnlineCheck, findings: Findings) -> None:
+    """Whatever else happened: better a report with a hole than none."""
+    findings.add(
+        check.step, Result.FAILED, f"a defect of the check: {type(failure.value).__name__}"
+    )
+
+
+@provider(ILogObserver)
+def _print_defects(event: LogEvent) -> None:
+    """What the parts of the agent log is said by the findings, but for defects."""
+    if event.get("log_level") is LogLevel.critical:
+        sys.stderr.write(eventAsText(event) + "\n")

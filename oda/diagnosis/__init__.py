@@ -1,0 +1,1 @@
+"""What ``oda check`` finds out, step by step from the configuration to a proven ping."""

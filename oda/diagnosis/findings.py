@@ -1,0 +1,77 @@
+"""What a check has found, for people and for programs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+
+class Result(Enum):
+    """How a step ended. Only ``FAILED`` makes the whole check fail."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+    SKIPPED = "skipped"
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """What one step has found. ``advice`` says what to do about it; ``data`` is for programs.
+
+    None of them holds a secret.
+    """
+
+    step: str
+    result: Result
+    text: str
+    advice: str = ""
+    data: Mapping[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Findings:
+    """All findings in order; ``tell`` hears of each as it comes."""
+
+    def __init__(self, tell: Callable[[Finding], None] = lambda finding: None) -> None:
+        self._tell = tell
+        self.all: list[Finding] = []
+
+    def add(self, step: str, result: Result, text: str, advice: str = "", **data: Any) -> None:
+        """One more."""
+        finding = Finding(step=step, result=result, text=text, advice=advice, data=data)
+        self.all.append(finding)
+        self._tell(finding)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether something has to be put right."""
+        return any(finding.result is Result.FAILED for finding in self.all)
+
+
+def render_finding(finding: Finding, step: str) -> str:
+    """The lines for people; ``step`` stands in front of them (empty where it is the same as in the
+    lines before)."""
+    shown = finding.result.value
+    if finding.result is Result.FAILED:
+        shown = shown.upper()
+    first, *more = finding.text.splitlines() or [""]
+    lines = [f"{step:<16}{shown:<9}{first}"]
+    indent = " " * 25
+    lines += [indent + line for line in more]
+    if finding.advice:
+        lines.append(f"{indent}-> {finding.advice}")
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def document(finding: Finding) -> dict[str, Any]:
+    """The finding as a JSON map; ``advice`` is left out where there is none."""
+    shown: dict[str, Any] = {
+        "check": finding.step,
+        "result": finding.result.value,
+        "text": finding.text,
+    }
+    if finding.advice:
+        shown["advice"] = finding.advice
+    return {**shown, **finding.data}

@@ -1,0 +1,182 @@
+"""The steps before the WebSocket: the name's addresses, TCP, and the TLS handshake.
+
+Nothing is sent on these connections but the handshake itself: they hold no secret.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone, ConnectionLost, TimeoutError
+from twisted.internet.interfaces import IHandshakeListener, IResolutionReceiver
+from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from oda.diagnosis.certificates import Certificate, read_certificate
+from oda.errors import ConnectorError
+
+
+class Unreachable(ConnectorError):  # noqa: N818 - named like those of oda.errors
+    """There is no connection. ``is_tls``: TCP was there, the handshake failed."""
+
+    def __init__(self, text: str, is_tls: bool, error: BaseException) -> None:
+        self.is_tls = is_tls
+        self.error = error
+        super().__init__(text)
+
+
+class Reached(msgspec.Struct, frozen=True):
+    """A connection that was made; the last three are empty without TLS."""
+
+    tcp_s: float
+    tls_s: float = 0.0
+    tls_version: str = ""
+    certificate: Certificate | None = None
+
+
+@implementer(IResolutionReceiver)
+class _Addresses:
+    def __init__(self, done: Deferred[list[str]]) -> None:
+        self._done = done
+        self._found: list[str] = []
+
+    def resolutionBegan(self, resolutionInProgress: Any) -> None:
+        """Resolvers can't be cancelled; a late answer is ignored."""
+
+    def addressResolved(self, address: Any) -> None:
+        if address.host not in self._found:
+            self._found.append(address.host)
+
+    def resolutionComplete(self) -> None:
+        if not self._done.called:
+            self._done.callback(self._found)
+
+
+def resolve(reactor: Any, host: str, port: int, timeout_s: float) -> Deferred[list[str]]:
+    """Fires with the host's addresses, [] when there are none; fails with Twisted's
+    ``TimeoutError``."""
+    done: Deferred[list[str]] = Deferred()
+    reactor.nameResolver.resolveHostName(_Addresses(done), host, port)
+    return done.addTimeout(timeout_s, reactor)
+
+
+def reach(reactor: Any, address: str, port: int, tls: Any, timeout_s: float) -> Deferred[Reached]:
+    """Connect to an IP address, with the handshake where ``tls`` is an
+    ``IOpenSSLClientConnectionCreator``, and hang up.
+
+    Fails with ``Unreachable``; TCP and TLS together may take ``timeout_s``. May be cancelled.
+    """
+    return _Reaching(reactor, timeout_s).begin(address, port, tls)
+
+
+class _Reaching(ClientFactory):
+    noisy = False
+
+    def __init__(self, reactor: Any, timeout_s: float) -> None:
+        self.reactor = reactor
+        self._began_s = reactor.seconds()
+        self.tcp_s: float | None = None
+        self.protocol_in_use: _Handshake | None = None
+        self._connector: Any = None
+        self._done: Deferred[Reached] = Deferred(lambda _: self._hang_up())
+        self._limit = reactor.callLater(timeout_s, self._expire)
+
+    def begin(self, address: str, port: int, tls: Any) -> Deferred[Reached]:
+        timeout_s = self._limit.getTime() - self._began_s + 1
+        if tls is None:
+            self._connector = self.reactor.connectTCP(address, port, self, timeout_s)
+        else:
+            self._connector = self.reactor.connectSSL(address, port, self, tls, timeout_s)
+        self.is_secure = tls is not None
+        return self._done
+
+    def elapsed_s(self) -> float:
+        return float(self.reactor.seconds() - self._began_s)
+
+    def buildProtocol(self, addr: Any) -> Protocol:
+        protocol = _SecureHandshake(self) if self.is_secure else _Handshake(self)
+        protocol.factory = self
+        self.protocol_in_use = protocol
+        return protocol
+
+    def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
+        self.failed(reason)
+
+    def succeeded(self, reached: Reached) -> None:
+        self._cancel_limit()
+        if not self._done.called:
+            self._done.callback(reached)
+        self._hang_up()
+
+    def failed(self, reason: Failure) -> None:
+        self._cancel_limit()
+        if not self._done.called:
+            is_tls = self.tcp_s is not None
+            error: BaseException = reason.value  # type: ignore[assignment]
+            self._done.errback(Unreachable(_describe(error), is_tls, error))
+
+    def _expire(self) -> None:
+        self.failed(Failure(TimeoutError("nothing came back in time")))
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._cancel_limit()
+        if self.protocol_in_use is not None and self.protocol_in_use.transport is not None:
+            self.protocol_in_use.transport.abortConnection()  # type: ignore[attr-defined]
+        elif self._connector is not None:
+            self._connector.disconnect()
+
+    def _cancel_limit(self) -> None:
+        if self._limit.active():
+            self._limit.cancel()
+
+
+class _Handshake(Protocol):
+    """Plain TCP: being connected is all."""
+
+    def __init__(self, owner: _Reaching) -> None:
+        self._owner = owner
+
+    def connectionMade(self) -> None:
+        self._owner.tcp_s = self._owner.elapsed_s()
+        self._owner.succeeded(Reached(self._owner.tcp_s))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._owner.failed(reason)
+
+
+@implementer(IHandshakeListener)
+class _SecureHandshake(_Handshake):
+    def connectionMade(self) -> None:
+        self._owner.tcp_s = self._owner.elapsed_s()
+
+    def handshakeCompleted(self) -> None:
+        transport: Any = self.transport
+        shown = transport.getPeerCertificate()
+        tcp_s = self._owner.tcp_s or 0.0
+        self._owner.succeeded(
+            Reached(
+                tcp_s,
+                self._owner.elapsed_s() - tcp_s,
+                transport.getHandle().get_protocol_version_name(),
+                None if shown is None else read_certificate(shown.to_cryptography()),
+            )
+        )
+
+
+def _describe(error: BaseException) -> str:
+    """One short sentence; the texts of pyOpenSSL and service_identity are data structures."""
+    module = type(error).__module__
+    if module.startswith("service_identity"):
+        return "the certificate is not for this host"
+    if module.startswith("OpenSSL"):
+        causes = error.args[0] if error.args and isinstance(error.args[0], list) else []
+        said = [cause[-1] for cause in causes if cause and cause[-1]]
+        return ", ".join(said) or "the other side ended it"
+    if isinstance(error, ConnectionDone | ConnectionLost):
+        return "the other side ended the connection"
+    lines = str(error).splitlines()
+    return lines[0].rstrip(".") if lines else type(error).__name__
