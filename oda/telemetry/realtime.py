@@ -44,6 +44,8 @@ class RealtimeStateManager:
         """See ``IStateManager.get``."""
         if datastream_ids is None:
             reading = self._access.read_all(device_pattern)
+        elif len(datastream_ids) == 1:  # by far the most frequent request
+            reading = self._access.read(datastream_ids[0], device_pattern)
         else:
             reading = gatherResults(
                 [
