@@ -74,6 +74,11 @@ class Heartbeat:
         return self._barrier.is_outstanding
 
     @property
+    def sent(self) -> int:
+        """How many messages were sent on this connection."""
+        return self._barrier.sent
+
+    @property
     def ping_waits_s(self) -> float | None:
         """How long the outstanding ping has been waiting for its pong, None when there is none."""
         if not self._barrier.is_outstanding:
