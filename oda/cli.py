@@ -14,6 +14,7 @@ _COMMANDS = {
     "init": ("init", "Write a commented configuration."),
     "check": ("check", "Find out whether the agent could work, and what to fix."),
     "demo": ("demo", "Stand-in platform and agent together, with readings of this machine."),
+    "platform": ("platform", "Run the stand-in platform, or use one that runs."),
     "status": ("status", "Show how the running agent is."),
     "send": ("send", "Publish datapoints through the running agent."),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from collections.abc import Callable
 from datetime import datetime
@@ -25,6 +26,7 @@ from zope.interface import provider
 
 from oda.agent import Agent
 from oda.platform.access import KeyRing
+from oda.platform.lines import event_lines
 from oda.platform.service import Platform
 from oda.settings import (
     AgentSettings,
@@ -102,7 +104,7 @@ class Demo:
         self.agent = Agent(self._settings(), reactor=self._reactor)
         self._forget = self.platform.events.subscribe(self._look)
         _say(f"platform  {self.platform.url}/<device id>, key {_KEY}")
-        _say(f"REST API  {self.platform.http_url}")
+        _say(f"console   {self.platform.http_url}/")
         _say("try this  " + self._example())
         _say("Ctrl-C ends the demo.\n")
         self.agent.startService()
@@ -132,29 +134,16 @@ class Demo:
         )
 
     def _example(self) -> str:
-        return (
-            f"curl -s '{self.platform.http_url}/devices/{self._device}/operations?wait=10'"
-            ' -d \'{"name": "GET_DEVICE_PARAMETERS",'
-            ' "parameters": {"variableList": ["device.ram.usage"]}}\''
-        )
+        parameters = shlex.quote('{"variableList": ["device.ram.usage"]}')
+        order = f"{shlex.quote(self._device)} GET_DEVICE_PARAMETERS {parameters}"
+        return f"oda platform send {order} --api {self.platform.http_url}"
 
     def _look(self) -> None:
         _, events = self.platform.events.after(self._seen, 1000)
         for event in events:
             self._seen = event.number
-            data = msgspec.json.decode(event.data)
-            if event.kind == "device":
-                state = "connected" if data["connected"] else "disconnected"
-                _say(f"{_now()}  {data['device']} {state}")
-            elif event.kind == "datapoints":
-                for point in data["datapoints"]:
-                    _say(f"{_now()}  {data['device']}  {_show(point)}")
-            elif event.kind == "operation":
-                _say(f"{_now()}  operation {data['id']}: {data['state']}")
-
-
-def _show(point: Any) -> str:
-    return f"{point['datastream']:<28} {point['value']}"
+            for line in event_lines(event.kind, msgspec.json.decode(event.data)):
+                _say(f"{_now()}  {line}")
 
 
 def _now() -> str:

@@ -168,7 +168,12 @@ class Application:
         """Tell the live events."""
         self._events.publish(
             "operation",
-            {"id": operation.id, "device": operation.device, "state": operation.state.value},
+            {
+                "id": operation.id,
+                "device": operation.device,
+                "name": operation.name,
+                "state": operation.state.value,
+            },
         )
 
     def fault_changed(self, device: str | None) -> None:

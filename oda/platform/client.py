@@ -22,6 +22,9 @@ from oda.platform.store import LatestValue, StoredDatapoint
 
 _T = TypeVar("_T")
 
+#: A proxy that the environment names is for the internet, not for a platform at hand.
+_open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
+
 
 class PlatformRefused(OdaError):  # noqa: N818 - named like those of oda.errors
     """The API answered with an error; ``status`` is the HTTP status."""
@@ -61,11 +64,12 @@ class PlatformClient:
         request = urllib.request.Request(url, data, method=method)
         timeout_s = self._timeout_s + float(given.get("wait", 0))
         try:
-            with urllib.request.urlopen(request, timeout=timeout_s) as reply:
-                return json.loads(reply.read())
+            with _open(request, timeout=timeout_s) as reply:
+                return _read_json(reply.status, reply.read())
         except urllib.error.HTTPError as error:
             with closing(error):
-                problem = json.loads(error.read()).get("error", "")
+                document = _read_json(error.code, error.read())
+            problem = document.get("error", "") if isinstance(document, dict) else ""
             raise PlatformRefused(error.code, problem) from None
 
     def devices(self) -> list[dict[str, Any]]:
@@ -199,7 +203,7 @@ class PlatformClient:
     def events(self, after: int | None = None) -> Iterator[Iterator[ServerSentEvent]]:
         """The live changes after that number (None: from now on), for a ``with`` block."""
         query = "" if after is None else f"?after={after}"
-        reply = urllib.request.urlopen(f"{self.url}/events{query}", timeout=self._timeout_s)
+        reply = _open(f"{self.url}/events{query}", timeout=self._timeout_s)
         with closing(reply):
             yield _read_events(reply)
 
@@ -246,6 +250,14 @@ class PlatformClient:
             return found if len(found) >= count else []
 
         return self.wait_until(enough, timeout_s)
+
+
+def _read_json(status: int, body: bytes) -> Any:
+    try:
+        return json.loads(body)
+    except ValueError:
+        problem = "the answer is no JSON: is the platform's API there?"
+        raise PlatformRefused(status, problem) from None
 
 
 def _segment(text: str) -> str:

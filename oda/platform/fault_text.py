@@ -6,11 +6,12 @@ A member is written ``name`` (a switch) or ``name=value``: ``freeze``, ``refuse=
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from oda.platform.faults import MEMBERS, Fault, read_fault
+from oda.platform.faults import MEMBERS, Fault, Incident, read_fault, write_fault
 from oda.platform.wire import WrongParameter
 
 
@@ -56,3 +57,19 @@ def _read_value(name: str, kind: Any, text: str | None) -> Any:
         except ValueError:
             raise WrongParameter(name, f"{text!r} is no number") from None
     return text
+
+
+def write_fault_words(fault: Fault) -> str:
+    """The words that describe ``fault``, quoted for a shell; "" for normal behaviour."""
+    members = write_fault(fault).items()
+    return " ".join(
+        name if value is True else f"{name}={shlex.quote(str(value))}" for name, value in members
+    )
+
+
+def as_incident(fault: Fault) -> Incident | None:
+    """The fault as something that happens once, None where it is no such thing."""
+    members = set(write_fault(fault))
+    if members == {"reset"} or members in ({"close"}, {"close", "closeReason"}):
+        return Incident(reset=fault.reset, close=fault.close, reason=fault.close_reason)
+    return None

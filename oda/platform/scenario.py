@@ -19,7 +19,7 @@ import msgspec
 
 from oda.errors import ConfigurationError
 from oda.errors import Fault as Mistake
-from oda.platform.fault_text import read_fault_words, split_target
+from oda.platform.fault_text import as_incident, read_fault_words, split_target
 from oda.platform.faults import NORMAL, Fault, Incident, read_fault, write_fault
 from oda.platform.wire import WrongParameter
 
@@ -86,18 +86,10 @@ def _parse_step(words: Sequence[str]) -> ScenarioStep:
             raise WrongParameter("clear", "takes no duration")
         return base
     fault = read_fault_words(rest)
-    incident = _as_incident(fault) if stays_s is None else None
+    incident = as_incident(fault) if stays_s is None else None
     if incident is not None:
         return msgspec.structs.replace(base, incident=incident)
     return msgspec.structs.replace(base, fault=fault, stays_s=stays_s)
-
-
-def _as_incident(fault: Fault) -> Incident | None:
-    """The fault as something that happens once, None where it is no such thing."""
-    members = set(write_fault(fault))
-    if members == {"reset"} or members in ({"close"}, {"close", "closeReason"}):
-        return Incident(reset=fault.reset, close=fault.close, reason=fault.close_reason)
-    return None
 
 
 def _duration(text: str) -> float:
