@@ -8,6 +8,7 @@ print the upgrade request, API key included), and its own timers are off: ours r
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
 from oda.connector.ending import describe_end
+from oda.connector.frames import client_frame, mask_source
 from oda.connector.outcome import Outcome
 
 _log = Logger()
@@ -92,6 +94,7 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
     def __init__(self, listener: Any) -> None:
         super().__init__()
         self._listener = listener
+        self._masks = mask_source(os.urandom)
         self._done = False
         self.was_open = False
         #: Why the upgrade (or CONNECT) was refused, by us or by the other side.
@@ -103,7 +106,10 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
 
     def send_message(self, payload: bytes, is_text: bool) -> None:
         """Write one message to the transport."""
-        self.sendMessage(payload, isBinary=not is_text)
+        if self._perMessageCompress is None and self.state == self.STATE_OPEN:
+            self.transport.write(client_frame(payload, is_text, next(self._masks)))
+        else:
+            self.sendMessage(payload, isBinary=not is_text)
 
     def send_ping(self, payload: bytes) -> None:
         """Write one ping; ``payload`` is at most 125 bytes (RFC 6455)."""
