@@ -25,6 +25,7 @@ from oda.connector.peer import Peer
 from oda.connector.protocol import IProtocolListener, PlatformProtocol
 from oda.connector.reconnection import Reconnection
 from oda.connector.record import ConnectionRecord
+from oda.connector.replay import ReplayRule
 from oda.connector.session import Session
 from oda.connector.suspects import Suspects
 from oda.connector.tls import build_tls_options
@@ -66,6 +67,7 @@ class PlatformLink:
         self._reconnection = Reconnection(reactor, counters, settings.reconnect_max_delay_s, random)
         self._peer = Peer()
         self._suspects = Suspects()
+        self._replay = ReplayRule()
         self._running = False
         self._stopping: Deferred[None] | None = None
         self._restarting = False
@@ -206,19 +208,22 @@ class PlatformLink:
             if session is not None:
                 session.ended()
                 self._reconnection.lost()
-                self._set_culprit_aside(session, outcome)
-                self._outbox.rewind(outcome.replay)
+                self._give_back(session, outcome)
                 if outcome.close_code == NORMAL_CLOSURE:
                     self._outbox.settle()
         finally:
             self._ended(outcome)  # whatever the outbox does: the agent connects again
 
-    def _set_culprit_aside(self, session: Session, outcome: Outcome) -> None:
+    def _give_back(self, session: Session, outcome: Outcome) -> None:
+        """What the session had taken from the outbox goes back, but for a message that ended it."""
         culprit = self._suspects.connection_ended(
-            outcome, session.rows_in_flight, session.is_proven
+            outcome, session.rows_in_flight, session.sent, session.is_proven
         )
         if culprit is not None:
             self._outbox.bury([culprit], f"nothing else was on its way: {outcome.reason}")
+        self._outbox.rewind(
+            self._replay.connection_ended(outcome, session.acknowledged, culprit is not None)
+        )
 
     def connect_failed(self, connector: Any, reason: Failure) -> None:
         if self._attempt is not None:

@@ -60,6 +60,8 @@ class Session:
         self._in_flight: deque[_Sent] = deque()  # in order of sending
         self._in_flight_bytes = 0
         self._retired = 0
+        #: The highest row of each class that was acknowledged on this connection.
+        self.acknowledged: dict[MessageClass, int] = {}
         self._writable = True
         self._open = True
         self._close_limit: Any = None
@@ -92,6 +94,11 @@ class Session:
     def rows_in_flight(self) -> list[int | None]:
         """The rows sent that nothing has proven yet, None for a message that is no row."""
         return [None if row_id < 0 else row_id for row_id, *_ in self._in_flight]
+
+    @property
+    def sent(self) -> int:
+        """How many messages were sent on this connection."""
+        return self._heartbeat.sent
 
     @property
     def is_proven(self) -> bool:
@@ -233,6 +240,7 @@ class Session:
             self._retired += 1
             if row_id >= 0:
                 rows.append(row_id)
+                self.acknowledged[message_class] = row_id
                 proven.append((message_class, datapoints))
         if rows:
             count_batch(self._counters, "messages_acknowledged", "datapoints_acknowledged", proven)

@@ -7,9 +7,14 @@ has shown that the connection works, and nothing follows until it is acknowledge
 connection ends in that moment, the message is the culprit: at once after a refusal, after the third
 end in a row otherwise. An acknowledgement clears a message.
 
-Ends that say nothing about a message don't count: those by the agent itself (a pong that never
-came is the network's fault as often as not), a normal closure, a platform that goes away, restarts
-or asks for patience. A policy violation (1008) may be about the device instead of the message: two
+Some platforms end each connection after a number of messages or bytes, whichever they are. So
+nobody is found guilty who was not the first message on its connection, unless the code leaves no
+doubt (1003, 1007, 1009). That everyone gets to be the first is seen to by ``replay``.
+
+Ends by the agent itself don't count: a pong that never came is the network's fault as often as not.
+A normal closure, a platform that goes away, restarts or asks for patience condemn nobody either,
+but they isolate: to a platform that closes after every few messages, they go one by one, so that it
+acknowledges some. A policy violation (1008) may be about the device instead of the message: two
 messages are not found guilty of it one after the other at first sight.
 
 Pure: numbers of rows and outcomes in, a verdict out.
@@ -28,6 +33,7 @@ _GUILTY_AFTER = 3
 #: Codes by which the platform speaks of itself (RFC 6455, section 7.4.1, and the IANA registry).
 _NOT_ABOUT_MESSAGES = frozenset({NORMAL_CLOSURE, 1001, 1012, 1013})
 _POLICY_VIOLATION = 1008
+_BEYOND_DOUBT = REFUSAL_CODES - {_POLICY_VIOLATION}
 #: Rows may leave the outbox without an acknowledgement; the oldest are forgotten beyond this.
 _MAX_SUSPECTS = 4096
 
@@ -55,14 +61,15 @@ class Suspects:
                 self._strikes.pop(row_id, None)
 
     def connection_ended(
-        self, outcome: Outcome, in_flight: Sequence[int | None], proven: bool
+        self, outcome: Outcome, in_flight: Sequence[int | None], sent: int, proven: bool
     ) -> int | None:
         """The row to set aside, None where there is none.
 
         ``in_flight`` are the rows sent and not acknowledged, None for a message that is no row;
-        ``proven`` says that the connection had worked (an earlier ping was answered).
+        ``sent`` is how many messages were sent in all; ``proven`` says that the connection had
+        worked (an earlier ping was answered).
         """
-        if outcome.by_us or not outcome.was_open or outcome.close_code in _NOT_ABOUT_MESSAGES:
+        if outcome.by_us or not outcome.was_open:
             return None
         is_refusal = outcome.close_code in REFUSAL_CODES
         for row_id in in_flight:
@@ -72,7 +79,9 @@ class Suspects:
             self._strikes[row_id] = max(strikes, _ISOLATED_AFTER) if is_refusal else strikes
         for row_id in list(self._strikes)[:-_MAX_SUSPECTS]:
             del self._strikes[row_id]
-        if len(in_flight) != 1 or not proven:
+        if len(in_flight) != 1 or not proven or outcome.close_code in _NOT_ABOUT_MESSAGES:
+            return None
+        if sent > 1 and outcome.close_code not in _BEYOND_DOUBT:
             return None
         only = in_flight[0]
         if only is None:

@@ -36,13 +36,13 @@ def test_the_culprit_is_set_aside_and_the_rest_arrives(world: World, code: int |
     for payload in sent:
         world.uplink(payload)
     world.start()
-    world.pass_time(600)
+    world.pass_time(3600)
     counts = world.outbox.counts()
     assert (counts["dead"], counts["pending"], counts["in_flight"]) == (1, 0, 0)
     first = list(dict.fromkeys(world.platform.received))
     assert [one for one in first if one != BAD] == numbered(80)
     assert world.log.count("is set aside") == 1
-    assert len(world.platform.peers) <= 6
+    assert len(world.platform.peers) <= 9
 
 
 def test_suspects_are_sent_one_at_a_time(world: World) -> None:
@@ -103,3 +103,29 @@ def test_stopping_delivers_what_is_held_behind_a_suspect(world: World) -> None:
     assert stopped.called
     assert world.platform.received[-7:] == [*numbered(3), BAD, *numbered(3, start=3)]
     assert world.outbox.counts()["pending"] == 0
+
+
+@pytest.mark.parametrize("code", [1000, 1011, 1006, 1008, 1009])
+@pytest.mark.parametrize("every", [2, 10, 100])
+def test_a_platform_that_ends_each_connection_after_some_messages(
+    world: World, every: int, code: int
+) -> None:
+    """Everything arrives in the end, and nothing is set aside unless the code says that it was
+    about the message."""
+
+    def act(peer: Peer, payload: bytes) -> None:
+        if len(peer.messages) == every:
+            if code == 1006:
+                peer.dropConnection(abort=True)
+            else:
+                peer.sendCloseFrame(code)
+
+    world.platform.on_message = act
+    for payload in numbered(300):
+        world.uplink(payload)
+    world.start()
+    world.pass_time(14 * 86400)
+    first = dict.fromkeys(world.platform.received)
+    assert list(first) == numbered(300)
+    if code != 1009:
+        assert world.outbox.counts()["dead"] == 0

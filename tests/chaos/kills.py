@@ -1,0 +1,42 @@
+"""SIGKILLs of the agent at random moments under load."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from random import Random
+
+from tests.chaos.report import Report
+from tests.chaos.world import World
+
+#: Of the kills, so many come while the agent is starting, ...
+_EARLY = 0.2
+#: ... at most so long after its start; the others so long after it began to take datapoints.
+_EARLY_S = 1.0
+_LATER_S = 1.0
+
+
+def run(seed: int, count: int, directory: Path) -> Report:
+    """Start the agent and kill it, ``count`` times; then let it deliver what it has."""
+    report = Report("kills", seed, count)
+    random = Random(seed)
+    world = World(directory)
+    try:
+        world.load.start()
+        for _ in range(count):
+            with world.start_agent() as agent:
+                if random.random() < _EARLY:
+                    time.sleep(random.random() * _EARLY_S)
+                else:
+                    world.load.wait_until_taken()
+                    time.sleep(random.random() ** 2 * _LATER_S)
+                agent.kill()
+            world.read_record()
+        with world.start_agent() as agent:
+            world.wait_until_ready()
+            world.load.stop()
+            world.conclude(report)
+            agent.stop()
+    finally:
+        world.close()
+    return report

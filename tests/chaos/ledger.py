@@ -1,0 +1,121 @@
+"""Compares what the agent accepted with what the platform has on record.
+
+Every datapoint of the load is one of a kind: its value and its time follow from its datastream and
+its number. So a datapoint that was altered, or never sent, shows. Pure.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+from zlib import crc32
+
+from oda.platform.recording import RecordedConnection, RecordedMessage
+
+#: The time of number 0, in milliseconds since the Unix epoch.
+BASE_MS = 1_700_000_000_000
+
+
+def datapoint(datastream: str, number: int) -> dict[str, Any]:
+    """The member ``value`` and ``at`` of a datapoint of the load."""
+    text = "x" * (number % 61)
+    return {
+        "at": BASE_MS + number,
+        "value": {"n": number, "fill": text, "sum": crc32(f"{datastream} {number}".encode())},
+    }
+
+
+class Arrival:
+    """The newest arrival of one document."""
+
+    __slots__ = ("at_ms", "connection", "position")
+
+    def __init__(self, message: RecordedMessage) -> None:
+        self.connection = message.connection
+        self.position = message.position
+        self.at_ms = message.at_ms
+
+
+class Ledger:
+    """``read`` takes the platform's record in its order; ``problems`` is what is wrong with it."""
+
+    def __init__(self) -> None:
+        self.messages = 0
+        self.datapoints = 0
+        self.repeated_messages = 0
+        self.repeated_datapoints = 0
+        self.last_number = 0
+        self.problems: list[str] = []
+        self._arrived: dict[str, Counter[int]] = {}
+        self._newest: dict[str, int] = {}
+        self._documents: dict[bytes, Arrival] = {}
+        self._repeats: list[tuple[Arrival, int]] = []
+        self._lengths: Counter[int] = Counter()
+
+    def read(self, messages: Iterable[RecordedMessage]) -> None:
+        """The next messages that the platform has read."""
+        for message in messages:
+            self.last_number = message.number
+            document = json.loads(message.payload)
+            if "datastreams" not in document:
+                continue
+            self.messages += 1
+            self._lengths[message.connection] = message.position
+            before = self._documents.get(message.payload)
+            if before is not None:
+                self.repeated_messages += 1
+                self._repeats.append((before, message.connection))
+            self._documents[message.payload] = Arrival(message)
+            for datastream in document["datastreams"]:
+                for point in datastream["datapoints"]:
+                    self._take(datastream["id"], point)
+
+    def _take(self, name: str, point: Mapping[str, Any]) -> None:
+        self.datapoints += 1
+        number = point["value"]["n"]
+        if dict(point) != datapoint(name, number):
+            self.problems.append(f"{name} {number} was altered: {point}")
+        arrived = self._arrived.setdefault(name, Counter())
+        arrived[number] += 1
+        if arrived[number] > 1:
+            self.repeated_datapoints += 1
+        else:
+            newest = self._newest.get(name, -1)
+            if number < newest:
+                self.problems.append(f"{name} {number} arrived after {newest}")
+            self._newest[name] = max(newest, number)
+
+    def missing(self, accepted: Mapping[str, Iterable[int]]) -> list[str]:
+        """The accepted datapoints that have not arrived."""
+        return [
+            f"{name} {number} was accepted and has not arrived"
+            for name, numbers in accepted.items()
+            for number in numbers
+            if number not in self._arrived.get(name, ())
+        ]
+
+    def unjustified_repeats(
+        self, connections: Iterable[RecordedConnection], window: int, linger_s: float
+    ) -> list[str]:
+        """The documents that were sent again although they had been acknowledged longer than
+        ``linger_s`` before their connection ended, and were not of the last ``window`` on it."""
+        ordered = list(connections)
+        ends: dict[int, int] = {}
+        for index, connection in enumerate(ordered):
+            later = ordered[index + 1].opened_ms if index + 1 < len(ordered) else None
+            known = [at for at in (connection.closed_ms, later) if at is not None]
+            ends[connection.number] = min(known, default=0)
+        known_numbers = sorted(ends)
+        problems = []
+        for before, connection in self._repeats:
+            if before.position > self._lengths[before.connection] - window:
+                continue
+            # It may have waited through connections on which its turn did not come.
+            between = [ends[one] for one in known_numbers if before.connection <= one < connection]
+            if not any(end - before.at_ms <= linger_s * 1000 for end in between):
+                problems.append(
+                    f"a document of connection {before.connection} came again on {connection}"
+                )
+        return problems

@@ -1,0 +1,45 @@
+"""The short forms: what was accepted arrives, whatever breaks. ``python -m tests.chaos`` does the
+same for longer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import cuts, kills, misbehaviour, pongs
+from tests.chaos.report import Report
+
+
+def passed(report: Report) -> None:
+    """Fails with the seed, the figures and every problem."""
+    assert not report.problems, str(report)
+
+
+def test_the_agent_is_killed(tmp_path: Path) -> None:
+    """SIGKILL at random moments: nothing accepted is lost, reordered or altered; what comes twice
+    is explained by the window and the linger time."""
+    report = kills.run(seed=1, count=8, directory=tmp_path)
+    passed(report)
+    assert report.figures["accepted"] > 200
+
+
+def test_the_network_is_cut(tmp_path: Path) -> None:
+    """One cut of each kind: the same."""
+    report = cuts.run(seed=2, count=len(cuts.KINDS), directory=tmp_path)
+    passed(report)
+    assert report.figures["connections"] >= len(cuts.KINDS) - 1
+
+
+def test_the_platform_dies_after_its_pong(tmp_path: Path) -> None:
+    """What was acknowledged and not kept comes again, as long as it lingers; without that time
+    it is lost."""
+    report = pongs.run(seed=3, count=2, directory=tmp_path)
+    passed(report)
+
+
+@pytest.mark.parametrize("name", misbehaviour.PLATFORMS)
+def test_the_platform_misbehaves(name: str, tmp_path: Path) -> None:
+    """Nothing is lost and the agent doesn't go in circles, however pings are answered and
+    connections end."""
+    passed(misbehaviour.run_one(name, seed=4, load_s=2, directory=tmp_path))
