@@ -7,7 +7,7 @@ leaves the socket open, hence the boundary around each.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
@@ -31,11 +31,26 @@ _PHRASES = {
     409: "Conflict",
     426: "Upgrade Required",
     429: "Too Many Requests",
+    502: "Bad Gateway",
     503: "Service Unavailable",
+    504: "Gateway Timeout",
     505: "HTTP Version Not Supported",
 }
 
 GARBAGE = b"\x16\x03\x01 this is no HTTP \x00\xff\xfe\r\n\r\n"
+
+
+def refusal(status: int, reason: str, headers: Iterable[tuple[str, str]] = ()) -> bytes:
+    """The HTTP answer to an upgrade that is refused."""
+    body = json.dumps({"error": reason}).encode()
+    head = [
+        f"HTTP/1.1 {status} {_PHRASES.get(status, 'Refused')}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+        *(f"{name}: {value}" for name, value in headers),
+    ]
+    return "\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body
 
 
 class Welcome:
@@ -157,15 +172,7 @@ class DeviceProtocol(WebSocketServerProtocol):  # type: ignore[misc]
     ) -> None:
         """Refuse the upgrade. Autobahn's own reasons may quote the request line with the key, so
         the peer gets them but the log doesn't."""
-        body = json.dumps({"error": reason}).encode()
-        head = [
-            f"HTTP/1.1 {code} {_PHRASES.get(code, 'Refused')}",
-            "Content-Type: application/json",
-            f"Content-Length: {len(body)}",
-            "Connection: close",
-            *(f"{name}: {value}" for name, value in responseHeaders or ()),
-        ]
-        self.transport.write("\r\n".join(head).encode("latin-1") + b"\r\n\r\n" + body)
+        self.transport.write(refusal(code, reason, responseHeaders or ()))
         self.wasClean = True
         self.dropConnection(abort=False)
 

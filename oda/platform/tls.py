@@ -25,14 +25,7 @@ def load_server_tls(cert: Path, key: Path, client_ca: Path | None = None) -> Any
         private_key: Any = load_pem_private_key(_read(key), None)
     except (ValueError, TypeError):  # a key with a passphrase is a TypeError
         raise ConfigurationError([Fault(str(key), 0, "", "is no private key (PEM)")]) from None
-    trusted = None
-    if client_ca is not None:
-        trusted = ssl.trustRootFromCertificates(
-            [
-                ssl.Certificate.loadPEM(certificate.public_bytes(Encoding.PEM))
-                for certificate in _certificates(client_ca)
-            ]
-        )
+    trusted = None if client_ca is None else load_authority(client_ca)
     options = ssl.CertificateOptions(
         privateKey=private_key, certificate=own, extraCertChain=chain, trustRoot=trusted
     )
@@ -41,6 +34,16 @@ def load_server_tls(cert: Path, key: Path, client_ca: Path | None = None) -> Any
     except SSL.Error:
         raise ConfigurationError([Fault(str(key), 0, "", f"does not belong to {cert}")]) from None
     return options
+
+
+def load_authority(path: Path) -> Any:
+    """A trust root of the certificates in a file; raises ``ConfigurationError`` naming it."""
+    return ssl.trustRootFromCertificates(
+        [
+            ssl.Certificate.loadPEM(certificate.public_bytes(Encoding.PEM))
+            for certificate in _certificates(path)
+        ]
+    )
 
 
 def _certificates(path: Path) -> list[Any]:

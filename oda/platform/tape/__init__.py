@@ -1,0 +1,1 @@
+"""A device's session on file: recorded, and played back to a platform or to a device."""

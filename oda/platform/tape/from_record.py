@@ -1,0 +1,67 @@
+"""A session made of what a platform has on record. Pure.
+
+The record knows no pings and not who closed a connection, and its times are those of the wall
+clock: where that was set back, the order counts and the times wait for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from oda.platform.recording import RecordedConnection, RecordedMessage
+from oda.platform.tape.session_file import Entry, Session, Side, What
+
+#: The order of what has the same time.
+_RANKS = {What.OPEN: 0, What.MESSAGE: 1, What.CLOSE: 2}
+_SIDES = {"in": Side.DEVICE, "out": Side.PLATFORM}
+
+
+def session_from_record(
+    messages: Iterable[RecordedMessage], connections: Sequence[RecordedConnection]
+) -> Session:
+    """The session of these messages (in the order of their numbers) and their connections.
+
+    A connection whose opening is no longer on record is left out with its messages.
+    """
+    opened = {connection.number for connection in connections}
+    dated: list[tuple[int, Entry]] = []
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    now_ms = 0
+    for message in messages:
+        if message.connection not in opened:
+            continue
+        now_ms = max(now_ms, message.at_ms)
+        first.setdefault(message.connection, now_ms)
+        last[message.connection] = now_ms
+        entry = Entry(
+            at_ms=now_ms,
+            connection=message.connection,
+            what=What.MESSAGE,
+            side=_SIDES[message.direction],
+            payload=message.payload,
+            is_text=message.is_text,
+        )
+        dated.append((now_ms, entry))
+    for connection in connections:
+        number = connection.number
+        at_ms = min(connection.opened_ms, first.get(number, connection.opened_ms))
+        opening = Entry(at_ms=at_ms, connection=number, what=What.OPEN, device=connection.device)
+        dated.append((at_ms, opening))
+        if connection.closed_ms is None:
+            continue
+        at_ms = max(connection.closed_ms, last.get(number, at_ms))
+        closing = Entry(
+            at_ms=at_ms,
+            connection=number,
+            what=What.CLOSE,
+            code=None if connection.close_code == 1006 else connection.close_code,
+            reason=connection.close_reason or "",
+        )
+        dated.append((at_ms, closing))
+    dated.sort(key=lambda item: (item[0], _RANKS[item[1].what]))
+    started_ms = dated[0][0] if dated else 0
+    entries = [msgspec.structs.replace(entry, at_ms=at_ms - started_ms) for at_ms, entry in dated]
+    return Session("platform", started_ms, entries)
