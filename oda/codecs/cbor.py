@@ -1,10 +1,13 @@
-"""CBOR (RFC 8949), with cbor2."""
+"""CBOR (RFC 8949), with cbor2.
+
+The library is imported when the first message needs it: most agents never speak CBOR, and it costs
+them a megabyte.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-import cbor2
 import msgspec
 from zope.interface import implementer
 
@@ -30,6 +33,8 @@ class CborCodec:
 
     def encode(self, message: object) -> bytes:
         """See ``ICodec.encode``."""
+        import cbor2
+
         check_message(message, binary=True, max_depth=self._limits.max_depth)
         try:
             plain = _plain(message) if isinstance(message, msgspec.Struct) else message
@@ -39,6 +44,8 @@ class CborCodec:
 
     def decode(self, payload: bytes) -> Any:
         """See ``ICodec.decode``. Of doubled keys the last one counts."""
+        import cbor2
+
         payload = self._limits.admit(payload)
         # cbor2 would follow tags into cycles, regular expressions and giant exponents.
         check_structure(payload, self._limits)
@@ -53,5 +60,5 @@ def _plain(value: object) -> Any:
     return msgspec.to_builtins(value, builtin_types=(bytes,))
 
 
-def _encode_plain(encoder: cbor2.CBOREncoder, value: object) -> None:
+def _encode_plain(encoder: Any, value: object) -> None:
     encoder.encode(_plain(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable
@@ -89,6 +90,7 @@ class Demo:
         self, reactor: Any, device: str, every_s: float, port: int, http_port: int
     ) -> None:
         self._device = device
+        self._printer = _Printer(reactor.stop)
         self._directory = TemporaryDirectory(prefix="oda-demo-")
         self._every_s = every_s
         self._reactor = reactor
@@ -103,10 +105,10 @@ class Demo:
         self.platform.startService()
         self.agent = Agent(self._settings(), reactor=self._reactor)
         self._forget = self.platform.events.subscribe(self._look)
-        _say(f"platform  {self.platform.url}/<device id>, key {_KEY}")
-        _say(f"console   {self.platform.http_url}/")
-        _say("try this  " + self._example())
-        _say("Ctrl-C ends the demo.\n")
+        self._printer.say(f"platform  {self.platform.url}/<device id>, key {_KEY}")
+        self._printer.say(f"console   {self.platform.http_url}/")
+        self._printer.say("try this  " + self._example())
+        self._printer.say("Ctrl-C ends the demo.\n")
         self.agent.startService()
 
     def stop(self) -> Any:
@@ -143,16 +145,31 @@ class Demo:
         for event in events:
             self._seen = event.number
             for line in event_lines(event.kind, msgspec.json.decode(event.data)):
-                _say(f"{_now()}  {line}")
+                self._printer.say(f"{_now()}  {line}")
 
 
 def _now() -> str:
     return datetime.now().astimezone().strftime("%H:%M:%S")
 
 
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
+class _Printer:
+    """Writes lines until nobody reads them any more; then ``gone`` is called, once."""
+
+    def __init__(self, gone: Callable[[], None]) -> None:
+        self._gone: Callable[[], None] | None = gone
+
+    def say(self, line: str) -> None:
+        """Write one line at once."""
+        if self._gone is None:
+            return
+        try:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:  # "oda demo | head" has seen enough
+            # What Python still holds would be written at exit, and fail again.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            gone, self._gone = self._gone, None
+            gone()
 
 
 @provider(ILogObserver)

@@ -177,3 +177,22 @@ def test_the_demo_shows_readings_and_ends_by_itself(tmp_path: Path) -> None:
     assert "demo-device connected" in done.stdout
     assert len(re.findall(r"device\.upTime +\d+", done.stdout)) >= 2
     assert "/devices/demo-device/operations?wait=" in done.stdout
+
+
+def test_the_demo_ends_quietly_when_nobody_reads_it(tmp_path: Path) -> None:
+    """``oda demo | head`` has seen enough: no traceback, no demo that runs for ever."""
+    demo = subprocess.Popen(
+        [BIN / "oda", "demo", "--every", "0.2"],
+        cwd=tmp_path,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert demo.stdout is not None
+    assert demo.stderr is not None
+    assert "platform" in demo.stdout.readline()
+    demo.stdout.close()
+    assert demo.wait(30) == 0
+    assert demo.stderr.read() == ""
+    demo.stderr.close()
