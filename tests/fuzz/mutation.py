@@ -164,13 +164,13 @@ def _odd(random: Random) -> Any:
 
 def _deep(random: Random) -> Any:
     value: Any = None
-    for _ in range(random.choice((5, 40, 55, 70, 500))):
+    for _ in range(random.choice((5, 40, 55, 70, 200))):
         value = [value] if random.random() < 0.5 else {random.choice(_WORDS): value}
     return value
 
 
 def _crowd(random: Random) -> Any:
-    return [random.choice(_WORDS) for _ in range(random.choice((10, 300, 3000)))]
+    return [random.choice(_WORDS) for _ in range(random.choice((10, 100, 1500)))]
 
 
 _ODD: tuple[Callable[[Random], Any], ...] = (
@@ -236,12 +236,15 @@ def _is_deep(value: Any, left: int = 100) -> bool:
 
 
 def _to_json(message: Any, random: Random) -> bytes:
-    text = json.dumps(
-        message,
-        ensure_ascii=random.random() < 0.5,
-        indent=random.choice((None, None, 1)),
-        default=lambda held: held.hex(),
-    )
+    try:
+        text = json.dumps(
+            message,
+            ensure_ascii=random.random() < 0.5,
+            separators=random.choice(((",", ":"), (", ", ": "), (" ,\n", "\t:"))),
+            default=lambda held: held.hex(),
+        )
+    except RecursionError:
+        text = '{"operation":' + "[" * 2000
     return text.encode("utf-8", "surrogatepass")
 
 
