@@ -32,6 +32,7 @@ if __package__ in (None, ""):
 
 from oda.agent import Agent
 from oda.datastreams.clock import SystemWallClock
+from oda.garbage import relax_garbage_collection
 from oda.interfaces import IDatastreamGetter, IDatastreamSetter, IOperation
 from oda.model import Event, MessageClass, OperationResult, OutgoingMessage, Reading
 from oda.monitor.counters import Counters
@@ -265,6 +266,7 @@ def main() -> None:
     options = parser.parse_args()
     from twisted.internet import reactor
 
+    relax_garbage_collection()  # as the agent's own process does; the prototype gets it, too
     directory = tempfile.TemporaryDirectory(prefix="oda-benchmark-")
     if options.what == "many":
         _many(reactor, options.port, options.count, options.seconds)

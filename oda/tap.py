@@ -20,6 +20,7 @@ from oda.config.loader import LoadedConfiguration, find_directory, load
 from oda.control.location import socket_path
 from oda.control.server import ControlServer
 from oda.errors import OdaError, OutboxError
+from oda.garbage import relax_garbage_collection
 from oda.logs.destination import default_format, open_destination
 from oda.logs.lines import LogFormat
 from oda.logs.observer import AgentLog
@@ -73,6 +74,7 @@ class AgentProcess(MultiService):
         outbox: two would send everything twice."""
         try:
             super().startService()
+            relax_garbage_collection()
         except OutboxError as error:
             _log.critical("can't start: {reason}", reason=str(error))
             sys.stderr.write(f"oda-websocket can't start:\n{error}\n")
