@@ -29,7 +29,7 @@ from oda.model import MessageClass
 from oda.outbox.change import Change, Totals
 from oda.outbox.disk import Disk, Healed, Opened, Recovery
 from oda.outbox.queue import Kept
-from oda.outbox.store import Reader, StoreDamaged, is_damage
+from oda.outbox.store import UNREADABLE, Reader, StoreDamaged, is_damage
 from oda.outbox.worker import IWorker
 from oda.settings import OutboxSettings
 
@@ -79,7 +79,10 @@ class ICommitOwner(Protocol):
 
 
 class Committer:
-    """``reactor`` gives ``callLater``. The owner is told what happened and asked for totals."""
+    """``reactor`` gives ``callLater``. The owner is told what happened and asked for totals.
+
+    ``seconds`` is a monotonic clock that runs while work is done, to limit it.
+    """
 
     def __init__(
         self,
@@ -88,12 +91,13 @@ class Committer:
         reactor: Any,
         worker: IWorker,
         owner: ICommitOwner,
+        seconds: Callable[[], float],
     ) -> None:
         self._settings = settings
         self._reactor = reactor
         self._worker = worker
         self._owner = owner
-        self._disk = Disk(path, settings, reactor.seconds)
+        self._disk = Disk(path, settings, seconds)
         self._reader: Reader | None = None
         self._retry: Any = None
         self._is_adopted = False
@@ -137,7 +141,7 @@ class Committer:
         if self._reader is None and self.state in (State.OPEN, State.TROUBLE) and self._is_adopted:
             try:
                 self._reader = Reader(self._disk.path, self._settings)
-            except sqlite3.Error as error:
+            except UNREADABLE as error:
                 self._disturbed(error)
         return self._reader
 

@@ -28,7 +28,7 @@ from oda.outbox.committer import Committer, State
 from oda.outbox.costs import row_cost
 from oda.outbox.disk import Healed, Opened
 from oda.outbox.journal import DurableJournal
-from oda.outbox.queue import Kept
+from oda.outbox.queue import HEAD_ROWS, Kept
 from oda.outbox.room import Room
 from oda.outbox.stock import RESPONSE, TELEMETRY, Stock, accept
 from oda.outbox.store import wal_allowance
@@ -44,7 +44,8 @@ class DurableOutbox:
     """Call ``open`` before use (and after any fork). ``reactor`` gives monotonic ``seconds``,
     ``callLater`` and, for the default ``worker`` (a thread), ``callFromThread``.
 
-    ``journal`` is the journal of operations in the same file.
+    ``journal`` is the journal of operations in the same file. ``head_rows`` of each class are in
+    memory; more are read when they are needed.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class DurableOutbox:
         wall_clock: IWallClock,
         counters: ICounters,
         worker: IWorker | None = None,
+        head_rows: int = HEAD_ROWS,
     ) -> None:
         self._settings = settings
         self._reactor = reactor
@@ -62,10 +64,12 @@ class DurableOutbox:
         self._clock = AgeClock(wall_clock.now_ms(), reactor.seconds())
         if worker is None:
             worker = AdaptiveWorker(ThreadWorker(reactor.callFromThread), monotonic)
-        self._committer = Committer(settings.path, settings, reactor, worker, self)
+        self._committer = Committer(settings.path, settings, reactor, worker, self, monotonic)
         self._room = Room(settings, wal_allowance(settings))
         self._accounts = Accounts(counters)
-        self._stock = Stock(settings, self._room, self._accounts, self._committer, self._changed)
+        self._stock = Stock(
+            settings, self._room, self._accounts, self._committer, self._changed, head_rows
+        )
         self._responses = self._stock.queues[RESPONSE]
         self._telemetry = self._stock.queues[TELEMETRY]
         self.journal = DurableJournal(
@@ -389,7 +393,8 @@ class DurableOutbox:
         """Too much is only in memory. Wait for a disk that is slow, which holds back whoever
         produces so fast; one that fails is not waited for."""
         self._committer.wait(self._room.memory_bytes - size)
-        if self._committer.uncommitted_bytes + size <= self._room.memory_bytes:
+        waiting = self._committer.uncommitted_bytes
+        if not waiting or waiting + size <= self._room.memory_bytes:
             return True
         return self._stock.make_memory(size)
 

@@ -8,7 +8,6 @@ they are too large together or too old; what still runs never is.
 
 from __future__ import annotations
 
-import sqlite3
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -24,6 +23,7 @@ from oda.model import ContentType, InterruptedOperation, JournalEntry, Operation
 from oda.outbox.change import Change, JournalRow
 from oda.outbox.committer import Committer, State
 from oda.outbox.room import side_cost
+from oda.outbox.store import UNREADABLE
 from oda.settings import OutboxSettings
 
 _log = Logger()
@@ -235,7 +235,7 @@ class DurableJournal:
                 ):
                     if isinstance(found, bytes) and zlib.crc32(found) == crc:
                         payload = found
-            except sqlite3.Error as error:
+            except UNREADABLE as error:
                 self._committer.read_failed(error)
         if payload is None:
             # It must not run again, and its answer is lost with a part of the file.

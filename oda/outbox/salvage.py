@@ -13,14 +13,14 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from oda.outbox.change import CLASSES, Tally, Totals
 from oda.outbox.costs import PAGE_BYTES
-from oda.outbox.store import Store, read_totals
+from oda.outbox.store import UNREADABLE, Store, read_totals
 from oda.settings import OutboxSettings
 
 #: How long copying may take, in seconds: the agent waits for it.
@@ -29,7 +29,10 @@ SALVAGE_S = 1.2
 MAX_SET_ASIDE = 3
 #: Larger ids are damage: a device would need a thousand rows each millisecond for 285 years.
 MAX_ID = 1 << 53
+#: How many places of a table are tried before it is given up.
+_PROBES = 64
 _TABLES = {"response": "id", "telemetry": "id", "dead": "id", "journal": "seq"}
+_CHUNK_ROWS = 2000
 _COMPANIONS = ("", "-wal", "-shm")
 
 
@@ -158,59 +161,83 @@ class _Copier:
 
     def copy(self, source: Path) -> Totals | None:
         """Everything that ``source`` gives; its totals, where they could be read."""
-        execute = self._store.execute
-        totals = None
-        try:
-            execute("ATTACH DATABASE ? AS old", (source.absolute().as_uri() + "?mode=ro",))
-        except sqlite3.Error:
-            return None
-        try:
-            execute("BEGIN IMMEDIATE")
-            with suppress(sqlite3.DatabaseError):
-                rows = execute("SELECT body, crc FROM old.totals WHERE only = 1")
-                totals = read_totals(rows[0] if rows else None)
-            for table, key in _TABLES.items():
-                highest = self._highest(table, key)
-                if highest:
-                    self._copy_range(table, key, 0, highest)
-            execute("COMMIT")
-        except BaseException:
-            with suppress(sqlite3.Error):
-                execute("ROLLBACK")
-            raise
-        finally:
-            with suppress(sqlite3.Error):
-                execute("DETACH DATABASE old")
+        # Through a connection of its own: an error in an attached file spoils the transaction.
+        with closing(
+            sqlite3.connect(f"{source.absolute().as_uri()}?mode=ro", isolation_level=None, uri=True)
+        ) as old:
+            old.text_factory = lambda text: text.decode("utf-8", "replace")
+            self._store.execute("BEGIN IMMEDIATE")
+            try:
+                totals = self._totals(old)
+                for table, key in _TABLES.items():
+                    highest = self._highest(old, table, key, totals)
+                    if highest and self._is_alive(old, table, key, highest):
+                        self._copy_range(old, table, key, 0, highest)
+                self._store.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._store.execute("ROLLBACK")
+                raise
         return totals
 
-    def _highest(self, table: str, key: str) -> int:
+    def _totals(self, old: sqlite3.Connection) -> Totals | None:
+        with suppress(*UNREADABLE):
+            row = old.execute(
+                "SELECT CAST(body AS BLOB), crc FROM totals WHERE only = 1"
+            ).fetchone()
+            return read_totals(row)
+        return None
+
+    def _highest(self, old: sqlite3.Connection, table: str, key: str, totals: Totals | None) -> int:
         try:
-            highest = self._store.execute(f"SELECT max({key}) FROM old.{table}")[0][0]
-        except sqlite3.DatabaseError:
-            return MAX_ID
+            highest = old.execute(f"SELECT max({key}) FROM {table}").fetchone()[0]
+        except UNREADABLE:
+            known = totals.last_id if totals is not None and key == "id" else MAX_ID
+            return min(known, MAX_ID)
         self.was_readable = True
         return min(int(highest or 0), MAX_ID)
 
-    def _copy_range(self, table: str, key: str, low: int, high: int) -> None:
+    def _is_alive(self, old: sqlite3.Connection, table: str, key: str, highest: int) -> bool:
+        """Whether any of a few places can be read. Without this a table whose root is damaged
+        would be looked for at every place there could be."""
+        for place in range(_PROBES):
+            with suppress(*UNREADABLE):
+                old.execute(
+                    f"SELECT {key} FROM {table} WHERE {key} >= ? LIMIT 1",
+                    (highest * place // _PROBES,),
+                ).fetchone()
+                return True
+        return False
+
+    def _copy_range(
+        self, old: sqlite3.Connection, table: str, key: str, low: int, high: int
+    ) -> None:
         """Copy the rows with low < key <= high."""
-        if self._is_late():
-            self.ran_out_of_time = True
-            return
-        execute = self._store.execute
-        execute("SAVEPOINT part")
-        try:
-            execute(
-                f"INSERT OR IGNORE INTO main.{table} SELECT * FROM old.{table}"
-                f" WHERE {key} > ? AND {key} <= ?",
-                (low, high),
-            )
-        except sqlite3.DatabaseError:
-            execute("ROLLBACK TO part")
-            execute("RELEASE part")
-            if high - low > 1:
+        while low < high:
+            if self._is_late():
+                self.ran_out_of_time = True
+                return
+            rows: list[Sequence[Any]] = []
+            is_broken = False
+            try:
+                for row in old.execute(
+                    f"SELECT * FROM {table} WHERE {key} > ? AND {key} <= ? ORDER BY {key} LIMIT ?",
+                    (low, high, _CHUNK_ROWS),
+                ):
+                    if not low < row[0] <= high:
+                        is_broken = True  # out of order: what follows could repeat for ever
+                        break
+                    low = row[0]
+                    rows.append(row)
+            except UNREADABLE:
+                is_broken = True
+            if rows:
+                self.rows += self._store.take_over(table, rows)
+            elif not is_broken:
+                return
+            if is_broken:
+                if high - low <= 1:
+                    return
                 middle = (low + high) // 2
-                self._copy_range(table, key, low, middle)
-                self._copy_range(table, key, middle, high)
-            return
-        self.rows += execute("SELECT changes()")[0][0]
-        execute("RELEASE part")
+                self._copy_range(old, table, key, low, middle)
+                low = middle

@@ -6,7 +6,6 @@ for each that leaves. Nothing here waits or schedules; ``changed`` asks for a co
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
@@ -20,7 +19,7 @@ from oda.outbox.committer import Committer, State
 from oda.outbox.letters import DeadLetters
 from oda.outbox.queue import Amount, Batch, ClassQueue, Kept, amount_of
 from oda.outbox.room import Room, side_cost
-from oda.outbox.store import StoreDamaged
+from oda.outbox.store import UNREADABLE, StoreDamaged
 from oda.settings import OutboxPolicy, OutboxSettings
 
 _log = Logger()
@@ -46,13 +45,15 @@ class Stock:
         accounts: Accounts,
         committer: Committer,
         changed: Callable[[], None],
+        head_rows: int,
     ) -> None:
         self._settings = settings
         self._committer = committer
         self._changed = changed
         self.room = room
         self.accounts = accounts
-        self.queues = {one: ClassQueue() for one in CLASSES}
+        self.queues = {one: ClassQueue(head_rows) for one in CLASSES}
+        self._page_rows = min(_PAGE_ROWS, head_rows)
         self.letters = DeadLetters(room.side_bytes)
         self.journal_cost = 0
         #: True while rows in the store were passed over because it could not be read.
@@ -222,8 +223,8 @@ class Stock:
                 reader = committer.reader
                 if reader is None:
                     break
-                page, damaged = reader.page(message_class, after_id, _PAGE_ROWS, _PAGE_BYTES)
-            except (sqlite3.Error, StoreDamaged) as error:
+                page, damaged = reader.page(message_class, after_id, self._page_rows, _PAGE_BYTES)
+            except (*UNREADABLE, StoreDamaged) as error:
                 if committer.read_failed(error):
                     return bool(queue.head)
                 self.has_skipped = True
@@ -271,7 +272,7 @@ class Stock:
             if kept.row_id > after_id:
                 rows.append(kept)
                 size += len(kept.payload)
-                if len(rows) >= _PAGE_ROWS or size >= _PAGE_BYTES:
+                if len(rows) >= self._page_rows or size >= _PAGE_BYTES:
                     break
         return rows
 

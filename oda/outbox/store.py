@@ -35,13 +35,17 @@ _DAMAGE_CODES = frozenset({1, 11, 26, 24, 18, 20})
 _CHUNKS = (128, 16, 1)
 
 
+#: What reading a damaged file raises: SQLite quotes it in its errors, as text that may be none.
+UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
+
+
 class StoreDamaged(OdaError):  # noqa: N818 - named like those of oda.errors
     """The file is damaged, of another program, or of a newer version."""
 
 
 def is_damage(error: BaseException | None) -> bool:
     """Whether an error of SQLite speaks of the file's content rather than of the disk."""
-    if isinstance(error, StoreDamaged):
+    if isinstance(error, StoreDamaged | UnicodeDecodeError):
         return True
     if not isinstance(error, sqlite3.DatabaseError):
         return False
@@ -112,7 +116,7 @@ class Store:
         try:
             self._prepare()
             self.totals = self._read_totals()
-        except sqlite3.DatabaseError as error:
+        except UNREADABLE as error:
             self._connection.close()
             if is_damage(error):
                 raise StoreDamaged(str(error)) from error
@@ -276,6 +280,14 @@ class Store:
                     row.payload,
                 ),
             )
+
+    def take_over(self, table: str, rows: Sequence[Sequence[Any]]) -> int:
+        """Insert complete rows of a damaged store, inside a transaction; returns how many of them
+        were no nonsense."""
+        columns = ", ".join("?" * len(rows[0]))
+        return self._connection.executemany(
+            f"INSERT OR IGNORE INTO {table} VALUES ({columns})", rows
+        ).rowcount
 
     def used_bytes(self) -> int:
         """The bytes of the file that are in use; the free pages are used before it grows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -77,6 +78,11 @@ class StepWorker:
             outcome = Failure()
         done(outcome)
 
+    def fail(self, error: BaseException) -> None:
+        """Let the oldest job fail, without doing anything."""
+        _, done = self.jobs.popleft()
+        done(Failure(error))
+
     def finish(self) -> None:
         """Run all, also those that come meanwhile."""
         while self.jobs:
@@ -94,13 +100,18 @@ class Device:
     """An agent's outbox on a fake clock. ``restart`` and ``crash`` begin another process."""
 
     def __init__(
-        self, path: Path, worker: Callable[[], Any] = InlineWorker, **settings: Any
+        self,
+        path: Path,
+        worker: Callable[[], Any] = InlineWorker,
+        head_rows: int = 1024,
+        **settings: Any,
     ) -> None:
         self.settings = OutboxSettings(path=path, **settings)
         self.clock = Clock()
         self.wall = FakeWallClock(self.clock)
         self.make_worker = worker
-        self.totals_before = 0
+        self.head_rows = head_rows
+        self.crashes = 0
         self.start()
 
     def start(self) -> None:
@@ -108,7 +119,7 @@ class Device:
         self.worker = self.make_worker()
         self.told = 0
         self.outbox = DurableOutbox(
-            self.settings, self.clock, self.wall, self.counters, self.worker
+            self.settings, self.clock, self.wall, self.counters, self.worker, self.head_rows
         )
         self.outbox.subscribe(self._on_pending)
         self.outbox.open()
@@ -165,14 +176,22 @@ class Device:
     def crash(self, damage: Callable[[Path], None] | None = None) -> None:
         """The process ends at once; another begins with a copy of the file as it is now."""
         old = self.settings.path
-        new = old.with_name(f"{old.stem}+{old.suffix}")
+        self.crashes += 1
+        new = old.with_name(f"{self.crashes}.sqlite")
         copy_store(old, new)
-        for call in self.clock.getDelayedCalls():
+        for call in list(self.clock.getDelayedCalls()):
             call.cancel()
         if damage is not None:
             damage(new)
         self.settings = msgspec.structs.replace(self.settings, path=new)
         self.start()
+
+
+def disk_full() -> sqlite3.OperationalError:
+    """What SQLite raises when there is no space left."""
+    error = sqlite3.OperationalError("database or disk is full")
+    error.sqlite_errorcode = sqlite3.SQLITE_FULL
+    return error
 
 
 def copy_store(source: Path, target: Path) -> None:

@@ -1,0 +1,285 @@
+"""The durable outbox against a simple model: lists of rows, and what became of each.
+
+Steps are what happens to an agent: messages, commits that take their time or fail, sending,
+acknowledgement, broken connections, dead letters, time, stops and crashes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+)
+from twisted.internet.defer import Deferred
+
+from oda.model import MessageClass
+from oda.outbox.committer import State
+from tests.outbox.fakes import Device, StepWorker, disk_full
+
+LINGER_S = 10.0
+
+
+class Message(msgspec.Struct):
+    """A message as the model knows it."""
+
+    row_id: int
+    payload: bytes
+    is_response: bool
+    datapoints: int
+    put: Any = None
+    is_accepted: bool = False
+    is_only_proven: bool = False  # accepted because the platform has it, perhaps not on disk
+    state: str = "pending"
+    expires_s: float = 0.0
+    attempts: int = 0
+
+
+class OutboxMachine(RuleBasedStateMachine):
+    """Rows in the model are sorted by id; ``sent`` is the order on the wire of this connection."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = Path(tempfile.mkdtemp(prefix="oda-outbox-"))
+        self.rows: dict[int, Message] = {}
+        self.sent: list[int] = []
+        self.gone: dict[int, Message] = {}
+        self.count = 0
+
+    @initialize(head_rows=st.sampled_from([1, 3, 8]))
+    def begin(self, head_rows: int) -> None:
+        self.device = Device(
+            self.directory / "0.sqlite", StepWorker, head_rows=head_rows, linger_s=LINGER_S
+        )
+
+    def teardown(self) -> None:
+        if hasattr(self, "device"):
+            self.settle_all()
+            self.device.stop()
+        shutil.rmtree(self.directory)
+
+    # -- the way in --------------------------------------------------------------------------
+
+    @rule(count=st.integers(1, 6), is_response=st.booleans(), datapoints=st.integers(0, 5))
+    def put(self, count: int, is_response: bool, datapoints: int) -> None:
+        for _ in range(count):
+            self.count += 1
+            payload = b"message %d " % self.count * (1 + self.count % 3)
+            put = self.device.put(payload, is_response, datapoints)
+            row_id = self.device.outbox.totals().last_id
+            message = Message(row_id, payload, is_response, datapoints, put)
+            assert row_id not in self.rows, "an id was used twice"
+            assert not put.called, "accepted before it was committed"
+            put.addCallback(self._was_accepted, message)
+            self.rows[row_id] = message
+
+    def _was_accepted(self, row_id: int, message: Message) -> None:
+        assert row_id == message.row_id
+        message.is_accepted = True
+
+    @rule()
+    def turn(self) -> None:
+        self.device.turn()
+
+    @precondition(lambda self: self.device.worker.jobs)
+    @rule()
+    def commit(self) -> None:
+        self.device.worker.step()
+
+    @precondition(lambda self: self.device.worker.jobs)
+    @rule()
+    def fail(self) -> None:
+        self.device.worker.fail(disk_full())
+        assert self.device.outbox.state is State.TROUBLE
+
+    # -- the way out -------------------------------------------------------------------------
+
+    @rule(count=st.integers(1, 20), size=st.sampled_from([0, 50, 100_000]))
+    def take(self, count: int, size: int) -> None:
+        self._taken(self.device.take(count, size), count, size, tuple(MessageClass))
+
+    @rule()
+    def take_a_response(self) -> None:
+        rows = self.device.outbox.take(1, 0, MessageClass.RESPONSE)
+        self._taken(rows, 1, 0, (MessageClass.RESPONSE,))
+
+    def _taken(self, rows: Any, count: int, size: int, classes: tuple[MessageClass, ...]) -> None:
+        expected: list[Message] = []
+        for message in self.pending():
+            wanted = MessageClass.RESPONSE if message.is_response else MessageClass.TELEMETRY
+            if wanted not in classes or len(expected) == count:
+                continue
+            size -= len(message.payload)
+            if size < 0 and expected:
+                break
+            expected.append(message)
+        assert [row.row_id for row in rows] == [message.row_id for message in expected]
+        for row, message in zip(rows, expected, strict=True):
+            message.state = "in flight"
+            message.attempts += 1
+            self.sent.append(row.row_id)
+            assert row.payload == message.payload
+            assert row.datapoints == message.datapoints
+            assert row.attempts >= 1
+            assert (row.attempts > 1) == (message.attempts > 1)
+
+    def pending(self) -> list[Message]:
+        rows = sorted(self.rows.values(), key=lambda one: (not one.is_response, one.row_id))
+        return [message for message in rows if message.state == "pending"]
+
+    @precondition(lambda self: self.sent)
+    @rule(share=st.floats(0, 1))
+    def acknowledge(self, share: float) -> None:
+        count = max(1, round(share * len(self.sent)))
+        acknowledged, self.sent = self.sent[:count], self.sent[count:]
+        in_trouble = self.device.outbox.state is State.TROUBLE
+        self.device.outbox.retire(acknowledged)
+        for row_id in acknowledged:
+            message = self.rows[row_id]
+            message.state = "lingering"
+            message.expires_s = self.device.clock.seconds() + LINGER_S
+            if in_trouble:
+                message.is_only_proven = True
+                assert message.is_accepted, "the platform has it, and nobody was told"
+
+    @rule(replay=st.booleans())
+    def lose_the_connection(self, replay: bool) -> None:
+        self._forget()
+        self.device.outbox.rewind(replay)
+        self.sent.clear()
+        for message in self.rows.values():
+            if message.state == "in flight" or (message.state == "lingering" and replay):
+                message.state = "pending"
+
+    @precondition(lambda self: self.sent)
+    @rule(which=st.integers(0, 10))
+    def bury(self, which: int) -> None:
+        row_id = self.sent.pop(which % len(self.sent))
+        self.device.outbox.bury([row_id], "refused three times")
+        self.rows[row_id].state = "dead"
+        self.gone[row_id] = self.rows.pop(row_id)
+
+    @rule(seconds=st.sampled_from([0.3, 1.0, 4.0, 12.0]))
+    def wait(self, seconds: float) -> None:
+        self.device.clock.pump([0.3] * round(seconds / 0.3))
+        self._forget()
+
+    def _forget(self) -> None:
+        """A row may linger a little longer than it has to: up to the next tick."""
+        for row_id, message in list(self.rows.items()):
+            if message.state == "lingering" and message.expires_s <= self.device.clock.seconds():
+                self.gone[row_id] = self.rows.pop(row_id)
+        self.device.outbox._stock.expire(self.device.clock.seconds())
+
+    # -- the process -------------------------------------------------------------------------
+
+    def settle_all(self) -> None:
+        """Let the disk work until everything is written."""
+        self.device.turn()
+        for _ in range(3):
+            self.device.worker.finish()
+            self.device.outbox.check_disk()
+        assert self.device.outbox.counts()["uncommitted_bytes"] == 0
+
+    @rule()
+    def restart(self) -> None:
+        """A stop in good order: nothing is lost, nothing comes back."""
+        self.settle_all()
+        before = self.device.outbox.totals()
+        self.device.restart()
+        assert self.device.outbox.totals().last_id == before.last_id
+        for message in self.rows.values():
+            assert message.is_accepted
+            message.is_only_proven = False
+            message.state = "pending"
+            message.attempts = 0
+        self.sent.clear()
+
+    @rule()
+    def crash(self) -> None:
+        """What was accepted and not let go is there, unaltered and in order; what was let go may
+        come again if its deletion was not committed; nothing else is there."""
+        self._forget()
+        self.device.crash()
+        found = self.device.take_all()
+        self.device.outbox.rewind(False)
+        known = {**self.rows, **self.gone}
+        for row in found:
+            assert row.payload == known[row.row_id].payload
+        for is_response in (True, False):
+            ids = [
+                row.row_id
+                for row in found
+                if (row.message_class is MessageClass.RESPONSE) == is_response
+            ]
+            assert ids == sorted(set(ids))
+        kept = {row.row_id for row in found}
+        promised = {
+            one.row_id for one in self.rows.values() if one.is_accepted and not one.is_only_proven
+        }
+        assert promised <= kept
+        self.rows = {row_id: known[row_id] for row_id in sorted(kept)}
+        for message in self.rows.values():
+            message.state = "pending"
+            message.attempts = 1
+            message.is_accepted = True
+            message.is_only_proven = False
+        self.gone = {}
+        self.sent.clear()
+
+    # -- always ------------------------------------------------------------------------------
+
+    @invariant()
+    def counts_agree(self) -> None:
+        if not hasattr(self, "device"):
+            return
+        states = [message.state for message in self.rows.values()]
+        counts = self.device.outbox.counts()
+        assert counts["pending"] == states.count("pending")
+        assert counts["in_flight"] == states.count("in flight")
+        assert counts["lingering"] == states.count("lingering")
+
+    @invariant()
+    def every_datapoint_is_accounted_for(self) -> None:
+        if not hasattr(self, "device"):
+            return
+        totals = self.device.outbox.totals()
+        for field in ("messages", "datapoints"):
+            stored = "rows" if field == "messages" else field
+            assert getattr(totals.accepted, field) == (
+                getattr(totals.delivered, field)
+                + getattr(totals.dropped, field)
+                + getattr(totals.dead, field)
+                + getattr(totals.response, stored)
+                + getattr(totals.telemetry, stored)
+            )
+        assert totals.telemetry.datapoints == sum(
+            message.datapoints for message in self.rows.values() if not message.is_response
+        )
+        assert totals.dropped.messages == 0
+
+    @invariant()
+    def nothing_fails(self) -> None:
+        for message in self.rows.values():
+            put: Deferred[int] | None = message.put
+            assert put is None or put.called == message.is_accepted or message.is_accepted
+
+
+TestOutbox = OutboxMachine.TestCase
+TestOutbox.settings = settings(
+    max_examples=int(os.environ.get("ODA_OUTBOX_EXAMPLES", "60")),
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
