@@ -2,8 +2,13 @@
 
 The first window is one second, so that a short interruption costs little; each failure doubles it
 up to ``max_delay_s``. The count starts again only after a connection has stayed open for
-``stable_s``: a platform that accepts and drops at once is not hammered. Refused credentials and
-overload start at a wider window, and an explicit wish of the platform (Retry-After) is a minimum.
+``stable_s``: a platform that accepts and drops at once is not hammered.
+
+Where every device hears the same at the same moment (a platform that restarts or is overloaded),
+the window is a minute and a half from the first time on, so that of ten thousand devices no second
+sees more than one in fifty; it doubles from there. Refusals wait a quarter of the window besides:
+none must be repeated within moments. An explicit wish of the platform (Retry-After) is a minimum;
+what chance adds comes on top of it, because it was given to all of them.
 
 Pure: chance is an argument.
 """
@@ -22,31 +27,29 @@ class Backoff:
     """
 
     initial_window_s = 1.0
-    slow_window_s = 60.0
+    crowd_window_s = 90.0
     stable_s = 60.0
 
     def __init__(self, max_delay_s: float, random: Callable[[], float]) -> None:
         self.max_delay_s = max_delay_s
         self._random = random
-        self.failures = 0
+        self._window_s = self.initial_window_s
 
     def connection_stable(self) -> None:
         """The connection has been open for ``stable_s``: forget earlier failures."""
-        self.failures = 0
+        self._window_s = self.initial_window_s
 
     def next_delay_s(self, outcome: Outcome) -> float:
         """The wait after this outcome, in seconds, in [0, max_delay_s] (plus what the platform
         asked for)."""
-        window_s = self.initial_window_s * 2.0 ** min(self.failures, 32)
-        if outcome.lane is Lane.SLOW:
-            window_s = max(window_s, self.slow_window_s)
-        self.failures += 1
+        window_s, least_s = self._window_s, 0.0
+        if outcome.lane is not Lane.NORMAL:
+            window_s = max(window_s, self.crowd_window_s)
         window_s = min(window_s, self.max_delay_s)
+        self._window_s = 2 * window_s
         if outcome.lane is Lane.SLOW:
-            # Half fixed, half chance: a refusal must never be repeated within moments.
-            delay_s = window_s / 2 + self._random() * window_s / 2
-        else:
-            delay_s = self._random() * window_s
+            window_s = min(window_s, self.max_delay_s / 1.25)
+            least_s = window_s / 4
         if outcome.retry_after_s is not None:
-            delay_s = max(delay_s, outcome.retry_after_s * (1.0 + 0.1 * self._random()))
-        return delay_s
+            least_s = max(least_s, outcome.retry_after_s)
+        return least_s + self._random() * window_s

@@ -38,6 +38,7 @@ class Lane(Enum):
     """How eagerly to connect again."""
 
     NORMAL = "normal"
+    CROWD = "crowd"
     SLOW = "slow"
 
 
@@ -58,9 +59,13 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def lane(self) -> Lane:
-        """Refused credentials and an overloaded platform are not helped by haste."""
+        """Refused credentials and an overloaded platform are not helped by haste; a platform that
+        goes away or restarts (RFC 6455, section 7.4.1; 1012 in the IANA registry) says so to all
+        its devices at once."""
         if self.http_status in (401, 403, 429, 503) or self.close_code in (1008, 1013):
             return Lane.SLOW
+        if self.was_open and self.close_code in (1001, 1012) and not self.by_us:
+            return Lane.CROWD
         return Lane.NORMAL
 
     @property

@@ -66,7 +66,7 @@ def run_one(name: str, seed: int, load_s: float, directory: Path) -> Report:
                     _send_too_much(world)
                 world.read_record()
             world.load.stop()
-            missing = world.wait_for_delivery(timeout_s=10)
+            missing = world.wait_for_delivery(timeout_s=4)
             report.figures["missing before it behaved again"] = len(missing)
             elapsed_s = time.monotonic() - begun_s
             connections = len(world.platform.connections(DEVICE))

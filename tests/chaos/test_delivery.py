@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import cuts, kills, misbehaviour, pongs
+from tests.chaos import cuts, herd, kills, misbehaviour, operations, pongs
 from tests.chaos.report import Report
 
 
@@ -43,3 +43,17 @@ def test_the_platform_misbehaves(name: str, tmp_path: Path) -> None:
     """Nothing is lost and the agent doesn't go in circles, however pings are answered and
     connections end."""
     passed(misbehaviour.run_one(name, seed=4, load_s=2, directory=tmp_path))
+
+
+def test_operations_come_three_times(tmp_path: Path) -> None:
+    """With kills in between: none runs twice, each has an answer, and always the same one."""
+    report = operations.run(seed=5, count=60, directory=tmp_path)
+    passed(report)
+    assert report.figures["kills"] > 0
+    assert report.figures["executions"] > 30
+
+
+def test_a_platform_that_comes_back_is_not_stormed(tmp_path: Path) -> None:
+    """Of ten thousand agents no second sees more than two in a hundred, after two minutes without
+    a platform, and at any time when the platform says that it goes."""
+    passed(herd.run(seed=6, count=10_000, directory=tmp_path))

@@ -51,7 +51,7 @@ def test_platform_killed_and_restarted(world: World) -> None:
         (lambda world: world.wire.finish(), "the other side closed the TCP connection"),
         (lambda world: world.peer.sendClose(1000, "bye"), "closed by the platform with code 1000"),
         (lambda world: world.peer.sendClose(), "closed by the platform without a code"),
-        (lambda world: world.peer.sendCloseFrame(1012), "closed by the platform with code 1012"),
+        (lambda world: world.peer.sendCloseFrame(1011), "closed by the platform with code 1011"),
         (lambda world: world.peer.sendClose(4000, "später"), "4000 ('später')"),
     ],
 )
@@ -69,12 +69,12 @@ def test_every_end_of_a_connection(world: World, end: Callable[[World], None], w
 @pytest.mark.parametrize(
     ("answer", "words", "wait_s"),
     [
-        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", ["401", "is the API key right?"], (45, 45)),
-        (b"HTTP/1.1 403 Forbidden\r\n\r\n", ["403", "may this device connect"], (45, 45)),
+        (b"HTTP/1.1 401 Unauthorized\r\n\r\n", ["401", "is the API key right?"], (67.5, 67.5)),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n", ["403", "may this device connect"], (67.5, 67.5)),
         (b"HTTP/1.1 404 Not Found\r\n\r\n", ["404", "'Not Found'", "is 'path' right"], (0.5, 0.5)),
-        (b"HTTP/1.1 503 Busy\r\nRetry-After: 100\r\n\r\n", ["503", "'Busy'"], (100, 110)),
-        (b"HTTP/1.0 503 Service Unavailable\r\n\r\n", ["503"], (45, 45)),
-        (b"HTTP/1.1 429\r\nRetry-After: 90\r\n\r\n", ["429"], (90, 99)),
+        (b"HTTP/1.1 503 Busy\r\nRetry-After: 100\r\n\r\n", ["503", "'Busy'"], (145, 145)),
+        (b"HTTP/1.0 503 Service Unavailable\r\n\r\n", ["503"], (67.5, 67.5)),
+        (b"HTTP/1.1 429\r\nRetry-After: 90\r\n\r\n", ["429"], (135, 135)),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", ["200"], (0.5, 0.5)),
         (b"HTTP/1.1 302 Found\r\nLocation: http://x/\r\n\r\n", ["302"], (0.5, 0.5)),
         (b"HTTP/1.1 101 Switching Protocols\r\n\r\n", ["Upgrade"], (0.5, 0.5)),
@@ -109,7 +109,7 @@ def test_refused_upgrades(
     assert len(platform.peers) == 1
     world.pass_time(longest - shortest + 0.02)
     assert len(platform.peers) == 2
-    recovers(world, 130)
+    recovers(world, 300)
 
 
 def test_refusal_by_a_real_server(world: World) -> None:
@@ -118,7 +118,7 @@ def test_refusal_by_a_real_server(world: World) -> None:
     world.start()
     assert world.log.has("HTTP status 401", "is the API key right?")
     world.platform.refusal = None
-    recovers(world, 60)
+    recovers(world, 70)
 
 
 def test_a_silent_platform(world: World) -> None:

@@ -1,0 +1,110 @@
+"""Many agents that lose their platform at the same moment, on one clock."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable
+from itertools import count as count_up
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from oda.connector.outcome import Outcome
+from oda.connector.reconnection import Reconnection
+from oda.monitor.counters import Counters
+from tests.chaos.report import Report
+
+#: No second may see more of them connect again, in percent.
+_LIMIT = 2.0
+_MAX_DELAY_S = 300.0
+
+_KILLED = Outcome(reason="lost", was_open=True)
+_RESTART = Outcome(reason="restart", was_open=True, close_code=1012)
+_GOING_AWAY = Outcome(reason="going away", was_open=True, close_code=1001)
+_OVERLOADED = Outcome(reason="overloaded", was_open=True, close_code=1013)
+_REFUSED = Outcome(reason="connection refused")
+_UNAVAILABLE = Outcome(reason="unavailable", http_status=503, retry_after_s=20.0)
+
+#: What ends the connections, what attempts meet, and after how many seconds all is well again.
+SCENARIOS = {
+    "killed, back after 2 min": (_KILLED, _REFUSED, 120.0),
+    "killed, unavailable for 2 min": (_KILLED, _UNAVAILABLE, 120.0),
+    "restart announced, back at once": (_RESTART, _REFUSED, 0.0),
+    "restart announced, back after 10 s": (_RESTART, _REFUSED, 10.0),
+    "restart announced, back after 2 min": (_RESTART, _REFUSED, 120.0),
+    "going away, back after 30 s": (_GOING_AWAY, _REFUSED, 30.0),
+    "overloaded, back at once": (_OVERLOADED, _REFUSED, 0.0),
+    "overloaded, back after 2 min": (_OVERLOADED, _UNAVAILABLE, 120.0),
+}
+#: Nobody can tell these from a short interruption of one's own network, where haste is right: the
+#: first attempt comes within a second. They are reported, not judged.
+UNJUDGED = {
+    f"killed, back after {seconds:g} s": (_KILLED, _REFUSED, seconds)
+    for seconds in (1.0, 10.0, 30.0, 60.0)
+}
+
+
+class HeapClock:
+    """As much of a reactor as ``Reconnection`` needs; fast with many calls."""
+
+    def __init__(self) -> None:
+        self._now_s = 0.0
+        self._calls: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
+        self._numbers = count_up()
+
+    def seconds(self) -> float:
+        return self._now_s
+
+    def callLater(self, delay_s: float, call: Callable[..., object], *arguments: Any) -> None:
+        due = (self._now_s + delay_s, next(self._numbers), call, arguments)
+        heapq.heappush(self._calls, due)
+
+    def run(self) -> None:
+        """Make all calls, each at its time."""
+        while self._calls:
+            self._now_s, _, call, arguments = heapq.heappop(self._calls)
+            call(*arguments)
+
+
+class Herd:
+    """``count`` agents; ``returned`` counts, by second, those that are connected again."""
+
+    def __init__(
+        self, count: int, random: Random, end: Outcome, meanwhile: Outcome, back_at_s: float
+    ) -> None:
+        self.returned: Counter[int] = Counter()
+        self.attempts: Counter[int] = Counter()
+        self._clock = HeapClock()
+        self._meanwhile = meanwhile
+        self._back_at_s = back_at_s
+        counters = Counters()
+        for _ in range(count):
+            agent = Reconnection(self._clock, counters, _MAX_DELAY_S, random.random)
+            self._lost(agent, end)
+        self._clock.run()
+
+    def _lost(self, agent: Reconnection, outcome: Outcome) -> None:
+        agent.schedule(outcome, lambda: self._connect(agent))
+
+    def _connect(self, agent: Reconnection) -> None:
+        now_s = self._clock.seconds()
+        self.attempts[int(now_s)] += 1
+        if now_s >= self._back_at_s:
+            self.returned[int(now_s)] += 1
+        else:
+            self._lost(agent, self._meanwhile)
+
+
+def run(seed: int, count: int, directory: Path) -> Report:
+    """Every scenario with ``count`` agents."""
+    report = Report("herd", seed, count)
+    for name, scenario in {**SCENARIOS, **UNJUDGED}.items():
+        herd = Herd(count, Random(seed), *scenario)
+        most = 100 * max(herd.returned.values()) / count
+        last_s = max(herd.returned) - scenario[2]
+        report.figures[name] = f"{most:.1f} %/s, all after {last_s:.0f} s"
+        report.require(sum(herd.returned.values()) == count, f"{name}: some never came back")
+        if name in SCENARIOS:
+            report.require(most <= _LIMIT, f"{name}: {most:.1f} % in one second")
+    return report
