@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -50,11 +49,9 @@ def run(arguments: tuple[str, ...]) -> None:
     """Run it until Ctrl-C; the options are those of ``twistd oda-platform``."""
     from twisted.internet import reactor as installed
     from twisted.internet.error import CannotListenError
-    from twisted.logger import globalLogBeginner
     from twisted.python import usage
 
-    from oda.logs.lines import LogFormat
-    from oda.logs.observer import AgentLog
+    from oda.commands.running import begin_log
     from oda.platform.tap import Options, makeService
 
     reactor: Any = installed
@@ -65,8 +62,7 @@ def run(arguments: tuple[str, ...]) -> None:
         platform = makeService(options)
     except usage.UsageError as error:
         raise click.UsageError(str(error)) from None
-    log = AgentLog(sys.stderr, LogFormat.TEXT, time.monotonic)
-    globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
+    log = begin_log()
     try:
         platform.startService()
     except (CannotListenError, OdaError) as error:

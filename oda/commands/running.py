@@ -17,8 +17,19 @@ from oda.errors import OdaError
 from oda.logs.lines import LogFormat
 from oda.logs.observer import AgentLog
 from oda.monotonic import install_monotonic_clock
+from oda.settings import ComponentLogLevel, LogLevel, MonitorSettings
 
 _T = TypeVar("_T")
+
+#: What Twisted says of its own beginning and end is nothing to the user of a command.
+_LEVELS = MonitorSettings(log_levels=(ComponentLogLevel(component="twisted", level=LogLevel.WARN),))
+
+
+def begin_log() -> AgentLog:
+    """Send the log to standard error; to be flushed (everything) at the end."""
+    log = AgentLog(sys.stderr, LogFormat.TEXT, time.monotonic, _LEVELS)
+    globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
+    return log
 
 
 def run(
@@ -34,8 +45,7 @@ def run(
 
     reactor: Any = installed
     install_monotonic_clock(reactor)
-    log = AgentLog(sys.stderr, LogFormat.TEXT, time.monotonic)
-    globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
+    log = begin_log()
     results: list[Any] = []
 
     async def end() -> None:

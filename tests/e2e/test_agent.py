@@ -176,7 +176,7 @@ def test_the_demo_shows_readings_and_ends_by_itself(tmp_path: Path) -> None:
     assert done.stderr == ""
     assert "demo-device connected" in done.stdout
     assert len(re.findall(r"device\.upTime +\d+", done.stdout)) >= 2
-    assert "/devices/demo-device/operations?wait=" in done.stdout
+    assert "oda platform send demo-device GET_DEVICE_PARAMETERS" in done.stdout
 
 
 def test_the_demo_ends_quietly_when_nobody_reads_it(tmp_path: Path) -> None:

@@ -50,6 +50,7 @@ class RecordingProxy:
         self._trust_root = trust_root
         self._relays: set[Relay] = set()
         self._port: Any = None
+        self._has_failed = False
 
     def listen(self, port: int, interface: str) -> int:
         """Let devices connect; the real port. Raises ``CannotListenError``."""
@@ -99,10 +100,12 @@ class RecordingProxy:
         )
 
     def _fail(self, error: OSError) -> None:
-        """The record can't be written."""
+        """The record can't be written; only the first failure is told."""
         for relay in tuple(self._relays):
             relay.abort()
-        self._failed(error)
+        if not self._has_failed:
+            self._has_failed = True
+            self._failed(error)
 
 
 class DeviceSide(WebSocketServerProtocol):  # type: ignore[misc]
