@@ -21,6 +21,44 @@ PROTOCOL_VERSION = "9.0"
 HOST = ""
 
 
+#: The part of a device pattern that stands for any text.
+WILDCARD = "*"
+
+
+class DevicePattern:
+    """Which devices a text names (OpenGate protocol, "Configuration files").
+
+    "" names the host only, a text without ``*`` one device, a text with one ``*`` every device
+    whose id begins with what stands before it and ends with what stands after it; ``*`` alone names
+    every device, the host included. A text with several ``*`` is the plain id of one device.
+    """
+
+    __slots__ = ("_prefix", "_suffix", "_text", "is_wildcard")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._prefix, _, self._suffix = text.partition(WILDCARD)
+        self.is_wildcard = text.count(WILDCARD) == 1
+
+    def matches(self, device_id: str) -> bool:
+        """Whether ``device_id`` ("" being the host) is one of the devices it names."""
+        if not self.is_wildcard:
+            return device_id == self._text
+        return (
+            len(device_id) >= len(self._prefix) + len(self._suffix)
+            and device_id.startswith(self._prefix)
+            and device_id.endswith(self._suffix)
+        )
+
+    def __repr__(self) -> str:
+        return f"DevicePattern({self._text!r})"
+
+
+def device_order(device_id: str) -> tuple[bool, str]:
+    """Sorting key for devices: the host first, then by id."""
+    return (device_id != HOST, device_id)
+
+
 class ContentType(Enum):
     """The formats of a payload. The values are the configuration's spelling."""
 

@@ -11,10 +11,9 @@ from typing import Generic, TypeVar
 
 from zope.interface import implementer
 
-from oda.datastreams.patterns import WILDCARD, DevicePattern, device_order
 from oda.errors import DatastreamNotFound, DatastreamTaken
 from oda.interfaces import IDatastreamGetter, IDatastreamRegistry, IDatastreamSetter
-from oda.model import HOST
+from oda.model import HOST, WILDCARD, DevicePattern, device_order
 
 T = TypeVar("T", IDatastreamGetter, IDatastreamSetter)
 

@@ -22,8 +22,7 @@ import msgspec
 from twisted.logger import Logger
 
 from oda.errors import EventRejected
-from oda.model import HOST, Event
-from oda.telemetry.patterns import device_matcher
+from oda.model import HOST, DevicePattern, Event
 
 log = Logger()
 
@@ -100,7 +99,7 @@ class History:
 
     def datastream_ids(self, device_pattern: str) -> set[str]:
         """The datastreams of which there is a value for a matching device."""
-        matches = device_matcher(device_pattern)
+        matches = DevicePattern(device_pattern).matches
         return {datastream_id for datastream_id, device_id in self._counts if matches(device_id)}
 
     def latest(self, datastream_id: str, device_pattern: str) -> list[Kept]:
@@ -193,7 +192,7 @@ class History:
     def _devices(self, datastream_id: str, device_pattern: str) -> list[str]:
         if (datastream_id, device_pattern) in self._counts:
             return [device_pattern]
-        matches = device_matcher(device_pattern)
+        matches = DevicePattern(device_pattern).matches
         devices = [
             device_id
             for other, device_id in self._counts

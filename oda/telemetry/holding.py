@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from oda.model import HOST, Event
+from oda.model import HOST, DevicePattern, Event
 from oda.settings import Schedule
-from oda.telemetry.patterns import device_matcher, is_wildcard
 
 #: An event, its time, and who waits for its acceptance.
 Held = tuple[Event, int, object]
@@ -81,8 +80,10 @@ class Holding:
     def _index(self) -> None:
         self._lines = {}
         # A line for exactly this device goes before one whose pattern includes it.
-        for schedule in sorted(self._held, key=lambda line: is_wildcard(line.device_pattern)):
+        for schedule in sorted(
+            self._held, key=lambda line: DevicePattern(line.device_pattern).is_wildcard
+        ):
             if schedule not in self._done:
                 self._lines.setdefault(schedule.datastream_id, []).append(
-                    (device_matcher(schedule.device_pattern), schedule)
+                    (DevicePattern(schedule.device_pattern).matches, schedule)
                 )

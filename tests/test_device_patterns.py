@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oda.datastreams.patterns import DevicePattern, device_order
+from oda.model import DevicePattern, device_order
 
 
 @pytest.mark.parametrize(
