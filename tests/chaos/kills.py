@@ -13,7 +13,7 @@ from tests.chaos.world import World
 _EARLY = 0.2
 #: ... at most so long after its start; the others so long after it began to take datapoints.
 _EARLY_S = 1.0
-_LATER_S = 1.0
+_LATER_S = 1.5
 
 
 def run(seed: int, count: int, directory: Path) -> Report:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 from random import Random
-from types import TracebackType
 from typing import Any
 
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.server import Server, ServerConnection, serve
-
+from tests.chaos.caller import Caller
 from tests.chaos.report import Report
 from tests.chaos.world import DEVICE, ROOT
 from tests.e2e.processes import AgentProcess, write, write_configuration
@@ -26,56 +21,6 @@ _LONGEST_WAIT_S = 0.1
 _PAUSE_S = 0.01
 #: So many requests are sent, on average, between one kill and the next.
 _REQUESTS_PER_KILL = 40
-
-
-class Caller:
-    """A platform that only asks. ``answers`` are the payloads of the answers by request."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, list[bytes]] = {}
-        self._connection: ServerConnection | None = None
-        self._connected = threading.Condition()
-        self._server: Server = serve(
-            self._serve, "127.0.0.1", 0, compression=None, ping_interval=None
-        )
-        self.device_url = f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}/sessions"
-
-    def __enter__(self) -> Caller:
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-
-    def ask(self, request_id: str, wait_s: float, timeout_s: float = 60.0) -> None:
-        """Send a request to the agent that is connected, or the next one."""
-        request = {"id": request_id, "name": "COUNT", "parameters": {"wait": wait_s}}
-        with self._connected:
-            assert self._connected.wait_for(lambda: self._connection is not None, timeout_s)
-            connection = self._connection
-        with suppress(ConnectionClosed):  # it is lost, like one to an agent that dies now
-            connection.send(json.dumps({"operation": {"request": request}}))
-
-    def _serve(self, connection: ServerConnection) -> None:
-        with self._connected:
-            self._connection = connection
-            self._connected.notify_all()
-        try:
-            for message in connection:
-                payload = message.encode() if isinstance(message, str) else message
-                response = json.loads(payload)["operation"]["response"]
-                self.answers.setdefault(response["id"], []).append(payload)
-        except ConnectionClosed:
-            return
-        finally:
-            with self._connected:
-                if self._connection is connection:
-                    self._connection = None
 
 
 def run(seed: int, count: int, directory: Path) -> Report:
@@ -91,7 +36,7 @@ def run(seed: int, count: int, directory: Path) -> Report:
         kills = 0
         try:
             for request_id in _schedule(list(waits), random):
-                caller.ask(request_id, waits[request_id])
+                caller.ask(request_id, "COUNT", {"wait": waits[request_id]})
                 time.sleep(random.random() * 2 * _PAUSE_S)
                 if random.random() < 1 / _REQUESTS_PER_KILL:
                     agent.kill()
@@ -143,7 +88,7 @@ def _ask_until_answered(caller: Caller, waits: dict[str, float], timeout_s: floa
         if not missing:
             break
         for request_id in missing:
-            caller.ask(request_id, waits[request_id])
+            caller.ask(request_id, "COUNT", {"wait": waits[request_id]})
             asked += 1
     return asked
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.chaos import cuts, herd, kills, misbehaviour, operations, pongs
+from tests.chaos import backlog, cuts, herd, kills, misbehaviour, operations, pongs
 from tests.chaos.report import Report
 
 
@@ -57,3 +57,9 @@ def test_a_platform_that_comes_back_is_not_stormed(tmp_path: Path) -> None:
     """Of ten thousand agents no second sees more than two in a hundred, after two minutes without
     a platform, and at any time when the platform says that it goes."""
     passed(herd.run(seed=6, count=10_000, directory=tmp_path))
+
+
+def test_a_backlog_is_drained_beside_the_work(tmp_path: Path) -> None:
+    """50,000 messages from an earlier life: all arrive in their order, operations are answered
+    meanwhile, and the memory does not grow with their number."""
+    passed(backlog.run(seed=7, count=50_000, directory=tmp_path))
