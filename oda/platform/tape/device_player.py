@@ -52,6 +52,7 @@ class DevicePlayer:
 
     ``connect`` opens a connection and raises ``LinkRefused``. Each connection ends with a ping of
     its own, whose pong is waited for at most ``pong_timeout_s``, and then as the recorded one.
+    ``report`` is how far it is.
     """
 
     def __init__(
@@ -67,13 +68,13 @@ class DevicePlayer:
         self._pong_timeout_s = pong_timeout_s
         self._links: dict[int, DeviceLink] = {}
         self._unproven: dict[int, int] = {}
-        self._report = PlayReport()
+        self.report = PlayReport()
 
     async def play(self, entries: Sequence[Entry]) -> PlayReport:
         """Play the connections of one device; what goes wrong is in the report."""
         for entry in entries:
             if entry.what is What.MESSAGE and entry.side is Side.DEVICE:
-                self._report.messages += 1
+                self.report.messages += 1
         for entry in entries:
             await self._pace.until(entry.at_ms)
             if entry.what is What.OPEN:
@@ -84,15 +85,15 @@ class DevicePlayer:
                 await self._send(entry)
         for number in tuple(self._links):
             await self._end(number, 1000)
-        return self._report
+        return self.report
 
     async def _open(self, number: int) -> None:
         try:
             self._links[number] = await self._connect()
         except LinkRefused as error:
-            self._report.problems.append(f"connection {number}: {error}")
+            self.report.problems.append(f"connection {number}: {error}")
             return
-        self._report.connections += 1
+        self.report.connections += 1
         self._unproven[number] = 0
 
     async def _send(self, entry: Entry) -> None:
@@ -102,7 +103,7 @@ class DevicePlayer:
         try:
             if entry.what is What.MESSAGE:
                 await link.send(entry.payload, entry.is_text)
-                self._report.sent += 1
+                self.report.sent += 1
                 self._unproven[entry.connection] += 1
             elif entry.what is What.PING:
                 link.ping(entry.payload)
@@ -115,7 +116,7 @@ class DevicePlayer:
             return
         try:
             await link.acknowledge(self._reactor, _LAST_PING, self._pong_timeout_s)
-            self._report.acknowledged += self._unproven[number]
+            self.report.acknowledged += self._unproven[number]
         except (LinkLost, TimeoutError) as error:
             await self._drop(number, link, str(error))
             return
@@ -125,9 +126,9 @@ class DevicePlayer:
         self, number: int, link: DeviceLink, problem: str | None, code: int | None = None
     ) -> None:
         if problem is not None:
-            self._report.problems.append(f"connection {number}: {problem}")
+            self.report.problems.append(f"connection {number}: {problem}")
         del self._links[number]
-        self._report.received += link.messages_received
+        self.report.received += link.messages_received
         await link.close(code)
 
 
