@@ -25,7 +25,12 @@ PACKAGES = {
     "telemetry",
 }
 #: What a package may import besides the contracts and itself.
-EXTRA = {"platform": {"codecs", "monotonic"}, "extensions.py": {"plugins"}}
+EXTRA = {
+    "platform": {"codecs", "monotonic"},
+    "extensions.py": {"plugins"},
+    # It goes the connector's way, and shows what the tables of the configuration hold.
+    "diagnosis": {"config", "connector"},
+}
 #: The only modules that may know several packages.
 SHELLS = {"agent.py", "assembly.py", "reload.py", "supervision.py", "tap.py", "cli.py", "commands"}
 

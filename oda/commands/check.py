@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import click
-from twisted.internet.defer import inlineCallbacks, maybeDeferred
-from twisted.internet.error import TimeoutError
+from twisted.internet.defer import TimeoutError, inlineCallbacks, maybeDeferred
 from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, globalLogBeginner
 from twisted.python.failure import Failure
 from zope.interface import provider

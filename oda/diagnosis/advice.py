@@ -48,7 +48,7 @@ def advise_tls(text: str) -> str:
         return "the platform offers no TLS 1.2 or newer, which this agent insists on"
     if "alert" in lowered and ("certificate" in lowered or "unknown ca" in lowered):
         return "the platform doesn't accept the device's certificate: see certFile and keyFile"
-    return "see 'port', and what the platform's operators say of TLS"
+    return "what answers there may speak no TLS (secure=false), or is no platform: see 'port'"
 
 
 def advise_upgrade(outcome: Outcome, secure: bool) -> str:

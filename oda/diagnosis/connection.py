@@ -9,8 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from twisted.internet.defer import Deferred, inlineCallbacks
-from twisted.internet.error import TimeoutError
+from twisted.internet.defer import Deferred, TimeoutError, inlineCallbacks
 
 from oda.connector.address import build_address
 from oda.connector.expiry import file_certificate_ends_ms

@@ -56,8 +56,8 @@ class _Addresses:
 
 
 def resolve(reactor: Any, host: str, port: int, timeout_s: float) -> Deferred[list[str]]:
-    """Fires with the host's addresses, [] when there are none; fails with Twisted's
-    ``TimeoutError``."""
+    """Fires with the host's addresses, [] when there are none; fails with ``TimeoutError``
+    (of ``twisted.internet.defer``)."""
     done: Deferred[list[str]] = Deferred()
     reactor.nameResolver.resolveHostName(_Addresses(done), host, port)
     return done.addTimeout(timeout_s, reactor)

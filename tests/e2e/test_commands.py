@@ -1,0 +1,351 @@
+"""The tools beside the agent as they are installed: ``oda init``, ``oda check``, ``oda outbox``."""
+
+from __future__ import annotations
+
+import json
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oda.platform.faults import Fault, PongMode, Refusal
+from oda.platform.testing import RunningPlatform
+from tests.e2e.processes import KEY, AgentProcess, run_oda, write, write_configuration
+from tests.wire.certificates import Authority
+
+
+def check(tmp_path: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """``oda check --json``: its exit status and what it printed."""
+    done = run_oda("check", "--conf", "conf", "--json", *arguments, cwd=tmp_path)
+    assert done.stderr == ""
+    return done.returncode, json.loads(done.stdout)
+
+
+def results(report: dict[str, Any]) -> dict[str, str]:
+    """The worst result of each step."""
+    order = ["ok", "skipped", "warning", "failed"]
+    found: dict[str, str] = {}
+    for one in report["checks"]:
+        step, result = one["check"], one["result"]
+        if step not in found or order.index(result) > order.index(found[step]):
+            found[step] = result
+    return found
+
+
+def failure(report: dict[str, Any]) -> dict[str, Any]:
+    """The first finding that failed."""
+    return next(one for one in report["checks"] if one["result"] == "failed")
+
+
+def listen() -> tuple[socket.socket, int]:
+    """A listening socket with its port, at which nobody says anything."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    return listener, listener.getsockname()[1]
+
+
+# -- oda check -------------------------------------------------------------------------------
+
+
+def test_a_good_configuration_passes_every_step(platform: RunningPlatform, tmp_path: Path) -> None:
+    """From the files to the acknowledgement; the platform sees a connection that ends in good
+    order, and no message."""
+    write_configuration(tmp_path / "conf", platform)
+    (tmp_path / "conf" / "es.amplia.oda.datastreams.deviceinfo.cfg").chmod(0o600)
+    status, report = check(tmp_path)
+    assert status == 0, report
+    assert report["ok"] is True
+    assert results(report) == dict.fromkeys(
+        [
+            "configuration",
+            "key",
+            "outbox",
+            "agent",
+            "device",
+            "name",
+            "tcp",
+            "upgrade",
+            "ping",
+            "acknowledgement",
+        ],
+        "ok",
+    )
+    (connection,) = platform.connections("dev-1")
+    assert platform.messages("dev-1") == []
+    assert not platform.device("dev-1")["connected"]  # type: ignore[index]
+    assert connection.close_code == 1000
+    assert report["settings"]["es.amplia.oda.datastreams.deviceinfo.cfg"]["apiKey"] == "***"
+
+
+def test_the_report_for_people_holds_no_key(platform: RunningPlatform, tmp_path: Path) -> None:
+    """Settings with *** for the key, then a line for each step; with --offline nothing connects."""
+    write_configuration(tmp_path / "conf", platform)
+    done = run_oda("check", "--conf", "conf", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout
+    assert KEY not in done.stdout + done.stderr
+    assert "  apiKey=***" in done.stdout
+    assert "round trip" in done.stdout
+    assert len(platform.connections("dev-1")) == 1
+    done = run_oda("check", "--conf", "conf", "--offline", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "round trip" not in done.stdout
+    assert len(platform.connections("dev-1")) == 1
+
+
+def test_every_fault_of_the_configuration_is_reported(
+    platform: RunningPlatform, tmp_path: Path
+) -> None:
+    """With file, line, key and what is wrong; nothing else is tried."""
+    conf = write_configuration(tmp_path / "conf", platform, connector={"prot": 1, "secure": "x"})
+    write(conf, "subsystem.poller", "device.upTime=soon\n")
+    status, report = check(tmp_path)
+    assert status == 1
+    found = [(Path(one["file"]).name, one["line"], one["key"]) for one in report["checks"]]
+    assert found == [
+        ("es.amplia.oda.connector.websocket.cfg", 4, "prot"),
+        ("es.amplia.oda.connector.websocket.cfg", 5, "secure"),
+        ("es.amplia.oda.subsystem.poller.cfg", 1, "device.upTime"),
+    ]
+    assert all(one["problem"] for one in report["checks"])
+    assert platform.connections("dev-1") == []
+
+
+def test_a_missing_directory_is_a_fault(tmp_path: Path) -> None:
+    """It says where it looked."""
+    status, report = check(tmp_path)
+    assert status == 1
+    assert "conf" in failure(report)["text"]
+
+
+@pytest.mark.parametrize(
+    ("refusal", "words"),
+    [
+        (Refusal.UNAUTHORIZED, "API key"),
+        (Refusal.FORBIDDEN, "deviceId"),
+        (Refusal.NOT_FOUND, "'path'"),
+        (Refusal.UNAVAILABLE, "later"),
+        (Refusal.GARBAGE, "'port'"),
+    ],
+)
+def test_a_refused_upgrade_says_what_to_look_at(
+    platform: RunningPlatform, tmp_path: Path, refusal: Refusal, words: str
+) -> None:
+    """Each status has its own advice; everything before it has passed."""
+    write_configuration(tmp_path / "conf", platform)
+    platform.set_fault(Fault(refuse=refusal))
+    status, report = check(tmp_path)
+    assert status == 1
+    assert results(report)["tcp"] == "ok"
+    assert failure(report)["check"] == "upgrade"
+    assert words in failure(report)["advice"]
+
+
+def test_a_wrong_key_is_told_and_not_shown(platform: RunningPlatform, tmp_path: Path) -> None:
+    """The platform's own word on it, and where the key came from."""
+    conf = write_configuration(tmp_path / "conf", platform)
+    write(conf, "datastreams.deviceinfo", "deviceId=dev-1\napiKey=not-the-key\n")
+    status, report = check(tmp_path)
+    assert status == 1
+    assert failure(report)["http_status"] == 401
+    assert "not-the-key" not in json.dumps(report)
+
+
+def test_nobody_listens(platform: RunningPlatform, tmp_path: Path) -> None:
+    """A closed port is told from a silent one."""
+    listener, port = listen()
+    listener.close()
+    write_configuration(tmp_path / "conf", platform, connector={"port": port})
+    status, report = check(tmp_path)
+    assert status == 1
+    assert failure(report)["check"] == "tcp"
+    assert "nobody listens there" in failure(report)["advice"]
+
+
+def test_a_silent_platform_is_given_up(platform: RunningPlatform, tmp_path: Path) -> None:
+    """Within connectionTimeout, and all together within --timeout."""
+    listener, port = listen()
+    with listener:
+        silent = {"port": port, "connectionTimeout": 1}
+        write_configuration(tmp_path / "conf", platform, connector=silent)
+        status, report = check(tmp_path)
+        assert status == 1
+        assert failure(report)["check"] == "upgrade"
+        assert "not open within 1 s" in failure(report)["text"]
+        write_configuration(tmp_path / "conf", platform, connector={"port": port})
+        status, report = check(tmp_path, "--timeout", "1")
+        assert status == 1
+        assert failure(report)["check"] == "upgrade"
+        assert "not done within 1 s" in failure(report)["text"]
+
+
+@pytest.mark.parametrize("mode", [PongMode.DROP, PongMode.EMPTY, PongMode.WRONG])
+def test_a_platform_without_usable_pongs_fails_the_check(
+    platform: RunningPlatform, tmp_path: Path, mode: PongMode
+) -> None:
+    """The connection works, but deliveries can't be proven: somebody has to know."""
+    write_configuration(tmp_path / "conf", platform, connector={"pongTimeout": 0.5})
+    platform.set_fault(Fault(pong=mode))
+    status, report = check(tmp_path)
+    assert status == 1
+    found = results(report)
+    assert (found["upgrade"], found["ping"], found["acknowledgement"]) == ("ok", "failed", "failed")
+
+
+def test_tls_is_verified_and_its_end_is_told(tmp_path: Path) -> None:
+    """Verified against caFile: when the certificate ends. Against another authority: who issued
+    it. For another host: for which. Ended: since when. And a port without TLS."""
+    authority = Authority(tmp_path, "right")
+    stranger = Authority(tmp_path, "stranger")
+    good = authority.issue("good", "localhost", days=90)
+    soon = authority.issue("soon", "localhost", days=5)
+    elsewhere = authority.issue("elsewhere", "other.example", days=90)
+    ended = authority.issue("ended", "localhost", days=-1)
+
+    def look(pair: tuple[Path, Path], ca_file: Path) -> tuple[int, dict[str, Any]]:
+        options = ["--key", KEY, "--cert", str(pair[0]), "--key-file", str(pair[1])]
+        with RunningPlatform(options, log=tmp_path / "platform.log") as secured:
+            settings = {"host": "localhost", "secure": "true", "caFile": ca_file}
+            write_configuration(tmp_path / "conf", secured, connector=settings)
+            return check(tmp_path)
+
+    status, report = look(good, authority.file)
+    assert status == 0, report
+    (text,) = (one["text"] for one in report["checks"] if "certificate_ends_ms" in one)
+    assert "in 89 days" in text
+    status, report = look(soon, authority.file)
+    assert (status, results(report)["tls"]) == (0, "warning")
+    status, report = look(good, stranger.file)
+    assert (status, failure(report)["check"]) == (1, "tls")
+    assert "issued by 'right'" in failure(report)["text"]
+    assert "caFile" in failure(report)["advice"]
+    status, report = look(elsewhere, authority.file)
+    assert "for other.example, not for localhost" in failure(report)["text"]
+    status, report = look(ended, authority.file)
+    assert "ended on" in failure(report)["text"]
+    with RunningPlatform(["--key", KEY], log=tmp_path / "platform.log") as plain:
+        settings = {"host": "localhost", "secure": "true", "caFile": authority.file}
+        write_configuration(tmp_path / "conf", plain, connector=settings)
+        status, report = check(tmp_path)
+    assert (status, failure(report)["check"]) == (1, "tls")
+    assert "secure=false" in failure(report)["advice"]
+
+
+def test_a_running_agent_is_not_disturbed(platform: RunningPlatform, tmp_path: Path) -> None:
+    """No second connection as the same device, unless somebody insists; the agent is asked
+    instead."""
+    conf = write_configuration(tmp_path / "conf", platform)
+    with AgentProcess(conf) as agent:
+        platform.wait_for_device("dev-1")
+        agent.wait_for_log("connected to")
+        status, report = check(tmp_path)
+        assert status == 0, report
+        found = results(report)
+        assert (found["tcp"], found["upgrade"]) == ("ok", "skipped")
+        assert "ping" not in found
+        assert len(platform.connections("dev-1")) == 1
+        status, report = check(tmp_path, "--connect")
+        assert results(report)["upgrade"] == "ok"
+        assert len(platform.connections("dev-1")) >= 2
+        agent.stop()
+
+
+def test_operations_that_come_during_the_check_are_told(
+    platform: RunningPlatform, tmp_path: Path
+) -> None:
+    """An operation the platform kept for the device would otherwise vanish without a word."""
+    write_configuration(tmp_path / "conf", platform)
+    platform.post_operation("dev-1", "REFRESH_INFO")
+    status, report = check(tmp_path)
+    warnings = [one["text"] for one in report["checks"] if one["result"] == "warning"]
+    assert status == 0
+    assert any("sent 1 messages meanwhile" in text for text in warnings)
+
+
+def test_what_the_settings_name_is_looked_for(platform: RunningPlatform, tmp_path: Path) -> None:
+    """A script that isn't there, a plugin that isn't installed, an outbox without a directory."""
+    conf = write_configuration(
+        tmp_path / "conf", platform, connector={"outboxPath": "/nowhere/outbox.sqlite"}
+    )
+    write(conf, "datastreams.deviceinfo", f"apiKey={KEY}\ndeviceId=dev-1\nt=absent.sh;FLOAT\n")
+    write(conf, "plugins", "plugins=absent\n")
+    status, report = check(tmp_path, "--offline")
+    assert status == 1
+    found = results(report)
+    assert (found["scripts"], found["plugins"], found["outbox"]) == ("warning", "failed", "warning")
+
+
+# -- oda init --------------------------------------------------------------------------------
+
+
+def test_init_writes_a_configuration_that_works(platform: RunningPlatform, tmp_path: Path) -> None:
+    """Flags alone, the key through standard input; the result passes the check, and an agent
+    connects with it."""
+    address = platform.device_url.removeprefix("ws://")
+    host, _, rest = address.partition(":")
+    port, _, path = rest.partition("/")
+    done = run_oda(
+        "init", "conf", "--host", host, "--port", port, "--path", f"/{path}",
+        "--device-id", "dev-1", "--api-key-file", "-", "--every", "1",
+        "--set", "reconnectMaxDelay=5",
+        cwd=tmp_path, stdin=f"{KEY}\n",
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert KEY not in done.stdout
+    conf = tmp_path / "conf"
+    assert stat.S_IMODE((conf / "apikey").stat().st_mode) == 0o600
+    assert not any(KEY in file.read_text() for file in conf.glob("*.cfg"))
+    done = run_oda("check", "--offline", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "warning" not in done.stdout
+    with AgentProcess(conf) as agent:
+        platform.wait_for_datapoints("dev-1", "device.upTime", 2)
+        agent.stop()
+
+
+def test_init_overwrites_nothing(tmp_path: Path) -> None:
+    """Neither a file of the configuration nor the key; nothing is added beside it."""
+    flags = ["--host", "h.example", "--api-key-file", "-"]
+    for name in ("es.amplia.oda.subsystem.poller.cfg", "apikey"):
+        directory = tmp_path / f"with-{name}"
+        directory.mkdir()
+        (directory / name).write_text("mine\n")
+        done = run_oda("init", str(directory), *flags, cwd=tmp_path, stdin="k\n")
+        assert done.returncode == 1
+        assert f"{name} exists; nothing was written" in done.stderr
+        assert [file.name for file in directory.iterdir()] == [name]
+        assert (directory / name).read_text() == "mine\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--api-key-file", "-"], "--host is missing"),
+        (["--host", "h"], "--api-key-file is missing"),
+        (["--host", "h h", "--api-key-file", "-"], "host: 'h h' is not allowed"),
+        (["--host", "h", "--port", "x", "--api-key-file", "-"], "port: 'x' is not allowed"),
+        (["--host", "h", "--api-key-file", "/absent"], "/absent does not exist"),
+        (["--host", "h", "--api-key-file", "-", "--every", "soon"], "is no schedule"),
+        (["--host", "h", "--api-key-file", "-", "--set", "prot=1"], "--set prot"),
+        (["--host", "h", "--api-key-file", "-", "--set", "apiKey=k"], "a secret"),
+    ],
+)
+def test_init_writes_nothing_that_the_agent_would_refuse(
+    tmp_path: Path, arguments: list[str], words: str
+) -> None:
+    """What is wrong is said; no directory is left behind."""
+    done = run_oda("init", "conf", *arguments, cwd=tmp_path, stdin="k\n")
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_init_takes_a_key_file_that_is_there(tmp_path: Path) -> None:
+    """Named by its whole path; the key isn't copied."""
+    (tmp_path / "key").write_text("k\n")
+    (tmp_path / "key").chmod(0o600)
+    done = run_oda("init", "--host", "h.example", "--api-key-file", "key", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "conf" / "es.amplia.oda.datastreams.deviceinfo.cfg").read_text()
+    assert f"\napiKeyFile={tmp_path / 'key'}\n" in text
+    assert not (tmp_path / "conf" / "apikey").exists()
