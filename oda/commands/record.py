@@ -22,7 +22,7 @@ from oda.platform.tape.session_file import write_session
 @click.option(
     "--ca",
     default=None,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=click.Path(dir_okay=False, path_type=Path),
     help="Authority (PEM) of the platform's certificate, for wss://.",
 )
 @click.option("--device", default=None, help="Take it from a stand-in platform's record.")

@@ -24,7 +24,7 @@ from oda.platform.tape.script import TIMES, read_script
 from oda.platform.tape.session_file import Session, read_session, write_session
 from oda.platform.tls import load_authority
 
-_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 @click.command("replay", short_help="Play a recorded session back.")
@@ -102,6 +102,8 @@ def command(
         session = read_session(file.read_bytes(), str(file))
     except OdaError as error:
         raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(f"{file}: {error.strerror}") from None
     name = _choose(session, device, file)
     if url is not None:
         is_good = _be_the_device(session, name, url, alias or name, key, ca, speed)

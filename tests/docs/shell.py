@@ -69,6 +69,7 @@ def commands(block: Block) -> Iterator[Command]:
     if block.language == "console" or text.startswith("$ "):
         lines = text.splitlines()
         text = "\n".join(line[2:] for line in lines if line.startswith("$ "))
+    text = re.sub(r"\s#\s.*$", "", text, flags=re.M)  # shlex takes the line's end with a comment
     lexer = shlex.shlex(text.replace("\\\n", " "), posix=True, punctuation_chars=";|&\n()<>")
     lexer.whitespace = " \t\r"
     lexer.whitespace_split = True
@@ -131,6 +132,18 @@ def _check_oda(arguments: list[str]) -> None:
         command.make_context(command.name, list(arguments))
     except click.ClickException as error:
         raise WrongCommandError(f"oda {command.name}: {error.format_message()}") from None
+
+
+def variables_of(command: click.Command) -> set[str]:
+    """The environment variables that stand for options of ``oda`` and its subcommands."""
+    found = {str(parameter.envvar) for parameter in command.params if parameter.envvar}
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            if inner is not None:
+                found |= variables_of(inner)
+    return found
 
 
 def _check_twistd(arguments: list[str]) -> None:

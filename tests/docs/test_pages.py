@@ -194,6 +194,7 @@ def test_names(page: Page) -> None:
         if not (ROOT / name).exists() and not name.startswith("oda/plugins"):
             missing.append(name)
     variables = {key.variable for component in COMPONENTS for key in component.overridable()}
+    variables |= shell.variables_of(shell.main)
     for name in set(re.findall(r"\bODA_[A-Z][A-Z_]+\b", page.text)):
         if name not in variables:
             missing.append(name)
