@@ -105,15 +105,27 @@ class Change:
             or self.dead_gone
         )
 
-    def absorb(self, later: Change) -> None:
-        """Take over everything of a change that came after this one."""
+    def absorb(self, later: Change) -> list[Kept]:
+        """Take over everything of a change that came after this one.
+
+        Returns the rows of this one that the later one lets go: they need not be written.
+        """
+        unwritten: list[Kept] = []
         for message_class in CLASSES:
+            for low, high in later.gone[message_class]:
+                unwritten += self.forget(message_class, low, high)
             self.rows[message_class].update(later.rows[message_class])
-            self.gone[message_class] += later.gone[message_class]
-        self.burials += later.burials
+        self.size_bytes += later.size_bytes
+        for burial in later.burials:
+            self.bury(burial)
         self.dead_gone += later.dead_gone
         self.journal.update(later.journal)
-        self.size_bytes += later.size_bytes
+        return unwritten
+
+    def bury(self, burial: Burial) -> None:
+        """A row becomes a dead letter; if it is new in this change it is written only as such."""
+        self.rows[burial.message_class].pop(burial.kept.row_id, None)
+        self.burials.append(burial)
 
     def forget(self, message_class: MessageClass, low: int, high: int) -> list[Kept]:
         """The rows from ``low`` to ``high`` are not wanted any more.

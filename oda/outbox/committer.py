@@ -66,6 +66,9 @@ class ICommitOwner(Protocol):
     def failed(self, change: Change) -> None:
         """``change`` is not on disk and will be tried again later."""
 
+    def unwritten(self, kept: Kept) -> None:
+        """A row was let go before it was written."""
+
     def known_rows(
         self,
     ) -> tuple[Mapping[MessageClass, Sequence[Kept]], Mapping[MessageClass, int]]:
@@ -164,15 +167,11 @@ class Committer:
             return
         self._commit()
 
-    def wait(self, max_bytes: int) -> None:
-        """Wait, as long as the disk works, until at most ``max_bytes`` are uncommitted."""
-        self.submit()
-        while (
-            self.state is State.OPEN
-            and self.running is not None
-            and self.uncommitted_bytes > max_bytes
-        ):
+    def relieve(self) -> None:
+        """Too much was collected: as long as the disk works, wait until that is being committed."""
+        if self.state is State.OPEN and self.running is not None:
             self._worker.wait()
+        self.submit()
 
     def close(self) -> Deferred[None]:
         """Commit what can be committed, then close everything. Fires with None when no thread,
@@ -222,7 +221,8 @@ class Committer:
         self.running_bytes = 0
         assert change is not None
         if isinstance(outcome, Failure):
-            change.absorb(self.collecting)
+            for kept in change.absorb(self.collecting):
+                self._owner.unwritten(kept)
             self.collecting = change
             self._disturbed(outcome.value)
             self._owner.failed(change)

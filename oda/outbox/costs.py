@@ -10,7 +10,7 @@ from __future__ import annotations
 
 PAGE_BYTES = 4096
 #: Record header, id, time, checksum and the other short columns, and the cell's own bookkeeping.
-_ROW_OVERHEAD = 32
+_ROW_OVERHEAD = 28
 _PAGE_ROOM = PAGE_BYTES - 8
 _MAX_LOCAL = PAGE_BYTES - 35
 _MIN_LOCAL = (PAGE_BYTES - 12) * 32 // 255 - 23

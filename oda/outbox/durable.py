@@ -124,11 +124,11 @@ class DurableOutbox:
             (own > room.telemetry_limit and not is_response)
             or own + others.stored.cost + room.side_cost > room.limit
             or queue.stored.rows >= room.max_rows
+            or cost > room.change_bytes
         ) and not self._stock.make_room(message_class, cost, self._reactor.seconds()):
             return self._refuse(message_class, f"no room for {size} bytes")
         committer = self._committer
-        waiting = committer.collecting.size_bytes + committer.running_bytes
-        if waiting and waiting + size > room.memory_bytes and not self._relieve(size):
+        if committer.collecting.size_bytes + size > room.change_bytes and not self._relieve(size):
             return self._refuse(message_class, f"the disk is too slow or fails: {size} bytes")
         accepted: Deferred[int] = Deferred()
         row_id = self._next_id
@@ -371,6 +371,9 @@ class DurableOutbox:
     def failed(self, change: Change) -> None:
         self.journal.failed(change)
 
+    def unwritten(self, kept: Kept) -> None:
+        accept(kept)
+
     def known_rows(
         self,
     ) -> tuple[Mapping[MessageClass, Sequence[Kept]], Mapping[MessageClass, int]]:
@@ -390,11 +393,15 @@ class DurableOutbox:
         return fail(OutboxFull(f"a {message_class.value} is not accepted: {reason}"))
 
     def _relieve(self, size: int) -> bool:
-        """Too much is only in memory. Wait for a disk that is slow, which holds back whoever
-        produces so fast; one that fails is not waited for."""
-        self._committer.wait(self._room.memory_bytes - size)
+        """Too much is only in memory. A disk that is slow is waited for, which holds back whoever
+        produces so fast; for one that fails there is a bound."""
+        self._committer.relieve()
         waiting = self._committer.uncommitted_bytes
-        if not waiting or waiting + size <= self._room.memory_bytes:
+        if (
+            self._committer.state is State.OPEN
+            or not waiting
+            or waiting + size <= self._room.memory_bytes
+        ):
             return True
         return self._stock.make_memory(size)
 

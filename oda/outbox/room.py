@@ -37,7 +37,9 @@ class Room:
         self.side_cost = 0
         #: The most that the dead letters, and that the journal, may cost.
         self.side_bytes = self._usable // 16
-        self.memory_bytes = max(self._usable // 8, 1 << 16)
+        self.memory_bytes = max(self._usable // 16, 1 << 16)
+        #: What goes into one transaction, and so into the write-ahead log; see ``store``.
+        self.change_bytes = wal_bytes // 2
 
     def measured(self, used_bytes: int, modelled_bytes: int) -> None:
         """The file uses so much for rows that were modelled as that: correct the limits."""
@@ -51,6 +53,9 @@ class Room:
     ) -> tuple[int, int]:
         """Bytes and rows that have to go before a row of ``cost`` bytes may come into ``queue``;
         not positive where there is room."""
+        # A message that is larger than a transaction should be has to fit twice: it is in the
+        # write-ahead log and in the file.
+        cost += max(0, cost - self.change_bytes)
         own = queue.stored.cost + cost
         over = own + others.stored.cost + self.side_cost - self.limit
         if not is_response:

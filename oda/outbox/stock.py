@@ -193,7 +193,7 @@ class Stock:
     def bury(self, message_class: MessageClass, kept: Kept, reason: str) -> None:
         """Set a row that left its queue aside as a dead letter."""
         change = self._committer.collecting
-        change.burials.append(Burial(message_class, kept, reason))
+        change.bury(Burial(message_class, kept, reason))
         self.accounts.died(message_class, amount_of((kept,)))
         change.dead_gone += self.letters.add(kept.row_id, side_cost(len(kept.payload)))
         self.side_changed()
@@ -330,6 +330,8 @@ class Stock:
                 if ticket is not None:
                     kept.ticket = None
                     ticket.callback(kept.row_id)
+        for burial in change.burials:
+            accept(burial.kept)
 
     def close(self) -> None:
         """Nothing will be committed any more: what is only in memory is lost."""

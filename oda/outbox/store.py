@@ -139,7 +139,8 @@ class Store:
                 f"known is {SCHEMA_VERSION})"
             )
         sync = "FULL" if self._settings.sync is OutboxSync.FULL else "NORMAL"
-        wal_bytes = wal_allowance(self._settings)
+        # Half of what it may have: the transaction after that may be as large again.
+        wal_bytes = wal_allowance(self._settings) // 2
         execute(f"PRAGMA synchronous = {sync}")
         execute("PRAGMA journal_mode = WAL")
         execute(f"PRAGMA wal_autocheckpoint = {wal_bytes // PAGE_BYTES}")
@@ -200,18 +201,19 @@ class Store:
         execute = self._connection.execute
         execute("BEGIN IMMEDIATE")
         try:
-            for message_class in CLASSES:
-                if change.rows[message_class]:
-                    self.add_rows(message_class, change.rows[message_class].values())
-            self._bury(change.burials)
+            # First what frees pages, then what needs them: so the file doesn't grow in between.
             for message_class in CLASSES:
                 table = _TABLES[message_class]
                 for low, high in change.gone[message_class]:
                     execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", (low, high))
+            self._bury(change.burials)
             if change.dead_gone:
                 self._connection.executemany(
                     "DELETE FROM dead WHERE id = ?", [(one,) for one in change.dead_gone]
                 )
+            for message_class in CLASSES:
+                if change.rows[message_class]:
+                    self.add_rows(message_class, change.rows[message_class].values())
             if change.journal:
                 self._write_journal(change.journal)
             execute(

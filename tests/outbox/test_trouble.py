@@ -1,0 +1,217 @@
+"""A disk that is full, too slow or not there: live data flows, nothing is lost unsaid."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
+
+from oda.errors import OutboxClosed, OutboxFull
+from oda.outbox.committer import RETRY_S, State
+from oda.settings import OutboxPolicy
+from tests.outbox.fakes import Device, StepWorker, disk_full
+
+
+def outcome(put: Deferred[Any]) -> object:
+    found: list[object] = []
+    put.addBoth(found.append)
+    return getattr(found[0], "value", found[0]) if found else None
+
+
+def failing(device: Device) -> None:
+    """Let the commit that is under way fail."""
+    device.worker.fail(disk_full())
+
+
+def test_live_data_flows_from_memory(tmp_path: Path) -> None:
+    """With a full disk messages are given for sending; a put is accepted when the platform has
+    acknowledged it, or when a later try succeeds, whichever comes first."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    with capturedLogs() as logs:
+        puts = device.put_all([b"one", b"two", b"three"])
+        failing(device)
+        assert device.outbox.state is State.TROUBLE
+        first, second = device.take(2)
+        device.outbox.retire([first.row_id])
+        assert [put.called for put in puts] == [True, False, False]
+        device.clock.advance(RETRY_S)
+        failing(device)
+        device.clock.advance(RETRY_S)
+        device.worker.step()
+    assert [put.called for put in puts] == [True, True, True]
+    assert device.outbox.state is State.OPEN
+    lines = [str(one["log_format"]) for one in logs if one["log_namespace"].startswith("oda")]
+    assert len(lines) == 2, "one line for each change of state"
+    device.outbox.rewind(False)
+    assert [row.payload for row in device.take_all()] == [b"two", b"three"]
+    assert second.payload == b"two"
+    device.stop()
+
+
+def test_memory_is_bounded_and_drops_are_told(tmp_path: Path) -> None:
+    """What can't be kept any more is dropped, oldest first: its put fails, and it is counted."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker, max_bytes=1024 * 1024, head_rows=20)
+    puts = device.put_all([b"%05d" % 0 * 20])
+    failing(device)
+    in_flight = device.take(1)
+    for number in range(1, 3000):
+        puts.append(device.put(b"%05d" % number * 20))
+    counts = device.outbox.counts()
+    assert counts["uncommitted_bytes"] <= 1024 * 1024 // 15
+    outcomes = [outcome(put) for put in puts]
+    lost = [number for number, one in enumerate(outcomes) if isinstance(one, OutboxFull)]
+    assert lost == list(range(1, len(lost) + 1)), "the oldest that is not on its way"
+    assert device.counters["messages_dropped:disk"] == len(lost)
+    found = [*in_flight, *device.take_all()]
+    expected = [0, *range(len(lost) + 1, 3000)]
+    assert [row.payload for row in found] == [b"%05d" % number * 20 for number in expected]
+    device.clock.advance(RETRY_S)
+    device.worker.finish()
+    device.restart()
+    assert len(device.take_all()) == len(expected)
+    device.stop()
+
+
+def test_refusing_when_memory_is_used_up(tmp_path: Path) -> None:
+    """With the policy to refuse nothing that waits is dropped."""
+    device = Device(
+        tmp_path / "outbox.sqlite", StepWorker, max_bytes=1 << 20, policy=OutboxPolicy.REFUSE
+    )
+    device.put_all([b"first"])
+    failing(device)
+    puts = [device.put(bytes(10_000)) for _ in range(30)]
+    outcomes = [outcome(put) for put in puts]
+    assert outcomes.count(None) >= 5
+    assert all(one is None or isinstance(one, OutboxFull) for one in outcomes)
+    assert outcomes == sorted(outcomes, key=lambda one: one is not None)
+    device.clock.advance(RETRY_S)
+    device.stop()
+
+
+def test_a_slow_disk_holds_back_its_producer(tmp_path: Path) -> None:
+    """While the disk works nothing is dropped for want of memory: put waits for the commit."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker, max_bytes=4 << 20)
+    puts = []
+    for _ in range(100):
+        puts += device.put_all([bytes(2000)] * 10)
+        assert device.outbox.counts()["uncommitted_bytes"] <= (4 << 20) // 16
+    device.worker.finish()
+    assert all(isinstance(outcome(put), int) for put in puts)
+    device.stop()
+
+
+def test_stopping_without_a_disk_says_what_is_lost(tmp_path: Path) -> None:
+    """Messages that never reached the disk fail with OutboxClosed and are counted."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    puts = device.put_all([b"one", b"two"])
+    failing(device)
+    done: list[object] = []
+    device.outbox.close().addBoth(done.append)
+    failing(device)
+    device.worker.finish()
+    assert done == [None]
+    assert [type(outcome(put)) for put in puts] == [OutboxClosed, OutboxClosed]
+    assert device.counters["messages_dropped:stopped"] == 2
+    assert not device.clock.getDelayedCalls()
+
+
+def test_stopping_after_trouble_tries_once_more(tmp_path: Path) -> None:
+    """If the disk works again by then, nothing is lost."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    puts = device.put_all([b"one", b"two"])
+    failing(device)
+    device.stop()
+    assert [outcome(put) for put in puts] == [1, 2]
+    device.start()
+    assert len(device.take_all()) == 2
+    device.stop()
+
+
+def test_stopping_finishes_the_commits_under_way(tmp_path: Path) -> None:
+    """Everything put before close is on disk when close fires; later puts are refused."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    puts = device.put_all([b"one"])
+    puts.append(device.put(b"two"))
+    done: list[object] = []
+    device.outbox.close().addBoth(done.append)
+    assert done == []
+    late = device.put(b"late")
+    device.worker.finish()
+    assert done == [None]
+    assert device.worker.is_stopped
+    assert [outcome(put) for put in puts] == [1, 2]
+    assert isinstance(outcome(late), OutboxClosed)
+
+
+def test_a_store_that_appears_later_is_taken_up(tmp_path: Path) -> None:
+    """While the directory can't be used messages flow from memory; afterwards the older rows of
+    the store come first, and nothing was given a number twice."""
+    place = tmp_path / "data"
+    device = Device(place / "outbox.sqlite", StepWorker)
+    device.put_all([b"old 1", b"old 2"])
+    device.worker.finish()
+    device.stop()
+    place.rename(tmp_path / "unmounted")
+    place.write_text("in the way")
+    device.start()
+    assert device.outbox.state is State.TROUBLE
+    puts = device.put_all([b"new 1", b"new 2"])
+    (sent,) = device.take(1)
+    assert sent.payload == b"new 1"
+    place.unlink()
+    (tmp_path / "unmounted").rename(place)
+    device.clock.advance(RETRY_S)
+    device.worker.finish()
+    assert all(put.called for put in puts)
+    assert list(device.take(10)) == [], "first what is in flight has to be settled"
+    device.outbox.retire([sent.row_id])
+    found = [row.payload for row in device.take_all()]
+    assert found[:2] == [b"old 1", b"old 2"]
+    assert found[-1] == b"new 2"
+    totals = device.outbox.totals()
+    assert totals.accepted.messages == 4
+    device.outbox.rewind(True)
+    device.restart()
+    found = [row.payload for row in device.take_all()]
+    assert found == [b"old 1", b"old 2", b"new 1", b"new 2"]
+    device.stop()
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """No file may become larger than 200 KB: the real errors of a real file system."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.usefixtures("small_files")
+def test_a_real_write_error_is_survived(tmp_path: Path) -> None:
+    """When writing fails for real, messages flow on, and all are on disk once it works again."""
+    device = Device(tmp_path / "outbox.sqlite", max_bytes=32 << 20)
+    puts = []
+    for number in range(60):
+        puts += device.put_all([b"%05d" % (number * 10 + one) * 200 for one in range(10)])
+    assert device.outbox.state is State.TROUBLE
+    rows = device.take_all()
+    assert len(rows) == 600
+    device.outbox.retire([row.row_id for row in rows[:300]])
+    assert all(put.called for put in puts[:300])
+    assert not all(put.called for put in puts)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limits[1], limits[1]))
+    device.clock.advance(RETRY_S)
+    assert device.outbox.state is State.OPEN
+    assert all(put.called for put in puts)
+    device.restart()
+    assert [row.row_id for row in device.take_all()] == list(range(1, 601))
+    device.stop()
