@@ -10,8 +10,10 @@ from twisted.logger import globalLogBeginner
 
 from tests.fuzz.campaign import run
 
-#: Growth per million frames after the first fifth that counts as flat, in bytes.
-FLAT_BYTES = 4 * 1024 * 1024
+#: Growth per million frames after the first fifth that counts as flat: a sixth of a small object
+#: for each frame, and the allocator's scraps.
+FLAT_BYTES = 8 * 1024 * 1024
+FLAT_OBJECTS = 20_000
 
 
 def main() -> int:
@@ -41,10 +43,17 @@ def main() -> int:
     sys.stdout.write(f"the (fake) clock was set {report.times_clock_set} times\n")
     for complaint in report.complaints:
         sys.stdout.write(f"{complaint}\n")
-    growth = _growth_per_million(report.memory[len(report.memory) // 5 :])
-    if growth is not None:
-        sys.stdout.write(f"memory: {growth / 2**20:+.2f} MiB per million frames after warm-up\n")
-    is_flat = growth is None or growth < FLAT_BYTES
+    is_flat = True
+    for what, measured, limit, unit in (
+        ("memory", report.memory, FLAT_BYTES, 2**20),
+        ("objects", report.objects, FLAT_OBJECTS, 1),
+    ):
+        growth = _growth_per_million(measured[len(measured) // 5 :])
+        if growth is not None:
+            name = "MiB" if unit > 1 else "objects"
+            text = f"{what}: {growth / unit:+.2f} {name} per million frames after warm-up\n"
+            sys.stdout.write(text)
+            is_flat = is_flat and growth < limit
     return 0 if is_flat and not report.complaints else 1
 
 

@@ -30,7 +30,8 @@ class Complaint(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What a campaign found; ``memory`` are (frames sent, resident bytes)."""
+    """What a campaign found; ``memory`` are (frames sent, resident bytes), ``objects`` (frames
+    sent, objects that the garbage collector knows)."""
 
     complaints: list[Complaint]
     verdicts: Counter[str]
@@ -38,6 +39,7 @@ class Report(NamedTuple):
     reconnects: int
     times_clock_set: int
     memory: list[tuple[int, int]]
+    objects: list[tuple[int, int]]
 
 
 def run(
@@ -53,6 +55,7 @@ def run(
     verdicts: Counter[str] = Counter()
     results: Counter[str] = Counter()
     memory: list[tuple[int, int]] = []
+    objects: list[tuple[int, int]] = []
     for sent, number in enumerate(numbers, 1):
         giant = number % _GIANT_EVERY == _GIANT_EVERY - 1
         frame = make_giant(MAX_MESSAGE_BYTES) if giant else make_frame(seed, number)
@@ -75,9 +78,12 @@ def run(
         if sent % measure_every == 0:
             gc.collect()
             memory.append((sent, resident_bytes()))
+            objects.append((sent, len(gc.get_objects())))
             progress(*memory[-1])
     live.close()
-    return Report(complaints, verdicts, results, live.reconnects, live.clock.times_set, memory)
+    return Report(
+        complaints, verdicts, results, live.reconnects, live.clock.times_set, memory, objects
+    )
 
 
 def find_fault(frame: Frame, judgement: Judgement, answers: list[Any], live: LiveAgent) -> str:

@@ -30,6 +30,8 @@ def test_the_agent_survives_and_answers_once() -> None:
     assert report.times_clock_set > 0
     early, late = report.memory[1][1], report.memory[-1][1]
     assert late - early < 8 * 1024 * 1024
+    # The journal keeps every answer until it has ten thousand of them: a few objects for each.
+    assert report.objects[-1][1] - report.objects[1][1] < 15 * FRAMES
 
 
 def test_a_frame_can_be_made_again() -> None:
