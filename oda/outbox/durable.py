@@ -4,7 +4,9 @@ The rules are in ``queue`` (order) and ``room`` (bounds), ``stock`` applies them
 ``committer``. This module connects them to the reactor: it tells when rows can be sent and when
 they are accepted, and lets acknowledged rows go when their time is over.
 
-A row can be sent before it is committed; it is *accepted*, and its Deferred fires, only after. All
+A row can be sent before it is committed; it is *accepted*, and its Deferred fires, only after. But
+the answer of an operation that acts waits for its commit: after a crash in between, the platform
+would be told that the operation was interrupted, although it had read that it was successful. All
 that is put in one turn of the reactor is committed together, and what comes while a commit is
 under way makes up the next one.
 """
@@ -147,6 +149,8 @@ class DurableOutbox:
             message.fresh_payload,
             message.fresh_until_s,
         )
+        if is_response and payload in self.journal.uncommitted_answers:
+            kept.is_held = committer.state is State.OPEN
         queue.append(kept)
         change = committer.collecting
         change.rows[message_class][row_id] = kept
@@ -170,6 +174,8 @@ class DurableOutbox:
                 if not queue.head and not stock.read_page(message_class):
                     break
                 taken = queue.take(max_messages - len(rows), max_bytes, not rows)
+                if not taken and queue.head[0].is_held:
+                    break
                 if not taken:
                     return rows
                 for kept in taken:
@@ -365,10 +371,12 @@ class DurableOutbox:
         return True
 
     def committed(self, change: Change, used_bytes: int) -> None:
+        self._release(change)
         self._stock.committed(change, used_bytes)
         self.journal.committed(change)
 
     def failed(self, change: Change) -> None:
+        self._release(change)
         self.journal.failed(change)
 
     def unwritten(self, kept: Kept) -> None:
@@ -404,6 +412,14 @@ class DurableOutbox:
         ):
             return True
         return self._stock.make_memory(size)
+
+    def _release(self, change: Change) -> None:
+        """Held rows may go: they are committed, or there is no telling when they can be."""
+        for kept in change.rows[RESPONSE].values():
+            if kept.is_held:
+                kept.is_held = False
+                self._has_news = True
+                self._changed()
 
     def _now_ms(self) -> int:
         return self._clock.now_ms(self._reactor.seconds())

@@ -73,6 +73,9 @@ class DurableJournal:
         self._recording: dict[int, tuple[str, Deferred[None]]] = {}
         self._next_seq = 1
         self._cost = 0
+        #: The answers of operations that act, from ``answered`` until the next commit: the outbox
+        #: must not send them before.
+        self.uncommitted_answers: set[bytes] = set()
 
     def __len__(self) -> int:
         return len(self._running) + len(self._answered)
@@ -124,6 +127,8 @@ class DurableJournal:
         known = self._running.pop(request_id, None)
         if known is None:
             return
+        if known.row is not None:
+            self.uncommitted_answers.add(payload)
         known.at_ms = self._now_ms()
         known.content_type = content_type.value
         self._answered[request_id] = known
@@ -164,6 +169,7 @@ class DurableJournal:
 
     def committed(self, change: Change) -> None:
         """What ``change`` says is on disk."""
+        self.uncommitted_answers.clear()
         for seq, row in change.journal.items():
             if row is not None:
                 known = self._answered.get(row.request_id)
@@ -175,6 +181,7 @@ class DurableJournal:
 
     def failed(self, change: Change) -> None:
         """``change`` could not be committed: operations that wait for their record must not run."""
+        self.uncommitted_answers.clear()
         for seq in list(change.journal):
             waiting = self._recording.pop(seq, None)
             if waiting is not None:

@@ -33,7 +33,8 @@ HEAD_BYTES = 4 * 1024 * 1024
 class Kept(msgspec.Struct, gc=False):
     """A row in memory. ``cost`` is bytes on disk; ``accepted_ms`` is on the outbox's own clock.
 
-    ``ticket`` is what waits for the row's acceptance, None once it was told.
+    ``ticket`` is what waits for the row's acceptance, None once it was told. ``is_held``: it must
+    not be sent before it is committed.
     """
 
     row_id: int
@@ -46,6 +47,7 @@ class Kept(msgspec.Struct, gc=False):
     attempts: int = 0
     fresh_payload: bytes | None = None
     fresh_until_s: float = 0.0
+    is_held: bool = False
 
 
 class Amount:
@@ -176,12 +178,15 @@ class ClassQueue:
         return lost
 
     def take(self, max_rows: int, max_bytes: int, at_least_one: bool) -> list[Kept]:
-        """The oldest rows of the head, now in flight; none when the head is empty."""
+        """The oldest rows of the head, now in flight; none when it is empty or its first row is
+        held."""
         head, in_flight = self.head, self.in_flight
         taken: list[Kept] = []
         left = max_bytes
         while head and len(taken) < max_rows:
             kept = head[0]
+            if kept.is_held:
+                break
             left -= len(kept.payload)
             if left < 0 and (taken or not at_least_one):
                 break
