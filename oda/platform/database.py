@@ -43,6 +43,7 @@ class Database:
         self._rows = 0
         self._bytes = 0
         self._before_commit: list[Callable[[], None]] = []
+        self._on_deferred: Callable[[], None] = lambda: None
         try:
             self._connection = sqlite3.connect(
                 ":memory:" if path is None else str(path), isolation_level=None
@@ -71,12 +72,18 @@ class Database:
         """Call ``trim`` inside each transaction, after the deferred rows (to keep bounds)."""
         self._before_commit.append(trim)
 
+    def on_deferred(self, notice: Callable[[], None]) -> None:
+        """Call ``notice`` when there is something to flush after there was nothing."""
+        self._on_deferred = notice
+
     def defer(self, statement: str, row: Row, size: int = 0) -> None:
         """Write ``row`` with ``statement`` at the next flush; ``size`` is its weight in bytes."""
         rows = self._deferred.get(statement)
         if rows is None:
             rows = self._deferred[statement] = []
         rows.append(row)
+        if not self._rows:
+            self._on_deferred()
         self._rows += 1
         self._bytes += size
         if self._rows >= MAX_DEFERRED_ROWS or self._bytes >= MAX_DEFERRED_BYTES:

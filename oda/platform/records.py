@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -34,7 +35,9 @@ class Bounds(msgspec.Struct, frozen=True):
 class Records:
     """The record of messages, devices with their datapoints, and operations, in one database.
 
-    ``path`` None keeps everything in memory. Raises ``DatabaseUnusable``.
+    ``path`` None keeps everything in memory. What is ``durable`` is committed in the reactor's next
+    turn, before anybody is told of it; other things four times a second. Raises
+    ``DatabaseUnusable``.
     """
 
     def __init__(
@@ -44,6 +47,10 @@ class Records:
         self.recording = Recording(self.database, clock, bounds.messages, bounds.message_bytes)
         self.store = Store(self.database, clock, bounds.datapoints)
         self.ledger = OperationLedger(self.database, clock, bounds.operations)
+        self._reactor = reactor
+        self._next_commit: IDelayedCall | None = None
+        if self.database.durable:
+            self.database.on_deferred(self._commit_soon)
         self._commits = LoopingCall(self._commit)
         self._commits.clock = reactor
 
@@ -55,7 +62,19 @@ class Records:
         """Commit a last time and close the database."""
         if self._commits.running:
             self._commits.stop()
+        self.database.on_deferred(lambda: None)
+        if self._next_commit is not None:
+            self._next_commit.cancel()
+            self._next_commit = None
         self.database.close()
+
+    def _commit_soon(self) -> None:
+        if self._next_commit is None:
+            self._next_commit = self._reactor.callLater(0, self._commit_now)
+
+    def _commit_now(self) -> None:
+        self._next_commit = None
+        self._commit()
 
     def _commit(self) -> None:
         try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -101,6 +103,52 @@ def test_the_platform_runs_in_the_foreground(tmp_path: Path) -> None:
     assert not TRACE.search(log)
 
 
+def test_a_stranger_connects_to_twistds_platform(tmp_path: Path) -> None:
+    """The ten lines of the documentation, which never saw this project, against
+    ``twistd -n oda-platform`` with a file of keys and a scenario."""
+    example = Path(__file__).parents[2] / "docs" / "examples" / "ten_lines.py"
+    (tmp_path / "keys").write_text("ten-lines=its-own-key\n")
+    (tmp_path / "chaos.txt").write_text("on other at 1ms freeze\n")
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                *(str(BIN / "twistd"), "-n", "--pidfile=", "oda-platform"),
+                *("--port", "0", "--http-port", "0"),
+                *("--keys-file", "keys", "--scenario", "chaos.txt", "--fault", "pong=empty"),
+            ],
+            cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment(),
+        )  # fmt: skip
+    try:
+        devices = wait_for(tmp_path / "log", r"devices connect to (ws://\S+)/<deviceId>")
+        client = PlatformClient(wait_for(tmp_path / "log", r"REST API at (http://\S+)"))
+        arguments = [sys.executable, str(example), f"{devices}/ten-lines"]
+        quiet: dict[str, Any] = {"cwd": tmp_path, "env": environment(), "capture_output": True}
+        assert subprocess.run([*arguments, "wrong"], check=False, **quiet).returncode != 0
+        subprocess.run([*arguments, "its-own-key"], check=True, **quiet)
+        (point,) = client.wait_for_datapoints("ten-lines", "temperature")
+        assert point.value == 21.5
+        faults = client.call("GET", "/faults")
+        assert faults["all"] == {"pong": "empty"}
+        assert faults["devices"] == {"other": {"freeze": True}}
+    finally:
+        process.terminate()
+        process.wait(30)
+    text = (tmp_path / "log").read_text()
+    assert "its-own-key" not in text
+    assert not TRACE.search(text)
+
+
+def wait_for(file: Path, pattern: str) -> str:
+    """The group of the first match in a file that is being written."""
+    deadline_s = time.monotonic() + 30
+    while time.monotonic() < deadline_s:
+        found = re.search(pattern, file.read_text())
+        if found:
+            return found[1]
+        time.sleep(0.05)
+    raise AssertionError(f"{pattern!r} is not in {file.read_text()}")
+
+
 def test_wrong_options_of_the_platform(tmp_path: Path) -> None:
     """They are named, with status 2; a taken port is an error with status 1."""
     done = run_oda("platform", "--fault", "frieze", cwd=tmp_path)
@@ -180,8 +228,6 @@ def wait_for_reader(platform: RunningPlatform, watching: OdaProcess) -> None:
     """Return once ``watching`` sees what happens."""
     deadline_s = time.monotonic() + 30
     assert watching.process.stdout is not None
-    import select
-
     while time.monotonic() < deadline_s:
         platform.clear_fault()
         if select.select([watching.process.stdout], [], [], 0.2)[0]:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from oda.interfaces import IWallClock
@@ -16,6 +17,7 @@ from oda.platform.clock import SystemClock
 from oda.platform.database import MAX_DEFERRED_ROWS, Database, DatabaseUnusable
 from oda.platform.events import EventLog
 from oda.platform.recording import Recording, Traffic
+from oda.platform.records import Bounds, Records
 from oda.platform.store import Store
 from oda.platform.wire import Point, Telemetry
 
@@ -46,6 +48,29 @@ def test_deferred_rows_are_on_record_at_the_commit(tmp_path: Path) -> None:
     recording.commit()
     assert count(path, "messages") == 1
     database.close()
+
+
+@pytest.mark.parametrize(("durable", "wait_s"), [(True, 0.0), (False, 0.25)])
+def test_what_was_read_is_committed_in_time(tmp_path: Path, durable: bool, wait_s: float) -> None:
+    """A durable record in the reactor's next turn, any other a quarter of a second later; closing
+    commits what is left, and leaves no call behind."""
+    path, clock = tmp_path / "record.db", Clock()
+    records = Records(clock, FixedClock(), path, durable, Bounds())
+    records.start()
+    for number in (1, 2):
+        records.recording.add(1, number, "d", "in", b"{}", False, "JSON")
+        records.recording.add(1, number, "d", "out", b"{}", False, "JSON")
+        assert count(path, "messages") == 2 * (number - 1)
+        if wait_s:
+            clock.advance(wait_s - 0.01)
+            assert count(path, "messages") == 2 * (number - 1)
+            clock.advance(0.01)
+        clock.advance(0)
+        assert count(path, "messages") == 2 * number
+    records.recording.add(1, 3, "d", "in", b"{}", False, "JSON")
+    records.close()
+    assert count(path, "messages") == 5
+    assert clock.getDelayedCalls() == []
 
 
 def test_reading_the_record_commits_it_first(tmp_path: Path) -> None:

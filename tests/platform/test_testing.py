@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from oda.platform.testing import (
@@ -124,3 +126,32 @@ def test_every_message_a_pong_vouches_for_survives_a_kill(tmp_path: Path) -> Non
         datapoints = platform.datapoints("dev-1")
         assert [datapoint.value for datapoint in datapoints] == list(range(500))
         assert [datapoint.copies for datapoint in datapoints[:2]] == [2, 1]
+
+
+@pytest.mark.parametrize("after", [50, 400, 1100])
+def test_a_kill_at_any_moment_leaves_a_record_without_a_gap(tmp_path: Path, after: int) -> None:
+    """Killed while a device streams: the record is the beginning of what was sent, in order, at
+    least up to the newest pong and the newest live change; its datapoints are exactly its own."""
+    options = ["--database", str(tmp_path / "record.db"), "--durable"]
+    with RunningPlatform(options, log=tmp_path / "log") as platform:
+        sent: list[bytes] = []
+        acknowledged = told = 0
+        with device(platform) as websocket, platform.events() as events:
+            try:
+                for number in range(100_000):
+                    payload = json.dumps(telemetry(number, at=number)).encode()
+                    websocket.send(payload)
+                    sent.append(payload)
+                    if number == after:
+                        told = next(events).data["datapoints"][0]["value"] + 1
+                        threading.Timer(0.02, platform.kill).start()
+                    if number % 100 == 99 and number < after:
+                        assert websocket.ping().wait(10)
+                        acknowledged = len(sent)
+            except ConnectionClosed:
+                pass
+        platform.start()
+        payloads = [message.payload for message in platform.messages("dev-1")]
+        assert payloads == sent[: len(payloads)]
+        assert len(payloads) >= max(acknowledged, told)
+        assert [point.value for point in platform.datapoints("dev-1")] == list(range(len(payloads)))
