@@ -63,6 +63,7 @@ class Burial(msgspec.Struct, gc=False):
     message_class: MessageClass
     kept: Kept
     reason: str
+    is_damaged: bool = False
 
 
 class JournalRow(msgspec.Struct, gc=False):

@@ -33,7 +33,7 @@ from oda.outbox.journal import DurableJournal
 from oda.outbox.queue import HEAD_ROWS, Kept
 from oda.outbox.room import Room
 from oda.outbox.stock import RESPONSE, TELEMETRY, Stock, accept
-from oda.outbox.store import wal_allowance
+from oda.outbox.store import LETTER_COLUMNS, read_letter, wal_allowance
 from oda.outbox.worker import AdaptiveWorker, IWorker, ThreadWorker
 from oda.settings import OutboxSettings
 
@@ -309,31 +309,33 @@ class DurableOutbox:
     def retry_dead(self) -> int:
         """Put the dead letters back, behind everything that is pending; returns how many.
 
-        Raises ``OutboxFull`` when there is no room for one of them; those before it are back.
+        Damaged ones stay. Raises ``OutboxFull`` when the store can't be read now, or when there is
+        no room for one of them; those before it are back.
         """
         reader = self._committer.reader
         if reader is None:
             raise OutboxFull("the store can't be read now")
         letters = self._stock.letters
         retried = 0
-        for row_id, name, is_text, datapoints, payload in reader.query(
-            "SELECT id, class, is_text, datapoints, payload FROM dead ORDER BY id"
-        ):
-            if row_id not in letters:
+        for row in reader.query(f"SELECT {LETTER_COLUMNS} FROM dead ORDER BY id"):
+            letter = read_letter(row)
+            kept = letter.kept
+            if kept.row_id not in letters or not letter.is_sound:
                 continue
-            message = OutgoingMessage(
-                payload=payload,
-                message_class=MessageClass(name.decode()),
-                is_text=bool(is_text),
-                datapoints=datapoints,
+            accepted = self.put(
+                OutgoingMessage(
+                    payload=kept.payload,
+                    message_class=MessageClass(letter.table),
+                    is_text=kept.is_text,
+                    datapoints=kept.datapoints,
+                )
             )
-            accepted = self.put(message)
             if accepted.called:
                 accepted.addErrback(lambda _: None)
                 raise OutboxFull(f"there is room for {retried} dead letters only")
-            self._accounts.revived(datapoints)
-            letters.remove(row_id)
-            self._committer.collecting.dead_gone.append(row_id)
+            self._accounts.revived(kept.datapoints)
+            letters.remove(kept.row_id)
+            self._committer.collecting.dead_gone.append(kept.row_id)
             retried += 1
         self._stock.side_changed()
         self._changed()

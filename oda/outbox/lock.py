@@ -46,6 +46,21 @@ class StoreLock:
             # A full disk: the lock holds all the same, only its owner is not written down.
             return
 
+    def is_taken(self) -> bool:
+        """Whether somebody holds it now; nothing is changed by asking, also not who does."""
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            # Shared, so that two who ask don't see each other.
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
     def release(self) -> None:
         """Let go; the file stays, because deleting it could free a lock somebody else just took."""
         if self._descriptor is not None:

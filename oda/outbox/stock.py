@@ -190,10 +190,12 @@ class Stock:
             self._was_full = False
             self._changed()
 
-    def bury(self, message_class: MessageClass, kept: Kept, reason: str) -> None:
+    def bury(
+        self, message_class: MessageClass, kept: Kept, reason: str, is_damaged: bool = False
+    ) -> None:
         """Set a row that left its queue aside as a dead letter."""
         change = self._committer.collecting
-        change.bury(Burial(message_class, kept, reason))
+        change.bury(Burial(message_class, kept, reason, is_damaged))
         self.accounts.died(message_class, amount_of((kept,)))
         change.dead_gone += self.letters.add(kept.row_id, side_cost(len(kept.payload)))
         self.side_changed()
@@ -261,7 +263,7 @@ class Stock:
             for kept in page:
                 if kept.row_id in damaged:
                     queue.discard_spilled(amount_of((kept,)))
-                    self.bury(message_class, kept, "damaged")
+                    self.bury(message_class, kept, "damaged", is_damaged=True)
             page = [kept for kept in page if kept.row_id not in damaged]
         return page
 

@@ -12,7 +12,7 @@ from contextlib import closing
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
@@ -216,16 +216,19 @@ class Store:
                     self.add_rows(message_class, change.rows[message_class].values())
             if change.journal:
                 self._write_journal(change.journal)
-            execute(
-                "INSERT OR REPLACE INTO totals VALUES (1, ?, ?)",
-                (change.totals.decode(), crc32(change.totals)),
-            )
+            self.write_totals(change.totals)
             execute("COMMIT")
         except BaseException:
             if self._connection.in_transaction:
                 execute("ROLLBACK")
             raise
         return self.used_bytes()
+
+    def write_totals(self, totals: bytes) -> None:
+        """Replace the totals, given as JSON, inside a transaction."""
+        self._connection.execute(
+            "INSERT OR REPLACE INTO totals VALUES (1, ?, ?)", (totals.decode(), crc32(totals))
+        )
 
     def add_rows(self, message_class: MessageClass, rows: Iterable[Kept]) -> None:
         """Insert rows, inside a transaction; one whose id exists already is left as it is."""
@@ -251,13 +254,16 @@ class Store:
         for burial in burials:
             kept, table = burial.kept, _TABLES[burial.message_class]
             self._connection.execute(
-                "INSERT OR REPLACE INTO dead VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO dead VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     kept.row_id,
                     table,
                     kept.is_text,
                     kept.datapoints,
                     kept.accepted_ms,
+                    None
+                    if burial.is_damaged
+                    else checksum(kept.row_id, kept.is_text, kept.datapoints, kept.payload),
                     burial.reason,
                     kept.payload,
                 ),
@@ -304,6 +310,31 @@ class Store:
 
     def close(self) -> None:
         self._connection.close()
+
+
+#: What ``read_letter`` wants.
+LETTER_COLUMNS = "id, class, is_text, datapoints, accepted_ms, crc, reason, payload"
+
+
+class Letter(NamedTuple):
+    """A dead letter as it is stored; only a sound one may be sent again."""
+
+    kept: Kept
+    table: str
+    reason: str
+    is_sound: bool
+
+
+def read_letter(row: Sequence[Any]) -> Letter:
+    """A row of the dead letters."""
+    row_id, table, is_text, datapoints, accepted_ms, crc, reason, payload = row
+    kept, is_sound = read_row((row_id, is_text, datapoints, accepted_ms, crc, payload))
+    name = _as_text(table)
+    return Letter(kept, name, _as_text(reason), is_sound and name in _TABLES.values())
+
+
+def _as_text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 class Reader:

@@ -22,12 +22,14 @@ CREATE TABLE telemetry (
 );
 
 -- Messages that are not sent any more. The id is the one they had; "class" is the table's name.
+-- "crc" is NULL for a message that was found damaged: it is never sent again.
 CREATE TABLE dead (
     id          INTEGER PRIMARY KEY,
     class       TEXT NOT NULL,
     is_text     INTEGER NOT NULL,
     datapoints  INTEGER NOT NULL,
     accepted_ms INTEGER NOT NULL,
+    crc         INTEGER,
     reason      TEXT NOT NULL,
     payload     BLOB NOT NULL
 );

@@ -1,0 +1,298 @@
+"""What the durable outbox promises to the connector, one by one."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+from zope.interface.verify import verifyObject
+
+from oda.errors import OutboxClosed
+from oda.interfaces import ICounters, IJournal, IOutbox, IWallClock
+from oda.model import MessageClass
+from oda.outbox.worker import SLOW_S, AdaptiveWorker, InlineWorker, IWorker, ThreadWorker
+from tests.outbox.fakes import Device, FakeCounters, FakeWallClock, StepWorker
+
+
+def outcome(put: Deferred[Any]) -> object:
+    found: list[object] = []
+    put.addBoth(found.append)
+    return getattr(found[0], "value", found[0]) if found else None
+
+
+def payloads(device: Device) -> list[bytes]:
+    return [row.payload for row in device.take_all()]
+
+
+def test_everything_keeps_its_contract(tmp_path: Path) -> None:
+    """The outbox, its journal, the workers and the doubles of these tests."""
+    device = Device(tmp_path / "outbox.sqlite")
+    assert verifyObject(IOutbox, device.outbox)
+    assert verifyObject(IJournal, device.outbox.journal)
+    for worker in (StepWorker(), InlineWorker(), ThreadWorker(print)):
+        assert verifyObject(IWorker, worker)
+    assert verifyObject(IWorker, AdaptiveWorker(StepWorker(), lambda: 0.0))
+    assert verifyObject(ICounters, FakeCounters())
+    assert verifyObject(IWallClock, FakeWallClock(device.clock))
+    device.stop()
+
+
+def test_sent_before_committed_but_accepted_after(tmp_path: Path) -> None:
+    """Sending need not wait for the disk, accepting must."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    put = device.put_all([b"one"])[0]
+    assert [row.payload for row in device.take()] == [b"one"]
+    assert not put.called
+    device.worker.step()
+    assert outcome(put) == 1
+    device.stop()
+
+
+def test_one_commit_for_a_turn_and_one_for_what_came_meanwhile(tmp_path: Path) -> None:
+    """Group commit: no more than one commit is under way, and each takes all there is."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    first = device.put_all([b"a"] * 10)
+    assert len(device.worker.jobs) == 1
+    second = device.put_all([b"b"] * 10) + device.put_all([b"c"] * 10)
+    assert len(device.worker.jobs) == 1
+    device.worker.step()
+    assert all(put.called for put in first)
+    assert not any(put.called for put in second)
+    assert len(device.worker.jobs) == 1
+    device.worker.step()
+    assert all(put.called for put in second)
+    assert not device.worker.jobs
+    device.stop()
+
+
+def test_before_open_and_after_close_nothing_is_accepted(tmp_path: Path) -> None:
+    """Both fail with OutboxClosed, and close can be called twice."""
+    device = Device(tmp_path / "outbox.sqlite")
+    device.stop()
+    assert isinstance(outcome(device.put(b"late")), OutboxClosed)
+    assert outcome(device.outbox.close()) is None
+
+
+def test_the_owner_is_told_once_for_a_turn(tmp_path: Path) -> None:
+    """However many messages came; and again after a start with a backlog, and after a rewind."""
+    device = Device(tmp_path / "outbox.sqlite")
+    device.put_all([b"x"] * 20)
+    assert device.told == 1
+    device.turn()
+    assert device.told == 1
+    device.take_all()
+    device.outbox.rewind(False)
+    device.turn()
+    assert device.told == 2
+    device.restart()
+    assert device.told == 1
+    device.stop()
+
+
+def test_the_fresh_form_is_sent_once_and_only_soon(tmp_path: Path) -> None:
+    """The reduced form goes out on a first attempt in time; everything later is the full one."""
+    device = Device(tmp_path / "outbox.sqlite")
+    device.put(b"full 1", fresh_payload=b"fresh 1", fresh_until_s=5.0)
+    device.put(b"full 2", fresh_payload=b"fresh 2", fresh_until_s=5.0)
+    device.turn()
+    assert [row.payload for row in device.take(1)] == [b"fresh 1"]
+    device.outbox.rewind(False)
+    device.clock.advance(5.1)
+    assert payloads(device) == [b"full 1", b"full 2"]
+    device.stop()
+
+
+def test_no_linger_means_gone_at_once(tmp_path: Path) -> None:
+    """Acknowledged rows that were not yet handed to the disk are accepted and never written."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker, linger_s=0.0)
+    put = device.put(b"fast")
+    (row,) = device.take()
+    device.outbox.retire([row.row_id])
+    assert outcome(put) == row.row_id
+    device.turn()
+    device.crash()
+    assert payloads(device) == []
+    device.worker.finish()
+    device.stop()
+
+
+def test_a_clean_end_settles_what_lingers(tmp_path: Path) -> None:
+    """After a close with 1000 acknowledged rows are not sent again; what was not is."""
+    device = Device(tmp_path / "outbox.sqlite")
+    device.put_all([b"one", b"two"])
+    (first,) = device.take(1)
+    device.outbox.retire([first.row_id])
+    device.outbox.settle()
+    device.restart()
+    assert payloads(device) == [b"two"]
+    device.stop()
+
+
+def test_ids_are_never_used_again(tmp_path: Path) -> None:
+    """Not after a restart either, when no row is left."""
+    device = Device(tmp_path / "outbox.sqlite", linger_s=0.0)
+    device.put_all([b"one", b"two"])
+    device.outbox.retire([row.row_id for row in device.take()])
+    device.restart()
+    assert outcome(device.put_all([b"three"])[0]) == 3
+    device.stop()
+
+
+def test_dead_letters_come_back_when_asked(tmp_path: Path) -> None:
+    """They survive a restart, are put behind what waits, and stay one message in the accounts."""
+    device = Device(tmp_path / "outbox.sqlite")
+    device.put_all([b"one", b"two", b"three"])
+    device.outbox.bury([device.take(1)[0].row_id], "refused")
+    device.restart()
+    assert device.outbox.counts()["dead"] == 1
+    assert device.outbox.retry_dead() == 1
+    device.turn()
+    assert device.outbox.counts()["dead"] == 0
+    device.restart()
+    assert payloads(device) == [b"two", b"three", b"one"]
+    totals = device.outbox.totals()
+    assert (totals.accepted.messages, totals.dead.messages) == (3, 0)
+    device.stop()
+
+
+def test_purging_leaves_what_is_on_its_way(tmp_path: Path) -> None:
+    """Pending rows and dead letters go, rows in flight stay; the accounts say so."""
+    device = Device(tmp_path / "outbox.sqlite", head_rows=5)
+    device.put_all([b"%d" % number for number in range(100)])
+    device.outbox.bury([device.take(1)[0].row_id], "a test")
+    in_flight = device.take(3)
+    assert device.outbox.purge() == 97
+    device.turn()
+    device.outbox.rewind(False)
+    assert payloads(device) == [row.payload for row in in_flight]
+    assert device.outbox.counts()["dead"] == 0
+    assert device.counters["datapoints_dropped:purged"] == 96
+    device.restart()
+    assert len(payloads(device)) == 3
+    device.stop()
+
+
+def test_responses_overtake(tmp_path: Path) -> None:
+    """Those of the backlog, too, and alone when asked for."""
+    device = Device(tmp_path / "outbox.sqlite", head_rows=3)
+    device.put_all([b"t%d" % number for number in range(50)])
+    device.put(b"answer", response=True)
+    device.turn()
+    assert [row.payload for row in device.outbox.take(1, 0, MessageClass.RESPONSE)] == [b"answer"]
+    device.restart()
+    assert [row.payload for row in device.take(2)] == [b"answer", b"t0"]
+    device.stop()
+
+
+def test_the_oldest_age_is_told(tmp_path: Path) -> None:
+    """Of what is pending or in flight, in milliseconds."""
+    device = Device(tmp_path / "outbox.sqlite")
+    assert device.outbox.counts()["oldest_age_ms"] == 0
+    device.put_all([b"one"])
+    device.clock.advance(7.0)
+    assert device.outbox.counts()["oldest_age_ms"] == 7000
+    device.stop()
+
+
+# -- workers ---------------------------------------------------------------------------------
+
+
+def test_the_thread_works_in_order_and_ends() -> None:
+    """Jobs run one after the other, outcomes and failures come back, and no thread is left."""
+    calls: list[tuple[Any, ...]] = []
+    arrived = threading.Semaphore(0)
+
+    def call_from_thread(*call: Any) -> None:
+        calls.append(call)
+        arrived.release()
+
+    before = threading.active_count()
+    worker = ThreadWorker(call_from_thread)
+    ran: list[int] = []
+    outcomes: list[Any] = []
+
+    def job(number: int) -> int:
+        ran.append(number)
+        return 100 // number
+
+    for number in (5, 0, 4):
+        worker.run(lambda number=number: job(number), outcomes.append)
+    worker.wait()
+    assert outcomes == [20]
+    for _ in range(3):
+        assert arrived.acquire(timeout=10)
+    for function, *arguments in calls:
+        function(*arguments)
+    worker.stop()
+    assert ran == [5, 0, 4]
+    assert outcomes[0] == 20
+    assert outcomes[1].check(ZeroDivisionError)
+    assert outcomes[2:] == [25]
+    assert threading.active_count() == before
+
+
+def test_a_slow_disk_gets_a_thread_and_a_fast_one_none() -> None:
+    """One slow commit is enough to change; going back takes many fast ones."""
+    now = [0.0]
+    thread = StepWorker()
+    worker = AdaptiveWorker(thread, lambda: now[0])
+    done: list[object] = []
+
+    def job(takes_s: float) -> str:
+        now[0] += takes_s
+        return "done"
+
+    worker.run(lambda: job(SLOW_S / 10), done.append)
+    worker.run(lambda: job(SLOW_S * 2), done.append)
+    assert len(done) == 2
+    worker.run(lambda: job(SLOW_S * 2), done.append)
+    assert len(thread.jobs) == 1
+    thread.finish()
+    fast = 0
+    while True:
+        worker.run(lambda: job(0.0), done.append)
+        if not thread.jobs:
+            break
+        thread.finish()
+        fast += 1
+    assert fast >= 10
+    worker.run(lambda: job(0.0), done.append, takes_long=True)
+    worker.run(lambda: job(0.0), done.append)
+    assert len(thread.jobs) == 2, "nothing overtakes a job that is under way"
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_real_workers_commit(inline: bool, tmp_path: Path) -> None:
+    """With a real thread as with none, everything accepted is in the file."""
+    calls: list[tuple[Any, ...]] = []
+    arrived = threading.Semaphore(0)
+
+    def call_from_thread(*call: Any) -> None:
+        calls.append(call)
+        arrived.release()
+
+    def make() -> IWorker:
+        return InlineWorker() if inline else ThreadWorker(call_from_thread)
+
+    device = Device(tmp_path / "outbox.sqlite", make)
+
+    def hear() -> None:
+        if not inline:
+            assert arrived.acquire(timeout=10)
+            function, *arguments = calls.pop(0)
+            function(*arguments)
+
+    puts = device.put_all([b"%d" % number for number in range(300)])
+    hear()
+    assert all(put.called for put in puts)
+    closed = device.outbox.close()
+    hear()
+    assert outcome(closed) is None
+    assert closed.called
+    device.make_worker = InlineWorker
+    device.start()
+    assert len(device.take_all()) == 300
+    device.stop()
