@@ -90,7 +90,8 @@ class Demo:
         self, reactor: Any, device: str, every_s: float, port: int, http_port: int
     ) -> None:
         self._device = device
-        self._printer = _Printer(reactor.stop)
+        # the first lines are written before there is anything to stop
+        self._printer = _Printer(lambda: reactor.callWhenRunning(reactor.stop))
         self._directory = TemporaryDirectory(prefix="oda-demo-")
         self._every_s = every_s
         self._reactor = reactor
