@@ -1,0 +1,84 @@
+"""The comparison itself: it finds what it should, and only that."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from oda.platform.recording import RecordedConnection, RecordedMessage
+from tests.chaos.ledger import Ledger, datapoint
+
+
+def message(number: int, connection: int, position: int, at_ms: int, *points: Any) -> Any:
+    """A document with these datapoints of datastream ``a``."""
+    document = {"version": "9.0", "datastreams": [{"id": "a", "datapoints": list(points)}]}
+    return RecordedMessage(
+        number=number,
+        connection=connection,
+        position=position,
+        device="dev",
+        direction="in",
+        at_ms=at_ms,
+        size=0,
+        format="JSON",
+        is_text=False,
+        payload=json.dumps(document).encode(),
+    )
+
+
+def connection(number: int, opened_ms: int, closed_ms: int | None) -> RecordedConnection:
+    return RecordedConnection(number, "dev", "", opened_ms, closed_ms, 1006, None, 0, 0, 0, 0)
+
+
+def points(*numbers: int) -> list[dict[str, Any]]:
+    return [datapoint("a", number) for number in numbers]
+
+
+def test_a_whole_delivery_has_no_problem() -> None:
+    """Each number once, in order, as it was sent."""
+    ledger = Ledger()
+    ledger.read([message(1, 1, 1, 0, *points(0, 1)), message(2, 1, 2, 0, *points(2))])
+    assert ledger.problems == []
+    assert ledger.missing({"a": [0, 1, 2]}) == []
+    assert (ledger.datapoints, ledger.repeated_datapoints) == (3, 0)
+
+
+def test_what_is_missing_is_named() -> None:
+    """Only what was accepted can be missing."""
+    ledger = Ledger()
+    ledger.read([message(1, 1, 1, 0, *points(0, 5))])
+    assert ledger.missing({"a": [0, 1], "b": [2]}) == [
+        "a 1 was accepted and has not arrived",
+        "b 2 was accepted and has not arrived",
+    ]
+
+
+def test_order_counts_among_first_arrivals() -> None:
+    """An older number may come again, but not for the first time."""
+    ledger = Ledger()
+    ledger.read([message(1, 1, 1, 0, *points(0, 2)), message(2, 1, 2, 0, *points(0))])
+    assert ledger.problems == []
+    ledger.read([message(3, 1, 3, 0, *points(1))])
+    assert ledger.problems == ["a 1 arrived after 2"]
+
+
+def test_an_altered_value_or_time_shows() -> None:
+    """The value and the time follow from the number."""
+    ledger = Ledger()
+    late = {**datapoint("a", 0), "at": 5}
+    ledger.read([message(1, 1, 1, 0, late)])
+    assert len(ledger.problems) == 1
+
+
+def test_repeats_have_to_be_explained() -> None:
+    """By the window, or by having been acknowledged shortly before the connection ended."""
+    connections = [connection(1, 0, 10_000), connection(2, 11_000, None)]
+    first = [message(n + 1, 1, n + 1, 1000 * n, *points(n)) for n in range(10)]
+    for again, problems in ((9, 0), (8, 0), (7, 0), (5, 1), (0, 1)):
+        ledger = Ledger()
+        ledger.read(first)
+        ledger.read([message(20, 2, 1, 12_000, *points(again))])
+        assert ledger.repeated_messages == 1
+        found = ledger.unjustified_repeats(connections, window=1, linger_s=3.0)
+        assert len(found) == problems, again
+    assert not ledger.unjustified_repeats(connections, window=10, linger_s=3.0)
