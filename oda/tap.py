@@ -27,6 +27,7 @@ from oda.logs.observer import AgentLog
 from oda.logs.service import LogService
 from oda.monitor.systemd import build_notifier
 from oda.reload import ReloadService
+from oda.upkeep import Upkeep
 
 _log = Logger()
 
@@ -111,7 +112,8 @@ def makeService(options: Options) -> IService:
         digests=configuration.digests,
     )
     reload.setServiceParent(agent)
-    commands = {"status": agent.supervision.status}
+    upkeep = Upkeep(agent.parts.outbox, agent.settings.outbox.path)
+    commands = {"status": agent.supervision.status, **upkeep.handlers()}
     control = ControlServer(socket_path(directory), agent.publish, commands, agent.parts.reactor)
     control.setServiceParent(agent)
     notifier = build_notifier(os.environ, agent.supervision.describe, agent.parts.reactor)

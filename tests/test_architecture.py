@@ -32,7 +32,16 @@ EXTRA = {
     "diagnosis": {"config", "connector"},
 }
 #: The only modules that may know several packages.
-SHELLS = {"agent.py", "assembly.py", "reload.py", "supervision.py", "tap.py", "cli.py", "commands"}
+SHELLS = {
+    "agent.py",
+    "assembly.py",
+    "reload.py",
+    "supervision.py",
+    "upkeep.py",
+    "tap.py",
+    "cli.py",
+    "commands",
+}
 
 
 def modules() -> Iterator[Path]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import socket
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from oda.commands.status import NOT_RUNNING
 from oda.platform.faults import Fault, PongMode, Refusal
 from oda.platform.testing import RunningPlatform
 from tests.e2e.processes import KEY, AgentProcess, run_oda, write, write_configuration
@@ -349,3 +352,173 @@ def test_init_takes_a_key_file_that_is_there(tmp_path: Path) -> None:
     text = (tmp_path / "conf" / "es.amplia.oda.datastreams.deviceinfo.cfg").read_text()
     assert f"\napiKeyFile={tmp_path / 'key'}\n" in text
     assert not (tmp_path / "conf" / "apikey").exists()
+
+
+# -- oda outbox ------------------------------------------------------------------------------
+
+
+def outbox(tmp_path: Path, *arguments: str) -> str:
+    """What ``oda outbox`` printed; it must have succeeded."""
+    done = run_oda("outbox", "--conf", "conf", *arguments, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    return done.stdout
+
+
+def outbox_status(tmp_path: Path) -> dict[str, Any]:
+    """``oda outbox status --json``."""
+    found: dict[str, Any] = json.loads(outbox(tmp_path, "status", "--json"))
+    return found
+
+
+def fill(tmp_path: Path, conf: Path, values: range) -> None:
+    """Let an agent that can't connect accept a message for each value."""
+    with AgentProcess(conf) as agent:
+        wait_for_agent(tmp_path)
+        for value in values:
+            done = run_oda("send", "--conf", "conf", f"t={value}", cwd=tmp_path)
+            assert done.returncode == 0, done.stderr
+        agent.stop()
+
+
+def exported(tmp_path: Path, *arguments: str) -> list[Any]:
+    """The values of ``t`` in the messages of ``oda outbox export``, in order."""
+    lines = outbox(tmp_path, "export", *arguments).splitlines()
+    messages = [json.loads(json.loads(line)["payload"]) for line in lines]
+    return [
+        point["value"]
+        for message in messages
+        for stream in message["datastreams"]
+        for point in stream["datapoints"]
+    ]
+
+
+def wait_for_agent(tmp_path: Path) -> None:
+    """Return once an agent answers at the local socket."""
+    for _ in range(50):
+        if run_oda("status", "--conf", "conf", cwd=tmp_path).returncode != NOT_RUNNING:
+            return
+    pytest.fail("no agent answers")
+
+
+@pytest.fixture
+def unreachable(platform: RunningPlatform, tmp_path: Path) -> Path:
+    """A configuration whose platform is not there."""
+    listener, port = listen()
+    listener.close()
+    settings = {"port": port, "reconnectMaxDelay": 1}
+    return write_configuration(tmp_path / "conf", platform, connector=settings)
+
+
+def test_what_waits_can_be_seen_with_and_without_an_agent(
+    platform: RunningPlatform, unreachable: Path, tmp_path: Path
+) -> None:
+    """Status, list, export and verify on a stopped agent's file and on a running agent's."""
+    fill(tmp_path, unreachable, range(3))
+    found = outbox_status(tmp_path)
+    assert found["waiting"] == {"response": 0, "telemetry": 3}
+    assert (found["waitingDatapoints"], found["isRunning"]) == (3, False)
+    assert found["accepted"] == {"messages": 3, "datapoints": 3}
+    assert exported(tmp_path) == [0, 1, 2]
+    listed = outbox(tmp_path, "list", "--limit", "2").splitlines()
+    assert len(listed) == 4
+    assert "telemetry" in listed[1]
+    assert "sound" in outbox(tmp_path, "verify")
+    with AgentProcess(unreachable) as agent:
+        wait_for_agent(tmp_path)
+        found = outbox_status(tmp_path)
+        assert found["isRunning"] is True
+        assert found["agent"]["pending"] == 3
+        assert exported(tmp_path) == [0, 1, 2]
+        assert "an agent is using it" in outbox(tmp_path, "status")
+        agent.stop()
+
+
+def test_a_purge_drops_what_waits_and_is_asked_for_twice(
+    platform: RunningPlatform, unreachable: Path, tmp_path: Path
+) -> None:
+    """Nothing without --yes where nobody can be asked; the drop is counted; a running agent then
+    sends nothing of it."""
+    fill(tmp_path, unreachable, range(2))
+    done = run_oda("outbox", "--conf", "conf", "purge", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--yes" in done.stderr
+    assert exported(tmp_path) == [0, 1]
+    assert outbox(tmp_path, "purge", "--yes") == "2 messages dropped\n"
+    found = outbox_status(tmp_path)
+    assert found["waiting"] == {"response": 0, "telemetry": 0}
+    assert found["dropped"] == {"messages": 2, "datapoints": 2}
+    with AgentProcess(unreachable) as agent:
+        wait_for_agent(tmp_path)
+        for value in (10, 11):
+            run_oda("send", "--conf", "conf", f"t={value}", cwd=tmp_path)
+        assert outbox(tmp_path, "purge", "--yes") == "2 messages dropped\n"
+        run_oda("send", "--conf", "conf", "t=12", cwd=tmp_path)
+        write_configuration(unreachable, platform, connector={"reconnectMaxDelay": 1})
+        (point,) = platform.wait_for_datapoints("dev-1", "t", 1, timeout_s=30)
+        assert point.value == 12
+        agent.stop()
+    assert [one.value for one in platform.datapoints("dev-1", "t")] == [12]
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_dead_letter_can_be_sent_again(
+    platform: RunningPlatform, tmp_path: Path, is_running: bool
+) -> None:
+    """A message over which the platform closes the connection is set aside; once the platform takes
+    it, retry-dead brings it there, by the running agent or by the next one."""
+    conf = write_configuration(tmp_path / "conf", platform, connector={"reconnectMaxDelay": 1})
+    text = "x" * 4000
+    platform.set_fault(Fault(close_above_bytes=2000))
+
+    def set_aside() -> bool:
+        return bool(outbox_status(tmp_path)["dead"])
+
+    with AgentProcess(conf) as agent:
+        platform.wait_for_device("dev-1")
+        run_oda("send", "--conf", "conf", f"t={text}", cwd=tmp_path)
+        agent.wait_for_log("set aside")
+        for _ in range(50):
+            if set_aside():
+                break
+        (letter,) = outbox(tmp_path, "export", "--state", "dead").splitlines()
+        assert json.loads(letter)["state"] == "dead"
+        assert json.loads(letter)["reason"]
+        platform.clear_fault()
+        if is_running:
+            assert outbox(tmp_path, "retry-dead") == "1 messages wait again\n"
+            platform.wait_for_datapoints("dev-1", "t", 1, timeout_s=30)
+        agent.stop()
+    if not is_running:
+        assert outbox(tmp_path, "retry-dead") == "1 messages wait again\n"
+        with AgentProcess(conf) as agent:
+            platform.wait_for_datapoints("dev-1", "t", 1, timeout_s=30)
+            agent.stop()
+    assert [point.value for point in platform.datapoints("dev-1", "t")] == [text]
+    assert outbox_status(tmp_path)["dead"] == 0
+
+
+def test_a_damaged_file_does_not_verify(unreachable: Path, tmp_path: Path) -> None:
+    """A row that was changed behind the agent's back is named; the exit status is 1."""
+    fill(tmp_path, unreachable, range(2))
+    with closing(sqlite3.connect(tmp_path / "oda-outbox.sqlite")) as store:
+        store.execute("UPDATE telemetry SET payload = payload || x'00' WHERE id = 2")
+        store.commit()
+    done = run_oda("outbox", "--conf", "conf", "verify", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "telemetry 2 was changed" in done.stdout
+
+
+def test_an_outbox_that_is_not_there(unreachable: Path, tmp_path: Path) -> None:
+    """A file that doesn't exist, or one that is something else; and an outbox in memory."""
+    done = run_oda("outbox", "--conf", "conf", "status", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "there is no such file" in done.stderr
+    (tmp_path / "other").write_text("no database")
+    done = run_oda("outbox", "--conf", "conf", "--file", "other", "status", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "can't be read" in done.stderr
+    file = unreachable / "es.amplia.oda.connector.websocket.cfg"
+    file.write_text(file.read_text() + "outbox=memory\n")
+    done = run_oda("outbox", "--conf", "conf", "status", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "in memory" in done.stderr

@@ -1,0 +1,269 @@
+"""``oda outbox``: what waits to be delivered, and what was set aside.
+
+Looking reads the file, whether an agent runs or not. Purging and retrying are done by the running
+agent where there is one, else in the file, under its lock.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from oda.config.loader import find_directory, load
+from oda.control.client import ControlClient
+from oda.control.location import socket_path
+from oda.control.wire import ControlError
+from oda.errors import OdaError
+from oda.monitor.status import duration
+from oda.outbox.inspection import (
+    StoredMessage,
+    StoreStatus,
+    purge,
+    read_messages,
+    read_status,
+    retry_dead,
+    verify,
+)
+from oda.settings import OutboxKind, OutboxSettings
+
+#: How long a running agent may take to answer, in seconds.
+_TIMEOUT_S = 60.0
+_STATES = click.Choice(["waiting", "dead"])
+
+
+class _Target:
+    """One outbox: its file, its settings, and the socket of its agent."""
+
+    def __init__(self, conf: str | None, file: Path | None) -> None:
+        directory = find_directory(conf)
+        self.settings: OutboxSettings = load(directory, os.environ).settings.outbox
+        self._socket = socket_path(directory)
+        self._file = file
+        self.counts: dict[str, int] | None = None  # of a running agent
+        self.path = self._find(file)
+
+    @property
+    def is_running(self) -> bool:
+        return self.counts is not None
+
+    def _find(self, file: Path | None) -> Path:
+        """The agent knows best where its file is: a relative path starts where the agent does."""
+        try:
+            found = self.call("outbox")
+        except ControlError as error:
+            if "not allowed" in str(error):
+                raise
+            found = None
+        if found is not None and (file is None or str(file.absolute()) == found["path"]):
+            if found["path"] is None:
+                raise ControlError(f"the outbox is in memory; it holds {found['counts']}")
+            self.counts = found["counts"]
+            return Path(found["path"])
+        if file is not None:
+            return file
+        if self.settings.kind is not OutboxKind.DURABLE:
+            raise ControlError("the outbox is in memory (outbox=memory), and no agent is running")
+        return self.settings.path
+
+    def call(self, command: str) -> Any:
+        """Ask the running agent. Raises ``ControlError``, also when there is none."""
+        with ControlClient(self._socket, _TIMEOUT_S) as client:
+            return client.call(command)
+
+
+class _Group(click.Group):
+    """Turns what is wrong into one line and exit status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except OdaError as error:
+            raise click.ClickException(str(error)) from None
+        except BrokenPipeError:
+            _leave_quietly()
+
+
+def _leave_quietly() -> NoReturn:
+    """Somebody has read enough (``| head``)."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    raise SystemExit(1)
+
+
+@click.group("outbox", cls=_Group, short_help="See and care for what waits to be delivered.")
+@click.option("--conf", "-c", default=None, help="The agent's configuration directory.")
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="The outbox's file, where outboxPath isn't right (it starts at the working directory).",
+)
+@click.pass_context
+def command(ctx: click.Context, conf: str | None, file: Path | None) -> None:
+    """See and care for the messages that wait to be delivered, and the dead letters: those over
+    which the platform closed the connection again and again."""
+    ctx.obj = lambda: _Target(conf, file)
+
+
+_Open = Callable[[], _Target]
+
+
+@command.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
+@click.pass_obj
+def status(open_target: _Open, as_json: bool) -> None:
+    """How much waits, how old it is, and what became of the rest."""
+    target = open_target()
+    found = read_status(target.path)
+    if as_json:
+        document = _status_document(found)
+        if target.counts is not None:
+            document["agent"] = target.counts
+        click.echo(json.dumps(document, indent=2))
+    else:
+        click.echo(_render_status(found, target.counts), nl=False)
+
+
+def _status_document(found: StoreStatus) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "path": found.path,
+        "isRunning": found.is_running,
+        "fileBytes": found.file_bytes,
+        "usedBytes": found.used_bytes,
+        "waiting": found.waiting,
+        "waitingDatapoints": found.waiting_datapoints,
+        "dead": found.dead,
+        "operations": found.operations,
+        "oldestMs": found.oldest_ms,
+    }
+    if found.totals is not None:
+        for fate in ("accepted", "delivered", "dropped", "dead"):
+            tally = getattr(found.totals, fate)
+            name = "setAside" if fate == "dead" else fate
+            document[name] = {"messages": tally.messages, "datapoints": tally.datapoints}
+    return document
+
+
+def _render_status(found: StoreStatus, counts: dict[str, int] | None) -> str:
+    waiting = ", ".join(f"{number} {name}" for name, number in found.waiting.items())
+    state = "an agent is using it" if found.is_running else "no agent is using it"
+    rows = [
+        ("file", f"{found.path} ({found.file_bytes / 2**20:.1f} MiB), {state}"),
+        ("waiting", f"{waiting}; {found.waiting_datapoints} datapoints"),
+        ("dead letters", str(found.dead)),
+        ("operations", f"{found.operations} on record"),
+    ]
+    if counts is not None:
+        rows.insert(
+            2,
+            (
+                "",
+                f"{counts['pending']} to be sent, {counts['in_flight']} on their way, "
+                f"{counts['lingering']} acknowledged a short while ago",
+            ),
+        )
+    if found.oldest_ms is not None:
+        age_s = max(0.0, time.time_ns() / 1e9 - found.oldest_ms / 1000)
+        rows.insert(2, ("", f"the oldest about {duration(age_s)} old"))
+    if found.totals is not None:
+        rows += [
+            (f"{name}", f"{tally.messages} messages, {tally.datapoints} datapoints")
+            for name, tally in (
+                ("accepted", found.totals.accepted),
+                ("delivered", found.totals.delivered),
+                ("dropped", found.totals.dropped),
+            )
+        ]
+    return "".join(f"{name:<14}{text}\n" for name, text in rows)
+
+
+@command.command("list")
+@click.option("--state", type=_STATES, default=None, help="Only these.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1))
+@click.pass_obj
+def list_messages(open_target: _Open, state: str | None, limit: int) -> None:
+    """The messages in the order they will be sent, then the dead letters; their content is in
+    export."""
+    target = open_target()
+    messages = read_messages(target.path, state)
+    click.echo(f"{'id':>10}  {'class':<10}{'state':<9}{'datapoints':>10}{'bytes':>10}  accepted")
+    for message in islice(messages, limit):
+        click.echo(_line(message))
+    if next(messages, None) is not None:
+        click.echo(f"... (the first {limit}; --limit shows more)")
+
+
+def _line(message: StoredMessage) -> str:
+    accepted = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(message.accepted_ms / 1000))
+    remark = f"  {message.reason}" if message.reason else ""
+    if not message.is_sound:
+        remark += "  DAMAGED"
+    remark = "".join(c if c.isprintable() else "?" for c in remark)
+    return (
+        f"{message.row_id:>10}  {message.message_class:<10}{message.state:<9}"
+        f"{message.datapoints:>10}{len(message.payload):>10}  {accepted}{remark}"
+    )
+
+
+@command.command("export")
+@click.option("--state", type=_STATES, default=None, help="Only these.")
+@click.option(
+    "--output", "-o", type=click.File("wb", lazy=False), default="-", help="A file. [default: -]"
+)
+@click.pass_obj
+def export(open_target: _Open, state: str | None, output: Any) -> None:
+    """Every message with its content, one JSON object a line."""
+    for message in read_messages(open_target().path, state):
+        output.write(message.as_json() + b"\n")
+
+
+@command.command("verify")
+@click.pass_obj
+def verify_file(open_target: _Open) -> None:
+    """Read the whole file and compare; ends with status 1 when something is wrong with it."""
+    target = open_target()
+    faults = verify(target.path)
+    for fault in faults:
+        click.echo(fault)
+    if faults:
+        raise click.ClickException(
+            "the agent replaces a damaged file when it meets the damage, keeps it aside, and goes "
+            "on with what can be read"
+        )
+    click.echo(f"{target.path}: sound")
+
+
+@command.command("purge")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@click.pass_obj
+def purge_messages(open_target: _Open, yes: bool) -> None:
+    """Drop everything that waits, and the dead letters. It can't be undone: see export."""
+    target = open_target()
+    if not yes:
+        if not sys.stdin.isatty():
+            raise click.UsageError("there is no terminal to ask at: give --yes")
+        click.confirm(f"Drop what waits in {target.path}?", abort=True)
+    if target.is_running:
+        count = target.call("outbox-purge")
+    else:
+        count = purge(target.path, target.settings)
+    click.echo(f"{count} messages dropped")
+
+
+@command.command("retry-dead")
+@click.pass_obj
+def retry_dead_letters(open_target: _Open) -> None:
+    """Put the dead letters back, behind everything that waits."""
+    target = open_target()
+    if target.is_running:
+        count = target.call("outbox-retry-dead")
+    else:
+        count = retry_dead(target.path, target.settings)
+    click.echo(f"{count} messages wait again")

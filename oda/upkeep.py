@@ -1,0 +1,52 @@
+"""What ``oda outbox`` asks of a running agent, through its local socket.
+
+Looking into the store needs no agent: whoever may read the file can. Changing it does, because the
+agent keeps in memory what it will send next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from oda.errors import OutboxError
+from oda.outbox.durable import DurableOutbox
+from oda.outbox.memory import MemoryOutbox
+
+
+class Upkeep:
+    """``path`` is the outbox's file; an outbox in memory has none."""
+
+    def __init__(self, outbox: DurableOutbox | MemoryOutbox, path: Path) -> None:
+        self._outbox = outbox
+        self._path = path.absolute()  # before anybody changes the working directory
+
+    def handlers(self) -> dict[str, Callable[[Mapping[str, Any]], Any]]:
+        """The commands of the local socket."""
+        return {
+            "outbox": self.describe,
+            "outbox-purge": self.purge,
+            "outbox-retry-dead": self.retry_dead,
+        }
+
+    def describe(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Where it is (``path`` None: in memory) and what is in it."""
+        is_durable = isinstance(self._outbox, DurableOutbox)
+        return {
+            "path": str(self._path) if is_durable else None,
+            "counts": dict(self._outbox.counts()),
+        }
+
+    def purge(self, arguments: Mapping[str, Any]) -> int:
+        """Drop what waits and the dead letters; how many messages. Raises ``OutboxError``."""
+        return self._durable().purge()
+
+    def retry_dead(self, arguments: Mapping[str, Any]) -> int:
+        """Put the dead letters back; how many. Raises ``OutboxError``."""
+        return self._durable().retry_dead()
+
+    def _durable(self) -> DurableOutbox:
+        if not isinstance(self._outbox, DurableOutbox):
+            raise OutboxError("the outbox of this agent is in memory: restart the agent instead")
+        return self._outbox
