@@ -184,6 +184,7 @@ def build_parts(
         reduced=settings.dispatcher.reduced_output,
         max_message_bytes=settings.connector.max_message_size_bytes,
         schedules=settings.dispatcher.schedules,
+        window_s=settings.outbox.commit_window_s,
     )
     state = build_state_manager(settings, host, events, reactor, wall_clock, counters)
     parts = Parts(

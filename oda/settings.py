@@ -133,6 +133,7 @@ class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     window_messages: int = 256
     window_bytes: int = 1024 * 1024
     linger_s: float = 60.0
+    commit_window_s: float = 0.02
 
 
 class ScriptSettings(msgspec.Struct, frozen=True, kw_only=True):

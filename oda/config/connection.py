@@ -191,6 +191,13 @@ CONNECTOR = Component(
                     "how long acknowledged messages "
                     "are kept, to be repeated after an abnormal close",
                 ),
+                Key(
+                    "outboxCommitWindow",
+                    "commit_window_s",
+                    seconds(0, 10),
+                    "how long telemetry of a steady stream is gathered, to share messages and "
+                    "commits; what comes after a pause is not held up; 0: one turn of the reactor",
+                ),
             ),
         ),
     ),

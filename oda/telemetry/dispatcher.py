@@ -39,6 +39,10 @@ from oda.telemetry.validation import (
 #: So many events of one turn are sent without waiting for its end.
 MAX_GATHERED = 5_000
 
+#: So many events are worth a document of their own: a stream that brings them before the window is
+#: over does not wait for its end.
+ENOUGH_GATHERED = 100
+
 #: So many events wait for the device id to be known; more are refused.
 MAX_WAITING = 10_000
 
@@ -46,6 +50,10 @@ MAX_WAITING = 10_000
 @implementer(IEventDispatcher)
 class EventDispatcher:
     """Publishes events.
+
+    ``window_s`` is the least time between two documents of a steady stream, in seconds: what is
+    published meanwhile is gathered and shares documents and a commit; 0 gathers one turn of the
+    reactor.
 
     ``clock`` is the reactor; ``codec`` writes the documents; ``check_value(value, path)`` raises
     ``EncodeError`` for a value it could not write. Until ``host_id`` is known (here or through
@@ -68,6 +76,7 @@ class EventDispatcher:
         reduced: bool = False,
         max_message_bytes: int = 16 * 1024 * 1024,
         schedules: Iterable[Schedule] = (),
+        window_s: float = 0.0,
     ) -> None:
         self._clock = clock
         self._sender = DocumentSender(connector, counters, codec, reduced, max_message_bytes)
@@ -78,6 +87,8 @@ class EventDispatcher:
         self._holding = Holding(schedules)
         self._timetable = Timetable(clock, self._due)
         self._waiting: list[Held] = []
+        self._window_s = window_s
+        self._flushed_s = float("-inf")
         self._flush_call: Any = None
         self._flushing = False
         self._stopped = False
@@ -277,7 +288,9 @@ class EventDispatcher:
     def _open_run(self, event: Event) -> Run:
         check_place(event)
         if self._flush_call is None:
-            self._flush_call = self._clock.callLater(0, self._turn_ended)
+            # What comes first after a pause goes out with its turn; a steady stream is gathered.
+            wait_s = self._window_s - (self._clock.seconds() - self._flushed_s)
+            self._flush_call = self._clock.callLater(max(0.0, wait_s), self._turn_ended)
         return self._gathering.run_for(
             (event.device_id, event.path, event.datastream_id, event.feed)
         )
@@ -292,7 +305,8 @@ class EventDispatcher:
         # Without a host id nothing is gathered; the name is then never used.
         self._gathering = Gathering(self._host_id or "")
         self._runs = self._gathering.runs
-        self._room = MAX_GATHERED
+        self._is_hurried = not self._window_s
+        self._room = MAX_GATHERED if self._is_hurried else ENOUGH_GATHERED
         self._choose_path()
 
     def _choose_path(self) -> None:
@@ -305,6 +319,13 @@ class EventDispatcher:
         self._flush()
 
     def _overflow(self) -> None:
+        if not self._is_hurried:
+            self._is_hurried = True
+            self._room += MAX_GATHERED - ENOUGH_GATHERED
+            if self._flush_call is not None:
+                self._flush_call.reset(0)
+            if self._room > 0:
+                return
         # Whoever hears of an acceptance may publish again at once. Sending that now would overtake
         # the rest of the gathering under way; the end of the turn is soon enough.
         if not self._flushing:
@@ -317,6 +338,7 @@ class EventDispatcher:
         gathering = self._gathering
         if not gathering.runs:
             return
+        self._flushed_s = self._clock.seconds()
         self._begin_gathering()
         self._flushing = True
         try:

@@ -80,6 +80,43 @@ def test_events_of_one_turn_share_a_document() -> None:
     assert rig.clock.getDelayedCalls() == []
 
 
+def test_a_steady_stream_is_gathered_for_the_window() -> None:
+    """What comes after a pause goes out with its turn; what follows within the window shares the
+    next document, and no event waits longer than the window."""
+    rig = Rig(window_s=0.02)
+    rig.publish(Event("t", 1))
+    rig.end_turn()
+    assert rig.connector.sizes == [1]
+    for value in (2, 3, 4):
+        rig.clock.advance(0.005)
+        rig.publish(Event("t", value))
+    rig.clock.advance(0.004)
+    assert rig.connector.sizes == [1]
+    rig.clock.advance(0.001)
+    assert rig.connector.sizes == [1, 3]
+    rig.clock.advance(1)
+    rig.publish(Event("t", 5))
+    rig.end_turn()
+    assert rig.connector.sizes == [1, 3, 1]
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_a_fast_stream_does_not_wait_for_the_window() -> None:
+    """A hundred events are worth a document: they go out with the turn in which they are together.
+    A publisher that waits for acceptance would be held up for nothing otherwise."""
+    rig = Rig(window_s=10.0)
+    rig.publish(Event("t", 0))
+    rig.end_turn()
+    for value in range(99):
+        rig.publish(Event("t", value))
+    rig.end_turn()
+    assert rig.connector.sizes == [1]
+    rig.publish([Event("t", value) for value in range(3)])
+    rig.end_turn()
+    assert rig.connector.sizes == [1, 102]
+    assert rig.clock.getDelayedCalls() == []
+
+
 def test_the_deferred_fires_at_acceptance() -> None:
     """Neither publishing nor handing over is acceptance: the Deferred waits for the connector."""
     rig = Rig()
