@@ -47,7 +47,8 @@ class DurableOutbox:
     ``callLater`` and, for the default ``worker`` (a thread), ``callFromThread``.
 
     ``journal`` is the journal of operations in the same file. ``head_rows`` of each class are in
-    memory; more are read when they are needed.
+    memory; more are read when they are needed. ``work_seconds`` is a monotonic clock that runs
+    while work is done: it tells a slow disk, and limits the time of recovering a damaged store.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class DurableOutbox:
         counters: ICounters,
         worker: IWorker | None = None,
         head_rows: int = HEAD_ROWS,
+        work_seconds: Callable[[], float] = monotonic,
     ) -> None:
         self._settings = settings
         self._reactor = reactor
@@ -65,8 +67,8 @@ class DurableOutbox:
         self._counters = counters
         self._clock = AgeClock(wall_clock.now_ms(), reactor.seconds())
         if worker is None:
-            worker = AdaptiveWorker(ThreadWorker(reactor.callFromThread), monotonic)
-        self._committer = Committer(settings.path, settings, reactor, worker, self, monotonic)
+            worker = AdaptiveWorker(ThreadWorker(reactor.callFromThread), work_seconds)
+        self._committer = Committer(settings.path, settings, reactor, worker, self, work_seconds)
         self._room = Room(settings, wal_allowance(settings))
         self._accounts = Accounts(counters)
         self._stock = Stock(
