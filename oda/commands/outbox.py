@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import click
 
@@ -36,6 +36,7 @@ from oda.settings import OutboxKind, OutboxSettings
 
 #: How long a running agent may take to answer, in seconds.
 _TIMEOUT_S = 60.0
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 _STATES = click.Choice(["waiting", "dead"])
 
 
@@ -98,29 +99,30 @@ def _leave_quietly() -> NoReturn:
 
 
 @click.group("outbox", cls=_Group, short_help="See and care for what waits to be delivered.")
-@click.option("--conf", "-c", default=None, help="The agent's configuration directory.")
-@click.option(
-    "--file",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="The outbox's file, where outboxPath isn't right (it starts at the working directory).",
-)
-@click.pass_context
-def command(ctx: click.Context, conf: str | None, file: Path | None) -> None:
+def command() -> None:
     """See and care for the messages that wait to be delivered, and the dead letters: those over
     which the platform closed the connection again and again."""
-    ctx.obj = lambda: _Target(conf, file)
 
 
-_Open = Callable[[], _Target]
+def _of_an_outbox(function: _Command) -> _Command:
+    """The options that say which outbox is meant."""
+    conf = click.option("--conf", "-c", default=None, help="The agent's configuration directory.")
+    file = click.option(
+        "--file",
+        type=click.Path(path_type=Path),
+        default=None,
+        help="The outbox's file, where outboxPath isn't right (it starts at the working"
+        " directory).",
+    )
+    return conf(file(function))
 
 
 @command.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
-@click.pass_obj
-def status(open_target: _Open, as_json: bool) -> None:
+@_of_an_outbox
+def status(conf: str | None, file: Path | None, as_json: bool) -> None:
     """How much waits, how old it is, and what became of the rest."""
-    target = open_target()
+    target = _Target(conf, file)
     found = read_status(target.path)
     if as_json:
         document = _status_document(found)
@@ -187,11 +189,11 @@ def _render_status(found: StoreStatus, counts: dict[str, int] | None) -> str:
 @command.command("list")
 @click.option("--state", type=_STATES, default=None, help="Only these.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1))
-@click.pass_obj
-def list_messages(open_target: _Open, state: str | None, limit: int) -> None:
+@_of_an_outbox
+def list_messages(conf: str | None, file: Path | None, state: str | None, limit: int) -> None:
     """The messages in the order they will be sent, then the dead letters; their content is in
     export."""
-    target = open_target()
+    target = _Target(conf, file)
     messages = read_messages(target.path, state)
     click.echo(f"{'id':>10}  {'class':<10}{'state':<9}{'datapoints':>10}{'bytes':>10}  accepted")
     for message in islice(messages, limit):
@@ -217,18 +219,18 @@ def _line(message: StoredMessage) -> str:
 @click.option(
     "--output", "-o", type=click.File("wb", lazy=False), default="-", help="A file. [default: -]"
 )
-@click.pass_obj
-def export(open_target: _Open, state: str | None, output: Any) -> None:
+@_of_an_outbox
+def export(conf: str | None, file: Path | None, state: str | None, output: Any) -> None:
     """Every message with its content, one JSON object a line."""
-    for message in read_messages(open_target().path, state):
+    for message in read_messages(_Target(conf, file).path, state):
         output.write(message.as_json() + b"\n")
 
 
 @command.command("verify")
-@click.pass_obj
-def verify_file(open_target: _Open) -> None:
+@_of_an_outbox
+def verify_file(conf: str | None, file: Path | None) -> None:
     """Read the whole file and compare; ends with status 1 when something is wrong with it."""
-    target = open_target()
+    target = _Target(conf, file)
     faults = verify(target.path)
     for fault in faults:
         click.echo(fault)
@@ -242,10 +244,10 @@ def verify_file(open_target: _Open) -> None:
 
 @command.command("purge")
 @click.option("--yes", is_flag=True, help="Don't ask.")
-@click.pass_obj
-def purge_messages(open_target: _Open, yes: bool) -> None:
+@_of_an_outbox
+def purge_messages(conf: str | None, file: Path | None, yes: bool) -> None:
     """Drop everything that waits, and the dead letters. It can't be undone: see export."""
-    target = open_target()
+    target = _Target(conf, file)
     if not yes:
         if not sys.stdin.isatty():
             raise click.UsageError("there is no terminal to ask at: give --yes")
@@ -258,10 +260,10 @@ def purge_messages(open_target: _Open, yes: bool) -> None:
 
 
 @command.command("retry-dead")
-@click.pass_obj
-def retry_dead_letters(open_target: _Open) -> None:
+@_of_an_outbox
+def retry_dead_letters(conf: str | None, file: Path | None) -> None:
     """Put the dead letters back, behind everything that waits."""
-    target = open_target()
+    target = _Target(conf, file)
     if target.is_running:
         count = target.call("outbox-retry-dead")
     else:

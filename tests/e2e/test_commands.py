@@ -359,7 +359,7 @@ def test_init_takes_a_key_file_that_is_there(tmp_path: Path) -> None:
 
 def outbox(tmp_path: Path, *arguments: str) -> str:
     """What ``oda outbox`` printed; it must have succeeded."""
-    done = run_oda("outbox", "--conf", "conf", *arguments, cwd=tmp_path)
+    done = run_oda("outbox", *arguments, "--conf", "conf", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
     return done.stdout
 
@@ -439,7 +439,7 @@ def test_a_purge_drops_what_waits_and_is_asked_for_twice(
     """Nothing without --yes where nobody can be asked; the drop is counted; a running agent then
     sends nothing of it."""
     fill(tmp_path, unreachable, range(2))
-    done = run_oda("outbox", "--conf", "conf", "purge", cwd=tmp_path)
+    done = run_oda("outbox", "purge", "--conf", "conf", cwd=tmp_path)
     assert done.returncode == 2
     assert "--yes" in done.stderr
     assert exported(tmp_path) == [0, 1]
@@ -503,22 +503,22 @@ def test_a_damaged_file_does_not_verify(unreachable: Path, tmp_path: Path) -> No
     with closing(sqlite3.connect(tmp_path / "oda-outbox.sqlite")) as store:
         store.execute("UPDATE telemetry SET payload = payload || x'00' WHERE id = 2")
         store.commit()
-    done = run_oda("outbox", "--conf", "conf", "verify", cwd=tmp_path)
+    done = run_oda("outbox", "verify", "--conf", "conf", cwd=tmp_path)
     assert done.returncode == 1
     assert "telemetry 2 was changed" in done.stdout
 
 
 def test_an_outbox_that_is_not_there(unreachable: Path, tmp_path: Path) -> None:
     """A file that doesn't exist, or one that is something else; and an outbox in memory."""
-    done = run_oda("outbox", "--conf", "conf", "status", cwd=tmp_path)
+    done = run_oda("outbox", "status", "--conf", "conf", cwd=tmp_path)
     assert done.returncode == 1
     assert "there is no such file" in done.stderr
     (tmp_path / "other").write_text("no database")
-    done = run_oda("outbox", "--conf", "conf", "--file", "other", "status", cwd=tmp_path)
+    done = run_oda("outbox", "status", "-c", "conf", "--file", "other", cwd=tmp_path)
     assert done.returncode == 1
     assert "can't be read" in done.stderr
     file = unreachable / "es.amplia.oda.connector.websocket.cfg"
     file.write_text(file.read_text() + "outbox=memory\n")
-    done = run_oda("outbox", "--conf", "conf", "status", cwd=tmp_path)
+    done = run_oda("outbox", "status", "--conf", "conf", cwd=tmp_path)
     assert done.returncode == 1
     assert "in memory" in done.stderr
