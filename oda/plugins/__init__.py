@@ -1,7 +1,7 @@
 """Third-party getters, setters, sources, operations and codecs.
 
-A directory named ``oda/plugins`` anywhere on ``sys.path`` (without an ``__init__.py``) adds its modules
-here; see docs/extending.md.
+A directory named ``oda/plugins`` anywhere on ``sys.path`` (without an ``__init__.py``) adds its
+modules here; see docs/extending.md.
 """
 
 from twisted.plugin import pluginPackagePaths
