@@ -139,7 +139,9 @@ class Demo:
     def _example(self) -> str:
         parameters = shlex.quote('{"variableList": ["device.ram.usage"]}')
         order = f"{shlex.quote(self._device)} GET_DEVICE_PARAMETERS {parameters}"
-        return f"oda platform send {order} --api {self.platform.http_url}"
+        # The way this one was started works in the reader's shell, too, activated or not.
+        program = sys.argv[0] if Path(sys.argv[0]).name == "oda" else "oda"
+        return f"{program} platform send {order} --api {self.platform.http_url}"
 
     def _look(self) -> None:
         _, events = self.platform.events.after(self._seen, 1000)
