@@ -75,11 +75,16 @@ class PlatformClientFactory(
 
     def configure(self, settings: ConnectorSettings) -> None:
         """Take up what holds for the connections to come."""
+        limit = settings.max_message_size_bytes
+        if settings.compression:
+            # Autobahn holds the compressed size against the limit as well, in both directions, and
+            # what can't be compressed grows a little (RFC 1951: some bytes for every block).
+            limit += limit // 256 + 1024
         self.setProtocolOptions(
             version=18,
             utf8validateIncoming=True,
-            maxFramePayloadSize=settings.max_message_size_bytes,
-            maxMessagePayloadSize=settings.max_message_size_bytes,
+            maxFramePayloadSize=limit,
+            maxMessagePayloadSize=limit,
             failByDrop=False,  # a refusal is said with its close code before the socket goes
             openHandshakeTimeout=0,
             closeHandshakeTimeout=0,

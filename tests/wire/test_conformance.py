@@ -7,6 +7,7 @@ wrong ones can be written, too; the agent's own pings are left out of what is co
 from __future__ import annotations
 
 import itertools
+import random
 import struct
 import zlib
 from collections.abc import Callable
@@ -522,6 +523,19 @@ def test_wrong_compression_is_refused(make_world: MakeWorld, wrong: bytes, code:
     """Garbage, compressed control frames and other bits end the connection."""
     case = Case(make_world, DEFLATE, compression=True).send(wrong)
     assert case.got[-1][1][:2] == struct.pack("!H", code)
+
+
+def test_what_compression_makes_larger_still_fits(make_world: MakeWorld) -> None:
+    """A message of the maximum size passes, both ways, also when deflating it adds to it."""
+    size = 100_000
+    case = Case(make_world, DEFLATE, compression=True, max_message_size_bytes=size)
+    payload = random.Random(1).randbytes(size)
+    there = deflated(payload, zlib.compressobj(wbits=-15))
+    assert len(there) > size, "the case must be what it says"
+    case.send(frame(BINARY, there, rsv=4))
+    ((found, body, _, rsv),) = case.frames
+    assert (found, rsv) == (BINARY, 4)
+    assert zlib.decompressobj(wbits=-15).decompress(body + b"\0\0\xff\xff") == payload
 
 
 def test_a_compression_bomb(make_world: MakeWorld) -> None:
