@@ -13,8 +13,9 @@ from zope.interface.verify import verifyObject
 from oda.errors import OutboxClosed
 from oda.interfaces import ICounters, IJournal, IOutbox, IWallClock
 from oda.model import MessageClass
+from oda.outbox.committer import RETRY_S
 from oda.outbox.worker import SLOW_S, AdaptiveWorker, InlineWorker, IWorker, ThreadWorker
-from tests.outbox.fakes import Device, FakeCounters, FakeWallClock, StepWorker
+from tests.outbox.fakes import Device, FakeCounters, FakeWallClock, StepWorker, disk_full
 
 
 def outcome(put: Deferred[Any]) -> object:
@@ -194,6 +195,79 @@ def test_the_oldest_age_is_told(tmp_path: Path) -> None:
     device.put_all([b"one"])
     device.clock.advance(7.0)
     assert device.outbox.counts()["oldest_age_ms"] == 7000
+    device.stop()
+
+
+def test_what_was_let_go_is_not_read_again(tmp_path: Path) -> None:
+    """Rows whose deletion waits for a commit are still in the file; a replay passes over them."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker, linger_s=10.0)
+    device.put_all([b"%d" % number for number in range(6)])
+    device.worker.finish()
+    early, late = device.take(2), device.take(2)
+    device.outbox.retire([row.row_id for row in early])
+    device.clock.pump([1.0] * 6)
+    device.outbox.retire([row.row_id for row in late])
+    device.clock.pump([1.0] * 6)
+    assert device.worker.jobs, "the deletion is under way"
+    device.outbox.rewind(True)
+    assert payloads(device) == [b"2", b"3", b"4", b"5"]
+    assert device.outbox.counts()["pending"] == 0
+    device.stop()
+
+
+def test_what_was_buried_is_not_read_again(tmp_path: Path) -> None:
+    """The same for a dead letter that is not yet one on disk."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    device.put_all([b"%d" % number for number in range(4)])
+    device.worker.finish()
+    first, second = device.take(2)
+    device.outbox.bury([second.row_id], "refused")
+    device.outbox.retire([first.row_id])
+    device.outbox.rewind(True)
+    assert payloads(device) == [b"0", b"2", b"3"]
+    device.stop()
+
+
+def test_what_was_let_go_before_it_could_be_written_never_is(tmp_path: Path) -> None:
+    """A row of a failed commit that is delivered meanwhile is in no later one."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker, linger_s=5.0)
+    puts = device.put_all([b"one", b"two"])
+    (row,) = device.take(1)
+    device.outbox.retire([row.row_id])
+    device.clock.pump([1.0] * 6)  # let go while the commit is under way
+    device.worker.fail(disk_full())
+    assert outcome(puts[0]) == 1
+    device.clock.advance(RETRY_S)
+    device.worker.finish()
+    device.restart()
+    assert payloads(device) == [b"two"]
+    assert device.outbox.totals().delivered.messages == 1
+    device.stop()
+
+
+@pytest.mark.parametrize("acknowledged", [[1], [0, 2], [2, 0], [1, 3]])
+def test_rows_between_acknowledged_ones_stay(acknowledged: list[int], tmp_path: Path) -> None:
+    """Whatever is acknowledged, in whatever order: only that is deleted."""
+    device = Device(tmp_path / "outbox.sqlite", linger_s=5.0)
+    device.put_all([b"%d" % number for number in range(5)])
+    rows = device.take(4)
+    for which in acknowledged:
+        device.outbox.retire([rows[which].row_id])
+    device.clock.pump([1.0] * 7)
+    device.restart()
+    assert payloads(device) == [b"%d" % one for one in range(5) if one not in acknowledged]
+    device.stop()
+
+
+def test_rows_acknowledged_together_with_a_gap(tmp_path: Path) -> None:
+    """The row in the gap stays, in one call as in several."""
+    device = Device(tmp_path / "outbox.sqlite", linger_s=0.0)
+    device.put_all([b"%d" % number for number in range(3)])
+    rows = device.take(3)
+    device.outbox.retire([rows[0].row_id, rows[2].row_id])
+    device.turn()
+    device.crash()
+    assert payloads(device) == [b"1"]
     device.stop()
 
 
