@@ -77,8 +77,8 @@ class AgentProcess(MultiService):
             super().startService()
             relax_garbage_collection()
         except OutboxError as error:
-            _log.critical("can't start: {reason}", reason=str(error))
-            sys.stderr.write(f"oda-websocket can't start:\n{error}\n")
+            # twistd logs by now, standard error included: said there, it would be said twice.
+            _log.critical("oda-websocket can't start: {reason}", reason=str(error))
             raise SystemExit(1) from None
 
 
