@@ -161,6 +161,7 @@ def build_parts(
             counters=counters,
             timeout_s=settings.dispatcher.operation_timeout_s,
             max_concurrent=settings.dispatcher.max_concurrent_operations,
+            max_answer_bytes=lambda: parts.settings.connector.max_message_size_bytes,
         )
     connector = ConnectorService(
         settings.connector,

@@ -32,19 +32,27 @@ class Answer(NamedTuple):
 class AnswerWriter:
     """Encodes answers in the format of their request.
 
-    ``host_id`` gives the agent's own device id, for requests that name no device.
+    ``host_id`` gives the agent's own device id, for requests that name no device. An answer longer
+    than ``max_bytes`` is replaced, like one that can't be encoded: no connection would carry it.
     """
 
-    def __init__(self, codecs: ICodecRegistry, host_id: Callable[[], str]) -> None:
+    def __init__(
+        self, codecs: ICodecRegistry, host_id: Callable[[], str], max_bytes: Callable[[], int]
+    ) -> None:
         self._codecs = codecs
         self._host_id = host_id
+        self._max_bytes = max_bytes
 
     def write(self, echo: Echo, result: OperationResult, content_type: ContentType) -> Answer:
         """The final answer; what the operation returned can't make it fail."""
         codec: ICodec = self._codecs.codec(content_type)
         host_id = self._host_id()
         try:
-            return Answer(codec.encode(final_document(echo, host_id, result)), result.result_code)
+            payload = codec.encode(final_document(echo, host_id, result))
+            if len(payload) <= self._max_bytes():
+                return Answer(payload, result.result_code)
+            problem = f"it has {len(payload)} bytes; maxMessageSize is {self._max_bytes()}"
+            reason = f"the answer can't be sent: {problem}"
         except Exception as error:  # noqa: BLE001 - foreign objects raise what they like
             reason = f"the answer can't be sent: {reason_of(error)}"
         log.warn("{operation}: {reason}", operation=echo.name, reason=reason)
@@ -56,9 +64,14 @@ class AnswerWriter:
         document = partial_document(echo, self._host_id(), steps)
         codec: ICodec = self._codecs.codec(content_type)
         try:
-            return codec.encode(document)
+            payload = codec.encode(document)
         except Exception as error:
             raise OperationFailed(f"the steps can't be sent: {reason_of(error)}") from error
+        if len(payload) > self._max_bytes():
+            raise OperationFailed(
+                f"the steps have {len(payload)} bytes; maxMessageSize is {self._max_bytes()}"
+            )
+        return payload
 
     def repeat(self, echo: Echo, entry: JournalEntry, content_type: ContentType) -> bytes | None:
         """The journaled answer, in the format asked for this time; None if there is none yet."""

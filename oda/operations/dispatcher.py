@@ -36,6 +36,9 @@ log = Logger()
 #: How many requests may wait for their turn.
 MAX_WAITING = 1000
 
+#: The longest answer where nobody says another limit: that of the connector's default.
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+
 #: The reason that a request gets whose operation was under way when the agent's process ended.
 INTERRUPTED_TEXT = "interrupted: the agent was restarted while the operation was running"
 
@@ -50,7 +53,9 @@ class OperationDispatcher:
     ``host_id`` gives the agent's own device id. ``send_partial(payload, content_type)`` sends a
     partial answer; it may return a Deferred. ``clock`` is the reactor; ``timeout_s`` counts from
     the arrival of a request, waiting included. ``max_concurrent`` operations run at once and
-    ``max_waiting`` more wait their turn. Raises ``PluginError`` for operations of the same name.
+    ``max_waiting`` more wait their turn. ``max_answer_bytes`` gives the longest message that the
+    connection carries; a longer answer becomes ERROR_PROCESSING. Raises ``PluginError`` for
+    operations of the same name.
     """
 
     def __init__(
@@ -65,11 +70,12 @@ class OperationDispatcher:
         timeout_s: float = 80.0,
         max_concurrent: int = 100,
         max_waiting: int = MAX_WAITING,
+        max_answer_bytes: Callable[[], int] = lambda: MAX_ANSWER_BYTES,
     ) -> None:
         self._codecs = codecs
         self._host_id = host_id
         self._counters = counters
-        self._writer = AnswerWriter(codecs, host_id)
+        self._writer = AnswerWriter(codecs, host_id, max_answer_bytes)
         self._admission = Admission(max_concurrent, max_waiting)
         self._around = Surroundings(
             self._writer, journal, self._admission, send_partial, clock, counters, timeout_s

@@ -274,6 +274,7 @@ class Bench:
         max_waiting: int = 1000,
         journal: Any = None,
         time_source: str | None = None,
+        max_answer_bytes: int = 1 << 24,
     ) -> None:
         self.clock = Clock()
         self.state = FakeStateManager()
@@ -303,6 +304,7 @@ class Bench:
             timeout_s=timeout_s,
             max_concurrent=max_concurrent,
             max_waiting=max_waiting,
+            max_answer_bytes=lambda: max_answer_bytes,
         )
 
     def send(

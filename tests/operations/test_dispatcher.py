@@ -141,6 +141,20 @@ def test_rubbish_from_a_handler_is_answered_by_naming_it(result: Any, descriptio
         assert response["steps"] == []
 
 
+def test_an_answer_that_no_connection_carries_becomes_an_error() -> None:
+    """Longer than the largest message, it would be lost: the request gets an answer all the same,
+    one that says why; an answer of just the largest size goes out as it is."""
+    operation = FakeOperation("X", lambda request, progress: OperationResult(description="d" * 500))
+    (whole,) = Bench(operation).send(request(name="X"))
+    assert whole is not None
+    for limit, result_code in ((len(whole), "SUCCESSFUL"), (len(whole) - 1, "ERROR_PROCESSING")):
+        response = Bench(operation, max_answer_bytes=limit).response(name="X")
+        assert response["resultCode"] == result_code
+    assert response["resultDescription"] == (
+        f"the answer can't be sent: it has {len(whole)} bytes; maxMessageSize is {len(whole) - 1}"
+    )
+
+
 class Hostile:
     """An object that nobody can look at."""
 
