@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from zlib import crc32
 
-from oda.platform.recording import RecordedConnection, RecordedMessage
+from oda.platform.recording import RecordedMessage
 
 #: The time of number 0, in milliseconds since the Unix epoch.
 BASE_MS = 1_700_000_000_000
@@ -53,6 +53,7 @@ class Ledger:
         self._documents: dict[bytes, Arrival] = {}
         self._repeats: list[tuple[Arrival, int]] = []
         self._lengths: Counter[int] = Counter()
+        self._ends: dict[int, int] = {}
 
     def read(self, messages: Iterable[RecordedMessage]) -> None:
         """The next messages that the platform has read."""
@@ -63,6 +64,7 @@ class Ledger:
                 continue
             self.messages += 1
             self._lengths[message.connection] = message.position
+            self._ends[message.connection] = message.at_ms
             before = self._documents.get(message.payload)
             if before is not None:
                 self.repeated_messages += 1
@@ -96,24 +98,20 @@ class Ledger:
             if number not in self._arrived.get(name, ())
         ]
 
-    def unjustified_repeats(
-        self, connections: Iterable[RecordedConnection], window: int, linger_s: float
-    ) -> list[str]:
+    def unjustified_repeats(self, window: int, linger_s: float) -> list[str]:
         """The documents that were sent again although they had been acknowledged longer than
-        ``linger_s`` before their connection ended, and were not of the last ``window`` on it."""
-        ordered = list(connections)
-        ends: dict[int, int] = {}
-        for index, connection in enumerate(ordered):
-            later = ordered[index + 1].opened_ms if index + 1 < len(ordered) else None
-            known = [at for at in (connection.closed_ms, later) if at is not None]
-            ends[connection.number] = min(known, default=0)
-        known_numbers = sorted(ends)
+        ``linger_s`` before their connection ended, and were not of the last ``window`` on it.
+
+        The end is taken to be the connection's last message: the load never rests, and nobody but
+        the agent knows when it has noticed a silent end.
+        """
+        numbers = sorted(self._ends)
         problems = []
         for before, connection in self._repeats:
             if before.position > self._lengths[before.connection] - window:
                 continue
             # It may have waited through connections on which its turn did not come.
-            between = [ends[one] for one in known_numbers if before.connection <= one < connection]
+            between = [self._ends[one] for one in numbers if before.connection <= one < connection]
             if not any(end - before.at_ms <= linger_s * 1000 for end in between):
                 problems.append(
                     f"a document of connection {before.connection} came again on {connection}"

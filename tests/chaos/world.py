@@ -105,9 +105,7 @@ class World:
         connections = self.platform.connections(DEVICE)
         report.problems += self.ledger.problems
         report.problems += self.load.refusals
-        report.problems += self.ledger.unjustified_repeats(
-            connections, WINDOW, linger_s + LINGER_SLACK_S
-        )
+        report.problems += self.ledger.unjustified_repeats(WINDOW, linger_s + LINGER_SLACK_S)
         report.figures.update(
             {
                 "sent": self.load.sent_count,
