@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from tests.chaos.proxy import Cut, Proxy
 from tests.chaos.report import Report
-from tests.chaos.world import DEVICE, World
+from tests.chaos.world import DEVICE, LONG_LIFE_S, World
 
 #: Beside the proxy's kinds: the platform is killed and started again.
 PLATFORM_KILLED = "platform killed"
@@ -19,6 +19,8 @@ KINDS: tuple[Cut | str, ...] = (*Cut, PLATFORM_KILLED)
 _PONG_TIMEOUT_S = 1
 #: A stall is sometimes shorter than that limit, sometimes longer.
 _LONGEST_STALL_S = 3.0
+#: One in so many connections is longer, so that much has lingered long enough when it is cut.
+_LONG_EVERY = 10
 
 
 def run(seed: int, count: int, directory: Path) -> Report:
@@ -27,15 +29,16 @@ def run(seed: int, count: int, directory: Path) -> Report:
     random = Random(seed)
     kinds = [KINDS[number % len(KINDS)] for number in range(count)]
     random.shuffle(kinds)
-    world = World(directory, {"pongTimeout": _PONG_TIMEOUT_S, "ackLinger": 2})
+    world = World(directory, {"pongTimeout": _PONG_TIMEOUT_S})
     try:
         with Proxy(urlsplit(world.platform.device_url).port or 0) as proxy:
             world.configure(proxy.port)
             with world.start_agent() as agent:
                 world.load.start()
                 world.platform.wait_for_device(DEVICE, 30)
-                for kind in kinds:
-                    time.sleep(random.random())
+                for number, kind in enumerate(kinds):
+                    is_long = number % _LONG_EVERY == 5
+                    time.sleep(LONG_LIFE_S if is_long else random.random())
                     stall_s = random.random() * _LONGEST_STALL_S
                     before = _connections(world)
                     if isinstance(kind, Cut):
@@ -49,7 +52,7 @@ def run(seed: int, count: int, directory: Path) -> Report:
                         _wait_for_another(world, before)
                     world.read_record()
                 world.load.stop()
-                world.conclude(report, linger_s=2.0)
+                world.conclude(report)
                 agent.stop()
     finally:
         world.close()

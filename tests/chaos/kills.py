@@ -7,13 +7,15 @@ from pathlib import Path
 from random import Random
 
 from tests.chaos.report import Report
-from tests.chaos.world import World
+from tests.chaos.world import LONG_LIFE_S, World
 
 #: Of the kills, so many come while the agent is starting, ...
 _EARLY = 0.2
 #: ... at most so long after its start; the others so long after it began to take datapoints.
 _EARLY_S = 1.0
 _LATER_S = 1.5
+#: One in so many lives is longer, so that much has lingered long enough when it ends.
+_LONG_EVERY = 50
 
 
 def run(seed: int, count: int, directory: Path) -> Report:
@@ -23,9 +25,12 @@ def run(seed: int, count: int, directory: Path) -> Report:
     world = World(directory)
     try:
         world.load.start()
-        for _ in range(count):
+        for number in range(count):
             with world.start_agent() as agent:
-                if random.random() < _EARLY:
+                if number % _LONG_EVERY == 5:
+                    world.wait_until_ready()
+                    time.sleep(LONG_LIFE_S)
+                elif random.random() < _EARLY:
                     time.sleep(random.random() * _EARLY_S)
                 else:
                     world.load.wait_until_taken()

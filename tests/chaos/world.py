@@ -22,6 +22,8 @@ DEVICE = "dev-1"
 WINDOW = 256 + 64
 #: Lingering rows are looked for once a second, and a busy machine takes its time.
 LINGER_SLACK_S = 3.0
+#: After so long, most of what was acknowledged must not come again (with an ``ackLinger`` of 1).
+LONG_LIFE_S = 1.0 + LINGER_SLACK_S + 1.5
 
 
 class World:
