@@ -16,7 +16,7 @@ from oda.codecs.limits import Limits
 from oda.codecs.typed import decode_error
 from oda.codecs.values import check_message
 from oda.errors import DecodeError, EncodeError
-from oda.interfaces import ICodec
+from oda.interfaces import ICheckedEncoding, ICodec
 from oda.model import ContentType
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -27,7 +27,7 @@ _NOT_SEPARATORS: Final = _ALL_BYTES.translate(None, b'"[]{},:')
 _BRACES_TO_BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
 
 
-@implementer(ICodec)
+@implementer(ICodec, ICheckedEncoding)
 class JsonCodec:
     """JSON in UTF-8, without white space. NaN, Infinity and bytes are refused."""
 
@@ -41,8 +41,12 @@ class JsonCodec:
     def encode(self, message: object) -> bytes:
         """See ``ICodec.encode``."""
         check_message(message, max_depth=self._limits.max_depth)
+        return self.encode_checked(message)
+
+    def encode_checked(self, document: object) -> bytes:
+        """See ``ICheckedEncoding.encode_checked``."""
         try:
-            return self._encode(message)
+            return self._encode(document)
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise EncodeError(str(error)) from error
 

@@ -138,7 +138,7 @@ class EventDispatcher:
     def set_output(self, codec: ICodec, reduced: bool, max_message_bytes: int) -> None:
         """Write later documents with this codec, in this form, up to this size."""
         self._flush()
-        self._sender.codec = codec
+        self._sender.set_codec(codec)
         self._sender.reduced = reduced
         self._sender.max_message_bytes = max_message_bytes
 

@@ -9,7 +9,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.errors import EncodeError, EventRejected
-from oda.interfaces import ICodec, IConnector, ICounters
+from oda.interfaces import ICheckedEncoding, ICodec, IConnector, ICounters
 from oda.model import TelemetryDocument
 from oda.telemetry.documents import Bundle
 from oda.telemetry.settling import settle
@@ -33,12 +33,19 @@ class DocumentSender:
         reduced: bool,
         max_message_bytes: int,
     ) -> None:
-        self.codec = codec
+        self.set_codec(codec)
         self.reduced = reduced
         self.max_message_bytes = max_message_bytes
         self._connector = connector
         self._counters = counters
         self._unanswered: set[Deferred[Any]] = set()
+
+    def set_codec(self, codec: ICodec) -> None:
+        """Write later documents with this codec."""
+        self.codec = codec
+        # Every event was checked when it was published; see ``oda.telemetry.validation``.
+        checked = ICheckedEncoding.providedBy(codec)
+        self._write = codec.encode_checked if checked else codec.encode  # type: ignore[attr-defined]
 
     def send(self, bundle: Bundle) -> None:
         """Hand ``bundle`` over in as many documents as it needs, in order.
@@ -49,7 +56,7 @@ class DocumentSender:
         number = len(bundle)
         if number <= MAX_DATAPOINTS:  # the way of nearly every document
             try:
-                payload = self.codec.encode(bundle.complete())
+                payload = self._write(bundle.complete())
             except Exception:  # noqa: BLE001 - the long way finds the datapoint at fault
                 payload = None
             if payload is not None and len(payload) <= self.max_message_bytes:
@@ -65,7 +72,7 @@ class DocumentSender:
 
     def _encode(self, document: TelemetryDocument) -> bytes:
         try:
-            return self.codec.encode(document)
+            return self._write(document)
         except EncodeError:
             raise
         except Exception as error:  # the owners must not wait for ever

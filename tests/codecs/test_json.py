@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from zope.interface.verify import verifyObject
 
 from oda.codecs import JsonCodec, Limits
-from oda.errors import DecodeError
+from oda.errors import DecodeError, EncodeError
+from oda.interfaces import ICheckedEncoding
+from oda.model import Datapoint, Datastream, TelemetryDocument
 from tests.codecs.memory import peak_bytes
 from tests.codecs.strategies import values
 
@@ -240,3 +243,18 @@ def test_depth_is_measured_exactly(value: Any, max_depth: int, indent: bool) -> 
         assert codec.decode(payload) == value
     else:
         assert "nested too deeply" in problem(payload, codec)
+
+
+def test_a_checked_document_is_written_like_any_other() -> None:
+    """``encode_checked`` saves the look at every value, and nothing else changes: the same bytes,
+    and an ``EncodeError`` for text that is no Unicode."""
+    codec = JsonCodec()
+    assert verifyObject(ICheckedEncoding, codec)
+    points = [Datapoint(1, 21.5), Datapoint(2, None, 3), Datapoint(4, {"a": ["é", True]})]
+    document = TelemetryDocument(
+        version="9.0", device="dev-1", datastreams=[Datastream(id="t", datapoints=points)]
+    )
+    assert codec.encode_checked(document) == codec.encode(document)
+    broken = TelemetryDocument(version="9.0", device="\ud800", datastreams=[])
+    with pytest.raises(EncodeError):
+        codec.encode_checked(broken)
