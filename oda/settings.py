@@ -134,6 +134,7 @@ class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     window_bytes: int = 1024 * 1024
     linger_s: float = 60.0
     commit_window_s: float = 0.02
+    max_rate_per_s: float = 0.0
 
 
 class ScriptSettings(msgspec.Struct, frozen=True, kw_only=True):

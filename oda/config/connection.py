@@ -181,9 +181,16 @@ CONNECTOR = Component(
                     "ackWindow",
                     "window_messages",
                     COUNT,
-                    "an acknowledgement is asked for after so many messages",
+                    "so many messages may be on their way without an acknowledgement",
                 ),
-                Key("ackWindowBytes", "window_bytes", BYTES, "and after so many bytes"),
+                Key("ackWindowBytes", "window_bytes", BYTES, "and so many bytes"),
+                Key(
+                    "outboxMaxRate",
+                    "max_rate_per_s",
+                    integer(0, 1_000_000, "messages a second"),
+                    "the rate at which telemetry is sent at most (answers are not held up); "
+                    "0: no limit",
+                ),
                 Key(
                     "ackLinger",
                     "linger_s",

@@ -18,6 +18,7 @@ from typing import Any
 from twisted.internet.task import LoopingCall
 
 from oda.connector.barrier import AckBarrier, Pong
+from oda.connector.bucket import TokenBucket
 from oda.connector.peer import Peer, PeerClass
 from oda.connector.protocol import PlatformProtocol
 from oda.interfaces import ICounters
@@ -28,6 +29,9 @@ _PING_AFTER_MESSAGES = 64
 _PING_AFTER_BYTES = 256 * 1024
 #: ... or so long after the first of them, in seconds.
 _PING_AFTER_S = 0.1
+#: Pings a second, on average and at once, however much is sent: some servers count them.
+_PINGS_PER_S = 200.0
+_PINGS_AT_ONCE = 200.0
 #: How often the pong's time limit can be extended.
 _EXTENSIONS = 3
 #: How long a peer without usable pongs is given before messages count as proven, in seconds.
@@ -56,6 +60,7 @@ class Heartbeat:
         self._peer = peer
         self._barrier = AckBarrier(epoch)
         self._proven = proven
+        self._pings = TokenBucket(_PINGS_PER_S, _PINGS_AT_ONCE)
         self._unproven_bytes = 0
         self._writable = True
         self._progress = False
@@ -126,9 +131,14 @@ class Heartbeat:
             or self._barrier.unproven >= _PING_AFTER_MESSAGES
             or self._unproven_bytes >= _PING_AFTER_BYTES
         ):
-            self._ping()
-        elif self._ping_soon is None:
-            self._ping_soon = self._later(_PING_AFTER_S, self._ping_is_due)
+            wait_s = self._pings.wait_s(self._reactor.seconds())
+            if wait_s <= 0:
+                self._ping()
+                return
+        else:
+            wait_s = _PING_AFTER_S
+        if self._ping_soon is None:
+            self._ping_soon = self._later(wait_s, self._ping_is_due)
 
     def bytes_received(self) -> None:
         """Something arrived: the connection is not dead downwards."""
@@ -174,6 +184,8 @@ class Heartbeat:
         self._progress = self._saw_foreign_pong = False
         self._extensions = 0
         self._ping_sent_s = self._reactor.seconds()
+        self._pings.available(self._ping_sent_s)
+        self._pings.spend(1)
         wait_s = self._settings.pong_timeout_s
         if self._peer.peer_class is not PeerClass.PONG:
             wait_s = min(wait_s, _UNPROVEN_WAIT_S)

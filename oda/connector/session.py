@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from oda.connector.bucket import TokenBucket
 from oda.connector.counting import count_batch
 from oda.connector.heartbeat import Heartbeat
 from oda.connector.peer import Peer
@@ -65,6 +66,10 @@ class Session:
         self._writable = True
         self._open = True
         self._close_limit: Any = None
+        self._rate: TokenBucket | None = None
+        if window.max_rate_per_s:
+            self._rate = TokenBucket(window.max_rate_per_s, max(1.0, window.max_rate_per_s))
+        self._rate_call: Any = None
         self._heartbeat = Heartbeat(
             protocol, reactor, settings, counters, peer, epoch, self._proven
         )
@@ -124,8 +129,9 @@ class Session:
                 continue
             room = self._window.window_messages - len(self._in_flight)
             room_bytes = self._window.window_bytes - self._in_flight_bytes
-            if room > 0 and room_bytes > 0:
-                rows = self._outbox.take(min(room, _TAKE), room_bytes)
+            allowed = min(room, _TAKE, self._allowance())
+            if allowed > 0 and room_bytes > 0:
+                rows = self._outbox.take(allowed, room_bytes)
             elif room > -_URGENT_EXTRA:
                 rows = self._outbox.take(1, 0, MessageClass.RESPONSE)
             else:
@@ -174,7 +180,7 @@ class Session:
         if not self._open:
             return
         self._open = False
-        self._heartbeat.stop()
+        self._quiet()
         self._close_limit = self._reactor.callLater(
             self._settings.close_timeout_s,
             self._protocol.abort,
@@ -184,7 +190,7 @@ class Session:
     def ended(self) -> None:
         """The socket is gone: leave no timer behind."""
         self._open = False
-        self._heartbeat.stop()
+        self._quiet()
         if self._close_limit is not None and self._close_limit.active():
             self._close_limit.cancel()
         self._close_limit = None
@@ -201,12 +207,36 @@ class Session:
             released.append(self._held.popleft())
         return released
 
+    def _quiet(self) -> None:
+        self._heartbeat.stop()
+        if self._rate_call is not None:
+            self._rate_call.cancel()
+            self._rate_call = None
+
+    def _allowance(self) -> int:
+        """How many messages the limit of the rate permits now; a timer goes on from none."""
+        if self._rate is None:
+            return _TAKE
+        now_s = self._reactor.seconds()
+        allowed = self._rate.available(now_s)
+        if allowed < 1 and self._rate_call is None:
+            self._rate_call = self._reactor.callLater(
+                self._rate.wait_s(now_s), self._protocol.guard, self._rate_permits
+            )
+        return allowed
+
+    def _rate_permits(self) -> None:
+        self._rate_call = None
+        self.pump()
+
     def _send_rows(self, rows: Sequence[OutboxRow]) -> bool:
         """Send and count them; False when there are none."""
         for row in rows:
             self._send(row.row_id, row.payload, row.is_text, row.message_class, row.datapoints)
             if row.attempts > 1:
                 self._counters.increment("messages_resent", message_class=row.message_class.value)
+        if self._rate is not None:
+            self._rate.spend(sum(row.message_class is MessageClass.TELEMETRY for row in rows))
         batch = [(row.message_class, row.datapoints) for row in rows]
         count_batch(self._counters, "messages_sent", "datapoints_sent", batch)
         return bool(rows)

@@ -230,3 +230,41 @@ def test_pings_are_few(world: World) -> None:
     world.pass_time(5)
     assert world.platform.received == numbered(6400)
     assert len(world.peer.pings) <= 6400 / 64 + 5
+
+
+def test_pings_keep_their_rate_however_much_is_sent(world: World) -> None:
+    """Some servers count pings: 200 at once and 200 a second are the most; the messages between
+    them are acknowledged all the same, only later."""
+    world.start()
+    count = 64 * 500
+    for payload in numbered(count):
+        assert world.service.uplink(payload, ContentType.JSON).called
+    world.settle()
+    assert len(world.peer.pings) <= 200
+    for _ in range(100):
+        world.pass_time(0.01)
+    assert len(world.peer.pings) <= 200 + 200 * 1.0 + 1
+    world.pass_time(60)
+    assert world.platform.received == numbered(count)
+    assert world.outbox.counts()["in_flight"] == 0
+
+
+def test_the_rate_of_telemetry_can_be_limited(make_world: MakeWorld) -> None:
+    """outboxMaxRate: so many messages a second and no more, in order; an answer is not held up,
+    and no timer is left after the end."""
+    world = make_world(window=OutboxSettings(max_rate_per_s=10)).start()
+    for payload in numbered(40):
+        world.uplink(payload)
+    assert world.platform.received == numbered(10)
+    assert world.service.uplink_response(b'{"answer":1}', ContentType.JSON).called
+    world.settle()
+    assert world.platform.received == [*numbered(10), b'{"answer":1}']
+    for _ in range(10):
+        world.pass_time(0.1)
+    assert len(world.platform.received) in (20, 21)
+    for _ in range(25):
+        world.pass_time(0.1)
+    assert world.platform.received == [*numbered(10), b'{"answer":1}', *numbered(30, start=10)]
+    world.stop()
+    world.pass_time(30)
+    assert world.network.getDelayedCalls() == []
