@@ -264,10 +264,11 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The connection at one moment; nothing in it is secret.
 
     ``since_s`` is how long it has been open or waiting (0 in other states), ``retry_in_s`` when the
-    next attempt comes. ``peer_class`` is how the platform answers pings; ``ping_waits_s`` how long
-    the one that is not answered yet has been waiting, None when none is. ``unacknowledged`` counts
-    messages sent that nothing has proven yet. Certificates' ends are milliseconds since the Unix
-    epoch, None where there is no such certificate.
+    next attempt comes. ``peer_class`` is how the platform answers pings; ``is_proven`` tells
+    whether it has answered one on this connection (or none can be expected), ``ping_waits_s`` how
+    long the one that is not answered yet has been waiting, None when none is. ``unacknowledged``
+    counts messages sent that nothing has proven yet. Certificates' ends are milliseconds since the
+    Unix epoch, None where there is no such certificate.
     """
 
     state: LinkState
@@ -276,6 +277,7 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     retry_in_s: float | None = None
     last_end: str | None = None
     peer_class: str = "pong"
+    is_proven: bool = True
     ping_waits_s: float | None = None
     pong_timeout_s: float = 30.0
     unacknowledged: int = 0

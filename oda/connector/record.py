@@ -66,6 +66,7 @@ class ConnectionRecord:
             retry_in_s=retry_in_s,
             last_end=self._last_end,
             peer_class=peer_class.value,
+            is_proven=session is None or session.is_proven,
             ping_waits_s=None if session is None else session.ping_waits_s,
             pong_timeout_s=settings.pong_timeout_s,
             unacknowledged=0 if session is None else session.unacknowledged,

@@ -51,6 +51,9 @@ def judge(connection: ConnectionStatus) -> Readiness:
         if connection.last_end:
             reason += f" ({connection.last_end})"
         reasons.append(reason)
+    elif acknowledges and not connection.is_proven:
+        # A dead platform may still accept connections: each new one would look well for a while.
+        reasons.append("the platform has not answered a ping on this connection yet")
     elif acknowledges and (connection.ping_waits_s or 0.0) >= connection.pong_timeout_s:
         reasons.append(
             f"the platform has not answered a ping for {connection.ping_waits_s:.0f} s"

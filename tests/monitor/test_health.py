@@ -26,6 +26,15 @@ def test_only_an_open_connection_is_ready(state: LinkState) -> None:
     assert reason.endswith("(refused)")
 
 
+def test_a_connection_without_any_pong_yet_is_not_ready() -> None:
+    """A platform that died may still accept connections: one is believed after its first pong, or
+    the agent would look well for the time of each deadline, again and again."""
+    readiness = judge(connection(is_proven=False, ping_waits_s=0.1))
+    assert not readiness.ready
+    assert "has not answered a ping on this connection" in readiness.reasons[0]
+    assert judge(connection(is_proven=False, peer_class="none")).ready
+
+
 @pytest.mark.parametrize(("waits_s", "ready"), [(29.9, True), (30.0, False), (90.0, False)])
 def test_a_ping_unanswered_for_the_deadline_is_not_ready(waits_s: float, ready: bool) -> None:
     """A cut uplink shows at the pong's deadline, though progress may keep the connection longer."""

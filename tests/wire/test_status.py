@@ -80,3 +80,22 @@ def test_an_unanswered_ping_is_seen_waiting(world: World) -> None:
     assert status.unacknowledged == 1
     assert status.ping_waits_s is not None
     assert 4 < status.ping_waits_s <= 5
+
+
+def test_a_connection_is_proven_by_its_first_pong(world: World) -> None:
+    """Open is not proven: until the platform has answered the probe nobody knows whether it reads;
+    what was proven of an earlier connection doesn't count."""
+    world.start()
+    assert world.service.status().is_proven
+    world.platform.pong = lambda payload: None
+    world.peer.transport.abortConnection()
+    world.settle()
+    world.pass_time(2)
+    assert world.is_connected
+    assert not world.service.status().is_proven
+    world.platform.pong = lambda payload: payload
+    world.peer.transport.abortConnection()
+    world.settle()
+    world.pass_time(3)
+    assert world.is_connected
+    assert world.service.status().is_proven
