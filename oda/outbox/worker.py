@@ -18,8 +18,9 @@ from zope.interface import Interface, implementer
 Job = Callable[[], Any]
 Done = Callable[[Any], None]
 
-#: A job that took longer shows that the disk is slow, in seconds.
-SLOW_S = 0.004
+#: A job that took longer would hold up an answer that waits to be written, in seconds: a round trip
+#: takes as long without a commit in the way.
+SLOW_S = 0.0002
 #: After that, so many jobs in a row have to be fast before the reactor's thread does them again.
 _TRUST = 64
 
