@@ -2,7 +2,7 @@
 
 Python looks for cycles after every 700 new objects, and now and then through everything there is.
 An agent makes tens of thousands of short-lived Deferreds a second and hardly any cycle; those
-searches took a third of the CPU time of a burst (docs/performance.md). So what exists after the
+searches took a quarter of the CPU time of a burst (docs/performance.md). So what exists after the
 start is set aside, and the searches become rarer; cycles are still found.
 """
 
