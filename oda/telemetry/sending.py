@@ -13,7 +13,7 @@ from oda.interfaces import ICheckedEncoding, ICodec, IConnector, ICounters
 from oda.model import TelemetryDocument
 from oda.telemetry.documents import Bundle
 from oda.telemetry.settling import settle
-from oda.telemetry.splitting import MAX_DATAPOINTS, Part, encode_parts
+from oda.telemetry.splitting import Part, encode_parts
 
 log = Logger()
 
@@ -53,15 +53,6 @@ class DocumentSender:
         Owners of a datapoint that fits in no message get ``EventRejected``, owners of a document
         that the connector does not accept its failure.
         """
-        number = len(bundle)
-        if number <= MAX_DATAPOINTS:  # the way of nearly every document
-            try:
-                payload = self._write(bundle.complete())
-            except Exception:  # noqa: BLE001 - the long way finds the datapoint at fault
-                payload = None
-            if payload is not None and len(payload) <= self.max_message_bytes:
-                self._hand_over(bundle, payload, number)
-                return
         for part in encode_parts(bundle, self._encode, self.max_message_bytes):
             self._send_part(part)
 
@@ -97,13 +88,10 @@ class DocumentSender:
             )
             settle(bundle, Failure(EventRejected(datastream_id, part.problem)))
             return
-        self._hand_over(bundle, part.payload, len(bundle))
-
-    def _hand_over(self, bundle: Bundle, payload: bytes, number: int) -> None:
         fresh = self._fresh(bundle) if self.reduced else None
         try:
             uplink: Deferred[Any] = self._connector.uplink(
-                payload, self.codec.content_type, number, fresh
+                part.payload, self.codec.content_type, len(bundle), fresh
             )
         except Exception as error:  # noqa: BLE001 - a defect of a foreign connector: owners learn
             uplink = fail(error)

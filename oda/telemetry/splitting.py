@@ -6,7 +6,7 @@ so the parts sent one after the other keep the order of each datastream.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
 
@@ -55,35 +55,38 @@ def encode_parts(
     encode: Callable[[TelemetryDocument], bytes],
     max_bytes: int,
     max_datapoints: int = MAX_DATAPOINTS,
-) -> Iterator[Part]:
+) -> Iterable[Part]:
     """The parts of ``bundle``, each encoded in at most ``max_bytes`` and ``max_datapoints``.
 
     ``encode`` may raise ``EncodeError``: the datapoint at fault becomes a part without payload and
     the others are sent.
     """
-    for piece in cut(bundle, max_datapoints):
-        yield from _encode_piece(piece, encode, max_bytes)
+    if len(bundle) <= max_datapoints:  # the way of nearly every document
+        return _encode_piece(bundle, encode, max_bytes)
+    return (
+        part
+        for piece in cut(bundle, max_datapoints)
+        for part in _encode_piece(piece, encode, max_bytes)
+    )
 
 
 def _encode_piece(
     piece: Bundle, encode: Callable[[TelemetryDocument], bytes], max_bytes: int
-) -> Iterator[Part]:
+) -> list[Part]:
     number = len(piece)
     try:
         payload = encode(piece.complete())
     except EncodeError as error:
         if number == 1:
-            yield Part(piece, None, error.problem)
-            return
+            return [Part(piece, None, error.problem)]
         size = (number + 1) // 2
     else:
         if len(payload) <= max_bytes:
-            yield Part(piece, payload)
-            return
+            return [Part(piece, payload)]
         if number == 1:
-            yield Part(piece, None, f"{len(payload)} bytes exceed the maximum of {max_bytes}")
-            return
+            return [Part(piece, None, f"{len(payload)} bytes exceed the maximum of {max_bytes}")]
         # As many as should fit if all were of one size; at least a halving, so that it ends.
         size = max(1, min(number * max_bytes // len(payload), (number + 1) // 2))
-    for smaller in cut(piece, size):
-        yield from _encode_piece(smaller, encode, max_bytes)
+    return [
+        part for smaller in cut(piece, size) for part in _encode_piece(smaller, encode, max_bytes)
+    ]
