@@ -176,14 +176,16 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
         parts.connector.reconfigure(settings.connector, reconnect=bool(changes.reconnect))
     if changes.outbox:
         _log.warn("changed outbox settings take effect at the next start of the agent")
-    parts.events.set_output(
-        parts.codecs.codec(event_content_type(settings)),
-        settings.dispatcher.reduced_output,
-        settings.connector.max_message_size_bytes,
-    )
+    if changes.connector or changes.dispatcher:
+        parts.events.set_output(
+            parts.codecs.codec(event_content_type(settings)),
+            settings.dispatcher.reduced_output,
+            settings.connector.max_message_size_bytes,
+        )
     if changes.dispatcher_schedules:
         parts.events.set_schedules(settings.dispatcher.schedules)
-    _change_operations(agent, settings, new_state)
+    if changes.dispatcher or state_changed:
+        _change_operations(agent, settings, new_state)
     if state_changed:
         waiting.append(_replace_state(agent, new_state))
     else:
