@@ -12,8 +12,7 @@
     │   ├── OutboxClosed             the agent is shutting down (or was never started)
     │   └── MessageTooLarge          no connection could ever carry it
     ├── ConnectorError
-    │   ├── NotConnected             a message without delivery guarantee found no connection
-    │   └── ConnectionTimedOut       name, TCP, TLS and upgrade took longer than connectionTimeout
+    │   └── NotConnected             a message without delivery guarantee found no connection
     ├── EventRejected                a datapoint that can't be published; ``datastream_id`` names it
     ├── DatastreamError
     │   ├── DatastreamNotFound       nobody reads (or writes) that datastream of that device
@@ -103,10 +102,6 @@ class ConnectorError(OdaError):
 
 class NotConnected(ConnectorError):
     """There is no open connection and the message was not to be kept."""
-
-
-class ConnectionTimedOut(ConnectorError):
-    """The connection was not open within ``connectionTimeout``; the text names the stage."""
 
 
 class EventRejected(OdaError):

@@ -10,34 +10,15 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.error import NotConnectingError
-from twisted.internet.interfaces import IReactorPluggableNameResolver, IResolutionReceiver
+from twisted.internet.interfaces import IReactorPluggableNameResolver
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from oda.connector.outcome import Outcome
 from oda.connector.protocol import PlatformProtocol
+from oda.connector.resolution import AddressCollector
 
 _log = Logger()
-
-
-@implementer(IResolutionReceiver)
-class _Addresses:
-    """Collects what the resolver finds and hands it over at the end."""
-
-    def __init__(self, done: Callable[[list[str]], None]) -> None:
-        self._done = done
-        self._found: list[str] = []
-
-    def resolutionBegan(self, resolutionInProgress: Any) -> None:
-        """Nothing to do: resolvers can't be cancelled; an answer that comes late is ignored."""
-
-    def addressResolved(self, address: Any) -> None:
-        if address.host not in self._found:
-            self._found.append(address.host)
-
-    def resolutionComplete(self) -> None:
-        self._done(self._found)
 
 
 class ConnectionAttempt:
@@ -79,7 +60,7 @@ class ConnectionAttempt:
     def _resolve(self) -> None:
         if IReactorPluggableNameResolver.providedBy(self._reactor):
             self._reactor.nameResolver.resolveHostName(
-                _Addresses(self._resolved), self._host, self._port
+                AddressCollector(self._resolved), self._host, self._port
             )
         else:
             self._resolved([self._host])

@@ -10,11 +10,12 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost, TimeoutError
-from twisted.internet.interfaces import IHandshakeListener, IResolutionReceiver
+from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from oda.connector.resolution import AddressCollector
 from oda.diagnosis.certificates import Certificate, read_certificate
 from oda.errors import ConnectorError
 
@@ -37,29 +38,16 @@ class Reached(msgspec.Struct, frozen=True):
     certificate: Certificate | None = None
 
 
-@implementer(IResolutionReceiver)
-class _Addresses:
-    def __init__(self, done: Deferred[list[str]]) -> None:
-        self._done = done
-        self._found: list[str] = []
-
-    def resolutionBegan(self, resolutionInProgress: Any) -> None:
-        """Resolvers can't be cancelled; a late answer is ignored."""
-
-    def addressResolved(self, address: Any) -> None:
-        if address.host not in self._found:
-            self._found.append(address.host)
-
-    def resolutionComplete(self) -> None:
-        if not self._done.called:
-            self._done.callback(self._found)
-
-
 def resolve(reactor: Any, host: str, port: int, timeout_s: float) -> Deferred[list[str]]:
     """Fires with the host's addresses, [] when there are none; fails with ``TimeoutError``
     (of ``twisted.internet.defer``)."""
     done: Deferred[list[str]] = Deferred()
-    reactor.nameResolver.resolveHostName(_Addresses(done), host, port)
+
+    def found(addresses: list[str]) -> None:
+        if not done.called:
+            done.callback(addresses)
+
+    reactor.nameResolver.resolveHostName(AddressCollector(found), host, port)
     return done.addTimeout(timeout_s, reactor)
 
 
