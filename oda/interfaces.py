@@ -408,6 +408,11 @@ class IOutbox(Interface):
     def subscribe(on_pending: Callable[[], None]) -> None:
         """Call ``on_pending`` (soon) whenever there are pending rows that ``take`` has not seen."""
 
+    def answer_bytes() -> int:
+        """How much room the answers take that are pending or in flight, in bytes; cheap. Whoever
+        reads requests stops while it is much. An answer is taken as long as this is less than the
+        outbox may hold, even if there is no room left for it."""
+
     def counts() -> Mapping[str, int]:
         """Rows by state (``pending``, ``in_flight``, ``lingering``, ``dead``), ``bytes``, and
         ``oldest_age_ms``: the age of the oldest row that is pending or in flight, 0 without one

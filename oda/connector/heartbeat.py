@@ -69,7 +69,8 @@ class Heartbeat:
         self._was_answered = False
         self._ping_soon: Any = None
         self._pong_limit: Any = None
-        self._ping_sent_s = 0.0
+        self._is_deaf = False
+        self._ping_sent_s = self._waits_since_s = 0.0
         self._keepalive = LoopingCall(protocol.guard, self._keep_alive)
         self._keepalive.clock = reactor
 
@@ -85,10 +86,11 @@ class Heartbeat:
 
     @property
     def ping_waits_s(self) -> float | None:
-        """How long the outstanding ping has been waiting for its pong, None when there is none."""
-        if not self._barrier.is_outstanding:
+        """How long the outstanding ping has been waiting for its pong, None when there is none or
+        nothing is read."""
+        if not self._barrier.is_outstanding or self._is_deaf:
             return None
-        return float(self._reactor.seconds() - self._ping_sent_s)
+        return float(self._reactor.seconds() - self._waits_since_s)
 
     @property
     def is_proven(self) -> bool:
@@ -144,6 +146,19 @@ class Heartbeat:
         """Something arrived: the connection is not dead downwards."""
         self._progress = True
 
+    def reading_held(self, is_held: bool) -> None:
+        """The agent itself reads nothing now (or again): no pong can come, and none is late."""
+        self._is_deaf = is_held
+        if self._peer.peer_class is not PeerClass.PONG:
+            return  # pongs are not what is waited for
+        if is_held:
+            self._cancel_pong_limit()
+        elif self._barrier.is_outstanding and self._pong_limit is None:
+            self._progress = False
+            self._extensions = 0
+            self._waits_since_s = self._reactor.seconds()
+            self._pong_limit = self._later(self._settings.pong_timeout_s, self._pong_is_late)
+
     def writable_changed(self, writable: bool) -> None:
         """The transport's buffer has filled or emptied."""
         self._writable = writable
@@ -183,13 +198,15 @@ class Heartbeat:
         self._unproven_bytes = 0
         self._progress = self._saw_foreign_pong = False
         self._extensions = 0
-        self._ping_sent_s = self._reactor.seconds()
+        self._ping_sent_s = self._waits_since_s = self._reactor.seconds()
         self._pings.available(self._ping_sent_s)
         self._pings.spend(1)
         wait_s = self._settings.pong_timeout_s
-        if self._peer.peer_class is not PeerClass.PONG:
+        expects_pong = self._peer.peer_class is PeerClass.PONG
+        if not expects_pong:
             wait_s = min(wait_s, _UNPROVEN_WAIT_S)
-        self._pong_limit = self._later(wait_s, self._pong_is_late)
+        if not (expects_pong and self._is_deaf):
+            self._pong_limit = self._later(wait_s, self._pong_is_late)
         self._protocol.send_ping(self._barrier.ping())
 
     def _pong_is_late(self) -> None:

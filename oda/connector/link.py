@@ -20,6 +20,7 @@ from oda.connector.attempt import ConnectionAttempt
 from oda.connector.drain import Drain
 from oda.connector.factory import PlatformClientFactory
 from oda.connector.identification import Identification
+from oda.connector.intake import Intake
 from oda.connector.outcome import NORMAL_CLOSURE, Outcome
 from oda.connector.peer import Peer
 from oda.connector.protocol import IProtocolListener, PlatformProtocol
@@ -55,6 +56,7 @@ class PlatformLink:
         random: Callable[[], float],
         random_bytes: Callable[[int], bytes],
         on_message: Callable[[bytes, bool], None],
+        intake: Intake,
     ) -> None:
         self._settings = settings
         self._window = window
@@ -63,6 +65,7 @@ class PlatformLink:
         self._reactor = reactor
         self._random_bytes = random_bytes
         self._on_message = on_message
+        self._intake = intake
         self._identification = Identification(device_info, reactor, self._identified)
         self._reconnection = Reconnection(reactor, counters, settings.reconnect_max_delay_s, random)
         self._peer = Peer()
@@ -175,12 +178,15 @@ class PlatformLink:
             self._peer,
             self._random_bytes(8),
             self._suspects,
+            self._intake,
         )
         self._reconnection.opened()
         self._session.start()
 
     def message_received(self, protocol: PlatformProtocol, payload: bytes, is_binary: bool) -> None:
         self._on_message(payload, is_binary)
+        if self._intake.is_full and self._session is not None:
+            self._session.hold_reading()
 
     def pong_received(self, protocol: PlatformProtocol, payload: bytes) -> None:
         if self._session is not None:
@@ -209,7 +215,7 @@ class PlatformLink:
                 session.ended()
                 self._reconnection.lost()
                 self._give_back(session, outcome)
-                if outcome.close_code == NORMAL_CLOSURE:
+                if outcome.close_code == NORMAL_CLOSURE and not session.has_let_go:
                     self._outbox.settle()
         finally:
             self._ended(outcome)  # whatever the outbox does: the agent connects again
@@ -221,9 +227,8 @@ class PlatformLink:
         )
         if culprit is not None:
             self._outbox.bury([culprit], f"nothing else was on its way: {outcome.reason}")
-        self._outbox.rewind(
-            self._replay.connection_ended(outcome, session.acknowledged, culprit is not None)
-        )
+        replays = self._replay.connection_ended(outcome, session.acknowledged, culprit is not None)
+        self._outbox.rewind(replays or session.has_let_go)
 
     def connect_failed(self, connector: Any, reason: Failure) -> None:
         if self._attempt is not None:

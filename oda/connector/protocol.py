@@ -96,6 +96,8 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         self._listener = listener
         self._masks = mask_source(os.urandom)
         self._done = False
+        self._is_held = False
+        self._discards = False
         self.was_open = False
         #: Why the upgrade (or CONNECT) was refused, by us or by the other side.
         self.refusal: str | None = None
@@ -126,6 +128,25 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         self.own_reason = self.own_reason or reason
         if self.transport is not None:
             self.transport.abortConnection()
+
+    def hold_reading(self) -> None:
+        """Take nothing more from the network, and process nothing of what was taken, from the next
+        frame on."""
+        self._is_held = True
+        self.transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """Go on after ``hold_reading``; not from within a callback of this connection."""
+        self._is_held = False
+        if self._done:
+            return
+        self.consumeData()
+        if not self._is_held:
+            self.transport.resumeProducing()
+
+    def discard_messages(self) -> None:
+        """Messages that come from now on count as never read."""
+        self._discards = True
 
     def guard(self, call: Callable[[], object]) -> None:
         """The error boundary, for callbacks and timers of this connection: a defect is logged
@@ -160,6 +181,10 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
             return
         super().dataReceived(data)
 
+    def processData(self) -> bool:
+        # Autobahn processes all that it has been given in one go: a chunk may hold many messages.
+        return not self._is_held and super().processData()
+
     def processProxyConnect(self) -> None:
         end = self.data.find(b"\r\n\r\n")
         if end >= 0 and len(self.data) > end + 4:
@@ -185,7 +210,7 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         self._listener.opened(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        if self.wasClean:
+        if self.wasClean or self._discards:
             return  # behind the platform's close frame nothing counts (RFC 6455, section 5.5.1)
         self.guard(lambda: self._listener.message_received(self, payload, isBinary))
 

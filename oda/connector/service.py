@@ -15,6 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from oda.connector.intake import Intake
 from oda.connector.link import PlatformLink
 from oda.connector.protocol import log_masking
 from oda.errors import MessageTooLarge, NotConnected, OutboxError
@@ -64,6 +65,7 @@ class ConnectorService(Service):
         self._codecs = codecs
         self._counters = counters
         self._reactor = reactor
+        self._intake = Intake(outbox, window.max_bytes)
         self._link = PlatformLink(
             settings,
             window,
@@ -74,6 +76,7 @@ class ConnectorService(Service):
             random,
             random_bytes,
             self._message_received,
+            self._intake,
         )
 
     # -- IConnector --------------------------------------------------------------------------
@@ -141,6 +144,8 @@ class ConnectorService(Service):
 
     def _message_received(self, payload: bytes, is_binary: bool) -> None:
         self._counters.increment("messages_received")
+        size = len(payload)
+        self._intake.began(size)
         content_type = self._codecs.detect(payload)
         if not is_binary and content_type is not ContentType.JSON:
             content_type = (
@@ -151,7 +156,7 @@ class ConnectorService(Service):
         is_text = self._is_text(content_type) if content_type is not None else not is_binary
         answer = maybeDeferred(self._dispatcher.process, payload, content_type)
         answer.addCallbacks(self._answered, self._dispatcher_failed, callbackArgs=(is_text,))
-        answer.addErrback(self._answer_not_accepted)
+        answer.addBoth(self._concluded, size)
 
     def _answered(self, payload: bytes | None, is_text: bool) -> Any:
         if payload is None:
@@ -160,6 +165,11 @@ class ConnectorService(Service):
             # It would be accepted here and break the connection later, again and again.
             raise TypeError(f"the dispatcher's answer is {type(payload).__name__}, not bytes")
         return self._respond(payload, is_text and _is_utf8(payload))
+
+    def _concluded(self, outcome: Any, size: int) -> None:
+        self._intake.concluded(size)
+        if isinstance(outcome, Failure):
+            self._answer_not_accepted(outcome)
 
     def _respond(self, payload: bytes, is_text: bool) -> Deferred[int]:
         return self._put(

@@ -7,6 +7,10 @@ them.
 
 A message under suspicion of ending connections (see ``suspects``) is sent alone; what was taken
 behind it is held until it is acknowledged.
+
+While reading stands still (see ``hold``), answers that the network has taken are *let go*: the
+outbox may forget them when it needs the room, and repeats them if the connection ends before they
+are proven.
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ from typing import Any
 from oda.connector.bucket import TokenBucket
 from oda.connector.counting import count_batch
 from oda.connector.heartbeat import Heartbeat
+from oda.connector.hold import ReadingHold
+from oda.connector.intake import Intake
 from oda.connector.peer import Peer
 from oda.connector.protocol import PlatformProtocol
 from oda.connector.suspects import Suspects
@@ -30,7 +36,10 @@ from oda.settings import ConnectorSettings, OutboxSettings
 _TAKE = 64
 #: Responses may exceed a full window by this many messages: they are what a person waits for.
 _URGENT_EXTRA = 64
-#: Row id, bytes, class and datapoints of a message.
+#: Reading may stand still for so many times ``pong_timeout_s``.
+_HOLD_TIMES = 4
+#: Row id (-1: it is no row; below: an answer that was let go), bytes, class and datapoints of a
+#: message.
 _Sent = tuple[int, int, MessageClass, int]
 
 
@@ -48,6 +57,7 @@ class Session:
         peer: Peer,
         epoch: bytes,
         suspects: Suspects,
+        intake: Intake,
     ) -> None:
         self._protocol = protocol
         self._outbox = outbox
@@ -61,6 +71,7 @@ class Session:
         self._in_flight: deque[_Sent] = deque()  # in order of sending
         self._in_flight_bytes = 0
         self._retired = 0
+        self._let_go_count = 0  # of those in flight
         #: The highest row of each class that was acknowledged on this connection.
         self.acknowledged: dict[MessageClass, int] = {}
         self._writable = True
@@ -73,6 +84,10 @@ class Session:
         self._heartbeat = Heartbeat(
             protocol, reactor, settings, counters, peer, epoch, self._proven
         )
+        self._hold = ReadingHold(
+            protocol, intake, reactor, self._let_written_go, self._heartbeat.reading_held
+        )
+        self._hold.limit_s = _HOLD_TIMES * settings.pong_timeout_s
         self.on_drained: Callable[[], None] | None = None
 
     @property
@@ -84,6 +99,11 @@ class Session:
     def has_unacknowledged(self) -> bool:
         """True while messages were sent that nothing has proven yet, or are about to be sent."""
         return bool(self._in_flight or self._held)
+
+    @property
+    def has_let_go(self) -> bool:
+        """True while answers were let go that nothing has proven yet."""
+        return self._let_go_count > 0
 
     @property
     def unacknowledged(self) -> int:
@@ -118,6 +138,7 @@ class Session:
     def reconfigure(self, settings: ConnectorSettings) -> None:
         """Go on with other intervals and time limits."""
         self._settings = settings
+        self._hold.limit_s = _HOLD_TIMES * settings.pong_timeout_s
         self._heartbeat.reconfigure(settings)
 
     def pump(self) -> None:
@@ -127,7 +148,7 @@ class Session:
                 if not self._send_rows(self._release_held()):
                     break
                 continue
-            room = self._window.window_messages - len(self._in_flight)
+            room = self._window.window_messages - len(self._in_flight) + self._let_go_count
             room_bytes = self._window.window_bytes - self._in_flight_bytes
             allowed = min(room, _TAKE, self._allowance())
             if allowed > 0 and room_bytes > 0:
@@ -144,6 +165,12 @@ class Session:
                 self._send_rows(rows)
         if self._open:
             self._heartbeat.consider_ping(self._suspect_is_out)
+        self._hold.consider()
+
+    def hold_reading(self) -> None:
+        """Take no more requests until there is room for their answers."""
+        if self._open:
+            self._hold.begin()
 
     def send_now(self, payload: bytes, is_text: bool) -> None:
         """Write one message outside the outbox; it is counted by the barrier like the others.
@@ -181,6 +208,7 @@ class Session:
             return
         self._open = False
         self._quiet()
+        self._hold.end()
         self._close_limit = self._reactor.callLater(
             self._settings.close_timeout_s,
             self._protocol.abort,
@@ -191,6 +219,7 @@ class Session:
         """The socket is gone: leave no timer behind."""
         self._open = False
         self._quiet()
+        self._hold.end()
         if self._close_limit is not None and self._close_limit.active():
             self._close_limit.cancel()
         self._close_limit = None
@@ -206,6 +235,22 @@ class Session:
             self._suspect_is_out = True
             released.append(self._held.popleft())
         return released
+
+    def _let_written_go(self) -> bool:
+        """Let the answers go that were sent; False when the network has not taken them."""
+        if not (self._open and self._writable):
+            return False
+        rows: list[int] = []
+        for place, (row_id, size, message_class, datapoints) in enumerate(self._in_flight):
+            if row_id >= 0 and message_class is MessageClass.RESPONSE:
+                rows.append(row_id)
+                self._in_flight[place] = (-2 - row_id, 0, message_class, datapoints)
+                self._in_flight_bytes -= size
+        if rows:
+            self._let_go_count += len(rows)
+            self._outbox.retire(rows)
+            self.pump()
+        return True
 
     def _quiet(self) -> None:
         self._heartbeat.stop()
@@ -268,12 +313,17 @@ class Session:
             row_id, size, message_class, datapoints = self._in_flight.popleft()
             self._in_flight_bytes -= size
             self._retired += 1
-            if row_id >= 0:
+            if row_id < -1:
+                self._let_go_count -= 1
+                self.acknowledged[message_class] = -2 - row_id
+                proven.append((message_class, datapoints))
+            elif row_id >= 0:
                 rows.append(row_id)
                 self.acknowledged[message_class] = row_id
                 proven.append((message_class, datapoints))
-        if rows:
+        if proven:
             count_batch(self._counters, "messages_acknowledged", "datapoints_acknowledged", proven)
+        if rows:
             self._outbox.retire(rows)
             self._suspects.acknowledged(rows)
         if not self._in_flight:

@@ -125,14 +125,20 @@ class DurableOutbox:
         room, own = self._room, queue.stored.cost + cost
         # As ``room.missing``, written out: this is the way of every message.
         if (
-            (own > room.telemetry_limit and not is_response)
-            or own + others.stored.cost + room.side_cost > room.limit
-            or queue.stored.rows >= room.max_rows
-            or cost > room.change_bytes
-        ) and not self._stock.make_room(message_class, cost, self._reactor.seconds()):
+            (
+                (own > room.telemetry_limit and not is_response)
+                or own + others.stored.cost + room.side_cost > room.limit
+                or queue.stored.rows >= room.max_rows
+                or cost > room.change_bytes
+            )
+            and not self._stock.make_room(message_class, cost, self._reactor.seconds())
+            and not (is_response and self._stock.may_overdraw())
+        ):
             return self._refuse(message_class, f"no room for {size} bytes")
         committer = self._committer
-        if committer.collecting.size_bytes + size > room.change_bytes and not self._relieve(size):
+        if committer.collecting.size_bytes + size > room.change_bytes and not self._relieve(
+            size, is_response
+        ):
             return self._refuse(message_class, f"the disk is too slow or fails: {size} bytes")
         accepted: Deferred[int] = Deferred()
         row_id = self._next_id
@@ -247,6 +253,9 @@ class DurableOutbox:
 
     def subscribe(self, on_pending: Callable[[], None]) -> None:
         self._on_pending = on_pending
+
+    def answer_bytes(self) -> int:
+        return self._responses.waiting_cost
 
     def counts(self) -> Mapping[str, int]:
         queues = self._stock.queues.values()
@@ -404,7 +413,7 @@ class DurableOutbox:
         self._counters.increment("messages_refused", message_class=message_class.value)
         return fail(OutboxFull(f"a {message_class.value} is not accepted: {reason}"))
 
-    def _relieve(self, size: int) -> bool:
+    def _relieve(self, size: int, is_response: bool) -> bool:
         """Too much is only in memory. A disk that is slow is waited for, which holds back whoever
         produces so fast; for one that fails there is a bound."""
         self._committer.relieve()
@@ -415,7 +424,9 @@ class DurableOutbox:
             or waiting + size <= self._room.memory_bytes
         ):
             return True
-        return self._stock.make_memory(size)
+        if is_response and self._stock.release_memory(size):
+            return True
+        return self._stock.make_memory(size) or (is_response and self._stock.may_overdraw())
 
     def _release(self, change: Change) -> None:
         """Held rows may go: they are committed, or there is no telling when they can be."""

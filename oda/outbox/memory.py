@@ -42,7 +42,8 @@ class _Kept(msgspec.Struct):
 @implementer(IOutbox)
 class MemoryOutbox:
     """``reactor`` gives monotonic seconds and ``callLater``. The room for responses holds at least
-    two messages of ``max_message_bytes``, so that an answer always fits."""
+    two messages of ``max_message_bytes``; an answer is taken as long as those that wait don't fill
+    it."""
 
     def __init__(
         self,
@@ -61,6 +62,7 @@ class MemoryOutbox:
             MessageClass.TELEMETRY: deque(),
         }
         self._bytes = dict.fromkeys(MessageClass, 0)
+        self._lingering_answer_bytes = 0
         self._in_flight: dict[int, _Kept] = {}
         self._lingering: deque[_Kept] = deque()
         self._dead: deque[tuple[_Kept, str]] = deque(maxlen=_MAX_DEAD)
@@ -80,7 +82,7 @@ class MemoryOutbox:
         """The platform has closed the connection in good order (1000): what it acknowledged need
         not be repeated any more."""
         while self._lingering:
-            self._release(self._lingering.popleft())
+            self._let_go(self._lingering.popleft())
 
     def put(self, message: OutgoingMessage) -> Deferred[int]:
         if self._closed:
@@ -121,6 +123,7 @@ class MemoryOutbox:
         for row_id in row_ids:
             kept = self._in_flight.pop(row_id)
             kept.expires_s = expires_s
+            self._linger(kept, 1)
             self._lingering.append(kept)
         self._forget_expired()
 
@@ -131,6 +134,7 @@ class MemoryOutbox:
         if replay_lingering:
             back.extend(self._lingering)
             self._lingering.clear()
+            self._lingering_answer_bytes = 0
         back.sort(key=lambda kept: kept.row_id)
         for kept in reversed(back):
             self._pending[kept.message.message_class].appendleft(kept)
@@ -154,6 +158,9 @@ class MemoryOutbox:
 
     def subscribe(self, on_pending: Callable[[], None]) -> None:
         self._on_pending = on_pending
+
+    def answer_bytes(self) -> int:
+        return self._bytes[MessageClass.RESPONSE] - self._lingering_answer_bytes
 
     def counts(self) -> Mapping[str, int]:
         self._forget_expired()
@@ -204,10 +211,18 @@ class MemoryOutbox:
     def _release(self, kept: _Kept) -> None:
         self._bytes[kept.message.message_class] -= len(kept.message.payload)
 
+    def _let_go(self, kept: _Kept) -> None:
+        self._release(kept)
+        self._linger(kept, -1)
+
+    def _linger(self, kept: _Kept, sign: int) -> None:
+        if kept.message.message_class is MessageClass.RESPONSE:
+            self._lingering_answer_bytes += sign * len(kept.message.payload)
+
     def _forget_expired(self) -> None:
         now_s = self._reactor.seconds()
         while self._lingering and self._lingering[0].expires_s <= now_s:
-            self._release(self._lingering.popleft())
+            self._let_go(self._lingering.popleft())
 
     def _room(self, message_class: MessageClass) -> int:
         if message_class is MessageClass.RESPONSE:
@@ -220,6 +235,11 @@ class MemoryOutbox:
         queue = self._pending[message_class]
         if self._fits(message_class, size, room):
             return True
+        if message_class is MessageClass.RESPONSE and len(queue) < self._settings.max_rows:
+            self._forget_expired()
+            self._drop_lingering(message_class, size, room)
+            if self.answer_bytes() < room:
+                return True  # even without room: a request that was read has to be answered
         taken = sum(
             len(kept.message.payload)
             for kept in self._in_flight.values()
@@ -247,7 +267,7 @@ class MemoryOutbox:
         while self._lingering and self._bytes[message_class] + size > room:
             kept = self._lingering.popleft()
             if kept.message.message_class is message_class:
-                self._release(kept)
+                self._let_go(kept)
             else:
                 spared.append(kept)
         self._lingering.extendleft(reversed(spared))

@@ -116,6 +116,7 @@ class ClassQueue:
         self.spilled = Amount()
         self.in_flight: dict[int, Kept] = {}
         self.lingering: deque[Batch] = deque()
+        self._lingering_cost = 0
         self.stored = Amount()
         self._sent_hi = 0
         self._attempts: dict[int, int] = {}
@@ -123,6 +124,11 @@ class ClassQueue:
     @property
     def pending_rows(self) -> int:
         return len(self.head) + self.spilled.rows
+
+    @property
+    def waiting_cost(self) -> int:
+        """What is pending or in flight costs on disk."""
+        return self.stored.cost - self._lingering_cost
 
     @property
     def lingering_rows(self) -> int:
@@ -202,6 +208,7 @@ class ClassQueue:
     def retire(self, rows: Sequence[Kept], expires_s: float) -> None:
         """Rows just removed from ``in_flight`` begin to linger."""
         low, high = rows[0].row_id, rows[-1].row_id
+        self._lingering_cost += sum([kept.cost for kept in rows])
         oldest = next(iter(self.in_flight), None)
         if oldest is None or oldest > high:
             self.lingering.append(Batch(low, high, amount_of(rows), expires_s))
@@ -229,6 +236,7 @@ class ClassQueue:
     def _let_go(self, gone: list[Batch]) -> None:
         batch = self.lingering.popleft()
         self.stored.subtract(batch.amount)
+        self._lingering_cost -= batch.amount.cost
         oldest = next(iter(self.in_flight), None)
         if gone and gone[-1].high < batch.low and (oldest is None or oldest > batch.high):
             # Nothing of this class that is still wanted lies between them.
@@ -281,6 +289,7 @@ class ClassQueue:
         self._attempts.update((kept.row_id, kept.attempts) for kept in self.head if kept.attempts)
         self.in_flight = {}
         self.lingering.clear()
+        self._lingering_cost = 0
         self.head.clear()
         self._head_bytes = 0
         self.head_hi = 0

@@ -86,7 +86,8 @@ class Stock:
                 over, rows = missing()
         over, rows = missing()
         if self._settings.policy is OutboxPolicy.DROP_OLDEST:
-            victims = (TELEMETRY, RESPONSE) if is_response else (TELEMETRY,)
+            drops_answers = is_response and not self.may_overdraw()
+            victims = (TELEMETRY, RESPONSE) if drops_answers else (TELEMETRY,)
             for victim in victims:
                 if over > 0:
                     self.drop(victim, *room.chunk(over, 0), "full")
@@ -95,6 +96,21 @@ class Stock:
                 self.drop(message_class, *room.chunk(0, rows), "full")
                 over, rows = missing()
         return over <= 0 and rows <= 0
+
+    def may_overdraw(self) -> bool:
+        """Whether one more answer is taken even where there is no room for it: a request that was
+        read has to be answered. The answers that wait may fill the outbox once."""
+        waiting = self.queues[RESPONSE].waiting_cost
+        return waiting + self.room.side_cost < self.room.limit
+
+    def release_memory(self, size: int) -> bool:
+        """Let acknowledged rows go that may be nowhere but in memory, until ``size`` bytes are
+        free. False when that can't be."""
+        chunk = max(size, self.room.memory_bytes // 16)
+        for message_class, queue in self.queues.items():
+            while queue.lingering and not self._has_memory(size):
+                self._deliver(message_class, queue.evict(chunk))
+        return self._has_memory(size)
 
     def make_memory(self, size: int) -> bool:
         """Drop the oldest telemetry that is nowhere but in memory and was not sent yet, until
@@ -118,6 +134,9 @@ class Stock:
             change.forget(TELEMETRY, kept.row_id, kept.row_id)
         self._lose(TELEMETRY, victims, "disk")
         return freed >= size
+
+    def _has_memory(self, size: int) -> bool:
+        return self._committer.uncommitted_bytes + size <= self.room.memory_bytes
 
     def drop(self, message_class: MessageClass, over: int, rows: int, reason: str) -> Amount:
         """Drop the oldest pending rows until ``over`` bytes and ``rows`` rows are free, or none is

@@ -370,7 +370,7 @@ class OutboxMachine(RuleBasedStateMachine):
         assert counts["in_flight"] == len(self.flying)
         assert counts["lingering"] == len(self.lingering)
         assert counts["bytes"] == sum(len(self.payloads[row_id][1]) for row_id in alive)
-        assert counts["bytes"] <= 200 + 50
+        assert counts["bytes"] <= 200 + 50 + 40  # one answer may go beyond its room
 
 
 TestOutboxMachine = OutboxMachine.TestCase

@@ -53,6 +53,7 @@ class End:
         self.protocol: Any = None
         self.buffer = bytearray()
         self.is_held = False
+        self.is_reading = True
         self.connected = True
         self.disconnecting = False
         self.aborting = False
@@ -105,6 +106,12 @@ class End:
     def unregisterProducer(self) -> None:
         self._producer = None
 
+    def pauseProducing(self) -> None:
+        self.is_reading = False
+
+    def resumeProducing(self) -> None:
+        self.is_reading = True
+
     def getPeer(self) -> Any:
         return self._address
 
@@ -127,7 +134,7 @@ class End:
 
     def deliver(self) -> bool:
         """Move what may be moved to the other side; True when something happened."""
-        if self.is_held or not self.connected or self.aborting:
+        if self.is_held or not self.connected or self.aborting or not self.far.is_reading:
             return False
         if self.buffer:
             size = len(self.buffer) if self.chunk is None else self.chunk

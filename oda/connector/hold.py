@@ -1,0 +1,109 @@
+"""Reading stands still while answers can't be taken, and goes on as soon as they can.
+
+Nothing is parsed, not even pongs, because they come behind the messages that wait. So no answer can
+be proven to have arrived meanwhile: where answers that were written are in the way, they are let
+go (see ``Session``), or the agent and the platform would wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import Logger
+
+from oda.connector.intake import Intake
+from oda.connector.protocol import PlatformProtocol
+
+_log = Logger()
+
+#: How often it is looked after a connection that stands still, in seconds.
+_LOOK_S = 1.0
+
+
+class ReadingHold:
+    """Holds the reading of ``protocol``. ``let_go()`` is asked to let answers go that the network
+    has taken; it says whether the network takes anything. ``changed(is_held)`` is told."""
+
+    def __init__(
+        self,
+        protocol: PlatformProtocol,
+        intake: Intake,
+        reactor: Any,
+        let_go: Callable[[], bool],
+        changed: Callable[[bool], None],
+    ) -> None:
+        self._protocol = protocol
+        self._intake = intake
+        self._reactor = reactor
+        self._let_go = let_go
+        self._changed = changed
+        self._soon: Any = None
+        self._look: Any = None
+        self._since_s = 0.0
+        self.is_held = False
+        #: The longest time of standing still, in seconds.
+        self.limit_s = 120.0
+
+    def begin(self) -> None:
+        """Read nothing more until there is room."""
+        if self.is_held:
+            return
+        self.is_held = True
+        self._since_s = self._reactor.seconds()
+        self._intake.on_room = self.consider
+        self._protocol.hold_reading()
+        self._changed(True)
+        self._look = self._reactor.callLater(_LOOK_S, self._protocol.guard, self._look_after)
+        self.consider()
+
+    def consider(self) -> None:
+        """Something has changed: go on, soon, if there is room now."""
+        if self.is_held and self._soon is None:
+            self._soon = self._reactor.callLater(0, self._protocol.guard, self._go_on)
+
+    def end(self) -> None:
+        """The connection is closing or gone: leave no timer behind. What was not read never will
+        be, but the platform's close frame behind it is."""
+        if self.is_held:
+            self._release()
+            self._protocol.discard_messages()
+            self._protocol.resume_reading()
+
+    def _go_on(self) -> None:
+        self._soon = None
+        if self._intake.is_full and not self._intake.is_open_full:
+            self._let_go()
+        if not self._intake.is_full:
+            self._release()
+            self._protocol.resume_reading()
+
+    def _look_after(self) -> None:
+        self._look = None
+        # A disk that fails accepts an answer only once it has been written to the network.
+        takes = self._let_go()
+        held_s = self._reactor.seconds() - self._since_s
+        if held_s >= self.limit_s and self._intake.is_full:
+            if takes and self._intake.is_open_full:
+                _log.warn(
+                    "nothing was read for {held:.0f} s because requests are not answered;"
+                    " the agent reads on without waiting for them",
+                    held=held_s,
+                )
+                self._intake.forgive()
+            else:
+                self._protocol.abort(
+                    f"the network has taken no answer for {held_s:.0f} s: the connection is dead"
+                )
+                return
+        self._look = self._reactor.callLater(_LOOK_S, self._protocol.guard, self._look_after)
+        self.consider()
+
+    def _release(self) -> None:
+        self.is_held = False
+        self._intake.on_room = None
+        for call in (self._soon, self._look):
+            if call is not None and call.active():
+                call.cancel()
+        self._soon = self._look = None
+        self._changed(False)
