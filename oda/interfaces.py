@@ -391,8 +391,11 @@ class IOutbox(Interface):
         of acceptance. At least one row whatever its size, if there is any (of the class ``only``).
         """
 
-    def retire(row_ids: Sequence[int]) -> None:
-        """The peer's WebSocket layer has read these rows: they linger, then are forgotten."""
+    def retire(row_ids: Sequence[int], linger_s: float | None = None) -> None:
+        """The peer's WebSocket layer has read these rows: they linger, then are forgotten.
+
+        ``linger_s`` instead of the configured time, in seconds, unless the room is needed.
+        """
 
     def rewind(replay_lingering: bool) -> None:
         """The connection is gone: what was in flight is pending again, in its old place; lingering

@@ -1,8 +1,12 @@
 """When to connect again: full jitter over a window that doubles.
 
-The first window is one second, so that a short interruption costs little; each failure doubles it
+The first window is one second, so that a failure to connect costs little; each failure doubles it
 up to ``max_delay_s``. The count starts again only after a connection has stayed open for
 ``stable_s``: a platform that accepts and drops at once is not hammered.
+
+A connection that had lasted for ``stable_s`` is different. When it ends, the platform may have ended
+all its connections at that moment, and nobody can tell that from an interruption of one's own
+network. So the first window after it is ``spread_s`` wide, and doubles from there.
 
 Where every device hears the same at the same moment (a platform that restarts or is overloaded),
 the window is a minute and a half from the first time on, so that of ten thousand devices no second
@@ -30,19 +34,32 @@ class Backoff:
     crowd_window_s = 90.0
     stable_s = 60.0
 
-    def __init__(self, max_delay_s: float, random: Callable[[], float]) -> None:
+    def __init__(
+        self, max_delay_s: float, random: Callable[[], float], spread_s: float = 0.0
+    ) -> None:
         self.max_delay_s = max_delay_s
+        self.spread_s = spread_s
+        self._was_stable = False
         self._random = random
         self._window_s = self.initial_window_s
 
     def connection_stable(self) -> None:
         """The connection has been open for ``stable_s``: forget earlier failures."""
         self._window_s = self.initial_window_s
+        self._was_stable = True
+
+    def begin_anew(self) -> None:
+        """Nothing that was says anything about the connections to come."""
+        self._window_s = self.initial_window_s
+        self._was_stable = False
 
     def next_delay_s(self, outcome: Outcome) -> float:
         """The wait after this outcome, in seconds, in [0, max_delay_s] (plus what the platform
         asked for)."""
         window_s, least_s = self._window_s, 0.0
+        if self._was_stable:
+            window_s = max(window_s, self.spread_s)
+            self._was_stable = False
         if outcome.lane is not Lane.NORMAL:
             window_s = max(window_s, self.crowd_window_s)
         window_s = min(window_s, self.max_delay_s)

@@ -67,7 +67,13 @@ class PlatformLink:
         self._on_message = on_message
         self._intake = intake
         self._identification = Identification(device_info, reactor, self._identified)
-        self._reconnection = Reconnection(reactor, counters, settings.reconnect_max_delay_s, random)
+        self._reconnection = Reconnection(
+            reactor,
+            counters,
+            settings.reconnect_max_delay_s,
+            random,
+            settings.reconnect_spread_s,
+        )
         self._peer = Peer()
         self._suspects = Suspects()
         self._replay = ReplayRule()
@@ -143,7 +149,7 @@ class PlatformLink:
         """Use other settings; with ``reconnect`` (another address or identity) the present
         connection is closed and a new one made, otherwise it stays."""
         self._settings = settings
-        self._reconnection.limit(settings.reconnect_max_delay_s)
+        self._reconnection.configure(settings.reconnect_max_delay_s, settings.reconnect_spread_s)
         if not reconnect:
             if self._factory is not None:
                 self._factory.configure(settings)

@@ -23,10 +23,11 @@ class Reconnection:
         counters: ICounters,
         max_delay_s: float,
         random: Callable[[], float],
+        spread_s: float = 0.0,
     ) -> None:
         self._reactor = reactor
         self._counters = counters
-        self._backoff = Backoff(max_delay_s, random)
+        self._backoff = Backoff(max_delay_s, random, spread_s)
         self._stable: Any = None
 
     def opened(self) -> None:
@@ -39,13 +40,14 @@ class Reconnection:
             self._stable.cancel()
             self._stable = None
 
-    def limit(self, max_delay_s: float) -> None:
-        """Wait at most so long from now on."""
+    def configure(self, max_delay_s: float, spread_s: float) -> None:
+        """Wait at most so long from now on, and so long after a connection that had lasted."""
         self._backoff.max_delay_s = max_delay_s
+        self._backoff.spread_s = spread_s
 
     def begin_anew(self) -> None:
         """Another platform, or other credentials: earlier failures say nothing about it."""
-        self._backoff.connection_stable()
+        self._backoff.begin_anew()
 
     def schedule(self, outcome: Outcome, connect: Callable[[], None]) -> Any:
         """Call ``connect`` after the pause that ``outcome`` asks for; returns the delayed call."""

@@ -38,6 +38,8 @@ _TAKE = 64
 _URGENT_EXTRA = 64
 #: Reading may stand still for so many times ``pong_timeout_s``.
 _HOLD_TIMES = 4
+#: Answers that were let go are kept at least so long unless the room is needed, in seconds.
+_LET_GO_S = 60.0
 #: Row id (-1: it is no row; below: an answer that was let go), bytes, class and datapoints of a
 #: message.
 _Sent = tuple[int, int, MessageClass, int]
@@ -248,7 +250,7 @@ class Session:
                 self._in_flight_bytes -= size
         if rows:
             self._let_go_count += len(rows)
-            self._outbox.retire(rows)
+            self._outbox.retire(rows, max(_LET_GO_S, self._window.linger_s))
             self.pump()
         return True
 

@@ -207,8 +207,9 @@ class DurableOutbox:
                     )
         return rows
 
-    def retire(self, row_ids: Sequence[int]) -> None:
-        linger_s = self._settings.linger_s
+    def retire(self, row_ids: Sequence[int], linger_s: float | None = None) -> None:
+        if linger_s is None:
+            linger_s = self._settings.linger_s
         now_s = self._reactor.seconds()
         responses, telemetry = self._responses.in_flight, self._telemetry.in_flight
         of_telemetry: list[Kept] = []

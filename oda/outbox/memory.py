@@ -118,8 +118,10 @@ class MemoryOutbox:
                 self._in_flight[kept.row_id] = kept
         return rows
 
-    def retire(self, row_ids: Sequence[int]) -> None:
-        expires_s = self._reactor.seconds() + self._settings.linger_s
+    def retire(self, row_ids: Sequence[int], linger_s: float | None = None) -> None:
+        if linger_s is None:
+            linger_s = self._settings.linger_s
+        expires_s = self._reactor.seconds() + linger_s
         for row_id in row_ids:
             kept = self._in_flight.pop(row_id)
             kept.expires_s = expires_s

@@ -54,6 +54,24 @@ def test_only_a_stable_connection_resets() -> None:
     assert round(backoff.next_delay_s(LOST)) == 1
 
 
+@given(CHANCE)
+def test_the_end_of_a_stable_connection_is_spread(chance: float) -> None:
+    """After a connection that had lasted the windows begin at the spread; it is a matter of that
+    end only, and of no more than the maximum."""
+    backoff = Backoff(300, lambda: chance, spread_s=100)
+    assert backoff.next_delay_s(LOST) == chance
+    backoff.connection_stable()
+    assert [backoff.next_delay_s(LOST) for _ in range(4)] == [
+        pytest.approx(chance * window) for window in (100, 200, 300, 300)
+    ]
+    backoff.connection_stable()
+    backoff.begin_anew()
+    assert backoff.next_delay_s(LOST) == chance
+    small = Backoff(10, lambda: chance, spread_s=100)
+    small.connection_stable()
+    assert small.next_delay_s(LOST) == pytest.approx(chance * 10)
+
+
 SLOW = [refused(status) for status in (401, 403, 429, 503)] + [
     Outcome(reason="later", was_open=True, close_code=1013),
     Outcome(reason="policy", was_open=True, close_code=1008),

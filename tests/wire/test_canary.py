@@ -171,7 +171,7 @@ def everything_goes_wrong(world: World) -> None:
 def test_no_log_line_shows_the_key(make_world: MakeWorld, auth: Auth, loud: None) -> None:
     """Through every kind of failure, at every level, with every field of every event."""
     world = make_world(
-        settings=connector_settings(auth=auth),
+        settings=connector_settings(auth=auth, reconnect_spread_s=0.0),
         device_info=FakeDeviceInfo(key=KEY),
         dispatcher=FakeDispatcher(raises),
     )

@@ -201,9 +201,9 @@ def test_a_dead_address_does_not_hide_a_living_one(make_world: MakeWorld) -> Non
 
 
 def test_backoff_resets_only_after_a_stable_minute(make_world: MakeWorld) -> None:
-    """A platform that accepts and drops at once is met with growing waits; a connection that held
-    a minute begins again at the first window."""
-    world = make_world(random=lambda: 0.999)
+    """A platform that accepts and drops at once is met with growing waits; after a connection that
+    held a minute the wait is chosen from ``reconnectSpread`` again."""
+    world = make_world(settings=connector_settings(reconnect_spread_s=12.0), random=lambda: 0.999)
     world.start()
     waits: list[float] = []
     for _ in range(5):
@@ -221,8 +221,53 @@ def test_backoff_resets_only_after_a_stable_minute(make_world: MakeWorld) -> Non
     assert world.is_connected
     world.pass_time(61)
     world.wire.finish()
-    world.pass_time(1)
+    world.pass_time(11.9)
+    assert not world.is_connected
+    world.pass_time(0.2)
     assert world.is_connected
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda world: world.wire.reset(),
+        lambda world: world.wire.finish(),
+        lambda world: world.peer.sendClose(1000, "bye"),
+        lambda world: world.wire.hold(),  # no pong any more
+    ],
+    ids=["reset", "finish", "1000", "dead"],
+)
+def test_a_lasting_connection_is_not_made_again_at_once(
+    world: World, end: Callable[[World], None]
+) -> None:
+    """The platform may have ended those of all devices at that moment: however it ends, the first
+    attempt is spread over ``reconnectSpread``, and so are the repetitions."""
+    world.start()
+    world.pass_time(61)
+    end(world)
+    world.pass_time(240)  # long enough for the next ping, and its pong to be missed
+    (line,) = warnings(world)
+    assert "connecting again in 50.0 s" in line
+    assert world.is_connected
+
+
+def test_the_agent_itself_begins_anew_at_once(make_world: MakeWorld) -> None:
+    """Another address in the configuration is no matter of all devices: nothing is spread."""
+    world = make_world().start()
+    world.pass_time(61)
+    world.network.platforms["192.0.2.9"] = ConnectionRefusedError()
+    world.service.reconfigure(connector_settings(host="192.0.2.9"))
+    world.pass_time(0.1)
+    assert "connecting again in 0.5 s" in warnings(world)[0]
+
+
+def test_the_spread_can_change(world: World) -> None:
+    """``reconnectSpread`` takes effect while the connection stands; 0 is within a second."""
+    world.start()
+    world.pass_time(61)
+    world.service.reconfigure(connector_settings(reconnect_spread_s=0.0), reconnect=False)
+    world.wire.reset()
+    assert "connecting again in 0.5 s" in warnings(world)[0]
 
 
 def test_the_device_id_comes_late_or_not_at_once(make_world: MakeWorld) -> None:
