@@ -4,8 +4,8 @@ The first window is one second, so that a failure to connect costs little; each 
 up to ``max_delay_s``. The count starts again only after a connection has stayed open for
 ``stable_s``: a platform that accepts and drops at once is not hammered.
 
-A connection that had lasted for ``stable_s`` is different. When it ends, the platform may have ended
-all its connections at that moment, and nobody can tell that from an interruption of one's own
+A connection that had lasted for ``stable_s`` is different. When it ends, the platform may have
+ended all its connections at that moment, and nobody can tell that from an interruption of one's own
 network. So the first window after it is ``spread_s`` wide, and doubles from there.
 
 Where every device hears the same at the same moment (a platform that restarts or is overloaded),

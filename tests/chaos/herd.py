@@ -87,8 +87,8 @@ class HeapClock:
 
 
 class Herd:
-    """``count`` agents that lose a connection which had lasted; ``returned`` counts, by second after
-    that, those that are connected again."""
+    """``count`` agents that lose a connection which had lasted; ``returned`` counts, by second
+    after that, those that are connected again."""
 
     def __init__(
         self, count: int, random: Random, end: Outcome, meanwhile: Outcome, back_at_s: float

@@ -1,0 +1,120 @@
+"""A request that was read has to be answered: answers are taken beyond their room, up to a bound."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from oda.outbox.committer import State
+from oda.settings import OutboxPolicy
+from tests.outbox.fakes import Device, StepWorker, disk_full
+
+MIB = 1024 * 1024
+
+
+def is_refused(put: Deferred[int]) -> bool:
+    failures: list[object] = []
+    put.addErrback(failures.append)
+    return bool(failures)
+
+
+@pytest.mark.parametrize("policy", list(OutboxPolicy))
+def test_large_answers_on_their_way_leave_room_for_one_more(
+    tmp_path: Path, policy: OutboxPolicy
+) -> None:
+    """A message larger than a transaction has to fit twice; an answer is taken even when it does
+    not, and those before it stay."""
+    device = Device(tmp_path / "0.sqlite", max_bytes=4 * MIB, policy=policy)
+    for _ in range(3):
+        assert not is_refused(device.put(b"x" * MIB, response=True))
+        device.turn()
+        device.take()
+    assert device.outbox.counts()["in_flight"] == 3
+    assert device.counters["messages_refused"] == device.counters["messages_dropped"] == 0
+    device.stop()
+
+
+def test_answers_may_fill_the_outbox_beside_telemetry(tmp_path: Path) -> None:
+    """Where telemetry may not be dropped, answers exceed the room that it leaves; when those that
+    wait would fill the outbox alone, the next one is refused."""
+    device = Device(tmp_path / "0.sqlite", max_bytes=4 * MIB, policy=OutboxPolicy.REFUSE)
+    while not is_refused(device.put(b"t" * 65536)):
+        device.turn()
+    taken = 0
+    while not is_refused(device.put(b"a" * 65536, response=True)):
+        device.turn()
+        taken += 1
+    assert 3.5 * MIB < device.outbox.answer_bytes() < 4 * MIB + 65536
+    assert device.outbox.counts()["pending"] > taken
+    device.stop()
+
+
+def test_answers_are_not_dropped_for_one_another_before(tmp_path: Path) -> None:
+    """With ``dropOldest`` an answer that waits goes only when they fill the outbox."""
+    device = Device(tmp_path / "0.sqlite", max_bytes=4 * MIB)
+    for _ in range(4):
+        device.put(b"x" * (MIB - 4096), response=True)
+        device.turn()
+    assert device.counters["messages_dropped"] == 0
+    device.put(b"x" * MIB, response=True)
+    device.turn()
+    assert device.counters["messages_dropped"] > 0
+    device.stop()
+
+
+def test_what_lingers_does_not_count(tmp_path: Path) -> None:
+    """``answer_bytes`` is what is pending or in flight; rewinding brings back what lingered."""
+    device = Device(tmp_path / "0.sqlite")
+    for payload in (b"a" * 1000, b"b" * 1000, b"c" * 1000):
+        device.put(payload, response=True)
+    device.put(b"t" * 5000)
+    device.turn()
+    all_three = device.outbox.answer_bytes()
+    first, second = device.take(2)
+    assert device.outbox.answer_bytes() == all_three >= 3000
+    device.outbox.retire([first.row_id, second.row_id])
+    assert device.outbox.answer_bytes() == all_three // 3
+    device.outbox.rewind(True)
+    assert device.outbox.answer_bytes() == all_three
+    device.outbox.retire([row.row_id for row in device.take()])
+    assert device.outbox.answer_bytes() == 0
+    device.clock.advance(61)
+    assert device.outbox.answer_bytes() == 0
+    assert device.outbox.counts()["bytes"] == 0
+    device.stop()
+
+
+def test_a_longer_time_of_lingering(tmp_path: Path) -> None:
+    """``retire`` may be told to keep rows longer than configured."""
+    device = Device(tmp_path / "0.sqlite", linger_s=0.0)
+    device.put(b"answer", response=True)
+    device.turn()
+    device.outbox.retire([row.row_id for row in device.take()], 60.0)
+    device.clock.advance(59)
+    assert device.outbox.counts()["lingering"] == 1
+    device.outbox.rewind(True)
+    assert [row.payload for row in device.take()] == [b"answer"]
+    device.stop()
+
+
+def test_answers_go_on_while_the_disk_fails(tmp_path: Path) -> None:
+    """An answer larger than the memory that is allowed for a failing disk is taken, and accepted
+    once the platform has it; acknowledged ones make room for the next without end."""
+    device = Device(tmp_path / "0.sqlite", StepWorker, max_bytes=4 * MIB)
+    device.put(b"x")
+    device.turn()
+    device.worker.fail(disk_full())
+    assert device.outbox.state is State.TROUBLE
+    for number in range(20):
+        put = device.put(bytes([number]) * MIB, response=True)
+        device.turn()
+        rows = device.take()
+        assert rows[0].payload[0] == number
+        device.outbox.retire([row.row_id for row in rows])
+        assert put.called
+        assert not is_refused(put)
+        assert device.outbox.counts()["uncommitted_bytes"] <= 2 * MIB
+    device.outbox.close()
+    device.worker.finish()
