@@ -209,8 +209,8 @@ class Session:
         if not self._open:
             return
         self._open = False
-        self._quiet()
         self._hold.end()
+        self._quiet()
         self._close_limit = self._reactor.callLater(
             self._settings.close_timeout_s,
             self._protocol.abort,
@@ -220,8 +220,8 @@ class Session:
     def ended(self) -> None:
         """The socket is gone: leave no timer behind."""
         self._open = False
-        self._quiet()
         self._hold.end()
+        self._quiet()
         if self._close_limit is not None and self._close_limit.active():
             self._close_limit.cancel()
         self._close_limit = None

@@ -197,6 +197,24 @@ def test_responses_have_room_of_their_own(box: Box) -> None:
     assert box.outbox.counts()["pending"] == 12
 
 
+def test_an_answer_may_exceed_its_room(box: Box) -> None:
+    """While those that wait don't fill it one more is taken and none is dropped for it; what was
+    acknowledged goes first, and doesn't count."""
+    for payload in (b"1" * 10, b"2" * 10):
+        assert box.put(payload, RESPONSE)
+    box.outbox.retire([row.row_id for row in box.outbox.take(1, 100)])
+    assert box.outbox.answer_bytes() == 10
+    for payload in (b"3" * 10, b"4" * 4, b"5" * 10):
+        assert box.put(payload, RESPONSE)
+    assert box.outbox.answer_bytes() == 34
+    assert box.counters.totals["messages_dropped"] == 0
+    assert box.outbox.counts()["lingering"] == 0
+    assert [payload[:1] for payload in box.take()] == [b"2", b"3", b"4", b"5"]
+    assert box.put(b"6", RESPONSE) == 0
+    box.outbox.rewind(True)
+    assert box.outbox.answer_bytes() == 34
+
+
 def test_dead_letters_are_never_sent(box: Box) -> None:
     """A buried row doesn't come back by itself; it is counted and frees its bytes."""
     box.put(b"bad")

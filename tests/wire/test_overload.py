@@ -102,6 +102,9 @@ def test_nothing_is_read_while_the_network_takes_no_answers(make_world: MakeWorl
     dispatcher = Echo()
     world = overload_world(make_world, dispatcher)
     world.wire.client.is_held = True
+    world.uplink(b"telemetry")
+    world.pass_time(0.2)
+    assert world.service.status().ping_waits_s is not None
     asked = requests(10)
     ask(world, asked)
     world.pass_time(100)
@@ -111,7 +114,7 @@ def test_nothing_is_read_while_the_network_takes_no_answers(make_world: MakeWorl
     assert world.service.status().ping_waits_s is None
     world.wire.release()
     world.pass_time(1)
-    assert world.platform.received == asked
+    assert world.platform.received == [b"telemetry", *asked]
     assert world.wire.client.is_reading
     assert world.counters.total("pong_timeouts") == 0
     assert len(world.platform.peers) == 1
@@ -210,15 +213,19 @@ def test_the_connection_is_lost_meanwhile(make_world: MakeWorld) -> None:
     world = overload_world(make_world, dispatcher)
     asked = requests(5)
     world.wire.client.is_held = True
+    world.uplink(b"telemetry")
+    world.pass_time(0.2)
     ask(world, asked)
     world.settle()
     world.wire.reset()
     world.pass_time(130)
     assert world.is_connected
-    assert world.platform.received == dispatcher.payloads == asked[:1]
+    assert dispatcher.payloads == asked[:1]
+    assert world.platform.received == [*asked[:1], b"telemetry"]
     ask(world, asked)
     world.pass_time(1)
-    assert world.platform.received[1:] == asked
+    assert world.platform.received[2:] == asked
+    assert world.counters.total("pong_timeouts") == 0  # the old connection has no timer any more
 
 
 def test_stopping_meanwhile(make_world: MakeWorld) -> None:
