@@ -21,6 +21,7 @@ from zope.interface import Interface, implementer
 
 from oda.connector.ending import describe_end
 from oda.connector.frames import client_frame, mask_source
+from oda.connector.incoming import whole_message
 from oda.connector.outcome import Outcome
 
 _log = Logger()
@@ -90,6 +91,8 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
     """One connection to the platform."""
 
     log = QuietLog()  # Autobahn's name for its logger
+    data: bytes  # what has arrived and was not processed yet; Autobahn's name, too
+    _BINARY = 2
 
     def __init__(self, listener: Any) -> None:
         super().__init__()
@@ -182,8 +185,33 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         super().dataReceived(data)
 
     def processData(self) -> bool:
-        # Autobahn processes all that it has been given in one go: a chunk may hold many messages.
-        return not self._is_held and super().processData()
+        if self._is_held:
+            # Autobahn processes all that it has been given in one go: a chunk may hold many messages.
+            return False
+        is_between = not self.inside_message and self.current_frame is None
+        if is_between and self.state == self.STATE_OPEN and not self._take_whole_messages():
+            return False
+        # What is left is incomplete, or Autobahn's to judge.
+        return bool(super().processData())
+
+    def _take_whole_messages(self) -> bool:
+        """Hand on what ``incoming`` can read; True if something is left for others to read."""
+        data = self.data
+        start = 0
+        try:
+            # Whoever gets a message may end the connection, or hold its reading.
+            while (
+                self.state == self.STATE_OPEN
+                and not self._is_held
+                and (found := whole_message(data, start, self.maxMessagePayloadSize))
+            ):
+                is_binary = data[start] & 0x0F == self._BINARY
+                payload, start = found
+                self._listener.message_received(self, payload, is_binary)
+        finally:
+            if start:
+                self.data = data[start:]
+        return start < len(data) and not self._is_held
 
     def processProxyConnect(self) -> None:
         end = self.data.find(b"\r\n\r\n")

@@ -155,18 +155,29 @@ class ConnectorService(Service):
         # the way it came.
         is_text = self._is_text(content_type) if content_type is not None else not is_binary
         answer = maybeDeferred(self._dispatcher.process, payload, content_type)
-        answer.addCallbacks(self._answered, self._dispatcher_failed, callbackArgs=(is_text,))
-        answer.addBoth(self._concluded, size)
+        answer.addCallbacks(
+            self._answered,
+            self._dispatcher_failed,
+            callbackArgs=(is_text, size),
+            errbackArgs=(size,),
+        )
 
-    def _answered(self, payload: bytes | None, is_text: bool) -> Any:
+    def _answered(self, payload: bytes | None, is_text: bool, size: int) -> None:
         if payload is None:
-            return None
-        if not isinstance(payload, bytes):
-            # It would be accepted here and break the connection later, again and again.
-            raise TypeError(f"the dispatcher's answer is {type(payload).__name__}, not bytes")
-        return self._respond(payload, is_text and _is_utf8(payload))
+            self._intake.concluded(size)
+            return
+        try:
+            if not isinstance(payload, bytes):
+                # It would be accepted here and break the connection later, again and again.
+                raise TypeError(f"the dispatcher's answer is {type(payload).__name__}, not bytes")
+            accepted = self._respond(payload, is_text and _is_utf8(payload))
+        except Exception:  # noqa: BLE001 - nobody else would hear of it
+            accepted = fail()
+        # Not returned: nothing else waits for the acceptance, and chaining the two Deferreds costs
+        # as much as accepting does.
+        accepted.addBoth(self._concluded, size)
 
-    def _concluded(self, outcome: Any, size: int) -> None:
+    def _concluded(self, outcome: int | Failure, size: int) -> None:
         self._intake.concluded(size)
         if isinstance(outcome, Failure):
             self._answer_not_accepted(outcome)
@@ -183,7 +194,8 @@ class ConnectorService(Service):
         else:
             _log.failure("an answer is lost by a defect", failure)
 
-    def _dispatcher_failed(self, failure: Failure) -> None:
+    def _dispatcher_failed(self, failure: Failure, size: int) -> None:
+        self._intake.concluded(size)
         self._counters.increment("dispatcher_failures")
         _log.failure("the dispatcher failed on a message; it is not answered", failure)
 
@@ -200,6 +212,8 @@ class ConnectorService(Service):
 
 def _is_utf8(payload: bytes) -> bool:
     """A text frame with anything else would end the connection (RFC 6455, section 8.1)."""
+    if payload.isascii():
+        return True
     try:
         payload.decode()
     except UnicodeDecodeError:

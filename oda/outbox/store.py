@@ -7,12 +7,12 @@ while a commit waits for the disk. A ``Store`` is used by one thread at a time.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -32,7 +32,9 @@ _TABLES = {one: one.value for one in MessageClass}
 #: SQLite's result codes for a file that is not what it should be: ERROR (a table or column is
 #: missing), CORRUPT, NOTADB, FORMAT, TOOBIG, MISMATCH.
 _DAMAGE_CODES = frozenset({1, 11, 26, 24, 18, 20})
-_CHUNKS = (128, 16, 1)
+_CHUNKS = (96, 16, 1)
+_REPLACE_JOURNAL = "INSERT OR REPLACE INTO journal"
+_T = TypeVar("_T")
 
 
 #: What reading a damaged file raises: SQLite quotes it in its errors, as text that may be none.
@@ -81,11 +83,33 @@ def _schema(connection: sqlite3.Connection) -> tuple[Any, ...]:
 
 
 @cache
-def _insert(table: str, rows: int) -> str:
-    return (
-        f"INSERT OR IGNORE INTO {table} (id, is_text, datapoints, accepted_ms, crc, payload)"
-        " VALUES " + ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
-    )
+def _statement(insert: str, columns: int, rows: int) -> str:
+    row = f"({', '.join(['?'] * columns)})"
+    return f"{insert} VALUES {', '.join([row] * rows)}"
+
+
+def _in_chunks(insert: str, columns: int, rows: Sequence[_T]) -> Iterator[tuple[str, Sequence[_T]]]:
+    """The statements that insert ``rows``, each with the rows that it is for.
+
+    Many rows in one statement: each step of a statement lets the other threads have the
+    interpreter, and getting it back from a busy reactor takes milliseconds.
+    """
+    start = 0
+    for size in _CHUNKS:
+        while len(rows) - start >= size:
+            yield _statement(insert, columns, size), rows[start : start + size]
+            start += size
+
+
+def _spans(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """The numbers as ranges without gaps, from and to, in order."""
+    spans: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if spans and spans[-1][1] + 1 == number:
+            spans[-1] = (spans[-1][0], number)
+        else:
+            spans.append((number, number))
+    return spans
 
 
 def connect(path: Path, settings: OutboxSettings, timeout_s: float = 2.0) -> sqlite3.Connection:
@@ -232,23 +256,19 @@ class Store:
 
     def add_rows(self, message_class: MessageClass, rows: Iterable[Kept]) -> None:
         """Insert rows, inside a transaction; one whose id exists already is left as it is."""
-        table = _TABLES[message_class]
-        waiting = list(rows)
-        start = 0
-        # Many rows in one statement: each step of a statement lets the other threads have the
-        # interpreter, and getting it back from a busy reactor takes milliseconds.
-        for size in _CHUNKS:
-            statement = _insert(table, size)
-            while len(waiting) - start >= size:
-                values: list[Any] = []
-                for kept in waiting[start : start + size]:
-                    row_id, payload = kept.row_id, kept.payload
-                    datapoints, is_text = kept.datapoints, kept.is_text
-                    seed = row_id * 0x9E3779B1 ^ datapoints * 0x85EBCA6B ^ is_text
-                    crc = crc32(payload, seed & 0xFFFFFFFF)
-                    values += (row_id, is_text, datapoints, kept.accepted_ms, crc, payload)
-                self._connection.execute(statement, values)
-                start += size
+        insert = (
+            f"INSERT OR IGNORE INTO {_TABLES[message_class]}"
+            " (id, is_text, datapoints, accepted_ms, crc, payload)"
+        )
+        for statement, chunk in _in_chunks(insert, 6, list(rows)):
+            values: list[Any] = []
+            for kept in chunk:
+                row_id, payload = kept.row_id, kept.payload
+                datapoints, is_text = kept.datapoints, kept.is_text
+                seed = row_id * 0x9E3779B1 ^ datapoints * 0x85EBCA6B ^ is_text
+                crc = crc32(payload, seed & 0xFFFFFFFF)
+                values += (row_id, is_text, datapoints, kept.accepted_ms, crc, payload)
+            self._connection.execute(statement, values)
 
     def _bury(self, burials: Sequence[Burial]) -> None:
         for burial in burials:
@@ -271,23 +291,25 @@ class Store:
             self._connection.execute(f"DELETE FROM {table} WHERE id = ?", (kept.row_id,))
 
     def _write_journal(self, journal: dict[int, JournalRow | None]) -> None:
-        for seq, row in journal.items():
-            if row is None:
-                self._connection.execute("DELETE FROM journal WHERE seq = ?", (seq,))
-                continue
-            self._connection.execute(
-                "INSERT OR REPLACE INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    seq,
+        forgotten = [seq for seq, row in journal.items() if row is None]
+        for low, high in _spans(forgotten):
+            self._connection.execute("DELETE FROM journal WHERE seq BETWEEN ? AND ?", (low, high))
+        known = [row for row in journal.values() if row is not None]
+        for statement, rows in _in_chunks(_REPLACE_JOURNAL, 8, known):
+            values: list[Any] = []
+            for row in rows:
+                payload = row.payload
+                values += (
+                    row.seq,
                     row.request_id,
                     row.name,
                     row.content_type,
                     None if row.request is None else row.request.decode(),
                     row.at_ms,
-                    None if row.payload is None else crc32(row.payload),
-                    row.payload,
-                ),
-            )
+                    None if payload is None else crc32(payload),
+                    payload,
+                )
+            self._connection.execute(statement, values)
 
     def take_over(self, table: str, rows: Sequence[Sequence[Any]]) -> int:
         """Insert complete rows of a damaged store, inside a transaction; returns how many of them
