@@ -119,9 +119,9 @@ class Heartbeat:
         self._cancel_ping_soon()
         self._cancel_pong_limit()
 
-    def message_sent(self, size: int) -> None:
-        """A message of so many bytes was written."""
-        self._barrier.sent += 1
+    def messages_sent(self, messages: int, size: int) -> None:
+        """So many messages with so many bytes together are being written."""
+        self._barrier.sent += messages
         self._unproven_bytes += size
 
     def consider_ping(self, at_once: bool) -> None:

@@ -9,7 +9,7 @@ print the upgrade request, API key included), and its own timers are off: ours r
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from autobahn.twisted.websocket import WebSocketClientProtocol
@@ -109,12 +109,16 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
 
     # -- what the agent asks for -------------------------------------------------------------
 
-    def send_message(self, payload: bytes, is_text: bool) -> None:
-        """Write one message to the transport."""
+    def send_messages(self, messages: Iterable[tuple[bytes, bool]]) -> None:
+        """Write messages, each a payload and whether it is text, to the transport at once."""
         if self._perMessageCompress is None and self.state == self.STATE_OPEN:
-            self.transport.write(client_frame(payload, is_text, next(self._masks)))
+            masks = self._masks
+            self.transport.writeSequence(
+                [client_frame(payload, is_text, next(masks)) for payload, is_text in messages]
+            )
         else:
-            self.sendMessage(payload, isBinary=not is_text)
+            for payload, is_text in messages:
+                self.sendMessage(payload, isBinary=not is_text)
 
     def send_ping(self, payload: bytes) -> None:
         """Write one ping; ``payload`` is at most 125 bytes (RFC 6455)."""

@@ -181,7 +181,7 @@ class Session:
         """
         if not (self._open and self._writable):
             raise NotConnected("the connection to the platform is congested")
-        self._send(-1, payload, is_text, MessageClass.TELEMETRY, 0)
+        self._send([(payload, is_text)], ())
         self._heartbeat.consider_ping(self._suspect_is_out)
 
     def bytes_received(self) -> None:
@@ -278,29 +278,28 @@ class Session:
 
     def _send_rows(self, rows: Sequence[OutboxRow]) -> bool:
         """Send and count them; False when there are none."""
+        if not rows:
+            return False
+        self._send([(row.payload, row.is_text) for row in rows], rows)
         for row in rows:
-            self._send(row.row_id, row.payload, row.is_text, row.message_class, row.datapoints)
             if row.attempts > 1:
                 self._counters.increment("messages_resent", message_class=row.message_class.value)
         if self._rate is not None:
             self._rate.spend(sum(row.message_class is MessageClass.TELEMETRY for row in rows))
         batch = [(row.message_class, row.datapoints) for row in rows]
         count_batch(self._counters, "messages_sent", "datapoints_sent", batch)
-        return bool(rows)
+        return True
 
-    def _send(
-        self,
-        row_id: int,
-        payload: bytes,
-        is_text: bool,
-        message_class: MessageClass,
-        datapoints: int,
-    ) -> None:
-        size = len(payload)
-        self._in_flight.append((row_id, size, message_class, datapoints))
+    def _send(self, messages: Sequence[tuple[bytes, bool]], rows: Sequence[OutboxRow]) -> None:
+        """Write ``messages`` at once; ``rows`` are what they come from, if they are rows."""
+        sent = [
+            (row.row_id, len(row.payload), row.message_class, row.datapoints) for row in rows
+        ] or [(-1, len(payload), MessageClass.TELEMETRY, 0) for payload, _ in messages]
+        size = sum(one[1] for one in sent)
+        self._in_flight.extend(sent)
         self._in_flight_bytes += size
-        self._heartbeat.message_sent(size)
-        self._protocol.send_message(payload, is_text)
+        self._heartbeat.messages_sent(len(sent), size)
+        self._protocol.send_messages(messages)
 
     def _proven(self, sent: int) -> None:
         """The first ``sent`` messages of this connection have arrived."""

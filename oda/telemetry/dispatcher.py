@@ -21,7 +21,7 @@ from oda.errors import EventRejected, OutboxClosed, OutboxFull
 from oda.interfaces import ICodec, IConnector, ICounters, IEventDispatcher, IWallClock
 from oda.model import Datapoint, Event
 from oda.settings import Schedule
-from oda.telemetry.documents import Gathering, Run
+from oda.telemetry.documents import Gathering, Places, Run, RunKey
 from oda.telemetry.holding import Held, Holding
 from oda.telemetry.schedules import Timetable
 from oda.telemetry.sending import DocumentSender
@@ -84,6 +84,8 @@ class EventDispatcher:
         self._now_ms: Callable[[], int] = wall_clock.now_ms
         self._counters = counters
         self._host_id = host_id
+        # Without a host id nothing is gathered; the name is then never used.
+        self._places = Places(host_id or "")
         self._holding = Holding(schedules)
         self._timetable = Timetable(clock, self._due)
         self._waiting: list[Held] = []
@@ -130,6 +132,7 @@ class EventDispatcher:
             return
         self._flush()
         self._host_id = host_id
+        self._places = Places(host_id)
         self._begin_gathering()
         waiting, self._waiting = self._waiting, []
         for event, at_ms, owner in waiting:
@@ -173,10 +176,14 @@ class EventDispatcher:
             value = event.value
             if type(value) is not float or value - value != 0.0:
                 check_value_of(event, self._check_value)
+            key = (event.device_id, event.path, event.datastream_id, event.feed)
             try:
-                run = self._runs[(event.device_id, event.path, event.datastream_id, event.feed)]
-            except (KeyError, TypeError):
-                run = self._open_run(event)
+                run = self._runs.get(key)
+            except TypeError:
+                check_place(event)  # refuses whatever has no hash
+                raise
+            if run is None:
+                run = self._open_run(key, event)
         except EventRejected as error:
             return self._reject(error, 1)
         done: Deferred[None] = Deferred()
@@ -282,18 +289,18 @@ class EventDispatcher:
             self._gather(event, at_ms, owner)
 
     def _run_of(self, event: Event) -> Run:
-        run = self._runs.get((event.device_id, event.path, event.datastream_id, event.feed))
-        return self._open_run(event) if run is None else run
+        key = (event.device_id, event.path, event.datastream_id, event.feed)
+        run = self._runs.get(key)
+        return self._open_run(key, event) if run is None else run
 
-    def _open_run(self, event: Event) -> Run:
-        check_place(event)
+    def _open_run(self, key: RunKey, event: Event) -> Run:
+        if key not in self._places:
+            check_place(event)
         if self._flush_call is None:
             # What comes first after a pause goes out with its turn; a steady stream is gathered.
             wait_s = self._window_s - (self._clock.seconds() - self._flushed_s)
             self._flush_call = self._clock.callLater(max(0.0, wait_s), self._turn_ended)
-        return self._gathering.run_for(
-            (event.device_id, event.path, event.datastream_id, event.feed)
-        )
+        return self._gathering.run_for(key)
 
     def _reject(self, error: EventRejected, events: int) -> Deferred[None]:
         self._counters.increment("events_rejected", events)
@@ -302,8 +309,7 @@ class EventDispatcher:
     # -- sending --------------------------------------------------------------------------------
 
     def _begin_gathering(self) -> None:
-        # Without a host id nothing is gathered; the name is then never used.
-        self._gathering = Gathering(self._host_id or "")
+        self._gathering = Gathering(self._places)
         self._runs = self._gathering.runs
         self._is_hurried = not self._window_s
         self._room = MAX_GATHERED if self._is_hurried else ENOUGH_GATHERED

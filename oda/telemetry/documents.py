@@ -25,6 +25,9 @@ from oda.model import (
 #: What tells one run of datapoints from another: device, path, datastream and feed of an event.
 RunKey = tuple[str, tuple[str, ...], str, str | None]
 
+#: How many places are remembered at once.
+MAX_PLACES = 10_000
+
 
 class Run:
     """Datapoints of one datastream and feed, and beside each its owner."""
@@ -107,29 +110,61 @@ class Bundle:
         )
 
 
+class Places:
+    """The place that the keys of events mean, remembered: the same few come again and again.
+
+    Two keys mean the same place when one has "" and the other the id of the host, or when their
+    paths differ only in the host's id in front.
+    """
+
+    __slots__ = ("_host_id", "_known")
+
+    def __init__(self, host_id: str) -> None:
+        self._host_id = host_id
+        self._known: dict[RunKey, RunKey] = {}
+
+    def __contains__(self, key: RunKey) -> bool:
+        return key in self._known
+
+    def is_host(self, device_id: str) -> bool:
+        """Whether ``device_id`` is the host's."""
+        return device_id == HOST or device_id == self._host_id
+
+    def of(self, key: RunKey) -> RunKey:
+        """The key with the full id of the device and the full path to it."""
+        place = self._known.get(key)
+        if place is None:
+            device_id, path, datastream_id, feed = key
+            if self.is_host(device_id):
+                device_id = self._host_id
+            elif self._host_id not in path:
+                path = (self._host_id, *path)
+            place = (device_id, path, datastream_id, feed)
+            if len(self._known) >= MAX_PLACES:
+                self._known.clear()
+            self._known[key] = place
+        return place
+
+
 class Gathering:
-    """Events on their way into documents; ``host_id`` is the id of the host device.
+    """Events on their way into documents.
 
     ``runs`` holds the run of every combination of device, path, datastream and feed seen so far.
     """
 
-    __slots__ = ("_bundles", "_host_id", "_runs_by_place", "runs")
+    __slots__ = ("_bundles", "_places", "_runs_by_place", "runs")
 
-    def __init__(self, host_id: str) -> None:
+    def __init__(self, places: Places) -> None:
         self.runs: dict[RunKey, Run] = {}
-        self._host_id = host_id
+        self._places = places
         self._bundles: dict[tuple[str, tuple[str, ...]], Bundle] = {}
         self._runs_by_place: dict[RunKey, Run] = {}
 
     def run_for(self, key: RunKey) -> Run:
-        """The run an event of this key belongs to; made when there is none yet.
-
-        Two keys share a run when they mean the same place: "" and the host's id, or a path with
-        and without the host's id in front.
-        """
+        """The run an event of this key belongs to; made when there is none yet."""
         run = self.runs.get(key)
         if run is None:
-            run = self.runs[key] = self._open(*key)
+            run = self.runs[key] = self._open(self._places.of(key))
         return run
 
     def add(self, event: Event, at_ms: int, owner: object = None) -> None:
@@ -142,23 +177,17 @@ class Gathering:
         """One bundle for each device and path, in the order in which they first appeared."""
         return list(self._bundles.values())
 
-    def _open(
-        self, device_id: str, path: tuple[str, ...], datastream_id: str, feed: str | None
-    ) -> Run:
-        is_host = device_id in (HOST, self._host_id)
-        if is_host:
-            device_id = self._host_id
-        elif self._host_id not in path:
-            path = (self._host_id, *path)
-        key = (device_id, path, datastream_id, feed)
-        run = self._runs_by_place.get(key)
+    def _open(self, place: RunKey) -> Run:
+        run = self._runs_by_place.get(place)
         if run is None:
-            run = self._runs_by_place[key] = Run(datastream_id, feed, [], [])
+            device_id, path, datastream_id, feed = place
+            run = self._runs_by_place[place] = Run(datastream_id, feed, [], [])
             bundle = self._bundles.get((device_id, path))
             if bundle is None:
-                bundle = Bundle(device_id, path, is_host, [])
+                bundle = Bundle(device_id, path, self._places.is_host(device_id), [run])
                 self._bundles[(device_id, path)] = bundle
-            bundle.runs.append(run)
+            else:
+                bundle.runs.append(run)
         return run
 
 
@@ -166,7 +195,7 @@ def documents(
     events: Iterable[Event], host_id: str, now_ms: int, reduced: bool = False
 ) -> list[TelemetryDocument]:
     """The documents of ``events``; one without a time gets ``now_ms``."""
-    gathering = Gathering(host_id)
+    gathering = Gathering(Places(host_id))
     for event in events:
         gathering.add(event, now_ms if event.at_ms is None else event.at_ms)
     return [bundle.reduced() if reduced else bundle.complete() for bundle in gathering.bundles()]

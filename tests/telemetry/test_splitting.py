@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from oda.codecs.json import JsonCodec
 from oda.errors import EncodeError
 from oda.model import Event, TelemetryDocument
-from oda.telemetry.documents import Bundle, Gathering
+from oda.telemetry.documents import Bundle, Gathering, Places
 from oda.telemetry.splitting import cut, encode_parts
 from tests.telemetry import strategies
 from tests.telemetry.test_documents import HOST_ID, datapoints_of, expected_datapoints
@@ -18,7 +18,7 @@ encode = JsonCodec().encode
 
 
 def bundles_of(events: list[Event]) -> list[Bundle]:
-    gathering = Gathering(HOST_ID)
+    gathering = Gathering(Places(HOST_ID))
     for index, event in enumerate(events):
         gathering.add(event, event.at_ms or 0, owner=index)
     return gathering.bundles()
