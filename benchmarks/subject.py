@@ -4,9 +4,9 @@
 work, and prints one line of JSON: counts, wall seconds, CPU seconds (user and system, from the
 first publish until everything was acknowledged), peak resident memory in MiB.
 
-WHO is ``agent`` (the whole agent: journal and outbox durable, synchronous FULL) or ``bare`` (see
+WHO is ``agent`` (the whole agent: journal and outbox durable, synchronous FULL), ``bare`` (see
 ``benchmarks/bare.py``: Autobahn, msgspec and SQLite in a hundred lines, without bounds, window,
-metrics or journal).
+metrics or journal) or ``nobody`` (publishing does nothing: what is left is the benchmark itself).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from twisted.internet.task import LoopingCall
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 if __package__ in (None, ""):
@@ -125,6 +125,14 @@ class Subject:
         look()
 
 
+class Nobody:
+    """Takes everything and does nothing with it."""
+
+    def publish(self, events: object) -> Deferred[None]:
+        """Fires at once."""
+        return succeed(None)
+
+
 def burst(subject: Subject, count: int, size: int, done: Callable[[], None]) -> None:
     """Publish ``count`` datapoints in a tight loop, ``size`` a call, 5,000 in a reactor turn.
 
@@ -209,18 +217,21 @@ def paced(subject: Subject, rate: int, seconds: float, done: Callable[[], None])
     latencies: list[float] = []
     state = {"sent": 0}
     total = int(rate * seconds)
+    clock = time.perf_counter
 
-    def tick(ticks: int) -> None:
-        for _ in range(ticks):
-            if state["sent"] >= total:
-                break
+    def accepted(_: object, begun: float) -> None:
+        latencies.append(clock() - begun)
+
+    def tick() -> None:
+        begun = clock()
+        due = min(total, int((begun - started) * rate) + 1)
+        while state["sent"] < due:
             state["sent"] += 1
-            begun = time.perf_counter()
-            subject.publish(Event("t", state["sent"], "", 1_700_000_000_000)).addCallback(
-                lambda _, begun=begun: latencies.append(time.perf_counter() - begun)
-            )
-        if state["sent"] >= total and looping.running:
-            looping.stop()
+            event = Event("t", state["sent"], "", 1_700_000_000_000)
+            subject.publish(event).addCallback(accepted, begun)
+        if due < total:
+            later(max(0.0, started + due / rate - clock()), tick)
+        else:
             subject.when(lambda: len(latencies) >= total and subject.delivered(), finish)
 
     def finish() -> None:
@@ -232,10 +243,10 @@ def paced(subject: Subject, rate: int, seconds: float, done: Callable[[], None])
         )
         done()
 
-    looping = LoopingCall.withCount(tick)
-    looping.clock = subject.reactor
+    later = subject.reactor.callLater
     meter.start()
-    looping.start(1.0 / rate, now=False)
+    started = clock()
+    tick()
 
 
 def serve(subject: Subject, done: Callable[[], None]) -> None:
@@ -254,7 +265,7 @@ def serve(subject: Subject, done: Callable[[], None]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("who", choices=["agent", "bare"])
+    parser.add_argument("who", choices=["agent", "bare", "nobody"])
     parser.add_argument(
         "what", choices=["burst", "messages", "paced", "serve", "idle", "drain", "many"]
     )
@@ -275,6 +286,8 @@ def main() -> None:
         _prefill(reactor, directory.name, options.count)
     if options.who == "agent":
         subject, connected = _agent(reactor, options.port, directory.name)
+    elif options.who == "nobody":
+        subject, connected = Subject(reactor, Nobody(), lambda: True), lambda: True
     else:
         from benchmarks.bare import BareAgent
 

@@ -106,6 +106,12 @@ class Change:
             or self.dead_gone
         )
 
+    @property
+    def is_overtaken(self) -> bool:
+        """Whether answers in it are sent without waiting for the commit: the next requests come
+        while it goes on."""
+        return any(not kept.is_held for kept in self.rows[MessageClass.RESPONSE].values())
+
     def absorb(self, later: Change) -> list[Kept]:
         """Take over everything of a change that came after this one.
 

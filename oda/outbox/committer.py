@@ -214,7 +214,9 @@ class Committer:
         change.totals = _encode(self._owner.totals())
         self.running = change
         self.running_bytes = change.size_bytes
-        self._worker.run(lambda: self._disk.commit(change), self._commit_ended)
+        self._worker.run(
+            lambda: self._disk.commit(change), self._commit_ended, aside=change.is_overtaken
+        )
 
     def _commit_ended(self, outcome: int | Failure) -> None:
         change, self.running = self.running, None

@@ -18,9 +18,9 @@ from zope.interface import Interface, implementer
 Job = Callable[[], Any]
 Done = Callable[[Any], None]
 
-#: A job that took longer would hold up an answer that waits to be written, in seconds: a round trip
-#: takes as long without a commit in the way.
-SLOW_S = 0.0002
+#: The reactor's thread may wait so long for a commit, in seconds; handing it to another thread and
+#: hearing of its end takes about a fifth of that.
+SLOW_S = 0.001
 #: After that, so many jobs in a row have to be fast before the reactor's thread does them again.
 _TRUST = 64
 
@@ -28,9 +28,10 @@ _TRUST = 64
 class IWorker(Interface):
     """Runs jobs one after the other."""
 
-    def run(job: Job, done: Done, takes_long: bool = False) -> None:
+    def run(job: Job, done: Done, takes_long: bool = False, aside: bool = False) -> None:
         """Run ``job`` and then call ``done``, in the reactor's thread, with what it returned, or
-        with the ``Failure`` of what it raised. ``takes_long`` jobs are not commits."""
+        with the ``Failure`` of what it raised. ``takes_long`` jobs are not commits. ``aside``: the
+        reactor has something better to do meanwhile than to wait."""
 
     def wait() -> None:
         """Wait until the oldest job is done, if there is one, and call its ``done`` at once."""
@@ -43,7 +44,7 @@ class IWorker(Interface):
 class InlineWorker:
     """Runs each job at once, in the reactor's thread, which waits for the disk."""
 
-    def run(self, job: Job, done: Done, takes_long: bool = False) -> None:
+    def run(self, job: Job, done: Done, takes_long: bool = False, aside: bool = False) -> None:
         done(_outcome(job))
 
     def wait(self) -> None:
@@ -89,7 +90,7 @@ class ThreadWorker:
         self._tasks: deque[_Task] = deque()
         self._thread: threading.Thread | None = None
 
-    def run(self, job: Job, done: Done, takes_long: bool = False) -> None:
+    def run(self, job: Job, done: Done, takes_long: bool = False, aside: bool = False) -> None:
         if self._thread is None:
             # A daemon: a reactor that crashes must not leave a process that never ends.
             self._thread = threading.Thread(target=self._work, name="oda-outbox", daemon=True)
@@ -121,7 +122,8 @@ class ThreadWorker:
 
 @implementer(IWorker)
 class AdaptiveWorker:
-    """Runs jobs in the reactor's thread while the disk is fast, else in ``thread``.
+    """Runs jobs in the reactor's thread while the disk is fast, and those that are to be done
+    aside, or on a slow disk, in ``thread``.
 
     A commit on a fast disk takes less than handing it to a thread costs (two threads of one
     interpreter get in each other's way); on a slow one the reactor must not wait for it.
@@ -134,8 +136,8 @@ class AdaptiveWorker:
         self._fast = _TRUST
         self._in_thread = 0
 
-    def run(self, job: Job, done: Done, takes_long: bool = False) -> None:
-        if takes_long or self._in_thread or self._fast < _TRUST:
+    def run(self, job: Job, done: Done, takes_long: bool = False, aside: bool = False) -> None:
+        if takes_long or aside or self._in_thread or self._fast < _TRUST:
             self._in_thread += 1
             timed = job if takes_long else lambda: self._timed(job)
             self._thread.run(timed, lambda outcome: self._ended(done, outcome), takes_long)

@@ -62,12 +62,18 @@ class StepWorker:
 
     def __init__(self) -> None:
         self.jobs: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
+        self.aside: list[bool] = []
         self.is_stopped = False
 
     def run(
-        self, job: Callable[[], Any], done: Callable[[Any], None], takes_long: bool = False
+        self,
+        job: Callable[[], Any],
+        done: Callable[[Any], None],
+        takes_long: bool = False,
+        aside: bool = False,
     ) -> None:
         self.jobs.append((job, done))
+        self.aside.append(aside)
 
     def step(self) -> None:
         """Run the oldest job and tell its outcome."""

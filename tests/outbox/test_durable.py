@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 
 from oda.errors import OutboxClosed
 from oda.interfaces import ICounters, IJournal, IOutbox, IWallClock
-from oda.model import MessageClass
+from oda.model import ContentType, MessageClass
 from oda.outbox.committer import RETRY_S
 from oda.outbox.worker import SLOW_S, AdaptiveWorker, InlineWorker, IWorker, ThreadWorker
 from tests.outbox.fakes import Device, FakeCounters, FakeWallClock, StepWorker, disk_full
@@ -336,6 +336,43 @@ def test_a_slow_disk_gets_a_thread_and_a_fast_one_none() -> None:
     worker.run(lambda: job(0.0), done.append, takes_long=True)
     worker.run(lambda: job(0.0), done.append)
     assert len(thread.jobs) == 2, "nothing overtakes a job that is under way"
+
+
+def test_a_job_that_is_overtaken_gets_a_thread_on_a_fast_disk_too() -> None:
+    """The reactor has something better to do than to wait for it."""
+    thread = StepWorker()
+    worker = AdaptiveWorker(thread, lambda: 0.0)
+    done: list[object] = []
+    worker.run(lambda: "aside", done.append, aside=True)
+    worker.run(lambda: "behind", done.append)
+    assert not done, "nothing overtakes a job that is under way"
+    thread.finish()
+    assert done == ["aside", "behind"]
+    worker.run(lambda: "inline", done.append)
+    assert done == ["aside", "behind", "inline"]
+
+
+def test_commits_are_overtaken_by_answers_that_wait_for_none(tmp_path: Path) -> None:
+    """An answer of an operation that reads is sent before its commit: the next request must not
+    wait for that. One that acts waits itself, and telemetry has time."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    journal = device.outbox.journal
+    device.put_all([b"telemetry"])
+    device.worker.finish()
+    journal.begin("1", "SET", True)
+    device.turn()
+    device.worker.finish()
+    journal.answered("1", b"held", ContentType.JSON)
+    device.put(b"held", response=True)
+    device.turn()
+    device.worker.finish()
+    assert device.worker.aside == [False, False, False]
+    journal.begin("2", "GET", False)
+    journal.answered("2", b"free", ContentType.JSON)
+    device.put(b"free", response=True)
+    device.turn()
+    assert device.worker.aside == [False, False, False, True]
+    device.stop()
 
 
 @pytest.mark.parametrize("inline", [True, False])
