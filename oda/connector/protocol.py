@@ -190,7 +190,7 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
 
     def processData(self) -> bool:
         if self._is_held:
-            # Autobahn processes all that it has been given in one go: a chunk may hold many messages.
+            # Autobahn processes all it was given in one go: a chunk may hold many messages.
             return False
         is_between = not self.inside_message and self.current_frame is None
         if is_between and self.state == self.STATE_OPEN and not self._take_whole_messages():
