@@ -40,6 +40,7 @@ from oda.operations.set_device_parameters import SetDeviceParameters
 from oda.operations.synchronize_clock import SynchronizeClock
 from oda.outbox.durable import DurableOutbox
 from oda.outbox.memory import MemoryOutbox
+from oda.outbox.uptime import this_machine
 from oda.settings import AgentSettings, OutboxKind
 from oda.telemetry.collector import Collector
 from oda.telemetry.dispatcher import EventDispatcher
@@ -215,7 +216,9 @@ def build_outbox(
 ) -> tuple[DurableOutbox | MemoryOutbox, IJournal]:
     """The outbox and the journal that goes with it: both on disk, or both in memory."""
     if settings.outbox.kind is OutboxKind.DURABLE:
-        durable = DurableOutbox(settings.outbox, reactor, wall_clock, counters)
+        durable = DurableOutbox(
+            settings.outbox, reactor, wall_clock, counters, uptime=this_machine()
+        )
         return durable, durable.journal
     limit = settings.connector.max_message_size_bytes
     return MemoryOutbox(settings.outbox, reactor, counters, limit), MemoryJournal(reactor)

@@ -11,6 +11,7 @@ import zlib
 import msgspec
 
 from oda.model import MessageClass
+from oda.outbox.marks import Mark
 from oda.outbox.queue import Kept
 
 #: The message classes in the order in which they leave.
@@ -40,7 +41,9 @@ class Totals(msgspec.Struct):
     """The sums over the tables, so that nobody has to count rows, and over all time.
 
     accepted = delivered + dropped + dead + what is stored, in messages and in datapoints.
-    ``clock_ms`` and ``wall_ms`` are the readings of the age clock and of the time of day.
+    ``clock_ms`` and ``wall_ms`` are the readings of the age clock and of the time of day;
+    ``uptime_ms`` is how long the machine had run since the start that ``boot_id`` names.
+    The marks tell which rows linger, see ``marks``.
     """
 
     last_id: int = 0
@@ -52,9 +55,17 @@ class Totals(msgspec.Struct):
     delivered: Tally = msgspec.field(default_factory=Tally)
     dropped: Tally = msgspec.field(default_factory=Tally)
     dead: Tally = msgspec.field(default_factory=Tally)
+    boot_id: str = ""
+    uptime_ms: int = 0
+    response_marks: list[Mark] = msgspec.field(default_factory=list)
+    telemetry_marks: list[Mark] = msgspec.field(default_factory=list)
 
     def stored(self, message_class: MessageClass) -> Stored:
         return self.response if message_class is MessageClass.RESPONSE else self.telemetry
+
+    def marks(self, message_class: MessageClass) -> list[Mark]:
+        is_response = message_class is MessageClass.RESPONSE
+        return self.response_marks if is_response else self.telemetry_marks
 
 
 class Burial(msgspec.Struct, gc=False):
@@ -82,10 +93,20 @@ class Change:
     """``rows`` are new, ``gone`` are ranges of ids to delete, in each class.
 
     ``journal`` holds the newest state of operations by ``seq``, None to delete it.
-    ``size_bytes`` is what the new rows keep in memory.
+    ``size_bytes`` is what the new rows keep in memory. ``has_marks``: rows were acknowledged, which
+    the totals tell; that alone can wait for a while.
     """
 
-    __slots__ = ("burials", "dead_gone", "gone", "journal", "rows", "size_bytes", "totals")
+    __slots__ = (
+        "burials",
+        "dead_gone",
+        "gone",
+        "has_marks",
+        "journal",
+        "rows",
+        "size_bytes",
+        "totals",
+    )
 
     def __init__(self) -> None:
         self.rows: dict[MessageClass, dict[int, Kept]] = {one: {} for one in CLASSES}
@@ -94,6 +115,7 @@ class Change:
         self.dead_gone: list[int] = []
         self.journal: dict[int, JournalRow | None] = {}
         self.size_bytes = 0
+        self.has_marks = False
         self.totals = b""
 
     @property
@@ -127,6 +149,7 @@ class Change:
             self.bury(burial)
         self.dead_gone += later.dead_gone
         self.journal.update(later.journal)
+        self.has_marks = self.has_marks or later.has_marks
         return unwritten
 
     def bury(self, burial: Burial) -> None:

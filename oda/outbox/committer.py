@@ -161,11 +161,13 @@ class Committer:
         self._tell_recovery(opened.recovery)
         self._owner.opened(opened, False)
 
-    def submit(self) -> None:
-        """Begin to commit what was collected, unless a commit is under way or the disk fails."""
-        if self.running is not None or self.state is not State.OPEN or self.collecting.is_empty:
+    def submit(self, even_marks: bool = False) -> None:
+        """Begin to commit what was collected, unless a commit is under way or the disk fails.
+        ``even_marks``: also if rows were acknowledged and nothing else."""
+        if self.running is not None or self.state is not State.OPEN:
             return
-        self._commit()
+        if not self.collecting.is_empty or (even_marks and self.collecting.has_marks):
+            self._commit()
 
     def relieve(self) -> None:
         """Too much was collected: as long as the disk works, wait until that is being committed."""
@@ -180,11 +182,16 @@ class Committer:
             self._closing = Deferred()
             self._cancel_retry()
             if self.running is None and self.state is not State.HEALING:
-                if not self.collecting.is_empty and self._is_adopted:
+                if self._has_last_words() and self._is_adopted:
                     self._commit()
                 else:
                     self._finish_closing()
         return self._closing
+
+    @property
+    def is_adopted(self) -> bool:
+        """True when the store's rows are among those that are sent."""
+        return self._is_adopted
 
     @property
     def is_healing(self) -> bool:
@@ -233,10 +240,13 @@ class Committer:
             return
         self._recovered()
         self._owner.committed(change, outcome)
-        if self._closing is not None and self.collecting.is_empty:
+        if self._closing is not None and not self._has_last_words():
             self._finish_closing()
-        elif not self.collecting.is_empty:
+        elif self._closing is not None or not self.collecting.is_empty:
             self._commit()
+
+    def _has_last_words(self) -> bool:
+        return not self.collecting.is_empty or self.collecting.has_marks
 
     def _disturbed(self, error: BaseException | None) -> None:
         if is_damage(error) and self._is_adopted:
@@ -307,7 +317,7 @@ class Committer:
             self._tell_recovery(outcome.recovery)
             self._owner.healed(outcome)
         if self._closing is not None:
-            if self.state is State.OPEN and not self.collecting.is_empty:
+            if self.state is State.OPEN and self._has_last_words():
                 self._commit()
             else:
                 self._finish_closing()

@@ -34,6 +34,7 @@ from oda.outbox.queue import HEAD_ROWS, Kept
 from oda.outbox.room import Room
 from oda.outbox.stock import RESPONSE, TELEMETRY, Stock, accept
 from oda.outbox.store import LETTER_COLUMNS, read_letter, wal_allowance
+from oda.outbox.uptime import Uptime
 from oda.outbox.worker import AdaptiveWorker, IWorker, ThreadWorker
 from oda.settings import OutboxSettings
 
@@ -49,6 +50,7 @@ class DurableOutbox:
     ``journal`` is the journal of operations in the same file. ``head_rows`` of each class are in
     memory; more are read when they are needed. ``work_seconds`` is a monotonic clock that runs
     while work is done: it tells a slow disk, and limits the time of recovering a damaged store.
+    ``uptime`` tells for how long no agent ran; without it that time does not count.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class DurableOutbox:
         worker: IWorker | None = None,
         head_rows: int = HEAD_ROWS,
         work_seconds: Callable[[], float] = monotonic,
+        uptime: Uptime | None = None,
     ) -> None:
         self._settings = settings
         self._reactor = reactor
         self._wall_clock = wall_clock
         self._counters = counters
         self._clock = AgeClock(wall_clock.now_ms(), reactor.seconds())
+        self._uptime = Uptime("", monotonic) if uptime is None else uptime
         if worker is None:
             worker = AdaptiveWorker(ThreadWorker(reactor.callFromThread), work_seconds)
         self._committer = Committer(settings.path, settings, reactor, worker, self, work_seconds)
@@ -83,6 +87,7 @@ class DurableOutbox:
         self._first_id = 1
         self._on_pending: Callable[[], None] | None = None
         self._has_news = False
+        self._are_marks_due = False
         self._turn: Any = None
         self._turn_ms = 0
         self._tick: Any = None
@@ -211,6 +216,7 @@ class DurableOutbox:
         if linger_s is None:
             linger_s = self._settings.linger_s
         now_s = self._reactor.seconds()
+        owed = self._stock.is_owing
         responses, telemetry = self._responses.in_flight, self._telemetry.in_flight
         of_telemetry: list[Kept] = []
         of_responses: list[Kept] = []
@@ -230,7 +236,12 @@ class DurableOutbox:
             self._responses.retire(of_responses, now_s + linger_s)
         if linger_s <= 0:
             self._stock.expire(now_s)
-        elif self._tick is None:
+            return
+        self._committer.collecting.has_marks = True
+        if owed and not self._stock.is_owing:
+            # Now, once in a life: agents that die soon after would repeat the same for ever.
+            self._commit_marks()
+        if self._tick is None:
             self._watch()
 
     def rewind(self, replay_lingering: bool) -> None:
@@ -239,6 +250,8 @@ class DurableOutbox:
         for queue in self._stock.queues.values():
             if (replay_lingering and queue.lingering) or has_skipped:
                 queue.restart()
+                # Their time does not go on: they must not be forgotten by a start after it.
+                self._committer.collecting.has_marks = self._are_marks_due = True
                 self._has_news = True
             elif queue.rewind():
                 self._has_news = True
@@ -291,10 +304,12 @@ class DurableOutbox:
 
     def totals(self) -> Totals:
         """The totals after everything so far; they are what the next commit writes."""
-        totals = self._stock.totals()
+        totals = self._stock.totals(self._reactor.seconds())
         totals.last_id = self._next_id - 1
         totals.clock_ms = self._now_ms()
         totals.wall_ms = self._wall_clock.now_ms()
+        totals.boot_id = self._uptime.boot_id
+        totals.uptime_ms = self._uptime.now_ms()
         return totals
 
     def purge(self) -> int:
@@ -375,7 +390,12 @@ class DurableOutbox:
             lost = opened.recovery.lost
             self._counters.increment("messages_dropped", lost.messages, reason="damaged")
             self._counters.increment("datapoints_dropped", lost.datapoints, reason="damaged")
-        self._stock.adopt(totals, is_late)
+        off_ms = self._uptime.since_ms(totals.boot_id, totals.uptime_ms)
+        self._stock.adopt(totals, is_late, off_ms, self._reactor.seconds())
+        if self._stock.is_owing:
+            # On disk, too, their time must not go on.
+            self._committer.collecting.has_marks = True
+            self._commit_marks()
         self.journal.opened()
         if any(queue.stored.rows for queue in self._stock.queues.values()):
             for message_class in CLASSES:
@@ -456,10 +476,16 @@ class DurableOutbox:
 
     def _end_turn(self) -> None:
         self._turn = None
-        self._committer.submit()
+        even_marks, self._are_marks_due = self._are_marks_due, False
+        self._committer.submit(even_marks)
         if self._has_news and self._on_pending is not None:
             self._has_news = False
             self._on_pending()
+
+    def _commit_marks(self) -> None:
+        """Say on disk what was acknowledged, even if there is nothing else to say."""
+        self._are_marks_due = True
+        self._changed()
 
     def _watch(self) -> None:
         if self._tick is None and self._is_open:
@@ -473,6 +499,8 @@ class DurableOutbox:
         if max_age_s > 0:
             more = self._stock.drop_aged(self._now_ms() - int(max_age_s * 1000))
             self._changed()
+        if self._committer.collecting.has_marks:
+            self._commit_marks()
         if more:
             self._tick = self._reactor.callLater(0, self._look)
         elif max_age_s > 0 or any(queue.lingering for queue in self._stock.queues.values()):

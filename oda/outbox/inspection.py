@@ -261,6 +261,7 @@ def purge(path: Path, settings: OutboxSettings) -> int:
             store.execute(f"DELETE FROM {message_class.value}")
         store.execute("DELETE FROM dead")
         totals.response, totals.telemetry = Stored(), Stored()
+        totals.response_marks, totals.telemetry_marks = [], []
         return purged
 
 

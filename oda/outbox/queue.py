@@ -25,6 +25,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from oda.outbox.marks import SLOTS, Marks
+
 #: The bounds of the head: rows beyond it are left in the store.
 HEAD_ROWS = 1024
 HEAD_BYTES = 4 * 1024 * 1024
@@ -107,7 +109,15 @@ class Batch(NamedTuple):
 class ClassQueue:
     """The rows of one message class. ``stored`` is everything in it, wherever it is."""
 
-    def __init__(self, head_rows: int = HEAD_ROWS, head_bytes: int = HEAD_BYTES) -> None:
+    def __init__(
+        self,
+        head_rows: int = HEAD_ROWS,
+        head_bytes: int = HEAD_BYTES,
+        linger_s: float = 60.0,
+    ) -> None:
+        self.marks = Marks(linger_s / SLOTS)
+        #: True while rows were passed over that are older than some that were taken.
+        self.has_gaps = False
         self._max_head_rows = head_rows
         self._max_head_bytes = head_bytes
         self.head: deque[Kept] = deque()
@@ -209,13 +219,30 @@ class ClassQueue:
         """Rows just removed from ``in_flight`` begin to linger."""
         low, high = rows[0].row_id, rows[-1].row_id
         self._lingering_cost += sum([kept.cost for kept in rows])
-        oldest = next(iter(self.in_flight), None)
-        if oldest is None or oldest > high:
-            self.lingering.append(Batch(low, high, amount_of(rows), expires_s))
+        if self._wants_up_to(high):
+            # It must not be covered by a range.
+            for kept in rows:
+                one = Batch(kept.row_id, kept.row_id, amount_of((kept,)), expires_s)
+                self.lingering.append(one)
             return
-        # Something older, or in between, is still in flight: it must not be covered by the range.
-        for kept in rows:
-            self.lingering.append(Batch(kept.row_id, kept.row_id, amount_of((kept,)), expires_s))
+        marks = self.marks
+        if high < marks.owed_from:
+            self.lingering.append(Batch(low, high, amount_of(rows), expires_s))
+            marks.acknowledged(low, high, expires_s)
+            return
+        for start, end, repeats in marks.pay([kept.row_id for kept in rows]):
+            run = rows[start:end]
+            low, high = run[0].row_id, run[-1].row_id
+            self.lingering.append(Batch(low, high, amount_of(run), expires_s))
+            marks.acknowledged(low, high, expires_s, repeats)
+
+    def rest(self, low: int, high: int, repeats: int, amount: Amount, expires_s: float) -> None:
+        """After a start: the oldest rows of the store, taken as spilled so far, go on to linger."""
+        self.spilled.subtract(amount)
+        self.head_hi = high
+        self._lingering_cost += amount.cost
+        self.lingering.append(Batch(low, high, amount, expires_s))
+        self.marks.acknowledged(low, high, expires_s, repeats)
 
     def expire(self, now_s: float) -> list[Batch]:
         """Lingering rows whose time is over, out of the queue now, in as few batches as can be."""
@@ -237,14 +264,23 @@ class ClassQueue:
         batch = self.lingering.popleft()
         self.stored.subtract(batch.amount)
         self._lingering_cost -= batch.amount.cost
-        oldest = next(iter(self.in_flight), None)
-        if gone and gone[-1].high < batch.low and (oldest is None or oldest > batch.high):
+        self.marks.let_go(batch.low, batch.high)
+        if gone and gone[-1].high < batch.low and not self._wants_up_to(batch.high):
             # Nothing of this class that is still wanted lies between them.
             before = gone.pop()
             amount = before.amount.copy()
             amount.add(batch.amount)
             batch = Batch(before.low, batch.high, amount)
         gone.append(batch)
+
+    def _wants_up_to(self, row_id: int) -> bool:
+        """Whether a row up to this one may still have to be sent, or be acknowledged."""
+        if self.has_gaps:
+            return True
+        oldest = next(iter(self.in_flight), None)
+        if oldest is not None and oldest <= row_id:
+            return True
+        return bool(self.head) and self.head[0].row_id <= row_id
 
     def pop_oldest(self) -> Kept:
         """Remove the oldest pending row, which must be in the head."""
@@ -290,6 +326,8 @@ class ClassQueue:
         self.in_flight = {}
         self.lingering.clear()
         self._lingering_cost = 0
+        self.marks.rewound()
+        self.has_gaps = False
         self.head.clear()
         self._head_bytes = 0
         self.head_hi = 0

@@ -17,6 +17,7 @@ from oda.outbox.accounts import Accounts
 from oda.outbox.change import CLASSES, Burial, Change, Stored, Totals
 from oda.outbox.committer import Committer, State
 from oda.outbox.letters import DeadLetters
+from oda.outbox.marks import Fate, Mark, judge
 from oda.outbox.queue import Amount, Batch, ClassQueue, Kept, amount_of
 from oda.outbox.room import Room, side_cost
 from oda.outbox.store import UNREADABLE, StoreDamaged
@@ -52,7 +53,7 @@ class Stock:
         self._changed = changed
         self.room = room
         self.accounts = accounts
-        self.queues = {one: ClassQueue(head_rows) for one in CLASSES}
+        self.queues = {one: ClassQueue(head_rows, linger_s=settings.linger_s) for one in CLASSES}
         self._page_rows = min(_PAGE_ROWS, head_rows)
         self.letters = DeadLetters(room.side_bytes)
         self.journal_cost = 0
@@ -61,6 +62,11 @@ class Stock:
         self._expected: dict[MessageClass, Amount] = {}
         self._modelled = 0
         self._was_full = False
+
+    @property
+    def is_owing(self) -> bool:
+        """True while rows have to be sent again that were acknowledged once."""
+        return self.queues[RESPONSE].marks.is_owing or self.queues[TELEMETRY].marks.is_owing
 
     # -- making room -------------------------------------------------------------------------
 
@@ -170,8 +176,13 @@ class Stock:
     def _drop(self, message_class: MessageClass, victims: list[Kept], reason: str) -> Amount:
         if not victims:
             return Amount()
-        # They were the oldest pending rows, so nothing that is wanted lies between them.
-        self._committer.collecting.forget(message_class, victims[0].row_id, victims[-1].row_id)
+        forget = self._committer.collecting.forget
+        if self.queues[message_class].has_gaps:
+            for kept in victims:
+                forget(message_class, kept.row_id, kept.row_id)
+        else:
+            # They were the oldest pending rows, so nothing that is wanted lies between them.
+            forget(message_class, victims[0].row_id, victims[-1].row_id)
         return self._lose(message_class, victims, reason)
 
     def _lose(self, message_class: MessageClass, victims: list[Kept], reason: str) -> Amount:
@@ -243,12 +254,16 @@ class Stock:
             try:
                 reader = committer.reader
                 if reader is None:
+                    if committer.is_healing:
+                        return bool(queue.head)
+                    if committer.is_adopted:
+                        self._skip(queue)
                     break
                 page, damaged = reader.page(message_class, after_id, self._page_rows, _PAGE_BYTES)
             except (*UNREADABLE, StoreDamaged) as error:
                 if committer.read_failed(error):
                     return bool(queue.head)
-                self.has_skipped = True
+                self._skip(queue)
                 break
             if not page:
                 break
@@ -264,6 +279,9 @@ class Stock:
             _log.error("{rows} messages of the outbox can't be found any more", rows=lost.rows)
             self._changed()
         return bool(queue.head)
+
+    def _skip(self, queue: ClassQueue) -> None:
+        self.has_skipped = queue.has_gaps = True
 
     def _wanted(
         self, message_class: MessageClass, page: list[Kept], damaged: set[int]
@@ -311,36 +329,82 @@ class Stock:
 
     # -- what the committer asks and tells (see ICommitOwner) ---------------------------------
 
-    def totals(self) -> Totals:
+    def totals(self, now_s: float) -> Totals:
         self.accounts.settle()
         totals = self.accounts.past
         self._modelled = 0
         for message_class, queue in self.queues.items():
             stored = Stored(*queue.stored.as_tuple())
+            marks = queue.marks.stored(now_s, self._settings.linger_s)
             if message_class is RESPONSE:
-                totals.response = stored
+                totals.response, totals.response_marks = stored, marks
             else:
-                totals.telemetry = stored
+                totals.telemetry, totals.telemetry_marks = stored, marks
             self._modelled += stored.cost
         return totals
 
-    def adopt(self, totals: Totals, is_late: bool) -> None:
-        """Take up the rows of a store that was just opened; they are older than all others."""
+    def adopt(self, totals: Totals, is_late: bool, off_ms: int, now_s: float) -> None:
+        """Take up the rows of a store that was just opened; they are older than all others.
+        ``off_ms`` is for how long no agent ran while the machine did."""
         self.accounts.join(totals)
         for message_class, queue in self.queues.items():
             stored = totals.stored(message_class)
             amount = Amount(stored.rows, stored.cost, stored.datapoints)
             if is_late:
                 queue.stored.add(amount)
-                self.has_skipped = self.has_skipped or stored.rows > 0
+                if stored.rows > 0:
+                    self._skip(queue)
             else:
                 queue.spill(amount)
+            self._take_up(message_class, totals.marks(message_class), is_late, off_ms, now_s)
         reader = self._committer.reader
         if reader is not None:
             for row_id, length in reader.query("SELECT id, length(payload) FROM dead ORDER BY id"):
                 gone = self.letters.add(row_id, side_cost(length))
                 self._committer.collecting.dead_gone += gone
         self.side_changed()
+
+    def _take_up(
+        self,
+        message_class: MessageClass,
+        marks: Sequence[Mark],
+        is_late: bool,
+        off_ms: int,
+        now_s: float,
+    ) -> None:
+        """What becomes of the rows that were acknowledged before; see ``marks``."""
+        queue, reader = self.queues[message_class], self._committer.reader
+        border = 0
+        # Rows can only linger below all that are pending.
+        are_oldest = not is_late
+        for mark in marks:
+            fate, left_ms = judge(mark, off_ms, int(self._settings.linger_s * 1000))
+            try:
+                if reader is None or not border < mark.low <= mark.high:
+                    fate = Fate.OWED
+                elif are_oldest:
+                    are_oldest = not reader.has_rows(message_class, border, mark.low)
+                if fate is Fate.RESTING and not are_oldest:
+                    fate = Fate.OWED
+                if fate is not Fate.OWED and reader is not None:
+                    amount = reader.amount(message_class, mark.low, mark.high)
+            except UNREADABLE:
+                fate = Fate.OWED
+            if fate is Fate.OWED:
+                are_oldest = False
+                queue.marks.owe(mark)
+            elif fate is Fate.RESTING:
+                expires_s = now_s + left_ms / 1000
+                queue.rest(mark.low, mark.high, mark.repeats, amount, expires_s)
+            else:
+                if is_late:
+                    queue.stored.subtract(amount)
+                else:
+                    queue.discard_spilled(amount)
+                if are_oldest:
+                    queue.head_hi = mark.high
+                self._deliver(message_class, [Batch(mark.low, mark.high, amount)])
+            border = max(border, mark.high)
 
     def committed(self, change: Change, used_bytes: int) -> None:
         if used_bytes > _MEASURABLE_BYTES:

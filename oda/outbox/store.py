@@ -392,6 +392,25 @@ class Reader:
                     break
         return rows, damaged
 
+    def amount(self, message_class: MessageClass, low: int, high: int) -> Amount:
+        """What the rows from ``low`` to ``high`` amount to."""
+        total = Amount()
+        for length, rows, datapoints in self._connection.execute(
+            "SELECT length(payload), count(*), CAST(sum(datapoints) AS INTEGER)"
+            f" FROM {_TABLES[message_class]} WHERE id BETWEEN ? AND ? GROUP BY 1",
+            (low, high),
+        ):
+            total.add(Amount(rows, rows * row_cost(length), datapoints))
+        return total
+
+    def has_rows(self, message_class: MessageClass, after_id: int, before_id: int) -> bool:
+        """Whether there is any row between these two."""
+        found = self._connection.execute(
+            f"SELECT 1 FROM {_TABLES[message_class]} WHERE id > ? AND id < ? LIMIT 1",
+            (after_id, before_id),
+        )
+        return found.fetchone() is not None
+
     def query(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """The rows of a query of one's own; text comes as bytes."""
         return self._connection.execute(statement, values).fetchall()

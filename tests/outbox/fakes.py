@@ -18,6 +18,7 @@ from zope.interface import implementer
 from oda.interfaces import ICounters, IWallClock
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
 from oda.outbox.durable import DurableOutbox
+from oda.outbox.uptime import Uptime
 from oda.outbox.worker import InlineWorker, IWorker
 from oda.settings import OutboxSettings
 
@@ -118,6 +119,7 @@ class Device:
         self.make_worker = worker
         self.head_rows = head_rows
         self.crashes = 0
+        self.boot_id = "a boot"
         self.start()
 
     def start(self) -> None:
@@ -125,7 +127,13 @@ class Device:
         self.worker = self.make_worker()
         self.told = 0
         self.outbox = DurableOutbox(
-            self.settings, self.clock, self.wall, self.counters, self.worker, self.head_rows
+            self.settings,
+            self.clock,
+            self.wall,
+            self.counters,
+            self.worker,
+            self.head_rows,
+            uptime=Uptime(self.boot_id, self.clock.seconds),
         )
         self.outbox.subscribe(self._on_pending)
         self.outbox.open()

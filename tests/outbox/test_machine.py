@@ -26,6 +26,7 @@ from twisted.internet.defer import Deferred
 
 from oda.model import MessageClass
 from oda.outbox.committer import State
+from oda.outbox.marks import MAX_REPEATS
 from oda.settings import OutboxSync
 from tests.outbox.fakes import Device, StepWorker, disk_full
 
@@ -45,6 +46,9 @@ class Message(msgspec.Struct):
     state: str = "pending"
     expires_s: float = 0.0
     attempts: int = 0
+    lives: set[int] = msgspec.field(default_factory=set)  # in which it was acknowledged
+    acknowledged_s: float = 0.0
+    is_owed: bool = False  # the disk knows that it has to be sent (again)
 
 
 class OutboxMachine(RuleBasedStateMachine):
@@ -57,6 +61,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.sent: list[int] = []
         self.gone: dict[int, Message] = {}
         self.count = 0
+        self.life = 0
 
     @initialize(head_rows=st.sampled_from([1, 3, 8]))
     def begin(self, head_rows: int) -> None:
@@ -153,6 +158,9 @@ class OutboxMachine(RuleBasedStateMachine):
         for row_id in acknowledged:
             message = self.rows[row_id]
             message.state = "lingering"
+            message.is_owed = False
+            message.lives.add(self.life)
+            message.acknowledged_s = self.device.clock.seconds()
             message.expires_s = self.device.clock.seconds() + LINGER_S
             if in_trouble:
                 message.is_only_proven = True
@@ -196,27 +204,53 @@ class OutboxMachine(RuleBasedStateMachine):
             self.device.worker.finish()
             self.device.outbox.check_disk()
         assert self.device.outbox.counts()["uncommitted_bytes"] == 0
+        for message in self.rows.values():
+            message.is_owed = message.state != "lingering"
 
-    @rule()
-    def restart(self) -> None:
+    @rule(off_s=st.sampled_from([0.0, 0.0, 12.0]), is_off=st.booleans())
+    def restart(self, off_s: float, is_off: bool) -> None:
         """A stop in good order: nothing is lost, nothing comes back."""
         self.settle_all()
+        self._forget()
+        self.settle_all()
         before = self.device.outbox.totals()
-        self.device.restart()
-        assert self.device.outbox.totals().last_id == before.last_id
+        self.device.stop()
         for message in self.rows.values():
             assert message.is_accepted
             message.is_only_proven = False
-            message.state = "pending"
-            message.attempts = 0
-        self.sent.clear()
+        self._be_off(off_s, is_off)
+        self.device.start()
+        assert self.device.outbox.totals().last_id == before.last_id
+        self.gone = {}
+        self._begin_life(0.0 if is_off else off_s)
 
-    @rule()
-    def crash(self) -> None:
-        """What was accepted and not let go is there, unaltered and in order; what was let go may
-        come again if its deletion was not committed; nothing else is there."""
+    @rule(off_s=st.sampled_from([0.0, 0.0, 12.0]), is_off=st.booleans())
+    def crash(self, off_s: float, is_off: bool) -> None:
+        """What was accepted and not acknowledged is there, unaltered and in order; what was let go
+        may come again if its deletion was not committed; nothing else is there."""
         self._forget()
-        self.device.crash()
+        self.device.crash(lambda _: self._be_off(off_s, is_off))
+        self._begin_life(0.0 if is_off else off_s)
+
+    @rule(off_s=st.sampled_from([0.0, 0.0, 12.0]), share=st.floats(0, 1))
+    def crash_loop(self, off_s: float, share: float) -> None:
+        """A short life that gets so far as to have some acknowledged, and to say so on disk."""
+        self.crash(0.0, False)
+        self.take(20, 100_000)
+        if self.sent:
+            self.acknowledge(share)
+        self.wait(1.0)
+        self.settle_all()
+        self.crash(off_s, False)
+
+    def _be_off(self, off_s: float, is_off: bool) -> None:
+        self.device.clock.advance(off_s)
+        if is_off:
+            self.device.boot_id += "+"
+
+    def _begin_life(self, off_s: float) -> None:
+        now_s = self.device.clock.seconds()
+        self.life += 1
         found = self.device.take_all()
         self.device.outbox.rewind(False)
         known = {**self.rows, **self.gone}
@@ -230,16 +264,33 @@ class OutboxMachine(RuleBasedStateMachine):
             ]
             assert ids == sorted(set(ids))
         kept = {row.row_id for row in found}
-        promised = {
-            one.row_id for one in self.rows.values() if one.is_accepted and not one.is_only_proven
+        resting = {
+            row_id: batch.expires_s
+            for queue in self.device.outbox._stock.queues.values()
+            for batch in queue.lingering
+            for row_id in range(batch.low, batch.high + 1)
+            if row_id in known
         }
-        assert promised <= kept
-        self.rows = {row_id: known[row_id] for row_id in sorted(kept)}
         for message in self.rows.values():
-            message.state = "pending"
+            if message.row_id in kept or not message.is_accepted or message.is_only_proven:
+                continue
+            assert message.lives, "it was never acknowledged and is not sent any more"
+            assert not message.is_owed or len(message.lives) > MAX_REPEATS
+            if message.row_id in resting:
+                assert len(message.lives) > MAX_REPEATS
+            else:
+                assert message.acknowledged_s + LINGER_S <= now_s
+                assert off_s
+        stored = {kept_id for kept_id in known if kept_id in kept or kept_id in resting}
+        self.rows = {row_id: known[row_id] for row_id in sorted(stored)}
+        for message in self.rows.values():
+            is_resting = message.row_id in resting
+            message.state = "lingering" if is_resting else "pending"
+            message.expires_s = resting.get(message.row_id, 0.0)
             message.attempts = 1
             message.is_accepted = True
             message.is_only_proven = False
+            message.is_owed = False
         self.gone = {}
         self.sent.clear()
 
