@@ -20,6 +20,7 @@ RUNS = {
     "herd": 10_000,
     "backlog": 1_000_000,
     "disk": 10,
+    "readonly": 5,
 }
 
 

@@ -23,11 +23,11 @@ class Disk:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._ballast = path / "ballast"
+        self.ballast = path / "ballast"
 
     def fill(self, agent: AgentProcess) -> None:
         """Write until nothing more can be written."""
-        with self._ballast.open("ab", buffering=0) as ballast:
+        with self.ballast.open("ab", buffering=0) as ballast:
             for size in (65536, 512):
                 try:
                     while True:
@@ -37,7 +37,7 @@ class Disk:
 
     def free(self, agent: AgentProcess) -> None:
         """Make room again."""
-        self._ballast.unlink()
+        self.ballast.unlink()
 
 
 class LimitedFiles(Disk):
@@ -81,10 +81,10 @@ def run(seed: int, count: int, directory: Path) -> Report:
                 world.wait_until_ready()
                 time.sleep(0.2 + random.random() * 0.5)
                 disk.fill(agent)
-                _see_data_flow(world, report)
-                troubles += _is_in_trouble(world)
+                see_data_flow(world, report)
+                troubles += is_in_trouble(world)
                 disk.free(agent)
-                _see_the_outbox_recover(world)
+                see_the_outbox_recover(world)
                 if random.random() < 0.3:
                     agent.kill()
                     agent = world.start_agent()
@@ -100,7 +100,7 @@ def run(seed: int, count: int, directory: Path) -> Report:
     return report
 
 
-def _see_data_flow(world: World, report: Report) -> None:
+def see_data_flow(world: World, report: Report) -> None:
     """While nothing can be written, new datapoints arrive nevertheless."""
     time.sleep(1.0)
     world.read_record()
@@ -110,7 +110,7 @@ def _see_data_flow(world: World, report: Report) -> None:
     report.require(world.ledger.datapoints > before, "no live data while the disk was full")
 
 
-def _is_in_trouble(world: World) -> bool:
+def is_in_trouble(world: World) -> bool:
     """True when there is always something that is only in memory."""
     for _ in range(5):
         if not world.status()["outbox"]["uncommitted_bytes"]:
@@ -119,7 +119,7 @@ def _is_in_trouble(world: World) -> bool:
     return True
 
 
-def _see_the_outbox_recover(world: World, timeout_s: float = 20.0) -> None:
+def see_the_outbox_recover(world: World, timeout_s: float = 20.0) -> None:
     """It tries again every few seconds; then everything is on the disk, at least for a moment."""
     deadline_s = time.monotonic() + timeout_s
     while world.status()["outbox"]["uncommitted_bytes"]:

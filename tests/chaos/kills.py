@@ -6,8 +6,9 @@ import time
 from pathlib import Path
 from random import Random
 
+from oda.outbox.marks import MAX_REPEATS
 from tests.chaos.report import Report
-from tests.chaos.world import LONG_LIFE_S, World
+from tests.chaos.world import LONG_LIFE_S, WINDOW, World
 
 #: Of the kills, so many come while the agent is starting, ...
 _EARLY = 0.2
@@ -41,6 +42,8 @@ def run(seed: int, count: int, directory: Path) -> Report:
             world.wait_until_ready()
             world.load.stop()
             world.conclude(report)
+            # No connection ends but by a kill here, so only starts repeat what was acknowledged.
+            report.problems += world.ledger.superfluous_repeats(WINDOW, MAX_REPEATS)
             agent.stop()
     finally:
         world.close()

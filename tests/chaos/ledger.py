@@ -51,6 +51,7 @@ class Ledger:
         self._arrived: dict[str, Counter[int]] = {}
         self._newest: dict[str, int] = {}
         self._documents: dict[bytes, Arrival] = {}
+        self._arrivals: Counter[bytes] = Counter()
         self._repeats: list[tuple[Arrival, int]] = []
         self._lengths: Counter[int] = Counter()
         self._ends: dict[int, int] = {}
@@ -70,6 +71,7 @@ class Ledger:
                 self.repeated_messages += 1
                 self._repeats.append((before, message.connection))
             self._documents[message.payload] = Arrival(message)
+            self._arrivals[message.payload] += 1
             for datastream in document["datastreams"]:
                 for point in datastream["datapoints"]:
                     self._take(datastream["id"], point)
@@ -117,3 +119,17 @@ class Ledger:
                     f"a document of connection {before.connection} came again on {connection}"
                 )
         return problems
+
+    @property
+    def most_repeats(self) -> int:
+        """How often the document came again that did so most often."""
+        return max(self._arrivals.values(), default=1) - 1
+
+    def superfluous_repeats(self, window: int, repeats: int) -> list[str]:
+        """Whether there were more than a window for each lost connection, and ``repeats`` of each
+        document because it had been acknowledged a short while ago."""
+        reconnects = max(0, len(self._ends) - 1)
+        bound = window * reconnects + repeats * len(self._arrivals)
+        if self.repeated_messages <= bound:
+            return []
+        return [f"{self.repeated_messages} messages came again, {bound} can be explained"]

@@ -77,3 +77,19 @@ def test_repeats_have_to_be_explained() -> None:
         found = ledger.unjustified_repeats(window=1, linger_s=3.0)
         assert len(found) == problems, again
     assert not ledger.unjustified_repeats(window=10, linger_s=3.0)
+
+
+def test_there_is_a_bound_on_repeats() -> None:
+    """A window for each connection but the first, and so many of each document."""
+    ledger = Ledger()
+    assert ledger.most_repeats == 0
+    for connection in range(1, 5):
+        documents = [message(n, connection, n + 1, 0, *points(n)) for n in range(10)]
+        ledger.read(documents)
+    assert (ledger.repeated_messages, ledger.most_repeats) == (30, 3)
+    assert ledger.superfluous_repeats(window=0, repeats=3) == []
+    assert ledger.superfluous_repeats(window=4, repeats=2) == []
+    assert ledger.superfluous_repeats(window=10, repeats=0) == []
+    assert ledger.superfluous_repeats(window=3, repeats=2) == [
+        "30 messages came again, 29 can be explained"
+    ]

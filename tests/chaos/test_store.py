@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from oda.platform.testing import RunningPlatform
-from tests.chaos import disk
+from tests.chaos import disk, readonly
 from tests.chaos.world import ROOT
 from tests.e2e.processes import AgentProcess, write_configuration
 
@@ -13,6 +15,15 @@ from tests.e2e.processes import AgentProcess, write_configuration
 def test_the_disk_is_full(tmp_path: Path) -> None:
     """Live data flows, the outbox recovers when there is room again, nothing accepted is lost."""
     report = disk.run(seed=8, count=2, directory=tmp_path)
+    assert not report.problems, str(report)
+
+
+def test_the_disk_is_read_only(tmp_path: Path) -> None:
+    """At a start, and met while running: the agent runs all the same, says so, live data flows, and
+    the outbox recovers when it is writable again."""
+    report = readonly.run(seed=9, count=1, directory=tmp_path)
+    if "skipped" in report.figures:
+        pytest.skip(report.figures["skipped"])
     assert not report.problems, str(report)
 
 

@@ -116,6 +116,7 @@ class World:
                 "repeated": self.ledger.repeated_datapoints,
                 "messages": self.ledger.messages,
                 "repeated messages": self.ledger.repeated_messages,
+                "most repeats of one": self.ledger.most_repeats,
                 "connections": len(connections),
             }
         )
