@@ -254,8 +254,8 @@ class Stock:
             try:
                 reader = committer.reader
                 if reader is None:
-                    if committer.is_healing:
-                        return bool(queue.head)
+                    if committer.state is State.HEALING:
+                        return bool(queue.head)  # opening it has shown that it is damaged
                     if committer.is_adopted:
                         self._skip(queue)
                     break

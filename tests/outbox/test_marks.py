@@ -91,7 +91,8 @@ def test_marks_are_few_and_say_no_less_than_the_age(steps: list[tuple[int, float
     assert len({row_id for row_id, _ in covered}) == len(covered)
     for row_id, mark in covered:
         if row_id in acknowledged:
-            assert mark.age_ms <= (now_s - acknowledged[row_id]) * 1000 + 1
+            age_ms = (now_s - acknowledged[row_id]) * 1000
+            assert mark.age_ms - 1 <= age_ms <= mark.age_ms + LINGER_S / 16 * 1000 + 1
     if len(stored) < MAX_MARKS:
         assert set(acknowledged) <= {row_id for row_id, _ in covered}
 
@@ -204,6 +205,43 @@ def test_resting_rows_are_repeated_when_a_connection_breaks(tmp_path: Path) -> N
     assert payloads(device.take_all()) == [b"0", b"1", b"new"]
     device.crash()
     assert payloads(device.take_all()) == [b"new"], "broken connections don't start the count anew"
+    device.stop()
+
+
+def test_broken_connections_in_between_do_not_start_the_count_anew(tmp_path: Path) -> None:
+    """Lives in which the connection breaks before the kill are counted as others."""
+    device = begun(tmp_path, 2)
+    sent = []
+    for _ in range(MAX_REPEATS + 2):
+        sent.append(acknowledge(device))
+        device.outbox.rewind(True)
+        device.turn()
+        device.crash()
+    assert sent == [[b"0", b"1"]] * (1 + MAX_REPEATS) + [[]]
+    device.stop()
+
+
+def test_a_broken_connection_ends_the_time_on_disk_too(tmp_path: Path) -> None:
+    """Rows that it has made pending are not forgotten, however long no agent runs after it."""
+    device = begun(tmp_path, 2)
+    acknowledge(device)
+    device.outbox.rewind(True)
+    device.turn()
+    device.crash(lambda _: device.clock.advance(LINGER_S * 2))
+    assert payloads(device.take()) == [b"0", b"1"]
+    device.stop()
+
+
+def test_marks_end_with_their_rows(tmp_path: Path) -> None:
+    """What is forgotten needs no mark, whether its time is over or the end was in good order."""
+    device = begun(tmp_path, 4)
+    acknowledge(device, 2)
+    assert len(device.outbox.totals().telemetry_marks) == 1
+    device.clock.pump([1.0] * 61)
+    assert device.outbox.totals().telemetry_marks == []
+    acknowledge(device, 1)
+    device.outbox.settle()
+    assert device.outbox.totals().telemetry_marks == []
     device.stop()
 
 
@@ -334,6 +372,39 @@ def test_rows_that_were_passed_over_are_not_covered(tmp_path: Path) -> None:
         b"%d" % number for number in range(2, 20)
     ]
     device.worker.finish()
+    device.stop()
+
+
+def test_nothing_that_was_passed_over_is_dropped_with_others(tmp_path: Path) -> None:
+    """Dropping the oldest rows, while some in between can't be read, leaves those."""
+    device = begun(tmp_path, 20, worker=StepWorker, head_rows=2)
+    device.worker.finish()
+    device.put_all([b"new"])
+    device.worker.fail(disk_full())
+    path, hidden = device.settings.path, tmp_path / "hidden"
+    path.rename(hidden)
+    path.mkdir()
+    assert device.outbox.purge() == 3
+    path.rmdir()
+    hidden.rename(path)
+    device.clock.advance(RETRY_S)
+    device.worker.finish()
+    device.crash()
+    assert payloads(device.take_all()) == [b"%d" % number for number in range(2, 20)]
+    device.worker.finish()
+    device.stop()
+
+
+def test_rows_rest_only_below_all_that_wait(tmp_path: Path) -> None:
+    """A mark of rows that were repeated enough, above one that is pending, is not believed so far:
+    they are sent in their order."""
+    device = begun(tmp_path, 4)
+    device.stop()
+    with inspection._locked(device.settings.path, device.settings) as store:
+        store.totals.telemetry_marks = [Mark(2, 3, 0, MAX_REPEATS)]
+    device.start()
+    assert payloads(device.take_all(2)) == [b"0", b"1", b"2", b"3"]
+    assert device.outbox.counts()["lingering"] == 0
     device.stop()
 
 
