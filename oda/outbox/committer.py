@@ -29,7 +29,8 @@ from oda.model import MessageClass
 from oda.outbox.change import Change, Totals
 from oda.outbox.disk import Disk, Healed, Opened, Recovery
 from oda.outbox.queue import Kept
-from oda.outbox.store import UNREADABLE, Reader, StoreDamaged, is_damage
+from oda.outbox.reader import Reader
+from oda.outbox.store import UNREADABLE, StoreDamaged, is_damage
 from oda.outbox.worker import IWorker
 from oda.settings import OutboxSettings
 

@@ -26,6 +26,7 @@ from oda.model import MessageClass, OutboxRow, OutgoingMessage
 from oda.outbox.accounts import Accounts
 from oda.outbox.ageclock import AgeClock
 from oda.outbox.change import CLASSES, Change, Totals
+from oda.outbox.clearance import purge, retry_dead
 from oda.outbox.committer import Committer, State
 from oda.outbox.costs import row_cost
 from oda.outbox.disk import Healed, Opened
@@ -33,7 +34,7 @@ from oda.outbox.journal import DurableJournal
 from oda.outbox.queue import HEAD_ROWS, Kept
 from oda.outbox.room import Room
 from oda.outbox.stock import RESPONSE, TELEMETRY, Stock, accept
-from oda.outbox.store import LETTER_COLUMNS, read_letter, wal_allowance
+from oda.outbox.store import wal_allowance
 from oda.outbox.uptime import Uptime
 from oda.outbox.worker import AdaptiveWorker, IWorker, ThreadWorker
 from oda.settings import OutboxSettings
@@ -317,19 +318,7 @@ class DurableOutbox:
 
         What is in flight or lingering goes its way. Drops are counted with reason ``purged``.
         """
-        letters = self._stock.letters
-        ids = letters.ids()
-        self._committer.collecting.dead_gone += ids
-        for row_id in ids:
-            letters.remove(row_id)
-        self._stock.side_changed()
-        purged = len(ids)
-        for message_class in CLASSES:
-            queue = self._stock.queues[message_class]
-            while dropped := self._stock.drop(
-                message_class, 0, min(queue.pending_rows, 4096), "purged"
-            ).rows:
-                purged += dropped
+        purged = purge(self._stock, self._committer)
         self._changed()
         return purged
 
@@ -339,32 +328,7 @@ class DurableOutbox:
         Damaged ones stay. Raises ``OutboxFull`` when the store can't be read now, or when there is
         no room for one of them; those before it are back.
         """
-        reader = self._committer.reader
-        if reader is None:
-            raise OutboxFull("the store can't be read now")
-        letters = self._stock.letters
-        retried = 0
-        for row in reader.query(f"SELECT {LETTER_COLUMNS} FROM dead ORDER BY id"):
-            letter = read_letter(row)
-            kept = letter.kept
-            if kept.row_id not in letters or not letter.is_sound:
-                continue
-            accepted = self.put(
-                OutgoingMessage(
-                    payload=kept.payload,
-                    message_class=MessageClass(letter.table),
-                    is_text=kept.is_text,
-                    datapoints=kept.datapoints,
-                )
-            )
-            if accepted.called:
-                accepted.addErrback(lambda _: None)
-                raise OutboxFull(f"there is room for {retried} dead letters only")
-            self._accounts.revived(kept.datapoints)
-            letters.remove(kept.row_id)
-            self._committer.collecting.dead_gone.append(kept.row_id)
-            retried += 1
-        self._stock.side_changed()
+        retried = retry_dead(self._stock, self._committer, self.put)
         self._changed()
         return retried
 

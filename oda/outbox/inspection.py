@@ -20,15 +20,8 @@ from oda.model import MessageClass
 from oda.outbox.change import CLASSES, Stored, Totals
 from oda.outbox.costs import PAGE_BYTES, row_cost
 from oda.outbox.lock import StoreLock
-from oda.outbox.store import (
-    LETTER_COLUMNS,
-    UNREADABLE,
-    Store,
-    StoreDamaged,
-    read_letter,
-    read_row,
-    read_totals,
-)
+from oda.outbox.records import LETTER_COLUMNS, read_letter, read_row, read_totals
+from oda.outbox.store import UNREADABLE, Store, StoreDamaged
 from oda.settings import OutboxSettings
 
 _COLUMNS = "id, is_text, datapoints, accepted_ms, crc, payload"

@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 from oda.outbox.change import CLASSES, Tally, Totals
 from oda.outbox.costs import PAGE_BYTES
-from oda.outbox.store import UNREADABLE, Store, read_totals
+from oda.outbox.records import read_totals
+from oda.outbox.store import UNREADABLE, Store
 from oda.settings import OutboxSettings
 
 #: How long copying may take, in seconds: the agent waits for it.

@@ -17,10 +17,10 @@ from oda.outbox.accounts import Accounts
 from oda.outbox.change import CLASSES, Burial, Change, Stored, Totals
 from oda.outbox.committer import Committer, State
 from oda.outbox.letters import DeadLetters
-from oda.outbox.marks import Fate, Mark, judge
 from oda.outbox.queue import Amount, Batch, ClassQueue, Kept, amount_of
 from oda.outbox.room import Room, side_cost
 from oda.outbox.store import UNREADABLE, StoreDamaged
+from oda.outbox.takeup import Times, take_up
 from oda.settings import OutboxPolicy, OutboxSettings
 
 _log = Logger()
@@ -356,55 +356,21 @@ class Stock:
                     self._skip(queue)
             else:
                 queue.spill(amount)
-            self._take_up(message_class, totals.marks(message_class), is_late, off_ms, now_s)
+            gone = take_up(
+                queue,
+                message_class,
+                totals.marks(message_class),
+                self._committer.reader,
+                Times(off_ms, int(self._settings.linger_s * 1000), now_s),
+                is_late,
+            )
+            self._deliver(message_class, gone)
         reader = self._committer.reader
         if reader is not None:
             for row_id, length in reader.query("SELECT id, length(payload) FROM dead ORDER BY id"):
-                gone = self.letters.add(row_id, side_cost(length))
-                self._committer.collecting.dead_gone += gone
+                pushed_out = self.letters.add(row_id, side_cost(length))
+                self._committer.collecting.dead_gone += pushed_out
         self.side_changed()
-
-    def _take_up(
-        self,
-        message_class: MessageClass,
-        marks: Sequence[Mark],
-        is_late: bool,
-        off_ms: int,
-        now_s: float,
-    ) -> None:
-        """What becomes of the rows that were acknowledged before; see ``marks``."""
-        queue, reader = self.queues[message_class], self._committer.reader
-        border = 0
-        # Rows can only linger below all that are pending.
-        are_oldest = not is_late
-        for mark in marks:
-            fate, left_ms = judge(mark, off_ms, int(self._settings.linger_s * 1000))
-            try:
-                if reader is None or not border < mark.low <= mark.high:
-                    fate = Fate.OWED
-                elif are_oldest:
-                    are_oldest = not reader.has_rows(message_class, border, mark.low)
-                if fate is Fate.RESTING and not are_oldest:
-                    fate = Fate.OWED
-                if fate is not Fate.OWED and reader is not None:
-                    amount = reader.amount(message_class, mark.low, mark.high)
-            except UNREADABLE:
-                fate = Fate.OWED
-            if fate is Fate.OWED:
-                are_oldest = False
-                queue.marks.owe(mark)
-            elif fate is Fate.RESTING:
-                expires_s = now_s + left_ms / 1000
-                queue.rest(mark.low, mark.high, mark.repeats, amount, expires_s)
-            else:
-                if is_late:
-                    queue.stored.subtract(amount)
-                else:
-                    queue.discard_spilled(amount)
-                if are_oldest:
-                    queue.head_hi = mark.high
-                self._deliver(message_class, [Batch(mark.low, mark.high, amount)])
-            border = max(border, mark.high)
 
     def committed(self, change: Change, used_bytes: int) -> None:
         if used_bytes > _MEASURABLE_BYTES:

@@ -1,7 +1,7 @@
-"""The SQLite file: its schema, one transaction per change, and pages of rows.
+"""The SQLite file: its schema, and one transaction per change.
 
-The writer and the readers are separate connections (write-ahead log), so that a page can be read
-while a commit waits for the disk. A ``Store`` is used by one thread at a time.
+The writer and the readers (see ``reader``) are separate connections (write-ahead log), so that a
+page can be read while a commit waits for the disk. A ``Store`` is used by one thread at a time.
 """
 
 from __future__ import annotations
@@ -12,23 +12,21 @@ from contextlib import closing
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 from zlib import crc32
-
-import msgspec
 
 from oda.errors import OdaError
 from oda.model import MessageClass
 from oda.outbox.change import CLASSES, Burial, Change, JournalRow, Totals, checksum
 from oda.outbox.costs import PAGE_BYTES, row_cost
 from oda.outbox.queue import Amount, Kept
+from oda.outbox.records import TABLES, read_totals
 from oda.settings import OutboxSettings, OutboxSync
 
 SCHEMA_VERSION = 1
 #: "ODAo": tells our files from those of other programs.
 APPLICATION_ID = 0x4F44416F
 _SMALL_BYTES = 4 * 1024 * 1024
-_TABLES = {one: one.value for one in MessageClass}
 #: SQLite's result codes for a file that is not what it should be: ERROR (a table or column is
 #: missing), CORRUPT, NOTADB, FORMAT, TOOBIG, MISMATCH.
 _DAMAGE_CODES = frozenset({1, 11, 26, 24, 18, 20})
@@ -199,7 +197,7 @@ class Store:
             stored = totals.stored(message_class)
             stored.rows, stored.cost, stored.datapoints = amount.as_tuple()
             highest = self._connection.execute(
-                f"SELECT max(id) FROM {_TABLES[message_class]}"
+                f"SELECT max(id) FROM {TABLES[message_class]}"
             ).fetchone()[0]
             totals.last_id = max(totals.last_id, highest or 0)
         highest = self._connection.execute("SELECT max(id) FROM dead").fetchone()[0]
@@ -211,7 +209,7 @@ class Store:
         total = Amount()
         for length, rows, datapoints in self._connection.execute(
             "SELECT length(payload), count(*), CAST(sum(datapoints) AS INTEGER)"
-            f" FROM {_TABLES[message_class]} WHERE id > ? GROUP BY 1",
+            f" FROM {TABLES[message_class]} WHERE id > ? GROUP BY 1",
             (after_id,),
         ):
             total.add(Amount(rows, rows * row_cost(length), datapoints))
@@ -227,7 +225,7 @@ class Store:
         try:
             # First what frees pages, then what needs them: so the file doesn't grow in between.
             for message_class in CLASSES:
-                table = _TABLES[message_class]
+                table = TABLES[message_class]
                 for low, high in change.gone[message_class]:
                     execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", (low, high))
             self._bury(change.burials)
@@ -257,7 +255,7 @@ class Store:
     def add_rows(self, message_class: MessageClass, rows: Iterable[Kept]) -> None:
         """Insert rows, inside a transaction; one whose id exists already is left as it is."""
         insert = (
-            f"INSERT OR IGNORE INTO {_TABLES[message_class]}"
+            f"INSERT OR IGNORE INTO {TABLES[message_class]}"
             " (id, is_text, datapoints, accepted_ms, crc, payload)"
         )
         for statement, chunk in _in_chunks(insert, 6, list(rows)):
@@ -272,7 +270,7 @@ class Store:
 
     def _bury(self, burials: Sequence[Burial]) -> None:
         for burial in burials:
-            kept, table = burial.kept, _TABLES[burial.message_class]
+            kept, table = burial.kept, TABLES[burial.message_class]
             self._connection.execute(
                 "INSERT OR REPLACE INTO dead VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
@@ -332,119 +330,6 @@ class Store:
 
     def close(self) -> None:
         self._connection.close()
-
-
-#: What ``read_letter`` wants.
-LETTER_COLUMNS = "id, class, is_text, datapoints, accepted_ms, crc, reason, payload"
-
-
-class Letter(NamedTuple):
-    """A dead letter as it is stored; only a sound one may be sent again."""
-
-    kept: Kept
-    table: str
-    reason: str
-    is_sound: bool
-
-
-def read_letter(row: Sequence[Any]) -> Letter:
-    """A row of the dead letters."""
-    row_id, table, is_text, datapoints, accepted_ms, crc, reason, payload = row
-    kept, is_sound = read_row((row_id, is_text, datapoints, accepted_ms, crc, payload))
-    name = _as_text(table)
-    return Letter(kept, name, _as_text(reason), is_sound and name in _TABLES.values())
-
-
-def _as_text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
-
-
-class Reader:
-    """Reads pages of rows; never writes. Errors are those of ``sqlite3``."""
-
-    def __init__(self, path: Path, settings: OutboxSettings) -> None:
-        self._connection = connect(path, settings, timeout_s=0.5)
-        self._connection.execute("PRAGMA query_only = ON")
-
-    def page(
-        self, message_class: MessageClass, after_id: int, max_rows: int, max_bytes: int
-    ) -> tuple[list[Kept], set[int]]:
-        """The rows after ``after_id``, in order, and the ids of those that were changed since they
-        were written. At least one row whatever its size, if there is any."""
-        rows: list[Kept] = []
-        damaged: set[int] = set()
-        with closing(
-            self._connection.execute(
-                "SELECT id, is_text, datapoints, accepted_ms, crc, payload"
-                f" FROM {_TABLES[message_class]} WHERE id > ? ORDER BY id LIMIT ?",
-                (after_id, max_rows),
-            )
-        ) as cursor:
-            for row in cursor:
-                kept, is_sound = read_row(row)
-                if rows and kept.row_id <= rows[-1].row_id:
-                    raise StoreDamaged("its rows are out of order")
-                rows.append(kept)
-                if not is_sound:
-                    damaged.add(kept.row_id)
-                max_bytes -= len(kept.payload)
-                if max_bytes <= 0:
-                    break
-        return rows, damaged
-
-    def amount(self, message_class: MessageClass, low: int, high: int) -> Amount:
-        """What the rows from ``low`` to ``high`` amount to."""
-        total = Amount()
-        for length, rows, datapoints in self._connection.execute(
-            "SELECT length(payload), count(*), CAST(sum(datapoints) AS INTEGER)"
-            f" FROM {_TABLES[message_class]} WHERE id BETWEEN ? AND ? GROUP BY 1",
-            (low, high),
-        ):
-            total.add(Amount(rows, rows * row_cost(length), datapoints))
-        return total
-
-    def has_rows(self, message_class: MessageClass, after_id: int, before_id: int) -> bool:
-        """Whether there is any row between these two."""
-        found = self._connection.execute(
-            f"SELECT 1 FROM {_TABLES[message_class]} WHERE id > ? AND id < ? LIMIT 1",
-            (after_id, before_id),
-        )
-        return found.fetchone() is not None
-
-    def query(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """The rows of a query of one's own; text comes as bytes."""
-        return self._connection.execute(statement, values).fetchall()
-
-    def close(self) -> None:
-        self._connection.close()
-
-
-def read_row(row: Sequence[Any]) -> tuple[Kept, bool]:
-    """A row of a message table, and whether it is as it was written."""
-    row_id, is_text, datapoints, accepted_ms, crc, payload = row
-    is_sound = (
-        isinstance(payload, bytes)
-        and isinstance(datapoints, int)
-        and isinstance(accepted_ms, int)
-        and is_text in (0, 1)
-        and crc == checksum(row_id, is_text, datapoints, payload)
-    )
-    if not is_sound:
-        payload = payload if isinstance(payload, bytes) else repr(payload).encode()
-        datapoints = datapoints if isinstance(datapoints, int) else 0
-        accepted_ms = accepted_ms if isinstance(accepted_ms, int) else 0
-    kept = Kept(row_id, payload, bool(is_text), datapoints, accepted_ms, row_cost(len(payload)))
-    return kept, is_sound
-
-
-def read_totals(row: Sequence[Any] | None) -> Totals | None:
-    """The totals in a row of that table; None when there is none or it was changed."""
-    if row is None or not isinstance(row[0], bytes) or crc32(row[0]) != row[1]:
-        return None
-    try:
-        return msgspec.json.decode(row[0], type=Totals)
-    except msgspec.MsgspecError:
-        return None
 
 
 def wal_allowance(settings: OutboxSettings) -> int:

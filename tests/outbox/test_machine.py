@@ -47,7 +47,7 @@ class Message(msgspec.Struct):
     expires_s: float = 0.0
     attempts: int = 0
     lives: set[int] = msgspec.field(default_factory=set)  # in which it was acknowledged
-    acknowledged_s: float = 0.0
+    acknowledged_s: float = 0.0  # the first time: the disk may know of no later one
     is_owed: bool = False  # the disk knows that it has to be sent (again)
 
 
@@ -159,8 +159,9 @@ class OutboxMachine(RuleBasedStateMachine):
             message = self.rows[row_id]
             message.state = "lingering"
             message.is_owed = False
+            if not message.lives:
+                message.acknowledged_s = self.device.clock.seconds()
             message.lives.add(self.life)
-            message.acknowledged_s = self.device.clock.seconds()
             message.expires_s = self.device.clock.seconds() + LINGER_S
             if in_trouble:
                 message.is_only_proven = True
@@ -222,7 +223,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.device.start()
         assert self.device.outbox.totals().last_id == before.last_id
         self.gone = {}
-        self._begin_life(0.0 if is_off else off_s)
+        self._begin_life()
 
     @rule(off_s=st.sampled_from([0.0, 0.0, 12.0]), is_off=st.booleans())
     def crash(self, off_s: float, is_off: bool) -> None:
@@ -230,7 +231,7 @@ class OutboxMachine(RuleBasedStateMachine):
         may come again if its deletion was not committed; nothing else is there."""
         self._forget()
         self.device.crash(lambda _: self._be_off(off_s, is_off))
-        self._begin_life(0.0 if is_off else off_s)
+        self._begin_life()
 
     @rule(off_s=st.sampled_from([0.0, 0.0, 12.0]), share=st.floats(0, 1))
     def crash_loop(self, off_s: float, share: float) -> None:
@@ -248,7 +249,7 @@ class OutboxMachine(RuleBasedStateMachine):
         if is_off:
             self.device.boot_id += "+"
 
-    def _begin_life(self, off_s: float) -> None:
+    def _begin_life(self) -> None:
         now_s = self.device.clock.seconds()
         self.life += 1
         found = self.device.take_all()
@@ -280,7 +281,6 @@ class OutboxMachine(RuleBasedStateMachine):
                 assert len(message.lives) > MAX_REPEATS
             else:
                 assert message.acknowledged_s + LINGER_S <= now_s
-                assert off_s
         stored = {kept_id for kept_id in known if kept_id in kept or kept_id in resting}
         self.rows = {row_id: known[row_id] for row_id in sorted(stored)}
         for message in self.rows.values():
