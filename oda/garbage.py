@@ -2,8 +2,11 @@
 
 Python looks for cycles after every 700 new objects, and now and then through everything there is.
 An agent makes tens of thousands of short-lived Deferreds a second and hardly any cycle; those
-searches took a quarter of the CPU time of a burst (docs/performance.md). So what exists after the
-start is set aside, and the searches become rarer; cycles are still found.
+searches took a quarter of the CPU time of a burst, and a tenth of a start (docs/performance.md). So
+they become rarer before anything large is imported, and what exists after the start is set aside;
+cycles are still found.
+
+Both calls hold for the whole process: an embedded agent must leave that to its owner.
 """
 
 from __future__ import annotations
@@ -15,9 +18,14 @@ import gc
 THRESHOLDS = (20_000, 20, 20)
 
 
+def search_rarely() -> None:
+    """Search for cycles rarely from now on."""
+    gc.set_threshold(*THRESHOLDS)
+
+
 def relax_garbage_collection() -> None:
-    """Call it once, when everything that stays has been made. It holds for the whole process: an
-    embedded agent must leave that to its owner."""
+    """Search rarely, and never again through what exists now. Call it once, when everything that
+    stays has been made; it takes some tens of milliseconds."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*THRESHOLDS)
+    search_rarely()

@@ -1,35 +1,16 @@
-"""``twistd oda-websocket``: options and configuration in, the agent's service out."""
+"""``twistd oda-websocket``: options in, the agent's service out.
+
+Everything else is imported when the service is made: by then the process is known to be an agent,
+and can be prepared for the import, which is nearly all of its start.
+"""
 
 from __future__ import annotations
 
-import os
-import sys
-import time
-from collections.abc import Callable
-from typing import Any
-
-from twisted.application.service import IService, MultiService
-from twisted.logger import ILogObserver, Logger
+from twisted.application.service import IService
 from twisted.python import usage
-from twisted.python.components import Componentized
 
-from oda import __version__
-from oda.agent import Agent
-from oda.config.connection import PREFIX
-from oda.config.loader import LoadedConfiguration, find_directory, load
-from oda.control.location import socket_path
-from oda.control.server import ControlServer
-from oda.errors import OdaError, OutboxError
-from oda.garbage import relax_garbage_collection
-from oda.logs.destination import default_format, open_destination
+from oda.garbage import search_rarely
 from oda.logs.lines import LogFormat
-from oda.logs.observer import AgentLog
-from oda.logs.service import LogService
-from oda.monitor.systemd import build_notifier
-from oda.reload import ReloadService
-from oda.upkeep import Upkeep
-
-_log = Logger()
 
 
 class Options(usage.Options):  # type: ignore[misc, unused-ignore]
@@ -57,115 +38,13 @@ class Options(usage.Options):  # type: ignore[misc, unused-ignore]
             raise usage.UsageError(f"--log-format must be one of {', '.join(allowed)}")
 
 
-class AgentProcess(MultiService):
-    """The agent and what belongs to its process; makes ``observer`` the application's log."""
-
-    def __init__(self, observer: AgentLog | None) -> None:
-        super().__init__()
-        self._observer = observer
-
-    def setServiceParent(self, parent: Any) -> None:
-        """twistd calls this with the application, before it begins to log."""
-        if self._observer is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self._observer)
-        super().setServiceParent(parent)
-
-    def startService(self) -> None:
-        """Start everything. Raises ``SystemExit`` with status 1 when another agent uses the same
-        outbox: two would send everything twice."""
-        try:
-            super().startService()
-            relax_garbage_collection()
-        except OutboxError as error:
-            # twistd logs by now, standard error included: said there, it would be said twice.
-            _log.critical("oda-websocket can't start: {reason}", reason=str(error))
-            raise SystemExit(1) from None
-
-
 def makeService(options: Options) -> IService:
     """The agent as a service.
 
     Raises ``SystemExit`` with status 1 when the configuration can't be used, after writing every
     fault to standard error.
     """
-    try:
-        directory = find_directory(options["conf"])
-        configuration = load(directory, os.environ)
-        destination = open_destination(options.parent or {}, sys.stdout)
-        log = _build_log(options, destination)
-        follow = _follow(log)
-        follow(configuration)
-        agent = Agent(configuration.settings)
-    except (OdaError, OSError) as error:
-        sys.stderr.write(f"oda-websocket can't start:\n{error}\n")
-        raise SystemExit(1) from None
-    process = AgentProcess(log)
-    if log is not None:
-        LogService(log, destination, agent.parts.reactor).setServiceParent(process)
-    agent.setServiceParent(process)
-    reload = ReloadService(
-        agent,
-        directory,
-        os.environ,
-        agent.parts.reactor,
-        follow,
-        digests=configuration.digests,
-    )
-    reload.setServiceParent(agent)
-    upkeep = Upkeep(agent.parts.outbox, agent.settings.outbox.path)
-    commands = {"status": agent.supervision.status, **upkeep.handlers()}
-    control = ControlServer(socket_path(directory), agent.publish, commands, agent.parts.reactor)
-    control.setServiceParent(agent)
-    notifier = build_notifier(os.environ, agent.supervision.describe, agent.parts.reactor)
-    if notifier is not None:
-        notifier.setServiceParent(agent)
-    return process
+    search_rarely()
+    from oda.process import build_process
 
-
-def _build_log(options: Options, destination: Any) -> AgentLog | None:
-    """The log of this process; None where twistd was told to use another one."""
-    if destination is None:
-        if options["log-format"] is not None:
-            raise OdaError("--log-format has no effect together with --logger or --syslog")
-        return None
-    if options["log-format"] is not None:
-        log_format = LogFormat(options["log-format"])
-    else:
-        log_format = default_format(sys.stdout, destination, os.environ)
-    return AgentLog(destination, log_format, time.monotonic)
-
-
-def _follow(log: AgentLog | None) -> Callable[[LoadedConfiguration], None]:
-    """What is done with every configuration that was read, before it is used."""
-
-    def follow(configuration: LoadedConfiguration) -> None:
-        settings = configuration.settings
-        if log is not None:
-            log.configure(settings.monitor, [settings.device_info.api_key.reveal()])
-        report(configuration)
-
-    return follow
-
-
-def report(configuration: LoadedConfiguration) -> None:
-    """Say in the log what was read, what was left alone, and what is doubtful."""
-    _log.info(
-        "oda {version}: configuration read from {directory}: {files}",
-        version=__version__,
-        directory=str(configuration.directory),
-        files=", ".join(map(_short, configuration.read)) or "no file",
-    )
-    if configuration.ignored:
-        _log.info(
-            "files of components this agent doesn't have, left alone: {files}",
-            files=", ".join(map(_short, configuration.ignored)),
-        )
-    for note in configuration.notes:
-        _log.info("{note}", note=note)
-    for warning in configuration.warnings:
-        _log.warn("{warning}", warning=warning)
-
-
-def _short(file: str) -> str:
-    """A file's name without what all of them have in common."""
-    return file.removeprefix(PREFIX).removesuffix(".cfg")
+    return build_process(options, options.parent or {})

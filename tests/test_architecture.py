@@ -38,6 +38,7 @@ SHELLS = {
     "reload.py",
     "supervision.py",
     "upkeep.py",
+    "process.py",
     "tap.py",
     "cli.py",
     "commands",

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.application.service import Application, IServiceCollection
+from twisted.internet.task import Clock
 from twisted.logger import ILogObserver
 from twisted.python.usage import UsageError
 
 from oda.logs.observer import AgentLog
-from oda.tap import AgentProcess, Options, makeService
+from oda.process import SETTLED_AFTER_S, AgentProcess
+from oda.tap import Options, makeService
 
 
 @pytest.fixture
@@ -73,5 +77,33 @@ def test_a_log_file_that_can_not_be_opened_is_a_clear_refusal(
 def test_a_service_without_a_log_of_its_own_changes_nothing() -> None:
     """Embedded in another application, the observer of that one stays."""
     application = Application("other")
-    AgentProcess(None).setServiceParent(application)
+    AgentProcess(None, Clock()).setServiceParent(application)
     assert application.getComponent(ILogObserver) is None  # type: ignore[attr-defined]
+
+
+def test_the_long_search_for_garbage_waits_until_the_process_has_started() -> None:
+    """Once, when the start is over: it would hold up the first connection."""
+    clock, settled = Clock(), []
+    process = AgentProcess(None, clock, lambda: settled.append(clock.seconds()))
+    process.startService()
+    assert settled == []
+    clock.pump([SETTLED_AFTER_S, 1000.0])
+    assert settled == [SETTLED_AFTER_S]
+
+
+def test_a_process_that_stops_at_once_leaves_nothing_behind() -> None:
+    """No delayed call is left, stopped before or after it was due."""
+    for seconds in (0.0, SETTLED_AFTER_S):
+        clock = Clock()
+        process = AgentProcess(None, clock, lambda: None)
+        process.startService()
+        clock.advance(seconds)
+        process.stopService()
+        assert clock.getDelayedCalls() == []
+
+
+def test_the_options_alone_load_no_agent() -> None:
+    """Nearly all of a start is importing: it waits until the process has prepared itself."""
+    code = "import sys, oda.tap; print(sorted({'autobahn', 'oda.agent'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
