@@ -9,6 +9,7 @@ from __future__ import annotations
 from twisted.application.service import IService
 from twisted.python import usage
 
+from oda.connector.lean import import_autobahn
 from oda.garbage import search_rarely
 from oda.logs.lines import LogFormat
 
@@ -45,6 +46,7 @@ def makeService(options: Options) -> IService:
     fault to standard error.
     """
     search_rarely()
+    import_autobahn()
     from oda.process import build_process
 
     return build_process(options, options.parent or {})

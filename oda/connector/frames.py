@@ -1,4 +1,4 @@
-"""Builds the frame of an outgoing message (RFC 6455, section 5.2).
+"""Builds the frames that an agent sends (RFC 6455, section 5.2): whole messages and control frames.
 
 Autobahn builds frames, too, with a general way that asks about fragments, compression, tracing and
 chopped writes each time; for the one shape that an agent sends all day (final, masked, not
@@ -11,15 +11,16 @@ Pure: randomness is an argument.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from struct import pack
 
-from autobahn.websocket.xormasker import create_xor_masker
+from autobahn.websocket import HAS_NVX
 
 _TEXT = 0x81
 _BINARY = 0x82
 _MASKED = 0x80
-#: From this size on Autobahn's masker is faster than integer arithmetic, in bytes.
-_LONG = 1500
+#: From this size on Autobahn's native masker is clearly faster than integer arithmetic, in bytes.
+_LONG = 4096
 
 
 def mask_source(random_bytes: Callable[[int], bytes]) -> Iterator[bytes]:
@@ -32,8 +33,12 @@ def mask_source(random_bytes: Callable[[int], bytes]) -> Iterator[bytes]:
 
 def client_frame(payload: bytes, is_text: bool, mask: bytes) -> bytes:
     """One whole message as a frame, masked with the four bytes of ``mask``."""
+    return build_frame(_TEXT if is_text else _BINARY, payload, mask)
+
+
+def build_frame(first: int, payload: bytes, mask: bytes) -> bytes:
+    """A frame with the byte ``first`` (final, reserved bits, opcode), masked with ``mask``."""
     size = len(payload)
-    first = _TEXT if is_text else _BINARY
     if size < 126:
         header = bytes((first, _MASKED | size))
     elif size < 65536:
@@ -41,8 +46,27 @@ def client_frame(payload: bytes, is_text: bool, mask: bytes) -> bytes:
     else:
         header = pack("!BBQ", first, _MASKED | 127, size)
     if size < _LONG:
-        key = int.from_bytes((mask * (size // 4 + 1))[:size], "little")
-        masked = (int.from_bytes(payload, "little") ^ key).to_bytes(size, "little")
-    else:
-        masked = create_xor_masker(mask, size).process(payload)
-    return header + mask + masked
+        return header + mask + mask_by_integer(payload, mask)
+    return header + mask + _mask_for_long()(payload, mask)
+
+
+def mask_by_integer(payload: bytes, mask: bytes) -> bytes:
+    """``payload`` masked (or unmasked) with the four bytes of ``mask``."""
+    size = len(payload)
+    key = int.from_bytes((mask * (size // 4 + 1))[:size], "little")
+    return (int.from_bytes(payload, "little") ^ key).to_bytes(size, "little")
+
+
+@cache
+def _mask_for_long() -> Callable[[bytes, bytes], bytes]:
+    """Autobahn's native masker where there is one. Its import costs memory and time, which an agent
+    that never sends a long message is spared."""
+    if not HAS_NVX:
+        return mask_by_integer
+    from autobahn.nvx._xormasker import create_xor_masker
+
+    def mask_natively(payload: bytes, mask: bytes) -> bytes:
+        masked: bytes = create_xor_masker(mask, len(payload)).process(payload)
+        return masked
+
+    return mask_natively

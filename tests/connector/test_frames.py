@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oda.connector.frames import client_frame, mask_source
+from oda.connector.frames import build_frame, client_frame, mask_by_integer, mask_source
 
 
 def read(frame: bytes) -> tuple[int, bytes, int]:
@@ -27,7 +27,7 @@ def read(frame: bytes) -> tuple[int, bytes, int]:
     return frame[0], payload, size
 
 
-@pytest.mark.parametrize("size", [0, 1, 3, 125, 126, 127, 1499, 1500, 1501, 65535, 65536, 70001])
+@pytest.mark.parametrize("size", [0, 1, 3, 125, 126, 127, 4095, 4096, 4097, 65535, 65536, 70001])
 def test_every_length_form_is_right(size: int) -> None:
     """The borders between the three forms of the length, and between the two ways to mask."""
     payload = bytes(index % 251 for index in range(size))
@@ -36,12 +36,28 @@ def test_every_length_form_is_right(size: int) -> None:
     assert read_payload == payload
 
 
-@given(st.binary(max_size=4000), st.booleans(), st.binary(min_size=4, max_size=4))
+@given(st.binary(max_size=5000), st.booleans(), st.binary(min_size=4, max_size=4))
 def test_what_is_masked_can_be_unmasked(payload: bytes, is_text: bool, mask: bytes) -> None:
     """The payload comes out as it went in; text and binary differ in the opcode only."""
     opcode, read_payload, _ = read(client_frame(payload, is_text, mask))
     assert opcode == (0x81 if is_text else 0x82)
     assert read_payload == payload
+
+
+@pytest.mark.parametrize("first", [0x89, 0x8A, 0x88, 0xC1, 0x01])
+def test_the_first_byte_is_given(first: int) -> None:
+    """Ping, pong, close, compressed text, the begin of a text: only that byte differs."""
+    assert read(build_frame(first, b"\x03\xe8", b"\x01\x02\x03\x04"))[:2] == (first, b"\x03\xe8")
+
+
+@given(st.binary(max_size=9000), st.binary(min_size=4, max_size=4))
+def test_long_payloads_are_masked_alike_with_and_without_native_help(
+    payload: bytes, mask: bytes
+) -> None:
+    """Byte ``i`` with byte ``i mod 4`` of the mask (RFC 6455, section 5.3)."""
+    expected = bytes(octet ^ mask[index % 4] for index, octet in enumerate(payload))
+    assert mask_by_integer(payload, mask) == expected
+    assert build_frame(0x82, payload, mask).endswith(mask + expected)
 
 
 def test_masks_come_from_the_source_and_are_never_repeated() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from autobahn.websocket import USES_NVX
+from autobahn.websocket import HAS_NVX
 from zope.interface.verify import verifyObject
 
 from oda.interfaces import (
@@ -73,6 +73,6 @@ def test_stops_cleanly(world: World) -> None:
 
 
 def test_says_how_frames_are_masked(world: World) -> None:
-    """At the start the log says whether Autobahn's native helpers are active."""
+    """At the start the log says whether there are Autobahn's native helpers."""
     world.start()
-    assert world.log.has("masked natively" if USES_NVX else "masked in Python")
+    assert world.log.has("masked natively" if HAS_NVX else "masked in Python")
