@@ -29,6 +29,12 @@ from zope.interface import implementer
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from oda.connector.lean import import_autobahn
+    from oda.garbage import search_rarely
+
+    search_rarely()
+    if "agent" in sys.argv:  # as oda.tap does; the prototype needs Autobahn's native code
+        import_autobahn()
 
 from oda.agent import Agent
 from oda.datastreams.clock import SystemWallClock
