@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
@@ -18,7 +18,6 @@ from zope.interface import implementer
 from oda.codecs import CodecRegistry, check_value, default_registry
 from oda.connector.service import ConnectorService
 from oda.datastreams.host import HostDatastreams, build_datastreams
-from oda.datastreams.timesource import open_time_source
 from oda.errors import PluginError
 from oda.interfaces import (
     ICodec,
@@ -28,6 +27,7 @@ from oda.interfaces import (
     IJournal,
     IOperation,
     IStateManager,
+    ITimeSource,
     IWallClock,
 )
 from oda.model import ContentType
@@ -44,10 +44,11 @@ from oda.outbox.uptime import this_machine
 from oda.settings import AgentSettings, OutboxKind
 from oda.telemetry.collector import Collector
 from oda.telemetry.dispatcher import EventDispatcher
-from oda.telemetry.history import History
-from oda.telemetry.inmemory import InMemoryStateManager
 from oda.telemetry.poller import Poller
 from oda.telemetry.realtime import RealtimeStateManager
+
+if TYPE_CHECKING:
+    from oda.telemetry.inmemory import InMemoryStateManager
 
 
 @dataclass
@@ -240,6 +241,10 @@ def build_state_manager(
     """The in-memory state manager where its file is present, else the realtime one."""
     if settings.state_manager is None:
         return RealtimeStateManager(host.access, events)
+    # Imported here, as most agents have none.
+    from oda.telemetry.history import History
+    from oda.telemetry.inmemory import InMemoryStateManager
+
     return InMemoryStateManager(
         reactor,
         host.access,
@@ -258,6 +263,12 @@ def standard_operations(
 ) -> list[IOperation]:
     """The operations every agent has."""
     clock = settings.dispatcher.clock_datastream
+
+    def open_source(source: str) -> ITimeSource:
+        from oda.datastreams.timesource import open_time_source  # used now and then, if ever
+
+        return open_time_source(source, reactor)
+
     return [
         RefreshInfo(state),
         GetDeviceParameters(state),
@@ -265,7 +276,7 @@ def standard_operations(
         SetClockEquipment(state, wall_clock, clock),
         SynchronizeClock(
             state,
-            lambda source: open_time_source(source, reactor),
+            open_source,
             settings.dispatcher.time_source,
             clock,
         ),

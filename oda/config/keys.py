@@ -7,7 +7,6 @@ is what the field of its settings class says, so that the two can't disagree.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
@@ -110,6 +109,8 @@ class Component:
 def suggest(name: str, known: Iterable[str], cutoff: float = 0.8) -> str:
     """The known name that ``name`` was probably meant to be; "" when none is near (difflib's ratio
     at least ``cutoff``, case ignored)."""
+    import difflib  # only needed when there is something to correct
+
     by_folded = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), by_folded, n=1, cutoff=cutoff)
     return by_folded[near[0]] if near else ""

@@ -10,7 +10,6 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 from zlib import crc32
@@ -58,7 +57,7 @@ def is_damage(error: BaseException | None) -> bool:
 
 def migrations(after: int) -> list[str]:
     """The scripts that lead from version ``after`` to the present one."""
-    folder = resources.files(__package__) / "schema"
+    folder = Path(__file__).with_name("schema")
     return [
         (folder / f"{version:04d}.sql").read_text("utf-8")
         for version in range(after + 1, SCHEMA_VERSION + 1)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -174,7 +173,7 @@ class History:
         self._db.execute("PRAGMA synchronous = NORMAL")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            schema = files("oda.telemetry").joinpath("history.sql").read_text("utf-8")
+            schema = Path(__file__).with_name("history.sql").read_text("utf-8")
             self._db.executescript(
                 f"BEGIN; {schema}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
             )
