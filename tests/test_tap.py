@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,29 @@ def test_a_process_that_stops_at_once_leaves_nothing_behind() -> None:
         clock.advance(seconds)
         process.stopService()
         assert clock.getDelayedCalls() == []
+
+
+def test_a_start_loads_only_what_is_used(conf: Path) -> None:
+    """Not the tools beside the agent, what the configuration doesn't ask for, or what others use of
+    Autobahn: memory and time of every start."""
+    code = (
+        "import sys; from oda.tap import Options, makeService; options = Options();"
+        "options.parseOptions(['--conf', '.']); makeService(options);"
+        "print(*sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=conf,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "oda.agent" in loaded
+    unused = {"click", "pycparser", "prometheus_client", "twisted.web", "oda.commands"}
+    unused |= {"oda.platform", "oda.diagnosis", "oda.telemetry.inmemory", "oda.datastreams.sntp"}
+    assert loaded & unused == set()
 
 
 def test_the_options_alone_load_no_agent() -> None:

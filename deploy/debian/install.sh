@@ -13,6 +13,9 @@ getent passwd oda >/dev/null ||
 [ -x /opt/oda/bin/python ] || python3 -m venv /opt/oda
 /opt/oda/bin/pip install --upgrade .
 ln -sf /opt/oda/bin/oda /usr/local/bin/oda
+# Twisted keeps a list of its plugins beside them, where the user oda can't write; without it each
+# start loads them all.
+/opt/oda/bin/twistd --help >/dev/null
 
 # root writes the configuration, the agent reads it, others don't: it holds the API key.
 # What is there already stays as it is.

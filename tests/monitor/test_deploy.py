@@ -95,6 +95,13 @@ def test_the_container_runs_the_agent() -> None:
     assert "USER oda" in text
 
 
+@pytest.mark.parametrize("name", ["debian/install.sh", "container/Containerfile"])
+def test_the_list_of_plugins_is_written_by_who_may(name: str) -> None:
+    """After the installation, and before the user that runs the agent takes over."""
+    text = (DEPLOY / name).read_text()
+    assert 0 < text.index("pip install") < text.index("/opt/oda/bin/twistd --help")
+
+
 def test_the_installation_script_is_shell() -> None:
     """It parses, stops at the first error, and installs files that are there."""
     script = DEPLOY / "debian" / "install.sh"
