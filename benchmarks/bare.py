@@ -1,16 +1,17 @@
 """The prototype that the agent is measured against: Autobahn, msgspec and SQLite, nothing else.
 
 What it has: everything published in one turn of the reactor becomes documents of up to 500
-datapoints, one row and one message each; one commit per turn (WAL, synchronous FULL); one
-outstanding ping as barrier; acknowledged rows are deleted by range. What it lacks: bounds, window,
-linger, metrics, journal, reconnection, checks of any kind. The gap between it and the agent is the
-price of those.
+datapoints, one row and one message each; one commit per turn (WAL, synchronous FULL), for
+operations that act one more before they run; one outstanding ping as barrier; acknowledged rows are
+deleted by range. What it lacks: bounds, window, linger, metrics, journal, reconnection, checks of
+any kind. The gap between it and the agent is the price of those.
 """
 
 from __future__ import annotations
 
 import sqlite3
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ class BareAgent:
         self._database.execute("PRAGMA journal_mode=WAL")
         self._database.execute("PRAGMA synchronous=FULL")
         self._database.execute("CREATE TABLE row (id INTEGER PRIMARY KEY, payload BLOB)")
+        self._database.execute("CREATE TABLE record (id TEXT, payload BLOB)")
+        self._requests: list[bytes] = []
         self._turn: dict[str, list[Datapoint]] = {}
         self._owners: list[Deferred[None]] = []
         self._rows = self._proven = 0
@@ -110,8 +113,11 @@ class BareAgent:
         self._ping()
 
     def _store(self, rows: list[tuple[int, bytes]]) -> None:
+        self._commit("INSERT INTO row VALUES (?, ?)", rows)
+
+    def _commit(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
         self._database.execute("BEGIN")
-        self._database.executemany("INSERT INTO row VALUES (?, ?)", rows)
+        self._database.executemany(statement, rows)
         self._database.execute("COMMIT")
 
     def _ping(self) -> None:
@@ -127,28 +133,44 @@ class BareAgent:
         self._ping()
 
     def request_received(self, payload: bytes) -> None:
-        """Answer an operation; the answer is stored before it is sent."""
-        request = self._decode(payload)["operation"]["request"]
+        """Answer an operation at the end of the reactor's turn, with all others of that turn."""
+        if not self._requests:
+            self.reactor.callLater(0, self._answer)
+        self._requests.append(payload)
+
+    def _answer(self) -> None:
+        """One commit for the operations that act, before they run; one for all answers, before they
+        are sent."""
+        requests, self._requests = self._requests, []
+        decoded = [self._decode(payload)["operation"]["request"] for payload in requests]
+        records = [
+            (request["id"], payload)
+            for request, payload in zip(decoded, requests, strict=True)
+            if request["name"] != "GET_DEVICE_PARAMETERS"
+        ]
+        if records:
+            self._commit("INSERT INTO record VALUES (?, ?)", records)
+        rows: list[tuple[int, bytes]] = []
+        for request in decoded:
+            self._rows += 1
+            rows.append((self._rows, self._encode(self._response(request))))
+        self._store(rows)
+        for _, answer in rows:
+            self.protocol.sendMessage(answer, isBinary=True)  # type: ignore[union-attr]
+        self._ping()
+
+    def _response(self, request: dict[str, Any]) -> dict[str, Any]:
         name = request["name"]
         entry = {"variableName": "q", "resultCode": "SUCCESS", "resultDescription": "SUCCESS"}
         if name == "GET_DEVICE_PARAMETERS":
             entry["variableValue"] = 17  # type: ignore[assignment]
-        else:
-            self._rows += 1
-            self._store([(self._rows, payload)])  # on record before it runs
-            self._proven += 1
+        step = {"name": name, "result": "SUCCESSFUL", "description": "", "response": [entry]}
         response = {
             "id": request["id"],
             "deviceId": "bare",
             "path": [],
             "name": name,
             "resultCode": "SUCCESSFUL",
-            "steps": [
-                {"name": name, "result": "SUCCESSFUL", "description": "", "response": [entry]}
-            ],
+            "steps": [step],
         }
-        answer = self._encode({"version": "9.0", "operation": {"response": response}})
-        self._rows += 1
-        self._store([(self._rows, answer)])
-        self.protocol.sendMessage(answer, isBinary=True)  # type: ignore[union-attr]
-        self._ping()
+        return {"version": "9.0", "operation": {"response": response}}

@@ -29,7 +29,9 @@ _SMALL_BYTES = 4 * 1024 * 1024
 #: SQLite's result codes for a file that is not what it should be: ERROR (a table or column is
 #: missing), CORRUPT, NOTADB, FORMAT, TOOBIG, MISMATCH.
 _DAMAGE_CODES = frozenset({1, 11, 26, 24, 18, 20})
-_CHUNKS = (96, 16, 1)
+#: So many rows go into one statement. Old versions of SQLite take 999 values; each size is a
+#: statement that is kept.
+_CHUNKS = (96, 48, 24, 12, 6, 3, 1)
 _REPLACE_JOURNAL = "INSERT OR REPLACE INTO journal"
 _T = TypeVar("_T")
 
@@ -318,10 +320,10 @@ class Store:
 
     def used_bytes(self) -> int:
         """The bytes of the file that are in use; the free pages are used before it grows."""
-        execute = self._connection.execute
-        pages: int = execute("PRAGMA page_count").fetchone()[0]
-        free: int = execute("PRAGMA freelist_count").fetchone()[0]
-        return (pages - free) * PAGE_BYTES
+        pages, free = self._connection.execute(
+            "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count"
+        ).fetchone()
+        return int(pages - free) * PAGE_BYTES
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """The rows of a statement of one's own."""

@@ -18,11 +18,12 @@ from zope.interface import Interface, implementer
 Job = Callable[[], Any]
 Done = Callable[[Any], None]
 
-#: The reactor's thread may wait so long for a commit, in seconds; handing it to another thread and
-#: hearing of its end takes about a fifth of that.
-SLOW_S = 0.001
-#: After that, so many jobs in a row have to be fast before the reactor's thread does them again.
-_TRUST = 64
+#: The reactor's thread may wait so long for a commit, in seconds. Handing it to another thread costs
+#: a good part of a millisecond as well: two wake-ups, and two threads that want the interpreter.
+SLOW_S = 0.003
+#: Over so many commits the time they take is averaged: a single one that took longer is no reason,
+#: one that took much longer is.
+_AVERAGED = 16
 
 
 class IWorker(Interface):
@@ -133,11 +134,11 @@ class AdaptiveWorker:
     def __init__(self, thread: IWorker, seconds: Callable[[], float]) -> None:
         self._thread = thread
         self._seconds = seconds
-        self._fast = _TRUST
+        self._average_s = 0.0
         self._in_thread = 0
 
     def run(self, job: Job, done: Done, takes_long: bool = False, aside: bool = False) -> None:
-        if takes_long or aside or self._in_thread or self._fast < _TRUST:
+        if takes_long or aside or self._in_thread or self._average_s > SLOW_S:
             self._in_thread += 1
             timed = job if takes_long else lambda: self._timed(job)
             self._thread.run(timed, lambda outcome: self._ended(done, outcome), takes_long)
@@ -159,8 +160,8 @@ class AdaptiveWorker:
         try:
             return job()
         finally:
-            slow = self._seconds() - started_s > SLOW_S
-            self._fast = 0 if slow else min(_TRUST, self._fast + 1)
+            took_s = self._seconds() - started_s
+            self._average_s += (took_s - self._average_s) / _AVERAGED
 
 
 def _outcome(job: Job) -> Any:

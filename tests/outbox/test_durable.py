@@ -309,32 +309,36 @@ def test_the_thread_works_in_order_and_ends() -> None:
 
 
 def test_a_slow_disk_gets_a_thread_and_a_fast_one_none() -> None:
-    """One slow commit is enough to change; going back takes many fast ones."""
+    """One commit that takes a little longer changes nothing; a very slow one, or several, do. Going
+    back takes many fast ones."""
     now = [0.0]
     thread = StepWorker()
     worker = AdaptiveWorker(thread, lambda: now[0])
     done: list[object] = []
 
-    def job(takes_s: float) -> str:
-        now[0] += takes_s
-        return "done"
+    def run(takes_s: float) -> bool:
+        """Whether a commit that takes so long was given to the thread."""
 
-    worker.run(lambda: job(SLOW_S / 10), done.append)
-    worker.run(lambda: job(SLOW_S * 2), done.append)
-    assert len(done) == 2
-    worker.run(lambda: job(SLOW_S * 2), done.append)
-    assert len(thread.jobs) == 1
-    thread.finish()
-    fast = 0
-    while True:
-        worker.run(lambda: job(0.0), done.append)
-        if not thread.jobs:
-            break
+        def job() -> None:
+            now[0] += takes_s
+
+        worker.run(job, done.append)
+        was_given = bool(thread.jobs)
         thread.finish()
-        fast += 1
-    assert fast >= 10
-    worker.run(lambda: job(0.0), done.append, takes_long=True)
-    worker.run(lambda: job(0.0), done.append)
+        return was_given
+
+    assert [run(SLOW_S * 2) for _ in range(5)] == [False] * 5
+    assert [run(SLOW_S / 10) for _ in range(30)] == [False] * 30
+    assert [run(SLOW_S * 2) for _ in range(30)][-1] is True
+    while run(0.0):
+        pass
+    assert not run(SLOW_S * 50)
+    given = 0
+    while run(0.0):
+        given += 1
+    assert given >= 10
+    worker.run(lambda: None, done.append, takes_long=True)
+    worker.run(lambda: None, done.append)
     assert len(thread.jobs) == 2, "nothing overtakes a job that is under way"
 
 
