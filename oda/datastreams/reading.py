@@ -109,22 +109,29 @@ class DatastreamAccess:
             result = getter.get(device_id)
         except Exception as error:  # noqa: BLE001 - a getter is foreign code; the outcome must be a value
             return self._failed(_failure(error), "read", datastream_id, device_id)
+        if type(result) is Reading:  # the way of nearly every reading
+            return self._came(result, datastream_id, device_id)
+        return self._finish(
+            result,
+            "read",
+            datastream_id,
+            device_id,
+            lambda reading: self._came(reading, datastream_id, device_id),
+        )
 
-        def came(reading: object) -> DatastreamValue:
-            if not isinstance(reading, Reading):
-                error = TypeError(f"the getter gave {type(reading).__name__}, not a Reading")
-                return self._failed(_failure(error), "read", datastream_id, device_id)
-            self._recovered("read", datastream_id, device_id)
-            return DatastreamValue(
-                datastream_id,
-                device_id,
-                ValueStatus.OK,
-                reading.value,
-                self._wall_clock.now_ms() if reading.at_ms is None else reading.at_ms,
-                reading.feed,
-            )
-
-        return self._finish(result, "read", datastream_id, device_id, came)
+    def _came(self, reading: object, datastream_id: str, device_id: str) -> DatastreamValue:
+        if not isinstance(reading, Reading):
+            error = TypeError(f"the getter gave {type(reading).__name__}, not a Reading")
+            return self._failed(_failure(error), "read", datastream_id, device_id)
+        self._recovered("read", datastream_id, device_id)
+        return DatastreamValue(
+            datastream_id,
+            device_id,
+            ValueStatus.OK,
+            reading.value,
+            self._wall_clock.now_ms() if reading.at_ms is None else reading.at_ms,
+            reading.feed,
+        )
 
     def _finish(
         self,

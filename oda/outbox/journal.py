@@ -90,7 +90,8 @@ class DurableJournal:
         request: OperationRequest | None = None,
         content_type: ContentType | None = None,
     ) -> JournalEntry | Deferred[None] | None:
-        self._forget_old()
+        now_ms = self._now_ms()
+        self._forget_before(now_ms - self._max_age_ms)
         known = self._running.get(request_id)
         if known is not None and known.name == name:
             return JournalEntry(name)
@@ -100,7 +101,7 @@ class DurableJournal:
         if acts and self._committer.state in (State.TROUBLE, State.NEW, State.CLOSED):
             return fail(OutboxError("the journal can't be written now"))
         self._drop(request_id)
-        known = _Known(self._next_seq, name, self._now_ms())
+        known = _Known(self._next_seq, name, now_ms)
         self._next_seq += 1
         self._running[request_id] = known
         if not acts:
@@ -129,15 +130,11 @@ class DurableJournal:
             return
         if known.row is not None:
             self.uncommitted_answers.add(payload)
-        known.at_ms = self._now_ms()
-        known.content_type = content_type.value
+        at_ms = known.at_ms = self._now_ms()
+        spoken = known.content_type = content_type.value
         self._answered[request_id] = known
-        self._write(
-            known,
-            JournalRow(
-                known.seq, request_id, known.name, content_type.value, None, known.at_ms, payload
-            ),
-        )
+        row = JournalRow(known.seq, request_id, known.name, spoken, None, at_ms, payload)
+        self._write(known, row)
         while len(self._answered) > 1 and (
             len(self._answered) > self._max_entries or self._cost > self._max_bytes
         ):
@@ -277,8 +274,7 @@ class DurableJournal:
             self._committer.collecting.journal[known.seq] = None
             self._changed(self._cost)
 
-    def _forget_old(self) -> None:
-        oldest_ms = self._now_ms() - self._max_age_ms
+    def _forget_before(self, oldest_ms: int) -> None:
         while self._answered:
             request_id, known = next(iter(self._answered.items()))
             if known.at_ms >= oldest_ms:
