@@ -117,6 +117,8 @@ class PlatformClientFactory(
         # The listener learnt of it, with more to know, through the protocol; it has called
         # ``retry`` from there, so that an attempt can't be counted twice.
         self.connector = None
+        # The two refer to each other: with this, the transport and what it could not send go now.
+        connector.transport = None
 
     def retry(self, connector: Any = None) -> None:
         """Connect again after the delay that ``schedule_retry`` chooses."""

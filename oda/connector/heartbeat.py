@@ -71,8 +71,7 @@ class Heartbeat:
         self._pong_limit: Any = None
         self._is_deaf = False
         self._ping_sent_s = self._waits_since_s = 0.0
-        self._keepalive = LoopingCall(protocol.guard, self._keep_alive)
-        self._keepalive.clock = reactor
+        self._keepalive: LoopingCall | None = None
 
     @property
     def is_outstanding(self) -> bool:
@@ -100,24 +99,27 @@ class Heartbeat:
     def start(self) -> None:
         """Probe the peer and start the keepalive."""
         self._peer.connected()
-        self._keepalive.start(self._settings.keep_alive_interval_s, now=False)
+        self._start_keepalive()
         self._ping()
 
     def reconfigure(self, settings: ConnectorSettings) -> None:
         """Go on with another interval and time limit."""
-        interval_s = settings.keep_alive_interval_s
-        changed = interval_s != self._settings.keep_alive_interval_s
+        changed = settings.keep_alive_interval_s != self._settings.keep_alive_interval_s
         self._settings = settings
-        if changed and self._keepalive.running:
-            self._keepalive.stop()
-            self._keepalive.start(interval_s, now=False)
+        if changed and self._keepalive is not None:
+            self._stop_keepalive()
+            self._start_keepalive()
 
     def stop(self) -> None:
         """Send no more pings and leave no timer behind; pongs may still come."""
-        if self._keepalive.running:
-            self._keepalive.stop()
+        self._stop_keepalive()
         self._cancel_ping_soon()
         self._cancel_pong_limit()
+
+    def end(self) -> None:
+        """Stop for good: the socket is gone. Refers to the owner of ``proven`` no longer."""
+        self.stop()
+        self._proven = _ignore
 
     def messages_sent(self, messages: int, size: int) -> None:
         """So many messages with so many bytes together are being written."""
@@ -184,6 +186,16 @@ class Heartbeat:
 
     # -- inside ------------------------------------------------------------------------------
 
+    def _start_keepalive(self) -> None:
+        self._keepalive = LoopingCall(self._protocol.guard, self._keep_alive)
+        self._keepalive.clock = self._reactor
+        self._keepalive.start(self._settings.keep_alive_interval_s, now=False)
+
+    def _stop_keepalive(self) -> None:
+        if self._keepalive is not None:
+            self._keepalive.stop()
+            self._keepalive = None
+
     def _ping_is_due(self) -> None:
         self._ping_soon = None
         if not self._barrier.is_outstanding:
@@ -249,3 +261,7 @@ class Heartbeat:
         if self._pong_limit is not None:
             self._pong_limit.cancel()
             self._pong_limit = None
+
+
+def _ignore(count: int) -> None:
+    """What is proven interests nobody any more."""

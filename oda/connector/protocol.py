@@ -284,6 +284,15 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         self._done = True
         outcome = describe_end(self, reason, self.factory.address.without_key)
         self.guard(lambda: self._listener.closed(self, outcome))
+        self._let_go()
+
+    def _let_go(self) -> None:
+        # What Autobahn keeps refers back to the connection. Only the rare search for cycles would
+        # find it, with the bytes it could not send and its compression (a third of a megabyte).
+        self.transport = None
+        self.is_open = self.is_closed = None
+        self._perMessageCompress = None
+        self.websocket_extensions_in_use = []
 
     def pauseProducing(self) -> None:
         self.guard(lambda: self._listener.writable_changed(self, False))

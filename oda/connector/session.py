@@ -218,10 +218,11 @@ class Session:
         )
 
     def ended(self) -> None:
-        """The socket is gone: leave no timer behind."""
+        """The socket is gone: leave no timer behind, nor a cycle for the garbage collector."""
         self._open = False
         self._hold.end()
         self._quiet()
+        self._heartbeat.end()
         if self._close_limit is not None and self._close_limit.active():
             self._close_limit.cancel()
         self._close_limit = None

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import gc
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_twisted
+from autobahn.websocket.compress import PerMessageDeflateOfferAccept
 from twisted.internet import ssl
+from twisted.internet.task import deferLater
 
 from tests.wire.certificates import Authority
 from tests.wire.fakes import KEY
@@ -49,6 +52,50 @@ async def test_plain(loopback: Loopback) -> None:
     await loopback.delivers(service)
     assert service._link._protocol is not None
     assert service._link._protocol.transport.getTcpNoDelay()
+
+
+@pytest.fixture
+def _no_collections() -> Iterator[None]:
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("_no_collections")
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "TLS"])
+@pytest_twisted.ensureDeferred
+async def test_a_connection_leaves_nothing_to_the_garbage_collector(
+    loopback: Loopback, authority: Authority, secure: bool
+) -> None:
+    """When a connection has ended, everything of it is gone at once: its transport with the bytes
+    it could not send, its compression, its session. With TLS, Twisted's tracebacks hold the
+    transport until the next collection, and that the protocol, which has let go of the rest."""
+    loopback.platform.setProtocolOptions(
+        perMessageCompressionAccept=lambda offers: PerMessageDeflateOfferAccept(offers[0])
+    )
+    tls = server_tls(*authority.issue("good", "localhost", "127.0.0.1")) if secure else None
+    port = loopback.listen(loopback.platform, tls)
+    trust = {"secure": True, "ca_file": authority.file} if secure else {}
+    service = loopback.start(port=port, compression=True, **trust)
+    await loopback.delivers(service)
+    protocol, session = service._link._protocol, service._link._session
+    assert protocol is not None
+    parts = {
+        "protocol": protocol,
+        "transport": protocol.transport,
+        "compression": protocol._perMessageCompress,
+        "session": session,
+        "heartbeat": session._heartbeat,
+    }
+    assert None not in parts.values()
+    left = {name: weakref.ref(part) for name, part in parts.items()}
+    parts.clear()
+    del protocol, session
+    loopback.platform.peer.transport.abortConnection()
+    await loopback.logged("connecting again in")
+    await deferLater(loopback.reactor, 0.05)
+    still_there = {name for name, ref in left.items() if ref() is not None}
+    assert still_there <= ({"protocol", "transport"} if secure else set())
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
