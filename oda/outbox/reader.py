@@ -11,7 +11,7 @@ from oda.model import MessageClass
 from oda.outbox.costs import row_cost
 from oda.outbox.queue import Amount, Kept
 from oda.outbox.records import TABLES, read_row
-from oda.outbox.store import StoreDamaged, connect
+from oda.outbox.store import CACHE, StoreDamaged, connect
 from oda.settings import OutboxSettings
 
 
@@ -29,6 +29,7 @@ class Reader:
         were written. At least one row whatever its size, if there is any."""
         rows: list[Kept] = []
         damaged: set[int] = set()
+        self._connection.execute(CACHE)
         with closing(
             self._connection.execute(
                 "SELECT id, is_text, datapoints, accepted_ms, crc, payload"

@@ -35,6 +35,10 @@ _CHUNKS = (96, 48, 24, 12, 6, 3, 1)
 _REPLACE_JOURNAL = "INSERT OR REPLACE INTO journal"
 _T = TypeVar("_T")
 
+#: How much of the file a connection keeps in memory, in KiB. Rows are written once, read rarely and
+#: then in order: more makes nothing faster, and SQLite's 2 MiB are full after the first backlog.
+#: The statement reads the file, so it can find it damaged.
+CACHE = "PRAGMA cache_size = -256"
 
 #: What reading a damaged file raises: SQLite quotes it in its errors, as text that may be none.
 UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
@@ -164,6 +168,7 @@ class Store:
         sync = "FULL" if self._settings.sync is OutboxSync.FULL else "NORMAL"
         # Half of what it may have: the transaction after that may be as large again.
         wal_bytes = wal_allowance(self._settings) // 2
+        execute(CACHE)
         execute(f"PRAGMA synchronous = {sync}")
         execute("PRAGMA journal_mode = WAL")
         execute(f"PRAGMA wal_autocheckpoint = {wal_bytes // PAGE_BYTES}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import tempfile
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -18,7 +19,9 @@ from oda.model import MessageClass
 from oda.outbox.ageclock import AgeClock
 from oda.outbox.change import Totals
 from oda.outbox.costs import PAGE_BYTES, row_cost
-from oda.settings import OutboxPolicy, OutboxSync
+from oda.outbox.reader import Reader
+from oda.outbox.store import Store
+from oda.settings import OutboxPolicy, OutboxSettings, OutboxSync
 from tests.outbox.fakes import Device
 
 FAST = OutboxSync.NORMAL
@@ -249,3 +252,14 @@ def test_the_model_of_costs_is_that_of_sqlite(length: int) -> None:
         used = device.settings.path.stat().st_size - 6 * PAGE_BYTES
     slack = modelled * 0.03 + 4 * PAGE_BYTES
     assert modelled * 0.88 - rows * 6 - slack <= used <= modelled + slack
+
+
+def test_little_of_the_file_is_kept_in_memory(tmp_path: Path) -> None:
+    """Neither the connection that writes nor the one that reads keeps as much of the file as SQLite
+    would: that memory would be taken by the first backlog and never come back."""
+    path = tmp_path / "outbox.sqlite"
+    with closing(Store(path, OutboxSettings())) as store:
+        with closing(Reader(path, OutboxSettings())) as reader:
+            assert reader.page(MessageClass.TELEMETRY, 0, 10, 1000) == ([], set())
+            assert reader.query("PRAGMA cache_size") == [(-256,)]
+        assert store.execute("PRAGMA cache_size") == [(-256,)]
