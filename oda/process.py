@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.application.service import MultiService
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
@@ -23,7 +22,7 @@ from oda.config.loader import LoadedConfiguration, find_directory, load
 from oda.control.location import socket_path
 from oda.control.server import ControlServer
 from oda.errors import OdaError, OutboxError
-from oda.garbage import relax_garbage_collection
+from oda.garbage import GarbageService, memory_returner
 from oda.logs.destination import default_format, open_destination
 from oda.logs.lines import LogFormat
 from oda.logs.observer import AgentLog
@@ -34,27 +33,13 @@ from oda.upkeep import Upkeep
 
 _log = Logger(namespace="oda.tap")  # what a reader of the log started it by
 
-#: From the start to the one long search for garbage: the first connection should be open by then.
-SETTLED_AFTER_S = 1.0
-
 
 class AgentProcess(MultiService):
-    """The agent and what belongs to its process; makes ``observer`` the application's log.
+    """The agent and what belongs to its process; makes ``observer`` the application's log."""
 
-    ``settle`` is called once, ``SETTLED_AFTER_S`` after the start.
-    """
-
-    def __init__(
-        self,
-        observer: AgentLog | None,
-        clock: Any,
-        settle: Callable[[], None] = relax_garbage_collection,
-    ) -> None:
+    def __init__(self, observer: AgentLog | None) -> None:
         super().__init__()
         self._observer = observer
-        self._clock = clock
-        self._settle = settle
-        self._settling: IDelayedCall | None = None
 
     def setServiceParent(self, parent: Any) -> None:
         """twistd calls this with the application, before it begins to log."""
@@ -71,13 +56,6 @@ class AgentProcess(MultiService):
             # twistd logs by now, standard error included: said there, it would be said twice.
             _log.critical("oda-websocket can't start: {reason}", reason=str(error))
             raise SystemExit(1) from None
-        self._settling = self._clock.callLater(SETTLED_AFTER_S, self._settle)
-
-    def stopService(self) -> Any:
-        """See ``MultiService.stopService``."""
-        if self._settling is not None and self._settling.active():
-            self._settling.cancel()
-        return super().stopService()
 
 
 def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> AgentProcess:
@@ -97,7 +75,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     except (OdaError, OSError) as error:
         sys.stderr.write(f"oda-websocket can't start:\n{error}\n")
         raise SystemExit(1) from None
-    process = AgentProcess(log, agent.parts.reactor)
+    process = AgentProcess(log)
     if log is not None:
         LogService(log, destination, agent.parts.reactor).setServiceParent(process)
     agent.setServiceParent(process)
@@ -117,6 +95,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     notifier = build_notifier(os.environ, agent.supervision.describe, agent.parts.reactor)
     if notifier is not None:
         notifier.setServiceParent(agent)
+    GarbageService(agent.parts.reactor, memory_returner()).setServiceParent(process)
     return process
 
 

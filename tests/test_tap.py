@@ -10,12 +10,11 @@ from typing import Any
 
 import pytest
 from twisted.application.service import Application, IServiceCollection
-from twisted.internet.task import Clock
 from twisted.logger import ILogObserver
 from twisted.python.usage import UsageError
 
 from oda.logs.observer import AgentLog
-from oda.process import SETTLED_AFTER_S, AgentProcess
+from oda.process import AgentProcess
 from oda.tap import Options, makeService
 
 
@@ -78,29 +77,8 @@ def test_a_log_file_that_can_not_be_opened_is_a_clear_refusal(
 def test_a_service_without_a_log_of_its_own_changes_nothing() -> None:
     """Embedded in another application, the observer of that one stays."""
     application = Application("other")
-    AgentProcess(None, Clock()).setServiceParent(application)
+    AgentProcess(None).setServiceParent(application)
     assert application.getComponent(ILogObserver) is None  # type: ignore[attr-defined]
-
-
-def test_the_long_search_for_garbage_waits_until_the_process_has_started() -> None:
-    """Once, when the start is over: it would hold up the first connection."""
-    clock, settled = Clock(), []
-    process = AgentProcess(None, clock, lambda: settled.append(clock.seconds()))
-    process.startService()
-    assert settled == []
-    clock.pump([SETTLED_AFTER_S, 1000.0])
-    assert settled == [SETTLED_AFTER_S]
-
-
-def test_a_process_that_stops_at_once_leaves_nothing_behind() -> None:
-    """No delayed call is left, stopped before or after it was due."""
-    for seconds in (0.0, SETTLED_AFTER_S):
-        clock = Clock()
-        process = AgentProcess(None, clock, lambda: None)
-        process.startService()
-        clock.advance(seconds)
-        process.stopService()
-        assert clock.getDelayedCalls() == []
 
 
 def test_a_start_loads_only_what_is_used(conf: Path) -> None:
