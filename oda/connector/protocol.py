@@ -94,7 +94,9 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
     """One connection to the platform."""
 
     log = QuietLog()  # Autobahn's name for its logger
+    transport: Any
     data: bytes  # what has arrived and was not processed yet; Autobahn's name, too
+    websocket_extensions_in_use: list[Any]
     _BINARY = 2
 
     def __init__(self, listener: Any) -> None:
