@@ -18,8 +18,8 @@ from zope.interface import Interface, implementer
 Job = Callable[[], Any]
 Done = Callable[[Any], None]
 
-#: The reactor's thread may wait so long for a commit, in seconds. Handing it to another thread costs
-#: a good part of a millisecond as well: two wake-ups, and two threads that want the interpreter.
+#: The reactor's thread may wait so long for a commit, in seconds. Handing it to another one costs a
+#: good part of a millisecond as well: two wake-ups, and two threads that want the interpreter.
 SLOW_S = 0.003
 #: Over so many commits the time they take is averaged: a single one that took longer is no reason,
 #: one that took much longer is.
