@@ -70,6 +70,11 @@ class ReadingHold:
             self._protocol.discard_messages()
             self._protocol.resume_reading()
 
+    def end_for_good(self) -> None:
+        """The socket is gone. Refers to the owner of ``let_go`` and ``changed`` no longer."""
+        self.end()
+        self._let_go, self._changed = _never, _ignore
+
     def _go_on(self) -> None:
         self._soon = None
         if self._intake.is_full and not self._intake.is_open_full:
@@ -107,3 +112,11 @@ class ReadingHold:
                 call.cancel()
         self._soon = self._look = None
         self._changed(False)
+
+
+def _never() -> bool:
+    return False
+
+
+def _ignore(_: bool) -> None:
+    """Nobody wants to know any more."""

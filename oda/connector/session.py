@@ -220,7 +220,7 @@ class Session:
     def ended(self) -> None:
         """The socket is gone: leave no timer behind, nor a cycle for the garbage collector."""
         self._open = False
-        self._hold.end()
+        self._hold.end_for_good()
         self._quiet()
         self._heartbeat.end()
         if self._close_limit is not None and self._close_limit.active():
