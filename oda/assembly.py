@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, maybeDeferred
 from zope.interface import implementer
 
-from oda.codecs import CodecRegistry, check_value, default_registry
+from oda.codecs import CodecRegistry, check_value, default_registry, is_plain
 from oda.connector.service import ConnectorService
 from oda.datastreams.host import HostDatastreams, build_datastreams
 from oda.errors import PluginError
@@ -164,6 +164,7 @@ def build_parts(
             timeout_s=settings.dispatcher.operation_timeout_s,
             max_concurrent=settings.dispatcher.max_concurrent_operations,
             max_answer_bytes=lambda: parts.settings.connector.max_message_size_bytes,
+            is_plain=is_plain,
         )
     connector = ConnectorService(
         settings.connector,

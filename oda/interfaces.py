@@ -24,7 +24,6 @@ from oda.model import (
     OutboxRow,
     OutgoingMessage,
     Step,
-    TelemetryDocument,
 )
 
 
@@ -140,9 +139,9 @@ class ICodec(Interface):
 class ICheckedEncoding(Interface):
     """What a codec may offer besides ``ICodec``, for the agent's busiest way."""
 
-    def encode_checked(document: TelemetryDocument) -> bytes:
+    def encode_checked(document: object) -> bytes:
         """As ``ICodec.encode``, for a document whose ids, times and values have been checked one by
-        one when they were published: nothing has to be looked at again.
+        one, as those of telemetry are when they are published: nothing has to be looked at again.
 
         Raises ``EncodeError`` for what the check does not see (text that is no Unicode).
         """

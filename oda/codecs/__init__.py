@@ -6,7 +6,7 @@ from oda.codecs.limits import Limits
 from oda.codecs.messagepack import MessagePackCodec
 from oda.codecs.registry import CodecRegistry, default_registry
 from oda.codecs.typed import convert
-from oda.codecs.values import check_value
+from oda.codecs.values import check_value, is_plain
 
 __all__ = [
     "CborCodec",
@@ -17,4 +17,5 @@ __all__ = [
     "check_value",
     "convert",
     "default_registry",
+    "is_plain",
 ]

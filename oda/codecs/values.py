@@ -54,51 +54,52 @@ def check_value(
         raise fault.error(path) from None
 
 
+def is_plain(value: object, max_depth: int = MAX_VALUE_DEPTH) -> bool:
+    """Whether ``value`` is surely right: containers, texts, and numbers that every format carries.
+
+    False only says that a closer look is needed. A text that is no Unicode is not noticed: every
+    encoder refuses it. Level by level, because a call for each member costs more than all else.
+    """
+    level: list[Any] = [value]
+    for _ in range(max_depth + 1):
+        below: list[Any] = []
+        for members in level:
+            kind = type(members)
+            if kind is dict:
+                for key in members:
+                    if type(key) is not str:
+                        return False
+                members = members.values()
+            elif kind is not list and kind is not tuple:
+                return False
+            for member in members:
+                kind = type(member)
+                if kind is str or member is None or kind is bool:
+                    continue
+                if kind is int:
+                    if not MIN_INTEGER <= member <= MAX_INTEGER:
+                        return False
+                elif kind is float:
+                    if member - member != 0.0:
+                        return False
+                else:
+                    below.append(member)
+        if not below:
+            return True
+        level = below
+    return False
+
+
 def check_message(message: object, *, binary: bool = False, max_depth: int = MAX_DEPTH) -> None:
     """As ``check_value`` for a whole message, in which types of ``oda.model`` may stand for
     objects at any place."""
     try:
         if type(message) is TelemetryDocument:
             _check_telemetry(message, max_depth, binary)
-        elif type(message) is not dict or not _is_plain(message, max_depth):
+        else:
             _check(message, max_depth, binary, True)
     except _FaultError as fault:
         raise fault.error("$") from None
-
-
-def _is_plain(message: dict[Any, Any], room: int) -> bool:
-    """Whether nothing in ``message`` needs a closer look: what ``_check`` would find right, with
-    ASCII texts only. Level by level, because a call for each member costs more than the rest."""
-    level: list[Any] = [message]
-    while level:
-        if not room:
-            return False
-        room -= 1
-        below: list[Any] = []
-        for container in level:
-            members = container
-            if type(container) is dict:
-                for key in container:
-                    if type(key) is not str or not key.isascii():
-                        return False
-                members = container.values()
-            for member in members:
-                kind = type(member)
-                if kind is str:
-                    if not member.isascii():
-                        return False
-                elif kind is int:
-                    if not MIN_INTEGER <= member <= MAX_INTEGER:
-                        return False
-                elif kind is float:
-                    if member - member != 0.0:
-                        return False
-                elif kind is dict or kind is list or kind is tuple:
-                    below.append(member)
-                elif member is not None and kind is not bool:
-                    return False
-        level = below
-    return True
 
 
 def _check(value: Any, room: int, binary: bool, structs: bool) -> None:

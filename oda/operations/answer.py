@@ -1,18 +1,20 @@
 """Makes the payload of an answer, whatever the operation returned.
 
 An answer that the request's format can't carry (NaN, bytes, foreign objects) is replaced by
-ERROR_PROCESSING naming the culprit.
+ERROR_PROCESSING naming the culprit. All that is foreign in an answer are texts and what its steps
+hold as ``response``: where that is plain, the codec needs not look at the whole again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 from twisted.logger import Logger
 
 from oda.errors import CodecError, OperationFailed
-from oda.interfaces import ICodec, ICodecRegistry
+from oda.interfaces import ICheckedEncoding, ICodec, ICodecRegistry
 from oda.model import ContentType, JournalEntry, OperationResult, ResultCode, Step
 from oda.operations.response import Echo, failure, final_document, partial_document
 
@@ -34,30 +36,51 @@ class AnswerWriter:
 
     ``host_id`` gives the agent's own device id, for requests that name no device. An answer longer
     than ``max_bytes`` is replaced, like one that can't be encoded: no connection would carry it.
+    ``is_plain`` tells a value that surely every format carries.
     """
 
     def __init__(
-        self, codecs: ICodecRegistry, host_id: Callable[[], str], max_bytes: Callable[[], int]
+        self,
+        codecs: ICodecRegistry,
+        host_id: Callable[[], str],
+        max_bytes: Callable[[], int],
+        is_plain: Callable[[object], bool],
     ) -> None:
         self._codecs = codecs
         self._host_id = host_id
         self._max_bytes = max_bytes
+        self._is_plain = is_plain
+        self._quick: dict[type, bool] = {}
 
     def write(self, echo: Echo, result: OperationResult, content_type: ContentType) -> Answer:
         """The final answer; what the operation returned can't make it fail."""
         codec: ICodec = self._codecs.codec(content_type)
         host_id = self._host_id()
         try:
-            payload = codec.encode(final_document(echo, host_id, result))
-            if len(payload) <= self._max_bytes():
+            document = final_document(echo, host_id, result)
+            payload = self._encode(codec, document, result.steps)
+            size, limit = len(payload), self._max_bytes()
+            if size <= limit:
                 return Answer(payload, result.result_code)
-            problem = f"it has {len(payload)} bytes; maxMessageSize is {self._max_bytes()}"
+            problem = f"it has {size} bytes; maxMessageSize is {limit}"
             reason = f"the answer can't be sent: {problem}"
         except Exception as error:  # noqa: BLE001 - foreign objects raise what they like
             reason = f"the answer can't be sent: {reason_of(error)}"
         log.warn("{operation}: {reason}", operation=echo.name, reason=reason)
         document = final_document(echo, host_id, failure(reason))
         return Answer(codec.encode(document), ResultCode.ERROR_PROCESSING)
+
+    def _encode(self, codec: Any, document: Any, steps: Sequence[Step] | None) -> bytes:
+        if type(codec) not in self._quick:
+            self._quick[type(codec)] = ICheckedEncoding.providedBy(codec)
+        if self._quick[type(codec)]:
+            for step in steps or ():
+                if step.response is not None and not self._is_plain(step.response):
+                    break
+            else:
+                with suppress(CodecError):  # the codec says below what and where it is
+                    return bytes(codec.encode_checked(document))
+        return bytes(codec.encode(document))
 
     def write_partial(self, echo: Echo, steps: Sequence[Step], content_type: ContentType) -> bytes:
         """A partial answer. Raises ``OperationFailed`` when the steps can't be sent."""

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 
-from oda.codecs import check_value
+from oda.codecs import check_value, is_plain
 from oda.codecs.limits import MAX_VALUE_DEPTH
 from oda.errors import EncodeError
 from oda.model import Reading
@@ -23,6 +24,14 @@ class Colour(IntEnum):
 
 class Text(str):
     pass
+
+
+def nested(levels: int) -> list[Any]:
+    """So many lists, one in the other."""
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
 
 
 @given(values)
@@ -97,3 +106,42 @@ def test_floats_at_the_edge_pass() -> None:
     """The finite check doesn't take the largest or the smallest numbers for infinite ones."""
     for number in (1.7976931348623157e308, -1.7976931348623157e308, 5e-324, -0.0):
         check_value(number, "$")
+
+
+@given(st.lists(values) | st.dictionaries(st.text(), values))
+def test_a_plain_value_is_a_right_one(value: Any) -> None:
+    """Every container of values that JSON can carry is plain."""
+    assert is_plain(value)
+
+
+@pytest.mark.parametrize(
+    "culprit",
+    [
+        math.nan,
+        -math.inf,
+        2**64,
+        -(2**63) - 1,
+        b"x",
+        Text("x"),
+        Colour.RED,
+        OrderedDict(a=1),
+        {1: "a"},
+        {Text("a"): 1},
+        {None: 1},
+        {1, 2},
+        Reading(1),
+        object(),
+        nested(MAX_VALUE_DEPTH + 1),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("wrap", [lambda x: [x], lambda x: {"a": [1, (x,)]}, lambda x: ("a", x)])
+def test_what_needs_a_closer_look_is_not_plain(culprit: Any, wrap: Any) -> None:
+    """Whatever some encoder would refuse, or write differently from another, at any place."""
+    assert not is_plain(wrap(culprit))
+
+
+@pytest.mark.parametrize("value", [1, "text", None, 1.5, b"x", object()])
+def test_only_containers_are_plain(value: Any) -> None:
+    """What is asked about is a step's ``response``."""
+    assert not is_plain(value)

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from oda.codecs import default_registry
+from oda.codecs import default_registry, is_plain
 from oda.errors import OperationFailed, ReadingFailed
 from oda.interfaces import ICounters, IOperation, IStateManager, ITimeSource, IWallClock
 from oda.model import (
@@ -305,6 +305,7 @@ class Bench:
             max_concurrent=max_concurrent,
             max_waiting=max_waiting,
             max_answer_bytes=lambda: max_answer_bytes,
+            is_plain=is_plain,
         )
 
     def send(
