@@ -1,9 +1,11 @@
 """``python -m benchmarks``: every benchmark of the whole agent, as one table.
 
-Each figure is the median of several runs. The agent and its baseline (``benchmarks/bare.py``) take
-turns within a run, each in a new process against a new sink in another one, so that the ratios hold
-on a machine that is busy or changes its clock. CPU time is what the operating system counted for
-the measured process; the sink's is shown beside it, to see that the sink was not the bottleneck.
+Each figure is the median of several runs. The agent and its baselines take turns within a run, each
+in a new process against a new sink in another one, so that the ratios (in brackets) hold on a
+machine that is busy or changes its clock: ``benchmarks/bare.py``,
+``benchmarks/websockets_client.py``, and for the paced stream ``nobody``, which is the benchmark's
+own share. CPU time is what the operating system counted for the measured process; the sink's is shown
+beside it, to see that the sink was not the bottleneck.
 
 ``--json FILE`` writes everything that was measured; ``--only NAME`` picks benchmarks; ``--runs N``
 and ``--scale F`` (the fraction of the usual counts) choose between patience and precision.
@@ -73,8 +75,11 @@ def sink(*arguments: str) -> Iterator[Sink]:
 
 def subject(who: str, what: str, port: int, *arguments: str) -> subprocess.Popen[str]:
     """The measured process."""
+    script = [str(HERE / "subject.py"), who]
+    if who == "websockets":
+        script = [str(HERE / "websockets_client.py")]
     return subprocess.Popen(
-        [sys.executable, str(HERE / "subject.py"), who, what, "--port", str(port), *arguments],
+        [sys.executable, *script, what, "--port", str(port), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -205,13 +210,20 @@ def _resident_mib(pid: int) -> float:
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
-class Benchmark:
-    """A name, what one run measures, and whether there is a baseline to compare with."""
+#: The prototype, and that beside another library.
+BARE = ("bare",)
+BOTH = ("bare", "websockets")
 
-    def __init__(self, name: str, run: Callable[[str], Figures], baseline: bool = True) -> None:
+
+class Benchmark:
+    """A name, what one run measures, and the baselines to compare with."""
+
+    def __init__(
+        self, name: str, run: Callable[[str], Figures], baselines: tuple[str, ...] = ()
+    ) -> None:
         self.name = name
         self.run = run
-        self.baseline = baseline
+        self.baselines = baselines
 
 
 def benchmarks(scale: float) -> list[Benchmark]:
@@ -221,32 +233,32 @@ def benchmarks(scale: float) -> list[Benchmark]:
         return max(200, int(count * scale))
 
     hundreds = times(2_000_000) // 5000 * 5000
+    paced_s = str(max(3.0, 20 * scale))
     get, put = "GET_DEVICE_PARAMETERS", "SET_DEVICE_PARAMETERS"
     return [
-        Benchmark("start", starting, baseline=False),
-        Benchmark("idle", idling("idle", 60 * scale)),
-        Benchmark("GET, 1 in flight", operations(get, times(5000), 1)),
-        Benchmark("GET, 10 in flight", operations(get, times(20_000), 10)),
-        Benchmark("GET, 50 in flight", operations(get, times(50_000), 50)),
-        Benchmark("SET, 1 in flight", operations(put, times(3000), 1)),
-        Benchmark("SET, 50 in flight", operations(put, times(30_000), 50)),
-        Benchmark("custom, 50 in flight", operations("CUSTOM", times(30_000), 50)),
+        Benchmark("start", starting),
+        Benchmark("idle", idling("idle", 60 * scale), BOTH),
+        Benchmark("GET, 1 in flight", operations(get, times(5000), 1), BOTH),
+        Benchmark("GET, 10 in flight", operations(get, times(20_000), 10), BOTH),
+        Benchmark("GET, 50 in flight", operations(get, times(50_000), 50), BOTH),
+        Benchmark("SET, 1 in flight", operations(put, times(3000), 1), BARE),
+        Benchmark("SET, 50 in flight", operations(put, times(30_000), 50), BARE),
+        Benchmark("custom, 50 in flight", operations("CUSTOM", times(30_000), 50), BARE),
         Benchmark(
             "paced, 1,000 datapoints/s",
-            publishing("paced", 0, "--rate", "1000", "--seconds", str(max(3.0, 20 * scale))),
+            publishing("paced", 0, "--rate", "1000", "--seconds", paced_s),
+            ("bare", "nobody"),
         ),
-        Benchmark("one datapoint per message", publishing("messages", times(100_000))),
-        Benchmark("burst, single datapoints", publishing("burst", times(1_000_000))),
-        Benchmark(
-            "burst, lists of 100",
-            publishing("burst", hundreds, "--size", "100"),
-        ),
-        Benchmark("drain of 10,000 rows", draining(times(10_000)), baseline=False),
-        Benchmark("drain of 100,000 rows", draining(times(100_000)), baseline=False),
-        Benchmark("drain of 1,000,000 rows", draining(times(1_000_000)), baseline=False),
-        Benchmark("1 agent, at rest", idling("many", 10 * scale, 1), baseline=False),
-        Benchmark("100 agents, at rest", idling("many", 10 * scale, 100), baseline=False),
-        Benchmark("1,000 agents, at rest", idling("many", 10 * scale, 1000), baseline=False),
+        Benchmark("one datapoint per message", publishing("messages", times(100_000)), BOTH),
+        Benchmark("burst, single datapoints", publishing("burst", times(1_000_000)), BARE),
+        Benchmark("burst, lists of 100", publishing("burst", hundreds, "--size", "100"), BARE),
+        Benchmark("drain of 10,000 rows", draining(times(10_000))),
+        Benchmark("drain of 100,000 rows", draining(times(100_000))),
+        Benchmark("drain of 1,000,000 rows", draining(times(1_000_000))),
+        Benchmark("drain of 10,000,000 rows", draining(times(10_000_000))),
+        Benchmark("1 agent, at rest", idling("many", 10 * scale, 1)),
+        Benchmark("100 agents, at rest", idling("many", 10 * scale, 100)),
+        Benchmark("1,000 agents, at rest", idling("many", 10 * scale, 1000)),
     ]
 
 
@@ -268,7 +280,7 @@ def main() -> None:
     for benchmark in benchmarks(options.scale):
         if options.only and not any(part in benchmark.name for part in options.only):
             continue
-        who = ("agent", "bare") if benchmark.baseline else ("agent",)
+        who = ("agent", *benchmark.baselines)
         runs: dict[str, list[Figures]] = {name: [] for name in who}
         for _ in range(options.runs):
             for name in who:
@@ -278,9 +290,10 @@ def main() -> None:
         print(f"{benchmark.name}", flush=True)
         for figure, value in medians["agent"].items():
             line = f"    {figure:<18} {value:>14,.3f}"
-            if "bare" in medians:
-                bare = medians["bare"][figure]
-                line += f"   bare {bare:>14,.3f}   ratio {value / bare if bare else 0:>6.2f}"
+            for name in benchmark.baselines:
+                if figure in medians[name]:
+                    other = medians[name][figure]
+                    line += f"   {name} {other:>12,.3f} ({value / other if other else 0:.2f})"
             print(line, flush=True)
     if options.json is not None:
         options.json.write_text(json.dumps(results, indent=1))

@@ -83,13 +83,16 @@ class Custom:
         return OperationResult(description="done")
 
 
-def settings(port: int, directory: str) -> AgentSettings:
-    """The agent's defaults, with its store in ``directory``."""
+def settings(port: int, directory: str, rows: int = 1_000_000) -> AgentSettings:
+    """The agent's defaults, with its store in ``directory`` and room in it for ``rows``."""
+    max_bytes = max(1 << 30, rows * 512)
     return AgentSettings(
         connector=ConnectorSettings(host="127.0.0.1", port=port, path="/south/v80/sessions"),
         device_info=DeviceInfoSettings(device_id="dev-1", api_key=Secret("k")),
         dispatcher=DispatcherSettings(max_concurrent_operations=1000),
-        outbox=OutboxSettings(path=Path(directory) / "outbox.sqlite", max_bytes=1 << 30),
+        outbox=OutboxSettings(
+            path=Path(directory) / "outbox.sqlite", max_bytes=max_bytes, max_rows=rows
+        ),
     )
 
 
@@ -291,7 +294,8 @@ def main() -> None:
     if options.what == "drain":
         _prefill(reactor, directory.name, options.count)
     if options.who == "agent":
-        subject, connected = _agent(reactor, options.port, directory.name)
+        rows = max(1_000_000, options.count)
+        subject, connected = _agent(reactor, options.port, directory.name, rows)
     elif options.who == "nobody":
         subject, connected = Subject(reactor, Nobody(), lambda: True), lambda: True
     else:
@@ -329,7 +333,7 @@ def fill(directory: str, rows: int) -> None:
     from twisted.internet import reactor
 
     outbox = DurableOutbox(
-        settings(0, directory).outbox, reactor, SystemWallClock(), Counters(), InlineWorker()
+        settings(0, directory, rows).outbox, reactor, SystemWallClock(), Counters(), InlineWorker()
     )
     payload = (
         b'{"version":"9.0","device":"dev-1","datastreams":[{"id":"t","datapoints":'
@@ -405,8 +409,10 @@ def _idle(subject: Subject, seconds: float, done: Callable[[], None]) -> None:
     subject.reactor.callLater(1.0, begin)
 
 
-def _agent(reactor: Any, port: int, directory: str) -> tuple[Subject, Callable[[], bool]]:
-    agent = Agent(settings(port, directory), [Q(), Custom()], reactor=reactor)
+def _agent(
+    reactor: Any, port: int, directory: str, rows: int
+) -> tuple[Subject, Callable[[], bool]]:
+    agent = Agent(settings(port, directory, rows), [Q(), Custom()], reactor=reactor)
 
     def delivered() -> bool:
         counts = agent.parts.outbox.counts()
