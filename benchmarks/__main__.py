@@ -2,10 +2,10 @@
 
 Each figure is the median of several runs. The agent and its baselines take turns within a run, each
 in a new process against a new sink in another one, so that the ratios (in brackets) hold on a
-machine that is busy or changes its clock: ``benchmarks/bare.py``,
-``benchmarks/websockets_client.py``, and for the paced stream ``nobody``, which is the benchmark's
-own share. CPU time is what the operating system counted for the measured process; the sink's is shown
-beside it, to see that the sink was not the bottleneck.
+machine that is busy or changes its clock. The baselines are ``benchmarks/bare.py``,
+``benchmarks/websockets_client.py``, and for the paced stream ``nobody``, the benchmark's own share.
+CPU time is what the operating system counted for the measured process; the sink's is shown beside
+it, to see that the sink was not the bottleneck.
 
 ``--json FILE`` writes everything that was measured; ``--only NAME`` picks benchmarks; ``--runs N``
 and ``--scale F`` (the fraction of the usual counts) choose between patience and precision.

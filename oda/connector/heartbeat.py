@@ -29,8 +29,9 @@ _PING_AFTER_MESSAGES = 64
 _PING_AFTER_BYTES = 256 * 1024
 #: ... or so long after the first of them, in seconds.
 _PING_AFTER_S = 0.1
-#: Pings a second, on average and at once, however much is sent: some servers count them.
-_PINGS_PER_S = 200.0
+#: Pings a second, on average and at once, however much is sent: some servers count them. Together
+#: with the window of messages this is a bound on the rate of a long drain.
+_PINGS_PER_S = 1000.0
 _PINGS_AT_ONCE = 200.0
 #: How often the pong's time limit can be extended.
 _EXTENSIONS = 3

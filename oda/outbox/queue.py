@@ -126,7 +126,7 @@ class ClassQueue:
         self.spilled = Amount()
         self.in_flight: dict[int, Kept] = {}
         self.lingering: deque[Batch] = deque()
-        self._lingering_cost = 0
+        self._resting = Amount()  # what lingers, all together
         self.stored = Amount()
         self._sent_hi = 0
         self._attempts: dict[int, int] = {}
@@ -138,11 +138,11 @@ class ClassQueue:
     @property
     def waiting_cost(self) -> int:
         """What is pending or in flight costs on disk."""
-        return self.stored.cost - self._lingering_cost
+        return self.stored.cost - self._resting.cost
 
     @property
     def lingering_rows(self) -> int:
-        return sum(batch.amount.rows for batch in self.lingering)
+        return self._resting.rows
 
     @property
     def oldest_ms(self) -> int | None:
@@ -218,30 +218,27 @@ class ClassQueue:
     def retire(self, rows: Sequence[Kept], expires_s: float) -> None:
         """Rows just removed from ``in_flight`` begin to linger."""
         low, high = rows[0].row_id, rows[-1].row_id
-        self._lingering_cost += sum([kept.cost for kept in rows])
         if self._wants_up_to(high):
             # It must not be covered by a range.
             for kept in rows:
-                one = Batch(kept.row_id, kept.row_id, amount_of((kept,)), expires_s)
-                self.lingering.append(one)
+                self._rest(kept.row_id, kept.row_id, amount_of((kept,)), expires_s)
             return
         marks = self.marks
         if high < marks.owed_from:
-            self.lingering.append(Batch(low, high, amount_of(rows), expires_s))
+            self._rest(low, high, amount_of(rows), expires_s)
             marks.acknowledged(low, high, expires_s)
             return
         for start, end, repeats in marks.pay([kept.row_id for kept in rows]):
             run = rows[start:end]
             low, high = run[0].row_id, run[-1].row_id
-            self.lingering.append(Batch(low, high, amount_of(run), expires_s))
+            self._rest(low, high, amount_of(run), expires_s)
             marks.acknowledged(low, high, expires_s, repeats)
 
     def rest(self, low: int, high: int, repeats: int, amount: Amount, expires_s: float) -> None:
         """After a start: the oldest rows of the store, taken as spilled so far, go on to linger."""
         self.spilled.subtract(amount)
         self.head_hi = high
-        self._lingering_cost += amount.cost
-        self.lingering.append(Batch(low, high, amount, expires_s))
+        self._rest(low, high, amount, expires_s)
         self.marks.acknowledged(low, high, expires_s, repeats)
 
     def expire(self, now_s: float) -> list[Batch]:
@@ -260,10 +257,14 @@ class ClassQueue:
             self._let_go(gone)
         return gone
 
+    def _rest(self, low: int, high: int, amount: Amount, expires_s: float) -> None:
+        self.lingering.append(Batch(low, high, amount, expires_s))
+        self._resting.add(amount)
+
     def _let_go(self, gone: list[Batch]) -> None:
         batch = self.lingering.popleft()
         self.stored.subtract(batch.amount)
-        self._lingering_cost -= batch.amount.cost
+        self._resting.subtract(batch.amount)
         self.marks.let_go(batch.low, batch.high)
         if gone and gone[-1].high < batch.low and not self._wants_up_to(batch.high):
             # Nothing of this class that is still wanted lies between them.
@@ -325,7 +326,7 @@ class ClassQueue:
         self._attempts.update((kept.row_id, kept.attempts) for kept in self.head if kept.attempts)
         self.in_flight = {}
         self.lingering.clear()
-        self._lingering_cost = 0
+        self._resting = Amount()
         self.marks.rewound()
         self.has_gaps = False
         self.head.clear()

@@ -233,7 +233,7 @@ def test_pings_are_few(world: World) -> None:
 
 
 def test_pings_keep_their_rate_however_much_is_sent(world: World) -> None:
-    """Some servers count pings: 200 at once and 200 a second are the most; the messages between
+    """Some servers count pings: 200 at once and 1,000 a second are the most; the messages between
     them are acknowledged all the same, only later."""
     world.start()
     count = 64 * 500
@@ -241,9 +241,9 @@ def test_pings_keep_their_rate_however_much_is_sent(world: World) -> None:
         assert world.service.uplink(payload, ContentType.JSON).called
     world.settle()
     assert len(world.peer.pings) <= 200
-    for _ in range(100):
+    for _ in range(20):
         world.pass_time(0.01)
-    assert len(world.peer.pings) <= 200 + 200 * 1.0 + 1
+    assert len(world.peer.pings) <= 200 + 1000 * 0.2 + 1 < count / 64
     world.pass_time(60)
     assert world.platform.received == numbered(count)
     assert world.outbox.counts()["in_flight"] == 0
