@@ -43,6 +43,9 @@ MAX_GATHERED = 5_000
 #: over does not wait for its end.
 ENOUGH_GATHERED = 100
 
+#: Equal to no member of any event.
+_NOWHERE: Any = object()
+
 #: So many events wait for the device id to be known; more are refused.
 MAX_WAITING = 10_000
 
@@ -174,7 +177,11 @@ class EventDispatcher:
             if from_ms is not None:
                 check_times(event)
             value = event.value
-            if type(value) is not float or value - value != 0.0:
+            kind = type(value)
+            if not (
+                (kind is float and value - value == 0.0)
+                or (kind is int and MIN_INTEGER <= value <= MAX_INTEGER)
+            ):
                 check_value_of(event, self._check_value)
             key = (event.device_id, event.path, event.datastream_id, event.feed)
             try:
@@ -221,7 +228,7 @@ class EventDispatcher:
         now_ms = self._now_ms()
         check_value = self._check_value
         stretches: list[tuple[Event, list[Datapoint]]] = []
-        device_id = path = datastream_id = feed = None
+        device_id = path = datastream_id = feed = _NOWHERE
         for event in events:
             if type(event) is not Event:
                 check_event(event, check_value)
@@ -234,13 +241,23 @@ class EventDispatcher:
             if from_ms is not None:
                 check_times(event)
             value = event.value
-            if type(value) is not float or value - value != 0.0:
+            kind = type(value)
+            if not (
+                (kind is float and value - value == 0.0)
+                or (kind is int and MIN_INTEGER <= value <= MAX_INTEGER)
+            ):
                 check_value_of(event, check_value)
+            # Nearly always they are the same objects, which is the cheapest to ask.
             if (
+                event.datastream_id is not datastream_id
+                or event.device_id is not device_id
+                or event.path is not path
+                or event.feed is not feed
+            ) and (
                 event.datastream_id != datastream_id
                 or event.device_id != device_id
-                or event.feed != feed
                 or event.path != path
+                or event.feed != feed
             ):
                 check_place(event)
                 datastream_id, device_id = event.datastream_id, event.device_id

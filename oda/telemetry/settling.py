@@ -39,21 +39,21 @@ class Call:
 def settle(bundle: Bundle, failure: Failure | None) -> None:
     """Tell all owners of ``bundle`` that it was accepted, or the ``failure``."""
     for run in bundle.runs:
-        call: Call | None = None
-        events = 0
-        for owner in run.owners:
-            if owner is call:  # neighbours of one call are settled at once
-                events += 1
-                continue
-            if call is not None:
-                call.settle(events, failure)
-                call = None
+        owners = run.owners
+        start = 0
+        while start < len(owners):
+            owner = owners[start]
             if type(owner) is Call:
-                call, events = owner, 1
+                # Neighbours of one call are settled at once. All of them stand side by side, unless
+                # they were held back meanwhile.
+                events = owners.count(owner)
+                if owners[start : start + events] != [owner] * events:
+                    events = 1
+                owner.settle(events, failure)
+                start += events
             else:
                 settle_one(owner, failure)
-        if call is not None:
-            call.settle(events, failure)
+                start += 1
 
 
 def settle_one(owner: Any, failure: Failure | None) -> None:

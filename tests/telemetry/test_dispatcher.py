@@ -198,6 +198,7 @@ BAD = [
     Event("t", "\ud800"),
     Event("\ud800", 1),
     Event("t", 1, None),  # type: ignore[arg-type]
+    Event(None, 1, None, path=None),  # type: ignore[arg-type]
     Event("t", 1, at_ms=1.5),  # type: ignore[arg-type]
     Event("t", 1, at_ms=True),
     Event("t", 1, at_ms=2**63),
@@ -216,7 +217,7 @@ def test_a_bad_event_rejects_the_whole_call_at_once(bad: Any, host_id: str | Non
     and nothing of it is sent; alone, in a list, and while the device id is unknown."""
     rig = Rig(host_id=host_id)
     good = Event("t", 1)
-    calls = [[good, bad, good], [bad]] + ([bad] if isinstance(bad, Event) else [])
+    calls = [[good, bad, good], [bad, good], [bad]] + ([bad] if isinstance(bad, Event) else [])
     for events in calls:
         with pytest.raises(EventRejected) as caught:
             result_of(rig.publish(events))
