@@ -2,7 +2,8 @@
 
 A reload is checked as a whole before anything is touched: faulty files, a plugin that can't be
 loaded or a script that collides with a plugin leave the agent as it was, with every fault in the
-log. Then only what differs is changed; the connection stays unless its address or the device's
+log. So does a certificate without the key that belongs to it: of the two one is always renewed
+first. Then only what differs is changed; the connection stays unless its address or the device's
 identity changed.
 """
 
@@ -23,6 +24,7 @@ from oda.assembly import build_state_manager, event_content_type, standard_opera
 from oda.config.changes import Changes, difference
 from oda.config.loader import LoadedConfiguration, load
 from oda.config.watch import ConfigurationWatcher
+from oda.connector.tls import build_tls_options
 from oda.errors import ConfigurationError, OdaError
 from oda.extensions import load_plugins
 from oda.settings import AgentSettings
@@ -30,6 +32,9 @@ from oda.telemetry.collector import Collector
 from oda.telemetry.poller import Poller
 
 _log = Logger()
+
+#: The connector's settings that name a file.
+_TLS_FILES = ("ca_file", "cert_file", "key_file")
 
 
 class ReloadService(MultiService):
@@ -126,8 +131,8 @@ def _renewed(
     configuration: LoadedConfiguration, before: Mapping[Path, bytes] | None
 ) -> frozenset[str]:
     """The connector's fields that name a file whose content has changed."""
-    connector, digests = configuration.settings.connector, configuration.digests
-    files = {name: getattr(connector, name) for name in ("ca_file", "cert_file", "key_file")}
+    digests = configuration.digests
+    files = {name: getattr(configuration.settings.connector, name) for name in _TLS_FILES}
     return frozenset(
         name
         for name, file in files.items()
@@ -137,14 +142,8 @@ def _renewed(
 
 def files_of(settings: AgentSettings) -> Iterable[Path]:
     """The files besides the .cfg ones whose change is a change of the configuration."""
-    connector = settings.connector
-    files = (
-        connector.ca_file,
-        connector.cert_file,
-        connector.key_file,
-        settings.device_info.api_key_file,
-    )
-    return [path for path in files if path is not None]
+    files = [getattr(settings.connector, name) for name in _TLS_FILES]
+    return [path for path in (*files, settings.device_info.api_key_file) if path is not None]
 
 
 def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> Deferred[None]:
@@ -155,6 +154,8 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
     """
     parts = agent.parts
     before = parts.settings
+    if settings.connector.secure and changes.reconnect:
+        build_tls_options(settings.connector)  # for what it raises: nothing was touched yet
     components = load_plugins(changes.plugins_added, parts.reactor)
     if changes.device_info or changes.scripts:
         parts.host.configure(settings.device_info)

@@ -124,6 +124,34 @@ def test_a_renewed_certificate_makes_a_new_connection(tmp_path: Path) -> None:
     world.stop()
 
 
+def test_a_renewed_certificate_waits_for_its_key(tmp_path: Path) -> None:
+    """Of the two files one is always written first: the connection is not given up for a pair that
+    doesn't belong together, and is made anew once it does."""
+    authority = Authority(tmp_path, "ca")
+    certificate, key = authority.issue("device", "device")
+    world = Directory(tmp_path)
+    world.write(
+        "connector.websocket",
+        CONNECTOR.format(port=9000, keep=180)
+        + f"secure=true\ncaFile=ca.pem\ncertFile={certificate}\nkeyFile={key}\n",
+    )
+    world.reload.reload()
+    world.reactor.advance(0)
+    before = world.attempts() + len(world.reactor.sslClients)
+    renewed, its_key = authority.issue("renewed", "device")
+    certificate.write_bytes(renewed.read_bytes())
+    with _errors() as errors:
+        world.reload.reload()
+        world.reactor.advance(0)
+    assert world.attempts() + len(world.reactor.sslClients) == before
+    assert any("can't be used together" in line for line in errors)
+    key.write_bytes(its_key.read_bytes())
+    world.reload.reload()
+    world.reactor.advance(0)
+    assert world.attempts() + len(world.reactor.sslClients) == before + 1
+    world.stop()
+
+
 def test_another_address_makes_a_new_connection(directory: Directory) -> None:
     """Host, port, path, TLS and identity are what a connection is made of."""
     directory.write("connector.websocket", CONNECTOR.format(port=9001, keep=180))
