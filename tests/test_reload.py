@@ -16,6 +16,7 @@ from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from oda.agent import Agent
 from oda.config.loader import load
+from oda.model import LinkState
 from oda.reload import ReloadService
 from tests.wire.certificates import Authority
 
@@ -138,12 +139,14 @@ def test_a_renewed_certificate_waits_for_its_key(tmp_path: Path) -> None:
     world.reload.reload()
     world.reactor.advance(0)
     before = world.attempts() + len(world.reactor.sslClients)
+    assert world.agent.parts.connector.status().state is LinkState.CONNECTING
     renewed, its_key = authority.issue("renewed", "device")
     certificate.write_bytes(renewed.read_bytes())
     with _errors() as errors:
         world.reload.reload()
         world.reactor.advance(0)
     assert world.attempts() + len(world.reactor.sslClients) == before
+    assert world.agent.parts.connector.status().state is LinkState.CONNECTING
     assert any("can't be used together" in line for line in errors)
     key.write_bytes(its_key.read_bytes())
     world.reload.reload()
