@@ -90,7 +90,7 @@ def run(seed: int, count: int, directory: Path) -> Report:
                     agent = world.start_agent()
             world.wait_until_ready()
             world.load.stop()
-            world.conclude(report)
+            world.conclude(report, rereads=True)
             agent.stop()
         finally:
             agent.__exit__()

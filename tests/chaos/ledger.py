@@ -52,7 +52,7 @@ class Ledger:
         self._newest: dict[str, int] = {}
         self._documents: dict[bytes, Arrival] = {}
         self._arrivals: Counter[bytes] = Counter()
-        self._repeats: list[tuple[Arrival, int]] = []
+        self._repeats: list[tuple[Arrival, RecordedMessage]] = []
         self._lengths: Counter[int] = Counter()
         self._ends: dict[int, int] = {}
 
@@ -69,7 +69,7 @@ class Ledger:
             before = self._documents.get(message.payload)
             if before is not None:
                 self.repeated_messages += 1
-                self._repeats.append((before, message.connection))
+                self._repeats.append((before, message))
             self._documents[message.payload] = Arrival(message)
             self._arrivals[message.payload] += 1
             for datastream in document["datastreams"]:
@@ -100,16 +100,22 @@ class Ledger:
             if number not in self._arrived.get(name, ())
         ]
 
-    def unjustified_repeats(self, window: int, linger_s: float) -> list[str]:
+    def unjustified_repeats(self, window: int, linger_s: float, rereads: bool = False) -> list[str]:
         """The documents that were sent again although they had been acknowledged longer than
-        ``linger_s`` before their connection ended, and were not of the last ``window`` on it.
+        ``linger_s`` before their connection ended, and were not of the last ``window`` on it. With
+        ``rereads`` (the store could not be read for a while) what lingers then may come again on
+        the same connection.
 
         The end is taken to be the connection's last message: the load never rests, and nobody but
         the agent knows when it has noticed a silent end.
         """
         numbers = sorted(self._ends)
         problems = []
-        for before, connection in self._repeats:
+        for before, repeat in self._repeats:
+            connection = repeat.connection
+            is_fresh = repeat.at_ms - before.at_ms <= linger_s * 1000
+            if rereads and connection == before.connection and is_fresh:
+                continue
             if before.position > self._lengths[before.connection] - window:
                 continue
             # It may have waited through connections on which its turn did not come.

@@ -85,7 +85,7 @@ def run(seed: int, count: int, directory: Path) -> Report:
                 see_the_outbox_recover(world)
             world.wait_until_ready()
             world.load.stop()
-            world.conclude(report)
+            world.conclude(report, rereads=True)
             agent.stop()
         finally:
             agent.__exit__()

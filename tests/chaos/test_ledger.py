@@ -79,6 +79,16 @@ def test_repeats_have_to_be_explained() -> None:
     assert not ledger.unjustified_repeats(window=10, linger_s=3.0)
 
 
+def test_a_store_that_was_read_again_explains_repeats_on_one_connection() -> None:
+    """Of what was acknowledged a short while before, and only where that is expected."""
+    for at_ms, problems in ((2900, 0), (3100, 1)):
+        ledger = Ledger()
+        ledger.read([message(1, 1, 1, 0, *points(0)), message(2, 1, 2, at_ms, *points(0))])
+        ledger.read([message(number, 1, number, at_ms, *points(number)) for number in (3, 4, 5)])
+        assert len(ledger.unjustified_repeats(1, 3.0, rereads=True)) == problems
+        assert len(ledger.unjustified_repeats(1, 3.0)) == 1
+
+
 def test_there_is_a_bound_on_repeats() -> None:
     """A window for each connection but the first, and so many of each document."""
     ledger = Ledger()

@@ -100,14 +100,22 @@ class World:
                 return missing
             time.sleep(0.2)
 
-    def conclude(self, report: Report, linger_s: float = 1.0, timeout_s: float = 60.0) -> None:
+    def conclude(
+        self,
+        report: Report,
+        linger_s: float = 1.0,
+        timeout_s: float = 60.0,
+        rereads: bool = False,
+    ) -> None:
         """Everything accepted must arrive, in order, unaltered, with no repeats but those that the
-        window and the linger time explain."""
+        window, the linger time and (with ``rereads``) a store that could not be read explain."""
         report.problems += self.wait_for_delivery(timeout_s)
         connections = self.platform.connections(DEVICE)
         report.problems += self.ledger.problems
         report.problems += self.load.refusals
-        report.problems += self.ledger.unjustified_repeats(WINDOW, linger_s + LINGER_SLACK_S)
+        report.problems += self.ledger.unjustified_repeats(
+            WINDOW, linger_s + LINGER_SLACK_S, rereads
+        )
         report.figures.update(
             {
                 "sent": self.load.sent_count,
