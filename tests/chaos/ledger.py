@@ -39,7 +39,8 @@ class Arrival:
 
 
 class Ledger:
-    """``read`` takes the platform's record in its order; ``problems`` is what is wrong with it."""
+    """``read`` takes the platform's record in its order; ``problems`` is what is wrong with it, and
+    ``disorder`` what arrived for the first time after something newer of its datastream."""
 
     def __init__(self) -> None:
         self.messages = 0
@@ -48,6 +49,7 @@ class Ledger:
         self.repeated_datapoints = 0
         self.last_number = 0
         self.problems: list[str] = []
+        self.disorder: list[str] = []
         self._arrived: dict[str, Counter[int]] = {}
         self._newest: dict[str, int] = {}
         self._documents: dict[bytes, Arrival] = {}
@@ -88,7 +90,7 @@ class Ledger:
         else:
             newest = self._newest.get(name, -1)
             if number < newest:
-                self.problems.append(f"{name} {number} arrived after {newest}")
+                self.disorder.append(f"{name} {number} arrived after {newest}")
             self._newest[name] = max(newest, number)
 
     def missing(self, accepted: Mapping[str, Iterable[int]]) -> list[str]:

@@ -85,7 +85,7 @@ def run(seed: int, count: int, directory: Path) -> Report:
                 see_the_outbox_recover(world)
             world.wait_until_ready()
             world.load.stop()
-            world.conclude(report, rereads=True)
+            world.conclude(report, rereads=True, in_order=False)
             agent.stop()
         finally:
             agent.__exit__()

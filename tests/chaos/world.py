@@ -106,12 +106,16 @@ class World:
         linger_s: float = 1.0,
         timeout_s: float = 60.0,
         rereads: bool = False,
+        in_order: bool = True,
     ) -> None:
         """Everything accepted must arrive, in order, unaltered, with no repeats but those that the
-        window, the linger time and (with ``rereads``) a store that could not be read explain."""
+        window, the linger time and (with ``rereads``) a store that could not be read explain.
+        Without ``in_order`` live data may have overtaken what a store held that could not be
+        opened."""
         report.problems += self.wait_for_delivery(timeout_s)
         connections = self.platform.connections(DEVICE)
         report.problems += self.ledger.problems
+        report.problems += self.ledger.disorder if in_order else []
         report.problems += self.load.refusals
         report.problems += self.ledger.unjustified_repeats(
             WINDOW, linger_s + LINGER_SLACK_S, rereads
