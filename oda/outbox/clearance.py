@@ -11,10 +11,11 @@ from oda.model import MessageClass, OutgoingMessage
 from oda.outbox.change import CLASSES
 from oda.outbox.committer import Committer
 from oda.outbox.records import LETTER_COLUMNS, read_letter
+from oda.outbox.shedding import Shedding
 from oda.outbox.stock import Stock
 
 
-def purge(stock: Stock, committer: Committer) -> int:
+def purge(stock: Stock, shedding: Shedding, committer: Committer) -> int:
     """Drop everything that is pending, and the dead letters; returns how many messages."""
     letters = stock.letters
     ids = letters.ids()
@@ -25,7 +26,9 @@ def purge(stock: Stock, committer: Committer) -> int:
     purged = len(ids)
     for message_class in CLASSES:
         queue = stock.queues[message_class]
-        while dropped := stock.drop(message_class, 0, min(queue.pending_rows, 4096), "purged").rows:
+        while dropped := shedding.drop(
+            message_class, 0, min(queue.pending_rows, 4096), "purged"
+        ).rows:
             purged += dropped
     return purged
 

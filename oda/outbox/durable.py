@@ -1,8 +1,8 @@
 """The durable outbox: what was accepted survives the process, the crash and the reboot.
 
-The rules are in ``queue`` (order) and ``room`` (bounds), ``stock`` applies them, the disk is behind
-``committer``. This module connects them to the reactor: it tells when rows can be sent and when
-they are accepted, and lets acknowledged rows go when their time is over.
+The rules are in ``queue`` (order) and ``room`` (bounds); ``stock`` and ``shedding`` apply them, the
+disk is behind ``committer``. This module connects them to the reactor: it tells when rows can be
+sent and when they are accepted, and lets acknowledged rows go when their time is over.
 
 A row can be sent before it is committed; it is *accepted*, and its Deferred fires, only after. But
 the answer of an operation that acts waits for its commit: after a crash in between, the platform
@@ -31,8 +31,10 @@ from oda.outbox.committer import Committer, State
 from oda.outbox.costs import row_cost
 from oda.outbox.disk import Healed, Opened
 from oda.outbox.journal import DurableJournal
+from oda.outbox.pager import Pager
 from oda.outbox.queue import HEAD_ROWS, Kept
 from oda.outbox.room import Room
+from oda.outbox.shedding import Shedding
 from oda.outbox.stock import RESPONSE, TELEMETRY, Stock, accept
 from oda.outbox.store import wal_allowance
 from oda.outbox.uptime import Uptime
@@ -79,6 +81,8 @@ class DurableOutbox:
         self._stock = Stock(
             settings, self._room, self._accounts, self._committer, self._changed, head_rows
         )
+        self._pager = Pager(self._stock, self._committer, self._changed, head_rows)
+        self._shedding = Shedding(settings, self._stock, self._pager, self._committer)
         self._responses = self._stock.queues[RESPONSE]
         self._telemetry = self._stock.queues[TELEMETRY]
         self.journal = DurableJournal(
@@ -137,13 +141,14 @@ class DurableOutbox:
                 or queue.stored.rows >= room.max_rows
                 or cost > room.change_bytes
             )
-            and not self._stock.make_room(message_class, cost, self._reactor.seconds())
-            and not (is_response and self._stock.may_overdraw())
+            and not self._shedding.make_room(message_class, cost, self._reactor.seconds())
+            and not (is_response and self._shedding.may_overdraw())
         ):
             return self._refuse(message_class, f"no room for {size} bytes")
         committer = self._committer
-        if committer.collecting.size_bytes + size > room.change_bytes and not self._relieve(
-            size, is_response
+        if (
+            committer.collecting.size_bytes + size > room.change_bytes
+            and not self._shedding.relieve(size, is_response)
         ):
             return self._refuse(message_class, f"the disk is too slow or fails: {size} bytes")
         accepted: Deferred[int] = Deferred()
@@ -185,7 +190,7 @@ class DurableOutbox:
         for message_class in CLASSES if only is None else (only,):
             queue = stock.queues[message_class]
             while len(rows) < max_messages:
-                if not queue.head and not stock.read_page(message_class):
+                if not queue.head and not self._pager.read_page(message_class):
                     break
                 taken = queue.take(max_messages - len(rows), max_bytes, not rows)
                 if not taken and queue.head[0].is_held:
@@ -318,7 +323,7 @@ class DurableOutbox:
 
         What is in flight or lingering goes its way. Drops are counted with reason ``purged``.
         """
-        purged = purge(self._stock, self._committer)
+        purged = purge(self._stock, self._shedding, self._committer)
         self._changed()
         return purged
 
@@ -363,7 +368,7 @@ class DurableOutbox:
         self.journal.opened()
         if any(queue.stored.rows for queue in self._stock.queues.values()):
             for message_class in CLASSES:
-                self._stock.read_page(message_class)
+                self._pager.read_page(message_class)
             self._has_news = True
             self._changed()
         return True
@@ -397,21 +402,6 @@ class DurableOutbox:
     def _refuse(self, message_class: MessageClass, reason: str) -> Deferred[int]:
         self._counters.increment("messages_refused", message_class=message_class.value)
         return fail(OutboxFull(f"a {message_class.value} is not accepted: {reason}"))
-
-    def _relieve(self, size: int, is_response: bool) -> bool:
-        """Too much is only in memory. A disk that is slow is waited for, which holds back whoever
-        produces so fast; for one that fails there is a bound."""
-        self._committer.relieve()
-        waiting = self._committer.uncommitted_bytes
-        if (
-            self._committer.state is State.OPEN
-            or not waiting
-            or waiting + size <= self._room.memory_bytes
-        ):
-            return True
-        if is_response and self._stock.release_memory(size):
-            return True
-        return self._stock.make_memory(size) or (is_response and self._stock.may_overdraw())
 
     def _release(self, change: Change) -> None:
         """Held rows may go: they are committed, or there is no telling when they can be."""
@@ -461,7 +451,7 @@ class DurableOutbox:
         more = False
         max_age_s = self._settings.max_age_s
         if max_age_s > 0:
-            more = self._stock.drop_aged(self._now_ms() - int(max_age_s * 1000))
+            more = self._shedding.drop_aged(self._now_ms() - int(max_age_s * 1000))
             self._changed()
         if self._committer.collecting.has_marks:
             self._commit_marks()
