@@ -1,14 +1,13 @@
 """The durable outbox: what was accepted survives the process, the crash and the reboot.
 
 The rules are in ``queue`` (order) and ``room`` (bounds); ``stock`` and ``shedding`` apply them, the
-disk is behind ``committer``. This module connects them to the reactor: it tells when rows can be
-sent and when they are accepted, and lets acknowledged rows go when their time is over.
+disk is behind ``committer``. ``turn`` and ``tick`` are its timers: all that is put in one turn of
+the reactor is committed together, and what comes while a commit is under way makes up the next one.
+This module puts them together, and is the way of every message: in, out, and acknowledged.
 
 A row can be sent before it is committed; it is *accepted*, and its Deferred fires, only after. But
 the answer of an operation that acts waits for its commit: after a crash in between, the platform
-would be told that the operation was interrupted, although it had read that it was successful. All
-that is put in one turn of the reactor is committed together, and what comes while a commit is
-under way makes up the next one.
+would be told that the operation was interrupted, although it had read that it was successful.
 """
 
 from __future__ import annotations
@@ -37,12 +36,11 @@ from oda.outbox.room import Room
 from oda.outbox.shedding import Shedding
 from oda.outbox.stock import RESPONSE, TELEMETRY, Stock, accept
 from oda.outbox.store import wal_allowance
+from oda.outbox.tick import Tick
+from oda.outbox.turn import Turn
 from oda.outbox.uptime import Uptime
 from oda.outbox.worker import AdaptiveWorker, IWorker, ThreadWorker
 from oda.settings import OutboxSettings
-
-#: How often rows are looked for that have lingered long enough or are too old, in seconds.
-TICK_S = 1.0
 
 
 @implementer(IOutbox)
@@ -78,11 +76,21 @@ class DurableOutbox:
         self._committer = Committer(settings.path, settings, reactor, worker, self, work_seconds)
         self._room = Room(settings, wal_allowance(settings))
         self._accounts = Accounts(counters)
+        self._turn = Turn(reactor, self._committer, self._now_ms)
         self._stock = Stock(
-            settings, self._room, self._accounts, self._committer, self._changed, head_rows
+            settings, self._room, self._accounts, self._committer, self._turn.changed, head_rows
         )
-        self._pager = Pager(self._stock, self._committer, self._changed, head_rows)
+        self._pager = Pager(self._stock, self._committer, self._turn.changed, head_rows)
         self._shedding = Shedding(settings, self._stock, self._pager, self._committer)
+        self._tick = Tick(
+            settings,
+            reactor,
+            self._stock,
+            self._shedding,
+            self._committer,
+            self._turn,
+            self._now_ms,
+        )
         self._responses = self._stock.queues[RESPONSE]
         self._telemetry = self._stock.queues[TELEMETRY]
         self.journal = DurableJournal(
@@ -90,13 +98,6 @@ class DurableOutbox:
         )
         self._next_id = 1
         self._first_id = 1
-        self._on_pending: Callable[[], None] | None = None
-        self._has_news = False
-        self._are_marks_due = False
-        self._turn: Any = None
-        self._turn_ms = 0
-        self._tick: Any = None
-        self._is_open = False
 
     def open(self) -> None:
         """Open the store and take up what is in it.
@@ -104,16 +105,16 @@ class DurableOutbox:
         Raises ``OutboxError`` when another process uses it. A damaged store is replaced, and one
         that can't be opened now is tried again while the outbox works from memory; both are logged.
         """
-        self._is_open = True
+        self._turn.open()
         try:
             self._committer.open()
         except BaseException:
-            self._is_open = False
+            self._turn.close()
             raise
         if self._committer.state is not State.OPEN:
             # Ids beyond those of any store, so that it can be taken up later; see ``opened``.
             self._first_id = self._next_id = max(1, self._wall_clock.now_ms()) << 11
-        self._watch()
+        self._tick.start()
 
     @property
     def state(self) -> State:
@@ -123,7 +124,8 @@ class DurableOutbox:
     # -- IOutbox -----------------------------------------------------------------------------
 
     def put(self, message: OutgoingMessage) -> Deferred[int]:
-        if not self._is_open:
+        turn = self._turn
+        if not turn.is_open:
             return fail(OutboxClosed("the agent is stopping, or was not started"))
         message_class, payload = message.message_class, message.payload
         size = len(payload)
@@ -154,14 +156,14 @@ class DurableOutbox:
         accepted: Deferred[int] = Deferred()
         row_id = self._next_id
         self._next_id = row_id + 1
-        if self._turn is None:
-            self._begin_turn()
+        if turn.call is None:
+            turn.begin()
         kept = Kept(
             row_id,
             payload,
             message.is_text,
             message.datapoints,
-            self._turn_ms,
+            turn.began_ms,
             cost,
             accepted,
             0,
@@ -175,13 +177,13 @@ class DurableOutbox:
         change.rows[message_class][row_id] = kept
         change.size_bytes += size
         self._accounts.accepted(message.datapoints)
-        self._has_news = True
+        turn.has_news = True
         return accepted
 
     def take(
         self, max_messages: int, max_bytes: int, only: MessageClass | None = None
     ) -> Sequence[OutboxRow]:
-        self._has_news = False
+        self._turn.has_news = False
         stock = self._stock
         if stock.has_skipped and not stock.go_back():
             return ()
@@ -246,9 +248,9 @@ class DurableOutbox:
         self._committer.collecting.has_marks = True
         if owed and not self._stock.is_owing:
             # Now, once in a life: agents that die soon after would repeat the same for ever.
-            self._commit_marks()
-        if self._tick is None:
-            self._watch()
+            self._turn.commit_marks()
+        if self._tick.call is None:
+            self._tick.start()
 
     def rewind(self, replay_lingering: bool) -> None:
         self._stock.expire(self._reactor.seconds())
@@ -257,13 +259,13 @@ class DurableOutbox:
             if (replay_lingering and queue.lingering) or has_skipped:
                 queue.restart()
                 # Their time does not go on: they must not be forgotten by a start after it.
-                self._committer.collecting.has_marks = self._are_marks_due = True
-                self._has_news = True
+                self._committer.collecting.has_marks = self._turn.are_marks_due = True
+                self._turn.has_news = True
             elif queue.rewind():
-                self._has_news = True
+                self._turn.has_news = True
         self._stock.has_skipped = False
-        if self._has_news:
-            self._changed()
+        if self._turn.has_news:
+            self._turn.changed()
 
     def bury(self, row_ids: Sequence[int], reason: str) -> None:
         for row_id in row_ids:
@@ -272,7 +274,7 @@ class DurableOutbox:
             self._stock.bury(message_class, kept, reason)
 
     def subscribe(self, on_pending: Callable[[], None]) -> None:
-        self._on_pending = on_pending
+        self._turn.on_pending = on_pending
 
     def answer_bytes(self) -> int:
         return self._responses.waiting_cost
@@ -292,13 +294,10 @@ class DurableOutbox:
         }
 
     def close(self) -> Deferred[None]:
-        if not self._is_open:
+        if not self._turn.is_open:
             return succeed(None)
-        self._is_open = False
-        for call in (self._turn, self._tick):
-            if call is not None and call.active():
-                call.cancel()
-        self._turn = self._tick = None
+        self._turn.close()
+        self._tick.stop()
         return self._committer.close()
 
     # -- beyond IOutbox ----------------------------------------------------------------------
@@ -324,7 +323,7 @@ class DurableOutbox:
         What is in flight or lingering goes its way. Drops are counted with reason ``purged``.
         """
         purged = purge(self._stock, self._shedding, self._committer)
-        self._changed()
+        self._turn.changed()
         return purged
 
     def retry_dead(self) -> int:
@@ -334,7 +333,7 @@ class DurableOutbox:
         no room for one of them; those before it are back.
         """
         retried = retry_dead(self._stock, self._committer, self.put)
-        self._changed()
+        self._turn.changed()
         return retried
 
     def check_disk(self) -> None:
@@ -364,13 +363,13 @@ class DurableOutbox:
         if self._stock.is_owing:
             # On disk, too, their time must not go on.
             self._committer.collecting.has_marks = True
-            self._commit_marks()
+            self._turn.commit_marks()
         self.journal.opened()
         if any(queue.stored.rows for queue in self._stock.queues.values()):
             for message_class in CLASSES:
                 self._pager.read_page(message_class)
-            self._has_news = True
-            self._changed()
+            self._turn.has_news = True
+            self._turn.changed()
         return True
 
     def committed(self, change: Change, used_bytes: int) -> None:
@@ -392,12 +391,12 @@ class DurableOutbox:
 
     def healed(self, healed: Healed) -> None:
         self._stock.healed(healed.amounts)
-        self._has_news = True
+        self._turn.has_news = True
 
     def closing(self) -> None:
         self._stock.close()
 
-    # -- the reactor -------------------------------------------------------------------------
+    # -- inside ------------------------------------------------------------------------------
 
     def _refuse(self, message_class: MessageClass, reason: str) -> Deferred[int]:
         self._counters.increment("messages_refused", message_class=message_class.value)
@@ -408,8 +407,8 @@ class DurableOutbox:
         for kept in change.rows[RESPONSE].values():
             if kept.is_held:
                 kept.is_held = False
-                self._has_news = True
-                self._changed()
+                self._turn.has_news = True
+                self._turn.changed()
 
     def _now_ms(self) -> int:
         return self._clock.now_ms(self._reactor.seconds())
@@ -417,45 +416,4 @@ class DurableOutbox:
     def _journal_changed(self, cost: int) -> None:
         self._stock.journal_cost = cost
         self._stock.side_changed()
-        self._changed()
-
-    def _changed(self) -> None:
-        if self._turn is None and self._is_open:
-            self._begin_turn()
-
-    def _begin_turn(self) -> None:
-        """Commit, and tell what can be sent, once for everything that happens in this turn."""
-        self._turn_ms = self._now_ms()
-        self._turn = self._reactor.callLater(0, self._end_turn)
-
-    def _end_turn(self) -> None:
-        self._turn = None
-        even_marks, self._are_marks_due = self._are_marks_due, False
-        self._committer.submit(even_marks)
-        if self._has_news and self._on_pending is not None:
-            self._has_news = False
-            self._on_pending()
-
-    def _commit_marks(self) -> None:
-        """Say on disk what was acknowledged, even if there is nothing else to say."""
-        self._are_marks_due = True
-        self._changed()
-
-    def _watch(self) -> None:
-        if self._tick is None and self._is_open:
-            self._tick = self._reactor.callLater(TICK_S, self._look)
-
-    def _look(self) -> None:
-        self._tick = None
-        self._stock.expire(self._reactor.seconds())
-        more = False
-        max_age_s = self._settings.max_age_s
-        if max_age_s > 0:
-            more = self._shedding.drop_aged(self._now_ms() - int(max_age_s * 1000))
-            self._changed()
-        if self._committer.collecting.has_marks:
-            self._commit_marks()
-        if more:
-            self._tick = self._reactor.callLater(0, self._look)
-        elif max_age_s > 0 or any(queue.lingering for queue in self._stock.queues.values()):
-            self._watch()
+        self._turn.changed()
