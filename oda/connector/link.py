@@ -221,7 +221,7 @@ class PlatformLink:
                 session.ended()
                 self._reconnection.lost()
                 self._give_back(session, outcome)
-                if outcome.close_code == NORMAL_CLOSURE and not session.has_let_go:
+                if outcome.close_code == NORMAL_CLOSURE and not session.flight.has_let_go:
                     self._outbox.settle()
         finally:
             self._ended(outcome)  # whatever the outbox does: the agent connects again
@@ -229,12 +229,14 @@ class PlatformLink:
     def _give_back(self, session: Session, outcome: Outcome) -> None:
         """What the session had taken from the outbox goes back, but for a message that ended it."""
         culprit = self._suspects.connection_ended(
-            outcome, session.rows_in_flight, session.sent, session.is_proven
+            outcome, session.flight.row_ids, session.sent, session.is_proven
         )
         if culprit is not None:
             self._outbox.bury([culprit], f"nothing else was on its way: {outcome.reason}")
-        replays = self._replay.connection_ended(outcome, session.acknowledged, culprit is not None)
-        self._outbox.rewind(replays or session.has_let_go)
+        replays = self._replay.connection_ended(
+            outcome, session.flight.acknowledged, culprit is not None
+        )
+        self._outbox.rewind(replays or session.flight.has_let_go)
 
     def connect_failed(self, connector: Any, reason: Failure) -> None:
         if self._attempt is not None:

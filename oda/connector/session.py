@@ -2,8 +2,8 @@
 
 States: *open* (messages flow) -> *closing* (a close frame was sent; nothing is sent any more) ->
 *ended*. While open, the session takes rows from the outbox as the window and the transport allow,
-remembers their order, and retires them when its ``heartbeat`` has proven that the peer has read
-them.
+and retires them when its ``heartbeat`` has proven that the peer has read them; in between they are
+in its ``flight``.
 
 A message under suspicion of ending connections (see ``suspects``) is sent alone; what was taken
 behind it is held until it is acknowledged.
@@ -21,6 +21,7 @@ from typing import Any
 
 from oda.connector.bucket import TokenBucket
 from oda.connector.counting import count_batch
+from oda.connector.flight import Flight
 from oda.connector.heartbeat import Heartbeat
 from oda.connector.hold import ReadingHold
 from oda.connector.intake import Intake
@@ -40,9 +41,6 @@ _URGENT_EXTRA = 64
 _HOLD_TIMES = 4
 #: Answers that were let go are kept at least so long unless the room is needed, in seconds.
 _LET_GO_S = 60.0
-#: Row id (-1: it is no row; below: an answer that was let go), bytes, class and datapoints of a
-#: message.
-_Sent = tuple[int, int, MessageClass, int]
 
 
 class Session:
@@ -70,12 +68,8 @@ class Session:
         self._suspects = suspects
         self._held: deque[OutboxRow] = deque()  # taken, but a suspect has to go first, alone
         self._suspect_is_out = False
-        self._in_flight: deque[_Sent] = deque()  # in order of sending
-        self._in_flight_bytes = 0
-        self._retired = 0
-        self._let_go_count = 0  # of those in flight
-        #: The highest row of each class that was acknowledged on this connection.
-        self.acknowledged: dict[MessageClass, int] = {}
+        #: What was sent and is not yet proven to have arrived.
+        self.flight = Flight()
         self._writable = True
         self._open = True
         self._close_limit: Any = None
@@ -100,27 +94,17 @@ class Session:
     @property
     def has_unacknowledged(self) -> bool:
         """True while messages were sent that nothing has proven yet, or are about to be sent."""
-        return bool(self._in_flight or self._held)
-
-    @property
-    def has_let_go(self) -> bool:
-        """True while answers were let go that nothing has proven yet."""
-        return self._let_go_count > 0
+        return bool(self.flight.messages or self._held)
 
     @property
     def unacknowledged(self) -> int:
         """How many messages were sent that nothing has proven yet."""
-        return len(self._in_flight)
+        return len(self.flight.messages)
 
     @property
     def ping_waits_s(self) -> float | None:
         """How long the outstanding ping has been waiting for its pong, None when there is none."""
         return self._heartbeat.ping_waits_s
-
-    @property
-    def rows_in_flight(self) -> list[int | None]:
-        """The rows sent that nothing has proven yet, None for a message that is no row."""
-        return [None if row_id < 0 else row_id for row_id, *_ in self._in_flight]
 
     @property
     def sent(self) -> int:
@@ -145,13 +129,14 @@ class Session:
 
     def pump(self) -> None:
         """Send what waits, as far as the window and the transport allow."""
+        flight = self.flight
         while self._open and self._writable and not self._suspect_is_out:
             if self._held:
                 if not self._send_rows(self._release_held()):
                     break
                 continue
-            room = self._window.window_messages - len(self._in_flight) + self._let_go_count
-            room_bytes = self._window.window_bytes - self._in_flight_bytes
+            room = self._window.window_messages - len(flight.messages) + flight.let_go_count
+            room_bytes = self._window.window_bytes - flight.size_bytes
             allowed = min(room, _TAKE, self._allowance())
             if allowed > 0 and room_bytes > 0:
                 rows = self._outbox.take(allowed, room_bytes)
@@ -234,7 +219,7 @@ class Session:
         released: list[OutboxRow] = []
         while self._held and not self._suspects.is_isolated(self._held[0].row_id):
             released.append(self._held.popleft())
-        if self._held and not (released or self._in_flight or self._heartbeat.is_outstanding):
+        if self._held and not (released or self.flight.messages or self._heartbeat.is_outstanding):
             self._suspect_is_out = True
             released.append(self._held.popleft())
         return released
@@ -243,14 +228,8 @@ class Session:
         """Let the answers go that were sent; False when the network has not taken them."""
         if not (self._open and self._writable):
             return False
-        rows: list[int] = []
-        for place, (row_id, size, message_class, datapoints) in enumerate(self._in_flight):
-            if row_id >= 0 and message_class is MessageClass.RESPONSE:
-                rows.append(row_id)
-                self._in_flight[place] = (-2 - row_id, 0, message_class, datapoints)
-                self._in_flight_bytes -= size
+        rows = self.flight.let_answers_go()
         if rows:
-            self._let_go_count += len(rows)
             self._outbox.retire(rows, max(_LET_GO_S, self._window.linger_s))
             self.pump()
         return True
@@ -297,38 +276,23 @@ class Session:
             (row.row_id, len(row.payload), row.message_class, row.datapoints) for row in rows
         ] or [(-1, len(payload), MessageClass.TELEMETRY, 0) for payload, _ in messages]
         size = sum(one[1] for one in sent)
-        self._in_flight.extend(sent)
-        self._in_flight_bytes += size
+        flight = self.flight
+        flight.messages.extend(sent)
+        flight.size_bytes += size
         self._heartbeat.messages_sent(len(sent), size)
         self._protocol.send_messages(messages)
 
     def _proven(self, sent: int) -> None:
         """The first ``sent`` messages of this connection have arrived."""
-        self._retire_up_to(sent)
-        if self._open:
-            self.pump()
-
-    def _retire_up_to(self, sent: int) -> None:
-        rows: list[int] = []
-        proven: list[tuple[MessageClass, int]] = []
-        while self._retired < sent:
-            row_id, size, message_class, datapoints = self._in_flight.popleft()
-            self._in_flight_bytes -= size
-            self._retired += 1
-            if row_id < -1:
-                self._let_go_count -= 1
-                self.acknowledged[message_class] = -2 - row_id
-                proven.append((message_class, datapoints))
-            elif row_id >= 0:
-                rows.append(row_id)
-                self.acknowledged[message_class] = row_id
-                proven.append((message_class, datapoints))
+        rows, proven = self.flight.arrived(sent)
         if proven:
             count_batch(self._counters, "messages_acknowledged", "datapoints_acknowledged", proven)
         if rows:
             self._outbox.retire(rows)
             self._suspects.acknowledged(rows)
-        if not self._in_flight:
+        if not self.flight.messages:
             self._suspect_is_out = False
         if not self.has_unacknowledged and self.on_drained is not None:
             self.on_drained()
+        if self._open:
+            self.pump()
