@@ -16,19 +16,18 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.connector.address import Address, build_address
+from oda.connector.aftermath import Aftermath
 from oda.connector.attempt import ConnectionAttempt
 from oda.connector.drain import Drain
 from oda.connector.factory import PlatformClientFactory
 from oda.connector.identification import Identification
 from oda.connector.intake import Intake
-from oda.connector.outcome import NORMAL_CLOSURE, Outcome
+from oda.connector.outcome import Outcome
 from oda.connector.peer import Peer
 from oda.connector.protocol import IProtocolListener, PlatformProtocol
 from oda.connector.reconnection import Reconnection
 from oda.connector.record import ConnectionRecord
-from oda.connector.replay import ReplayRule
 from oda.connector.session import Session
-from oda.connector.suspects import Suspects
 from oda.connector.tls import build_tls_options
 from oda.interfaces import ICounters, IDeviceInfoProvider, IOutbox
 from oda.model import ConnectionStatus, LinkState
@@ -75,8 +74,7 @@ class PlatformLink:
             settings.reconnect_spread_s,
         )
         self._peer = Peer()
-        self._suspects = Suspects()
-        self._replay = ReplayRule()
+        self._aftermath = Aftermath()
         self._running = False
         self._stopping: Deferred[None] | None = None
         self._restarting = False
@@ -183,7 +181,7 @@ class PlatformLink:
             self._counters,
             self._peer,
             self._random_bytes(8),
-            self._suspects,
+            self._aftermath.suspects,
             self._intake,
         )
         self._reconnection.opened()
@@ -220,23 +218,9 @@ class PlatformLink:
             if session is not None:
                 session.ended()
                 self._reconnection.lost()
-                self._give_back(session, outcome)
-                if outcome.close_code == NORMAL_CLOSURE and not session.flight.has_let_go:
-                    self._outbox.settle()
+                self._aftermath.connection_ended(self._outbox, session, outcome)
         finally:
             self._ended(outcome)  # whatever the outbox does: the agent connects again
-
-    def _give_back(self, session: Session, outcome: Outcome) -> None:
-        """What the session had taken from the outbox goes back, but for a message that ended it."""
-        culprit = self._suspects.connection_ended(
-            outcome, session.flight.row_ids, session.sent, session.is_proven
-        )
-        if culprit is not None:
-            self._outbox.bury([culprit], f"nothing else was on its way: {outcome.reason}")
-        replays = self._replay.connection_ended(
-            outcome, session.flight.acknowledged, culprit is not None
-        )
-        self._outbox.rewind(replays or session.flight.has_let_go)
 
     def connect_failed(self, connector: Any, reason: Failure) -> None:
         if self._attempt is not None:
