@@ -2,7 +2,8 @@
 
 States: *stopped* -> *identifying* (asking who the device is) -> *connecting* -> *open* -> *waiting*
 (back-off) -> *connecting* ... In every state but *stopped* there is a socket, a timer or a pending
-answer that leads on; ``stop`` ends all of them.
+answer that leads on; ``stop`` ends all of them. The ``dialer`` makes the connections; here is the
+one that is open, and what is done when it ends: connect again, begin anew, or stop.
 """
 
 from __future__ import annotations
@@ -15,12 +16,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from oda.connector.address import Address, build_address
 from oda.connector.aftermath import Aftermath
-from oda.connector.attempt import ConnectionAttempt
+from oda.connector.dialer import Dialer
 from oda.connector.drain import Drain
-from oda.connector.factory import PlatformClientFactory
-from oda.connector.identification import Identification
 from oda.connector.intake import Intake
 from oda.connector.outcome import Outcome
 from oda.connector.peer import Peer
@@ -28,10 +26,9 @@ from oda.connector.protocol import IProtocolListener, PlatformProtocol
 from oda.connector.reconnection import Reconnection
 from oda.connector.record import ConnectionRecord
 from oda.connector.session import Session
-from oda.connector.tls import build_tls_options
 from oda.interfaces import ICounters, IDeviceInfoProvider, IOutbox
 from oda.model import ConnectionStatus, LinkState
-from oda.settings import ConnectorSettings, OutboxSettings, Secret
+from oda.settings import ConnectorSettings, OutboxSettings
 
 _log = Logger()
 
@@ -65,7 +62,6 @@ class PlatformLink:
         self._random_bytes = random_bytes
         self._on_message = on_message
         self._intake = intake
-        self._identification = Identification(device_info, reactor, self._identified)
         self._reconnection = Reconnection(
             reactor,
             counters,
@@ -73,21 +69,18 @@ class PlatformLink:
             random,
             settings.reconnect_spread_s,
         )
+        self._record = ConnectionRecord(reactor)
+        self._dialer = Dialer(
+            settings, device_info, reactor, self._reconnection, self._record, self, self._ended
+        )
         self._peer = Peer()
         self._aftermath = Aftermath()
         self._running = False
         self._stopping: Deferred[None] | None = None
         self._restarting = False
-        self._factory: PlatformClientFactory | None = None
-        self._address: Address | None = None
-        self._attempt: ConnectionAttempt | None = None
-        self._attempts = 0
         self._protocol: PlatformProtocol | None = None
         self._session: Session | None = None
         self._drain: Drain | None = None
-        self._connecting_since_s = 0.0
-        self._record = ConnectionRecord(reactor)
-        self._last_outcome = Outcome(reason="not connected yet")
         outbox.subscribe(self._rows_are_pending)
 
     @property
@@ -98,7 +91,7 @@ class PlatformLink:
     def status(self) -> ConnectionStatus:
         """See ``IConnectionObservable.status``."""
         return self._record.status(
-            self._state(), self._display(), self._peer.peer_class, self.session, self._settings
+            self._state(), self._dialer.display, self._peer.peer_class, self.session, self._settings
         )
 
     def _state(self) -> LinkState:
@@ -106,7 +99,7 @@ class PlatformLink:
             return LinkState.OPEN
         if self._session is not None:
             return LinkState.CLOSING
-        if self._attempt is not None or self._protocol is not None:
+        if self._dialer.is_attempting or self._protocol is not None:
             return LinkState.CONNECTING
         if not self._running:
             return LinkState.STOPPED
@@ -120,7 +113,7 @@ class PlatformLink:
         if not self._running:
             self._running = True
             if self._stopping is None:
-                self._identification.start()
+                self._dialer.start()
 
     def stop(self) -> Deferred[None]:
         """Deliver what can be delivered within ``DRAIN_S``, close with code 1000, and end.
@@ -132,7 +125,8 @@ class PlatformLink:
             return _also(self._stopping)
         self._stopping = Deferred()
         stopped = _also(self._stopping)
-        self._give_up_connecting()
+        self._dialer.stop()
+        self._restarting = False
         session, protocol = self.session, self._protocol
         if protocol is None:
             self._finish_stopping()
@@ -148,9 +142,8 @@ class PlatformLink:
         connection is closed and a new one made, otherwise it stays."""
         self._settings = settings
         self._reconnection.configure(settings.reconnect_max_delay_s, settings.reconnect_spread_s)
+        self._dialer.configure(settings, is_elsewhere=reconnect)
         if not reconnect:
-            if self._factory is not None:
-                self._factory.configure(settings)
             if self._session is not None:
                 self._session.reconfigure(settings)
             return
@@ -162,14 +155,7 @@ class PlatformLink:
     # -- IProtocolListener -------------------------------------------------------------------
 
     def opened(self, protocol: PlatformProtocol) -> None:
-        if self._attempt is not None:
-            self._attempt.opened()
-            self._attempt = None
-        _log.info(
-            "connected to {url} in {elapsed:.2f} s",
-            url=self._display(),
-            elapsed=self._reactor.seconds() - self._connecting_since_s,
-        )
+        self._dialer.opened()
         self._counters.increment("connections_opened")
         self._record.opened(protocol.transport)
         self._session = Session(
@@ -210,9 +196,7 @@ class PlatformLink:
 
     def closed(self, protocol: PlatformProtocol, outcome: Outcome) -> None:
         self._protocol = None
-        if self._attempt is not None:
-            self._attempt.lost()
-            self._attempt = None
+        self._dialer.closed()
         session, self._session = self._session, None
         try:
             if session is not None:
@@ -223,93 +207,37 @@ class PlatformLink:
             self._ended(outcome)  # whatever the outbox does: the agent connects again
 
     def connect_failed(self, connector: Any, reason: Failure) -> None:
-        if self._attempt is not None:
-            self._attempt.connect_failed(reason)
+        self._dialer.connect_failed(reason)
 
     def protocol_built(self, protocol: PlatformProtocol) -> None:
         self._protocol = protocol
-        if self._attempt is not None:
-            self._attempt.connected(protocol)
+        self._dialer.connected(protocol)
 
-    # -- connecting --------------------------------------------------------------------------
+    def _rows_are_pending(self) -> None:
+        if self._session is not None and self._protocol is not None:
+            self._protocol.guard(self._session.pump)
 
-    def _identified(self, device_id: str, api_key: Secret) -> None:
-        settings = self._settings
-        self._address = build_address(settings, device_id, api_key)
-        tls = build_tls_options(settings) if settings.secure else None
-        self._record.identified(settings)
-        self._factory = PlatformClientFactory(
-            self._address,
-            settings,
-            tls,
-            self,
-            self._connect,
-            self._schedule_retry,
-            self._reactor,
-        )
-        self._connect()
-
-    def _connect(self) -> None:
-        settings = self._settings
-        self._connecting_since_s = self._reactor.seconds()
-        _log.info("connecting to {url}", url=self._display())
-        self._attempt = ConnectionAttempt(
-            self._reactor,
-            settings.proxy_host or settings.host,
-            settings.proxy_port if settings.proxy_host else settings.port,
-            settings.connection_timeout_s,
-            self._attempts,
-            self._open_socket,
-            self._attempt_failed,
-        )
-        self._attempts += 1
-        self._attempt.start()
-
-    def _open_socket(self, address: str) -> Any:
-        assert self._factory is not None
-        # The attempt's own limit covers this; Twisted's must only not be shorter.
-        return self._factory.open_socket(address, self._settings.connection_timeout_s + 1.0)
-
-    def _attempt_failed(self, outcome: Outcome) -> None:
-        self._attempt = None
-        self._ended(outcome)
+    # -- beginning again ---------------------------------------------------------------------
 
     def _ended(self, outcome: Outcome) -> None:
         """One attempt or connection is over: log it, and either finish stopping or go on."""
         self._counters.increment("disconnects", reason=outcome.label)
         if self._stopping is not None:
             if outcome.was_open:
-                _log.info("disconnected from {url}", url=self._display())
+                _log.info("disconnected from {url}", url=self._dialer.display)
             self._finish_stopping()
         elif self._restarting:
             self._restarting = False
-            self._identification.start()
+            self._dialer.start()
         else:
-            self._last_outcome = outcome
-            if self._factory is not None:
-                self._factory.retry()
-
-    def _schedule_retry(self, connect: Callable[[], None]) -> Any:
-        retry = self._reconnection.schedule(self._last_outcome, connect)
-        self._record.ended(self._last_outcome.reason, retry)
-        return retry
-
-    def _give_up_connecting(self) -> None:
-        """End everything that would lead to a connection."""
-        self._identification.cancel()
-        if self._factory is not None:
-            self._factory.stopTrying()
-            self._factory = None
-        if self._attempt is not None:
-            self._attempt.cancel()
-            self._attempt = None
-        self._restarting = False
+            self._dialer.retry(outcome)
 
     def _restart(self) -> None:
         """Drop whatever there is and begin again with the present settings."""
-        self._give_up_connecting()
+        self._dialer.stop()
+        self._restarting = False
         if self._protocol is None:
-            self._identification.start()
+            self._dialer.start()
             return
         self._restarting = True  # ``_ended`` goes on from here
         session = self.session
@@ -333,14 +261,7 @@ class PlatformLink:
         if stopping is not None:
             stopping.callback(None)
         if self._running:
-            self._identification.start()
-
-    def _rows_are_pending(self) -> None:
-        if self._session is not None and self._protocol is not None:
-            self._protocol.guard(self._session.pump)
-
-    def _display(self) -> str:
-        return self._address.display if self._address is not None else self._settings.host
+            self._dialer.start()
 
 
 def _also(deferred: Deferred[None]) -> Deferred[None]:
