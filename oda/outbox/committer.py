@@ -362,7 +362,3 @@ class Committer:
         if self._retry is not None and self._retry.active():
             self._retry.cancel()
         self._retry = None
-
-
-#: What is called when something could be sent.
-OnPending = Callable[[], None]

@@ -121,7 +121,7 @@ class Stock:
         """The dead letters or the journal take another room than before."""
         self.room.side_cost = self.letters.cost + self.journal_cost
 
-    # -- passing over -----------------------------------------------------------------------
+    # -- passing over ------------------------------------------------------------------------
 
     def skip(self, queue: ClassQueue) -> None:
         """Rows of the store had to be passed over: newer ones are sent first."""
