@@ -23,10 +23,10 @@ from oda.errors import OutboxClosed, OutboxFull
 from oda.interfaces import ICounters, IOutbox, IWallClock
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
 from oda.outbox.accounts import Accounts
-from oda.outbox.ageclock import AgeClock
 from oda.outbox.change import CLASSES, Change, Totals
 from oda.outbox.clearance import purge, retry_dead
 from oda.outbox.committer import Committer, State
+from oda.outbox.continuity import Continuity
 from oda.outbox.costs import row_cost
 from oda.outbox.disk import Healed, Opened
 from oda.outbox.journal import DurableJournal
@@ -67,16 +67,14 @@ class DurableOutbox:
     ) -> None:
         self._settings = settings
         self._reactor = reactor
-        self._wall_clock = wall_clock
         self._counters = counters
-        self._clock = AgeClock(wall_clock.now_ms(), reactor.seconds())
-        self._uptime = Uptime("", monotonic) if uptime is None else uptime
+        self._continuity = Continuity(reactor, wall_clock, uptime or Uptime("", monotonic))
         if worker is None:
             worker = AdaptiveWorker(ThreadWorker(reactor.callFromThread), work_seconds)
         self._committer = Committer(settings.path, settings, reactor, worker, self, work_seconds)
         self._room = Room(settings, wal_allowance(settings))
         self._accounts = Accounts(counters)
-        self._turn = Turn(reactor, self._committer, self._now_ms)
+        self._turn = Turn(reactor, self._committer, self._continuity.now_ms)
         self._stock = Stock(
             settings, self._room, self._accounts, self._committer, self._turn.changed, head_rows
         )
@@ -89,15 +87,17 @@ class DurableOutbox:
             self._shedding,
             self._committer,
             self._turn,
-            self._now_ms,
+            self._continuity.now_ms,
         )
         self._responses = self._stock.queues[RESPONSE]
         self._telemetry = self._stock.queues[TELEMETRY]
         self.journal = DurableJournal(
-            settings, self._committer, self._now_ms, self._journal_changed, self._room.side_bytes
+            settings,
+            self._committer,
+            self._continuity.now_ms,
+            self._journal_changed,
+            self._room.side_bytes,
         )
-        self._next_id = 1
-        self._first_id = 1
 
     def open(self) -> None:
         """Open the store and take up what is in it.
@@ -112,8 +112,7 @@ class DurableOutbox:
             self._turn.close()
             raise
         if self._committer.state is not State.OPEN:
-            # Ids beyond those of any store, so that it can be taken up later; see ``opened``.
-            self._first_id = self._next_id = max(1, self._wall_clock.now_ms()) << 11
+            self._continuity.begin_without_store()
         self._tick.start()
 
     @property
@@ -154,8 +153,9 @@ class DurableOutbox:
         ):
             return self._refuse(message_class, f"the disk is too slow or fails: {size} bytes")
         accepted: Deferred[int] = Deferred()
-        row_id = self._next_id
-        self._next_id = row_id + 1
+        continuity = self._continuity
+        row_id = continuity.next_id
+        continuity.next_id = row_id + 1
         if turn.call is None:
             turn.begin()
         kept = Kept(
@@ -281,7 +281,7 @@ class DurableOutbox:
 
     def counts(self) -> Mapping[str, int]:
         queues = self._stock.queues.values()
-        now_ms = self._now_ms()
+        now_ms = self._continuity.now_ms()
         oldest_ms = min((one for queue in queues if (one := queue.oldest_ms)), default=now_ms)
         return {
             "oldest_age_ms": max(0, now_ms - oldest_ms),
@@ -310,11 +310,7 @@ class DurableOutbox:
     def totals(self) -> Totals:
         """The totals after everything so far; they are what the next commit writes."""
         totals = self._stock.totals(self._reactor.seconds())
-        totals.last_id = self._next_id - 1
-        totals.clock_ms = self._now_ms()
-        totals.wall_ms = self._wall_clock.now_ms()
-        totals.boot_id = self._uptime.boot_id
-        totals.uptime_ms = self._uptime.now_ms()
+        self._continuity.enter_into(totals)
         return totals
 
     def purge(self) -> int:
@@ -344,21 +340,15 @@ class DurableOutbox:
 
     def opened(self, opened: Opened, is_late: bool) -> bool:
         totals = opened.totals
-        if is_late and totals.last_id >= self._first_id:
+        if is_late and not self._continuity.can_join(totals):
             return False
         if not is_late:
-            self._next_id = totals.last_id + 1
-            self._clock = AgeClock(
-                self._wall_clock.now_ms(),
-                self._reactor.seconds(),
-                totals.clock_ms,
-                totals.wall_ms,
-            )
+            self._continuity.go_on_from(totals)
         if opened.recovery is not None:
             lost = opened.recovery.lost
             self._counters.increment("messages_dropped", lost.messages, reason="damaged")
             self._counters.increment("datapoints_dropped", lost.datapoints, reason="damaged")
-        off_ms = self._uptime.since_ms(totals.boot_id, totals.uptime_ms)
+        off_ms = self._continuity.off_ms(totals)
         self._stock.adopt(totals, is_late, off_ms, self._reactor.seconds())
         if self._stock.is_owing:
             # On disk, too, their time must not go on.
@@ -409,9 +399,6 @@ class DurableOutbox:
                 kept.is_held = False
                 self._turn.has_news = True
                 self._turn.changed()
-
-    def _now_ms(self) -> int:
-        return self._clock.now_ms(self._reactor.seconds())
 
     def _journal_changed(self, cost: int) -> None:
         self._stock.journal_cost = cost

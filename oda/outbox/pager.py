@@ -17,7 +17,7 @@ from oda.outbox.queue import Kept, amount_of
 from oda.outbox.stock import Stock
 from oda.outbox.store import UNREADABLE, StoreDamaged
 
-_log = Logger(namespace="oda.outbox.stock")  # what it tells of is missing there
+_log = Logger(namespace="oda.outbox.stock")  # what its lines are about
 
 #: How much is read at once.
 _PAGE_ROWS = 256
