@@ -13,13 +13,14 @@ from oda.outbox.committer import Committer
 from oda.outbox.records import LETTER_COLUMNS, read_letter
 from oda.outbox.shedding import Shedding
 from oda.outbox.stock import Stock
+from oda.outbox.uncommitted import Uncommitted
 
 
-def purge(stock: Stock, shedding: Shedding, committer: Committer) -> int:
+def purge(stock: Stock, shedding: Shedding, uncommitted: Uncommitted) -> int:
     """Drop everything that is pending, and the dead letters; returns how many messages."""
     letters = stock.letters
     ids = letters.ids()
-    committer.collecting.dead_gone += ids
+    uncommitted.collecting.dead_gone += ids
     for row_id in ids:
         letters.remove(row_id)
     stock.side_changed()
@@ -61,7 +62,7 @@ def retry_dead(
             raise OutboxFull(f"there is room for {retried} dead letters only")
         stock.accounts.revived(kept.datapoints)
         letters.remove(kept.row_id)
-        committer.collecting.dead_gone.append(kept.row_id)
+        committer.uncommitted.collecting.dead_gone.append(kept.row_id)
         retried += 1
     stock.side_changed()
     return retried

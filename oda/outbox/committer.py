@@ -7,14 +7,13 @@
             +-> HEALING            HEALING: the file is damaged and is being replaced.
     any -> CLOSED
 
-While one change is being committed, the next one collects; they never overtake each other. So
-``uncommitted`` rows are always the newest of their class.
+What is ``uncommitted`` collects while the change before it is being committed.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +30,7 @@ from oda.outbox.disk import Disk, Healed, Opened, Recovery
 from oda.outbox.queue import Kept
 from oda.outbox.reader import Reader
 from oda.outbox.store import UNREADABLE, StoreDamaged, is_damage
+from oda.outbox.uncommitted import Uncommitted
 from oda.outbox.worker import IWorker
 from oda.settings import OutboxSettings
 
@@ -79,7 +79,7 @@ class ICommitOwner(Protocol):
         """The store was replaced."""
 
     def closing(self) -> None:
-        """Whatever is still in ``collecting`` will never be committed."""
+        """Whatever is still collecting will never be committed."""
 
 
 class Committer:
@@ -107,37 +107,11 @@ class Committer:
         self._is_adopted = False
         self._closing: Deferred[None] | None = None
         self.state = State.NEW
-        self.collecting = Change()
-        self.running: Change | None = None
-        self.running_bytes = 0
+        self.uncommitted = Uncommitted()
 
     @property
     def path(self) -> Path:
         return self._disk.path
-
-    @property
-    def uncommitted_bytes(self) -> int:
-        """Payload bytes of rows that are only in memory."""
-        return self.collecting.size_bytes + self.running_bytes
-
-    def uncommitted(self, message_class: MessageClass) -> Iterator[Kept]:
-        """Rows that are not known to be on disk, oldest first."""
-        if self.running is not None:
-            yield from self.running.rows[message_class].values()
-        yield from self.collecting.rows[message_class].values()
-
-    def gone(self, message_class: MessageClass) -> list[tuple[int, int]]:
-        """The ids, from and to, of rows that the store still has but that are to be deleted."""
-        spans: list[tuple[int, int]] = []
-        for change in (self.running, self.collecting):
-            if change is not None:
-                spans += change.gone[message_class]
-                spans += [
-                    (burial.kept.row_id, burial.kept.row_id)
-                    for burial in change.burials
-                    if burial.message_class is message_class
-                ]
-        return spans
 
     @property
     def reader(self) -> Reader | None:
@@ -165,14 +139,16 @@ class Committer:
     def submit(self, even_marks: bool = False) -> None:
         """Begin to commit what was collected, unless a commit is under way or the disk fails.
         ``even_marks``: also if rows were acknowledged and nothing else."""
-        if self.running is not None or self.state is not State.OPEN:
+        if self.uncommitted.running is not None or self.state is not State.OPEN:
             return
-        if not self.collecting.is_empty or (even_marks and self.collecting.has_marks):
+        if not self.uncommitted.collecting.is_empty or (
+            even_marks and self.uncommitted.collecting.has_marks
+        ):
             self._commit()
 
     def relieve(self) -> None:
         """Too much was collected: as long as the disk works, wait until that is being committed."""
-        if self.state is State.OPEN and self.running is not None:
+        if self.state is State.OPEN and self.uncommitted.running is not None:
             self._worker.wait()
         self.submit()
 
@@ -182,8 +158,8 @@ class Committer:
         if self._closing is None:
             self._closing = Deferred()
             self._cancel_retry()
-            if self.running is None and self.state is not State.HEALING:
-                if self._has_last_words() and self._is_adopted:
+            if self.uncommitted.running is None and self.state is not State.HEALING:
+                if self.uncommitted.has_last_words and self._is_adopted:
                     self._commit()
                 else:
                     self._finish_closing()
@@ -203,7 +179,7 @@ class Committer:
         """Reading raised ``error``. True when the store is damaged and being replaced, or the
         commit under way will find out; False when it can't be read for now."""
         self._close_reader()
-        if self.running is not None:
+        if self.uncommitted.running is not None:
             # The worker has the file now; whoever reads next meets the same.
             return True
         self._disturbed(error)
@@ -218,22 +194,18 @@ class Committer:
     # -- inside ------------------------------------------------------------------------------
 
     def _commit(self) -> None:
-        change, self.collecting = self.collecting, Change()
-        change.totals = _encode(self._owner.totals())
-        self.running = change
-        self.running_bytes = change.size_bytes
+        totals = _encode(self._owner.totals())
+        change = self.uncommitted.begin()
+        change.totals = totals
         self._worker.run(
             lambda: self._disk.commit(change), self._commit_ended, aside=change.is_overtaken
         )
 
     def _commit_ended(self, outcome: int | Failure) -> None:
-        change, self.running = self.running, None
-        self.running_bytes = 0
-        assert change is not None
+        change = self.uncommitted.end()
         if isinstance(outcome, Failure):
-            for kept in change.absorb(self.collecting):
+            for kept in self.uncommitted.take_back(change):
                 self._owner.unwritten(kept)
-            self.collecting = change
             self._disturbed(outcome.value)
             self._owner.failed(change)
             if self._closing is not None and self.state is not State.HEALING:
@@ -241,13 +213,10 @@ class Committer:
             return
         self._recovered()
         self._owner.committed(change, outcome)
-        if self._closing is not None and not self._has_last_words():
+        if self._closing is not None and not self.uncommitted.has_last_words:
             self._finish_closing()
-        elif self._closing is not None or not self.collecting.is_empty:
+        elif self._closing is not None or not self.uncommitted.collecting.is_empty:
             self._commit()
-
-    def _has_last_words(self) -> bool:
-        return not self.collecting.is_empty or self.collecting.has_marks
 
     def _disturbed(self, error: BaseException | None) -> None:
         if is_damage(error) and self._is_adopted:
@@ -269,7 +238,7 @@ class Committer:
 
     def _try_again(self) -> None:
         self._retry = None
-        if self.running is not None:
+        if self.uncommitted.running is not None:
             return
         if not self._is_adopted:
             self._worker.run(self._disk.open, self._opened_late, takes_long=True)
@@ -318,7 +287,7 @@ class Committer:
             self._tell_recovery(outcome.recovery)
             self._owner.healed(outcome)
         if self._closing is not None:
-            if self.state is State.OPEN and self._has_last_words():
+            if self.state is State.OPEN and self.uncommitted.has_last_words:
                 self._commit()
             else:
                 self._finish_closing()

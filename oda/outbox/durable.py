@@ -72,6 +72,7 @@ class DurableOutbox:
         if worker is None:
             worker = AdaptiveWorker(ThreadWorker(reactor.callFromThread), work_seconds)
         self._committer = Committer(settings.path, settings, reactor, worker, self, work_seconds)
+        self._uncommitted = self._committer.uncommitted
         self._room = Room(settings, wal_allowance(settings))
         self._accounts = Accounts(counters)
         self._turn = Turn(reactor, self._committer, self._continuity.now_ms)
@@ -85,7 +86,7 @@ class DurableOutbox:
             reactor,
             self._stock,
             self._shedding,
-            self._committer,
+            self._uncommitted,
             self._turn,
             self._continuity.now_ms,
         )
@@ -146,9 +147,9 @@ class DurableOutbox:
             and not (is_response and self._shedding.may_overdraw())
         ):
             return self._refuse(message_class, f"no room for {size} bytes")
-        committer = self._committer
+        uncommitted = self._uncommitted
         if (
-            committer.collecting.size_bytes + size > room.change_bytes
+            uncommitted.collecting.size_bytes + size > room.change_bytes
             and not self._shedding.relieve(size, is_response)
         ):
             return self._refuse(message_class, f"the disk is too slow or fails: {size} bytes")
@@ -171,9 +172,9 @@ class DurableOutbox:
             message.fresh_until_s,
         )
         if is_response and payload in self.journal.uncommitted_answers:
-            kept.is_held = committer.state is State.OPEN
+            kept.is_held = self._committer.state is State.OPEN
         queue.append(kept)
-        change = committer.collecting
+        change = uncommitted.collecting
         change.rows[message_class][row_id] = kept
         change.size_bytes += size
         self._accounts.accepted(message.datapoints)
@@ -245,7 +246,7 @@ class DurableOutbox:
         if linger_s <= 0:
             self._stock.expire(now_s)
             return
-        self._committer.collecting.has_marks = True
+        self._uncommitted.collecting.has_marks = True
         if owed and not self._stock.is_owing:
             # Now, once in a life: agents that die soon after would repeat the same for ever.
             self._turn.commit_marks()
@@ -259,7 +260,7 @@ class DurableOutbox:
             if (replay_lingering and queue.lingering) or has_skipped:
                 queue.restart()
                 # Their time does not go on: they must not be forgotten by a start after it.
-                self._committer.collecting.has_marks = self._turn.are_marks_due = True
+                self._uncommitted.collecting.has_marks = self._turn.are_marks_due = True
                 self._turn.has_news = True
             elif queue.rewind():
                 self._turn.has_news = True
@@ -290,7 +291,7 @@ class DurableOutbox:
             "lingering": sum(queue.lingering_rows for queue in queues),
             "dead": len(self._stock.letters),
             "bytes": sum(queue.stored.cost for queue in queues) + self._room.side_cost,
-            "uncommitted_bytes": self._committer.uncommitted_bytes,
+            "uncommitted_bytes": self._uncommitted.size_bytes,
         }
 
     def close(self) -> Deferred[None]:
@@ -318,7 +319,7 @@ class DurableOutbox:
 
         What is in flight or lingering goes its way. Drops are counted with reason ``purged``.
         """
-        purged = purge(self._stock, self._shedding, self._committer)
+        purged = purge(self._stock, self._shedding, self._uncommitted)
         self._turn.changed()
         return purged
 
@@ -352,7 +353,7 @@ class DurableOutbox:
         self._stock.adopt(totals, is_late, off_ms, self._reactor.seconds())
         if self._stock.is_owing:
             # On disk, too, their time must not go on.
-            self._committer.collecting.has_marks = True
+            self._uncommitted.collecting.has_marks = True
             self._turn.commit_marks()
         self.journal.opened()
         if any(queue.stored.rows for queue in self._stock.queues.values()):

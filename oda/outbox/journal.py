@@ -65,6 +65,7 @@ class DurableJournal:
         self._max_age_ms = int(settings.journal_max_age_s * 1000)
         self._max_bytes = max_bytes
         self._committer = committer
+        self._uncommitted = committer.uncommitted
         self._now_ms = now_ms
         self._changed = changed
         self._running: dict[str, _Known] = {}
@@ -205,7 +206,7 @@ class DurableJournal:
             spoken = ContentType(format_) if format_ is not None else ContentType.JSON
         except (ValueError, TypeError) as error:
             _log.warn("an entry of the journal is damaged: {reason}", reason=str(error))
-            self._committer.collecting.journal[seq] = None
+            self._uncommitted.collecting.journal[seq] = None
             return
         self._next_seq = max(self._next_seq, seq + 1)
         known = _Known(seq, operation, at_ms, _cost(identity, length or 0), None, format_)
@@ -252,7 +253,7 @@ class DurableJournal:
         self._cost += cost - known.cost
         known.cost = cost
         known.row = row
-        self._committer.collecting.journal[known.seq] = row
+        self._uncommitted.collecting.journal[known.seq] = row
         self._changed(self._cost)
 
     def _renumber(self, known: _Known) -> None:
@@ -261,7 +262,7 @@ class DurableJournal:
             known.seq = self._next_seq
             self._next_seq += 1
             return
-        journal = self._committer.collecting.journal
+        journal = self._uncommitted.collecting.journal
         journal.pop(known.seq, None)
         known.seq = row.seq = self._next_seq
         self._next_seq += 1
@@ -271,7 +272,7 @@ class DurableJournal:
         known = self._running.pop(request_id, None) or self._answered.pop(request_id, None)
         if known is not None:
             self._cost -= known.cost
-            self._committer.collecting.journal[known.seq] = None
+            self._uncommitted.collecting.journal[known.seq] = None
             self._changed(self._cost)
 
     def _forget_before(self, oldest_ms: int) -> None:

@@ -32,6 +32,7 @@ class Pager:
     ) -> None:
         self._stock = stock
         self._committer = committer
+        self._uncommitted = committer.uncommitted
         self._changed = changed
         self._page_rows = min(_PAGE_ROWS, head_rows)
 
@@ -77,7 +78,7 @@ class Pager:
     ) -> list[Kept]:
         gone = [
             span
-            for span in self._committer.gone(message_class)
+            for span in self._uncommitted.gone(message_class)
             if span[1] >= page[0].row_id and span[0] <= page[-1].row_id
         ]
         if gone:
@@ -96,7 +97,7 @@ class Pager:
     def _from_memory(self, message_class: MessageClass, after_id: int) -> list[Kept]:
         rows: list[Kept] = []
         size = 0
-        for kept in self._committer.uncommitted(message_class):
+        for kept in self._uncommitted.rows(message_class):
             if kept.row_id > after_id:
                 rows.append(kept)
                 size += len(kept.payload)

@@ -28,6 +28,7 @@ class Shedding:
         self._stock = stock
         self._pager = pager
         self._committer = committer
+        self._uncommitted = committer.uncommitted
         self._room = stock.room
 
     def make_room(self, message_class: MessageClass, cost: int, now_s: float) -> bool:
@@ -75,7 +76,7 @@ class Shedding:
         for, which holds back whoever produces so fast; for one that fails there is a bound. False
         when they can't be taken."""
         self._committer.relieve()
-        waiting = self._committer.uncommitted_bytes
+        waiting = self._uncommitted.size_bytes
         if (
             self._committer.state is State.OPEN
             or not waiting
@@ -129,7 +130,7 @@ class Shedding:
         ``size`` bytes are free. False when that can't be."""
         if self._settings.policy is OutboxPolicy.REFUSE:
             return False
-        change, queue = self._committer.collecting, self._stock.queues[TELEMETRY]
+        change, queue = self._uncommitted.collecting, self._stock.queues[TELEMETRY]
         goal = size + self._room.memory_bytes // 16
         victims: list[Kept] = []
         freed = 0
@@ -148,12 +149,12 @@ class Shedding:
         return freed >= size
 
     def _has_memory(self, size: int) -> bool:
-        return self._committer.uncommitted_bytes + size <= self._room.memory_bytes
+        return self._uncommitted.size_bytes + size <= self._room.memory_bytes
 
     def _drop(self, message_class: MessageClass, victims: list[Kept], reason: str) -> Amount:
         if not victims:
             return Amount()
-        forget = self._committer.collecting.forget
+        forget = self._uncommitted.collecting.forget
         if self._stock.queues[message_class].has_gaps:
             for kept in victims:
                 forget(message_class, kept.row_id, kept.row_id)

@@ -46,6 +46,7 @@ class Stock:
     ) -> None:
         self._settings = settings
         self._committer = committer
+        self._uncommitted = committer.uncommitted
         self._changed = changed
         self.room = room
         self.accounts = accounts
@@ -79,7 +80,7 @@ class Stock:
     def deliver(self, message_class: MessageClass, batches: Sequence[Batch]) -> None:
         """Rows that left their queue were acknowledged, and are not kept any longer."""
         for batch in batches:
-            unwritten = self._committer.collecting.forget(message_class, batch.low, batch.high)
+            unwritten = self._uncommitted.collecting.forget(message_class, batch.low, batch.high)
             for kept in unwritten:
                 accept(kept)
             self.accounts.delivered(message_class, batch.amount)
@@ -104,7 +105,7 @@ class Stock:
         self, message_class: MessageClass, kept: Kept, reason: str, is_damaged: bool = False
     ) -> None:
         """Set a row that left its queue aside as a dead letter."""
-        change = self._committer.collecting
+        change = self._uncommitted.collecting
         change.bury(Burial(message_class, kept, reason, is_damaged))
         self.accounts.died(message_class, amount_of((kept,)))
         change.dead_gone += self.letters.add(kept.row_id, side_cost(len(kept.payload)))
@@ -181,7 +182,7 @@ class Stock:
         if reader is not None:
             for row_id, length in reader.query("SELECT id, length(payload) FROM dead ORDER BY id"):
                 pushed_out = self.letters.add(row_id, side_cost(length))
-                self._committer.collecting.dead_gone += pushed_out
+                self._uncommitted.collecting.dead_gone += pushed_out
         self.side_changed()
 
     def committed(self, change: Change, used_bytes: int) -> None:
@@ -199,7 +200,7 @@ class Stock:
     def close(self) -> None:
         """Nothing will be committed any more: what is only in memory is lost."""
         for message_class in CLASSES:
-            left = list(self._committer.collecting.rows[message_class].values())
+            left = list(self._uncommitted.collecting.rows[message_class].values())
             if not left:
                 continue
             self.accounts.dropped(message_class, amount_of(left), "stopped")
@@ -215,7 +216,7 @@ class Stock:
         known: dict[MessageClass, Sequence[Kept]] = {}
         borders: dict[MessageClass, int] = {}
         for message_class, queue in self.queues.items():
-            newer = {kept.row_id for kept in self._committer.uncommitted(message_class)}
+            newer = {kept.row_id for kept in self._uncommitted.rows(message_class)}
             known[message_class] = [
                 kept
                 for kept in (*queue.in_flight.values(), *queue.head)
@@ -226,7 +227,7 @@ class Stock:
             expected.subtract(
                 amount_of(
                     kept
-                    for kept in self._committer.uncommitted(message_class)
+                    for kept in self._uncommitted.rows(message_class)
                     if kept.row_id > queue.head_hi
                 )
             )

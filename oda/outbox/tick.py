@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from oda.outbox.committer import Committer
 from oda.outbox.shedding import Shedding
 from oda.outbox.stock import Stock
 from oda.outbox.turn import Turn
+from oda.outbox.uncommitted import Uncommitted
 from oda.settings import OutboxSettings
 
 #: How often rows are looked for that have lingered long enough or are too old, in seconds.
@@ -30,7 +30,7 @@ class Tick:
         reactor: Any,
         stock: Stock,
         shedding: Shedding,
-        committer: Committer,
+        uncommitted: Uncommitted,
         turn: Turn,
         now_ms: Callable[[], int],
     ) -> None:
@@ -38,7 +38,7 @@ class Tick:
         self._reactor = reactor
         self._stock = stock
         self._shedding = shedding
-        self._committer = committer
+        self._uncommitted = uncommitted
         self._turn = turn
         self._now_ms = now_ms
         self.call: Any = None
@@ -62,7 +62,7 @@ class Tick:
         if max_age_s > 0:
             more = self._shedding.drop_aged(self._now_ms() - int(max_age_s * 1000))
             self._turn.changed()
-        if self._committer.collecting.has_marks:
+        if self._uncommitted.collecting.has_marks:
             self._turn.commit_marks()
         if more:
             self.call = self._reactor.callLater(0, self._look)
