@@ -54,6 +54,24 @@ def test_live_data_flows_from_memory(tmp_path: Path) -> None:
     device.stop()
 
 
+def test_what_is_put_on_an_acceptance_is_not_lost(tmp_path: Path) -> None:
+    """A commit fails, and a message of it that was let go meanwhile is told to be accepted: what is
+    put in that moment is committed with the next try, like all that was put before."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker, linger_s=0.0)
+    (first,) = device.put_all([b"one"])
+    later: list[Deferred[Any]] = []
+    first.addCallback(lambda _: later.append(device.put(b"two")))
+    device.outbox.retire([row.row_id for row in device.take(1)])
+    failing(device)
+    assert len(later) == 1
+    device.clock.advance(RETRY_S)
+    device.worker.finish()
+    assert later[0].called
+    device.restart()
+    assert [row.payload for row in device.take_all()] == [b"two"]
+    device.stop()
+
+
 def test_memory_is_bounded_and_drops_are_told(tmp_path: Path) -> None:
     """What can't be kept any more is dropped, oldest first: its put fails, and it is counted."""
     device = Device(tmp_path / "outbox.sqlite", StepWorker, max_bytes=1024 * 1024, head_rows=20)
