@@ -30,6 +30,8 @@ from oda.outbox.marks import SLOTS, Marks
 #: The bounds of the head: rows beyond it are left in the store.
 HEAD_ROWS = 1024
 HEAD_BYTES = 4 * 1024 * 1024
+#: A batch of lingering rows takes in no more of what follows once it has so many.
+_SHARED_ROWS = 1024
 
 
 class Kept(msgspec.Struct, gc=False):
@@ -258,8 +260,21 @@ class ClassQueue:
         return gone
 
     def _rest(self, low: int, high: int, amount: Amount, expires_s: float) -> None:
-        self.lingering.append(Batch(low, high, amount, expires_s))
         self._resting.add(amount)
+        if self.lingering:
+            last = self.lingering[-1]
+            # What follows at once, within the same second, shares a batch: a long drain would make
+            # tens of thousands. Not too many rows, because room is made by whole batches.
+            if (
+                last.high + 1 == low
+                and int(last.expires_s) == int(expires_s)
+                and last.amount.rows < _SHARED_ROWS
+            ):
+                together = last.amount.copy()
+                together.add(amount)
+                self.lingering[-1] = Batch(last.low, high, together, expires_s)
+                return
+        self.lingering.append(Batch(low, high, amount, expires_s))
 
     def _let_go(self, gone: list[Batch]) -> None:
         batch = self.lingering.popleft()
