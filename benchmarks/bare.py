@@ -19,6 +19,7 @@ import msgspec
 from autobahn.twisted.websocket import WebSocketClientFactory, WebSocketClientProtocol
 from twisted.internet.defer import Deferred
 
+from benchmarks.measured import answer_to
 from oda.model import Datapoint, Datastream, Event, TelemetryDocument
 
 _PER_DOCUMENT = 500
@@ -153,24 +154,8 @@ class BareAgent:
         rows: list[tuple[int, bytes]] = []
         for request in decoded:
             self._rows += 1
-            rows.append((self._rows, self._encode(self._response(request))))
+            rows.append((self._rows, self._encode(answer_to(request, "bare"))))
         self._store(rows)
         for _, answer in rows:
             self.protocol.sendMessage(answer, isBinary=True)  # type: ignore[union-attr]
         self._ping()
-
-    def _response(self, request: dict[str, Any]) -> dict[str, Any]:
-        name = request["name"]
-        entry = {"variableName": "q", "resultCode": "SUCCESS", "resultDescription": "SUCCESS"}
-        if name == "GET_DEVICE_PARAMETERS":
-            entry["variableValue"] = 17  # type: ignore[assignment]
-        step = {"name": name, "result": "SUCCESSFUL", "description": "", "response": [entry]}
-        response = {
-            "id": request["id"],
-            "deviceId": "bare",
-            "path": [],
-            "name": name,
-            "resultCode": "SUCCESSFUL",
-            "steps": [step],
-        }
-        return {"version": "9.0", "operation": {"response": response}}

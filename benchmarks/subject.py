@@ -12,9 +12,6 @@ metrics or journal) or ``nobody`` (publishing does nothing: what is left is the 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -36,6 +33,7 @@ if __package__ in (None, ""):
     if "agent" in sys.argv:  # as oda.tap does; the prototype needs Autobahn's native code
         import_autobahn()
 
+from benchmarks.measured import Meter, resident_mib
 from oda.agent import Agent
 from oda.datastreams.clock import SystemWallClock
 from oda.garbage import relax_garbage_collection
@@ -94,24 +92,6 @@ def settings(port: int, directory: str, rows: int = 1_000_000) -> AgentSettings:
             path=Path(directory) / "outbox.sqlite", max_bytes=max_bytes, max_rows=rows
         ),
     )
-
-
-def cpu_s() -> float:
-    """CPU seconds of this process so far."""
-    times = os.times()
-    return times.user + times.system
-
-
-class Meter:
-    """Wall and CPU time between ``start`` and ``report``."""
-
-    def start(self) -> None:
-        self.wall, self.cpu = time.perf_counter(), cpu_s()
-
-    def report(self, **more: Any) -> None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        line = {"wall_s": time.perf_counter() - self.wall, "cpu_s": cpu_s() - self.cpu}
-        print(json.dumps({**line, "peak_mib": peak, **more}), flush=True)
 
 
 class Subject:
@@ -402,8 +382,7 @@ def _idle(subject: Subject, seconds: float, done: Callable[[], None]) -> None:
         subject.reactor.callLater(seconds, finish)
 
     def finish() -> None:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        meter.report(resident_mib=pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+        meter.report(resident_mib=resident_mib())
         done()
 
     subject.reactor.callLater(1.0, begin)

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
-import os
-import resource
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import websockets
+
+if __package__ in (None, ""):
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.measured import Meter, answer_to, resident_mib
 
 _AT_ONCE = 256
 
@@ -28,27 +29,10 @@ _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
 
-def _cpu_s() -> float:
-    times = os.times()
-    return times.user + times.system
-
-
-class Meter:
-    """Wall and CPU time from now on."""
-
-    def __init__(self) -> None:
-        self._wall, self._cpu = time.perf_counter(), _cpu_s()
-
-    def report(self, **more: Any) -> None:
-        """Print the line that the runner reads."""
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        line = {"wall_s": time.perf_counter() - self._wall, "cpu_s": _cpu_s() - self._cpu}
-        print(json.dumps({**line, "peak_mib": peak, **more}), flush=True)
-
-
 async def messages(connection: Any, count: int) -> None:
     """Send ``count`` documents of one datapoint."""
     meter = Meter()
+    meter.start()
     for number in range(count):
         point = {"at": 1_700_000_000_000 + number, "value": number}
         await connection.send(
@@ -69,26 +53,13 @@ async def messages(connection: Any, count: int) -> None:
 async def serve(connection: Any) -> None:
     """Answer operations until standard input says that they are over."""
     meter = Meter()
+    meter.start()
     over = asyncio.get_running_loop().run_in_executor(None, sys.stdin.readline)
 
     async def answer() -> None:
         async for payload in connection:
             request = _decode(payload)["operation"]["request"]
-            name = request["name"]
-            entry = {"variableName": "q", "resultCode": "SUCCESS", "resultDescription": "SUCCESS"}
-            if name == "GET_DEVICE_PARAMETERS":
-                entry["variableValue"] = 17  # type: ignore[assignment]
-            step = {"name": name, "result": "SUCCESSFUL", "description": "", "response": [entry]}
-            response = {
-                "id": request["id"],
-                "deviceId": "other",
-                "path": [],
-                "name": name,
-                "resultCode": "SUCCESSFUL",
-                "steps": [step],
-            }
-            document = {"version": "9.0", "operation": {"response": response}}
-            await connection.send(_encode(document))
+            await connection.send(_encode(answer_to(request, "other")))
 
     answering = asyncio.create_task(answer())
     await over
@@ -100,9 +71,9 @@ async def idle(seconds: float) -> None:
     """Be connected and do nothing."""
     await asyncio.sleep(1.0)
     meter = Meter()
+    meter.start()
     await asyncio.sleep(seconds)
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    meter.report(resident_mib=pages * os.sysconf("SC_PAGE_SIZE") / 2**20)
+    meter.report(resident_mib=resident_mib())
 
 
 async def run(options: argparse.Namespace) -> None:

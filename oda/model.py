@@ -217,6 +217,10 @@ class OutgoingMessage(msgspec.Struct, frozen=True):
     on the first attempt, as long as that happens before ``fresh_until_s`` on the monotonic clock:
     the reduced form of telemetry has no time of its own and must not be sent late.
     ``is_text`` chooses a WebSocket text frame. ``datapoints`` is only counted.
+
+    ``record`` is the number that ``IJournal.begin`` gave, where this is the final answer to an
+    operation: the end of the operation and its answer are committed in one transaction.
+    ``waits_for_commit``: the message must not be sent before it is committed.
     """
 
     payload: bytes
@@ -225,6 +229,20 @@ class OutgoingMessage(msgspec.Struct, frozen=True):
     datapoints: int = 0
     fresh_payload: bytes | None = None
     fresh_until_s: float = 0.0
+    record: int | None = None
+    waits_for_commit: bool = False
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """The final answer to a request, as a dispatcher hands it to the connector.
+
+    ``record`` and ``waits_for_commit`` are those of ``OutgoingMessage``; ``record`` is None for a
+    request that is not in the journal, or whose record has its answer already.
+    """
+
+    payload: bytes
+    record: int | None = None
+    waits_for_commit: bool = False
 
 
 class OutboxRow(msgspec.Struct, frozen=True):
@@ -241,12 +259,14 @@ class OutboxRow(msgspec.Struct, frozen=True):
 class JournalEntry(msgspec.Struct, frozen=True):
     """What is known of an operation whose id was seen before.
 
-    ``payload`` is its final answer, None while it is still running.
+    ``payload`` is its final answer. It is None while the operation is running, and where the
+    operation ``has_ended`` but its answer is no longer kept.
     """
 
     name: str
     payload: bytes | None = None
     content_type: ContentType | None = None
+    has_ended: bool = False
 
 
 class LinkState(Enum):
@@ -288,8 +308,10 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
 class InterruptedOperation(msgspec.Struct, frozen=True):
     """An operation that was running when the process ended, and has no answer yet.
 
-    ``request`` has no parameters: they are not kept. ``content_type`` is the answer's format.
+    ``request`` has no parameters: they are not kept. ``content_type`` is the answer's format,
+    ``record`` its number in the journal.
     """
 
     request: OperationRequest
     content_type: ContentType
+    record: int = 0
