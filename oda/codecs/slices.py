@@ -117,18 +117,17 @@ def find_members(
 ) -> dict[str, bytes] | None:
     """The members of the object at ``path``, as they are encoded; None where there is none.
 
-    Raises ``DecodeError`` if the structure is malformed. Looks at ``max_items`` items at most; if
-    there are more, nothing is found.
+    Raises ``DecodeError`` if the structure is malformed. If there are more than ``max_items``
+    items, nothing is found.
     """
-    walk = _Walk(payload, head, max_items)
     try:
-        found, end = walk.members(0)
+        found, end = _Walk(payload, head, max_items).members(0)
         if end != len(payload):
             raise DecodeError(f"{len(payload) - end} bytes follow the message")
         for step in path:
             if found is None or step not in found:
                 return None
-            found, _ = walk.members(found[step][0])
+            found, _ = _Walk(payload, head, max_items).members(found[step][0])
     except _LimitReachedError:
         return None
     if found is None:

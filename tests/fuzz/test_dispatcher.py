@@ -10,6 +10,15 @@ from tests.operations.fakes import Bench, custom_operations
 FRAMES = 6000
 
 
+def is_utf8(payload: bytes) -> bool:
+    """Whether it may come in a text frame."""
+    try:
+        payload.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def test_each_frame_gets_the_answer_that_it_is_owed() -> None:
     """One answer, with its id, for each recognisable request, whatever its members are; none for
     anything else."""
@@ -22,8 +31,8 @@ def test_each_frame_gets_the_answer_that_it_is_owed() -> None:
         if frame.is_text and content_type is not ContentType.JSON:
             content_type = None
         answers = bench.send_bytes(frame.payload, content_type)
-        if judgement.verdict is Verdict.EITHER:
-            continue
+        if judgement.verdict is Verdict.EITHER or (frame.is_text and not is_utf8(frame.payload)):
+            continue  # a text frame that is no text ends the connection before the dispatcher
         # A repeated request that still runs has none; nothing here runs on.
         assert (answers != [None]) == (judgement.verdict is Verdict.ANSWER), (number, frame)
         if answers != [None]:
