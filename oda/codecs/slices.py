@@ -103,7 +103,7 @@ class _Walk:
             key = self._next(position)
             if key.kind is Kind.BREAK:
                 return found, key.end
-            begin = self._after(position)
+            begin = key.end if key.items == 0 else self._after(position)
             position = self._after(begin)
             if key.kind is Kind.TEXT:
                 text = self._payload[key.begin : key.end].decode("utf-8", "replace")
