@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -24,7 +25,6 @@ from oda.interfaces import (
     ICounters,
     IDeviceInfoProvider,
     IDispatcher,
-    IJournal,
     IOperation,
     IStateManager,
     ITimeSource,
@@ -33,14 +33,15 @@ from oda.interfaces import (
 from oda.model import ContentType
 from oda.operations.dispatcher import OperationDispatcher
 from oda.operations.get_device_parameters import GetDeviceParameters
-from oda.operations.journal import MemoryJournal
 from oda.operations.refresh_info import RefreshInfo
 from oda.operations.set_clock_equipment import SetClockEquipment
 from oda.operations.set_device_parameters import SetDeviceParameters
 from oda.operations.synchronize_clock import SynchronizeClock
-from oda.outbox.durable import DurableOutbox
-from oda.outbox.memory import MemoryOutbox
-from oda.outbox.uptime import this_machine
+from oda.outbox.clock import this_machine
+from oda.outbox.memory_store import MemoryStore
+from oda.outbox.outbox import Outbox
+from oda.outbox.store import IStore, SqliteStore
+from oda.outbox.worker import AdaptiveWorker, InlineWorker, IWorker, ThreadWorker
 from oda.settings import AgentSettings, OutboxKind
 from oda.telemetry.collector import Collector
 from oda.telemetry.dispatcher import EventDispatcher
@@ -62,8 +63,7 @@ class Parts:
     counters: ICounters
     codecs: CodecRegistry
     host: HostDatastreams
-    outbox: DurableOutbox | MemoryOutbox
-    journal: IJournal
+    outbox: Outbox
     connector: ConnectorService
     events: EventDispatcher
     state: RealtimeStateManager | InMemoryStateManager
@@ -143,7 +143,7 @@ def build_parts(
         Path.cwd(),
         identity=replaced_identity,
     )
-    outbox, journal = build_outbox(settings, reactor, wall_clock, counters)
+    outbox = build_outbox(settings, reactor, wall_clock, counters)
     dispatcher = _only(components, IDispatcher)
     device_info = replaced_identity or host.device_info
     parts: Parts
@@ -157,7 +157,7 @@ def build_parts(
             codecs=codecs,
             host_id=lambda: parts.host_id,
             operations=(),
-            journal=journal,
+            journal=outbox.journal,
             send_partial=send_partial,
             clock=reactor,
             counters=counters,
@@ -199,7 +199,6 @@ def build_parts(
         codecs=codecs,
         host=host,
         outbox=outbox,
-        journal=journal,
         connector=connector,
         events=events,
         state=state,
@@ -215,15 +214,16 @@ def build_parts(
 
 def build_outbox(
     settings: AgentSettings, reactor: Any, wall_clock: IWallClock, counters: ICounters
-) -> tuple[DurableOutbox | MemoryOutbox, IJournal]:
-    """The outbox and the journal that goes with it: both on disk, or both in memory."""
+) -> Outbox:
+    """The outbox, with its journal: on disk or in memory."""
+    store: IStore
+    worker: IWorker
     if settings.outbox.kind is OutboxKind.DURABLE:
-        durable = DurableOutbox(
-            settings.outbox, reactor, wall_clock, counters, uptime=this_machine()
-        )
-        return durable, durable.journal
-    limit = settings.connector.max_message_size_bytes
-    return MemoryOutbox(settings.outbox, reactor, counters, limit), MemoryJournal(reactor)
+        store = SqliteStore(settings.outbox.path, settings.outbox)
+        worker = AdaptiveWorker(ThreadWorker(reactor.callFromThread), monotonic)
+    else:
+        store, worker = MemoryStore(), InlineWorker()
+    return Outbox(settings.outbox, store, worker, reactor, wall_clock, counters, this_machine())
 
 
 def event_content_type(settings: AgentSettings) -> ContentType:
