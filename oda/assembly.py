@@ -14,6 +14,8 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.codecs import CodecRegistry, check_value, default_registry, is_plain
@@ -31,6 +33,7 @@ from oda.interfaces import (
     IWallClock,
 )
 from oda.model import ContentType
+from oda.operations.answer import AnswerWriter
 from oda.operations.dispatcher import OperationDispatcher
 from oda.operations.get_device_parameters import GetDeviceParameters
 from oda.operations.refresh_info import RefreshInfo
@@ -50,6 +53,8 @@ from oda.telemetry.realtime import RealtimeStateManager
 
 if TYPE_CHECKING:
     from oda.telemetry.inmemory import InMemoryStateManager
+
+_log = Logger()
 
 
 @dataclass
@@ -73,17 +78,31 @@ class Parts:
     host_id: str = ""
 
     def identified(self, device_id: str) -> None:
-        """The device's id is known, or has changed.
-
-        Operations that an earlier process left unfinished are answered now: an answer names the
-        device.
-        """
+        """The device's id is known, or has changed."""
         self.host_id = device_id
         self.host.registry.host_id = device_id
         self.events.set_host_id(device_id)
-        if self.operations is not None:
-            for payload, content_type in self.operations.answer_interrupted():
-                self.connector.uplink_response(payload, content_type)
+        self.answer_interrupted()
+
+    def answer_interrupted(self) -> None:
+        """Answer the operations that an earlier process left unfinished and that have no answer
+        yet.
+
+        Called whenever the device's id becomes known, because an answer names the device, and when
+        the journal learns of such operations late. Before the id is known it does nothing.
+        """
+        if self.operations is None or not self.host_id:
+            return
+        for answer, content_type in self.operations.answer_interrupted():
+            accepted = maybeDeferred(self.connector.uplink_response, answer, content_type)
+            accepted.addErrback(self._interrupted_not_accepted)
+
+    def _interrupted_not_accepted(self, failure: Failure) -> None:
+        self.counters.increment("answers_lost")
+        _log.error(
+            "the answer to an interrupted operation is lost: {reason}",
+            reason=failure.getErrorMessage(),
+        )
 
 
 @implementer(IDeviceInfoProvider)
@@ -151,6 +170,10 @@ def build_parts(
     def send_partial(payload: bytes, content_type: ContentType) -> Deferred[int]:
         return parts.connector.uplink_response(payload, content_type)
 
+    def max_message_bytes() -> int:
+        return parts.settings.connector.max_message_size_bytes
+
+    writer = AnswerWriter(codecs, lambda: parts.host_id, max_message_bytes, is_plain)
     operations = None
     if dispatcher is None:
         dispatcher = operations = OperationDispatcher(
@@ -163,7 +186,7 @@ def build_parts(
             counters=counters,
             timeout_s=settings.dispatcher.operation_timeout_s,
             max_concurrent=settings.dispatcher.max_concurrent_operations,
-            max_answer_bytes=lambda: parts.settings.connector.max_message_size_bytes,
+            max_answer_bytes=max_message_bytes,
             is_plain=is_plain,
         )
     connector = ConnectorService(
@@ -177,6 +200,7 @@ def build_parts(
         reactor,
         random.SystemRandom().random,
         os.urandom,
+        writer.shorten,
     )
     events = EventDispatcher(
         reactor,
@@ -209,6 +233,7 @@ def build_parts(
     if operations is not None:
         for operation in standard_operations(settings, state, wall_clock, reactor):
             operations.add(operation)
+        journal.subscribe(parts.answer_interrupted)
     return parts
 
 
