@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from oda.interfaces import ICounters, IStateManager
 from oda.settings import Schedule
-from oda.telemetry.changes import FailureChanges
+from oda.telemetry.reading import FailureChanges
 from oda.telemetry.schedules import Timetable
 
 log = Logger()

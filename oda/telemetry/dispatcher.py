@@ -3,7 +3,7 @@
 Everything published within one turn of the reactor is gathered into as few documents as possible
 (``oda.telemetry.documents``), so a thousand single events cost little more than one list of a
 thousand. At the end of the turn, or when many wait, the documents are encoded, cut to size
-(``oda.telemetry.splitting``) and handed to the connector; the Deferred of a ``publish`` fires once
+(``oda.telemetry.sending``) and handed to the connector; the Deferred of a ``publish`` fires once
 every document with a datapoint of that call was accepted. Events of a datastream with a line in the
 dispatcher's configuration are held first (``oda.telemetry.holding``).
 """
@@ -24,8 +24,7 @@ from oda.settings import Schedule
 from oda.telemetry.documents import Gathering, Places, Run, RunKey
 from oda.telemetry.holding import Held, Holding
 from oda.telemetry.schedules import Timetable
-from oda.telemetry.sending import DocumentSender
-from oda.telemetry.settling import Call, settle_one
+from oda.telemetry.sending import Call, DocumentSender, settle_one
 from oda.telemetry.validation import (
     MAX_INTEGER,
     MIN_INTEGER,

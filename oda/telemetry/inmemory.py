@@ -29,10 +29,9 @@ from oda.interfaces import (
 )
 from oda.model import HOST, DatastreamValue, Event, ValueStatus
 from oda.settings import StateManagerSettings
-from oda.telemetry.changes import FailureChanges
 from oda.telemetry.history import History, Kept, encode_value
 from oda.telemetry.keeper import Keeper
-from oda.telemetry.reading import events_of, value_of
+from oda.telemetry.reading import FailureChanges, events_of, value_of
 from oda.telemetry.validation import CheckValue, check_event
 from oda.telemetry.writing import write_in_order
 

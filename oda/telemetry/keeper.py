@@ -17,8 +17,8 @@ from twisted.python.failure import Failure
 from oda.errors import EventRejected, OutboxClosed, OutboxError
 from oda.interfaces import ICounters, IEventDispatcher
 from oda.model import Event
-from oda.telemetry.changes import FailureChanges
 from oda.telemetry.history import History, Kept, is_damage
+from oda.telemetry.reading import FailureChanges
 
 log = Logger()
 

@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from oda.interfaces import ICounters, IStateManager
 from oda.model import DatastreamValue, ValueStatus
 from oda.settings import Schedule
-from oda.telemetry.changes import FailureChanges
+from oda.telemetry.reading import FailureChanges
 from oda.telemetry.schedules import Timetable
 
 log = Logger()

@@ -12,8 +12,7 @@ from zope.interface import implementer
 
 from oda.interfaces import IDatastreamAccess, IEventDispatcher, IStateManager
 from oda.model import DatastreamValue, Event
-from oda.telemetry.changes import FailureChanges
-from oda.telemetry.reading import events_of
+from oda.telemetry.reading import FailureChanges, events_of
 from oda.telemetry.writing import write_in_order
 
 log = Logger()
