@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from oda.interfaces import IDatastreamAccess, IEventDispatcher, IStateManager
 from oda.model import DatastreamValue, Event
+from oda.settings import StateManagerSettings
 from oda.telemetry.reading import FailureChanges, events_of
 from oda.telemetry.writing import write_in_order
 
@@ -36,6 +37,12 @@ class RealtimeStateManager:
 
     def stop(self) -> None:
         """Nothing is kept, nothing is left."""
+
+    def reconfigure(self, settings: StateManagerSettings) -> None:
+        """Nothing: the settings are the other state manager's."""
+
+    def retire(self) -> None:
+        """Nothing is kept that the next state manager could miss."""
 
     def get(
         self, device_pattern: str, datastream_ids: Sequence[str] | None
