@@ -122,8 +122,9 @@ COUNTERS = (
     Counted("collections_missed", "Collections left out because the one before had not ended."),
     Counted(
         "values_forgotten_unpublished",
-        "Kept values that made room for newer ones before they were published.",
+        "Kept values lost before they were published: too old, too many, or with their file.",
     ),
+    Counted("values_not_kept", "Values that the in-memory state manager could not store."),
     Counted("messages_received", "Messages that came from the platform."),
     Counted("messages_ignored", "Messages received that are no operation.", {"cause": "cause"}),
     Counted(

@@ -382,7 +382,6 @@ class EventDispatcher:
             return
         was_flushing, self._flushing = self._flushing, True
         try:
-            for bundle in bundles:
-                self._sender.send(bundle)
+            self._sender.send(bundles)
         finally:
             self._flushing = was_flushing

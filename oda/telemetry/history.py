@@ -80,6 +80,7 @@ class History:
         self._max_data = max(max_data, 1)
         self._clock = clock
         self._saved: ClockReading | None = None
+        self._file: tuple[int, int] | None = None
         self._counts: dict[tuple[str, str], dict[str | None, int]] = {}
         self.number_unpublished = 0
         if path is not None:
@@ -94,6 +95,11 @@ class History:
     def __len__(self) -> int:
         """How many values there are."""
         return sum(number for feeds in self._counts.values() for number in feeds.values())
+
+    def is_on_disk(self) -> bool:
+        """Whether a later process will find what is kept: False in memory, and where the file was
+        deleted or replaced by another one."""
+        return self._file is not None and self._file == _identity(self.path)
 
     def add(self, rows: Sequence[Row]) -> tuple[list[int], list[Dropped]]:
         """Keep ``rows``, which arrive now; returns their ids, and what was dropped for them."""
@@ -277,6 +283,7 @@ class History:
         (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
+        self._file = _identity(self.path)
         self._counts = {}
         for datastream_id, device_id, feed, number in self._db.execute(
             "SELECT datastream_id, device_id, feed, count(*) FROM kept GROUP BY 1, 2, 3"
@@ -413,6 +420,15 @@ def encode_event(event: Event) -> Row:
         msgspec.msgpack.encode(event.path),
         value,
     )
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """Which file it is, whatever its name; None when there is none."""
+    try:
+        found = None if path is None else path.stat()
+    except OSError:
+        return None
+    return found and (found.st_dev, found.st_ino)
 
 
 def _schema() -> str:

@@ -33,6 +33,7 @@ MAX_PENDING = 5_000
 
 _READING = "reading"
 _WRITING = "writing"
+_IN_PLACE = "in place"
 
 
 class _Publication:
@@ -112,6 +113,7 @@ class Keeper:
     def forget(self, older_than_ms: int) -> None:
         """Drop what arrived longer ago."""
         self.commit()
+        self._look_for_the_file()
         dropped: list[Dropped] = []
         self._try(_WRITING, lambda: dropped.extend(self._history.forget(older_than_ms)))
         self._have_dropped(dropped, "they are older than forgetTime")
@@ -183,11 +185,14 @@ class Keeper:
         if self.is_closed:
             return
         tell = self._commit()
+        if not self._history.is_on_disk():
+            why = "the file they are in is gone"
+            if self._history.path is None:
+                why = "only memory keeps them (no databasePath)"
+            dropped: list[Dropped] = []
+            self._try(_READING, lambda: dropped.extend(self._history.places_unpublished()))
+            self._have_dropped(dropped, why)
         self.is_closed = True
-        if self._history.path is None:
-            self._have_dropped(
-                self._history.places_unpublished(), "only memory keeps them (no databasePath)"
-            )
         self._history.close()
         tell()
 
@@ -196,7 +201,7 @@ class Keeper:
             return
         self.commit()
         left = self._history.number_unpublished
-        if left and self._history.path is not None:
+        if left and self._history.is_on_disk():
             log.warn(
                 "{number} kept values could not be published; they stay in {path}",
                 number=left,
@@ -284,6 +289,16 @@ class Keeper:
         if self._failures.succeeded(what):
             log.info("{what} the history works again", what=what)
         return True
+
+    def _look_for_the_file(self) -> None:
+        if self._history.path is None or self._history.is_on_disk():
+            self._failures.succeeded(_IN_PLACE)
+        elif self._failures.failed(_IN_PLACE):
+            log.error(
+                "{path} is gone, or is another file now: what is kept is lost with the end of the"
+                " agent, unless it is published before",
+                path=str(self._history.path),
+            )
 
     def _start_afresh(self, reason: str) -> None:
         known = len(self._publications) + len(self._unmarked)

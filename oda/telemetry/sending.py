@@ -10,6 +10,7 @@ event, or the ``Call`` of several, which fires when the last of its events is se
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -49,6 +50,7 @@ class DocumentSender:
         self.max_message_bytes = max_message_bytes
         self._connector = connector
         self._counters = counters
+        self._unsent: deque[Iterator[Part]] = deque()
         self._unanswered: set[Deferred[Any]] = set()
 
     def set_codec(self, codec: ICodec) -> None:
@@ -58,14 +60,22 @@ class DocumentSender:
         checked = ICheckedEncoding.providedBy(codec)
         self._write = codec.encode_checked if checked else codec.encode  # type: ignore[attr-defined]
 
-    def send(self, bundle: Bundle) -> None:
-        """Hand ``bundle`` over in as many documents as it needs, in order.
+    def send(self, bundles: Iterable[Bundle]) -> None:
+        """Hand ``bundles`` over in as many documents as they need, in order.
 
         Owners of a datapoint that fits in no message get ``EventRejected``, owners of a document
-        that the connector does not accept its failure.
+        that the connector does not accept its failure. An owner that calls this again waits until
+        what was begun before is sent as well.
         """
-        for part in encode_parts(bundle, self._encode, self.max_message_bytes):
-            self._send_part(part)
+        self._unsent.extend(
+            iter(encode_parts(bundle, self._encode, self.max_message_bytes)) for bundle in bundles
+        )
+        while self._unsent:
+            part = next(self._unsent[0], None)
+            if part is None:
+                self._unsent.popleft()
+            else:
+                self._send_part(part)
 
     def answered(self) -> Deferred[None]:
         """Fires when the connector has answered for everything sent so far; never fails."""
