@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from oda.errors import EventRejected, OutboxClosed, OutboxFull
+from oda.errors import EventRejected, OutboxClosed, OutboxError, OutboxFull
 from oda.interfaces import ICodec, IConnector, ICounters, IEventDispatcher, IWallClock
 from oda.model import Datapoint, Event
 from oda.settings import Schedule
@@ -118,6 +118,8 @@ class EventDispatcher:
         self._timetable.stop()
         flushed = self.flush_all()
         waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._counters.increment("events_refused", len(waiting))
         refusal = Failure(OutboxClosed("the device id was never known"))
         for _, _, owner in waiting:
             settle_one(owner, refusal)
@@ -219,9 +221,10 @@ class EventDispatcher:
         if not accepted:
             return succeed(None)
         if self._stopped:
-            return fail(OutboxClosed("the agent is stopping"))
+            return self._refuse(OutboxClosed("the agent is stopping"), len(accepted))
         if self._host_id is None and len(self._waiting) + len(accepted) > MAX_WAITING:
-            return fail(OutboxFull("the device id is unknown and too many events wait for it"))
+            problem = "the device id is unknown and too many events wait for it"
+            return self._refuse(OutboxFull(problem), len(accepted))
         call = Call(len(accepted))
         now_ms = self._now_ms()
         for event in accepted:
@@ -325,6 +328,10 @@ class EventDispatcher:
 
     def _reject(self, error: EventRejected, events: int) -> Deferred[None]:
         self._counters.increment("events_rejected", events)
+        return fail(error)
+
+    def _refuse(self, error: OutboxError, events: int) -> Deferred[None]:
+        self._counters.increment("events_refused", events)
         return fail(error)
 
     # -- sending --------------------------------------------------------------------------------

@@ -707,3 +707,17 @@ def test_a_flush_from_a_callback_overtakes_nothing() -> None:
     rig.publish([Event("t", n) for n in range(1, 2000)])
     rig.end_turn()
     assert rig.connector.values() == list(range(2001))
+
+
+def test_what_is_refused_without_a_device_id_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events that find too many waiting for the device id, wait for it in vain, or come after the
+    end are counted as refused, as those that the outbox refuses are."""
+    monkeypatch.setattr(module, "MAX_WAITING", 3)
+    rig = Rig(host_id=None)
+    rig.publish([Event("t", n) for n in range(3)]).addErrback(lambda _: None)
+    rig.publish([Event("t", 4), Event("t", 5)]).addErrback(lambda _: None)
+    assert rig.counters.counts["events_refused"] == 2
+    rig.dispatcher.stop()
+    assert rig.counters.counts["events_refused"] == 5
+    rig.publish(Event("t", 6)).addErrback(lambda _: None)
+    assert rig.counters.counts["events_refused"] == 6
