@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -27,7 +28,7 @@ class Collector:
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         state_manager: IStateManager,
         counters: ICounters,
         schedules: Iterable[Schedule] = (),

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -70,7 +71,7 @@ class EventDispatcher:
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         connector: IConnector,
         codec: ICodec,
         check_value: CheckValue,
@@ -96,7 +97,7 @@ class EventDispatcher:
         self._waiting: list[Held] = []
         self._window_s = window_s
         self._flushed_s = float("-inf")
-        self._flush_call: Any = None
+        self._flush_call: IDelayedCall | None = None
         self._flushing = False
         self._stopped = False
         self._begin_gathering()
