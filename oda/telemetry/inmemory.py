@@ -13,10 +13,12 @@ still comes to this one goes on to the dispatcher.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
 from twisted.internet.defer import Deferred, fail, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -49,9 +51,10 @@ log = Logger()
 class InMemoryStateManager:
     """``clock`` is the reactor, ``boot_id`` names this start of the machine ("": unknown).
 
-    Raises ``OSError`` or ``sqlite3.Error`` when the history of ``settings`` can't be opened.
-    Neither ``get`` nor ``read`` waits until what was read is kept or published; a failure of that
-    is logged when it begins.
+    Where the history of ``settings`` can't be opened, values are kept in memory until it can: a
+    disk that is read-only at boot must not keep the agent from its work. Neither ``get`` nor
+    ``read`` waits until what was read is kept or published; a failure of that is logged when it
+    begins.
     """
 
     def __init__(
@@ -75,7 +78,8 @@ class InMemoryStateManager:
         self._check_value = check_value
         self._wall_clock = wall_clock
         self._counters = counters
-        self._keeper = Keeper(clock, self._open_history(settings), dispatcher, counters)
+        self._is_waiting_for_file = False
+        self._keeper = Keeper(clock, self._open_at_start(settings), dispatcher, counters)
         self._is_retired = False
         self._failures = FailureChanges()
         self._forgetting = LoopingCall(self._forget)
@@ -104,12 +108,7 @@ class InMemoryStateManager:
         opened or written.
         """
         if _is_elsewhere(self._settings.database_path, settings.database_path):
-            history = self._open_history(settings)
-            try:
-                self._keeper.move_to(history)
-            except BaseException:
-                history.close()
-                raise
+            self._move_to(settings)
         else:
             self._keeper.set_max_data(settings.max_data)
         self._settings = settings
@@ -258,7 +257,38 @@ class InMemoryStateManager:
         clock = ArrivalClock(self._clock.seconds, self._wall_clock, self._boot_id)
         return History(settings.database_path, settings.max_data, clock)
 
+    def _open_at_start(self, settings: StateManagerSettings) -> History:
+        try:
+            return self._open_history(settings)
+        except (OSError, sqlite3.Error) as error:
+            log.error(
+                "the history {path} can't be opened, values are kept in memory until it can:"
+                " {reason}",
+                path=str(settings.database_path),
+                reason=str(error),
+            )
+            self._is_waiting_for_file = True
+            return self._open_history(structs.replace(settings, database_path=None))
+
+    def _open_late(self) -> None:
+        try:
+            self._move_to(self._settings)
+        except (OSError, sqlite3.Error):
+            return  # said already; the next look tries again
+        log.info("the history {path} works now", path=str(self._settings.database_path))
+
+    def _move_to(self, settings: StateManagerSettings) -> None:
+        history = self._open_history(settings)
+        try:
+            self._keeper.move_to(history)
+        except BaseException:
+            history.close()
+            raise
+        self._is_waiting_for_file = False
+
     def _forget(self) -> None:
+        if self._is_waiting_for_file:
+            self._open_late()
         self._keeper.forget(int(self._settings.forget_time_s * 1000))
 
     def _watch(self, handing_over: Deferred[Any], event: Event) -> None:

@@ -313,3 +313,30 @@ def test_what_the_outbox_refuses_of_it_stays_in_the_file(
     assert str(tmp_path / "state.db") in warnings[0]
     assert "databasePath" in warnings[1]
     assert Rig(path=tmp_path / "state.db").history.number_unpublished == 1
+
+
+def test_a_database_that_opens_late_takes_what_came_before(
+    tmp_path: Path, warnings: list[str]
+) -> None:
+    """A place that can't be opened at the start is said once; values are kept in memory, and move
+    to the file, behind those of an earlier process, once it can be opened."""
+    directory = tmp_path / "disk"
+    path = directory / "state.db"
+    before = Rig(path=path)
+    before.keep(Event("t", 1))
+    before.manager.stop()
+    directory.rename(tmp_path / "away")
+    directory.write_text("not mounted yet")
+    rig = Rig(path=path, forget_period_s=10.0)
+    rig.keep(Event("t", 2))
+    rig.clock.pump([10, 10])
+    (line,) = warnings
+    assert str(path) in line
+    directory.unlink()
+    (tmp_path / "away").rename(directory)
+    rig.clock.advance(10)
+    rig.manager.stop()
+    assert lost(rig) == 0
+    again = Rig(path=path)
+    assert result_of(again.manager.collect("t", "")) == 2
+    assert again.published() == [1, 2]
