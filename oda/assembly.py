@@ -268,7 +268,6 @@ def build_state_manager(
     if settings.state_manager is None:
         return RealtimeStateManager(host.access, events)
     # Imported here, as most agents have none.
-    from oda.telemetry.history import History
     from oda.telemetry.inmemory import InMemoryStateManager
 
     return InMemoryStateManager(
@@ -276,11 +275,11 @@ def build_state_manager(
         host.access,
         host.registry,
         events,
-        History(settings.state_manager.database_path, settings.state_manager.max_data),
         settings.state_manager,
         check_value,
         wall_clock,
         counters,
+        boot_id=this_machine().boot_id,
     )
 
 

@@ -9,19 +9,16 @@ from hypothesis import strategies as st
 from oda.codecs.json import JsonCodec
 from oda.errors import EncodeError
 from oda.model import Event, TelemetryDocument
-from oda.telemetry.documents import Bundle, Gathering, Places
-from oda.telemetry.splitting import cut, encode_parts
-from tests.telemetry import strategies
+from oda.telemetry.documents import Bundle
+from oda.telemetry.sending import cut, encode_parts
+from tests.telemetry import gathered, strategies
 from tests.telemetry.test_documents import HOST_ID, datapoints_of, expected_datapoints
 
 encode = JsonCodec().encode
 
 
 def bundles_of(events: list[Event]) -> list[Bundle]:
-    gathering = Gathering(Places(HOST_ID))
-    for index, event in enumerate(events):
-        gathering.add(event, event.at_ms or 0, owner=index)
-    return gathering.bundles()
+    return gathered.bundles(events, HOST_ID, now_ms=0)
 
 
 @given(st.lists(strategies.events, max_size=60), st.integers(1, 12))
