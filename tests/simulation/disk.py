@@ -1,0 +1,146 @@
+"""The disk of a simulated machine: what a crash leaves of it, and what is on it at this moment.
+
+``SqliteDisk`` is the agent's own store in files of a real file system, with the timing of
+``worker``. Each crash leaves a copy of the files, and the next life works on that.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol
+
+import msgspec
+
+from oda.interfaces import ICounters, IWallClock
+from oda.outbox.durable import DurableOutbox
+from oda.outbox.uptime import Uptime
+from oda.settings import AgentSettings
+from tests.simulation.documents import read_answer, read_datapoints
+from tests.simulation.history import History
+from tests.simulation.scheduler import LifeReactor, Scheduler
+from tests.simulation.worker import DiskWeather, SimulatedWorker
+
+
+class Disk(Protocol):
+    """What the world needs of a disk."""
+
+    weather: DiskWeather
+    numbers: set[int]
+    answers: set[tuple[tuple[str, str], bytes]]
+
+    def make_outbox(
+        self, settings: AgentSettings, reactor: Any, wall_clock: IWallClock, counters: ICounters
+    ) -> Any:
+        """The outbox and the journal of a new life, as ``oda.assembly.build_outbox`` makes them."""
+
+    def weather_changed(self) -> None:
+        """``weather`` is another."""
+
+    def crash(self, is_power_loss: bool) -> None:
+        """The present life has ended; what it had not brought to the disk is gone."""
+
+    def stopped(self) -> None:
+        """The present life has ended in good order."""
+
+    def close(self) -> None:
+        """The world ends."""
+
+
+class SqliteDisk:
+    """``numbers`` and ``answers`` are what was on the disk at any time since the last crash: rows
+    are deleted only after they were delivered or dropped, which others see to."""
+
+    def __init__(self, scheduler: Scheduler, history: History, seed: str, folder: Path) -> None:
+        self._scheduler = scheduler
+        self._history = history
+        self._seed = seed
+        self._folder = folder
+        self._lives = 0
+        self._boots = 0
+        self._path = folder / "outbox-0.sqlite"
+        self._worker: SimulatedWorker | None = None
+        self._outbox: DurableOutbox | None = None
+        self._look: sqlite3.Connection | None = None
+        self._seen = {"telemetry": 0, "response": 0}
+        self.weather = DiskWeather()
+        self.numbers: set[int] = set()
+        self.answers: set[tuple[tuple[str, str], bytes]] = set()
+
+    def make_outbox(
+        self, settings: AgentSettings, reactor: Any, wall_clock: IWallClock, counters: ICounters
+    ) -> Any:
+        assert isinstance(reactor, LifeReactor)
+        self._lives += 1
+        worker = self._worker = SimulatedWorker(
+            self._scheduler,
+            reactor,
+            self.weather,
+            self._history,
+            Random(f"{self._seed}/disk/{self._lives}"),
+            self._look_at_rows,
+        )
+        outbox = self._outbox = DurableOutbox(
+            msgspec.structs.replace(settings.outbox, path=self._path),
+            reactor,
+            wall_clock,
+            counters,
+            worker,
+            work_seconds=self._scheduler.seconds,
+            uptime=Uptime(f"boot {self._boots}", self._scheduler.seconds),
+        )
+        return outbox, outbox.journal
+
+    def weather_changed(self) -> None:
+        if self._worker is not None:
+            self._worker.weather_changed()
+
+    def crash(self, is_power_loss: bool) -> None:
+        if self._worker is not None:
+            self._worker.died()
+        self._boots += is_power_loss
+        self._close_look()
+        old, self._path = self._path, self._folder / f"outbox-{self._lives}.sqlite"
+        for suffix in ("", "-wal"):
+            if (file := Path(f"{old}{suffix}")).exists():
+                shutil.copyfile(file, f"{self._path}{suffix}")
+        self.numbers.clear()
+        self.answers.clear()
+        self._seen = {"telemetry": 0, "response": 0}
+        self._look_at_rows()
+
+    def stopped(self) -> None:
+        """Nothing was under way: the next life works on the same files."""
+
+    def close(self) -> None:
+        self._close_look()
+
+    def _close_look(self) -> None:
+        if self._look is not None:
+            self._look.close()
+            self._look = None
+
+    def _look_at_rows(self) -> None:
+        if not self._path.exists():
+            return
+        try:
+            if self._look is None:
+                self._look = sqlite3.connect(self._path)
+            for table, after in self._seen.items():
+                for row_id, payload in self._look.execute(
+                    f"SELECT id, payload FROM {table} WHERE id > ? ORDER BY id", (after,)
+                ):
+                    self._seen[table] = row_id
+                    self._enter(payload)
+        except sqlite3.Error:
+            self._close_look()
+
+    def _enter(self, payload: bytes) -> None:
+        document = msgspec.json.decode(payload)
+        answer = read_answer(document)
+        if answer is None:
+            self.numbers.update(number for _, _, number, _ in read_datapoints(document))
+        elif answer[1]:
+            self.answers.add((answer[0], payload))
