@@ -101,6 +101,10 @@ class SqliteDisk:
         if self._worker is not None:
             self._worker.died()
         self._boots += is_power_loss
+        self._next_files()
+
+    def _next_files(self) -> None:
+        """The next life works on a copy of the files as they are now."""
         self._close_look()
         old, self._path = self._path, self._folder / f"outbox-{self._lives}.sqlite"
         for suffix in ("", "-wal"):
@@ -112,7 +116,8 @@ class SqliteDisk:
         self._look_at_rows()
 
     def stopped(self) -> None:
-        """Nothing was under way: the next life works on the same files."""
+        # The process has ended and holds no lock any more, whatever the disk let it close.
+        self._next_files()
 
     def close(self) -> None:
         self._close_look()

@@ -311,7 +311,7 @@ class Connector:
 
     def answer(self) -> None:
         """Whatever is at the other end answers now, or does not."""
-        if self._state != "connecting":
+        if self._state != "connecting" or not self._reactor.enter():
             return
         kind = self._network.weather.answer
         if kind == "refuse":
@@ -348,7 +348,7 @@ class Network:
         """What a reactor's ``connectTCP`` does."""
         connector = Connector(self, reactor, factory, timeout_s)
         if reactor.effect():
-            reactor.callLater(self.weather.latency_s[1], connector.answer)
+            self._scheduler.later(self.weather.latency_s[1], connector.answer)
         return connector
 
     def make_wire(self, reactor: LifeReactor, connector: Connector) -> Wire:

@@ -304,7 +304,7 @@ class Platform:
                     self.history.violate(f"event {number} arrived altered")
             elif first != (stream, at_ms, value):
                 self.history.violate(f"event {number} arrived again and differs")
-        self.history.say("platform", f"{peer.name} reads events {_ranges(numbers)}")
+        self.history.say("platform", f"{peer.name} reads {_ranges(numbers)}")
         if is_poison and self.habits.refuses_poison:
             facts.refused_by_platform.update(numbers)
             peer.close(1007)
@@ -408,7 +408,9 @@ def _outcome(document: Any) -> str:
 
 
 def _ranges(numbers: list[int]) -> str:
-    """The numbers, those without gaps as ranges."""
+    """Events by their numbers, those without gaps as ranges."""
+    if not numbers:
+        return "readings"
     texts: list[str] = []
     start = 0
     for at in range(1, len(numbers) + 1):
@@ -416,4 +418,4 @@ def _ranges(numbers: list[int]) -> str:
             first, last = numbers[start], numbers[at - 1]
             texts.append(str(first) if first == last else f"{first}-{last}")
             start = at
-    return ", ".join(texts[:12]) + (", ..." if len(texts) > 12 else "")
+    return "events " + ", ".join(texts[:12]) + (", ..." if len(texts) > 12 else "")

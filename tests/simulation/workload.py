@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -116,7 +116,7 @@ class Publishers:
             known.at_s = self._reactor.seconds()
             if isinstance(outcome, Failure):
                 known.outcome = f"refused: {outcome.type.__name__}"
-                if not outcome.check(OutboxError):
+                if not outcome.check(OutboxError, CancelledError):
                     self._history.violate(f"event {number} was refused with {outcome.value!r}")
                 continue
             known.outcome = "accepted"

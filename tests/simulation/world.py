@@ -46,7 +46,7 @@ START_MS = 1_750_000_000_000
 #: So long the world has to come to rest: longer than any back-off, time limit and linger time.
 REST_S = 150.0
 #: So long requests that were never read, and are asked again, may take.
-ASK_AGAIN_S = 60.0
+ASK_AGAIN_S = 80.0
 #: So long a stop may take.
 STOP_S = 40.0
 
