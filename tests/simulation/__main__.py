@@ -13,6 +13,11 @@ from tests.simulation.shrink import kind_of
 from tests.simulation.world import run
 
 
+def tell(text: str) -> None:
+    """Print a line."""
+    sys.stdout.write(text + "\n")
+
+
 def main() -> int:
     """0: every seed is clean."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
@@ -25,7 +30,7 @@ def main() -> int:
     options = parser.parse_args()
     if options.show is not None:
         prepare()
-        print(report(run(make_plan(options.show))))
+        tell(report(run(make_plan(options.show))))
         return 0
     started_s = time.monotonic()
     kinds: dict[str, list[str]] = {}
@@ -40,13 +45,13 @@ def main() -> int:
     took_s = time.monotonic() - started_s
     if not failed:
         rate = options.seeds / took_s * 60
-        print(f"{options.seeds} seeds are clean, in {took_s:.1f} s: {rate:.0f} a minute")
+        tell(f"{options.seeds} seeds are clean, in {took_s:.1f} s: {rate:.0f} a minute")
         return 0
     for kind, seeds in sorted(kinds.items(), key=lambda one: -len(one[1])):
-        print(f"{len(seeds):6} {kind}: seeds {', '.join(seeds[:8])}")
+        tell(f"{len(seeds):6} {kind}: seeds {', '.join(seeds[:8])}")
     if options.shrink:
         prepare()
-        print(report(smallest(failed[0], options.shrink)))
+        tell(report(smallest(failed[0], options.shrink)))
     return 1
 
 

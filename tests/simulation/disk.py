@@ -30,6 +30,8 @@ class Disk(Protocol):
     weather: DiskWeather
     numbers: set[int]
     answers: set[tuple[tuple[str, str], bytes]]
+    #: Events that were on a disk which is gone or damaged, and were not seen on it again.
+    at_risk: set[int]
 
     def make_outbox(
         self, settings: AgentSettings, reactor: Any, wall_clock: IWallClock, counters: ICounters
@@ -38,6 +40,13 @@ class Disk(Protocol):
 
     def weather_changed(self) -> None:
         """``weather`` is another."""
+
+    def strike(self, action: str) -> bool:
+        """Do ``action`` to the files of the store while they are in use (see ``plan``); False
+        where this disk has no files."""
+
+    def damage(self, action: str) -> None:
+        """Do ``action`` to the files of the store between two lives."""
 
     def crash(self, is_power_loss: bool) -> None:
         """The present life has ended; what it had not brought to the disk is gone."""
@@ -65,9 +74,11 @@ class SqliteDisk:
         self._outbox: DurableOutbox | None = None
         self._look: sqlite3.Connection | None = None
         self._seen = {"telemetry": 0, "response": 0}
+        self._inode: int | None = None
         self.weather = DiskWeather()
         self.numbers: set[int] = set()
         self.answers: set[tuple[tuple[str, str], bytes]] = set()
+        self.at_risk: set[int] = set()
 
     def make_outbox(
         self, settings: AgentSettings, reactor: Any, wall_clock: IWallClock, counters: ICounters
@@ -110,9 +121,42 @@ class SqliteDisk:
         for suffix in ("", "-wal"):
             if (file := Path(f"{old}{suffix}")).exists():
                 shutil.copyfile(file, f"{self._path}{suffix}")
-        self.numbers.clear()
-        self.answers.clear()
-        self._seen = {"telemetry": 0, "response": 0}
+        self._forget_rows()
+        self._look_at_rows()
+
+    def strike(self, action: str) -> bool:
+        self._look_at_rows()
+        self.at_risk |= self.numbers
+        self._forget_rows()
+        self._close_look()
+        for suffix in ("", "-wal", "-shm"):
+            file = Path(f"{self._path}{suffix}")
+            if action == "delete":
+                file.unlink(missing_ok=True)
+            elif file.exists():
+                file.rename(f"{file}.moved")
+        if action == "delete all":
+            Path(f"{self._path}.lock").unlink(missing_ok=True)
+        if action == "replace":
+            self._path.touch()
+        return True
+
+    def damage(self, action: str) -> None:
+        self.at_risk |= self.numbers
+        self._forget_rows()
+        self._close_look()
+        wal = Path(f"{self._path}-wal")
+        if action == "empty":
+            self._path.write_bytes(b"")
+        elif action == "no log":
+            wal.unlink(missing_ok=True)
+        else:
+            for file in (self._path, wal):
+                if file.exists() and (content := bytearray(file.read_bytes())):
+                    random = Random(f"{self._seed}/damage/{self._lives}")
+                    at = random.randrange(len(content))
+                    content[at : at + 512] = random.randbytes(len(content[at : at + 512]))
+                    file.write_bytes(content)
         self._look_at_rows()
 
     def stopped(self) -> None:
@@ -122,12 +166,23 @@ class SqliteDisk:
     def close(self) -> None:
         self._close_look()
 
+    def _forget_rows(self) -> None:
+        self.numbers.clear()
+        self.answers.clear()
+        self._seen = {"telemetry": 0, "response": 0}
+
     def _close_look(self) -> None:
         if self._look is not None:
             self._look.close()
             self._look = None
 
     def _look_at_rows(self) -> None:
+        # The file at the path may be another one than before.
+        inode = self._path.stat().st_ino if self._path.exists() else None
+        if inode != self._inode:
+            self._inode = inode
+            self._close_look()
+            self._seen = {"telemetry": 0, "response": 0}
         if not self._path.exists():
             return
         try:

@@ -56,6 +56,8 @@ class Facts:
     executions: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     #: The final answers that the platform committed, by id and name.
     answers: dict[tuple[str, str], list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    #: Events that went with a disk that was taken away or damaged, which the agent has said.
+    destroyed: set[int] = field(default_factory=set)
     purged: set[int] = field(default_factory=set)
     #: The lives that ended by a crash.
     crashed: set[int] = field(default_factory=set)

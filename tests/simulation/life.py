@@ -59,9 +59,7 @@ class Life:
             number, self.reactor, history, disk, numbers, self._publish
         )
         operations = [
-            SimulatedOperation(
-                name, name == READ, self.reactor, history, publishers, stop_wanted
-            )
+            SimulatedOperation(name, name == READ, self.reactor, history, publishers, stop_wanted)
             for name in (ACT, ACT_TOO, READ)
         ]
         self.agent = Agent(

@@ -1,8 +1,9 @@
 """The network between the agent and the platform: slow, cut at any byte, silent, or not there.
 
-A ``Wire`` is one TCP connection with a ``Pipe`` for each direction. A pipe delivers what was written
-to it after a latency, in pieces of any size. ``cut`` ends the connection after so many more bytes of
-a direction; ``hold`` makes it half open: nothing is delivered, and nobody is told.
+A ``Wire`` is one TCP connection with a ``Pipe`` for each direction. A pipe delivers what was
+written to it after a latency, in pieces of any size. ``cut_after`` ends the connection after so
+many more bytes of a direction; ``is_held`` makes it half open: nothing is delivered, and nobody is
+told.
 """
 
 from __future__ import annotations
@@ -139,10 +140,10 @@ class Transport:
         if not data or not self.connected or self.aborting or not wire.reactor.effect():
             return
         wire.up.write(data)
-        if len(wire.up.buffer) > HIGH_WATER_BYTES and self._producer is not None:
-            if not self._is_producer_paused:
-                self._is_producer_paused = True
-                self._producer.pauseProducing()
+        is_full = len(wire.up.buffer) > HIGH_WATER_BYTES
+        if is_full and self._producer is not None and not self._is_producer_paused:
+            self._is_producer_paused = True
+            self._producer.pauseProducing()
 
     def writeSequence(self, data: Any) -> None:
         self.write(b"".join(data))

@@ -56,6 +56,7 @@ _WEIGHTS = {
     "clock": 1,
     "purge": 1,
     "retry_dead": 1,
+    "strike": 1,
 }
 _ALWAYS = ("publish", "ask")
 _CLOSE_CODES = (1000, 1001, 1006, 1011, 1012, 1013, 4001)
@@ -134,7 +135,10 @@ def _arguments(kind: str, random: Random, asked: list[dict[str, Any]]) -> dict[s
             "fuse": random.choice((0, random.randint(1, 20), random.randint(1, 400))),
             "is_power_loss": random.random() < 0.4,
             "down_s": round(random.choice((0.0, 0.5, 6.0)) * random.random(), 4),
+            "damage": random.choice((*[None] * 9, "empty", "no log", "scribble")),
         }
+    if kind == "strike":
+        return {"action": random.choice(("delete", "delete all", "move", "replace"))}
     if kind == "stop":
         return {"down_s": round(random.choice((0.0, 0.5, 6.0)) * random.random(), 4)}
     if kind == "reload":

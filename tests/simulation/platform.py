@@ -201,7 +201,8 @@ class Peer:
             self.is_closing = True
             self.send(_CLOSE, payload[:2])
             self._platform.history.say(
-                "platform", f"{self.name}: the agent closes with {int.from_bytes(payload[:2], 'big')}"
+                "platform",
+                f"{self.name}: the agent closes with {int.from_bytes(payload[:2], 'big')}",
             )
             self._end(keeps=True)
         self._wire.down.ends_when_empty = True
@@ -298,8 +299,10 @@ class Platform:
             if first is None:
                 facts.arrived[number] = (stream, at_ms, value)
                 facts.order[stream].append(number)
-                if stream != known.stream or value != known.value or at_ms != (
-                    known.at_ms if known.at_ms is not None else at_ms
+                if (
+                    stream != known.stream
+                    or value != known.value
+                    or at_ms != (known.at_ms if known.at_ms is not None else at_ms)
                 ):
                     self.history.violate(f"event {number} arrived altered")
             elif first != (stream, at_ms, value):
@@ -387,7 +390,9 @@ class Platform:
             return
         if down.buffer or down.is_held or down.is_paused:
             if rounds:
-                self.scheduler.later(_READ_AFTER_S, self._look_whether_read, peer, asked, rounds - 1)
+                self.scheduler.later(
+                    _READ_AFTER_S, self._look_whether_read, peer, asked, rounds - 1
+                )
             return
         # All was delivered; whether it was processed shows in a moment in which all still is well.
         if asked.was_delivered:

@@ -38,7 +38,7 @@ class Entry:
         self.is_cancelled = True
 
 
-class Stuck(Exception):
+class StuckError(Exception):
     """So much happens without any time passing that the world would never end."""
 
 
@@ -62,7 +62,7 @@ class Scheduler:
         return entry
 
     def run_until(self, end_s: float, limit: int = 2_000_000) -> None:
-        """Let everything happen that is due until ``end_s``. Raises ``Stuck`` after ``limit``
+        """Let everything happen that is due until ``end_s``. Raises ``StuckError`` after ``limit``
         entries."""
         queue = self._queue
         while queue and queue[0][0] <= end_s:
@@ -71,7 +71,7 @@ class Scheduler:
                 continue
             limit -= 1
             if limit < 0:
-                raise Stuck(f"too much happens at {at_s:.6f} s")
+                raise StuckError(f"too much happens at {at_s:.6f} s")
             self.now_s = at_s
             entry.call(*entry.arguments)
         self.now_s = max(self.now_s, end_s)

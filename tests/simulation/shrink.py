@@ -30,6 +30,7 @@ _SIMPLER: dict[str, tuple[Any, ...]] = {
     "commit_lag_s": (0.5,),
     "pong": ("prompt",),
     "http_status": (None,),
+    "damage": (None,),
     "drops_on_cut": (False,),
 }
 

@@ -38,9 +38,7 @@ class DiskWeather:
 def disk_error(state: str) -> Exception:
     """What SQLite raises on a disk in this state."""
     full = state == "full"
-    error = sqlite3.OperationalError(
-        "database or disk is full" if full else "disk I/O error"
-    )
+    error = sqlite3.OperationalError("database or disk is full" if full else "disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_FULL if full else sqlite3.SQLITE_IOERR
     return error
 

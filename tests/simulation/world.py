@@ -1,4 +1,4 @@
-"""Carries out a plan: one machine with its clock, disk and network, and the lives of the agent on it.
+"""Carries out a plan: one machine with its clock, disk and network, and the agent's lives on it.
 
 After the plan's end everything works again. Then the world must come to rest: what was accepted has
 arrived, every request is answered, and the agent stops when it is asked to.
@@ -38,9 +38,9 @@ from tests.simulation.network import Network, Weather
 from tests.simulation.oracle import judge, judge_rest
 from tests.simulation.plan import Plan, Step
 from tests.simulation.platform import Habits, Platform
-from tests.simulation.scheduler import Scheduler, SteppedWallClock, Stuck
-from tests.simulation.workload import Numbers
+from tests.simulation.scheduler import Scheduler, SteppedWallClock, StuckError
 from tests.simulation.worker import DiskWeather
+from tests.simulation.workload import Numbers
 
 START_MS = 1_750_000_000_000
 #: So long the world has to come to rest: longer than any back-off, time limit and linger time.
@@ -106,6 +106,8 @@ class World:
         self._lives: list[Life] = []
         self._is_power_loss = False
         self._down_s = 0.0
+        self._damage: str | None = None
+        self._errors = 0
         self.history.observer = self._logged
         globalLogPublisher.addObserver(self._logged)
 
@@ -136,8 +138,9 @@ class World:
             scheduler.run_until(scheduler.now_s + STOP_S)
             if not self.life.is_over:
                 self.history.violate("the agent does not stop")
-        except Stuck as error:
+        except StuckError as error:
             self.history.violate(str(error))
+        self._settle_risk()
         judge(self.facts, self.history, self.life.number)
 
     def close(self) -> None:
@@ -228,8 +231,15 @@ class World:
         self.disk.weather_changed()
         self.scheduler.later(for_s, self._set_disk)
 
-    def _do_crash(self, fuse: int, is_power_loss: bool, down_s: float) -> None:
+    def _do_strike(self, action: str) -> None:
+        if not self.life.is_over and self.disk.strike(action):
+            self.facts.excuses |= {"disk", "store"}
+
+    def _do_crash(
+        self, fuse: int, is_power_loss: bool, down_s: float, damage: str | None = None
+    ) -> None:
         self._is_power_loss, self._down_s = is_power_loss, down_s
+        self._damage = damage
         if fuse:
             self.life.reactor.fuse = fuse
         else:
@@ -308,6 +318,7 @@ class World:
             lambda: self._do_stop(0.1),
         )
         self._lives.append(life)
+        self._errors = 0
         self.platform.life = life.number
         self.platform.is_trusted = False
         self.platform.is_life_over = lambda: life.is_over or life.is_stopping
@@ -320,6 +331,7 @@ class World:
         self._count_dropped(life)
         self.disk.stopped()
         life.reactor.die()
+        self._settle_risk()
         self.scheduler.later(self._down_s, self._begin_life)
 
     def _crash(self) -> None:
@@ -328,14 +340,29 @@ class World:
             return
         self._count_dropped(life)
         self.history.say(
-            "world", f"life {life.number} {'loses its power' if self._is_power_loss else 'is killed'}"
+            "world",
+            f"life {life.number} {'loses its power' if self._is_power_loss else 'is killed'}",
         )
         life.die()
         self.facts.crashed.add(life.number)
         self.disk.crash(self._is_power_loss)
         if self.network.wire is not None:
             self.network.wire.killed()
+        self._settle_risk()
+        if self._damage is not None:
+            self.history.say("disk", f"is damaged: {self._damage}")
+            self.disk.damage(self._damage)
+            self.facts.excuses |= {"disk", "store"}
+            self._damage = None
         self.scheduler.later(self._down_s, self._begin_life)
+
+    def _settle_risk(self) -> None:
+        """A life ends: what was on a disk that is gone can't be written anew any more. That is
+        nobody's fault, if it was said."""
+        lost = self.disk.at_risk - self.disk.numbers - self.facts.committed
+        self.disk.at_risk.clear()
+        if lost and self._errors:
+            self.facts.destroyed |= lost
 
     # -- the end -------------------------------------------------------------------------------
 
@@ -375,10 +402,11 @@ class World:
                 self.platform.ask(*key, self._parameters(key), asked[0].acts)
 
     def _parameters(self, key: tuple[str, str]) -> Any:
+        wanted = (key[0].rpartition(".")[0], key[1])
         for step in self._plan.steps:
-            if step.kind == "ask" and step.arguments["name"] == key[1]:
-                if key[0].rpartition(".")[0] == step.arguments["first"]:
-                    return {**step.arguments["parameters"], "stops": None, "seconds": 0}
+            arguments = step.arguments
+            if step.kind == "ask" and wanted == (arguments["first"], arguments["name"]):
+                return {**arguments["parameters"], "stops": None, "seconds": 0}
         raise AssertionError(key)
 
     def _look_at_counts(self) -> None:
@@ -412,6 +440,7 @@ class World:
             where = failure.getTraceback().splitlines()
             at = next((line for line in reversed(where) if "File" in line), "").strip()
             self.history.violate(f"a defect: {failure.type.__name__}: {failure.value} {at}")
+        self._errors += level >= LogLevel.error
         self.history.say("log", f"{level.name} {text}")
 
 
