@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from contextlib import closing, suppress
 from pathlib import Path
 from random import Random
 from typing import Any, Protocol
@@ -122,7 +123,7 @@ class SqliteDisk:
             if (file := Path(f"{old}{suffix}")).exists():
                 shutil.copyfile(file, f"{self._path}{suffix}")
         self._forget_rows()
-        self._look_at_rows()
+        self._look_at_copy()
 
     def strike(self, action: str) -> bool:
         self._look_at_rows()
@@ -157,7 +158,7 @@ class SqliteDisk:
                     at = random.randrange(len(content))
                     content[at : at + 512] = random.randbytes(len(content[at : at + 512]))
                     file.write_bytes(content)
-        self._look_at_rows()
+        self._look_at_copy()
 
     def stopped(self) -> None:
         # The process has ended and holds no lock any more, whatever the disk let it close.
@@ -176,6 +177,21 @@ class SqliteDisk:
             self._look.close()
             self._look = None
 
+    def _look_at_copy(self) -> None:
+        """See what is on the disk between two lives, and touch nothing: SQLite would bring the log
+        into the file when the last connection closes."""
+        copies = self._folder / "look.sqlite"
+        for suffix in ("", "-wal"):
+            if (file := Path(f"{self._path}{suffix}")).exists():
+                shutil.copyfile(file, f"{copies}{suffix}")
+        if copies.exists():
+            look = sqlite3.connect(copies)
+            with closing(look), suppress(sqlite3.Error, UnicodeDecodeError):
+                self._read(look)
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{copies}{suffix}").unlink(missing_ok=True)
+        self._seen = {"telemetry": 0, "response": 0}
+
     def _look_at_rows(self) -> None:
         # The file at the path may be another one than before.
         inode = self._path.stat().st_ino if self._path.exists() else None
@@ -188,14 +204,18 @@ class SqliteDisk:
         try:
             if self._look is None:
                 self._look = sqlite3.connect(self._path)
-            for table, after in self._seen.items():
-                for row_id, payload in self._look.execute(
-                    f"SELECT id, payload FROM {table} WHERE id > ? ORDER BY id", (after,)
-                ):
-                    self._seen[table] = row_id
-                    self._enter(payload)
-        except sqlite3.Error:
+            self._read(self._look)
+        except (sqlite3.Error, UnicodeDecodeError):
             self._close_look()
+
+    def _read(self, look: sqlite3.Connection) -> None:
+        for table, after in self._seen.items():
+            for row_id, payload in look.execute(
+                f"SELECT id, payload FROM {table} WHERE id > ? ORDER BY id", (after,)
+            ):
+                self._seen[table] = row_id
+                with suppress(msgspec.DecodeError, KeyError, TypeError):  # it may be damaged
+                    self._enter(payload)
 
     def _enter(self, payload: bytes) -> None:
         document = msgspec.json.decode(payload)

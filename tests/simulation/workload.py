@@ -162,9 +162,9 @@ class SimulatedOperation:
         facts = self._history.facts
         facts.executions[key] += 1
         self._history.say("agent", f"executes {request.id}/{request.name}")
-        if not self.reads_only and facts.executions[key] > 1:
-            if "store" not in facts.excuses:  # with the journal, what was executed is gone
-                self._history.violate(f"{request.id}/{request.name} was executed twice")
+        is_known = "store" not in facts.excuses  # with the journal, what was executed is gone
+        if not self.reads_only and facts.executions[key] > 1 and is_known:
+            self._history.violate(f"{request.id}/{request.name} was executed twice")
         wanted = request.parameters
         size = int(wanted.get("size", 10))
         result = OperationResult(description=f"done {request.id} " + "y" * size)
