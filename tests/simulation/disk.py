@@ -152,12 +152,13 @@ class SqliteDisk:
         elif action == "no log":
             wal.unlink(missing_ok=True)
         else:
-            for file in (self._path, wal):
-                if file.exists() and (content := bytearray(file.read_bytes())):
-                    random = Random(f"{self._seed}/damage/{self._lives}")
-                    at = random.randrange(len(content))
-                    content[at : at + 512] = random.randbytes(len(content[at : at + 512]))
-                    file.write_bytes(content)
+            # Not the log: SQLite takes a damaged one for the torn end of a commit.
+            content = bytearray(self._path.read_bytes())
+            if content:
+                random = Random(f"{self._seed}/damage/{self._lives}")
+                at = random.randrange(len(content))
+                content[at : at + 512] = random.randbytes(len(content[at : at + 512]))
+                self._path.write_bytes(content)
         self._look_at_copy()
 
     def stopped(self) -> None:

@@ -68,17 +68,31 @@ def make_plan(seed: str) -> Plan:
     kinds = [kind for kind in _WEIGHTS if kind in _ALWAYS or random.random() < 0.4]
     weights = [_WEIGHTS[kind] * random.choice((1, 1, 3)) for kind in kinds]
     length_s = random.choice((3.0, 10.0, 30.0, 60.0))
+    taste = Taste(
+        poison=random.choice((0.02, 0.02, 0.2)),
+        huge=random.choice((0.0, 0.0, 0.0, 0.3)),
+        hangs=random.choice((1, 1, 6)),
+    )
     steps: list[Step] = []
     asked: list[dict[str, Any]] = []
     for _ in range(random.randint(6, 40)):
         at_s = round(random.uniform(0.0, length_s), 6)
         kind = random.choices(kinds, weights)[0]
-        steps.append(Step(at_s, kind, _arguments(kind, random, asked)))
+        steps.append(Step(at_s, kind, _arguments(kind, random, asked, taste)))
     steps.sort(key=lambda step: step.at_s)
-    return Plan(seed, _settings(random), tuple(steps), length_s + 5.0)
+    return Plan(seed, _settings(random, taste), tuple(steps), length_s + 5.0)
 
 
-def _settings(random: Random) -> dict[str, dict[str, Any]]:
+class Taste(msgspec.Struct, frozen=True):
+    """What a plan has more of than others: events that the platform refuses, answers of hundreds
+    of kilobytes, a disk that hangs."""
+
+    poison: float
+    huge: float
+    hangs: int
+
+
+def _settings(random: Random, taste: Taste) -> dict[str, dict[str, Any]]:
     outbox: dict[str, Any] = {
         "linger_s": random.choice((20.0, 60.0)),
         "commit_window_s": random.choice((0.0, 0.02)),
@@ -86,6 +100,9 @@ def _settings(random: Random) -> dict[str, dict[str, Any]]:
     }
     if random.random() < 0.15:
         outbox["max_bytes"] = random.choice((262_144, 1_048_576))
+    elif taste.huge:
+        outbox["max_bytes"] = 4_194_304
+    if "max_bytes" in outbox:
         outbox["policy"] = random.choice(("dropOldest", "refuse"))
     return {
         "outbox": outbox,
@@ -94,11 +111,13 @@ def _settings(random: Random) -> dict[str, dict[str, Any]]:
     }
 
 
-def _arguments(kind: str, random: Random, asked: list[dict[str, Any]]) -> dict[str, Any]:
+def _arguments(
+    kind: str, random: Random, asked: list[dict[str, Any]], taste: Taste
+) -> dict[str, Any]:
     if kind == "publish":
-        return _publishing(random)
+        return _publishing(random, taste)
     if kind == "ask":
-        return _asking(random, asked)
+        return _asking(random, asked, taste)
     if kind == "cut":
         return {"direction": random.choice(("up", "down")), "after": _bytes(random)}
     if kind == "hold":
@@ -126,7 +145,7 @@ def _arguments(kind: str, random: Random, asked: list[dict[str, Any]]) -> dict[s
         return {"code": random.choice(_CLOSE_CODES)}
     if kind == "disk":
         return {
-            "state": random.choice(("works", "works", "full", "broken", "hangs")),
+            "state": random.choice(("works", "works", "full", "broken", *["hangs"] * taste.hangs)),
             "commit_s": random.choice(((0.0, 0.0), (0.005, 0.005), (0.05, 0.05), (0.2, 2.0))),
             "for_s": round(random.choice((0.1, 1.0, 10.0)) * random.random(), 4),
         }
@@ -155,12 +174,12 @@ def _bytes(random: Random) -> int:
     return int(random.choice((10, 300, 3000, 100_000)) * random.random())
 
 
-def _publishing(random: Random) -> dict[str, Any]:
+def _publishing(random: Random, taste: Taste) -> dict[str, Any]:
     shape = random.choices(
         ("one", "few", "list", "long list", "chain", "large"), (6, 5, 4, 1, 5, 2)
     )[0]
     arguments: dict[str, Any] = {"stream": f"sim.{random.choice('abc')}", "count": 1}
-    if random.random() < 0.03:
+    if random.random() < taste.poison:
         return {**arguments, "kind": "poison"}
     if random.random() < 0.2:
         arguments["at_ms"] = 1_700_000_000_000 + random.randint(0, 10**9)
@@ -182,7 +201,7 @@ def _publishing(random: Random) -> dict[str, Any]:
     return arguments
 
 
-def _asking(random: Random, asked: list[dict[str, Any]]) -> dict[str, Any]:
+def _asking(random: Random, asked: list[dict[str, Any]], taste: Taste) -> dict[str, Any]:
     """A burst of requests, or a repetition of one that was asked before."""
     if asked and random.random() < 0.35:
         return {**random.choice(asked), "times": 1}
@@ -199,7 +218,9 @@ def _asking(random: Random, asked: list[dict[str, Any]]) -> dict[str, Any]:
         shape = random.choice(
             ("quick", "quick", "slow", "publishes", "waits", "large", "raises", "progress", "stops")
         )
-        if shape == "slow":
+        if random.random() < taste.huge:
+            parameters["size"] = random.choice((200_000, 200_000, 2_500_000))
+        elif shape == "slow":
             parameters["seconds"] = random.choice((0.01, 0.5, 5.0, 60.0))
         elif shape == "publishes":
             parameters["publishes"] = random.choice((1, 30))

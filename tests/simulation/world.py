@@ -415,6 +415,10 @@ class World:
         counts = dict(self.life.agent.parts.outbox.counts())
         counts.pop("bytes")
         dead = counts.pop("dead")
+        totals = self.life.agent.parts.outbox.totals()
+        settled = totals.delivered.messages + totals.dropped.messages + totals.dead.messages
+        if totals.accepted.messages != settled:
+            self.history.violate(f"the accounts don't balance at rest: {totals}")
         left = {name: count for name, count in counts.items() if count}
         if left:
             self.history.violate(f"at rest the outbox still counts {left}")
