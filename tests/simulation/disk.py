@@ -153,7 +153,7 @@ class SqliteDisk:
             wal.unlink(missing_ok=True)
         else:
             # Not the log: SQLite takes a damaged one for the torn end of a commit.
-            content = bytearray(self._path.read_bytes())
+            content = bytearray(self._path.read_bytes() if self._path.exists() else b"")
             if content:
                 random = Random(f"{self._seed}/damage/{self._lives}")
                 at = random.randrange(len(content))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import shutil
 import tempfile
+import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -70,6 +71,9 @@ def run(plan: Plan, make_disk: MakeDisk = SqliteDisk) -> Result:
         world = World(plan, make_disk, folder)
         try:
             world.run()
+        except Exception as error:
+            at = traceback.extract_tb(error.__traceback__)[-1]
+            world.history.violate(f"the world broke: {error!r} {at.filename}:{at.lineno}")
         finally:
             facts, history = world.facts, world.history
             world.close()
