@@ -6,10 +6,10 @@ No behaviour of its own: ``oda.agent`` starts and stops the parts, ``oda.reload`
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +55,11 @@ if TYPE_CHECKING:
     from oda.telemetry.inmemory import InMemoryStateManager
 
 _log = Logger()
+
+#: Makes the outbox, as ``build_outbox`` does.
+MakeOutbox = Callable[[AgentSettings, Any, IWallClock, ICounters], Outbox]
+
+_SYSTEM_RANDOM = SystemRandom()
 
 
 @dataclass
@@ -142,9 +147,15 @@ def build_parts(
     wall_clock: IWallClock,
     counters: ICounters,
     environ: Mapping[str, str],
+    make_outbox: MakeOutbox | None = None,
+    random: Callable[[], float] = _SYSTEM_RANDOM.random,
+    random_bytes: Callable[[int], bytes] = os.urandom,
 ) -> Parts:
     """The parts for ``settings``, with those of ``components`` that replace or are needed by others
     (codecs, dispatcher, device info).
+
+    ``make_outbox`` stands for ``build_outbox``; ``random`` gives floats in [0, 1) and
+    ``random_bytes(n)`` n random bytes: the simulation of the tests replaces all three.
 
     Raises ``PluginError`` when two components claim the same place.
     """
@@ -162,7 +173,7 @@ def build_parts(
         Path.cwd(),
         identity=replaced_identity,
     )
-    outbox = build_outbox(settings, reactor, wall_clock, counters)
+    outbox = (make_outbox or build_outbox)(settings, reactor, wall_clock, counters)
     dispatcher = _only(components, IDispatcher)
     device_info = replaced_identity or host.device_info
     parts: Parts
@@ -198,8 +209,8 @@ def build_parts(
         codecs,
         counters,
         reactor,
-        random.SystemRandom().random,
-        os.urandom,
+        random,
+        random_bytes,
         writer.shorten,
     )
     events = EventDispatcher(
