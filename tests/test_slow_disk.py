@@ -37,7 +37,8 @@ def run(
     """How long the commits took, the syncs, and what the tracer said."""
     script, counts = directory / "script.py", directory / "counts"
     script.write_text(_SCRIPT)
-    command = [*tracer, *slow_disk.command(ms, counts), script, directory / "file.sqlite", sync]
+    command = [*tracer, *slow_disk.command(ms, counts), str(script)]
+    command += [str(directory / "file.sqlite"), sync]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     took_s, rows = json.loads(done.stdout)
     assert rows == _COMMITS
