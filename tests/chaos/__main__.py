@@ -68,7 +68,7 @@ def main() -> int:
             more["fdatasync_ms"] = arguments.fdatasync_ms
         if arguments.answer_bytes:
             more["answer_bytes"] = arguments.answer_bytes
-        options = "".join(f" --{key.replace('_', '-')} {more[key]:g}" for key in more)
+        options = "".join(f" --{key.replace('_', '-')} {more[key]}" for key in more)
         _say(f"{name}: python -m tests.chaos {name} --count {count} --seed {seed}{options}")
         run = importlib.import_module(f"tests.chaos.{name}").run
         begun_s = time.monotonic()
