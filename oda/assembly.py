@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
-from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -41,11 +40,8 @@ from oda.operations.set_clock_equipment import SetClockEquipment
 from oda.operations.set_device_parameters import SetDeviceParameters
 from oda.operations.synchronize_clock import SynchronizeClock
 from oda.outbox.clock import this_machine
-from oda.outbox.memory_store import MemoryStore
-from oda.outbox.outbox import Outbox
-from oda.outbox.store import IStore, SqliteStore
-from oda.outbox.worker import AdaptiveWorker, InlineWorker, IWorker, ThreadWorker
-from oda.settings import AgentSettings, OutboxKind
+from oda.outbox.outbox import Outbox, make_outbox
+from oda.settings import AgentSettings
 from oda.telemetry.collector import Collector
 from oda.telemetry.dispatcher import EventDispatcher
 from oda.telemetry.poller import Poller
@@ -244,7 +240,7 @@ def build_parts(
     if operations is not None:
         for operation in standard_operations(settings, state, wall_clock, reactor):
             operations.add(operation)
-        journal.subscribe(parts.answer_interrupted)
+        outbox.journal.subscribe(parts.answer_interrupted)
     return parts
 
 
@@ -252,14 +248,7 @@ def build_outbox(
     settings: AgentSettings, reactor: Any, wall_clock: IWallClock, counters: ICounters
 ) -> Outbox:
     """The outbox, with its journal: on disk or in memory."""
-    store: IStore
-    worker: IWorker
-    if settings.outbox.kind is OutboxKind.DURABLE:
-        store = SqliteStore(settings.outbox.path, settings.outbox)
-        worker = AdaptiveWorker(ThreadWorker(reactor.callFromThread), monotonic)
-    else:
-        store, worker = MemoryStore(), InlineWorker()
-    return Outbox(settings.outbox, store, worker, reactor, wall_clock, counters, this_machine())
+    return make_outbox(settings.outbox, reactor, wall_clock, counters)
 
 
 def event_content_type(settings: AgentSettings) -> ContentType:

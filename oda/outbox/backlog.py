@@ -199,7 +199,7 @@ class Backlog:
         self.watermark = watermark = Watermark(totals.watermarks[key])
         low = 0
         try:
-            if 0 < watermark.resting and off_ms >= linger_ms:
+            if watermark.resting > 0 and off_ms >= linger_ms:
                 low = watermark.resting + 1
                 gone = self._committer.store.amount(self.message_class, Span(0, low - 1))
                 self.deliver([Batch(0, low - 1, gone)] if gone.rows else ())

@@ -12,8 +12,8 @@ While a ``job`` is under way nothing else begins; what comes meanwhile is collec
 its outcome is entered first, then the next job begins (``_go_on``), then all are told
 (``ICommitOwner.tell``). So whoever is told finds a settled state, and can't begin a second commit.
 
-A store that turns out to be damaged, or that is no longer the file at its path, is replaced by a new
-one. What is in memory is written into that; the rest is copied in steps, between the commits.
+A store that turns out to be damaged, or that is no longer the file at its path, is replaced by a
+new one. What is in memory is written into that; the rest is copied in steps, between the commits.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class Job(Enum):
 
 
 class ICommitOwner(Protocol):
-    """Who knows the rows. Everything is called in the reactor's thread, and but for ``tell`` nothing
-    may call anybody else."""
+    """Who knows the rows. Everything is called in the reactor's thread, and but for ``tell``
+    nothing may call anybody else."""
 
     def totals_for(self, transaction: Transaction, is_last: bool) -> bytes | None:
         """The totals, as JSON, after everything that was collected so far; None where those of the

@@ -1,8 +1,8 @@
 """What goes when there is no room, and what goes because it is too old.
 
-Acknowledged rows go first, which costs nothing but a repetition. Then, where the policy is to do so,
-the oldest pending ones go. What is only in memory, because the disk is slow or fails, has a bound of
-its own.
+Acknowledged rows go first, which costs nothing but a repetition. Then, where the policy is to do
+so, the oldest pending ones go. What is only in memory, because the disk is slow or fails, has a
+bound of its own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""Changes the outbox of an agent that has stopped, by the outbox itself on a clock that stands still.
+"""Changes the outbox of an agent that has stopped, by the outbox itself on a clock that stands
+still.
 
 A running agent is asked through its control socket instead, see ``oda.upkeep``.
 """

@@ -8,13 +8,15 @@ A row can be sent before it is committed; it is *accepted*, and its Deferred fir
 message that ``waits_for_commit`` is the exception: after a crash in between, the platform would be
 told that an operation was interrupted although it had read that it was successful.
 
-No method calls anybody else while it runs. Whoever has to be told is told at the end of the turn, or
-when a commit has ended: see ``ledger``.
+No method calls anybody else while it runs. Whoever has to be told is told at the end of the turn,
+or when a commit has ended: see ``ledger``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
+from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred, fail, succeed
@@ -26,17 +28,18 @@ from oda.errors import OutboxClosed, OutboxFull
 from oda.interfaces import ICounters, IOutbox, IWallClock
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
 from oda.outbox.backlog import Backlog
-from oda.outbox.clock import OutboxClock, Uptime
+from oda.outbox.clock import OutboxClock, Uptime, this_machine
 from oda.outbox.committer import Committer, State
 from oda.outbox.eviction import Eviction
 from oda.outbox.journal import Journal
 from oda.outbox.ledger import Ledger
 from oda.outbox.limits import DeadLetters, Limits, row_cost, side_cost
+from oda.outbox.memory_store import MemoryStore
 from oda.outbox.queue import END, HEAD_ROWS, Amount, Row, Span
-from oda.outbox.store import IStore, Opened, Recovered, StoreError
+from oda.outbox.store import IStore, Opened, Recovered, SqliteStore, StoreError
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY, Totals, Transaction
-from oda.outbox.worker import IWorker
-from oda.settings import OutboxSettings
+from oda.outbox.worker import AdaptiveWorker, InlineWorker, IWorker, ThreadWorker
+from oda.settings import OutboxKind, OutboxSettings
 
 _log = Logger()
 
@@ -654,3 +657,21 @@ class Outbox:
         for backlog in self.backlogs.values():
             backlog.close()
         self.journal.closing()
+
+
+def make_outbox(
+    settings: OutboxSettings,
+    reactor: Any,
+    wall_clock: IWallClock,
+    counters: ICounters,
+    worker: IWorker | None = None,
+) -> Outbox:
+    """The outbox that ``settings`` ask for, with its store: a file, or memory. ``worker`` None
+    means one that suits the disk; its thread needs the reactor's ``callFromThread``."""
+    store: IStore
+    if settings.kind is OutboxKind.DURABLE:
+        store = SqliteStore(settings.path, settings)
+        worker = worker or AdaptiveWorker(ThreadWorker(reactor.callFromThread), monotonic)
+    else:
+        store, worker = MemoryStore(), InlineWorker()
+    return Outbox(settings, store, worker, reactor, wall_clock, counters, this_machine())

@@ -8,9 +8,10 @@ A row of a message class that is in the outbox is in exactly one place::
     unread      pending; remembered as ranges of ids, and read again when the head is empty
     recovering  in a damaged store that is being copied; remembered as ranges of ids
 
-*Head* and *in flight* are bounded, so memory does not depend on the length of the backlog. A new row
-goes to the head while nothing is unread, and to the end of the unread ranges otherwise. Rows of a
-store that turns up late, or of a recovered one, come back as unread ranges in front of the others.
+*Head* and *in flight* are bounded, so memory does not depend on the length of the backlog. A new
+row goes to the head while nothing is unread, and to the end of the unread ranges otherwise. Rows of
+a store that turns up late, or of a recovered one, come back as unread ranges in front of the
+others.
 
 Ranges of what lingers hold consecutive ids only: no range covers a row that is somewhere else, so
 that a range can be deleted from the store whatever happened in between.

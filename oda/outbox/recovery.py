@@ -510,7 +510,8 @@ def _is_readable(source: Path) -> bool:
 
 
 def _patch(damaged: Path, fresh: Path) -> None:
-    """Copy ``damaged`` to ``<name>.patched`` and give that the first page of the store ``fresh``."""
+    """Copy ``damaged`` to ``<name>.patched`` and give that the first page of the store
+    ``fresh``."""
     patched = damaged.with_name(damaged.name + ".patched")
     blank = damaged.with_name(damaged.name + ".blank")
     _remove(patched)

@@ -71,8 +71,8 @@ _IS_OPEN = 1
 
 class Opened(NamedTuple):
     """A store was opened. ``reason`` says why a damaged one had to be set aside as ``set_aside``,
-    "" where none was. While rows of it are still to be copied, ``missing`` says which and, as far as
-    known, how many, for each class."""
+    "" where none was. While rows of it are still to be copied, ``missing`` says which and, as far
+    as known, how many, for each class."""
 
     totals: Totals
     reason: str = ""
@@ -184,7 +184,8 @@ class FileLock:
     process ends, however it ends.
 
     It is a ``flock``, which SQLite does not use. Closing the descriptor drops the locks that SQLite
-    holds on the same file in this process (POSIX locks belong to the process): so it is closed last.
+    holds on the same file in this process (POSIX locks belong to the process): so it is closed
+    last.
     """
 
     def __init__(self, path: Path, create: bool = True) -> None:
@@ -221,7 +222,8 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 
 
 def lock_owner(descriptor: int) -> str | None:
-    """The process that holds a ``flock`` on the file of ``descriptor``, where the kernel says so."""
+    """The process that holds a ``flock`` on the file of ``descriptor``, where the kernel says
+    so."""
     inode = os.fstat(descriptor).st_ino
     with suppress(OSError):
         for line in Path("/proc/locks").read_text("ascii").splitlines():
