@@ -426,6 +426,23 @@ class Outbox:
         """Try a disk that failed again, now."""
         self._committer.check_disk()
 
+    def check_invariants(self) -> None:
+        """Raise ``AssertionError`` where an invariant of the package does not hold. It looks at
+        every row in memory: for tests."""
+        for message_class, backlog in self.backlogs.items():
+            backlog.queue.check()
+            resting = backlog.resting(self._next_ids[message_class])
+            assert resting < backlog.queue.lowest_wanted(), "a wanted row counts as acknowledged"
+        totals = self.totals()
+        for fate in ("messages", "datapoints"):
+            stored = "rows" if fate == "messages" else fate
+            assert getattr(totals.accepted, fate) == (
+                getattr(totals.delivered, fate)
+                + getattr(totals.dropped, fate)
+                + getattr(totals.dead, fate)
+                + sum(getattr(one, stored) for one in totals.stored.values())
+            ), f"the sums do not balance: {totals}"
+
     # -- turns and ticks ---------------------------------------------------------------------
 
     def changed(self) -> None:
