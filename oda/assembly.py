@@ -6,10 +6,10 @@ No behaviour of its own: ``oda.agent`` starts and stops the parts, ``oda.reload`
 from __future__ import annotations
 
 import os
-import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -26,7 +26,6 @@ from oda.interfaces import (
     ICounters,
     IDeviceInfoProvider,
     IDispatcher,
-    IJournal,
     IOperation,
     IStateManager,
     ITimeSource,
@@ -40,10 +39,9 @@ from oda.operations.refresh_info import RefreshInfo
 from oda.operations.set_clock_equipment import SetClockEquipment
 from oda.operations.set_device_parameters import SetDeviceParameters
 from oda.operations.synchronize_clock import SynchronizeClock
-from oda.outbox.durable import DurableOutbox
-from oda.outbox.memory import MemoryOutbox
-from oda.outbox.uptime import this_machine
-from oda.settings import AgentSettings, OutboxKind
+from oda.outbox.clock import this_machine
+from oda.outbox.outbox import Outbox, make_outbox
+from oda.settings import AgentSettings
 from oda.telemetry.collector import Collector
 from oda.telemetry.dispatcher import EventDispatcher
 from oda.telemetry.poller import Poller
@@ -53,6 +51,11 @@ if TYPE_CHECKING:
     from oda.telemetry.inmemory import InMemoryStateManager
 
 _log = Logger()
+
+#: Makes the outbox, as ``build_outbox`` does.
+MakeOutbox = Callable[[AgentSettings, Any, IWallClock, ICounters], Outbox]
+
+_SYSTEM_RANDOM = SystemRandom()
 
 
 @dataclass
@@ -66,8 +69,7 @@ class Parts:
     counters: ICounters
     codecs: CodecRegistry
     host: HostDatastreams
-    outbox: DurableOutbox | MemoryOutbox
-    journal: IJournal
+    outbox: Outbox
     connector: ConnectorService
     events: EventDispatcher
     state: RealtimeStateManager | InMemoryStateManager
@@ -141,9 +143,15 @@ def build_parts(
     wall_clock: IWallClock,
     counters: ICounters,
     environ: Mapping[str, str],
+    make_outbox: MakeOutbox | None = None,
+    random: Callable[[], float] = _SYSTEM_RANDOM.random,
+    random_bytes: Callable[[int], bytes] = os.urandom,
 ) -> Parts:
     """The parts for ``settings``, with those of ``components`` that replace or are needed by others
     (codecs, dispatcher, device info).
+
+    ``make_outbox`` stands for ``build_outbox``; ``random`` gives floats in [0, 1) and
+    ``random_bytes(n)`` n random bytes: the simulation of the tests replaces all three.
 
     Raises ``PluginError`` when two components claim the same place.
     """
@@ -161,7 +169,7 @@ def build_parts(
         Path.cwd(),
         identity=replaced_identity,
     )
-    outbox, journal = build_outbox(settings, reactor, wall_clock, counters)
+    outbox = (make_outbox or build_outbox)(settings, reactor, wall_clock, counters)
     dispatcher = _only(components, IDispatcher)
     device_info = replaced_identity or host.device_info
     parts: Parts
@@ -179,7 +187,7 @@ def build_parts(
             codecs=codecs,
             host_id=lambda: parts.host_id,
             operations=(),
-            journal=journal,
+            journal=outbox.journal,
             send_partial=send_partial,
             clock=reactor,
             counters=counters,
@@ -197,8 +205,8 @@ def build_parts(
         codecs,
         counters,
         reactor,
-        random.SystemRandom().random,
-        os.urandom,
+        random,
+        random_bytes,
         writer.shorten,
     )
     events = EventDispatcher(
@@ -222,7 +230,6 @@ def build_parts(
         codecs=codecs,
         host=host,
         outbox=outbox,
-        journal=journal,
         connector=connector,
         events=events,
         state=state,
@@ -233,22 +240,15 @@ def build_parts(
     if operations is not None:
         for operation in standard_operations(settings, state, wall_clock, reactor):
             operations.add(operation)
-        journal.subscribe(parts.answer_interrupted)
+        outbox.journal.subscribe(parts.answer_interrupted)
     return parts
 
 
 def build_outbox(
     settings: AgentSettings, reactor: Any, wall_clock: IWallClock, counters: ICounters
-) -> tuple[DurableOutbox | MemoryOutbox, IJournal]:
-    """The outbox and the journal that goes with it: both on disk, or both in memory."""
-    if settings.outbox.kind is OutboxKind.DURABLE:
-        durable = DurableOutbox(
-            settings.outbox, reactor, wall_clock, counters, uptime=this_machine()
-        )
-        return durable, durable.journal
-    limit = settings.connector.max_message_size_bytes
-    memory: Any = MemoryOutbox(settings.outbox, reactor, counters, limit)
-    return memory, memory.journal
+) -> Outbox:
+    """The outbox, with its journal: on disk or in memory."""
+    return make_outbox(settings.outbox, reactor, wall_clock, counters)
 
 
 def event_content_type(settings: AgentSettings) -> ContentType:
@@ -268,7 +268,6 @@ def build_state_manager(
     if settings.state_manager is None:
         return RealtimeStateManager(host.access, events)
     # Imported here, as most agents have none.
-    from oda.telemetry.history import History
     from oda.telemetry.inmemory import InMemoryStateManager
 
     return InMemoryStateManager(
@@ -276,11 +275,11 @@ def build_state_manager(
         host.access,
         host.registry,
         events,
-        History(settings.state_manager.database_path, settings.state_manager.max_data),
         settings.state_manager,
         check_value,
         wall_clock,
         counters,
+        boot_id=this_machine().boot_id,
     )
 
 
