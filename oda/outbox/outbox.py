@@ -353,6 +353,8 @@ class Outbox:
     def close(self) -> Deferred[None]:
         if not self._is_open:
             return succeed(None)
+        for backlog in self.backlogs.values():
+            backlog.expire(self._reactor.seconds())
         self._is_open = False
         for call in (self._turn, self._tick):
             if call is not None and call.active():
@@ -570,7 +572,8 @@ class Outbox:
             spans, amount = opened.missing.get(message_class, ((), Amount()))
             backlog.queue.begin_recovery(spans, amount)
         self._learn(is_late)
-        self._must_count = self._has_news = True
+        self._must_count = True
+        self._has_news = any(one.queue.pending_rows for one in self.backlogs.values())
         self.changed()
         return True
 
