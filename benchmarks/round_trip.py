@@ -37,12 +37,20 @@ from zope.interface import implementer
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from oda.assembly import build_outbox
 from oda.codecs import default_registry
 from oda.connector.service import ConnectorService
+from oda.datastreams.clock import SystemWallClock
 from oda.interfaces import ICounters, IDeviceInfoProvider, IDispatcher
 from oda.model import ContentType
-from oda.outbox.memory import MemoryOutbox
-from oda.settings import ConnectorSettings, OutboxSettings
+from oda.settings import (
+    AgentSettings,
+    ConnectorSettings,
+    DeviceInfoSettings,
+    OutboxKind,
+    OutboxSettings,
+    Secret,
+)
 
 #: Longer than this is a stall, in seconds.
 STALL_S = 0.010
@@ -205,12 +213,19 @@ def run(reactor: Any, rounds: int, per_round: int) -> Any:
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     number = port.getHost().port
     settings = ConnectorSettings(host="127.0.0.1", port=number, path="/s")
-    window = OutboxSettings()
+    window = OutboxSettings(kind=OutboxKind.MEMORY)
     counters = NoCounters()
+    agent = AgentSettings(
+        connector=settings,
+        device_info=DeviceInfoSettings(device_id="dev-1", api_key=Secret("k")),
+        outbox=window,
+    )
+    outbox, _ = build_outbox(agent, reactor, SystemWallClock(), counters)
+    outbox.open()
     service = ConnectorService(
         settings,
         window,
-        MemoryOutbox(window, reactor, counters, settings.max_message_size_bytes),
+        outbox,
         Device(),
         Answering(),
         default_registry(),

@@ -35,13 +35,12 @@ if __package__ in (None, ""):
 
 from benchmarks.measured import Meter, resident_mib
 from oda.agent import Agent
+from oda.assembly import build_outbox
 from oda.datastreams.clock import SystemWallClock
 from oda.garbage import relax_garbage_collection
 from oda.interfaces import IDatastreamGetter, IDatastreamSetter, IOperation
 from oda.model import Event, MessageClass, OperationResult, OutgoingMessage, Reading
 from oda.monitor.counters import Counters
-from oda.outbox.durable import DurableOutbox
-from oda.outbox.worker import InlineWorker
 from oda.settings import (
     AgentSettings,
     ConnectorSettings,
@@ -312,9 +311,7 @@ def fill(directory: str, rows: int) -> None:
     """Put ``rows`` messages of one datapoint into the store in ``directory``."""
     from twisted.internet import reactor
 
-    outbox = DurableOutbox(
-        settings(0, directory, rows).outbox, reactor, SystemWallClock(), Counters(), InlineWorker()
-    )
+    outbox, _ = build_outbox(settings(0, directory, rows), reactor, SystemWallClock(), Counters())
     payload = (
         b'{"version":"9.0","device":"dev-1","datastreams":[{"id":"t","datapoints":'
         b'[{"at":1700000000000,"value":21.5}]}]}'
@@ -322,14 +319,15 @@ def fill(directory: str, rows: int) -> None:
     message = OutgoingMessage(payload, MessageClass.TELEMETRY, datapoints=1)
     state = {"left": rows}
 
-    def more() -> None:
+    def more(_: object = None) -> None:
+        """The next group, once the one before is accepted."""
+        if state["left"] <= 0:
+            outbox.close().addCallback(lambda _: reactor.stop())
+            return
         for _ in range(min(10_000, state["left"])):
-            outbox.put(message)
+            last = outbox.put(message)
         state["left"] -= 10_000
-        if state["left"] > 0:
-            reactor.callLater(0, more)
-        else:
-            reactor.callLater(0, lambda: outbox.close().addCallback(lambda _: reactor.stop()))
+        last.addCallback(more)
 
     outbox.open()
     reactor.callWhenRunning(more)
