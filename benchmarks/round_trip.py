@@ -37,20 +37,13 @@ from zope.interface import implementer
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from oda.assembly import build_outbox
 from oda.codecs import default_registry
 from oda.connector.service import ConnectorService
 from oda.datastreams.clock import SystemWallClock
 from oda.interfaces import ICounters, IDeviceInfoProvider, IDispatcher
 from oda.model import ContentType
-from oda.settings import (
-    AgentSettings,
-    ConnectorSettings,
-    DeviceInfoSettings,
-    OutboxKind,
-    OutboxSettings,
-    Secret,
-)
+from oda.outbox.outbox import make_outbox
+from oda.settings import ConnectorSettings, OutboxKind, OutboxSettings
 
 #: Longer than this is a stall, in seconds.
 STALL_S = 0.010
@@ -215,12 +208,7 @@ def run(reactor: Any, rounds: int, per_round: int) -> Any:
     settings = ConnectorSettings(host="127.0.0.1", port=number, path="/s")
     window = OutboxSettings(kind=OutboxKind.MEMORY)
     counters = NoCounters()
-    agent = AgentSettings(
-        connector=settings,
-        device_info=DeviceInfoSettings(device_id="dev-1", api_key=Secret("k")),
-        outbox=window,
-    )
-    outbox, _ = build_outbox(agent, reactor, SystemWallClock(), counters)
+    outbox = make_outbox(window, reactor, SystemWallClock(), counters)
     outbox.open()
     service = ConnectorService(
         settings,

@@ -35,12 +35,13 @@ if __package__ in (None, ""):
 
 from benchmarks.measured import Meter, resident_mib
 from oda.agent import Agent
-from oda.assembly import build_outbox
 from oda.datastreams.clock import SystemWallClock
 from oda.garbage import relax_garbage_collection
 from oda.interfaces import IDatastreamGetter, IDatastreamSetter, IOperation
 from oda.model import Event, MessageClass, OperationResult, OutgoingMessage, Reading
 from oda.monitor.counters import Counters
+from oda.outbox.outbox import make_outbox
+from oda.outbox.worker import InlineWorker
 from oda.settings import (
     AgentSettings,
     ConnectorSettings,
@@ -311,7 +312,9 @@ def fill(directory: str, rows: int) -> None:
     """Put ``rows`` messages of one datapoint into the store in ``directory``."""
     from twisted.internet import reactor
 
-    outbox, _ = build_outbox(settings(0, directory, rows), reactor, SystemWallClock(), Counters())
+    outbox = make_outbox(
+        settings(0, directory, rows).outbox, reactor, SystemWallClock(), Counters(), InlineWorker()
+    )
     payload = (
         b'{"version":"9.0","device":"dev-1","datastreams":[{"id":"t","datapoints":'
         b'[{"at":1700000000000,"value":21.5}]}]}'
@@ -319,15 +322,14 @@ def fill(directory: str, rows: int) -> None:
     message = OutgoingMessage(payload, MessageClass.TELEMETRY, datapoints=1)
     state = {"left": rows}
 
-    def more(_: object = None) -> None:
-        """The next group, once the one before is accepted."""
-        if state["left"] <= 0:
-            outbox.close().addCallback(lambda _: reactor.stop())
-            return
+    def more() -> None:
         for _ in range(min(10_000, state["left"])):
-            last = outbox.put(message)
+            outbox.put(message)
         state["left"] -= 10_000
-        last.addCallback(more)
+        if state["left"] > 0:
+            reactor.callLater(0, more)
+        else:
+            reactor.callLater(0, lambda: outbox.close().addCallback(lambda _: reactor.stop()))
 
     outbox.open()
     reactor.callWhenRunning(more)

@@ -8,7 +8,7 @@ over what is on its way, deliver and acknowledge, close the socket, close the st
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -50,7 +50,8 @@ class Agent(MultiService):
     objects providing ``IDatastreamGetter``, ``IDatastreamSetter``, ``IDatastreamSource``,
     ``IOperation``, ``ICodec``, ``IDispatcher`` or ``IDeviceInfoProvider``: each is used for every
     one of these that it provides; the last two replace the built-in ones. ``reactor`` None means
-    the default one, whose timers are put on the monotonic clock.
+    the default one, whose timers are put on the monotonic clock. ``assemble`` is called as
+    ``oda.assembly.build_parts`` is.
 
     Raises ``PluginError`` when a plugin of the settings can't be loaded, a component provides
     nothing the agent knows, or two claim the same place; ``DatastreamTaken`` likewise.
@@ -63,6 +64,7 @@ class Agent(MultiService):
         reactor: Any = None,
         wall_clock: IWallClock | None = None,
         environ: Mapping[str, str] | None = None,
+        assemble: Callable[..., Parts] = build_parts,
     ) -> None:
         super().__init__()
         if reactor is None:
@@ -72,7 +74,7 @@ class Agent(MultiService):
         self._sources: list[Any] = []
         self._plugins = load_plugins(settings.plugins, reactor)
         added = [*chain.from_iterable(self._plugins.values()), *components]
-        self.parts: Parts = build_parts(
+        self.parts: Parts = assemble(
             settings,
             added,
             reactor,

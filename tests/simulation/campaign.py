@@ -1,0 +1,94 @@
+"""Runs many seeds, in several processes, and tells what failed."""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+
+from twisted.logger import globalLogBeginner
+
+from tests.simulation.plan import Plan, make_plan
+from tests.simulation.shrink import kind_of, shrink
+from tests.simulation.world import Result, run
+
+#: So many seeds are given to a process at once.
+_CHUNK = 20
+
+
+def prepare() -> None:
+    """Once in a process: the agent's log goes nowhere but to the worlds, and what is imported is
+    not looked at by each collection of garbage."""
+    globalLogBeginner.beginLoggingTo([_nowhere], redirectStandardIO=False, discardBuffer=True)
+    run(make_plan("warm up"))
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+
+
+def _nowhere(event: Any) -> None:
+    """Nothing is printed."""
+
+
+def violations_of(seed: str) -> list[str]:
+    """The violations of one seed."""
+    return run(make_plan(seed)).violations
+
+
+def _chunk(seeds: list[str]) -> list[tuple[str, list[str]]]:
+    return [(seed, violations_of(seed)) for seed in seeds]
+
+
+def failures(
+    seeds: Iterable[int], processes: int = 1, limit_s: float = float("inf")
+) -> Iterator[tuple[str, list[str]]]:
+    """Each failing seed with its violations, in the order of the seeds, until ``limit_s`` seconds
+    have passed."""
+    started_s = time.monotonic()
+    names = [str(seed) for seed in seeds]
+    chunks = [names[at : at + _CHUNK] for at in range(0, len(names), _CHUNK)]
+    if processes == 1:
+        prepare()
+        for name in names:
+            if time.monotonic() - started_s > limit_s:
+                return
+            if found := violations_of(name):
+                yield name, found
+        return
+    with ProcessPoolExecutor(processes, initializer=prepare) as pool:
+        for results in pool.map(_chunk, chunks):
+            yield from ((name, found) for name, found in results if found)
+            if time.monotonic() - started_s > limit_s:
+                pool.shutdown(cancel_futures=True)
+                return
+
+
+def smallest(seed: str, runs: int = 300) -> Result:
+    """The shrunk plan of a failing seed, carried out."""
+    plan = make_plan(seed)
+    kind = kind_of(run(plan).violations[0])
+
+    def fails(candidate: Plan) -> bool:
+        return any(kind_of(one) == kind for one in run(candidate).violations)
+
+    return run(shrink(plan, fails, runs))
+
+
+def report(result: Result) -> str:
+    """A failing result for a person to read."""
+    plan = result.plan
+    return "\n".join(
+        [
+            f"seed {plan.seed} fails:",
+            *(f"  {one}" for one in result.violations[:10]),
+            "settings:",
+            *(f"  {part}: {values}" for part, values in plan.settings.items()),
+            "steps:",
+            *(f"  {step}" for step in plan.steps),
+            f"  {plan.end_s:8.3f} everything works",
+            "history:",
+            result.history,
+        ]
+    )

@@ -1,0 +1,227 @@
+"""The disk of a simulated machine: what a crash leaves of it, and what is on it at this moment.
+
+``SqliteDisk`` is the agent's own store in files of a real file system, with the timing of
+``worker``. Each crash leaves a copy of the files, and the next life works on that.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+from random import Random
+from typing import Any, Protocol
+
+import msgspec
+
+from oda.interfaces import ICounters, IWallClock
+from oda.outbox.durable import DurableOutbox
+from oda.outbox.uptime import Uptime
+from oda.settings import AgentSettings
+from tests.simulation.documents import read_answer, read_datapoints
+from tests.simulation.history import History
+from tests.simulation.scheduler import LifeReactor, Scheduler
+from tests.simulation.worker import DiskWeather, SimulatedWorker
+
+
+class Disk(Protocol):
+    """What the world needs of a disk."""
+
+    weather: DiskWeather
+    numbers: set[int]
+    answers: set[tuple[tuple[str, str], bytes]]
+    #: Events that were on a disk which is gone or damaged, and were not seen on it again.
+    at_risk: set[int]
+
+    def make_outbox(
+        self, settings: AgentSettings, reactor: Any, wall_clock: IWallClock, counters: ICounters
+    ) -> Any:
+        """The outbox and the journal of a new life, as ``oda.assembly.build_outbox`` makes them."""
+
+    def weather_changed(self) -> None:
+        """``weather`` is another."""
+
+    def strike(self, action: str) -> bool:
+        """Do ``action`` to the files of the store while they are in use (see ``plan``); False
+        where this disk has no files."""
+
+    def damage(self, action: str) -> None:
+        """Do ``action`` to the files of the store between two lives."""
+
+    def crash(self, is_power_loss: bool) -> None:
+        """The present life has ended; what it had not brought to the disk is gone."""
+
+    def stopped(self) -> None:
+        """The present life has ended in good order."""
+
+    def close(self) -> None:
+        """The world ends."""
+
+
+class SqliteDisk:
+    """``numbers`` and ``answers`` are what was on the disk at any time since the last crash: rows
+    are deleted only after they were delivered or dropped, which others see to."""
+
+    def __init__(self, scheduler: Scheduler, history: History, seed: str, folder: Path) -> None:
+        self._scheduler = scheduler
+        self._history = history
+        self._seed = seed
+        self._folder = folder
+        self._lives = 0
+        self._boots = 0
+        self._path = folder / "outbox-0.sqlite"
+        self._worker: SimulatedWorker | None = None
+        self._outbox: DurableOutbox | None = None
+        self._look: sqlite3.Connection | None = None
+        self._seen = {"telemetry": 0, "response": 0}
+        self._inode: int | None = None
+        self.weather = DiskWeather()
+        self.numbers: set[int] = set()
+        self.answers: set[tuple[tuple[str, str], bytes]] = set()
+        self.at_risk: set[int] = set()
+
+    def make_outbox(
+        self, settings: AgentSettings, reactor: Any, wall_clock: IWallClock, counters: ICounters
+    ) -> Any:
+        assert isinstance(reactor, LifeReactor)
+        self._lives += 1
+        worker = self._worker = SimulatedWorker(
+            self._scheduler,
+            reactor,
+            self.weather,
+            self._history,
+            Random(f"{self._seed}/disk/{self._lives}"),
+            self._look_at_rows,
+        )
+        outbox = self._outbox = DurableOutbox(
+            msgspec.structs.replace(settings.outbox, path=self._path),
+            reactor,
+            wall_clock,
+            counters,
+            worker,
+            work_seconds=self._scheduler.seconds,
+            uptime=Uptime(f"boot {self._boots}", self._scheduler.seconds),
+        )
+        return outbox, outbox.journal
+
+    def weather_changed(self) -> None:
+        if self._worker is not None:
+            self._worker.weather_changed()
+
+    def crash(self, is_power_loss: bool) -> None:
+        if self._worker is not None:
+            self._worker.died()
+        self._boots += is_power_loss
+        self._next_files()
+
+    def _next_files(self) -> None:
+        """The next life works on a copy of the files as they are now."""
+        self._close_look()
+        old, self._path = self._path, self._folder / f"outbox-{self._lives}.sqlite"
+        for suffix in ("", "-wal"):
+            if (file := Path(f"{old}{suffix}")).exists():
+                shutil.copyfile(file, f"{self._path}{suffix}")
+        self._forget_rows()
+        self._look_at_copy()
+
+    def strike(self, action: str) -> bool:
+        self._look_at_rows()
+        self.at_risk |= self.numbers
+        self._forget_rows()
+        self._close_look()
+        for suffix in ("", "-wal", "-shm"):
+            file = Path(f"{self._path}{suffix}")
+            if action == "delete":
+                file.unlink(missing_ok=True)
+            elif file.exists():
+                file.rename(f"{file}.moved")
+        if action == "delete all":
+            Path(f"{self._path}.lock").unlink(missing_ok=True)
+        if action == "replace":
+            self._path.touch()
+        return True
+
+    def damage(self, action: str) -> None:
+        self.at_risk |= self.numbers
+        self._forget_rows()
+        self._close_look()
+        wal = Path(f"{self._path}-wal")
+        if action == "empty":
+            self._path.write_bytes(b"")
+        elif action == "no log":
+            wal.unlink(missing_ok=True)
+        else:
+            # Not the log: SQLite takes a damaged one for the torn end of a commit.
+            content = bytearray(self._path.read_bytes() if self._path.exists() else b"")
+            if content:
+                random = Random(f"{self._seed}/damage/{self._lives}")
+                at = random.randrange(len(content))
+                content[at : at + 512] = random.randbytes(len(content[at : at + 512]))
+                self._path.write_bytes(content)
+        self._look_at_copy()
+
+    def stopped(self) -> None:
+        # The process has ended and holds no lock any more, whatever the disk let it close.
+        self._next_files()
+
+    def close(self) -> None:
+        self._close_look()
+
+    def _forget_rows(self) -> None:
+        self.numbers.clear()
+        self.answers.clear()
+        self._seen = {"telemetry": 0, "response": 0}
+
+    def _close_look(self) -> None:
+        if self._look is not None:
+            self._look.close()
+            self._look = None
+
+    def _look_at_copy(self) -> None:
+        """See what is on the disk between two lives, and touch nothing: SQLite would bring the log
+        into the file when the last connection closes."""
+        copies = self._folder / "look.sqlite"
+        for suffix in ("", "-wal"):
+            if (file := Path(f"{self._path}{suffix}")).exists():
+                shutil.copyfile(file, f"{copies}{suffix}")
+        if copies.exists():
+            look = sqlite3.connect(copies)
+            with closing(look), suppress(sqlite3.Error, UnicodeDecodeError):
+                self._read(look)
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{copies}{suffix}").unlink(missing_ok=True)
+        self._seen = {"telemetry": 0, "response": 0}
+
+    def _look_at_rows(self) -> None:
+        # The file at the path may be another one than before.
+        inode = self._path.stat().st_ino if self._path.exists() else None
+        if inode != self._inode:
+            self._inode = inode
+            self._close_look()
+            self._seen = {"telemetry": 0, "response": 0}
+        if not self._path.exists():
+            return
+        try:
+            if self._look is None:
+                self._look = sqlite3.connect(self._path)
+            self._read(self._look)
+        except (sqlite3.Error, UnicodeDecodeError):
+            self._close_look()
+
+    def _read(self, look: sqlite3.Connection) -> None:
+        for table, after in self._seen.items():
+            for row_id, payload in look.execute(
+                f"SELECT id, payload FROM {table} WHERE id > ? ORDER BY id", (after,)
+            ):
+                self._seen[table] = row_id
+                with suppress(msgspec.DecodeError, KeyError, TypeError):  # it may be damaged
+                    self._enter(payload)
+
+    def _enter(self, payload: bytes) -> None:
+        document = msgspec.json.decode(payload)
+        answer = read_answer(document)
+        if answer is None:
+            self.numbers.update(number for _, _, number, _ in read_datapoints(document))
+        elif answer[1]:
+            self.answers.add((answer[0], payload))

@@ -1,0 +1,110 @@
+"""Holds the promises of docs/delivery.md against the facts. Nothing of the agent's code is used.
+
+What can be seen at once is seen where it happens: an event that is accepted while it is not on
+disk (``workload``), one that arrives altered (``platform``), an operation that runs twice. Here is
+what only the end can tell.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import msgspec
+
+from tests.simulation.history import Facts, History
+
+#: After so many repetitions in vain the agent goes on without (docs/delivery.md).
+_IN_VAIN = 3
+
+#: Reasons for which an operation is answered and not run; it may be asked for again.
+_REFUSALS = (
+    b"the agent is stopping",
+    b"the operation could not be recorded",
+    b"too many operations at once",
+)
+
+
+def judge_rest(facts: Facts, history: History, life: int) -> None:
+    """The world has come to rest, and nothing was asked again: is anything missing?"""
+    for key, asked in sorted(facts.asked.items()):
+        if key in facts.answers or facts.answers_lost[key] >= _IN_VAIN or "purge" in facts.excuses:
+            continue
+        name = f"{key[0]}/{key[1]}"
+        if any(one.is_read and one.life == life for one in asked):
+            history.violate(f"{name} was read and is not answered")
+        elif facts.executions[key] and asked[0].acts and "store" not in facts.excuses:
+            history.violate(f"{name} was executed and is not answered")
+    for number, event in facts.published.items():
+        if not event.outcome and event.life == life:
+            history.violate(f"event {number} was neither accepted nor refused")
+            break
+
+
+def judge(facts: Facts, history: History, life: int) -> None:
+    """Everything is over."""
+    _judge_losses(facts, history)
+    _judge_order(facts, history)
+    _judge_answers(facts, history)
+    for number, event in facts.published.items():
+        if not event.outcome and event.life not in facts.crashed:
+            history.violate(f"event {number} was never accepted or refused, in life {event.life}")
+            break
+
+
+def _judge_losses(facts: Facts, history: History) -> None:
+    """What was accepted has arrived, and the platform has kept it."""
+    missing = [
+        number
+        for number, event in facts.published.items()
+        if event.outcome == "accepted"
+        and number not in facts.committed
+        and number not in facts.purged
+        and number not in facts.refused_by_platform
+        and number not in facts.destroyed
+        and facts.lost_by_platform[number] < _IN_VAIN
+    ]
+    if len(missing) > facts.dropped:
+        history.violate(
+            f"{len(missing)} accepted events are lost ({facts.dropped} are counted as dropped),"
+            f" the first is {missing[0]}"
+        )
+
+
+def _judge_order(facts: Facts, history: History) -> None:
+    """Within a datastream, events arrive first in the order in which they were published."""
+    if "store" in facts.excuses:
+        return  # live data does not wait for what is recovered
+    for stream, numbers in facts.order.items():
+        seen = [number for number in numbers if number not in facts.refused_by_platform]
+        for before, after in pairwise(seen):
+            if after < before:
+                history.violate(f"event {after} of {stream} arrived after {before}")
+                break
+
+
+def _judge_answers(facts: Facts, history: History) -> None:
+    """Every request has one answer, and one only.
+
+    A refusal says that the operation was not run. The same request may be run when it comes again;
+    but nothing that was answered otherwise is refused afterwards.
+    """
+    for key, asked in sorted(facts.asked.items()):
+        name = f"{key[0]}/{key[1]}"
+        answers = facts.answers.get(key, [])
+        while len(answers) > 1 and any(text in answers[0] for text in _REFUSALS):
+            answers = answers[1:]
+        if "store" in facts.excuses:
+            continue  # the journal may be gone
+        if len(answers) > 1:
+            texts = " | ".join(_told(one) for one in answers)
+            history.violate(f"{name} has {len(answers)} different answers: {texts}")
+        excused = facts.answers_lost[key] >= _IN_VAIN or "purge" in facts.excuses
+        if not answers and not excused:
+            history.violate(f"{name} has no answer")
+        if facts.executions[key] > 1 and asked[0].acts:
+            history.violate(f"{name} was executed {facts.executions[key]} times")
+
+
+def _told(answer: bytes) -> str:
+    response = msgspec.json.decode(answer)["operation"]["response"]
+    return f"{response['resultCode']} {response.get('resultDescription', '')}"[:80].strip()

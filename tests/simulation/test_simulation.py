@@ -1,0 +1,47 @@
+"""The simulation in the tests: a share of its seeds, and whether it can be believed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation.campaign import failures, report, smallest
+from tests.simulation.plan import make_plan
+from tests.simulation.world import run
+
+ROOT = Path(__file__).resolve().parents[2]
+#: How many seeds are run here; CI runs more (``ODA_SIMULATION_SEEDS``).
+SEEDS = int(os.environ.get("ODA_SIMULATION_SEEDS", "200"))
+
+
+@pytest.mark.parametrize("seed", ["3", "5", "7"])
+def test_a_seed_gives_one_history(seed: str) -> None:
+    """The same seed gives the same history, byte for byte."""
+    assert run(make_plan(seed)).history == run(make_plan(seed)).history
+
+
+def test_a_history_does_not_depend_on_the_process() -> None:
+    """Neither the order of hashes nor that of addresses has a say in a history."""
+    told = {
+        subprocess.run(
+            [sys.executable, "-m", "tests.simulation", "--show", "5"],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": hashes},
+            capture_output=True,
+            check=True,
+            timeout=120,
+        ).stdout
+        for hashes in ("1", "2")
+    }
+    assert len(told) == 1
+
+
+def test_the_promises_hold() -> None:
+    """Whatever the network, the disk, the platform and the code of others do: what was accepted
+    arrives unaltered and in order, every request gets its one answer, nothing is left over."""
+    for seed, _ in failures(range(SEEDS), processes=2):
+        pytest.fail(report(smallest(seed)))
