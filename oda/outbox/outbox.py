@@ -47,13 +47,13 @@ _log = Logger()
 TICK_S = 1.0
 #: Few lingering rows are deleted together, with a commit that is made anyway, only so often, in
 #: seconds; after the longer time they get a commit of their own.
-_EXPIRY_S = 10.0
+_EXPIRY_S = 30.0
 _LONE_EXPIRY_S = 60.0
 _FEW_ROWS = 1024
 #: While acknowledged rows have to be sent again, their acknowledgement is committed so soon.
 _OWING_DELAY_S = 1.0
 #: After this part of their delay, acknowledgements go with a commit that is made anyway.
-_RIDE = 0.8
+_RIDE = 0.5
 #: The totals are written at least once for so many rows: a start after a crash counts the others.
 _UNCOUNTED_ROWS = 256
 #: Below this size a file's fixed pages say more about it than its rows do.
