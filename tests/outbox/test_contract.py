@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,7 @@ from oda.outbox.limits import Limits, row_cost
 from oda.outbox.memory_store import MemoryStore
 from oda.outbox.store import IStore
 from oda.settings import OutboxSettings, OutboxSync
-from tests.outbox.fakes import Device
+from tests.outbox.fakes import Device, quick_directory
 
 #: Leaves 16 KiB for everything, 12 KiB of it for telemetry.
 SMALL = 64 * 1024 + 16 * 1024 + 16 * 1024
@@ -422,7 +421,7 @@ class SmallOutbox(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.directory = Path(tempfile.mkdtemp(prefix="oda-outbox-"))
+        self.directory = quick_directory()
         self.rows: dict[int, bytes] = {}
         self.pending: dict[bool, list[int]] = {True: [], False: []}
         self.flying: list[int] = []

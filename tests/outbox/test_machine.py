@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from oda.model import MessageClass
 from oda.outbox.committer import State
 from oda.outbox.watermark import MAX_REPEATS
 from oda.settings import OutboxSync
-from tests.outbox.fakes import Device, StepWorker, disk_full
+from tests.outbox.fakes import Device, StepWorker, disk_full, quick_directory
 
 LINGER_S = 10.0
 
@@ -56,7 +55,7 @@ class OutboxMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.directory = Path(tempfile.mkdtemp(prefix="oda-outbox-"))
+        self.directory = quick_directory()
         self.rows: dict[int, Message] = {}
         self.sent: list[int] = []
         self.gone: dict[int, Message] = {}
@@ -90,6 +89,7 @@ class OutboxMachine(RuleBasedStateMachine):
             row_id = self.device.last_id(is_response)
             message = Message(row_id, payload, is_response, datapoints, put)
             assert row_id not in self.rows, "an id was used twice"
+            self.gone.pop(row_id, None)  # the disk never had it
             assert not put.called, "accepted before it was committed"
             put.addCallback(self._was_accepted, message)
             self.rows[row_id] = message
