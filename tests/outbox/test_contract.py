@@ -450,7 +450,9 @@ class SmallOutbox(RuleBasedStateMachine):
         others = self.pending[False] if response else []
         for queue in (others, self.pending[response]):
             # Dropped are the oldest pending rows, of telemetry first.
-            kept = {row.row_id for one in self.device.outbox.backlogs.values() for row in one.queue.head}
+            kept = {
+                row.row_id for one in self.device.outbox.backlogs.values() for row in one.queue.head
+            }
             while dropped and queue and queue[0] not in kept:
                 self.gone.add(queue.pop(0))
                 dropped -= 1

@@ -341,9 +341,7 @@ def test_a_second_agent_is_refused(tmp_path: Path) -> None:
         clock = Clock()
         settings = OutboxSettings(path=path)
         store = SqliteStore(path, settings)
-        outbox = Outbox(
-            settings, store, StepWorker(), clock, FakeWallClock(clock), FakeCounters()
-        )
+        outbox = Outbox(settings, store, StepWorker(), clock, FakeWallClock(clock), FakeCounters())
         with pytest.raises(OutboxError) as refusal:
             outbox.open()
         other.stdin.close()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -148,9 +147,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def pending(self, message_class: MessageClass) -> list[Message]:
         is_response = message_class is MessageClass.RESPONSE
         rows = sorted(self.rows.values(), key=lambda one: one.row_id)
-        return [
-            one for one in rows if one.state == "pending" and one.is_response == is_response
-        ]
+        return [one for one in rows if one.state == "pending" and one.is_response == is_response]
 
     @precondition(lambda self: self.sent)
     @rule(share=st.floats(0, 1))

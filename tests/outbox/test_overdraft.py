@@ -31,9 +31,7 @@ def test_large_answers_on_their_way_leave_room_for_one_more(
 ) -> None:
     """A message larger than a transaction has to fit twice; an answer is taken even when it does
     not, and those before it stay."""
-    device = Device(
-        tmp_path / "0.sqlite", max_bytes=4 * MIB, policy=policy, make_store=make_store
-    )
+    device = Device(tmp_path / "0.sqlite", max_bytes=4 * MIB, policy=policy, make_store=make_store)
     for _ in range(3):
         assert not is_refused(device.put(b"x" * MIB, response=True))
         device.turn()
@@ -47,7 +45,9 @@ def test_large_answers_on_their_way_leave_room_for_one_more(
 def test_answers_may_fill_the_outbox_beside_telemetry(tmp_path: Path, make_store: Any) -> None:
     """Where telemetry may not be dropped, answers exceed the room that it leaves; when those that
     wait would fill the outbox alone, the next one is refused."""
-    device = Device(tmp_path / "0.sqlite", make_store=make_store, max_bytes=4 * MIB, policy=OutboxPolicy.REFUSE)
+    device = Device(
+        tmp_path / "0.sqlite", make_store=make_store, max_bytes=4 * MIB, policy=OutboxPolicy.REFUSE
+    )
     while not is_refused(device.put(b"t" * 65536)):
         device.turn()
     taken = 0
