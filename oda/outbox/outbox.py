@@ -588,6 +588,9 @@ class Outbox:
         self._must_count = True
         self._has_news = any(one.queue.pending_rows for one in self.backlogs.values())
         self.changed()
+        if self._is_owing():
+            # The time of what is sent again does not go on: a start after this one must know.
+            self._commit_soon()
         return True
 
     def _learn(self, is_late: bool) -> None:

@@ -183,6 +183,11 @@ class Queue:
         return self.stored.cost - self._lingering.cost
 
     @property
+    def pending_cost(self) -> int:
+        """What is pending costs on disk."""
+        return self.waiting_cost - sum(row.cost for row in self.in_flight.values())
+
+    @property
     def oldest_ms(self) -> int | None:
         """When the oldest row in memory was accepted that is in flight or pending."""
         for row in self.in_flight.values():
