@@ -98,7 +98,7 @@ def _settings(random: Random, taste: Taste) -> dict[str, dict[str, Any]]:
         "commit_window_s": random.choice((0.0, 0.02)),
         "window_messages": random.choice((4, 16, 256)),
     }
-    if random.random() < 0.15:
+    if random.random() < 0.15 and not taste.huge:
         outbox["max_bytes"] = random.choice((262_144, 1_048_576))
     elif taste.huge:
         outbox["max_bytes"] = 4_194_304
@@ -218,8 +218,8 @@ def _asking(random: Random, asked: list[dict[str, Any]], taste: Taste) -> dict[s
         shape = random.choice(
             ("quick", "quick", "slow", "publishes", "waits", "large", "raises", "progress", "stops")
         )
-        if random.random() < taste.huge:
-            parameters["size"] = random.choice((200_000, 200_000, 2_500_000))
+        if taste.huge and random.random() < taste.huge:
+            parameters["size"] = random.choice((200_000, 200_000, 1_000_000))
         elif shape == "slow":
             parameters["seconds"] = random.choice((0.01, 0.5, 5.0, 60.0))
         elif shape == "publishes":

@@ -134,17 +134,19 @@ class World:
             if self.life.is_over:
                 self._begin_life()  # an operation has stopped it just now
                 scheduler.run_until(scheduler.now_s + REST_S)
+            self._count_dropped()
             judge_rest(self.facts, self.history, self.life.number)
             self._ask_again()
             scheduler.run_until(scheduler.now_s + ASK_AGAIN_S)
             self._look_at_counts()
-            self.life.stop(self._count_dropped)
+            self.life.stop(lambda life: None)
             scheduler.run_until(scheduler.now_s + STOP_S)
             if not self.life.is_over:
                 self.history.violate("the agent does not stop")
         except StuckError as error:
             self.history.violate(str(error))
         self._settle_risk()
+        self._count_dropped()
         judge(self.facts, self.history, self.life.number)
 
     def close(self) -> None:
@@ -328,11 +330,17 @@ class World:
         self.platform.is_life_over = lambda: life.is_over or life.is_stopping
         life.start()
 
-    def _count_dropped(self, life: Life) -> None:
-        self.facts.dropped += life.agent.counters.count("datapoints_dropped")
+    def _count_dropped(self) -> None:
+        """What the agent says it has lost, in all its lives."""
+        facts = self.facts
+        facts.dropped = facts.answers_dropped = 0
+        for life in self._lives:
+            count = life.agent.counters.count
+            facts.dropped += count("datapoints_dropped")
+            facts.answers_dropped += count("messages_dropped", message_class="response")
+            facts.answers_dropped += count("answers_lost")
 
     def _stopped(self, life: Life) -> None:
-        self._count_dropped(life)
         self.disk.stopped()
         life.reactor.die()
         self._settle_risk()
@@ -342,7 +350,6 @@ class World:
         life = self.life
         if life.is_over:
             return
-        self._count_dropped(life)
         self.history.say(
             "world",
             f"life {life.number} {'loses its power' if self._is_power_loss else 'is killed'}",
@@ -421,12 +428,13 @@ class World:
         dead = counts.pop("dead")
         totals = self.life.agent.parts.outbox.totals()
         settled = totals.delivered.messages + totals.dropped.messages + totals.dead.messages
-        if totals.accepted.messages != settled:
+        if totals.accepted.messages != settled and "store" not in self.facts.excuses:
             self.history.violate(f"the accounts don't balance at rest: {totals}")
         left = {name: count for name, count in counts.items() if count}
         if left:
             self.history.violate(f"at rest the outbox still counts {left}")
-        if dead < 0 or (dead and not self.facts.refused_by_platform):
+        may_be_dead = self.facts.refused_by_platform or "store" in self.facts.excuses
+        if dead < 0 or (dead and not may_be_dead):
             self.history.violate(f"there are {dead} dead letters")
         self._look_at_counters(self.life)
 
