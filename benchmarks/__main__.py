@@ -9,6 +9,7 @@ it, to see that the sink was not the bottleneck.
 
 ``--json FILE`` writes everything that was measured; ``--only NAME`` picks benchmarks; ``--runs N``
 and ``--scale F`` (the fraction of the usual counts) choose between patience and precision.
+``--fdatasync-ms N`` measures on a disk that takes so much longer for each fdatasync of SQLite.
 """
 
 from __future__ import annotations
@@ -27,9 +28,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from benchmarks import flash
+from tests import slow_disk
+
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 Figures = dict[str, float]
+#: One run of who is measured, on which disk.
+Measurement = Callable[[str, "Disk"], Figures]
 
 
 class Sink:
@@ -73,13 +79,25 @@ def sink(*arguments: str) -> Iterator[Sink]:
         running.close()
 
 
-def subject(who: str, what: str, port: int, *arguments: str) -> subprocess.Popen[str]:
+class Disk:
+    """Where the measured process keeps its data: this machine's disk, or one that takes
+    ``fdatasync_ms`` longer for each fdatasync."""
+
+    def __init__(self, fdatasync_ms: float = 0.0) -> None:
+        self.fdatasync_ms = fdatasync_ms
+
+    def python(self) -> list[str]:
+        """What runs a script on this disk."""
+        return slow_disk.command(self.fdatasync_ms) if self.fdatasync_ms else [sys.executable]
+
+
+def subject(disk: Disk, who: str, what: str, port: int, *arguments: str) -> subprocess.Popen[str]:
     """The measured process."""
     script = [str(HERE / "subject.py"), who]
     if who == "websockets":
         script = [str(HERE / "websockets_client.py")]
     return subprocess.Popen(
-        [sys.executable, *script, what, "--port", str(port), *arguments],
+        [*disk.python(), *script, what, "--port", str(port), *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -94,12 +112,12 @@ def last_line(process: subprocess.Popen[str]) -> dict[str, Any]:
     return line
 
 
-def publishing(what: str, count: int, *arguments: str) -> Callable[[str], Figures]:
+def publishing(what: str, count: int, *arguments: str) -> Measurement:
     """Publish ``count`` datapoints and wait until all are acknowledged."""
 
-    def run(who: str) -> Figures:
+    def run(who: str, disk: Disk) -> Figures:
         with sink() as end:
-            process = subject(who, what, end.port, "--count", str(count), *arguments)
+            process = subject(disk, who, what, end.port, "--count", str(count), *arguments)
             line = last_line(process)
             seen = end.report()
         datapoints = line["datapoints"]
@@ -117,13 +135,13 @@ def publishing(what: str, count: int, *arguments: str) -> Callable[[str], Figure
     return run
 
 
-def operations(name: str, count: int, in_flight: int) -> Callable[[str], Figures]:
+def operations(name: str, count: int, in_flight: int) -> Measurement:
     """``count`` operations, ``in_flight`` at a time; times as the platform's side sees them."""
 
-    def run(who: str) -> Figures:
+    def run(who: str, disk: Disk) -> Figures:
         arguments = ("--operations", str(count), "--in-flight", str(in_flight), "--name", name)
         with sink(*arguments) as end:
-            process = subject(who, "serve", end.port)
+            process = subject(disk, who, "serve", end.port)
             deadline = time.monotonic() + 300
             seen = end.report()
             while seen["answered"] < count and time.monotonic() < deadline:
@@ -141,12 +159,12 @@ def operations(name: str, count: int, in_flight: int) -> Callable[[str], Figures
     return run
 
 
-def draining(rows: int) -> Callable[[str], Figures]:
+def draining(rows: int) -> Measurement:
     """Connect with a backlog of ``rows`` messages and deliver it."""
 
-    def run(who: str) -> Figures:
+    def run(who: str, disk: Disk) -> Figures:
         with sink() as end:
-            line = last_line(subject(who, "drain", end.port, "--count", str(rows)))
+            line = last_line(subject(disk, who, "drain", end.port, "--count", str(rows)))
         return {
             "us CPU each": line["cpu_s"] / rows * 1e6,
             "per second": rows / line["wall_s"],
@@ -156,13 +174,13 @@ def draining(rows: int) -> Callable[[str], Figures]:
     return run
 
 
-def idling(what: str, seconds: float, count: int = 1) -> Callable[[str], Figures]:
+def idling(what: str, seconds: float, count: int = 1) -> Measurement:
     """Be connected and do nothing."""
 
-    def run(who: str) -> Figures:
+    def run(who: str, disk: Disk) -> Figures:
         arguments = ("--seconds", str(seconds), "--count", str(count))
         with sink() as end:
-            line = last_line(subject(who, what, end.port, *arguments))
+            line = last_line(subject(disk, who, what, end.port, *arguments))
         return {
             "resident MiB": line["resident_mib"],
             "% CPU": line["cpu_s"] / line["wall_s"] * 100,
@@ -171,7 +189,7 @@ def idling(what: str, seconds: float, count: int = 1) -> Callable[[str], Figures
     return run
 
 
-def starting(who: str) -> Figures:
+def starting(who: str, disk: Disk) -> Figures:
     """``twistd -n oda-websocket`` from its start to the open WebSocket and the first datapoint."""
     with sink() as end, tempfile.TemporaryDirectory() as directory:
         conf = Path(directory) / "conf"
@@ -185,7 +203,7 @@ def starting(who: str) -> Figures:
         twistd = Path(sys.executable).with_name("twistd")
         begun = time.monotonic()
         process = subprocess.Popen(
-            [str(twistd), "-n", "--pidfile=", "oda-websocket", "--conf", str(conf)],
+            [*disk.python(), str(twistd), "-n", "--pidfile=", "oda-websocket", "--conf", str(conf)],
             cwd=directory,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=subprocess.DEVNULL,
@@ -205,6 +223,15 @@ def starting(who: str) -> Figures:
     }
 
 
+def quiet(name: str, seconds: float) -> Measurement:
+    """Write little, for long: what that costs the flash."""
+
+    def run(who: str, disk: Disk) -> Figures:
+        return flash.measure(name, seconds, speed=20.0, fdatasync_ms=disk.fdatasync_ms)
+
+    return run
+
+
 def _resident_mib(pid: int) -> float:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -218,9 +245,7 @@ BOTH = ("bare", "websockets")
 class Benchmark:
     """A name, what one run measures, and the baselines to compare with."""
 
-    def __init__(
-        self, name: str, run: Callable[[str], Figures], baselines: tuple[str, ...] = ()
-    ) -> None:
+    def __init__(self, name: str, run: Measurement, baselines: tuple[str, ...] = ()) -> None:
         self.name = name
         self.run = run
         self.baselines = baselines
@@ -256,6 +281,10 @@ def benchmarks(scale: float) -> list[Benchmark]:
         Benchmark("drain of 100,000 rows", draining(times(100_000))),
         Benchmark("drain of 1,000,000 rows", draining(times(1_000_000))),
         Benchmark("drain of 10,000,000 rows", draining(times(10_000_000))),
+        *(
+            Benchmark(f"flash, {name}", quiet(name, max(100.0, 1200 * scale)))
+            for name in flash.LOADS
+        ),
         Benchmark("1 agent, at rest", idling("many", 10 * scale, 1)),
         Benchmark("100 agents, at rest", idling("many", 10 * scale, 100)),
         Benchmark("1,000 agents, at rest", idling("many", 10 * scale, 1000)),
@@ -273,9 +302,11 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0)
     parser.add_argument("--only", action="append", default=[], help="a part of a name")
     parser.add_argument("--json", type=Path, default=None)
+    parser.add_argument("--fdatasync-ms", type=float, default=0.0)
     options = parser.parse_args()
     # An installed package has been compiled; this tree may not be, where writing is switched off.
     compileall.compile_dir(ROOT / "oda", quiet=1)
+    disk = Disk(options.fdatasync_ms)
     results: dict[str, Any] = {}
     for benchmark in benchmarks(options.scale):
         if options.only and not any(part in benchmark.name for part in options.only):
@@ -284,12 +315,12 @@ def main() -> None:
         runs: dict[str, list[Figures]] = {name: [] for name in who}
         for _ in range(options.runs):
             for name in who:
-                runs[name].append(benchmark.run(name))
+                runs[name].append(benchmark.run(name, disk))
         medians = {name: median(figures) for name, figures in runs.items()}
         results[benchmark.name] = {"median": medians, "runs": runs}
         print(f"{benchmark.name}", flush=True)
         for figure, value in medians["agent"].items():
-            line = f"    {figure:<18} {value:>14,.3f}"
+            line = f"    {figure:<24} {value:>14,.3f}"
             for name in benchmark.baselines:
                 if figure in medians[name]:
                     other = medians[name][figure]

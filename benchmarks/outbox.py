@@ -28,7 +28,7 @@ from twisted.internet.base import ReactorBase
 
 from oda.model import MessageClass, OutgoingMessage
 from oda.monitor.counters import Counters
-from oda.outbox.durable import DurableOutbox
+from oda.outbox.outbox import make_outbox
 from oda.outbox.worker import InlineWorker, ThreadWorker
 from oda.settings import OutboxSettings
 
@@ -99,7 +99,7 @@ def fresh_reactor() -> Any:
 def drive(path: Path, rows: int, worker_of: Callable[[Any], Any]) -> Measured:
     """put, commit, take and retire through the outbox, each group in a turn of the reactor."""
     reactor = fresh_reactor()
-    outbox = DurableOutbox(
+    outbox = make_outbox(
         OutboxSettings(path=path, linger_s=1.0),
         reactor,
         SystemClock(),
@@ -173,7 +173,7 @@ def drain(rows: int, directory: Path) -> None:
     path = directory / f"backlog-{rows}.sqlite"
     settings = OutboxSettings(path=path, max_bytes=1 << 40, max_rows=1 << 30)
     reactor = fresh_reactor()
-    outbox = DurableOutbox(settings, reactor, SystemClock(), Counters(), InlineWorker())
+    outbox = make_outbox(settings, reactor, SystemClock(), Counters(), InlineWorker())
     outbox.open()
     for start in range(0, rows, GROUP):
         for payload in PAYLOADS[: rows - start]:
@@ -191,7 +191,7 @@ def drain_here(path: Path) -> None:
     before = process.memory_info().rss
     reactor = fresh_reactor()
     settings = OutboxSettings(path=path, max_bytes=1 << 40, max_rows=1 << 30, linger_s=0.0)
-    outbox = DurableOutbox(settings, reactor, SystemClock(), Counters(), InlineWorker())
+    outbox = make_outbox(settings, reactor, SystemClock(), Counters(), InlineWorker())
     started_s = time.perf_counter()
     outbox.open()
     opened_s = time.perf_counter() - started_s

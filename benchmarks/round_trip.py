@@ -39,10 +39,11 @@ if __package__ in (None, ""):
 
 from oda.codecs import default_registry
 from oda.connector.service import ConnectorService
+from oda.datastreams.clock import SystemWallClock
 from oda.interfaces import ICounters, IDeviceInfoProvider, IDispatcher
 from oda.model import ContentType
-from oda.outbox.memory import MemoryOutbox
-from oda.settings import ConnectorSettings, OutboxSettings
+from oda.outbox.outbox import make_outbox
+from oda.settings import ConnectorSettings, OutboxKind, OutboxSettings
 
 #: Longer than this is a stall, in seconds.
 STALL_S = 0.010
@@ -205,12 +206,14 @@ def run(reactor: Any, rounds: int, per_round: int) -> Any:
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
     number = port.getHost().port
     settings = ConnectorSettings(host="127.0.0.1", port=number, path="/s")
-    window = OutboxSettings()
+    window = OutboxSettings(kind=OutboxKind.MEMORY)
     counters = NoCounters()
+    outbox = make_outbox(window, reactor, SystemWallClock(), counters)
+    outbox.open()
     service = ConnectorService(
         settings,
         window,
-        MemoryOutbox(window, reactor, counters, settings.max_message_size_bytes),
+        outbox,
         Device(),
         Answering(),
         default_registry(),

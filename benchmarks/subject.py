@@ -40,7 +40,7 @@ from oda.garbage import relax_garbage_collection
 from oda.interfaces import IDatastreamGetter, IDatastreamSetter, IOperation
 from oda.model import Event, MessageClass, OperationResult, OutgoingMessage, Reading
 from oda.monitor.counters import Counters
-from oda.outbox.durable import DurableOutbox
+from oda.outbox.outbox import make_outbox
 from oda.outbox.worker import InlineWorker
 from oda.settings import (
     AgentSettings,
@@ -312,7 +312,7 @@ def fill(directory: str, rows: int) -> None:
     """Put ``rows`` messages of one datapoint into the store in ``directory``."""
     from twisted.internet import reactor
 
-    outbox = DurableOutbox(
+    outbox = make_outbox(
         settings(0, directory, rows).outbox, reactor, SystemWallClock(), Counters(), InlineWorker()
     )
     payload = (

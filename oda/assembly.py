@@ -13,6 +13,8 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.codecs import CodecRegistry, check_value, default_registry, is_plain
@@ -24,24 +26,22 @@ from oda.interfaces import (
     ICounters,
     IDeviceInfoProvider,
     IDispatcher,
-    IJournal,
     IOperation,
     IStateManager,
     ITimeSource,
     IWallClock,
 )
 from oda.model import ContentType
+from oda.operations.answer import AnswerWriter
 from oda.operations.dispatcher import OperationDispatcher
 from oda.operations.get_device_parameters import GetDeviceParameters
-from oda.operations.journal import MemoryJournal
 from oda.operations.refresh_info import RefreshInfo
 from oda.operations.set_clock_equipment import SetClockEquipment
 from oda.operations.set_device_parameters import SetDeviceParameters
 from oda.operations.synchronize_clock import SynchronizeClock
-from oda.outbox.durable import DurableOutbox
-from oda.outbox.memory import MemoryOutbox
-from oda.outbox.uptime import this_machine
-from oda.settings import AgentSettings, OutboxKind
+from oda.outbox.clock import this_machine
+from oda.outbox.outbox import Outbox, make_outbox
+from oda.settings import AgentSettings
 from oda.telemetry.collector import Collector
 from oda.telemetry.dispatcher import EventDispatcher
 from oda.telemetry.poller import Poller
@@ -50,10 +50,10 @@ from oda.telemetry.realtime import RealtimeStateManager
 if TYPE_CHECKING:
     from oda.telemetry.inmemory import InMemoryStateManager
 
-#: Makes the outbox and its journal, as ``build_outbox`` does.
-MakeOutbox = Callable[
-    [AgentSettings, Any, IWallClock, ICounters], "tuple[DurableOutbox | MemoryOutbox, IJournal]"
-]
+_log = Logger()
+
+#: Makes the outbox, as ``build_outbox`` does.
+MakeOutbox = Callable[[AgentSettings, Any, IWallClock, ICounters], Outbox]
 
 _SYSTEM_RANDOM = SystemRandom()
 
@@ -69,8 +69,7 @@ class Parts:
     counters: ICounters
     codecs: CodecRegistry
     host: HostDatastreams
-    outbox: DurableOutbox | MemoryOutbox
-    journal: IJournal
+    outbox: Outbox
     connector: ConnectorService
     events: EventDispatcher
     state: RealtimeStateManager | InMemoryStateManager
@@ -80,17 +79,31 @@ class Parts:
     host_id: str = ""
 
     def identified(self, device_id: str) -> None:
-        """The device's id is known, or has changed.
-
-        Operations that an earlier process left unfinished are answered now: an answer names the
-        device.
-        """
+        """The device's id is known, or has changed."""
         self.host_id = device_id
         self.host.registry.host_id = device_id
         self.events.set_host_id(device_id)
-        if self.operations is not None:
-            for payload, content_type in self.operations.answer_interrupted():
-                self.connector.uplink_response(payload, content_type)
+        self.answer_interrupted()
+
+    def answer_interrupted(self) -> None:
+        """Answer the operations that an earlier process left unfinished and that have no answer
+        yet.
+
+        Called whenever the device's id becomes known, because an answer names the device, and when
+        the journal learns of such operations late. Before the id is known it does nothing.
+        """
+        if self.operations is None or not self.host_id:
+            return
+        for answer, content_type in self.operations.answer_interrupted():
+            accepted = maybeDeferred(self.connector.uplink_response, answer, content_type)
+            accepted.addErrback(self._interrupted_not_accepted)
+
+    def _interrupted_not_accepted(self, failure: Failure) -> None:
+        self.counters.increment("answers_lost")
+        _log.error(
+            "the answer to an interrupted operation is lost: {reason}",
+            reason=failure.getErrorMessage(),
+        )
 
 
 @implementer(IDeviceInfoProvider)
@@ -156,8 +169,7 @@ def build_parts(
         Path.cwd(),
         identity=replaced_identity,
     )
-    make_outbox = make_outbox or build_outbox
-    outbox, journal = make_outbox(settings, reactor, wall_clock, counters)
+    outbox = (make_outbox or build_outbox)(settings, reactor, wall_clock, counters)
     dispatcher = _only(components, IDispatcher)
     device_info = replaced_identity or host.device_info
     parts: Parts
@@ -165,19 +177,23 @@ def build_parts(
     def send_partial(payload: bytes, content_type: ContentType) -> Deferred[int]:
         return parts.connector.uplink_response(payload, content_type)
 
+    def max_message_bytes() -> int:
+        return parts.settings.connector.max_message_size_bytes
+
+    writer = AnswerWriter(codecs, lambda: parts.host_id, max_message_bytes, is_plain)
     operations = None
     if dispatcher is None:
         dispatcher = operations = OperationDispatcher(
             codecs=codecs,
             host_id=lambda: parts.host_id,
             operations=(),
-            journal=journal,
+            journal=outbox.journal,
             send_partial=send_partial,
             clock=reactor,
             counters=counters,
             timeout_s=settings.dispatcher.operation_timeout_s,
             max_concurrent=settings.dispatcher.max_concurrent_operations,
-            max_answer_bytes=lambda: parts.settings.connector.max_message_size_bytes,
+            max_answer_bytes=max_message_bytes,
             is_plain=is_plain,
         )
     connector = ConnectorService(
@@ -191,6 +207,7 @@ def build_parts(
         reactor,
         random,
         random_bytes,
+        writer.shorten,
     )
     events = EventDispatcher(
         reactor,
@@ -213,7 +230,6 @@ def build_parts(
         codecs=codecs,
         host=host,
         outbox=outbox,
-        journal=journal,
         connector=connector,
         events=events,
         state=state,
@@ -224,20 +240,15 @@ def build_parts(
     if operations is not None:
         for operation in standard_operations(settings, state, wall_clock, reactor):
             operations.add(operation)
+        outbox.journal.subscribe(parts.answer_interrupted)
     return parts
 
 
 def build_outbox(
     settings: AgentSettings, reactor: Any, wall_clock: IWallClock, counters: ICounters
-) -> tuple[DurableOutbox | MemoryOutbox, IJournal]:
-    """The outbox and the journal that goes with it: both on disk, or both in memory."""
-    if settings.outbox.kind is OutboxKind.DURABLE:
-        durable = DurableOutbox(
-            settings.outbox, reactor, wall_clock, counters, uptime=this_machine()
-        )
-        return durable, durable.journal
-    limit = settings.connector.max_message_size_bytes
-    return MemoryOutbox(settings.outbox, reactor, counters, limit), MemoryJournal(reactor)
+) -> Outbox:
+    """The outbox, with its journal: on disk or in memory."""
+    return make_outbox(settings.outbox, reactor, wall_clock, counters)
 
 
 def event_content_type(settings: AgentSettings) -> ContentType:
@@ -257,7 +268,6 @@ def build_state_manager(
     if settings.state_manager is None:
         return RealtimeStateManager(host.access, events)
     # Imported here, as most agents have none.
-    from oda.telemetry.history import History
     from oda.telemetry.inmemory import InMemoryStateManager
 
     return InMemoryStateManager(
@@ -265,11 +275,11 @@ def build_state_manager(
         host.access,
         host.registry,
         events,
-        History(settings.state_manager.database_path, settings.state_manager.max_data),
         settings.state_manager,
         check_value,
         wall_clock,
         counters,
+        boot_id=this_machine().boot_id,
     )
 
 

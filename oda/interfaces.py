@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from oda.model import (
+    Answer,
     ConnectionStatus,
     ContentType,
     DatastreamValue,
@@ -71,14 +72,14 @@ class IDeviceInfoProvider(Interface):
 class IDispatcher(Interface):
     """Takes what the platform sends and makes the answer (Dispatcher)."""
 
-    def process(payload: bytes, content_type: ContentType | None) -> Deferred[bytes | None]:
+    def process(payload: bytes, content_type: ContentType | None) -> Deferred[Any]:
         """Called once for every message received, in the order of arrival, without waiting for
         earlier ones to finish.
 
         ``content_type`` is what the first byte says, None when it says nothing. The Deferred fires
         with the payload to send back, in the format of the request, or with None when there is
-        nothing to answer. It must not fail; the connector logs and counts it if it does, and the
-        connection stays open.
+        nothing to answer. An ``Answer`` instead of the bytes ends a record of the journal. It must
+        not fail; the connector logs and counts it if it does, and the connection stays open.
         """
 
 
@@ -101,8 +102,12 @@ class IConnector(Interface):
         goes out for the first time within a few seconds (the reduced form, which has no time).
         """
 
-    def uplink_response(payload: bytes, content_type: ContentType) -> Deferred[int]:
-        """As ``uplink``, for an answer (or a partial one) to an operation: it goes out first."""
+    def uplink_response(answer: bytes | Answer, content_type: ContentType) -> Deferred[int]:
+        """As ``uplink``, for an answer to an operation: it goes out before telemetry.
+
+        A partial answer is given as bytes. An ``Answer`` ends the operation's record in the same
+        transaction; where it is too large to be sent, an error answer takes its place.
+        """
 
     def uplink_no_qos(payload: bytes, content_type: ContentType) -> None:
         """Send now or not at all; raises ``NotConnected``. Nothing is stored or repeated."""
@@ -144,6 +149,24 @@ class ICheckedEncoding(Interface):
         one, as those of telemetry are when they are published: nothing has to be looked at again.
 
         Raises ``EncodeError`` for what the check does not see (text that is no Unicode).
+        """
+
+
+class ITolerantDecoding(Interface):
+    """What a codec may offer besides ``ICodec``: to find out who asks, in a message that it
+    refuses. A request with a number out of range is answered this way, instead of being ignored.
+    """
+
+    def members(payload: bytes, *path: str) -> Mapping[str, bytes] | None:
+        """The members of the object at ``path``, each as it is encoded; None if there is no object.
+
+        Only the structure is looked at: nothing is built of what the message claims to hold.
+        Raises ``DecodeError`` where the structure is malformed or nested too deeply.
+        """
+
+    def decode_tolerantly(payload: bytes) -> Any:
+        """As ``ICodec.decode``, for one member: a number that can't be read becomes its text, and
+        what is no Unicode in a text becomes U+FFFD. Raises ``DecodeError`` if that does not help.
         """
 
 
@@ -300,7 +323,10 @@ class IOperation(Interface):
 
 
 class IJournal(Interface):
-    """Remembers operations by the id of their request, so that none runs twice."""
+    """Remembers operations by the id of their request and their name, so that none runs twice.
+
+    Two operations that share an id but differ in name have records of their own.
+    """
 
     def begin(
         request_id: str,
@@ -315,19 +341,21 @@ class IJournal(Interface):
         answer that an interrupted operation gets; see ``interrupted``. The Deferred fails with
         ``OutboxError`` when the operation can't be put on record: it must not run then.
 
-        Gives None when the id is new (for an operation that ``acts``: once that is on record), or
-        the ``JournalEntry`` of an earlier request with this id: its answer, or the fact that it is
-        still running. An id that was used for an operation of another name is new; the newer takes
-        its place.
+        Gives the number of the new record (for an operation that ``acts``: once it is committed),
+        or the ``JournalEntry`` of an earlier request with this id and name: its answer, the fact
+        that it is still running, or the fact that it has ended and its answer is no longer kept.
+
+        The record ends when its answer is put into the outbox, as the ``OutgoingMessage`` whose
+        ``record`` is that number. Both are committed in one transaction.
         """
 
-    def answered(request_id: str, payload: bytes, content_type: ContentType) -> None:
-        """Record the final answer. The record is committed with (or before) the answer's row in the
-        outbox when both are made in the same reactor turn."""
-
     def interrupted() -> Sequence[InterruptedOperation]:
-        """The operations that were on record as running when an earlier process ended, oldest
-        first. Each wants an answer, and ``answered``; until then their ids count as running."""
+        """The operations that were on record as running when an earlier process ended and that have
+        no answer yet, oldest first. Until they have, a repeated request counts as running."""
+
+    def subscribe(on_interrupted: Callable[[], None]) -> None:
+        """Call ``on_interrupted`` when interrupted operations become known after the start, because
+        the store could be opened only then. Never called during a call into the outbox."""
 
 
 class IEventDispatcher(Interface):

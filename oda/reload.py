@@ -10,6 +10,7 @@ identity changed.
 from __future__ import annotations
 
 import signal
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -117,7 +118,7 @@ class ReloadService(MultiService):
 
     def _not_applied(self, failure: Any) -> None:
         self._agent.counters.increment("reloads", result="refused")
-        if failure.check(OdaError, OSError):
+        if failure.check(OdaError, OSError, sqlite3.Error):
             _log.error(
                 "the new configuration can't be used; the agent goes on with the one before:"
                 " {reason}",
@@ -149,8 +150,8 @@ def files_of(settings: AgentSettings) -> Iterable[Path]:
 def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> Deferred[None]:
     """Make ``agent`` follow ``settings``, touching only what ``changes`` names.
 
-    Raises ``OdaError`` (or ``OSError``) and changes nothing when it can't be done. The Deferred
-    fires with None when a replaced state manager or source has stopped.
+    Raises ``OdaError`` (``OSError``, ``sqlite3.Error``) and changes nothing when it can't be done.
+    The Deferred fires with None when a replaced source has stopped.
     """
     parts = agent.parts
     before = parts.settings
@@ -159,15 +160,14 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
     components = load_plugins(changes.plugins_added, parts.reactor)
     if changes.device_info or changes.scripts:
         parts.host.configure(settings.device_info)
-    state_changed = changes.state_manager_replaced or bool(changes.state_manager)
+    new_state = parts.state
     try:
-        new_state = (
-            build_state_manager(
+        if changes.state_manager_replaced:
+            new_state = build_state_manager(
                 settings, parts.host, parts.events, parts.reactor, parts.wall_clock, parts.counters
             )
-            if state_changed
-            else parts.state
-        )
+        elif changes.state_manager and settings.state_manager is not None:
+            new_state.reconfigure(settings.state_manager)
     except BaseException:
         parts.host.configure(before.device_info)
         raise
@@ -185,10 +185,10 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
         )
     if changes.dispatcher_schedules:
         parts.events.set_schedules(settings.dispatcher.schedules)
-    if changes.dispatcher or state_changed:
+    if changes.dispatcher or changes.state_manager_replaced:
         _change_operations(agent, settings, new_state)
-    if state_changed:
-        waiting.append(_replace_state(agent, new_state))
+    if changes.state_manager_replaced:
+        _replace_state(agent, new_state)
     else:
         parts.poller.set_schedules(settings.poller.schedules)
         parts.collector.set_schedules(settings.collector.schedules)
@@ -212,8 +212,12 @@ def _change_operations(agent: Agent, settings: AgentSettings, state: Any) -> Non
         operations.add(operation)
 
 
-def _replace_state(agent: Agent, state: Any) -> Deferred[Any]:
-    """Read and collect through another state manager from now on."""
+def _replace_state(agent: Agent, state: Any) -> None:
+    """Read and collect through another state manager from now on.
+
+    The one before publishes what it has kept: the realtime manager would have published it when it
+    came. That may last until the device id is known, which the reload does not wait for.
+    """
     parts, settings = agent.parts, agent.parts.settings
     old = parts.state
     parts.poller.stop()
@@ -225,4 +229,4 @@ def _replace_state(agent: Agent, state: Any) -> Deferred[Any]:
         state.start()
         parts.collector.start()
         parts.poller.start()
-    return maybeDeferred(old.stop)
+    old.retire()

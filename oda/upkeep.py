@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from oda.errors import OutboxError
-from oda.outbox.durable import DurableOutbox
-from oda.outbox.memory import MemoryOutbox
+from oda.outbox.outbox import Outbox
 
 
 class Upkeep:
     """``path`` is the outbox's file; an outbox in memory has none."""
 
-    def __init__(self, outbox: DurableOutbox | MemoryOutbox, path: Path) -> None:
+    def __init__(self, outbox: Outbox, path: Path) -> None:
         self._outbox = outbox
         self._path = path.absolute()  # before anybody changes the working directory
 
@@ -32,9 +31,8 @@ class Upkeep:
 
     def describe(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Where it is (``path`` None: in memory) and what is in it."""
-        is_durable = isinstance(self._outbox, DurableOutbox)
         return {
-            "path": str(self._path) if is_durable else None,
+            "path": str(self._path) if self._outbox.is_durable else None,
             "counts": dict(self._outbox.counts()),
         }
 
@@ -46,7 +44,7 @@ class Upkeep:
         """Put the dead letters back; how many. Raises ``OutboxError``."""
         return self._durable().retry_dead()
 
-    def _durable(self) -> DurableOutbox:
-        if not isinstance(self._outbox, DurableOutbox):
+    def _durable(self) -> Outbox:
+        if not self._outbox.is_durable:
             raise OutboxError("the outbox of this agent is in memory: restart the agent instead")
         return self._outbox

@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from twisted.logger import globalLogBeginner
 
 pytest_plugins = ["oda.platform.testing"]
+
+#: How much longer each fdatasync takes, in milliseconds: a quick disk, and one like an SD card.
+_USUAL_MS = "0,5"
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Tests with ``fdatasync_ms`` run on each of the disks in ``ODA_TEST_FDATASYNC_MS``."""
+    if "fdatasync_ms" in metafunc.fixturenames:
+        listed = os.environ.get("ODA_TEST_FDATASYNC_MS", _USUAL_MS)
+        metafunc.parametrize("fdatasync_ms", [float(one) for one in listed.split(",")])
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,7 +16,7 @@ from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from oda.agent import Agent
 from oda.config.loader import load
-from oda.model import LinkState
+from oda.model import Event, LinkState
 from oda.reload import ReloadService
 from tests.wire.certificates import Authority
 
@@ -200,6 +200,36 @@ def test_a_removed_file_means_its_defaults_and_a_new_one_is_taken_up(
     (directory.path / "es.amplia.oda.statemanager.inmemory.cfg").unlink()
     directory.reload.reload()
     assert type(directory.agent.parts.state).__name__ == "RealtimeStateManager"
+    directory.stop()
+
+
+def test_a_reload_keeps_what_the_state_manager_has_kept(directory: Directory) -> None:
+    """Other settings of the state manager leave its values, and the rhythm of the collector; when
+    its file goes, everything that was not published is published."""
+    directory.write("subsystem.poller", "")
+    state = "maxData={most}\nforgetTime={age}\nforgetPeriod=10\n{path}"
+    directory.write("statemanager.inmemory", state.format(most=100, age=600, path=""))
+    directory.reload.reload()
+    agent = directory.agent
+    before = agent.counters.count("events_accepted")
+    received = [agent.parts.state.received([Event("t", n)]) for n in range(11)]
+    for most, age, path in (
+        (50, 600, ""),
+        (50, 700, f"databasePath={directory.path / 'state.db'}\n"),
+        (20, 500, ""),
+    ):
+        directory.write("statemanager.inmemory", state.format(most=most, age=age, path=path))
+        directory.reload.reload()
+        directory.reactor.advance(0)
+    assert all(done.called for done in received)
+    assert agent.counters.count("events_accepted") == before
+    (directory.path / "es.amplia.oda.statemanager.inmemory.cfg").unlink()
+    directory.reload.reload()
+    agent.parts.identified("dev-1")
+    for _ in range(3):
+        directory.reactor.advance(0.1)
+    assert agent.counters.count("events_accepted") == before + 11
+    assert agent.counters.count("values_forgotten_unpublished") == 0
     directory.stop()
 
 

@@ -10,15 +10,14 @@ from twisted.internet.task import Clock
 from oda.errors import OutboxError
 from oda.model import MessageClass, OutgoingMessage
 from oda.monitor.counters import Counters
-from oda.outbox.memory import MemoryOutbox
 from oda.settings import OutboxSettings
 from oda.upkeep import Upkeep
+from tests.wire.fakes import memory_outbox
 
 
 def test_an_outbox_in_memory_is_described_and_left_alone() -> None:
     """It has no file, and nothing in it can be dropped or retried from outside."""
-    outbox = MemoryOutbox(OutboxSettings(), Clock(), Counters(), 1000)
-    outbox.open()
+    outbox = memory_outbox(OutboxSettings(), Clock(), Counters())
     outbox.put(OutgoingMessage(payload=b"{}", message_class=MessageClass.TELEMETRY))
     handlers = Upkeep(outbox, Path("outbox.sqlite")).handlers()
     described = handlers["outbox"]({})

@@ -6,20 +6,22 @@ them a megabyte.
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgspec
 from zope.interface import implementer
 
-from oda.codecs.cbor_structure import SELF_DESCRIBED, check_structure
+from oda.codecs.cbor_structure import SELF_DESCRIBED, check_structure, read_head
 from oda.codecs.limits import Limits
+from oda.codecs.slices import find_members
 from oda.codecs.values import check_message
 from oda.errors import DecodeError, EncodeError
-from oda.interfaces import ICodec
+from oda.interfaces import ICodec, ITolerantDecoding
 from oda.model import ContentType
 
 
-@implementer(ICodec)
+@implementer(ICodec, ITolerantDecoding)
 class CborCodec:
     """CBOR with definite lengths; indefinite ones are read as well.
 
@@ -44,13 +46,25 @@ class CborCodec:
 
     def decode(self, payload: bytes) -> Any:
         """See ``ICodec.decode``. Of doubled keys the last one counts."""
+        return self._decode(payload, "strict")
+
+    def members(self, payload: bytes, *path: str) -> Mapping[str, bytes] | None:
+        """See ``ITolerantDecoding.members``."""
+        payload = bytes(payload).removeprefix(SELF_DESCRIBED)
+        return find_members(payload, path, read_head, self._limits.max_items)
+
+    def decode_tolerantly(self, payload: bytes) -> Any:
+        """See ``ITolerantDecoding.decode_tolerantly``."""
+        return self._decode(payload, "replace")
+
+    def _decode(self, payload: bytes, str_errors: Literal["strict", "replace"]) -> Any:
         import cbor2
 
         payload = self._limits.admit(payload)
         # cbor2 would follow tags into cycles, regular expressions and giant exponents.
         check_structure(payload, self._limits)
         try:
-            return cbor2.loads(payload.removeprefix(SELF_DESCRIBED))
+            return cbor2.loads(payload.removeprefix(SELF_DESCRIBED), str_errors=str_errors)
         except (cbor2.CBORDecodeError, ValueError, RecursionError) as error:
             raise DecodeError(str(error)) from error
 

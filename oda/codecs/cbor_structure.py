@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from oda.codecs.limits import Limits
+from oda.codecs.slices import Head, Kind
 from oda.errors import DecodeError
 
 #: The tag that says "this is CBOR" and means nothing else; allowed in front of a message only.
@@ -157,3 +158,20 @@ def _not_used(payload: bytes, position: int) -> DecodeError:
 
 def _ends_too_early(size: int) -> DecodeError:
     return DecodeError(f"the message ends too early, at byte {size}")
+
+
+def read_head(payload: bytes, start: int) -> Head:
+    """The head of the item at ``start``, also of one that ``check_structure`` refuses."""
+    first = payload[start]
+    if first == _BREAK:
+        return Head(Kind.BREAK, start, start + 1)
+    major = first >> 5
+    kind = {_TEXT: Kind.TEXT, _MAP: Kind.MAP}.get(major, Kind.OTHER)
+    if first & 0x1F == _INDEFINITE and major in (_BYTES, _TEXT, _ARRAY, _MAP):
+        # A text in parts is no key that anybody looks for.
+        return Head(kind if major == _MAP else Kind.OTHER, start, start + 1, None)
+    argument, begin = _argument(payload, start)
+    if major in (_BYTES, _TEXT):
+        return Head(kind, begin, begin + argument)
+    items = {_ARRAY: argument, _MAP: 2 * argument, _TAG: 1}.get(major, 0)
+    return Head(kind, begin, begin, items)

@@ -7,6 +7,10 @@ no more than two counts.
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
+from math import isfinite
 from typing import Any, Final
 
 import msgspec
@@ -16,7 +20,7 @@ from oda.codecs.limits import Limits
 from oda.codecs.typed import decode_error
 from oda.codecs.values import check_message
 from oda.errors import DecodeError, EncodeError
-from oda.interfaces import ICheckedEncoding, ICodec
+from oda.interfaces import ICheckedEncoding, ICodec, ITolerantDecoding
 from oda.model import ContentType
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
@@ -25,9 +29,16 @@ _ALL_BYTES: Final = bytes(range(256))
 _NOT_BRACKETS: Final = _ALL_BYTES.translate(None, b'"[]{}')
 _NOT_SEPARATORS: Final = _ALL_BYTES.translate(None, b'"[]{},:')
 _BRACES_TO_BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
+#: One escape sequence; ``lone`` is half a surrogate pair without its other half.
+_ESCAPE: Final = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+_REPLACEMENT: Final = rb"\ufffd"
 
 
-@implementer(ICodec, ICheckedEncoding)
+@implementer(ICodec, ICheckedEncoding, ITolerantDecoding)
 class JsonCodec:
     """JSON in UTF-8, without white space. NaN, Infinity and bytes are refused."""
 
@@ -67,6 +78,51 @@ class JsonCodec:
             raise DecodeError("nested too deeply") from error
         except ValueError as error:  # an integer of thousands of digits
             raise DecodeError(str(error)) from error
+
+    def members(self, payload: bytes, *path: str) -> Mapping[str, bytes] | None:
+        """See ``ITolerantDecoding.members``."""
+        within = _with_unicode_only(bytes(payload))
+        try:
+            found = msgspec.json.decode(within, type=dict[str, msgspec.Raw])
+            for step in path:
+                if step not in found:
+                    return None
+                found = msgspec.json.decode(found[step], type=dict[str, msgspec.Raw])
+        except msgspec.ValidationError:
+            return None  # it is no object
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise DecodeError(str(error)) from error
+        return {key: bytes(member) for key, member in found.items()}
+
+    def decode_tolerantly(self, payload: bytes) -> Any:
+        """See ``ITolerantDecoding.decode_tolerantly``."""
+        text = _with_unicode_only(self._limits.admit(payload))
+        _check_structure(text, self._limits)
+        try:
+            return json.loads(text, parse_float=_float_or_text, parse_int=_int_or_text)
+        except (ValueError, RecursionError) as error:
+            raise DecodeError(str(error)) from error
+
+
+def _with_unicode_only(payload: bytes) -> bytes:
+    """``payload`` with U+FFFD in the place of what is no Unicode."""
+    if not payload.isascii():
+        payload = payload.decode("utf-8", "replace").encode()
+    if b"\\u" in payload:
+        payload = _ESCAPE.sub(lambda escape: _REPLACEMENT if escape["lone"] else escape[0], payload)
+    return payload
+
+
+def _float_or_text(text: str) -> float | str:
+    number = float(text)
+    return number if isfinite(number) else text
+
+
+def _int_or_text(text: str) -> int | str:
+    try:
+        return int(text)
+    except ValueError:  # too many digits
+        return text
 
 
 def _check_structure(payload: bytes, limits: Limits) -> None:

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import msgpack  # type: ignore[import-untyped]
 import msgspec
 from zope.interface import implementer
 
 from oda.codecs.limits import Limits
-from oda.codecs.messagepack_structure import check_structure
+from oda.codecs.messagepack_structure import check_structure, read_head
+from oda.codecs.slices import find_members
 from oda.codecs.values import check_message
 from oda.errors import DecodeError, EncodeError
-from oda.interfaces import ICodec
+from oda.interfaces import ICodec, ITolerantDecoding
 from oda.model import ContentType
 
 
-@implementer(ICodec)
+@implementer(ICodec, ITolerantDecoding)
 class MessagePackCodec:
     """MessagePack with text as ``str`` and bytes as ``bin``; extension types are refused."""
 
@@ -37,11 +39,22 @@ class MessagePackCodec:
 
     def decode(self, payload: bytes) -> Any:
         """See ``ICodec.decode``. Of doubled keys the last one counts."""
+        return self._decode(payload, "strict")
+
+    def members(self, payload: bytes, *path: str) -> Mapping[str, bytes] | None:
+        """See ``ITolerantDecoding.members``."""
+        return find_members(bytes(payload), path, read_head, self._limits.max_items)
+
+    def decode_tolerantly(self, payload: bytes) -> Any:
+        """See ``ITolerantDecoding.decode_tolerantly``."""
+        return self._decode(payload, "replace")
+
+    def _decode(self, payload: bytes, unicode_errors: Literal["strict", "replace"]) -> Any:
         payload = self._limits.admit(payload)
         # The unpacker allocates what an array claims to hold: nothing may reach it unchecked.
         check_structure(payload, self._limits)
         try:
-            return msgpack.unpackb(payload)
+            return msgpack.unpackb(payload, unicode_errors=unicode_errors)
         except UnicodeDecodeError as error:
             raise DecodeError(f"a text is not valid UTF-8: {error.reason}") from error
         except (ValueError, RecursionError) as error:

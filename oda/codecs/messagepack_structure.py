@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final, NoReturn
 
 from oda.codecs.limits import Limits
+from oda.codecs.slices import Head, Kind
 from oda.errors import DecodeError
 
 _NEVER_USED: Final = 0xC1
@@ -31,6 +32,9 @@ _CONTAINERS: Final[dict[int, tuple[int, int]]] = (
     | dict.fromkeys(range(0x80, 0x90), (0, 2))
     | {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 )
+#: Bytes that follow the first byte of an extension: of its length, or of the whole.
+_EXTENSION_LENGTH_SIZES: Final = {0xC7: 1, 0xC8: 2, 0xC9: 4}
+_EXTENSION_SIZES: Final = {0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17}
 
 
 def check_structure(payload: bytes, limits: Limits) -> None:
@@ -88,3 +92,26 @@ def _refuse_end(position: int, size: int) -> NoReturn:
     if position > size:
         raise DecodeError(f"the message ends too early, at byte {size}")
     raise DecodeError(f"{size - position} bytes follow the message")
+
+
+def read_head(payload: bytes, start: int) -> Head:
+    """The head of the item at ``start``, also of one that ``check_structure`` refuses."""
+    first = payload[start]
+    kind = Kind.TEXT if first in _KEYS else Kind.OTHER
+    if _WHOLE_SIZES[first]:
+        return Head(kind, start + 1, start + _WHOLE_SIZES[first])
+    if first in _CONTAINERS:
+        count_size, items_per_count = _CONTAINERS[first]
+        end = start + 1 + count_size
+        count = int.from_bytes(payload[start + 1 : end]) if count_size else first & 0x0F
+        kind = Kind.MAP if items_per_count == 2 else Kind.OTHER
+        return Head(kind, end, end, count * items_per_count)
+    if first in _LENGTH_SIZES:
+        begin = start + 1 + _LENGTH_SIZES[first]
+        return Head(kind, begin, begin + int.from_bytes(payload[start + 1 : begin]))
+    if first in _EXTENSION_LENGTH_SIZES:
+        begin = start + 1 + _EXTENSION_LENGTH_SIZES[first]
+        return Head(kind, begin, begin + 1 + int.from_bytes(payload[start + 1 : begin]))
+    if first in _EXTENSION_SIZES:
+        return Head(kind, start + 1, start + 1 + _EXTENSION_SIZES[first])
+    raise DecodeError(f"0xc1 is not used in MessagePack, at byte {start}")

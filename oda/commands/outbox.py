@@ -21,17 +21,17 @@ from oda.config.loader import find_directory, load
 from oda.control.client import ControlClient
 from oda.control.location import socket_path
 from oda.control.wire import ControlError
+from oda.datastreams.clock import SystemWallClock
 from oda.errors import OdaError
 from oda.monitor.status import duration
 from oda.outbox.inspection import (
     StoredMessage,
     StoreStatus,
-    purge,
     read_messages,
     read_status,
-    retry_dead,
     verify,
 )
+from oda.outbox.offline import purge, retry_dead
 from oda.settings import OutboxKind, OutboxSettings
 
 #: How long a running agent may take to answer, in seconds.
@@ -255,7 +255,7 @@ def purge_messages(conf: str | None, file: Path | None, yes: bool) -> None:
     if target.is_running:
         count = target.call("outbox-purge")
     else:
-        count = purge(target.path, target.settings)
+        count = purge(target.path, target.settings, SystemWallClock())
     click.echo(f"{count} messages dropped")
 
 
@@ -267,5 +267,5 @@ def retry_dead_letters(conf: str | None, file: Path | None) -> None:
     if target.is_running:
         count = target.call("outbox-retry-dead")
     else:
-        count = retry_dead(target.path, target.settings)
+        count = retry_dead(target.path, target.settings, SystemWallClock())
     click.echo(f"{count} messages wait again")

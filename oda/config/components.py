@@ -240,14 +240,21 @@ STATE_MANAGER = Component(
                     "databasePath",
                     "database_path",
                     path("a file", anchored=False),
-                    "where values are kept over a restart; relative to the working directory",
+                    "where values are kept over a restart; relative to the working directory; "
+                    "without it the end of the agent loses what was not published",
                 ),
-                Key("maxData", "max_data", COUNT, "values kept for each datastream and device"),
+                Key(
+                    "maxData",
+                    "max_data",
+                    COUNT,
+                    "values kept for each datastream and device, those that arrived last",
+                ),
                 Key(
                     "forgetTime",
                     "forget_time_s",
                     seconds(1, MAX_SECONDS),
-                    "older values are forgotten",
+                    "values that arrived longer ago are forgotten, published or not; a correction "
+                    "of the clock changes no age",
                 ),
                 Key(
                     "forgetPeriod",

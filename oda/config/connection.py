@@ -207,6 +207,13 @@ CONNECTOR = Component(
                     "are kept, to be repeated after an abnormal close",
                 ),
                 Key(
+                    "ackCommitDelay",
+                    "ack_commit_delay_s",
+                    seconds(0, 3600),
+                    "an acknowledgement is written with the next message, at the latest after so "
+                    "long; more spares flash memory, and lets an agent that is killed repeat more",
+                ),
+                Key(
                     "outboxCommitWindow",
                     "commit_window_s",
                     seconds(0, 10),

@@ -30,6 +30,11 @@ _log = Logger()
 #: An answer to the upgrade (or to CONNECT) longer than this is no answer.
 MAX_HANDSHAKE_BYTES = 64 * 1024
 
+#: For how long received messages are handled in one iteration of the reactor, in seconds. What is
+#: left is handled in the next one, after the timers and sockets that are due: a platform that asks
+#: without a pause must not keep the agent from publishing.
+READING_SLICE_S = 0.002
+
 
 class IProtocolListener(Interface):
     """What a connection tells its owner. ``protocol`` is always the one it happened to."""
@@ -106,6 +111,9 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         self._done = False
         self._is_held = False
         self._discards = False
+        self._slice_end_s = 0.0
+        #: The call that goes on with what the last slice has left.
+        self._next_slice: Any = None
         self.was_open = False
         #: Why the upgrade (or CONNECT) was refused, by us or by the other side.
         self.refusal: str | None = None
@@ -150,11 +158,33 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
     def resume_reading(self) -> None:
         """Go on after ``hold_reading``; not from within a callback of this connection."""
         self._is_held = False
-        if self._done:
+        if self._next_slice is None:
+            self._read_on()
+
+    def _read_on(self) -> None:
+        """Handle what has arrived, for the time of one slice."""
+        if self._done or self._is_held:
             return
+        self._slice_end_s = self.factory.clock.seconds() + READING_SLICE_S
         self.consumeData()
-        if not self._is_held:
+        if not self._is_held and self._next_slice is None:
             self.transport.resumeProducing()
+
+    def _next_slice_begins(self) -> None:
+        self._next_slice = None
+        self._read_on()
+
+    def _hand_on(self, payload: bytes, is_binary: bool) -> None:
+        """Give a message to the listener, and what comes behind it to the next iteration of the
+        reactor if the slice is over."""
+        self._listener.message_received(self, payload, is_binary)
+        if (
+            self._next_slice is None
+            and self.factory.clock.seconds() >= self._slice_end_s
+            and not self._done
+        ):
+            self.transport.pauseProducing()
+            self._next_slice = self.factory.clock.callLater(0, self.guard, self._next_slice_begins)
 
     def discard_messages(self) -> None:
         """Messages that come from now on count as never read."""
@@ -192,10 +222,11 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         if not self.was_open and len(self.data) + len(data) > MAX_HANDSHAKE_BYTES:
             self.abort("the answer to the upgrade is endless")
             return
+        self._slice_end_s = self.factory.clock.seconds() + READING_SLICE_S
         super().dataReceived(data)
 
     def processData(self) -> bool:
-        if self._is_held:
+        if self._is_held or self._next_slice is not None:
             # Autobahn processes all it was given in one go: a chunk may hold many messages.
             return False
         is_between = not self.inside_message and self.current_frame is None
@@ -213,15 +244,16 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
             while (
                 self.state == self.STATE_OPEN
                 and not self._is_held
+                and self._next_slice is None
                 and (found := whole_message(data, start, self.maxMessagePayloadSize))
             ):
                 is_binary = data[start] & 0x0F == self._BINARY
                 payload, start = found
-                self._listener.message_received(self, payload, is_binary)
+                self._hand_on(payload, is_binary)
         finally:
             if start:
                 self.data = data[start:]
-        return start < len(data) and not self._is_held
+        return start < len(data) and not self._is_held and self._next_slice is None
 
     def processProxyConnect(self) -> None:
         end = self.data.find(b"\r\n\r\n")
@@ -250,7 +282,7 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if self.wasClean or self._discards:
             return  # behind the platform's close frame nothing counts (RFC 6455, section 5.5.1)
-        self.guard(lambda: self._listener.message_received(self, payload, isBinary))
+        self.guard(lambda: self._hand_on(payload, isBinary))
 
     def onPong(self, payload: bytes) -> None:
         self.guard(lambda: self._listener.pong_received(self, payload))
@@ -284,6 +316,9 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         if self._done:
             return
         self._done = True
+        if self._next_slice is not None:
+            self._next_slice.cancel()
+            self._next_slice = None
         outcome = describe_end(self, reason, self.factory.address.without_key)
         self.guard(lambda: self._listener.closed(self, outcome))
         self._let_go()

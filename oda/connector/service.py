@@ -28,7 +28,7 @@ from oda.interfaces import (
     IDispatcher,
     IOutbox,
 )
-from oda.model import ConnectionStatus, ContentType, MessageClass, OutgoingMessage
+from oda.model import Answer, ConnectionStatus, ContentType, MessageClass, OutgoingMessage
 from oda.settings import ConnectorSettings, FrameType, OutboxSettings
 
 _log = Logger()
@@ -39,7 +39,8 @@ FRESH_S = 3.0
 
 @implementer(IConnector, IConnectionObservable)
 class ConnectorService(Service):
-    """``random`` gives floats in [0, 1), ``random_bytes(n)`` n random bytes.
+    """``random`` gives floats in [0, 1), ``random_bytes(n)`` n random bytes. ``shorten`` gives the
+    answer that takes the place of one that is too large to be sent, None if it can't tell.
 
     ``is_connected`` is True while the WebSocket is open.
     """
@@ -58,8 +59,10 @@ class ConnectorService(Service):
         reactor: Any,
         random: Callable[[], float],
         random_bytes: Callable[[int], bytes],
+        shorten: Callable[[bytes], bytes | None] = lambda _: None,
     ) -> None:
         self._settings = settings
+        self._shorten = shorten
         self._outbox = outbox
         self._dispatcher = dispatcher
         self._codecs = codecs
@@ -106,8 +109,11 @@ class ConnectorService(Service):
             )
         )
 
-    def uplink_response(self, payload: bytes, content_type: ContentType) -> Deferred[int]:
-        return self._respond(payload, self._is_text(content_type))
+    def uplink_response(self, answer: bytes | Answer, content_type: ContentType) -> Deferred[int]:
+        if isinstance(answer, Answer):
+            return self._respond(answer, self._is_text(content_type))
+        # A partial answer: nothing may take its place, its sender hears that it is too large.
+        return self._put(_message(Answer(answer), self._is_text(content_type)))
 
     def uplink_no_qos(self, payload: bytes, content_type: ContentType) -> None:
         session = self._link.session
@@ -162,15 +168,18 @@ class ConnectorService(Service):
             errbackArgs=(size,),
         )
 
-    def _answered(self, payload: bytes | None, is_text: bool, size: int) -> None:
-        if payload is None:
+    def _answered(self, answer: Any, is_text: bool, size: int) -> None:
+        if answer is None:
             self._intake.concluded(size)
             return
         try:
-            if not isinstance(payload, bytes):
+            if not isinstance(answer, Answer):
+                answer = Answer(answer)
+            if not isinstance(answer.payload, bytes):
                 # It would be accepted here and break the connection later, again and again.
-                raise TypeError(f"the dispatcher's answer is {type(payload).__name__}, not bytes")
-            accepted = self._respond(payload, is_text and _is_utf8(payload))
+                kind = type(answer.payload).__name__
+                raise TypeError(f"the dispatcher's answer is {kind}, not bytes")
+            accepted = self._respond(answer, is_text and _is_utf8(answer.payload))
         except Exception:  # noqa: BLE001 - nobody else would hear of it
             accepted = fail()
         # Not returned: nothing else waits for the acceptance, and chaining the two Deferreds costs
@@ -182,10 +191,17 @@ class ConnectorService(Service):
         if isinstance(outcome, Failure):
             self._answer_not_accepted(outcome)
 
-    def _respond(self, payload: bytes, is_text: bool) -> Deferred[int]:
-        return self._put(
-            OutgoingMessage(payload=payload, message_class=MessageClass.RESPONSE, is_text=is_text)
-        )
+    def _respond(self, answer: Answer, is_text: bool) -> Deferred[int]:
+        size = len(answer.payload)
+        if size > self._settings.max_message_size_bytes:
+            # The dispatcher sees to this; here is the last place where the request gets an answer.
+            shorter = self._shorten(answer.payload)
+            if shorter is not None:
+                _log.error(
+                    "an answer of {size} bytes is too large: an error takes its place", size=size
+                )
+                answer = Answer(shorter, answer.record, answer.waits_for_commit)
+        return self._put(_message(answer, is_text))
 
     def _answer_not_accepted(self, failure: Failure) -> None:
         self._counters.increment("answers_lost")
@@ -208,6 +224,16 @@ class ConnectorService(Service):
 
     def _is_text(self, content_type: ContentType) -> bool:
         return content_type is ContentType.JSON and self._settings.frame_type is FrameType.TEXT
+
+
+def _message(answer: Answer, is_text: bool) -> OutgoingMessage:
+    return OutgoingMessage(
+        payload=answer.payload,
+        message_class=MessageClass.RESPONSE,
+        is_text=is_text,
+        record=answer.record,
+        waits_for_commit=answer.waits_for_commit,
+    )
 
 
 def _is_utf8(payload: bytes) -> bool:

@@ -3,6 +3,9 @@
 A getter that answers at once costs no timer and no Deferred of its own, since a poller may read
 thousands of them every second. One that returns a Deferred gets a time limit that holds even if it
 ignores being cancelled: a reading that never completes must not silence its caller.
+
+A dict or list that was read is copied: its getter may go on changing it while other readings of the
+same answer are awaited.
 """
 
 from __future__ import annotations
@@ -29,8 +32,13 @@ from oda.model import DatastreamValue, Reading, ValueStatus
 #: Seconds that a reading or writing may take unless told otherwise.
 DEFAULT_TIMEOUT_S = 30.0
 
+#: A value of more containers in each other is not copied: no format carries it.
+_MAX_DEPTH = 64
+
 #: What cancelling the caller's Deferred gives for a reading still open.
 CANCELLED = "cancelled"
+
+_CONTAINERS = frozenset((dict, list, tuple))
 
 log = Logger()
 
@@ -124,11 +132,12 @@ class DatastreamAccess:
             error = TypeError(f"the getter gave {type(reading).__name__}, not a Reading")
             return self._failed(_failure(error), "read", datastream_id, device_id)
         self._recovered("read", datastream_id, device_id)
+        value = reading.value
         return DatastreamValue(
             datastream_id,
             device_id,
             ValueStatus.OK,
-            reading.value,
+            _own(value) if type(value) in _CONTAINERS else value,
             self._wall_clock.now_ms() if reading.at_ms is None else reading.at_ms,
             reading.feed,
         )
@@ -221,6 +230,26 @@ class _Pending:
             self._timer.cancel()
         if self._answer is not None:
             self._answer.callback(self._outcome)
+
+
+def _own(value: Any) -> Any:
+    """A copy that the getter can't change. What is no value at all stays as it is: whoever sends it
+    says what is wrong with it."""
+    try:
+        return _copy(value, _MAX_DEPTH)
+    except RecursionError:
+        return value
+
+
+def _copy(value: Any, room: int) -> Any:
+    kind = type(value)
+    if kind not in _CONTAINERS:
+        return value
+    if not room:
+        raise RecursionError
+    if kind is dict:
+        return {key: _copy(member, room - 1) for key, member in value.items()}
+    return kind([_copy(member, room - 1) for member in value])
 
 
 def _error(datastream_id: str, device_id: str, reason: str) -> DatastreamValue:

@@ -112,7 +112,10 @@ COUNTERS = (
     Counted("datapoints_dead", "Datapoints in messages set aside.", _CLASS),
     Counted("events_accepted", "Datapoints accepted for publishing."),
     Counted("events_rejected", "Datapoints that can't be published (their value, their name)."),
-    Counted("events_refused", "Datapoints lost because the outbox did not accept their message."),
+    Counted(
+        "events_refused",
+        "Datapoints not accepted: no room in the outbox, no device id known, the agent stopping.",
+    ),
     Counted("collected_early", "Collections published before their time because they grew large."),
     Counted("readings", "Datastreams read by the poller."),
     Counted("readings_failed", "Readings that failed."),
@@ -122,8 +125,9 @@ COUNTERS = (
     Counted("collections_missed", "Collections left out because the one before had not ended."),
     Counted(
         "values_forgotten_unpublished",
-        "Kept values that made room for newer ones before they were published.",
+        "Kept values lost before they were published: too old, too many, or with their file.",
     ),
+    Counted("values_not_kept", "Values that the in-memory state manager could not store."),
     Counted("messages_received", "Messages that came from the platform."),
     Counted("messages_ignored", "Messages received that are no operation.", {"cause": "cause"}),
     Counted(

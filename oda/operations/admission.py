@@ -14,8 +14,9 @@ class Runnable(Protocol):
 class Admission:
     """Lets ``max_running`` operations run and ``max_waiting`` more wait, first come first served.
 
-    An operation that was let in has to ``leave`` exactly once. The bounds may be changed while
-    operations run, which are left alone.
+    An operation that was let in has to ``leave`` exactly once, and ``fill`` has to be called some
+    time after that: it starts others, so whoever leaves first tells that it has ended. The bounds
+    may be changed while operations run, which are left alone.
     """
 
     def __init__(self, max_running: int, max_waiting: int) -> None:
@@ -53,12 +54,12 @@ class Admission:
         self._waiting.pop(operation, None)
 
     def leave(self) -> None:
-        """One that ran has ended."""
+        """One that ran has ended; its place is free. Calls nobody."""
         self._running -= 1
-        self.fill()
 
     def fill(self) -> None:
-        """Give free places to those that wait; needed after ``max_running`` was raised."""
+        """Give free places to those that wait; needed after ``leave``, and after ``max_running``
+        was raised."""
         # A loop with a guard, not recursion: a thousand waiting operations that end at once would
         # otherwise start each other a thousand levels deep.
         if self._is_starting:

@@ -1,8 +1,9 @@
 """Makes the payload of an answer, whatever the operation returned.
 
 An answer that the request's format can't carry (NaN, bytes, foreign objects) is replaced by
-ERROR_PROCESSING naming the culprit. All that is foreign in an answer are texts and what its steps
-hold as ``response``: where that is plain, the codec needs not look at the whole again.
+ERROR_PROCESSING naming the culprit, one that is too large for a connection by ERROR_PROCESSING
+saying so. All that is foreign in an answer are texts and what its steps hold as ``response``: where
+that is plain, the codec needs not look at the whole again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from twisted.logger import Logger
 from oda.errors import CodecError, OperationFailed
 from oda.interfaces import ICheckedEncoding, ICodec, ICodecRegistry
 from oda.model import ContentType, JournalEntry, OperationResult, ResultCode, Step
+from oda.operations.request import echo_of_answer
 from oda.operations.response import Echo, failure, final_document, partial_document
 
 log = Logger()
@@ -23,12 +25,29 @@ log = Logger()
 #: A longer reason says no more, and must not make the answer too large to be sent.
 MAX_REASON_LENGTH = 1000
 
+#: What is left of a text that makes an answer too large, in characters.
+_CLIPPED_LENGTH = 40
 
-class Answer(NamedTuple):
+#: The reason given where the answer of an operation that was executed is not known any more.
+NO_LONGER_KEPT = "already executed; the answer is no longer kept"
+
+_UNABLE = "the agent could not make the answer"
+
+
+class Written(NamedTuple):
     """A final answer, encoded, and the result code it carries in the end."""
 
     payload: bytes
     result_code: ResultCode
+
+
+class _ShortEcho(NamedTuple):
+    """An ``Echo`` that repeats less than the request had."""
+
+    id: str | None
+    name: str | None
+    requested_device_id: str
+    path: tuple[str, ...] = ()
 
 
 class AnswerWriter:
@@ -52,35 +71,34 @@ class AnswerWriter:
         self._is_plain = is_plain
         self._quick: dict[type, bool] = {}
 
-    def write(self, echo: Echo, result: OperationResult, content_type: ContentType) -> Answer:
+    def write(self, echo: Echo, result: OperationResult, content_type: ContentType) -> Written:
         """The final answer; what the operation returned can't make it fail."""
         codec: ICodec = self._codecs.codec(content_type)
-        host_id = self._host_id()
+        code = ResultCode.ERROR_PROCESSING
         try:
-            document = final_document(echo, host_id, result)
+            document = final_document(echo, self._host_id(), result)
             payload = self._encode(codec, document, result.steps)
             size, limit = len(payload), self._max_bytes()
             if size <= limit:
-                return Answer(payload, result.result_code)
-            problem = f"it has {size} bytes; maxMessageSize is {limit}"
-            reason = f"the answer can't be sent: {problem}"
+                return Written(payload, result.result_code)
+            reason = f"the answer can't be sent: it has {size} bytes; maxMessageSize is {limit}"
+            if result.result_code is not ResultCode.SUCCESSFUL and not result.steps:
+                # What it repeats of its request is too long: its own reason says more.
+                code, reason = result.result_code, result.description or reason
         except Exception as error:  # noqa: BLE001 - foreign objects raise what they like
             reason = f"the answer can't be sent: {reason_of(error)}"
-        log.warn("{operation}: {reason}", operation=echo.name, reason=reason)
-        document = final_document(echo, host_id, failure(reason))
-        return Answer(codec.encode(document), ResultCode.ERROR_PROCESSING)
+        log.warn("{operation}: {reason}", operation=(echo.name or "")[:100], reason=reason)
+        return Written(self._fitting(codec, echo, failure(reason, code)), code)
 
-    def _encode(self, codec: Any, document: Any, steps: Sequence[Step] | None) -> bytes:
-        if type(codec) not in self._quick:
-            self._quick[type(codec)] = ICheckedEncoding.providedBy(codec)
-        if self._quick[type(codec)]:
-            for step in steps or ():
-                if step.response is not None and not self._is_plain(step.response):
-                    break
-            else:
-                with suppress(CodecError):  # the codec says below what and where it is
-                    return bytes(codec.encode_checked(document))
-        return bytes(codec.encode(document))
+    def write_error(self, echo: Echo, reason: str, content_type: ContentType) -> bytes:
+        """The final answer ERROR_PROCESSING, with as much of ``echo`` as can be sent."""
+        return self._fitting(self._codecs.codec(content_type), echo, failure(reason))
+
+    def write_bare(self, echo: Echo, content_type: ContentType) -> bytes:
+        """The least of an answer, for when a defect prevents any other."""
+        codec: ICodec = self._codecs.codec(content_type)
+        short = _ShortEcho(_clip(echo.id), _clip(echo.name), _clip(echo.requested_device_id) or "")
+        return bytes(codec.encode(final_document(short, "", failure(_UNABLE))))
 
     def write_partial(self, echo: Echo, steps: Sequence[Step], content_type: ContentType) -> bytes:
         """A partial answer. Raises ``OperationFailed`` when the steps can't be sent."""
@@ -97,16 +115,84 @@ class AnswerWriter:
         return payload
 
     def repeat(self, echo: Echo, entry: JournalEntry, content_type: ContentType) -> bytes | None:
-        """The journaled answer, in the format asked for this time; None if there is none yet."""
-        if entry.payload is None or entry.content_type in (content_type, None):
-            return entry.payload
+        """The journaled answer, in the format asked for this time; None while the operation runs.
+
+        Where that answer is no longer kept, or can't be sent any more, the answer says so.
+        """
+        payload = entry.payload
+        if payload is None:
+            if not entry.has_ended:
+                return None
+            return self.write_error(echo, NO_LONGER_KEPT, content_type)
         try:
-            asked: ICodec = self._codecs.codec(content_type)
-            answered: ICodec = self._codecs.codec(entry.content_type)
-            return asked.encode(answered.decode(entry.payload))
+            if entry.content_type not in (content_type, None):
+                asked: ICodec = self._codecs.codec(content_type)
+                answered: ICodec = self._codecs.codec(entry.content_type)
+                payload = asked.encode(answered.decode(payload))
+            size, limit = len(payload), self._max_bytes()
+            if size <= limit:
+                return payload
+            reason = f"the earlier answer has {size} bytes; maxMessageSize is {limit}"
         except CodecError as error:
             reason = f"the earlier answer can't be sent in this format: {reason_of(error)}"
-            return self.write(echo, failure(reason), content_type).payload
+        log.warn("{operation}: {reason}", operation=(echo.name or "")[:100], reason=reason)
+        return self.write_error(echo, reason, content_type)
+
+    def shorten(self, payload: bytes) -> bytes | None:
+        """The error answer in the place of an answer that turned out to be too large; None if
+        ``payload`` is no answer."""
+        content_type = self._codecs.detect(payload)
+        if content_type is None:
+            return None
+        echo = echo_of_answer(self._codecs.codec(content_type), payload)
+        if echo is None:
+            return None
+        reason = f"the answer has {len(payload)} bytes; maxMessageSize is {self._max_bytes()}"
+        return self.write_error(echo, reason, content_type)
+
+    def _encode(self, codec: Any, document: Any, steps: Sequence[Step] | None) -> bytes:
+        if type(codec) not in self._quick:
+            self._quick[type(codec)] = ICheckedEncoding.providedBy(codec)
+        if self._quick[type(codec)]:
+            for step in steps or ():
+                if step.response is not None and not self._is_plain(step.response):
+                    break
+            else:
+                with suppress(CodecError):  # the codec says below what and where it is
+                    return bytes(codec.encode_checked(document))
+        return bytes(codec.encode(document))
+
+    def _fitting(self, codec: Any, echo: Echo, result: OperationResult) -> bytes:
+        """The answer with less and less of what it repeats, until it can be sent.
+
+        The id is clipped last: by it the platform knows what was answered.
+        """
+        limit = self._max_bytes()
+
+        def encoded(echo: Echo, result: OperationResult = result) -> bytes:
+            return bytes(codec.encode(final_document(echo, host_id, result)))
+
+        host_id = self._host_id()
+        no_path = _ShortEcho(echo.id, echo.name, _clip(echo.requested_device_id) or "")
+        no_texts = no_path._replace(name=_clip(echo.name))
+        for candidate in (echo, no_path, no_texts):
+            payload = encoded(candidate)
+            if len(payload) <= limit:
+                return payload
+        result, host_id = failure(_clip(result.description) or "", result.result_code), ""
+        if echo.id is None:
+            return encoded(no_texts, result)
+        request_id = echo.id
+        # The longest beginning of the id that fits: its size as it is encoded depends on what it
+        # holds. An id in which nothing fits is left empty: the configuration allows no such limit.
+        fits, too_long = 0, min(len(request_id), limit) + 1
+        while too_long - fits > 1:
+            middle = (fits + too_long) // 2
+            if len(encoded(no_texts._replace(id=request_id[:middle]), result)) <= limit:
+                fits = middle
+            else:
+                too_long = middle
+        return encoded(no_texts._replace(id=request_id[:fits]), result)
 
 
 def reason_of(error: BaseException | None) -> str:
@@ -118,3 +204,7 @@ def reason_of(error: BaseException | None) -> str:
         text = ""
     text = (text or type(error).__name__)[:MAX_REASON_LENGTH]
     return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def _clip(text: str | None) -> str | None:
+    return None if text is None else text[:_CLIPPED_LENGTH]

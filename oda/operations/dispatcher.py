@@ -3,7 +3,12 @@
 Exactly one answer for every message in which an operation request can be recognised; any other
 message is logged (its size and what is wrong with it, never its content), counted and dropped.
 A request whose id was answered before gets that answer again and is not run again; one whose id is
-still running gets no answer of its own: the answer that is on its way is the answer to both.
+still running gets no answer of its own: the answer that is on its way is the answer to both. That
+holds while the agent stops, too: the journal is asked first.
+
+A message that its codec refuses (a number out of range, half a surrogate pair, a tag) is answered
+ERROR_IN_PARAM if it can be told that it is a request. Only where not even that can be told, or the
+whole is malformed, is it dropped.
 """
 
 from __future__ import annotations
@@ -24,11 +29,17 @@ from oda.interfaces import (
     IJournal,
     IOperation,
 )
-from oda.model import ContentType, OperationRequest, OperationResult, ResultCode
+from oda.model import Answer, ContentType, OperationRequest, OperationResult, ResultCode
 from oda.operations.admission import Admission
 from oda.operations.answer import AnswerWriter
-from oda.operations.execution import NOT_SUPPORTED_TEXT, Execution, Stage, Surroundings
-from oda.operations.request import Refusal, recognise
+from oda.operations.execution import (
+    NOT_SUPPORTED_TEXT,
+    STOPPING_TEXT,
+    Execution,
+    Stage,
+    Surroundings,
+)
+from oda.operations.request import Refusal, recognise, recognise_refused
 from oda.operations.response import failure
 
 log = Logger()
@@ -83,8 +94,6 @@ class OperationDispatcher:
             self._writer, journal, self._admission, send_partial, clock, counters, timeout_s
         )
         self._operations: dict[str, IOperation] = {}
-        self._unfinished: set[Execution] = set()
-        self._is_stopped = False
         for operation in operations:
             self.add(operation)
 
@@ -96,7 +105,7 @@ class OperationDispatcher:
     @property
     def unanswered(self) -> int:
         """How many requests run or wait now."""
-        return len(self._unfinished)
+        return len(self._around.unfinished)
 
     def add(self, operation: IOperation) -> None:
         """Handle one more operation from now on. Raises ``PluginError`` if its name is taken."""
@@ -123,30 +132,42 @@ class OperationDispatcher:
         self._admission.fill()
 
     def stop(self) -> None:
-        """Cancel what runs or waits and answer it, and everything that still comes, with
+        """Cancel what runs or waits and answer it, and everything new that still comes, with
         ERROR_PROCESSING. No timer is left behind."""
-        self._is_stopped = True
+        self._around.is_stopping = True
         # Those that wait come first: each that runs would make room for one of them.
-        for execution in sorted(self._unfinished, key=lambda one: one.stage is Stage.RUNNING):
-            execution.interrupt("the agent is stopping")
+        for execution in sorted(
+            self._around.unfinished, key=lambda one: one.stage is Stage.RUNNING
+        ):
+            execution.interrupt(STOPPING_TEXT)
 
-    def answer_interrupted(self) -> list[tuple[bytes, ContentType]]:
-        """The answers to the operations that an earlier process began and did not end, each to be
-        sent once: whether they had any effect is not known."""
-        answers: list[tuple[bytes, ContentType]] = []
+    def answer_interrupted(self) -> list[tuple[Answer, ContentType]]:
+        """The answers to the operations that an earlier process began and did not end: whether they
+        had any effect is not known. Each is to be put into the outbox at once, which ends its
+        record: then it is not given again."""
+        answers: list[tuple[Answer, ContentType]] = []
         for left in self._around.journal.interrupted():
-            answer = self._writer.write(left.request, failure(INTERRUPTED_TEXT), left.content_type)
-            self._around.journal.answered(left.request.id, answer.payload, left.content_type)
+            request = left.request
+            try:
+                payload = self._writer.write_error(request, INTERRUPTED_TEXT, left.content_type)
+            except CodecError as error:
+                # Its format was a plugin's that is gone. It stays on record.
+                log.error(
+                    "the interrupted operation {name} can't be answered: {reason}",
+                    name=request.name,
+                    reason=str(error),
+                )
+                continue
             self._counters.increment("operations_interrupted")
             log.warn(
                 "operation {name} ({request_id}) was interrupted by the end of the agent's process",
-                name=left.request.name,
-                request_id=left.request.id,
+                name=request.name,
+                request_id=request.id[:100],
             )
-            answers.append((answer.payload, left.content_type))
+            answers.append((Answer(payload, left.record, True), left.content_type))
         return answers
 
-    def process(self, payload: bytes, content_type: ContentType | None) -> Deferred[bytes | None]:
+    def process(self, payload: bytes, content_type: ContentType | None) -> Deferred[Answer | None]:
         """As ``IDispatcher.process``: never fails."""
         try:
             return self._process(payload, content_type)
@@ -157,19 +178,44 @@ class OperationDispatcher:
             self._counters.increment("messages_ignored", cause="fault")
             return succeed(None)
 
-    def _process(self, payload: bytes, content_type: ContentType | None) -> Deferred[bytes | None]:
+    def _process(self, payload: bytes, content_type: ContentType | None) -> Deferred[Answer | None]:
         if content_type is None:
             return self._ignore(payload, "unknown_format", "its first byte begins no known format")
+        request: OperationRequest | Refusal | None
+        host_id = self._own_id()
         try:
             codec: ICodec = self._codecs.codec(content_type)
             message = codec.decode(payload)
         except DecodeError as error:
-            return self._ignore(payload, "malformed", error.problem)
+            request = recognise_refused(codec, payload, error.problem)
+            if request is None:
+                return self._ignore(payload, "malformed", error.problem)
         except CodecError as error:
             return self._ignore(payload, "unknown_format", error.problem)
-        request = recognise(message, self._host_id())
-        if request is None:
-            return self._ignore(payload, "no_request", "it holds no operation.request")
+        else:
+            request = recognise(message, host_id or "")
+            if request is None:
+                return self._ignore(payload, "no_request", "it holds no operation.request")
+        if host_id is None:
+            return succeed(Answer(self._writer.write_bare(request, content_type)))
+        try:
+            return self._handle(request, content_type)
+        except Exception:  # noqa: BLE001 - a fault of ours; there has to be an answer all the same
+            log.failure(
+                "a request of {size_bytes} bytes broke the dispatcher", size_bytes=len(payload)
+            )
+            return succeed(Answer(self._writer.write_bare(request, content_type)))
+
+    def _own_id(self) -> str | None:
+        try:
+            return self._host_id()
+        except Exception:  # noqa: BLE001 - a fault of ours; the request gets an answer all the same
+            log.failure("the agent does not know its own id")
+            return None
+
+    def _handle(
+        self, request: OperationRequest | Refusal, content_type: ContentType
+    ) -> Deferred[Answer | None]:
         if isinstance(request, Refusal):
             result = failure(str(request.fault), ResultCode.ERROR_IN_PARAM)
             return self._answer_at_once(request, result, content_type)
@@ -177,45 +223,31 @@ class OperationDispatcher:
         if operation is None:
             result = failure(NOT_SUPPORTED_TEXT, ResultCode.NOT_SUPPORTED)
             return self._answer_at_once(request, result, content_type)
-        if self._is_stopped:
-            return self._answer_at_once(request, failure("the agent is stopping"), content_type)
-        return self._execute(operation, request, content_type)
-
-    def _execute(
-        self, operation: IOperation, request: OperationRequest, content_type: ContentType
-    ) -> Deferred[bytes | None]:
         execution = Execution(self._around, operation, request, content_type)
         execution.begin()
-        if execution.stage is not Stage.ENDED:
-            self._unfinished.add(execution)
-            execution.answer.addBoth(self._finished, execution)
         return execution.answer
-
-    def _finished(self, answer: bytes | None, execution: Execution) -> bytes | None:
-        self._unfinished.discard(execution)
-        return answer
 
     def _answer_at_once(
         self,
         request: OperationRequest | Refusal,
         result: OperationResult,
         content_type: ContentType,
-    ) -> Deferred[bytes | None]:
-        answer = self._writer.write(request, result, content_type)
+    ) -> Deferred[Answer | None]:
+        written = self._writer.write(request, result, content_type)
         is_known = request.name is not None and request.name in self._operations
         self._counters.increment(
             "operations",
             operation=str(request.name) if is_known else UNKNOWN,
-            result=answer.result_code.value,
+            result=written.result_code.value,
         )
         log.info(
             "a request was not run, {result_code}: {reason}",
-            result_code=answer.result_code.value,
+            result_code=written.result_code.value,
             reason=result.description,
         )
-        return succeed(answer.payload)
+        return succeed(Answer(written.payload))
 
-    def _ignore(self, payload: bytes, cause: str, reason: str) -> Deferred[bytes | None]:
+    def _ignore(self, payload: bytes, cause: str, reason: str) -> Deferred[Answer | None]:
         self._counters.increment("messages_ignored", cause=cause)
         log.info(
             "ignored a message of {size_bytes} bytes: {reason}",

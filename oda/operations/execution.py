@@ -2,11 +2,24 @@
 
 ::
 
-    RECORDING --> WAITING --> RUNNING --> ENDED      every stage may go straight to ENDED:
-                                                     time limit, stop, a repeated id, no room
+    RECORDING --> WAITING --> RUNNING --> ENDED
+        |            |                      ^
+        |            +-- time limit, stop --+
+        +-- a repeated id, no record -------+
 
 Whatever happens, ``answer`` fires exactly once; ``ENDED`` is entered before it does, and all that
-comes later (a handler that ignores its cancellation, more progress) is dropped there.
+comes later (a handler that ignores its cancellation, more progress) is dropped there. State is
+settled before anybody is told: the answer's receiver may call the dispatcher again.
+
+The final answer ends the record of the journal, whose number is known only when ``RECORDING`` is
+over. So the time limit and the end of the agent do not answer a request that is being recorded:
+they decide what is answered as soon as its record is known. Answered before, the record would stay
+open, and after a restart the platform would be told "interrupted" as well. And the journal may know
+the request already: then its earlier answer is the answer, while stopping too.
+
+A partial answer ends nothing and need not wait for a commit: the beginning of the operation was
+committed before it ran, and the steps contradict no later answer. It can't be overtaken by the
+final answer, which is put into the outbox after it, in the same class.
 """
 
 from __future__ import annotations
@@ -24,6 +37,7 @@ from twisted.python.failure import Failure
 from oda.errors import OperationError, OperationNotSupported
 from oda.interfaces import ICounters, IJournal, IOperation
 from oda.model import (
+    Answer,
     ContentType,
     JournalEntry,
     OperationRequest,
@@ -39,6 +53,12 @@ log = Logger()
 
 NOT_SUPPORTED_TEXT = "Operation not supported by the device"
 
+#: The reason that requests get while the agent stops.
+STOPPING_TEXT = "the agent is stopping"
+
+#: A longer id is cut in the log.
+_LOGGED_ID_LENGTH = 100
+
 _RESULT_CODES = {code.value: code for code in ResultCode}
 
 
@@ -53,15 +73,18 @@ class Stage(Enum):
 
 class Surroundings:
     """What all executions of a dispatcher share. ``timeout_s`` may change while they run: it is
-    read when an execution starts to wait for something."""
+    read when an execution starts to wait for something. ``unfinished`` are those that have not
+    ended; while ``is_stopping`` no operation is run any more."""
 
     __slots__ = (
         "admission",
         "clock",
         "counters",
+        "is_stopping",
         "journal",
         "send_partial",
         "timeout_s",
+        "unfinished",
         "writer",
     )
 
@@ -82,11 +105,13 @@ class Surroundings:
         self.clock = clock
         self.counters = counters
         self.timeout_s = timeout_s
+        self.unfinished: set[Execution] = set()
+        self.is_stopping = False
 
 
 class Execution:
-    """Runs one request. ``answer`` fires with the payload of the answer, or with None when the
-    same request is running already: that one's answer is the answer to both."""
+    """Runs one request. ``answer`` fires with the answer, or with None when the same request is
+    running already: that one's answer is the answer to both."""
 
     __slots__ = (
         "_around",
@@ -94,6 +119,8 @@ class Execution:
         "_content_type",
         "_operation",
         "_pending",
+        "_record",
+        "_refusal",
         "_request",
         "_stage",
         "_steps",
@@ -117,7 +144,10 @@ class Execution:
         self._pending: Deferred[Any] | None = None
         self._timer: IDelayedCall | None = None
         self._steps: Sequence[Step] = ()
-        self.answer: Deferred[bytes | None] = Deferred()
+        self._record: int | None = None
+        #: Why it is not run once its record is known.
+        self._refusal: str | None = None
+        self.answer: Deferred[Answer | None] = Deferred()
 
     @property
     def stage(self) -> Stage:
@@ -127,6 +157,7 @@ class Execution:
     def begin(self) -> None:
         """Called once. The time limit counts from here."""
         request, operation = self._request, self._operation
+        self._around.unfinished.add(self)
         try:
             entry = self._around.journal.begin(
                 request.id, request.name, not operation.reads_only, request, self._content_type
@@ -148,11 +179,18 @@ class Execution:
             outcome = self._operation.execute(self._request, self.progress)
         except Exception as error:  # noqa: BLE001 - the boundary to foreign code; it is answered
             outcome = fail(error)
+        # Its own code may have stopped the dispatcher meanwhile.
+        has_ended = self.stage is Stage.ENDED
         if inspect.iscoroutine(outcome):
+            if has_ended:
+                outcome.close()
+                return
             outcome = Deferred.fromCoroutine(outcome)
         if isinstance(outcome, Deferred):
             self._pending = outcome
             outcome.addCallbacks(self._returned, self._failed)
+            if has_ended:
+                self._cancel()
         else:
             self._returned(outcome)
 
@@ -173,52 +211,75 @@ class Execution:
             sending.addErrback(self._partial_lost)
 
     def interrupt(self, reason: str) -> None:
-        """Cancel it wherever it is, and answer ERROR_PROCESSING with the steps done so far."""
+        """Cancel it wherever it is, and answer ERROR_PROCESSING with the steps done so far: at
+        once, or as soon as its record is known."""
+        if self._stage is Stage.RECORDING:
+            self._refusal = self._refusal or reason
+            self._stop_timer()
+            return
         if self._stage is Stage.ENDED:
             return
         stage, self._stage = self._stage, Stage.ENDED
+        self._cancel()
+        self._conclude(failure(reason, steps=self._steps), stage)
+
+    def _cancel(self) -> None:
         if self._pending is not None:
             try:
                 self._pending.cancel()
             except Exception:  # noqa: BLE001 - foreign cancellers; the answer goes out all the same
                 log.failure("{operation} can't be cancelled", operation=self._request.name)
-        self._conclude(failure(reason, steps=self._steps), stage)
 
-    def _recorded(self, entry: JournalEntry | None) -> None:
-        if self._stage is Stage.ENDED:
-            return
-        # An id that was used for another operation is no repetition.
-        if entry is not None and entry.name == self._request.name:
+    def _recorded(self, entry: int | JournalEntry) -> None:
+        if isinstance(entry, JournalEntry):
             self._repeat(entry)
             return
-        self._stage = Stage.WAITING
-        if not self._around.admission.enter(self):
-            self._end(failure("too many operations at once; try again later"))
+        self._record = entry
+        self._admit()
 
     def _not_recorded(self, problem: Failure) -> None:
-        if self._stage is Stage.ENDED:
-            return
         reason = reason_of(problem.value)
         log.error(
             "{operation} is not on record: {reason}", operation=self._request.name, reason=reason
         )
         if self._operation.reads_only:
-            self._recorded(None)
+            self._admit()
         else:
             # Run now, it could run a second time when the request is repeated.
-            self._end(failure(f"the operation could not be recorded: {reason}"))
+            self._refusal = self._refusal or f"the operation could not be recorded: {reason}"
+            self._admit()
+
+    def _admit(self) -> None:
+        refusal = self._refusal
+        if refusal is None and self._around.is_stopping:
+            refusal = STOPPING_TEXT
+        if refusal is not None:
+            self._end(failure(refusal))
+            return
+        self._stage = Stage.WAITING
+        if not self._around.admission.enter(self):
+            self._end(failure("too many operations at once; try again later"))
 
     def _repeat(self, entry: JournalEntry) -> None:
+        around = self._around
         self._stage = Stage.ENDED
-        if self._timer is not None:
-            self._timer.cancel()
-        self._around.counters.increment("operations_repeated", operation=self._request.name)
+        self._stop_timer()
+        around.unfinished.discard(self)
+        around.counters.increment("operations_repeated", operation=self._request.name)
         log.info(
             "{operation} {request_id} came again and is not run again",
             operation=self._request.name,
-            request_id=self._request.id,
+            request_id=self._request.id[:_LOGGED_ID_LENGTH],
         )
-        self.answer.callback(self._around.writer.repeat(self._request, entry, self._content_type))
+        try:
+            payload = around.writer.repeat(self._request, entry, self._content_type)
+        except Exception:  # noqa: BLE001 - a fault of ours; there has to be an answer all the same
+            log.failure("{operation} can't be answered again", operation=self._request.name)
+            payload = self._bare_answer()
+        # The answer it repeats may not be committed yet: this one must not be sent before it.
+        self.answer.callback(
+            None if payload is None else Answer(payload, None, not self._operation.reads_only)
+        )
 
     def _returned(self, result: OperationResult) -> None:
         if self._stage is not Stage.ENDED:
@@ -249,7 +310,7 @@ class Execution:
         log.warn(
             "a partial answer to {operation} {request_id} is lost: {reason}",
             operation=self._request.name,
-            request_id=self._request.id,
+            request_id=self._request.id[:_LOGGED_ID_LENGTH],
             reason=reason_of(problem.value),
         )
 
@@ -261,29 +322,43 @@ class Execution:
         stage, self._stage = self._stage, Stage.ENDED
         self._conclude(result, stage)
 
-    def _conclude(self, result: OperationResult, stage: Stage) -> None:
-        around, request = self._around, self._request
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if stage is Stage.WAITING:
-            around.admission.withdraw(self)
-        try:
-            payload: bytes | None = self._recorded_answer(result)
-        except Exception:  # noqa: BLE001 - a fault of ours; the place must be free again all the same
-            log.failure("{operation} can't be answered", operation=request.name)
-            payload = None
-        self.answer.callback(payload)
-        if stage is Stage.RUNNING:
-            around.admission.leave()
 
-    def _recorded_answer(self, result: OperationResult) -> bytes:
+    def _conclude(self, result: OperationResult, stage: Stage) -> None:
+        admission = self._around.admission
+        self._stop_timer()
+        self._around.unfinished.discard(self)
+        if stage is Stage.WAITING:
+            admission.withdraw(self)
+        elif stage is Stage.RUNNING:
+            admission.leave()
+        try:
+            payload: bytes | None = self._final_payload(result)
+        except Exception:  # noqa: BLE001 - a fault of ours; there has to be an answer all the same
+            log.failure("{operation} can't be answered", operation=self._request.name)
+            payload = self._bare_answer()
+        if payload is None:
+            self.answer.callback(None)
+        else:
+            acts = not self._operation.reads_only
+            waits = acts and self._record is not None
+            self.answer.callback(Answer(payload, self._record, waits))
+        if stage is Stage.RUNNING:
+            admission.fill()
+
+    def _bare_answer(self) -> bytes | None:
+        try:
+            return self._around.writer.write_bare(self._request, self._content_type)
+        except Exception:  # noqa: BLE001 - nothing else is left to try
+            log.failure("{operation} is not answered", operation=self._request.name)
+            return None
+
+    def _final_payload(self, result: OperationResult) -> bytes:
         around, request = self._around, self._request
         payload, code = around.writer.write(request, result, self._content_type)
-        try:
-            around.journal.answered(request.id, payload, self._content_type)
-        except Exception:  # noqa: BLE001 - the platform gets its answer even if it is not kept
-            log.failure("the answer to {operation} is not on record", operation=request.name)
         seconds = around.clock.seconds() - self._arrived_s
         around.counters.increment("operations", operation=request.name, result=code.value)
         around.counters.observe("operation_seconds", seconds, operation=request.name)
@@ -291,7 +366,7 @@ class Execution:
             log.info(
                 "{operation} {request_id} ended as {result_code} after {seconds:.3f} s",
                 operation=request.name,
-                request_id=request.id,
+                request_id=request.id[:_LOGGED_ID_LENGTH],
                 result_code=code.value,
                 seconds=seconds,
             )

@@ -2,20 +2,36 @@
 
 ``recognise`` gives an ``OperationRequest`` that can be run, a ``Refusal`` that must be answered
 with ERROR_IN_PARAM, or None for a message that is no request and gets no answer.
+``recognise_refused`` does so for a message that the codec refuses: only that can be answered, not
+run, but who asks may be readable all the same.
 """
 
 from __future__ import annotations
 
+import re
+from math import isfinite
 from typing import Any
 
 import msgspec
 
-from oda.errors import InvalidParameter
+from oda.errors import DecodeError, InvalidParameter
+from oda.interfaces import ITolerantDecoding
 from oda.model import HOST, OperationRequest
 from oda.operations.parameters import kind_of, normalise
 
-#: How large an id given as a number may be: writing out a huge one costs quadratic time, or fails.
+#: How large an id given as a number may be.
 MAX_ID_BITS = 256
+
+#: How large it may be to be echoed: writing out a huge number costs quadratic time, or fails.
+MAX_ECHOED_ID_BITS = 8192
+
+#: What stands for the parts of a text that are no Unicode.
+_REPLACEMENT = "\ufffd"
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+#: What is said of such a text.
+NO_UNICODE = "holds what is no Unicode text"
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -42,10 +58,7 @@ def recognise(message: Any, host_id: str) -> OperationRequest | Refusal | None:
     if not isinstance(request, dict):
         return None
     faults: list[InvalidParameter] = []
-    request_id = _read_id(request.get("id"), faults)
-    device_id = _read_text("deviceId", request.get("deviceId"), faults) or HOST
-    path = _read_path(request.get("path"), faults)
-    name = _read_text("name", request.get("name"), faults)
+    request_id, name, device_id, path = _readable(request, faults)
     if not name and not faults:
         faults.append(InvalidParameter("name", "missing" if name is None else "must not be empty"))
     parameters: dict[str, Any] = {}
@@ -67,18 +80,89 @@ def recognise(message: Any, host_id: str) -> OperationRequest | Refusal | None:
     )
 
 
+def recognise_refused(codec: Any, payload: bytes, problem: str) -> Refusal | None:
+    """The request in ``payload``, which ``codec`` can't decode because of ``problem``; None for
+    what is no request, or nobody can tell."""
+    is_tolerant: bool = ITolerantDecoding.providedBy(codec)
+    if not is_tolerant:
+        return None
+    try:
+        members = codec.members(payload, "operation", "request")
+    except DecodeError:
+        return None
+    if members is None:
+        return None
+    faults: list[InvalidParameter] = []
+    request: dict[str, Any] = {}
+    for name in ("id", "deviceId", "path", "name", "parameters"):
+        if name not in members:
+            continue
+        try:
+            codec.decode(members[name])
+        except DecodeError as error:
+            faults.append(InvalidParameter(name, error.problem))
+        try:
+            request[name] = codec.decode_tolerantly(members[name])
+        except DecodeError:
+            continue
+    # A text that was mended by the codec looks right: what mends it leaves a mark.
+    mended = [
+        InvalidParameter(name, NO_UNICODE)
+        for name in ("id", "deviceId", "path", "name")
+        if _REPLACEMENT in str(request.get(name, ""))
+    ]
+    echoed = _readable(request, [])
+    faults = faults or mended or [InvalidParameter("request", problem)]
+    return Refusal(faults[0], *echoed)
+
+
+def echo_of_answer(codec: Any, payload: bytes) -> Refusal | None:
+    """What the answer in ``payload`` repeats of its request; None if it is no answer."""
+    fault = InvalidParameter("response", "too large")
+    is_tolerant: bool = ITolerantDecoding.providedBy(codec)
+    try:
+        if not is_tolerant:
+            response = codec.decode(payload)["operation"]["response"]
+            return Refusal(fault, *_readable(response, []))
+        members = codec.members(payload, "operation", "response")
+        if members is None:
+            return None
+        response = {
+            name: codec.decode_tolerantly(members[name])
+            for name in ("id", "deviceId", "path", "name")
+            if name in members
+        }
+    except Exception:  # noqa: BLE001 - it is a foreign dispatcher's; it may be anything
+        return None
+    return Refusal(fault, *_readable(response, []))
+
+
+def _readable(
+    request: dict[str, Any], faults: list[InvalidParameter]
+) -> tuple[str | None, str | None, str, tuple[str, ...]]:
+    """Id, name, device and path, as far as they can be echoed; ``faults`` gets what is wrong."""
+    request_id = _read_id(request.get("id"), faults)
+    device_id = _read_text("deviceId", request.get("deviceId"), faults) or HOST
+    path = _read_path(request.get("path"), faults)
+    name = _read_text("name", request.get("name"), faults)
+    return request_id, name, device_id, path
+
+
 def _read_id(value: Any, faults: list[InvalidParameter]) -> str | None:
     if isinstance(value, str):
         if not value:
             faults.append(InvalidParameter("id", "must not be empty"))
-        return value
+        return _unicode("id", value, faults)
     if isinstance(value, int) and not isinstance(value, bool):
-        if value.bit_length() <= MAX_ID_BITS:
-            return str(value)
-        faults.append(InvalidParameter("id", "has too many digits"))
-    elif isinstance(value, float):
+        bits = value.bit_length()
+        if bits > MAX_ID_BITS:
+            faults.append(InvalidParameter("id", "has too many digits"))
+        return str(value) if bits <= MAX_ECHOED_ID_BITS else None
+    if isinstance(value, float):
+        if not isfinite(value):
+            faults.append(InvalidParameter("id", f"{value} is not a finite number"))
         return repr(value)
-    elif value is None:
+    if value is None:
         faults.append(InvalidParameter("id", "missing"))
     else:
         faults.append(InvalidParameter("id", f"must be a text, not {kind_of(value)}"))
@@ -86,8 +170,10 @@ def _read_id(value: Any, faults: list[InvalidParameter]) -> str | None:
 
 
 def _read_text(member: str, value: Any, faults: list[InvalidParameter]) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str):
+        return _unicode(member, value, faults)
     faults.append(InvalidParameter(member, f"must be a text, not {kind_of(value)}"))
     return None
 
@@ -98,10 +184,24 @@ def _read_path(value: Any, faults: list[InvalidParameter]) -> tuple[str, ...]:
     if not isinstance(value, list):
         faults.append(InvalidParameter("path", f"must be a list of texts, not {kind_of(value)}"))
         return ()
+    path: list[str] = []
     for index, gateway in enumerate(value):
         if not isinstance(gateway, str):
             faults.append(
                 InvalidParameter(f"path[{index}]", f"must be a text, not {kind_of(gateway)}")
             )
             return ()
-    return tuple(value)
+        path.append(_unicode(f"path[{index}]", gateway, faults))
+    return tuple(path)
+
+
+def _unicode(member: str, text: str, faults: list[InvalidParameter]) -> str:
+    """``text`` as every format can carry it: a codec of somebody else's may let more through."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        faults.append(InvalidParameter(member, NO_UNICODE))
+        return _SURROGATE.sub(_REPLACEMENT, text)
+    return text

@@ -1,45 +1,43 @@
-"""Brings changes to the disk: natural group commit, and patience with a disk that fails.
+"""Brings transactions to the store: one job at a time, and patience with a disk that fails.
 
 ::
 
-    NEW -> OPEN <-> TROUBLE        TROUBLE: the disk is full, read-only or gone. Changes stay in
-            |                      memory and are tried again every few seconds.
-            +-> HEALING            HEALING: the file is damaged and is being replaced.
-    any -> CLOSED
+    NEW -> OPEN <-> TROUBLE      TROUBLE: the disk is full, read-only or gone. Changes stay in
+     |      |          |         memory, and are tried again every few seconds.
+     +------+----------+-> CLOSED
 
-What is ``uncommitted`` collects while the change before it is being committed.
+    job: None | COMMIT | OPEN | REPLACE | RECOVER | CLOSE
+
+While a ``job`` is under way nothing else begins; what comes meanwhile is collected. When it ends,
+its outcome is entered first, then the next job begins (``_go_on``), then all are told
+(``ICommitOwner.tell``). So whoever is told finds a settled state, and can't begin a second commit.
+
+A store that turns out to be damaged, or that is no longer the file at its path, is replaced by a
+new one. What is in memory is written into that; the rest is copied in steps, between the commits.
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from enum import Enum
-from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from oda.errors import OdaError
+from oda.errors import OutboxError
 from oda.model import MessageClass
-from oda.outbox.change import Change, Totals
-from oda.outbox.disk import Disk, Healed, Opened, Recovery
-from oda.outbox.queue import Kept
-from oda.outbox.reader import Reader
-from oda.outbox.store import UNREADABLE, StoreDamaged, is_damage
-from oda.outbox.uncommitted import Uncommitted
+from oda.outbox.queue import Row, Span
+from oda.outbox.store import IStore, Opened, Recovered, StoreDamaged, StoreError, StoreMoved
+from oda.outbox.transaction import Transaction, Uncommitted
 from oda.outbox.worker import IWorker
-from oda.settings import OutboxSettings
 
 _log = Logger()
 
 #: After so many seconds a disk that failed is tried again.
 RETRY_S = 3.0
-
-_encode = msgspec.json.Encoder().encode
 
 
 class State(Enum):
@@ -48,142 +46,155 @@ class State(Enum):
     NEW = "new"
     OPEN = "open"
     TROUBLE = "trouble"
-    HEALING = "healing"
     CLOSED = "closed"
 
 
-class ICommitOwner(Protocol):
-    """Who knows the rows; everything is called in the reactor's thread."""
+class Job(Enum):
+    """What the worker is doing."""
 
-    def totals(self) -> Totals:
-        """The totals after everything that was collected so far."""
+    COMMIT = "commit"
+    OPEN = "open"
+    REPLACE = "replace"
+    RECOVER = "recover"
+    CLOSE = "close"
+
+
+class ICommitOwner(Protocol):
+    """Who knows the rows. Everything is called in the reactor's thread, and but for ``tell``
+    nothing may call anybody else."""
+
+    def totals_for(self, transaction: Transaction, is_last: bool) -> bytes | None:
+        """The totals, as JSON, after everything that was collected so far; None where those of the
+        store will do for now. ``is_last``: the store is about to be closed."""
 
     def opened(self, opened: Opened, is_late: bool) -> bool:
         """A store was opened; False when its rows can't be joined with those in memory."""
 
-    def committed(self, change: Change, used_bytes: int) -> None:
-        """Everything in ``change`` is on disk."""
+    def committed(self, transaction: Transaction, used_bytes: int) -> None:
+        """Everything in ``transaction`` is on disk."""
 
-    def failed(self, change: Change) -> None:
-        """``change`` is not on disk and will be tried again later."""
+    def failed(self, transaction: Transaction, unwritten: Sequence[Row]) -> None:
+        """``transaction`` is not on disk and will be tried again later, without the rows that were
+        let go in the meantime."""
 
-    def unwritten(self, kept: Kept) -> None:
-        """A row was let go before it was written."""
+    def detach(self) -> Mapping[MessageClass, Sequence[Span]]:
+        """The store is about to be replaced: collect what is in memory, and give the ranges of ids
+        that only the old store has."""
 
-    def known_rows(
-        self,
-    ) -> tuple[Mapping[MessageClass, Sequence[Kept]], Mapping[MessageClass, int]]:
-        """The rows in memory that are on disk, and the ids beyond which rows are not in memory."""
+    def replaced(self, opened: Opened) -> None:
+        """There is a new store."""
 
-    def healed(self, healed: Healed) -> None:
-        """The store was replaced."""
+    def recovered(self, step: Recovered) -> None:
+        """A step of copying from a damaged store has ended."""
 
     def closing(self) -> None:
         """Whatever is still collecting will never be committed."""
 
+    def changed(self) -> None:
+        """Something has to be done at the end of this turn of the reactor."""
+
+    def tell(self) -> None:
+        """The state is settled: tell everybody what happened."""
+
 
 class Committer:
-    """``reactor`` gives ``callLater``. The owner is told what happened and asked for totals.
-
-    ``seconds`` is a monotonic clock that runs while work is done, to limit it.
-    """
+    """``reactor`` gives ``callLater``; ``owner`` is told what happened and asked for totals."""
 
     def __init__(
-        self,
-        path: Path,
-        settings: OutboxSettings,
-        reactor: Any,
-        worker: IWorker,
-        owner: ICommitOwner,
-        seconds: Callable[[], float],
+        self, store: IStore, worker: IWorker, reactor: IReactorTime, owner: ICommitOwner
     ) -> None:
-        self._settings = settings
-        self._reactor = reactor
-        self._worker = worker
-        self._owner = owner
-        self._disk = Disk(path, settings, seconds)
-        self._reader: Reader | None = None
-        self._retry: Any = None
-        self._is_adopted = False
-        self._closing: Deferred[None] | None = None
-        self.state = State.NEW
+        self.store = store
         self.uncommitted = Uncommitted()
+        self.state = State.NEW
+        self._worker = worker
+        self._reactor = reactor
+        self._owner = owner
+        self._job: Job | None = None
+        self._retry: IDelayedCall | None = None
+        self._is_adopted = False
+        self._is_finished = False  # while closing: nothing more will be committed
+        self._is_given_up = False
+        self._fault: StoreError | None = None
+        self._wanted: Mapping[MessageClass, Sequence[Span]] | None = None
+        self._is_recovering = False
+        self._closing: Deferred[None] | None = None
+
+    # -- what can be expected ----------------------------------------------------------------
 
     @property
-    def path(self) -> Path:
-        return self._disk.path
-
-    @property
-    def reader(self) -> Reader | None:
-        """The connection to read with, None while nothing can be read."""
-        if self._reader is None and self.state in (State.OPEN, State.TROUBLE) and self._is_adopted:
-            try:
-                self._reader = Reader(self._disk.path, self._settings)
-            except UNREADABLE as error:
-                self._disturbed(error)
-        return self._reader
-
-    def open(self) -> None:
-        """Open the store. Raises ``OutboxError`` when another process has it; any other trouble
-        is logged, and the outbox works from memory until it is over."""
-        try:
-            opened = self._disk.open()
-        except (OSError, sqlite3.Error, StoreDamaged) as error:
-            self._disturbed(error)
-            return
-        self.state = State.OPEN
-        self._is_adopted = True
-        self._tell_recovery(opened.recovery)
-        self._owner.opened(opened, False)
-
-    def submit(self, even_marks: bool = False) -> None:
-        """Begin to commit what was collected, unless a commit is under way or the disk fails.
-        ``even_marks``: also if rows were acknowledged and nothing else."""
-        if self.uncommitted.running is not None or self.state is not State.OPEN:
-            return
-        if not self.uncommitted.collecting.is_empty or (
-            even_marks and self.uncommitted.collecting.has_marks
-        ):
-            self._commit()
-
-    def relieve(self) -> None:
-        """Too much was collected: as long as the disk works, wait until that is being committed."""
-        if self.state is State.OPEN and self.uncommitted.running is not None:
-            self._worker.wait()
-        self.submit()
-
-    def close(self) -> Deferred[None]:
-        """Commit what can be committed, then close everything. Fires with None when no thread,
-        timer or file is left; never fails."""
-        if self._closing is None:
-            self._closing = Deferred()
-            self._cancel_retry()
-            if self.uncommitted.running is None and self.state is not State.HEALING:
-                if self.uncommitted.has_last_words and self._is_adopted:
-                    self._commit()
-                else:
-                    self._finish_closing()
-        return self._closing
+    def is_busy(self) -> bool:
+        """Whether a job is under way."""
+        return self._job is not None
 
     @property
     def is_adopted(self) -> bool:
-        """True when the store's rows are among those that are sent."""
+        """Whether the store's rows are among those that are sent."""
         return self._is_adopted
 
     @property
-    def is_healing(self) -> bool:
-        """True while the store is being replaced and nothing can be read."""
-        return self.state is State.HEALING
+    def is_recovering(self) -> bool:
+        """Whether rows of a damaged store are still to be copied."""
+        return self._is_recovering
 
-    def read_failed(self, error: Exception) -> bool:
-        """Reading raised ``error``. True when the store is damaged and being replaced, or the
-        commit under way will find out; False when it can't be read for now."""
-        self._close_reader()
-        if self.uncommitted.running is not None:
-            # The worker has the file now; whoever reads next meets the same.
-            return True
-        self._disturbed(error)
-        return self.is_healing
+    @property
+    def can_read(self) -> bool:
+        """Whether rows can be read from the store now."""
+        return (
+            self._is_adopted
+            and self._fault is None
+            and self._job is not Job.REPLACE
+            and self.state in (State.OPEN, State.TROUBLE)
+        )
+
+    @property
+    def can_record(self) -> bool:
+        """Whether what is collected now can be expected to be on disk soon."""
+        return self.state is State.OPEN and self._fault is None and self._job is not Job.REPLACE
+
+    # -- what is asked -----------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Open the store, at once. Raises ``OutboxError`` when another process has it; any other
+        trouble is logged, and the outbox works from memory until it is over."""
+        try:
+            opened = self.store.open()
+        except (OSError, StoreError) as error:
+            self._disturbed(error)
+            return
+        self._adopt(opened, is_late=False)
+
+    def submit(self, even_without_rows: bool = False) -> None:
+        """Begin to commit what was collected, unless a job is under way or the disk fails.
+        ``even_without_rows``: also if rows were acknowledged and nothing else."""
+        if self._job is not None or self.state is not State.OPEN:
+            return
+        if self._fault is None and (even_without_rows or not self.uncommitted.collecting.is_empty):
+            self._commit()
+        else:
+            self._go_on()
+
+    def relieve(self) -> None:
+        """Too much was collected: as long as the disk works, wait until that is being committed.
+        The caller holds back whoever would be told."""
+        if self.state is State.OPEN and self._job is not None:
+            self._worker.wait()
+        self.submit()
+
+    def read_failed(self, error: Exception) -> None:
+        """Reading raised ``error``. While a job is under way nothing is done: either its outcome
+        tells, or whoever reads next meets the same."""
+        if self._job is None and not self._is_given_up:
+            self._disturbed(error)
+            self._owner.changed()
+
+    def check(self) -> None:
+        """Look whether the store is still the file at its path."""
+        if self._job is None and self.state is State.OPEN and self._fault is None:
+            try:
+                self.store.check()
+            except StoreError as error:
+                self._disturbed(error)
+                self._owner.changed()
 
     def check_disk(self) -> None:
         """Try now what would be tried in a few seconds (the operator made room)."""
@@ -191,141 +202,213 @@ class Committer:
             self._cancel_retry()
             self._try_again()
 
-    # -- inside ------------------------------------------------------------------------------
+    def close(self) -> Deferred[None]:
+        """Commit what can be committed, then close everything. Fires with None when no thread,
+        timer or file is left; never fails."""
+        if self._closing is None:
+            self._closing = Deferred()
+            self._cancel_retry()
+            self._is_finished = not self._is_adopted
+            self._go_on()
+        return self._closing
+
+    # -- commits -----------------------------------------------------------------------------
 
     def _commit(self) -> None:
-        totals = _encode(self._owner.totals())
-        change = self.uncommitted.begin()
-        change.totals = totals
+        is_last = self._closing is not None
+        totals = self._owner.totals_for(self.uncommitted.collecting, is_last)
+        transaction = self.uncommitted.begin()
+        transaction.totals = totals
+        self._job = Job.COMMIT
         self._worker.run(
-            lambda: self._disk.commit(change), self._commit_ended, aside=change.is_overtaken
+            lambda: self.store.apply(transaction),
+            self._commit_ended,
+            aside=transaction.is_overtaken,
         )
 
     def _commit_ended(self, outcome: int | Failure) -> None:
-        change = self.uncommitted.end()
+        self._job = None
         if isinstance(outcome, Failure):
-            for kept in self.uncommitted.take_back(change):
-                self._owner.unwritten(kept)
+            transaction, unwritten = self.uncommitted.failed()
             self._disturbed(outcome.value)
-            self._owner.failed(change)
-            if self._closing is not None and self.state is not State.HEALING:
-                self._finish_closing()
+            self._owner.failed(transaction, unwritten)
+            self._is_finished = self._closing is not None
+        else:
+            transaction = self.uncommitted.committed()
+            if self.state is State.TROUBLE:
+                _log.info("the outbox is written to {path} again", path=self.store.name)
+            self.state = State.OPEN
+            self._owner.committed(transaction, outcome)
+            self._is_finished = self._closing is not None and self.uncommitted.collecting.is_empty
+        self._go_on()
+        self._owner.tell()
+
+    def _go_on(self) -> None:
+        """Begin the job that is due, if any; nothing while another one is under way."""
+        if self._job is not None or self.state is State.CLOSED:
             return
-        self._recovered()
-        self._owner.committed(change, outcome)
-        if self._closing is not None and not self.uncommitted.has_last_words:
-            self._finish_closing()
-        elif self._closing is not None or not self.uncommitted.collecting.is_empty:
-            self._commit()
+        if self._fault is not None:
+            if self._retry is None:
+                self._replace()
+        elif self._closing is not None:
+            if self._is_finished:
+                self._finish_closing()
+            else:
+                self._commit()
+        elif self.state is State.OPEN:
+            if not self.uncommitted.collecting.is_empty:
+                self._commit()
+            elif self._is_recovering:
+                self._job = Job.RECOVER
+                self._worker.run(self.store.recover, self._step_ended, takes_long=True)
+
+    # -- trouble -----------------------------------------------------------------------------
 
     def _disturbed(self, error: BaseException | None) -> None:
-        if is_damage(error) and self._is_adopted:
-            self._heal(str(error))
+        if isinstance(error, StoreDamaged | StoreMoved) and self._is_adopted:
+            self._fault = error
             return
-        if not isinstance(error, OSError | sqlite3.Error | OdaError):
+        if not isinstance(error, OSError | StoreError | OutboxError):
             _log.error("a defect in the outbox: {error!r}", error=error)
         if self.state is not State.TROUBLE:
             _log.error(
                 "the outbox can't be written to {path}: {reason}; messages are kept in memory,"
                 " as far as there is room, until it can",
-                path=str(self.path),
+                path=self.store.name,
                 reason=str(error),
             )
         self.state = State.TROUBLE
-        self._close_reader()
-        if self._closing is None and self._retry is None:
+        self.store.close_reader()
+        self._plan_retry()
+
+    def _plan_retry(self) -> None:
+        if self._closing is None and self._retry is None and not self._is_given_up:
             self._retry = self._reactor.callLater(RETRY_S, self._try_again)
 
     def _try_again(self) -> None:
         self._retry = None
-        if self.uncommitted.running is not None:
+        if self._job is not None:
             return
-        if not self._is_adopted:
-            self._worker.run(self._disk.open, self._opened_late, takes_long=True)
-        else:
+        if self._fault is not None:
+            self._go_on()
+        elif self._is_adopted:
             self._commit()
+        else:
+            self._job = Job.OPEN
+            self._worker.run(self.store.open, self._opened_late, takes_long=True)
 
     def _opened_late(self, outcome: Opened | Failure) -> None:
+        self._job = None
         if isinstance(outcome, Failure):
             self._disturbed(outcome.value)
-            return
-        self._tell_recovery(outcome.recovery)
-        self._is_adopted = True
-        if not self._owner.opened(outcome, True):
-            self._is_adopted = False
-            self._close_reader()
-            _log.error("{path} is taken up at the next start", path=str(self.path))
-            self._worker.run(self._disk.close, lambda _: None)
-            return
-        if self._closing is None:
-            self._commit()
+        elif not self._adopt(outcome, is_late=True):
+            self._is_given_up = True
+            self.state = State.TROUBLE
+            _log.error("{path} is taken up at the next start", path=self.store.name)
+            self._job = Job.CLOSE
+            self._worker.run(self.store.close, self._given_up)
+        self._go_on()
+        self._owner.tell()
 
-    def _recovered(self) -> None:
-        if self.state is State.TROUBLE:
-            _log.info("the outbox is written to {path} again", path=str(self.path))
-        if self.state is not State.CLOSED:
-            self.state = State.OPEN
+    def _given_up(self, _: Any) -> None:
+        self._job = None
+        self._go_on()
 
-    def _heal(self, reason: str) -> None:
-        if self.state is State.HEALING:
-            return
-        self.state = State.HEALING
-        self._close_reader()
-        known, borders = self._owner.known_rows()
-        self._worker.run(
-            lambda: self._disk.heal(reason, known, borders), self._heal_ended, takes_long=True
-        )
-
-    def _heal_ended(self, outcome: Healed | Failure) -> None:
+    def _adopt(self, opened: Opened, is_late: bool) -> bool:
         self.state = State.OPEN
+        self._is_adopted = True
+        self._tell_replacement(opened)
+        if not self._owner.opened(opened, is_late):
+            self._is_adopted = False
+            return False
+        if is_late:
+            _log.info("the outbox is written to {path} again", path=self.store.name)
+        self._is_recovering = opened.is_recovering
+        if self._is_recovering:
+            self._owner.changed()
+        return True
+
+    # -- replacing a store -------------------------------------------------------------------
+
+    def _replace(self) -> None:
+        fault = self._fault
+        assert fault is not None
+        wanted: dict[MessageClass, list[Span]] = {}
+        # After a replacement that failed, what was wanted then is still wanted.
+        for earlier in (self._wanted or {}, self._owner.detach()):
+            for message_class, spans in earlier.items():
+                wanted.setdefault(message_class, []).extend(spans)
+        self._wanted = wanted
+        self.store.close_reader()
+        self._job = Job.REPLACE
+        self._worker.run(lambda: self.store.replace(fault, wanted), self._replaced, takes_long=True)
+
+    def _replaced(self, outcome: Opened | Failure) -> None:
+        self._job = None
         if isinstance(outcome, Failure):
+            fault = self._fault
+            self._fault = None  # what failed now is the disk
             error = outcome.value
             # A new file that is damaged at once is a disk that can't be trusted: wait.
-            reason = OSError(str(error)) if is_damage(error) else error
-            self._disturbed(reason)
+            self._disturbed(StoreError(str(error)) if isinstance(error, StoreError) else error)
+            self._fault = fault
+            if self._closing is not None:
+                self._fault, self._is_finished = None, True
         else:
-            self._tell_recovery(outcome.recovery)
-            self._owner.healed(outcome)
-        if self._closing is not None:
-            if self.state is State.OPEN and self.uncommitted.has_last_words:
-                self._commit()
-            else:
-                self._finish_closing()
-        else:
-            self.submit()
+            self._fault = self._wanted = None
+            self.state = State.OPEN
+            self._tell_replacement(outcome)
+            self._owner.replaced(outcome)
+            self._is_recovering = outcome.is_recovering
+        self._go_on()
+        self._owner.tell()
 
-    def _tell_recovery(self, recovery: Recovery | None) -> None:
-        if recovery is None:
-            return
-        _log.error(
-            "the outbox {path} can't be used: {reason}; it is kept as {set_aside},"
-            " {rows} rows were taken over into a new one{limit}",
-            path=str(self.path),
-            reason=recovery.reason,
-            set_aside=str(recovery.set_aside),
-            rows=recovery.rows,
-            limit="" if recovery.is_complete else " (there was no time for the rest)",
-        )
+    def _tell_replacement(self, opened: Opened) -> None:
+        if opened.reason:
+            _log.error(
+                "the outbox {path} can't be used: {reason}; it is kept as {set_aside}, and what can"
+                " be read is taken over into a new one",
+                path=self.store.name,
+                reason=opened.reason,
+                set_aside=opened.set_aside,
+            )
+        elif opened.is_recovering:
+            _log.warn(
+                "taking over rows of the damaged outbox {set_aside} goes on",
+                set_aside=opened.set_aside,
+            )
+
+    def _step_ended(self, outcome: Recovered | Failure) -> None:
+        self._job = None
+        if isinstance(outcome, Failure):
+            self._disturbed(outcome.value)
+        else:
+            self._is_recovering = not outcome.is_done
+            self._owner.recovered(outcome)
+        # The next step in another turn: what came in the meantime is committed before it.
+        self._owner.changed()
+        if self._closing is not None:
+            self._go_on()
+        self._owner.tell()
+
+    # -- the end -----------------------------------------------------------------------------
 
     def _finish_closing(self) -> None:
         self.state = State.CLOSED
         self._cancel_retry()
-        self._close_reader()
+        self.store.close_reader()
         self._owner.closing()
-        self._worker.run(self._disk.close, self._closed)
+        self._job = Job.CLOSE
+        self._worker.run(self.store.close, self._closed)
 
     def _closed(self, outcome: Any) -> None:
         if isinstance(outcome, Failure):
             _log.error("the outbox was not closed well: {reason}", reason=outcome.getErrorMessage())
         self._worker.stop()
         done = self._closing
-        if done is not None and not done.called:
-            done.callback(None)
-
-    def _close_reader(self) -> None:
-        reader, self._reader = self._reader, None
-        if reader is not None:
-            reader.close()
+        assert done is not None
+        self._owner.tell()
+        done.callback(None)
 
     def _cancel_retry(self) -> None:
         if self._retry is not None and self._retry.active():

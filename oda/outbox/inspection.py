@@ -1,7 +1,6 @@
 """Looks into a store from outside, while its agent runs or after it has stopped.
 
-Nothing here writes, but for the two functions that say so; those take the store's lock, and are
-for an agent that has stopped. A running agent offers the same on its ``DurableOutbox``.
+Nothing here writes; ``offline`` does, for an agent that has stopped.
 """
 
 from __future__ import annotations
@@ -17,14 +16,19 @@ import msgspec
 
 from oda.errors import OutboxError
 from oda.model import MessageClass
-from oda.outbox.change import CLASSES, Stored, Totals
-from oda.outbox.costs import PAGE_BYTES, row_cost
-from oda.outbox.lock import StoreLock
-from oda.outbox.records import LETTER_COLUMNS, read_letter, read_row, read_totals
-from oda.outbox.store import UNREADABLE, Store, StoreDamaged
-from oda.settings import OutboxSettings
-
-_COLUMNS = "id, is_text, datapoints, accepted_ms, crc, payload"
+from oda.outbox.database import (
+    LETTER_COLUMNS,
+    ROW_COLUMNS,
+    SCHEMA_VERSION,
+    UNREADABLE,
+    connect_read_only,
+    count_on,
+    read_letter,
+    read_row,
+    read_totals,
+)
+from oda.outbox.store import is_locked
+from oda.outbox.transaction import CLASSES, Stored, Totals
 
 
 class StoreStatus(msgspec.Struct, frozen=True):
@@ -86,13 +90,13 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     if not path.is_file():
         raise OutboxError(f"{path}: there is no such file")
     try:
-        with closing(
-            sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro", timeout=2.0, isolation_level=None, uri=True
-            )
-        ) as connection:
-            connection.text_factory = bytes
-            connection.execute("PRAGMA query_only = ON")
+        with closing(connect_read_only(path)) as connection:
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+            if 0 < version < SCHEMA_VERSION:
+                raise OutboxError(
+                    f"{path}: it was written by an older version of this agent, which brings it up"
+                    " to date at its next start"
+                )
             yield connection
     except UNREADABLE as error:
         raise OutboxError(f"{path}: it can't be read: {error}") from error
@@ -100,21 +104,15 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 def read_status(path: Path) -> StoreStatus:
     """The store in numbers. Raises ``OutboxError`` when it can't be read."""
+    is_running = is_locked(path)  # first: closing a file drops SQLite's locks on it
     with _opened(path) as connection:
 
         def one(statement: str) -> Any:
             return connection.execute(statement).fetchone()[0]
 
-        totals = read_totals(
-            connection.execute("SELECT body, crc FROM totals WHERE only = 1").fetchone()
-        )
+        totals = read_totals(connection)
         stored = totals if totals is not None else Totals()
-        if totals is None:
-            for message_class in CLASSES:
-                found: Stored = stored.stored(message_class)
-                table = message_class.value
-                found.rows = one(f"SELECT count(*) FROM {table}")
-                found.datapoints = one(f"SELECT coalesce(sum(datapoints), 0) FROM {table}")
+        count_on(connection, stored)
         oldest = [
             accepted
             for message_class in CLASSES
@@ -125,17 +123,17 @@ def read_status(path: Path) -> StoreStatus:
         pages, free = one("PRAGMA page_count"), one("PRAGMA freelist_count")
         return StoreStatus(
             path=str(path),
-            is_running=_is_running(path),
+            is_running=is_running,
             file_bytes=sum(
                 part.stat().st_size
                 for suffix in ("", "-wal")
                 if (part := Path(f"{path}{suffix}")).exists()
             ),
-            used_bytes=(pages - free) * PAGE_BYTES,
-            waiting={one.value: stored.stored(one).rows for one in CLASSES},
-            waiting_datapoints=sum(stored.stored(one).datapoints for one in CLASSES),
+            used_bytes=(pages - free) * one("PRAGMA page_size"),
+            waiting={key: found.rows for key, found in stored.stored.items()},
+            waiting_datapoints=sum(found.datapoints for found in stored.stored.values()),
             dead=one("SELECT count(*) FROM dead"),
-            operations=one("SELECT count(*) FROM journal"),
+            operations=one("SELECT count(*) FROM record"),
             oldest_ms=min(oldest, default=None),
             totals=totals,
         )
@@ -149,31 +147,31 @@ def read_messages(path: Path, state: str | None = None) -> Iterator[StoredMessag
     """
     if state != "dead":
         for message_class in CLASSES:
-            for row in _rows(path, message_class.value, _COLUMNS):
-                kept, is_sound = read_row(row)
+            for row in _rows(path, message_class.value, ROW_COLUMNS):
+                found, is_sound = read_row(row)
                 yield StoredMessage(
-                    kept.row_id,
+                    found.row_id,
                     message_class.value,
                     "waiting",
-                    kept.accepted_ms,
-                    kept.datapoints,
-                    kept.is_text,
+                    found.accepted_ms,
+                    found.datapoints,
+                    found.is_text,
                     is_sound,
-                    kept.payload,
+                    found.payload,
                 )
     if state != "waiting":
         for row in _rows(path, "dead", LETTER_COLUMNS):
             letter = read_letter(row)
-            kept = letter.kept
+            found = letter.row
             yield StoredMessage(
-                kept.row_id,
+                found.row_id,
                 letter.table,
                 "dead",
-                kept.accepted_ms,
-                kept.datapoints,
-                kept.is_text,
+                found.accepted_ms,
+                found.datapoints,
+                found.is_text,
                 letter.is_sound,
-                kept.payload,
+                found.payload,
                 letter.reason,
             )
 
@@ -202,11 +200,11 @@ def verify(path: Path) -> list[str]:
             for (line,) in connection.execute("PRAGMA integrity_check(20)").fetchall():
                 if line != b"ok":
                     faults.append(f"{path}: {line.decode('utf-8', 'replace')}")
-            totals = read_totals(
-                connection.execute("SELECT body, crc FROM totals WHERE only = 1").fetchone()
-            )
+            totals = read_totals(connection)
             if totals is None:
                 faults.append(f"{path}: the totals are missing or were changed")
+            else:
+                count_on(connection, totals)
             for message_class in CLASSES:
                 faults += _verify_rows(path, connection, message_class, totals)
     except OutboxError as error:
@@ -221,91 +219,19 @@ def _verify_rows(
 ) -> list[str]:
     faults: list[str] = []
     found = Stored()
-    for row in connection.execute(f"SELECT {_COLUMNS} FROM {message_class.value} ORDER BY id"):
-        kept, is_sound = read_row(row)
+    for values in connection.execute(
+        f"SELECT {ROW_COLUMNS} FROM {message_class.value} ORDER BY id"
+    ):
+        row, is_sound = read_row(values)
         found.rows += 1
-        found.cost += row_cost(len(kept.payload))
-        found.datapoints += kept.datapoints
+        found.datapoints += row.datapoints
         if not is_sound:
-            faults.append(f"{path}: {message_class.value} {kept.row_id} was changed")
+            faults.append(f"{path}: {message_class.value} {row.row_id} was changed")
     if totals is not None:
-        stored = totals.stored(message_class)
+        stored = totals.stored[message_class.value]
         if (stored.rows, stored.datapoints) != (found.rows, found.datapoints):
             faults.append(
                 f"{path}: {message_class.value}: {found.rows} rows with {found.datapoints} "
                 f"datapoints, but the totals say {stored.rows} with {stored.datapoints}"
             )
     return faults
-
-
-def purge(path: Path, settings: OutboxSettings) -> int:
-    """Delete everything that waits, and the dead letters, of an agent that has stopped; returns
-    how many messages. The totals count the waiting ones as dropped.
-
-    Raises ``OutboxError`` when an agent runs or the store can't be used.
-    """
-    with _locked(path, settings) as store:
-        totals = store.totals
-        waiting = [totals.stored(one) for one in CLASSES]
-        totals.dropped.add(sum(one.rows for one in waiting), sum(one.datapoints for one in waiting))
-        purged = sum(one.rows for one in waiting)
-        purged += int(store.execute("SELECT count(*) FROM dead")[0][0])
-        for message_class in CLASSES:
-            store.execute(f"DELETE FROM {message_class.value}")
-        store.execute("DELETE FROM dead")
-        totals.response, totals.telemetry = Stored(), Stored()
-        totals.response_marks, totals.telemetry_marks = [], []
-        return purged
-
-
-def retry_dead(path: Path, settings: OutboxSettings) -> int:
-    """Put the dead letters of an agent that has stopped behind everything that waits; returns how
-    many. Damaged ones stay. Raises as ``purge``."""
-    with _locked(path, settings) as store:
-        totals, retried = store.totals, 0
-        for row in store.execute(f"SELECT {LETTER_COLUMNS} FROM dead ORDER BY id"):
-            letter = read_letter(row)
-            kept = letter.kept
-            if not letter.is_sound:
-                continue
-            store.execute("DELETE FROM dead WHERE id = ?", (kept.row_id,))
-            totals.last_id += 1
-            kept.row_id = totals.last_id
-            message_class = MessageClass(letter.table)
-            store.add_rows(message_class, (kept,))
-            totals.dead.add(-1, -kept.datapoints)
-            stored = totals.stored(message_class)
-            stored.rows += 1
-            stored.cost += kept.cost
-            stored.datapoints += kept.datapoints
-            retried += 1
-        return retried
-
-
-@contextmanager
-def _locked(path: Path, settings: OutboxSettings) -> Iterator[Store]:
-    """The store, in a transaction that ends with its totals."""
-    if not path.is_file():
-        raise OutboxError(f"{path}: there is no such file")
-    lock = StoreLock(path)
-    lock.acquire()
-    try:
-        store = Store(path, settings)
-        try:
-            store.execute("BEGIN IMMEDIATE")
-            yield store
-            store.write_totals(msgspec.json.encode(store.totals))
-            store.execute("COMMIT")
-        finally:
-            store.close()
-    except (*UNREADABLE, StoreDamaged) as error:
-        raise OutboxError(f"{path}: it can't be used: {error}") from error
-    finally:
-        lock.release()
-
-
-def _is_running(path: Path) -> bool:
-    lock = StoreLock(path)
-    if not lock.path.exists():
-        return False
-    return lock.is_taken()

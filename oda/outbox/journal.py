@@ -1,43 +1,58 @@
 """The journal of operations, in the store of the outbox and in its transactions.
 
-An id is *running* from its request to its answer. For an operation that acts, that is committed
-before it may run; one that only reads is written when it is answered. The ids are known in memory,
-the answers are read from the file. The oldest answers are forgotten when there are too many, when
-they are too large together or too old; what still runs never is.
+A record is *running* from its request to its answer. For an operation that acts, the record is
+committed before the operation may run; one that only reads is written with its answer. The end of a
+record and the answer's row in the outbox are one transaction, see ``Outbox.put``.
+
+The ids are known in memory, the answers are read from the store. Ids are cheap and keep an
+operation from running twice, so they are kept for as long as ``journalMaxEntries`` and
+``journalMaxAge`` say; the oldest answers are forgotten before, where they are too large together.
+What still runs is never forgotten.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 
 import msgspec
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.errors import OutboxError
 from oda.interfaces import IJournal
 from oda.model import ContentType, InterruptedOperation, JournalEntry, OperationRequest
-from oda.outbox.change import Change, JournalRow
-from oda.outbox.committer import Committer, State
-from oda.outbox.room import side_cost
-from oda.outbox.store import UNREADABLE
+from oda.outbox.committer import Committer
+from oda.outbox.ledger import Ledger
+from oda.outbox.limits import Limits, side_cost
+from oda.outbox.store import StoredRecord, StoreError
+from oda.outbox.transaction import Record, Transaction
 from oda.settings import OutboxSettings
 
 _log = Logger()
 
+#: The bytes on disk of a record without its answer, besides its texts.
+_RECORD_BYTES = 64
+#: The records may take this share of the room: 1 in so many.
+_IDS_SHARE = 4
+
+_Key = tuple[str, str]
+
 
 class _Known(msgspec.Struct, gc=False):
-    """An operation as it is remembered; ``row`` is None once it need not be kept in memory."""
+    """An operation as it is remembered. ``record`` is None once it need not be kept in memory;
+    ``answer_cost`` is 0 where the answer is not kept."""
 
-    seq: int
-    name: str
+    number: int
+    key: _Key
+    content_type: ContentType
     at_ms: int
-    cost: int = 0
-    row: JournalRow | None = None
-    content_type: str | None = None
+    has_ended: bool = False
+    acts: bool = True
+    record: Record | None = None
+    answer_cost: int = 0
 
 
 class _Echo(msgspec.Struct, omit_defaults=True):
@@ -50,36 +65,49 @@ class _Echo(msgspec.Struct, omit_defaults=True):
 
 
 @implementer(IJournal)
-class DurableJournal:
-    """Made by ``DurableOutbox``. ``changed(cost)`` is told the bytes on disk it takes."""
+class Journal:
+    """Made by ``Outbox``. ``now_ms`` is its age clock; ``changed`` asks for a commit at the end of
+    the turn."""
 
     def __init__(
         self,
         settings: OutboxSettings,
         committer: Committer,
+        ledger: Ledger,
+        limits: Limits,
         now_ms: Callable[[], int],
-        changed: Callable[[int], None],
-        max_bytes: int,
+        changed: Callable[[], None],
     ) -> None:
         self._max_entries = settings.journal_max_entries
         self._max_age_ms = int(settings.journal_max_age_s * 1000)
-        self._max_bytes = max_bytes
         self._committer = committer
-        self._uncommitted = committer.uncommitted
+        self._ledger = ledger
+        self._limits = limits
         self._now_ms = now_ms
         self._changed = changed
-        self._running: dict[str, _Known] = {}
-        self._answered: OrderedDict[str, _Known] = OrderedDict()
+        self._by_key: dict[_Key, _Known] = {}
+        self._running: dict[int, _Known] = {}
+        self._ended: OrderedDict[int, _Known] = OrderedDict()
+        self._answers: OrderedDict[int, _Known] = OrderedDict()
         self._interrupted: list[InterruptedOperation] = []
-        self._recording: dict[int, tuple[str, Deferred[None]]] = {}
-        self._next_seq = 1
-        self._cost = 0
-        #: The answers of operations that act, from ``answered`` until the next commit: the outbox
-        #: must not send them before.
-        self.uncommitted_answers: set[bytes] = set()
+        self._waiting: dict[int, Deferred[int]] = {}
+        self._on_interrupted: Callable[[], None] | None = None
+        self._next_number = 1
+        self._answer_cost = 0
+        self._id_cost = 0
+        self._has_told_forgetting = False
 
     def __len__(self) -> int:
-        return len(self._running) + len(self._answered)
+        return len(self._by_key)
+
+    @property
+    def cost(self) -> int:
+        """The bytes on disk of all records and answers."""
+        return self._answer_cost + self._id_cost
+
+    @property
+    def _collecting(self) -> Transaction:
+        return self._committer.uncommitted.collecting
 
     # -- IJournal ----------------------------------------------------------------------------
 
@@ -90,201 +118,241 @@ class DurableJournal:
         acts: bool,
         request: OperationRequest | None = None,
         content_type: ContentType | None = None,
-    ) -> JournalEntry | Deferred[None] | None:
+    ) -> JournalEntry | Deferred[int] | int:
         now_ms = self._now_ms()
         self._forget_before(now_ms - self._max_age_ms)
-        known = self._running.get(request_id)
-        if known is not None and known.name == name:
-            return JournalEntry(name)
-        known = self._answered.get(request_id)
-        if known is not None and known.name == name:
+        key = (request_id, name)
+        known = self._by_key.get(key)
+        if known is not None:
             return self._entry(known)
-        if acts and self._committer.state in (State.TROUBLE, State.NEW, State.CLOSED):
+        try:
+            (request_id + name).encode()
+        except UnicodeEncodeError:
+            return fail(OutboxError("the id or the name is no Unicode text"))
+        if acts and not self._committer.can_record:
             return fail(OutboxError("the journal can't be written now"))
-        self._drop(request_id)
-        known = _Known(self._next_seq, name, now_ms)
-        self._next_seq += 1
-        self._running[request_id] = known
-        if not acts:
-            return None
-        echo = None
-        if request is not None:
-            echo = msgspec.json.encode(
-                _Echo(
-                    request.device_id,
-                    request.requested_device_id,
-                    request.path,
-                    request.timestamp_ms,
-                )
-            )
-        format_ = None if content_type is None else content_type.value
-        self._write(
-            known, JournalRow(known.seq, request_id, name, format_, echo, known.at_ms, None)
+        number = self._next_number
+        self._next_number += 1
+        known = _Known(number, key, content_type or ContentType.JSON, now_ms, acts=acts)
+        known.record = Record(
+            number, request_id, name, known.content_type.value, _echo(request), now_ms
         )
-        recorded: Deferred[None] = Deferred()
-        self._recording[known.seq] = (request_id, recorded)
+        self._by_key[key] = known
+        self._running[number] = known
+        self._id_cost += _id_cost(known)
+        if not acts:
+            return number
+        self._collecting.records[number] = known.record
+        recorded = self._waiting[number] = Deferred()
+        self._changed()
         return recorded
 
-    def answered(self, request_id: str, payload: bytes, content_type: ContentType) -> None:
-        known = self._running.pop(request_id, None)
-        if known is None:
-            return
-        if known.row is not None:
-            self.uncommitted_answers.add(payload)
-        at_ms = known.at_ms = self._now_ms()
-        spoken = known.content_type = content_type.value
-        self._answered[request_id] = known
-        row = JournalRow(known.seq, request_id, known.name, spoken, None, at_ms, payload)
-        self._write(known, row)
-        while len(self._answered) > 1 and (
-            len(self._answered) > self._max_entries or self._cost > self._max_bytes
-        ):
-            self._drop(next(iter(self._answered)))
-
     def interrupted(self) -> Sequence[InterruptedOperation]:
-        return tuple(self._interrupted)
+        return tuple(one for one in self._interrupted if one.record in self._running)
+
+    def subscribe(self, on_interrupted: Callable[[], None]) -> None:
+        self._on_interrupted = on_interrupted
 
     # -- what the outbox tells ---------------------------------------------------------------
 
-    def opened(self) -> None:
-        """The store was opened: learn what it knows."""
-        reader = self._committer.reader
-        if reader is None:
+    def end(self, number: int, payload: bytes) -> None:
+        """The operation has its final answer. A number that has ended, or that nobody knows, is
+        ignored."""
+        known = self._running.pop(number, None)
+        if known is None:
             return
-        newer = (self._running, self._answered)
-        mine = [dict(one) for one in newer]
-        for row in reader.query(
-            "SELECT seq, request_id, name, content_type, request, at_ms, length(payload)"
-            " FROM journal ORDER BY seq"
-        ):
-            self._learn(*row)
-        for kept, new in zip(newer, mine, strict=True):
-            for request_id, known in new.items():
-                # Their numbers may be taken by older entries of the store: give them others.
-                self._renumber(known)
-                kept[request_id] = known
-        self._changed(self._cost)
+        known.has_ended = True
+        known.at_ms = self._now_ms()
+        request_id, name = known.key
+        known.record = Record(
+            number, request_id, name, known.content_type.value, None, known.at_ms, True, payload
+        )
+        self._ended[number] = known
+        known.answer_cost = side_cost(len(payload))
+        self._answer_cost += known.answer_cost
+        self._answers[number] = known
+        self._collecting.records[number] = known.record
+        self._stay_within_bounds()
 
-    def committed(self, change: Change) -> None:
-        """What ``change`` says is on disk."""
-        self.uncommitted_answers.clear()
-        for seq, row in change.journal.items():
-            if row is not None:
-                known = self._answered.get(row.request_id)
-                if known is not None and known.row is row:
-                    known.row = None
-            waiting = self._recording.pop(seq, None)
-            if waiting is not None:
-                waiting[1].callback(None)
+    def opened(self, records: Sequence[StoredRecord], is_late: bool) -> None:
+        """The store was opened: learn what it knows."""
+        for one in records:
+            self._learn(one)
+        self._stay_within_bounds()
+        if is_late and self.interrupted() and self._on_interrupted is not None:
+            self._ledger.call(self._on_interrupted)
 
-    def failed(self, change: Change) -> None:
-        """``change`` could not be committed: operations that wait for their record must not run."""
-        self.uncommitted_answers.clear()
-        for seq in list(change.journal):
-            waiting = self._recording.pop(seq, None)
+    def begin_at(self, number: int) -> None:
+        """The store can't be opened now: use numbers beyond those in it."""
+        self._next_number = number
+
+    def committed(self, transaction: Transaction) -> None:
+        """What ``transaction`` says is on disk."""
+        for number, record in transaction.records.items():
+            known = self._ended.get(number)
+            if known is not None and known.record is record:
+                known.record = None
+            waiting = self._waiting.pop(number, None)
             if waiting is not None:
-                request_id, recorded = waiting
-                self._drop(request_id)
-                recorded.errback(OutboxError("the journal can't be written now"))
+                self._ledger.fire(waiting, number)
+
+    def failed(self, transaction: Transaction) -> None:
+        """``transaction`` could not be committed: operations that wait for their record must not
+        run."""
+        for number in list(transaction.records):
+            waiting = self._waiting.pop(number, None)
+            if waiting is not None:
+                self._forget(self._running[number])
+                self._ledger.fire(waiting, Failure(OutboxError("the journal can't be written now")))
+
+    def closing(self) -> None:
+        """Nothing will be committed any more."""
+        for number, waiting in self._waiting.items():
+            self._forget(self._running[number])
+            self._ledger.fire(waiting, Failure(OutboxError("the agent is stopping")))
+        self._waiting.clear()
+
+    def write_again(self) -> None:
+        """The store is about to be replaced: collect every record for the new one. Answers that are
+        only on disk come from the old store, as far as they can be read."""
+        for known in (*self._running.values(), *self._ended.values()):
+            is_on_record = known.acts or known.has_ended
+            if known.number in self._collecting.records or not is_on_record:
+                continue
+            request_id, name = known.key
+            self._collecting.records[known.number] = known.record or Record(
+                known.number,
+                request_id,
+                name,
+                known.content_type.value,
+                None,
+                known.at_ms,
+                known.has_ended,
+            )
 
     # -- inside ------------------------------------------------------------------------------
 
-    def _learn(
-        self,
-        seq: int,
-        request_id: object,
-        name: object,
-        content_type: object,
-        request: object,
-        at_ms: int,
-        length: int | None,
-    ) -> None:
+    def _learn(self, stored: StoredRecord) -> None:
+        number = stored.number
+        self._next_number = max(self._next_number, number + 1)
+        if number in self._running or number in self._ended:
+            return
         try:
-            identity, operation = _text(request_id), _text(name)
-            format_ = None if content_type is None else _text(content_type)
-            echo = _Echo() if request is None else msgspec.json.decode(_bytes(request), type=_Echo)
-            spoken = ContentType(format_) if format_ is not None else ContentType.JSON
-        except (ValueError, TypeError) as error:
+            key = (_text(stored.request_id), _text(stored.name))
+            content_type = ContentType(_text(stored.content_type))
+            echo = _Echo()
+            if stored.echo is not None:
+                echo = msgspec.json.decode(_bytes(stored.echo), type=_Echo)
+            at_ms = int(stored.at_ms)
+        except (ValueError, TypeError, msgspec.MsgspecError) as error:
             _log.warn("an entry of the journal is damaged: {reason}", reason=str(error))
-            self._uncommitted.collecting.journal[seq] = None
+            self._collecting.records[number] = None
             return
-        self._next_seq = max(self._next_seq, seq + 1)
-        known = _Known(seq, operation, at_ms, _cost(identity, length or 0), None, format_)
-        self._cost += known.cost
-        if length is not None:
-            self._answered[identity] = known
+        if key in self._by_key:
+            # The same request came while the store could not be opened: the newer record stays.
+            self._collecting.records[number] = None
             return
-        self._running[identity] = known
-        self._interrupted.append(
-            InterruptedOperation(
-                OperationRequest(
-                    id=identity,
-                    name=operation,
-                    device_id=echo.device_id,
-                    requested_device_id=echo.requested_device_id,
-                    path=echo.path,
-                    timestamp_ms=echo.timestamp_ms,
-                ),
-                spoken,
-            )
+        known = _Known(number, key, content_type, at_ms, bool(stored.has_ended))
+        self._by_key[key] = known
+        self._id_cost += _id_cost(known)
+        if stored.answer_bytes is not None:
+            known.answer_cost = side_cost(stored.answer_bytes)
+            self._answer_cost += known.answer_cost
+            self._answers[number] = known
+        if known.has_ended:
+            self._ended[number] = known
+            return
+        self._running[number] = known
+        request = OperationRequest(
+            id=key[0],
+            name=key[1],
+            device_id=echo.device_id,
+            requested_device_id=echo.requested_device_id,
+            path=echo.path,
+            timestamp_ms=echo.timestamp_ms,
         )
+        known.record = Record(
+            number, *key, content_type.value, _echo(request), at_ms, has_ended=False
+        )
+        self._interrupted.append(InterruptedOperation(request, content_type, number))
 
     def _entry(self, known: _Known) -> JournalEntry:
+        name = known.key[1]
+        if not known.has_ended:
+            return JournalEntry(name)
         payload: bytes | None = None
-        if known.row is not None:
-            payload = known.row.payload
-        elif (reader := self._committer.reader) is not None:
+        if known.record is not None:
+            payload = known.record.payload
+        elif known.answer_cost and self._committer.can_read:
             try:
-                for crc, found in reader.query(
-                    "SELECT crc, payload FROM journal WHERE seq = ?", (known.seq,)
-                ):
-                    if isinstance(found, bytes) and zlib.crc32(found) == crc:
-                        payload = found
-            except UNREADABLE as error:
+                payload = self._committer.store.answer(known.number)
+            except StoreError as error:
                 self._committer.read_failed(error)
-        if payload is None:
-            # It must not run again, and its answer is lost with a part of the file.
-            _log.error("the answer to {operation} is lost", operation=known.name)
-            return JournalEntry(known.name)
-        return JournalEntry(known.name, payload, ContentType(known.content_type))
+        if payload is None and known.answer_cost:
+            _log.error("the answer to {operation} can't be read", operation=name)
+        return JournalEntry(name, payload, known.content_type, has_ended=True)
 
-    def _write(self, known: _Known, row: JournalRow) -> None:
-        cost = _cost(row.request_id, len(row.payload or b""))
-        self._cost += cost - known.cost
-        known.cost = cost
-        known.row = row
-        self._uncommitted.collecting.journal[known.seq] = row
-        self._changed(self._cost)
+    def _stay_within_bounds(self) -> None:
+        limits = self._limits
+        while self._answer_cost > limits.side_bytes and len(self._answers) > 1:
+            _, known = self._answers.popitem(last=False)
+            self._answer_cost -= known.answer_cost
+            known.answer_cost = 0
+            collected = self._collecting.records.get(known.number)
+            if collected is not None:
+                collected.payload = None
+            self._collecting.answers_gone.append(known.number)
+            self._ledger.counted("journal_answers_forgotten")
+            if not self._has_told_forgetting:
+                self._has_told_forgetting = True
+                _log.info(
+                    "the oldest answers of the journal are forgotten to make room; their"
+                    " operations are still not run again"
+                )
+        dropped = 0
+        while len(self._ended) > 1 and (
+            len(self._ended) > self._max_entries or self._id_cost > limits.total // _IDS_SHARE
+        ):
+            self._forget(next(iter(self._ended.values())))
+            dropped += 1
+        if dropped:
+            self._ledger.counted("journal_entries_forgotten", dropped)
+        self._changed()
 
-    def _renumber(self, known: _Known) -> None:
-        row = known.row
-        if row is None:
-            known.seq = self._next_seq
-            self._next_seq += 1
-            return
-        journal = self._uncommitted.collecting.journal
-        journal.pop(known.seq, None)
-        known.seq = row.seq = self._next_seq
-        self._next_seq += 1
-        journal[known.seq] = row
-
-    def _drop(self, request_id: str) -> None:
-        known = self._running.pop(request_id, None) or self._answered.pop(request_id, None)
-        if known is not None:
-            self._cost -= known.cost
-            self._uncommitted.collecting.journal[known.seq] = None
-            self._changed(self._cost)
+    def _forget(self, known: _Known) -> None:
+        number = known.number
+        self._by_key.pop(known.key, None)
+        self._running.pop(number, None)
+        self._ended.pop(number, None)
+        self._answers.pop(number, None)
+        self._answer_cost -= known.answer_cost
+        self._id_cost -= _id_cost(known)
+        self._collecting.records[number] = None
+        self._changed()
 
     def _forget_before(self, oldest_ms: int) -> None:
-        while self._answered:
-            request_id, known = next(iter(self._answered.items()))
+        while self._ended:
+            known = next(iter(self._ended.values()))
             if known.at_ms >= oldest_ms:
                 return
-            self._drop(request_id)
+            self._forget(known)
 
 
-def _cost(request_id: str, payload_bytes: int) -> int:
-    return side_cost(payload_bytes + len(request_id))
+def _id_cost(known: _Known) -> int:
+    return _RECORD_BYTES + len(known.key[0]) + len(known.key[1])
+
+
+def _echo(request: OperationRequest | None) -> bytes | None:
+    if request is None:
+        return None
+    return msgspec.json.encode(
+        _Echo(
+            request.device_id,
+            request.requested_device_id,
+            request.path,
+            request.timestamp_ms,
+        )
+    )
 
 
 def _bytes(value: object) -> bytes:
@@ -294,4 +362,4 @@ def _bytes(value: object) -> bytes:
 
 
 def _text(value: object) -> str:
-    return _bytes(value).decode("utf-8")
+    return value if isinstance(value, str) else _bytes(value).decode("utf-8")

@@ -1,18 +1,20 @@
-"""The rules of one queue: which row is where, and in what order rows leave it.
+"""The order within a class: which row is where, and in what order rows leave.
 
-A row of one message class is, in the order of ids::
+A row of a message class that is in the outbox is in exactly one place::
 
-    lingering  <  in flight  <  head  <  spilled
-    ---- taken ------------     ---- pending ----
+    head        in memory, pending, to be taken next
+    in flight   in memory, taken, not acknowledged
+    lingering   acknowledged; remembered as ranges of ids
+    unread      pending; remembered as ranges of ids, and read again when the head is empty
+    recovering  in a damaged store that is being copied; remembered as ranges of ids
 
-*Head* and *in flight* are in memory with their payloads; both are bounded. *Lingering* rows are
-only remembered as ranges of ids, *spilled* ones only counted: their payloads are in the store (or
-among what is being committed), and come back as pages once the head has been taken. So memory does
-not depend on the length of the backlog. ``head_hi`` is the border: rows with a higher id are
-spilled.
+*Head* and *in flight* are bounded, so memory does not depend on the length of the backlog. A new
+row goes to the head while nothing is unread, and to the end of the unread ranges otherwise. Rows of
+a store that turns up late, or of a recovered one, come back as unread ranges in front of the
+others.
 
-Rows are taken from the head, so what was taken is older than what is pending. ``restart`` makes
-everything pending again, to be read again from the oldest row.
+Ranges of what lingers hold consecutive ids only: no range covers a row that is somewhere else, so
+that a range can be deleted from the store whatever happened in between.
 
 Pure: no clock, no store, no reactor.
 """
@@ -21,24 +23,34 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Sequence
+from enum import IntEnum
 from typing import Any, NamedTuple
 
 import msgspec
-
-from oda.outbox.marks import SLOTS, Marks
 
 #: The bounds of the head: rows beyond it are left in the store.
 HEAD_ROWS = 1024
 HEAD_BYTES = 4 * 1024 * 1024
 #: A batch of lingering rows takes in no more of what follows once it has so many.
 _SHARED_ROWS = 1024
+#: Higher than any id.
+END = 1 << 62
 
 
-class Kept(msgspec.Struct, gc=False):
+class RowState(IntEnum):
+    """Where a row in memory is; GONE once the outbox does not have it any more."""
+
+    PENDING = 0
+    IN_FLIGHT = 1
+    LINGERING = 2
+    GONE = 3
+
+
+class Row(msgspec.Struct, gc=False):
     """A row in memory. ``cost`` is bytes on disk; ``accepted_ms`` is on the outbox's own clock.
 
-    ``ticket`` is what waits for the row's acceptance, None once it was told. ``is_held``: it must
-    not be sent before it is committed.
+    ``accepted`` is the Deferred that waits for the row's acceptance, None once that was told.
+    ``is_held``: it must not be sent before it is committed.
     """
 
     row_id: int
@@ -47,15 +59,16 @@ class Kept(msgspec.Struct, gc=False):
     datapoints: int
     accepted_ms: int
     cost: int
-    ticket: Any = None
+    accepted: Any = None
     attempts: int = 0
     fresh_payload: bytes | None = None
     fresh_until_s: float = 0.0
     is_held: bool = False
+    state: RowState = RowState.PENDING
 
 
 class Amount:
-    """So many rows, so many bytes on disk, so many datapoints."""
+    """A number of rows, their bytes on disk and their datapoints."""
 
     __slots__ = ("cost", "datapoints", "rows")
 
@@ -74,6 +87,16 @@ class Amount:
         self.cost -= other.cost
         self.datapoints -= other.datapoints
 
+    def add_row(self, row: Row) -> None:
+        self.rows += 1
+        self.cost += row.cost
+        self.datapoints += row.datapoints
+
+    def subtract_row(self, row: Row) -> None:
+        self.rows -= 1
+        self.cost -= row.cost
+        self.datapoints -= row.datapoints
+
     def copy(self) -> Amount:
         return Amount(self.rows, self.cost, self.datapoints)
 
@@ -89,18 +112,23 @@ class Amount:
         return f"Amount{self.as_tuple()}"
 
 
-def amount_of(rows: Iterable[Kept]) -> Amount:
+def amount_of(rows: Iterable[Row]) -> Amount:
     """What these rows amount to."""
     total = Amount()
-    for kept in rows:
-        total.rows += 1
-        total.cost += kept.cost
-        total.datapoints += kept.datapoints
+    for row in rows:
+        total.add_row(row)
     return total
 
 
+class Span(NamedTuple):
+    """The ids from ``low`` to ``high``, both included."""
+
+    low: int
+    high: int
+
+
 class Batch(NamedTuple):
-    """Rows that are let go together: all of the class from ``low`` to ``high``."""
+    """Lingering rows with consecutive ids, which are let go together."""
 
     low: int
     high: int
@@ -108,248 +136,317 @@ class Batch(NamedTuple):
     expires_s: float = 0.0
 
 
-class ClassQueue:
-    """The rows of one message class. ``stored`` is everything in it, wherever it is."""
+def runs_of(rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
+    """``rows`` cut where their ids are not consecutive."""
+    if rows[-1].row_id - rows[0].row_id == len(rows) - 1 and _is_sorted(rows):
+        return (rows,)
+    runs: list[list[Row]] = []
+    for row in rows:
+        if runs and runs[-1][-1].row_id + 1 == row.row_id:
+            runs[-1].append(row)
+        else:
+            runs.append([row])
+    return runs
 
-    def __init__(
-        self,
-        head_rows: int = HEAD_ROWS,
-        head_bytes: int = HEAD_BYTES,
-        linger_s: float = 60.0,
-    ) -> None:
-        self.marks = Marks(linger_s / SLOTS)
-        #: True while rows were passed over that are older than some that were taken.
-        self.has_gaps = False
+
+def _is_sorted(rows: Sequence[Row]) -> bool:
+    before = rows[0].row_id - 1
+    for row in rows:
+        if row.row_id != before + 1:
+            return False
+        before = row.row_id
+    return True
+
+
+class Queue:
+    """The rows of one message class. ``stored`` is everything in it but what is recovering."""
+
+    def __init__(self, head_rows: int = HEAD_ROWS, head_bytes: int = HEAD_BYTES) -> None:
         self._max_head_rows = head_rows
         self._max_head_bytes = head_bytes
-        self.head: deque[Kept] = deque()
+        self.head: deque[Row] = deque()
         self._head_bytes = 0
-        self.head_hi = 0
-        self.spilled = Amount()
-        self.in_flight: dict[int, Kept] = {}
+        self.in_flight: dict[int, Row] = {}
         self.lingering: deque[Batch] = deque()
-        self._resting = Amount()  # what lingers, all together
+        self._lingering = Amount()
+        self.unread: deque[Span] = deque()
+        self.unread_amount = Amount()
+        self.recovering: list[Span] = []
+        self.recovering_amount = Amount()
         self.stored = Amount()
-        self._sent_hi = 0
-        self._attempts: dict[int, int] = {}
+        self._sent: dict[int, int] = {}  # attempts of rows that were pushed out of memory
+        self._sent_high = 0
 
     @property
     def pending_rows(self) -> int:
-        return len(self.head) + self.spilled.rows
+        return len(self.head) + self.unread_amount.rows
+
+    @property
+    def lingering_rows(self) -> int:
+        return self._lingering.rows
 
     @property
     def waiting_cost(self) -> int:
         """What is pending or in flight costs on disk."""
-        return self.stored.cost - self._resting.cost
-
-    @property
-    def lingering_rows(self) -> int:
-        return self._resting.rows
+        return self.stored.cost - self._lingering.cost
 
     @property
     def oldest_ms(self) -> int | None:
         """When the oldest row in memory was accepted that is in flight or pending."""
-        for kept in self.in_flight.values():
-            return kept.accepted_ms
+        for row in self.in_flight.values():
+            return row.accepted_ms
         return self.head[0].accepted_ms if self.head else None
 
-    def append(self, kept: Kept) -> None:
+    def lowest_wanted(self) -> int:
+        """No row with a lower id is wanted any more: it is acknowledged, or not there."""
+        return min(
+            min(self.in_flight, default=END),
+            min((row.row_id for row in self.head), default=END),
+            min((span.low for span in self.unread), default=END),
+            min((span.low for span in self.recovering), default=END),
+        )
+
+    # -- in ----------------------------------------------------------------------------------
+
+    def append(self, row: Row) -> None:
         """A new row, with a higher id than all before it."""
         stored = self.stored
         stored.rows += 1
-        stored.cost += kept.cost
-        stored.datapoints += kept.datapoints
-        head, spilled = self.head, self.spilled
-        if not spilled.rows and (
+        stored.cost += row.cost
+        stored.datapoints += row.datapoints
+        head, unread = self.head, self.unread
+        if not unread and (
             not head
             or (len(head) < self._max_head_rows and self._head_bytes < self._max_head_bytes)
         ):
-            head.append(kept)
-            self._head_bytes += len(kept.payload)
-            self.head_hi = kept.row_id
-        else:
-            spilled.rows += 1
-            spilled.cost += kept.cost
-            spilled.datapoints += kept.datapoints
+            head.append(row)
+            self._head_bytes += len(row.payload)
+            return
+        self.unread_amount.add_row(row)
+        if not unread or unread[-1].high != END:
+            # Open at the end: what follows belongs to it.
+            unread.append(Span(row.row_id, END))
 
-    def spill(self, amount: Amount) -> None:
-        """Rows that the store has already (after a start)."""
+    def add_unread(self, span: Span, amount: Amount) -> None:
+        """Rows turned up in the store; they are sent before the other unread ones."""
         self.stored.add(amount)
-        self.spilled.add(amount)
+        self.unread_amount.add(amount)
+        if self.unread and self.unread[0].high + 1 == span.low:
+            self.unread[0] = Span(self.unread[0].low, span.high)
+        elif amount.rows:
+            at = 0
+            while at < len(self.unread) and self.unread[at].low < span.low:
+                at += 1
+            self.unread.insert(at, span)
 
-    def add_page(self, rows: Sequence[Kept]) -> None:
-        """The oldest spilled rows, read from where they are."""
-        for kept in rows:
-            if kept.attempts == 0 and kept.row_id <= self._sent_hi:
-                kept.attempts = self._attempts.pop(kept.row_id, 1)
-            self.head.append(kept)
-            self._head_bytes += len(kept.payload)
-        if rows:
-            self.head_hi = rows[-1].row_id
-        self.spilled.subtract(amount_of(rows))
+    def fill(self, rows: Sequence[Row]) -> None:
+        """Unread rows were read, in order; the spans were set by whoever read them."""
+        for row in rows:
+            row.state = RowState.PENDING
+            if row.attempts == 0 and row.row_id <= self._sent_high:
+                row.attempts = self._sent.pop(row.row_id, 1)
+            self.head.append(row)
+            self._head_bytes += len(row.payload)
+            self.unread_amount.subtract_row(row)
 
-    def lose_spilled(self) -> Amount:
-        """The spilled rows can't be found any more: forget them, and say what they were."""
-        lost = self.spilled
-        self.spilled = Amount()
-        self.stored.subtract(lost)
-        return lost
+    # -- out ---------------------------------------------------------------------------------
 
-    def take(self, max_rows: int, max_bytes: int, at_least_one: bool) -> list[Kept]:
-        """The oldest rows of the head, now in flight; none when it is empty or its first row is
-        held."""
+    def take(self, max_rows: int, max_bytes: int, at_least_one: bool) -> list[Row]:
+        """The oldest rows of the head, now in flight; none when the head is empty or its first row
+        is held."""
         head, in_flight = self.head, self.in_flight
-        taken: list[Kept] = []
+        taken: list[Row] = []
         left = max_bytes
         while head and len(taken) < max_rows:
-            kept = head[0]
-            if kept.is_held:
+            row = head[0]
+            if row.is_held:
                 break
-            left -= len(kept.payload)
+            size = len(row.payload)
+            left -= size
             if left < 0 and (taken or not at_least_one):
                 break
             head.popleft()
-            kept.attempts += 1
-            in_flight[kept.row_id] = kept
-            taken.append(kept)
-        if taken:
-            self._head_bytes -= sum([len(kept.payload) for kept in taken])
-            self._sent_hi = max(self._sent_hi, taken[-1].row_id)
+            self._head_bytes -= size
+            row.attempts += 1
+            row.state = RowState.IN_FLIGHT
+            in_flight[row.row_id] = row
+            taken.append(row)
+        if taken and taken[-1].row_id > self._sent_high:
+            self._sent_high = taken[-1].row_id
         return taken
 
-    def retire(self, rows: Sequence[Kept], expires_s: float) -> None:
+    def retire(self, rows: Sequence[Row], expires_s: float) -> None:
         """Rows just removed from ``in_flight`` begin to linger."""
-        low, high = rows[0].row_id, rows[-1].row_id
-        if self._wants_up_to(high):
-            # It must not be covered by a range.
-            for kept in rows:
-                self._rest(kept.row_id, kept.row_id, amount_of((kept,)), expires_s)
-            return
-        marks = self.marks
-        if high < marks.owed_from:
-            self._rest(low, high, amount_of(rows), expires_s)
-            marks.acknowledged(low, high, expires_s)
-            return
-        for start, end, repeats in marks.pay([kept.row_id for kept in rows]):
-            run = rows[start:end]
-            low, high = run[0].row_id, run[-1].row_id
-            self._rest(low, high, amount_of(run), expires_s)
-            marks.acknowledged(low, high, expires_s, repeats)
+        for row in rows:
+            row.state = RowState.LINGERING
+        for run in runs_of(rows):
+            self._linger(Batch(run[0].row_id, run[-1].row_id, amount_of(run), expires_s))
 
-    def rest(self, low: int, high: int, repeats: int, amount: Amount, expires_s: float) -> None:
-        """After a start: the oldest rows of the store, taken as spilled so far, go on to linger."""
-        self.spilled.subtract(amount)
-        self.head_hi = high
-        self._rest(low, high, amount, expires_s)
-        self.marks.acknowledged(low, high, expires_s, repeats)
+    def rest(self, span: Span, amount: Amount, expires_s: float) -> None:
+        """After a start: the oldest rows of the store go on to linger."""
+        self.stored.add(amount)
+        self._linger(Batch(span.low, span.high, amount, expires_s))
 
     def expire(self, now_s: float) -> list[Batch]:
-        """Lingering rows whose time is over, out of the queue now, in as few batches as can be."""
+        """Lingering rows whose time is over, out of the queue now."""
         gone: list[Batch] = []
         while self.lingering and self.lingering[0].expires_s <= now_s:
-            self._let_go(gone)
+            gone.append(self._let_go())
         return gone
 
     def evict(self, cost: int) -> list[Batch]:
-        """As ``expire``, for the longest acknowledged ones, until ``cost`` bytes are free."""
+        """The longest acknowledged rows, until ``cost`` bytes are free; out of the queue now."""
         gone: list[Batch] = []
         freed = 0
         while self.lingering and freed < cost:
             freed += self.lingering[0].amount.cost
-            self._let_go(gone)
+            gone.append(self._let_go())
         return gone
 
-    def _rest(self, low: int, high: int, amount: Amount, expires_s: float) -> None:
-        self._resting.add(amount)
+    def pop_oldest(self) -> Row:
+        """Remove the oldest pending row, which must be in the head."""
+        row = self.head.popleft()
+        self._head_bytes -= len(row.payload)
+        row.state = RowState.GONE
+        self.stored.subtract_row(row)
+        return row
+
+    def discard_pending(self, rows: Sequence[Row]) -> None:
+        """Remove pending rows that are in the head or unread, and known."""
+        gone = {row.row_id for row in rows}
+        kept = [row for row in self.head if row.row_id not in gone]
+        in_head = {row.row_id for row in self.head} - {row.row_id for row in kept}
+        self.head = deque(kept)
+        self._head_bytes = sum(len(row.payload) for row in kept)
+        for row in rows:
+            row.state = RowState.GONE
+            self.stored.subtract_row(row)
+            if row.row_id not in in_head:
+                self.unread_amount.subtract_row(row)
+
+    def discard_unread(self, amount: Amount) -> None:
+        """Unread rows turned out to be damaged or missing."""
+        self.unread_amount.subtract(amount)
+        self.stored.subtract(amount)
+
+    def remove_in_flight(self, row_id: int) -> Row:
+        """Take a row out of the queue for good. Raises ``KeyError`` when it isn't in flight."""
+        row = self.in_flight.pop(row_id)
+        row.state = RowState.GONE
+        self.stored.subtract_row(row)
+        return row
+
+    # -- back --------------------------------------------------------------------------------
+
+    def rewind(self) -> bool:
+        """What was in flight is pending again, in its old place; True if there was any."""
+        back = sorted(self.in_flight.values(), key=lambda row: row.row_id)
+        if not back:
+            return False
+        self.in_flight = {}
+        for row in back:
+            row.state = RowState.PENDING
+        self.head.extendleft(reversed(back))
+        self._head_bytes += sum(len(row.payload) for row in back)
+        if len(self.head) > len(back) and self.head[len(back)].row_id < back[-1].row_id:
+            # Rows of a store that turned up late were taken in between.
+            self.head = deque(sorted(self.head, key=lambda row: row.row_id))
+        return True
+
+    def replay(self) -> bool:
+        """What lingers and what was in flight is pending again, to be read from the oldest row;
+        True if there was any."""
+        if not self.lingering:
+            return self.rewind()
+        spans = [Span(one.low, one.high) for one in self.lingering]
+        for row in (*self.in_flight.values(), *self.head):
+            if row.attempts:
+                self._sent[row.row_id] = row.attempts
+            row.state = RowState.PENDING
+            spans.append(Span(row.row_id, row.row_id))
+            self.unread_amount.add_row(row)
+        self.unread_amount.add(self._lingering)
+        self._lingering = Amount()
+        self.lingering.clear()
+        self.in_flight = {}
+        self.head.clear()
+        self._head_bytes = 0
+        self.unread = deque(_merged([*spans, *self.unread]))
+        return True
+
+    # -- recovery ----------------------------------------------------------------------------
+
+    def begin_recovery(self, spans: Sequence[Span], amount: Amount) -> None:
+        """The store with the rows of ``spans`` was damaged: they are not there for now."""
+        self.recovering = list(spans)
+        self.recovering_amount.add(amount)
+
+    def move_to_recovery(self, before_id: int, uncommitted: Amount) -> list[Span]:
+        """Everything unread or lingering below ``before_id`` is not there for now; the spans.
+        ``uncommitted`` is what is unread from there on."""
+        spans = _merged([*(Span(one.low, one.high) for one in self.lingering), *self.unread])
+        amount = self.unread_amount.copy()
+        amount.subtract(uncommitted)
+        amount.add(self._lingering)
+        self.lingering.clear()
+        self._lingering = Amount()
+        self.unread = deque(
+            Span(max(span.low, before_id), span.high) for span in spans if span.high >= before_id
+        )
+        if not uncommitted.rows:
+            self.unread.clear()
+        self.unread_amount = uncommitted.copy()
+        self.stored.subtract(amount)
+        wanted = [
+            Span(span.low, min(span.high, before_id - 1)) for span in spans if span.low < before_id
+        ]
+        self.recovering = _merged([*self.recovering, *wanted])
+        self.recovering_amount.add(amount)
+        return wanted
+
+    def recovered(self, span: Span, amount: Amount) -> None:
+        """Rows of the damaged store are in the new one."""
+        self.recovering_amount.subtract(amount)
+        self.add_unread(span, amount)
+
+    def end_recovery(self) -> Amount:
+        """Nothing more can be recovered; gives what is missing (negative: what nobody knew of)."""
+        lost, self.recovering_amount = self.recovering_amount, Amount()
+        self.recovering = []
+        return lost
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def _linger(self, batch: Batch) -> None:
+        self._lingering.add(batch.amount)
         if self.lingering:
             last = self.lingering[-1]
             # What follows at once, within the same second, shares a batch: a long drain would make
             # tens of thousands. Not too many rows, because room is made by whole batches.
             if (
-                last.high + 1 == low
-                and int(last.expires_s) == int(expires_s)
+                last.high + 1 == batch.low
+                and int(last.expires_s) == int(batch.expires_s)
                 and last.amount.rows < _SHARED_ROWS
             ):
                 together = last.amount.copy()
-                together.add(amount)
-                self.lingering[-1] = Batch(last.low, high, together, expires_s)
+                together.add(batch.amount)
+                self.lingering[-1] = Batch(last.low, batch.high, together, batch.expires_s)
                 return
-        self.lingering.append(Batch(low, high, amount, expires_s))
+        self.lingering.append(batch)
 
-    def _let_go(self, gone: list[Batch]) -> None:
+    def _let_go(self) -> Batch:
         batch = self.lingering.popleft()
         self.stored.subtract(batch.amount)
-        self._resting.subtract(batch.amount)
-        self.marks.let_go(batch.low, batch.high)
-        if gone and gone[-1].high < batch.low and not self._wants_up_to(batch.high):
-            # Nothing of this class that is still wanted lies between them.
-            before = gone.pop()
-            amount = before.amount.copy()
-            amount.add(batch.amount)
-            batch = Batch(before.low, batch.high, amount)
-        gone.append(batch)
+        self._lingering.subtract(batch.amount)
+        return batch
 
-    def _wants_up_to(self, row_id: int) -> bool:
-        """Whether a row up to this one may still have to be sent, or be acknowledged."""
-        if self.has_gaps:
-            return True
-        oldest = next(iter(self.in_flight), None)
-        if oldest is not None and oldest <= row_id:
-            return True
-        return bool(self.head) and self.head[0].row_id <= row_id
 
-    def pop_oldest(self) -> Kept:
-        """Remove the oldest pending row, which must be in the head."""
-        kept = self.head.popleft()
-        self._head_bytes -= len(kept.payload)
-        self._subtract(kept)
-        return kept
-
-    def discard(self, row_ids: set[int]) -> None:
-        """Remove pending rows wherever they are in the head; the others are taken as spilled."""
-        found = [kept for kept in self.head if kept.row_id in row_ids]
-        if found:
-            self.head = deque(kept for kept in self.head if kept.row_id not in row_ids)
-            self._head_bytes -= sum(len(kept.payload) for kept in found)
-        for kept in found:
-            self._subtract(kept)
-
-    def discard_spilled(self, amount: Amount) -> None:
-        """Spilled rows are gone."""
-        self.spilled.subtract(amount)
-        self.stored.subtract(amount)
-
-    def remove_in_flight(self, row_id: int) -> Kept:
-        """Take a row out of the queue for good. Raises ``KeyError`` when it isn't in flight."""
-        kept = self.in_flight.pop(row_id)
-        self._subtract(kept)
-        return kept
-
-    def rewind(self) -> bool:
-        """What was in flight is pending again, in its old place; True if there was any."""
-        back = self.in_flight
-        if not back:
-            return False
-        self.in_flight = {}
-        self.head.extendleft(reversed(back.values()))
-        self._head_bytes += sum(len(kept.payload) for kept in back.values())
-        return True
-
-    def restart(self) -> None:
-        """Everything is pending again and is read again, beginning with the oldest row."""
-        self._attempts = {kept.row_id: kept.attempts for kept in self.in_flight.values()}
-        self._attempts.update((kept.row_id, kept.attempts) for kept in self.head if kept.attempts)
-        self.in_flight = {}
-        self.lingering.clear()
-        self._resting = Amount()
-        self.marks.rewound()
-        self.has_gaps = False
-        self.head.clear()
-        self._head_bytes = 0
-        self.head_hi = 0
-        self.spilled = self.stored.copy()
-
-    def _subtract(self, kept: Kept) -> None:
-        self.stored.rows -= 1
-        self.stored.cost -= kept.cost
-        self.stored.datapoints -= kept.datapoints
+def _merged(spans: Iterable[Span]) -> list[Span]:
+    """The same ids in as few spans as can be, in order."""
+    merged: list[Span] = []
+    for span in sorted(spans):
+        if merged and span.low <= merged[-1].high + 1:
+            merged[-1] = Span(merged[-1].low, max(merged[-1].high, span.high))
+        else:
+            merged.append(span)
+    return merged

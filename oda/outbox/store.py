@@ -1,88 +1,163 @@
-"""The SQLite file: its schema, and one transaction per change.
+"""The store behind the outbox: its contract, and the SQLite file.
 
-The writer and the readers (see ``reader``) are separate connections (write-ahead log), so that a
-page can be read while a commit waits for the disk. A ``Store`` is used by one thread at a time.
+The writer and the reader are separate connections (write-ahead log), so that a page can be read
+while a commit waits for the disk. One thread at a time writes: first the one that opens the store,
+then the worker. Reading is done in the reactor's thread.
+
+Two things are checked besides what SQLite checks. The lock is on the file itself, so that no link,
+however it is spelt, leads a second agent to the same rows. And after each commit the open file must
+still be the one at the path: rows in a file that was deleted or mounted over are not kept.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from zlib import crc32
 
-from oda.errors import OdaError
+from zope.interface import Attribute, Interface, implementer
+
+from oda.errors import OutboxError
 from oda.model import MessageClass
-from oda.outbox.change import CLASSES, Burial, Change, JournalRow, Totals, checksum
-from oda.outbox.costs import PAGE_BYTES, row_cost
-from oda.outbox.queue import Amount, Kept
-from oda.outbox.records import TABLES, read_totals
+from oda.outbox.database import (
+    CACHE,
+    LETTER_COLUMNS,
+    ROW_COLUMNS,
+    TABLES,
+    UNREADABLE,
+    Letter,
+    StoreDamaged,
+    StoreError,
+    StoreMoved,
+    connect,
+    count_on,
+    is_damage,
+    migrate,
+    read_letter,
+    read_row,
+    read_totals,
+    translated,
+    write_totals,
+)
+from oda.outbox.limits import PAGE_BYTES, row_cost, wal_allowance
+from oda.outbox.queue import Amount, Row, Span
+from oda.outbox.transaction import CLASSES, Burial, Record, Totals, Transaction, checksum
 from oda.settings import OutboxSettings, OutboxSync
 
-SCHEMA_VERSION = 1
-#: "ODAo": tells our files from those of other programs.
-APPLICATION_ID = 0x4F44416F
+__all__ = [
+    "IStore",
+    "Opened",
+    "Recovered",
+    "SqliteStore",
+    "StoreDamaged",
+    "StoreError",
+    "StoreMoved",
+]
+
+_T = TypeVar("_T")
+#: A file in use below this size is checked as a whole when it is opened.
 _SMALL_BYTES = 4 * 1024 * 1024
-#: SQLite's result codes for a file that is not what it should be: ERROR (a table or column is
-#: missing), CORRUPT, NOTADB, FORMAT, TOOBIG, MISMATCH.
-_DAMAGE_CODES = frozenset({1, 11, 26, 24, 18, 20})
 #: So many rows go into one statement. Old versions of SQLite take 999 values; each size is a
 #: statement that is kept.
 _CHUNKS = (96, 48, 24, 12, 6, 3, 1)
-_REPLACE_JOURNAL = "INSERT OR REPLACE INTO journal"
-_T = TypeVar("_T")
-
-#: How much of the file a connection keeps in memory, in KiB. Rows are written once, read rarely and
-#: then in order: more makes nothing faster, and SQLite's 2 MiB are full after the first backlog.
-#: The statement reads the file, so it can find it damaged.
-CACHE = "PRAGMA cache_size = -256"
-
-#: What reading a damaged file raises: SQLite quotes it in its errors, as text that may be none.
-UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
+_IS_OPEN = 1
 
 
-class StoreDamaged(OdaError):  # noqa: N818 - named like those of oda.errors
-    """The file is damaged, of another program, or of a newer version."""
+class Opened(NamedTuple):
+    """A store was opened. ``reason`` says why a damaged one had to be set aside as ``set_aside``,
+    "" where none was. While rows of it are still to be copied, ``missing`` says which and, as far
+    as known, how many, for each class."""
+
+    totals: Totals
+    reason: str = ""
+    set_aside: str = ""
+    missing: Mapping[MessageClass, tuple[Sequence[Span], Amount]] = {}
+
+    @property
+    def is_recovering(self) -> bool:
+        return bool(self.missing)
 
 
-def is_damage(error: BaseException | None) -> bool:
-    """Whether an error of SQLite speaks of the file's content rather than of the disk."""
-    if isinstance(error, StoreDamaged | UnicodeDecodeError):
-        return True
-    if not isinstance(error, sqlite3.DatabaseError):
-        return False
-    code = getattr(error, "sqlite_errorcode", None)
-    if code is None:
-        # Raised by the module itself: a text that is no UTF-8, a number that is no number.
-        return not isinstance(error, sqlite3.ProgrammingError)
-    return (code & 0xFF) in _DAMAGE_CODES
+class Recovered(NamedTuple):
+    """A step of recovery: rows that are in the store now; ``rows`` were copied so far."""
+
+    restored: Sequence[tuple[MessageClass, Span, Amount]]
+    is_done: bool
+    rows: int
+    set_aside: str
 
 
-def migrations(after: int) -> list[str]:
-    """The scripts that lead from version ``after`` to the present one."""
-    folder = Path(__file__).with_name("schema")
-    return [
-        (folder / f"{version:04d}.sql").read_text("utf-8")
-        for version in range(after + 1, SCHEMA_VERSION + 1)
-    ]
+class StoredRecord(NamedTuple):
+    """A journal record as the store has it, texts as they were written; ``answer_bytes`` is None
+    where there is no answer."""
+
+    number: int
+    request_id: object
+    name: object
+    content_type: object
+    echo: object
+    at_ms: int
+    has_ended: bool
+    answer_bytes: int | None
 
 
-@cache
-def _expected_schema() -> tuple[Any, ...]:
-    with closing(sqlite3.connect(":memory:")) as blank:
-        for script in migrations(0):
-            blank.executescript(script)
-        return _schema(blank)
+class IStore(Interface):
+    """Where transactions are kept. Methods raise ``StoreError`` (``StoreDamaged``, ``StoreMoved``)
+    or ``OSError``. The first group is called by one thread at a time, the second in the reactor's
+    thread, also while the first is at work."""
 
+    name: str = Attribute("What the log calls it: the file's path.")
+    is_durable: bool = Attribute("False where nothing outlives the process.")
 
-def _schema(connection: sqlite3.Connection) -> tuple[Any, ...]:
-    rows = connection.execute(
-        "SELECT CAST(type AS BLOB), CAST(name AS BLOB), CAST(sql AS BLOB) FROM sqlite_master"
-    )
-    return tuple(sorted(rows.fetchall(), key=repr))
+    def open() -> Opened:
+        """Open it, or begin to replace it where it is damaged. Raises ``OutboxError`` when another
+        process has it."""
+
+    def apply(transaction: Transaction) -> int:
+        """Commit it, all or nothing; returns how many bytes the store uses."""
+
+    def replace(fault: StoreError, wanted: Mapping[MessageClass, Sequence[Span]]) -> Opened:
+        """Set the store aside that can't be used because of ``fault``, and begin a new one;
+        ``wanted`` are the rows that have to be copied into it."""
+
+    def recover() -> Recovered:
+        """Copy some more rows of a damaged store into this one."""
+
+    def close() -> None:
+        """Leave nothing open; may be called again."""
+
+    def check() -> None:
+        """Raise ``StoreMoved`` when it is no longer at its place."""
+
+    def page(
+        message_class: MessageClass, span: Span, max_rows: int, max_bytes: int
+    ) -> tuple[list[Row], set[int]]:
+        """The first rows of ``span``, in order, and the ids of those that were changed since they
+        were written. At least one row whatever its size, if there is any."""
+
+    def amount(message_class: MessageClass, span: Span) -> Amount:
+        """What the rows of ``span`` amount to."""
+
+    def letters() -> Sequence[tuple[int, int]]:
+        """The ids of the dead letters and the sizes of their payloads, oldest first."""
+
+    def letter(row_id: int) -> Letter | None:
+        """One dead letter."""
+
+    def records() -> Sequence[StoredRecord]:
+        """The records of the journal, oldest first."""
+
+    def answer(number: int) -> bytes | None:
+        """The answer of a record, None where there is none or it was changed."""
+
+    def close_reader() -> None:
+        """Open the store anew for the next reading."""
 
 
 @cache
@@ -104,245 +179,463 @@ def _in_chunks(insert: str, columns: int, rows: Sequence[_T]) -> Iterator[tuple[
             start += size
 
 
-def _spans(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    """The numbers as ranges without gaps, from and to, in order."""
-    spans: list[tuple[int, int]] = []
-    for number in sorted(numbers):
-        if spans and spans[-1][1] + 1 == number:
-            spans[-1] = (spans[-1][0], number)
-        else:
-            spans.append((number, number))
-    return spans
+class FileLock:
+    """A lock on a file itself, by whatever name it was opened. The kernel lets go of it when the
+    process ends, however it ends.
+
+    It is a ``flock``, which SQLite does not use. Closing the descriptor drops the locks that SQLite
+    holds on the same file in this process (POSIX locks belong to the process): so it is closed
+    last.
+    """
+
+    def __init__(self, path: Path, create: bool = True) -> None:
+        """Raises ``OutboxError`` naming the other process when there is one, and ``OSError``."""
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
+        self._descriptor = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._identity = _identity(os.fstat(self._descriptor))
+        except BlockingIOError:
+            owner = lock_owner(self._descriptor) or "unknown"
+            os.close(self._descriptor)
+            raise OutboxError(
+                f"{path}: the outbox is in use by another agent (process {owner})"
+            ) from None
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    def is_at(self, path: Path) -> bool:
+        """Whether the locked file is the one at ``path``."""
+        try:
+            return _identity(os.stat(path)) == self._identity
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Let go of the file."""
+        os.close(self._descriptor)
 
 
-def connect(path: Path, settings: OutboxSettings, timeout_s: float = 2.0) -> sqlite3.Connection:
-    """A connection with our options; nothing is read yet."""
-    connection = sqlite3.connect(
-        path.absolute().as_uri(),
-        timeout=timeout_s,
-        isolation_level=None,
-        check_same_thread=False,
-        uri=True,
-    )
-    connection.text_factory = bytes  # damaged text must not raise where it is read
-    # SQLite takes no larger limit than a C int.
-    limit = min(max(2 * settings.max_bytes, 1 << 27), 2**31 - 1)
-    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limit)
-    for pragma in ("cell_size_check = ON", "trusted_schema = OFF", "temp_store = MEMORY"):
-        connection.execute(f"PRAGMA {pragma}")
-    return connection
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
 
 
-class Store:
-    """The file at ``path``. Opening raises ``StoreDamaged``, ``sqlite3.Error`` or ``OSError``."""
+def lock_owner(descriptor: int) -> str | None:
+    """The process that holds a ``flock`` on the file of ``descriptor``, where the kernel says
+    so."""
+    inode = os.fstat(descriptor).st_ino
+    with suppress(OSError):
+        for line in Path("/proc/locks").read_text("ascii").splitlines():
+            fields = line.split()
+            if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
+                return fields[4]
+    return None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether an agent has the store at ``path`` now. Nothing is changed by asking."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # Shared, so that two who ask don't see each other.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+@implementer(IStore)
+class SqliteStore:
+    """The file at ``path``; a relative path starts at the working directory when it is opened."""
+
+    is_durable = True
 
     def __init__(self, path: Path, settings: OutboxSettings) -> None:
         self.path = path
-        self._settings = settings
-        self._connection = connect(path, settings)
+        self.name = str(path)
+        self.settings = settings
+        self._lock: FileLock | None = None
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+
+    # -- the worker's side -------------------------------------------------------------------
+
+    def open(self) -> Opened:
+        from oda.outbox import recovery
+
+        if self._writer is not None:
+            return Opened(self._read_totals())
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = self.path.resolve()
         try:
-            self._prepare()
-            self.totals = self._read_totals()
-        except UNREADABLE as error:
-            self._connection.close()
-            if is_damage(error):
-                raise StoreDamaged(str(error)) from error
-            raise
+            recovery.finish_setting_aside(self.path)
+            fault = self._find_fault()
+            if fault is None:
+                self._lock_file()
+                try:
+                    totals = self._open_file()
+                except StoreDamaged as damage:
+                    fault = damage
+                else:
+                    return recovery.go_on(self, totals)
+            self._lock_file()
+            return recovery.begin(self, fault, None)
         except BaseException:
-            self._connection.close()
+            self._close_writer()
+            self._unlock()
             raise
 
-    def _prepare(self) -> None:
-        execute = self._connection.execute
-        execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        version = execute("PRAGMA user_version").fetchone()[0]
-        application = execute("PRAGMA application_id").fetchone()[0]
-        tables = execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if tables and application != APPLICATION_ID:
-            raise StoreDamaged("it was not written by this agent")
-        if version > SCHEMA_VERSION:
-            raise StoreDamaged(
-                f"it was written by a newer version of this agent (schema {version}, "
-                f"known is {SCHEMA_VERSION})"
-            )
-        sync = "FULL" if self._settings.sync is OutboxSync.FULL else "NORMAL"
-        # Half of what it may have: the transaction after that may be as large again.
-        wal_bytes = wal_allowance(self._settings) // 2
-        execute(CACHE)
-        execute(f"PRAGMA synchronous = {sync}")
-        execute("PRAGMA journal_mode = WAL")
-        execute(f"PRAGMA wal_autocheckpoint = {wal_bytes // PAGE_BYTES}")
-        execute(f"PRAGMA journal_size_limit = {wal_bytes}")
-        if version < SCHEMA_VERSION:
-            script = "".join(migrations(version))
-            self._connection.executescript(
-                f"BEGIN IMMEDIATE; {script} PRAGMA application_id = {APPLICATION_ID};"
-                f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-            )
-        if _schema(self._connection) != _expected_schema():
-            raise StoreDamaged("its tables are not those of the outbox")
-        if self.used_bytes() <= _SMALL_BYTES:
-            verdict = execute("PRAGMA quick_check(1)").fetchone()[0]
-            if verdict not in (b"ok", "ok"):
-                raise StoreDamaged(bytes(verdict).decode("utf-8", "replace").replace("\n", " "))
+    def _lock_file(self) -> None:
+        """Lock the file at the path, which must stay there meanwhile."""
+        while self._lock is None:
+            is_new = not self.path.exists()
+            lock = FileLock(self.path)
+            if not lock.is_at(self.path):
+                lock.release()
+                continue
+            self._lock = lock
+            if is_new:
+                sync_directory(self.path.parent)
+
+    def _unlock(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+    def begin_file(self) -> Totals:
+        """Create the new file of a replaced store; the old one was set aside."""
+        self._unlock()
+        self._lock_file()
+        return self._open_file()
+
+    def _find_fault(self) -> StoreDamaged | None:
+        """What a power failure does to the files, and SQLite would pass over."""
+        log = Path(f"{self.path}-wal")
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if not size and log.exists() and log.stat().st_size:
+            return StoreDamaged("the file is missing beside its write-ahead log")
+        if size and not log.exists():
+            # Read by a connection of its own: opening it to write would make an empty log.
+            with suppress(*UNREADABLE):
+                connection = sqlite3.connect(
+                    f"{self.path.as_uri()}?mode=ro&immutable=1", isolation_level=None, uri=True
+                )
+                try:
+                    found = connection.execute(
+                        "SELECT 1 FROM state WHERE number = ?", (_IS_OPEN,)
+                    ).fetchone()
+                finally:
+                    connection.close()
+                if found is not None:
+                    return StoreDamaged(
+                        "it was not closed and its write-ahead log is missing: the newest messages"
+                        " may be lost"
+                    )
+        return None
+
+    def _open_file(self) -> Totals:
+        connection = self._writer = connect(self.path, self.settings)
+        execute = connection.execute
+        try:
+            execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            migrate(connection)
+            sync = "FULL" if self.settings.sync is OutboxSync.FULL else "NORMAL"
+            # Half of what it may have: the transaction after that may be as large again.
+            wal_bytes = wal_allowance(self.settings) // 2
+            execute(CACHE)
+            execute(f"PRAGMA synchronous = {sync}")
+            execute("PRAGMA journal_mode = WAL")
+            execute(f"PRAGMA wal_autocheckpoint = {wal_bytes // PAGE_BYTES}")
+            execute(f"PRAGMA journal_size_limit = {wal_bytes}")
+            if self._used_bytes() <= _SMALL_BYTES:
+                verdict = execute("PRAGMA quick_check(1)").fetchone()[0]
+                if verdict not in (b"ok", "ok"):
+                    raise StoreDamaged(bytes(verdict).decode("utf-8", "replace").replace("\n", " "))
+            totals = self._read_totals()
+            execute("INSERT OR REPLACE INTO state VALUES (?, 'open')", (_IS_OPEN,))
+            # Into the file itself: it tells, beside a log that is missing, that there was one.
+            execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except UNREADABLE as error:
+            self._close_writer()
+            raise (StoreDamaged if is_damage(error) else StoreError)(str(error)) from error
+        except BaseException:
+            self._close_writer()
+            raise
+        return totals
 
     def _read_totals(self) -> Totals:
-        row = self._connection.execute("SELECT body, crc FROM totals WHERE only = 1").fetchone()
-        totals = read_totals(row)
-        if totals is None:
-            totals = self.count_anew()
-            if row is not None:
-                totals.accepted.add(*_sum(totals))
+        totals = read_totals(self.writer) or Totals()
+        count_on(self.writer, totals)
         return totals
 
-    def count_anew(self) -> Totals:
-        """Totals of what the tables hold, from reading them; nothing of the past."""
-        totals = Totals()
-        for message_class in CLASSES:
-            amount = self.amount(message_class, 0)
-            stored = totals.stored(message_class)
-            stored.rows, stored.cost, stored.datapoints = amount.as_tuple()
-            highest = self._connection.execute(
-                f"SELECT max(id) FROM {TABLES[message_class]}"
-            ).fetchone()[0]
-            totals.last_id = max(totals.last_id, highest or 0)
-        highest = self._connection.execute("SELECT max(id) FROM dead").fetchone()[0]
-        totals.last_id = max(totals.last_id, highest or 0)
-        return totals
+    @property
+    def writer(self) -> sqlite3.Connection:
+        """The connection that writes. Raises ``StoreError`` while the store is not open."""
+        if self._writer is None:
+            raise StoreError("the store is not open")
+        return self._writer
 
-    def amount(self, message_class: MessageClass, after_id: int) -> Amount:
-        """What the rows after ``after_id`` amount to, from reading them."""
-        total = Amount()
-        for length, rows, datapoints in self._connection.execute(
-            "SELECT length(payload), count(*), CAST(sum(datapoints) AS INTEGER)"
-            f" FROM {TABLES[message_class]} WHERE id > ? GROUP BY 1",
-            (after_id,),
-        ):
-            total.add(Amount(rows, rows * row_cost(length), datapoints))
-        return total
-
-    def apply(self, change: Change) -> int:
-        """Commit ``change``, all of it or (raising ``sqlite3.Error``) nothing.
-
-        Returns how many bytes of the file are in use.
-        """
-        execute = self._connection.execute
-        execute("BEGIN IMMEDIATE")
+    def apply(self, transaction: Transaction) -> int:
+        if self._writer is None and self._lock is not None:
+            # It failed before: a new connection tells more than one after an error of the disk.
+            self.check()
+            self._open_file()
+        execute = self.writer.execute
         try:
-            # First what frees pages, then what needs them: so the file doesn't grow in between.
-            for message_class in CLASSES:
-                table = TABLES[message_class]
-                for low, high in change.gone[message_class]:
-                    execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", (low, high))
-            self._bury(change.burials)
-            if change.dead_gone:
-                self._connection.executemany(
-                    "DELETE FROM dead WHERE id = ?", [(one,) for one in change.dead_gone]
-                )
-            for message_class in CLASSES:
-                if change.rows[message_class]:
-                    self.add_rows(message_class, change.rows[message_class].values())
-            if change.journal:
-                self._write_journal(change.journal)
-            self.write_totals(change.totals)
+            execute("BEGIN IMMEDIATE")
+            self._write(transaction)
             execute("COMMIT")
+        except UNREADABLE as error:
+            self._close_writer()
+            raise (StoreDamaged if is_damage(error) else StoreError)(str(error)) from error
         except BaseException:
-            if self._connection.in_transaction:
-                execute("ROLLBACK")
+            self._close_writer()
             raise
-        return self.used_bytes()
+        self.check()
+        return self._used_bytes()
 
-    def write_totals(self, totals: bytes) -> None:
-        """Replace the totals, given as JSON, inside a transaction."""
-        self._connection.execute(
-            "INSERT OR REPLACE INTO totals VALUES (1, ?, ?)", (totals.decode(), crc32(totals))
-        )
+    def _write(self, transaction: Transaction) -> None:
+        # First what frees pages, then what needs them: so the file doesn't grow in between.
+        execute = self.writer.execute
+        for message_class in CLASSES:
+            table = TABLES[message_class]
+            for low, high in transaction.deleted[message_class]:
+                execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", (low, high))
+        self._bury(transaction.burials)
+        _delete(self.writer, "dead", "id", transaction.letters_gone)
+        _delete(self.writer, "answer", "number", transaction.answers_gone)
+        for message_class in CLASSES:
+            if transaction.rows[message_class]:
+                self.add_rows(message_class, transaction.rows[message_class].values())
+        if transaction.records:
+            self._write_records(transaction.records)
+        if transaction.totals is not None:
+            write_totals(self.writer, transaction.totals)
 
-    def add_rows(self, message_class: MessageClass, rows: Iterable[Kept]) -> None:
-        """Insert rows, inside a transaction; one whose id exists already is left as it is."""
-        insert = (
-            f"INSERT OR IGNORE INTO {TABLES[message_class]}"
-            " (id, is_text, datapoints, accepted_ms, crc, payload)"
-        )
+    def add_rows(self, message_class: MessageClass, rows: Iterable[Row]) -> None:
+        """Insert rows, inside a transaction. A row that is there already, unchanged, is left as it
+        is (a commit may have worked although it reported an error); an id that belongs to another
+        message raises ``StoreError``."""
+        table = TABLES[message_class]
+        insert = f"INSERT INTO {table} ({ROW_COLUMNS})"
         for statement, chunk in _in_chunks(insert, 6, list(rows)):
             values: list[Any] = []
-            for kept in chunk:
-                row_id, payload = kept.row_id, kept.payload
-                datapoints, is_text = kept.datapoints, kept.is_text
+            for row in chunk:
+                row_id, payload = row.row_id, row.payload
+                datapoints, is_text = row.datapoints, row.is_text
                 seed = row_id * 0x9E3779B1 ^ datapoints * 0x85EBCA6B ^ is_text
                 crc = crc32(payload, seed & 0xFFFFFFFF)
-                values += (row_id, is_text, datapoints, kept.accepted_ms, crc, payload)
-            self._connection.execute(statement, values)
+                values += (row_id, is_text, datapoints, row.accepted_ms, crc, payload)
+            try:
+                self.writer.execute(statement, values)
+            except sqlite3.IntegrityError:
+                self._add_one_by_one(
+                    table, [values[at : at + 6] for at in range(0, len(values), 6)]
+                )
+
+    def _add_one_by_one(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        for row in rows:
+            found = self.writer.execute(
+                f"SELECT crc, payload FROM {table} WHERE id = ?", (row[0],)
+            ).fetchone()
+            if found is None:
+                self.writer.execute(_statement(f"INSERT INTO {table} ({ROW_COLUMNS})", 6, 1), row)
+            elif found != (row[4], row[5]):
+                raise StoreError(f"the id {row[0]} is taken by another message of {table}")
 
     def _bury(self, burials: Sequence[Burial]) -> None:
         for burial in burials:
-            kept, table = burial.kept, TABLES[burial.message_class]
-            self._connection.execute(
+            row, table = burial.row, TABLES[burial.message_class]
+            crc = checksum(row.row_id, row.is_text, row.datapoints, row.payload)
+            self.writer.execute(
                 "INSERT OR REPLACE INTO dead VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
-                    kept.row_id,
+                    row.row_id,
                     table,
-                    kept.is_text,
-                    kept.datapoints,
-                    kept.accepted_ms,
-                    None
-                    if burial.is_damaged
-                    else checksum(kept.row_id, kept.is_text, kept.datapoints, kept.payload),
+                    row.is_text,
+                    row.datapoints,
+                    row.accepted_ms,
+                    None if burial.is_damaged else crc,
                     burial.reason,
-                    kept.payload,
+                    row.payload,
                 ),
             )
-            self._connection.execute(f"DELETE FROM {table} WHERE id = ?", (kept.row_id,))
+            self.writer.execute(f"DELETE FROM {table} WHERE id = ?", (row.row_id,))
 
-    def _write_journal(self, journal: dict[int, JournalRow | None]) -> None:
-        forgotten = [seq for seq, row in journal.items() if row is None]
-        for low, high in _spans(forgotten):
-            self._connection.execute("DELETE FROM journal WHERE seq BETWEEN ? AND ?", (low, high))
-        known = [row for row in journal.values() if row is not None]
-        for statement, rows in _in_chunks(_REPLACE_JOURNAL, 8, known):
+    def _write_records(self, records: Mapping[int, Record | None]) -> None:
+        forgotten = [number for number, record in records.items() if record is None]
+        _delete(self.writer, "record", "number", forgotten)
+        _delete(self.writer, "answer", "number", forgotten)
+        known = [record for record in records.values() if record is not None]
+        for statement, chunk in _in_chunks("INSERT OR REPLACE INTO record", 7, known):
             values: list[Any] = []
-            for row in rows:
-                payload = row.payload
-                values += (
-                    row.seq,
-                    row.request_id,
-                    row.name,
-                    row.content_type,
-                    None if row.request is None else row.request.decode(),
-                    row.at_ms,
-                    None if payload is None else crc32(payload),
-                    payload,
-                )
-            self._connection.execute(statement, values)
+            for one in chunk:
+                echo = None if one.echo is None else one.echo.decode()
+                values += (one.number, one.request_id, one.name, one.content_type, echo)
+                values += (one.at_ms, one.has_ended)
+            self.writer.execute(statement, values)
+        answered = [record for record in known if record.payload is not None]
+        for statement, chunk in _in_chunks("INSERT OR REPLACE INTO answer", 3, answered):
+            values = []
+            for one in chunk:
+                values += (one.number, crc32(one.payload or b""), one.payload)
+            self.writer.execute(statement, values)
 
-    def take_over(self, table: str, rows: Sequence[Sequence[Any]]) -> int:
-        """Insert complete rows of a damaged store, inside a transaction; returns how many of them
-        were no nonsense."""
-        columns = ", ".join("?" * len(rows[0]))
-        return self._connection.executemany(
-            f"INSERT OR IGNORE INTO {table} VALUES ({columns})", rows
-        ).rowcount
+    def replace(self, fault: StoreError, wanted: Mapping[MessageClass, Sequence[Span]]) -> Opened:
+        from oda.outbox import recovery
 
-    def used_bytes(self) -> int:
+        with translated():
+            return recovery.begin(self, fault, wanted)
+
+    def recover(self) -> Recovered:
+        from oda.outbox import recovery
+
+        with translated():
+            step = recovery.step(self)
+        self.check()
+        return step
+
+    def check(self) -> None:
+        if self._lock is None or not self._lock.is_at(self.path):
+            raise StoreMoved(f"it is not the file at {self.path} any more")
+
+    def close(self) -> None:
+        self.close_reader()
+        if self._writer is not None:
+            with suppress(sqlite3.Error):
+                self._writer.execute("DELETE FROM state WHERE number = ?", (_IS_OPEN,))
+        self._close_writer()
+        self._unlock()
+
+    def _close_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            if writer.in_transaction:
+                with suppress(sqlite3.Error):
+                    writer.execute("ROLLBACK")
+            writer.close()
+
+    def release_file(self) -> None:
+        """Close the connections; the lock stays."""
+        self.close_reader()
+        self._close_writer()
+
+    def _used_bytes(self) -> int:
         """The bytes of the file that are in use; the free pages are used before it grows."""
-        pages, free = self._connection.execute(
+        pages, free = self.writer.execute(
             "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count"
         ).fetchone()
         return int(pages - free) * PAGE_BYTES
 
-    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
-        """The rows of a statement of one's own."""
-        return self._connection.execute(statement, values).fetchall()
+    # -- the reactor's side ------------------------------------------------------------------
 
-    def close(self) -> None:
-        self._connection.close()
+    def query(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows of a query; text comes as bytes."""
+        try:
+            if self._reader is None:
+                self._reader = connect(self.path, self.settings, timeout_s=0.5)
+                self._reader.execute("PRAGMA query_only = ON")
+            return self._reader.execute(statement, values).fetchall()
+        except UNREADABLE as error:
+            self.close_reader()
+            raise (StoreDamaged if is_damage(error) else StoreError)(str(error)) from error
+
+    def page(
+        self, message_class: MessageClass, span: Span, max_rows: int, max_bytes: int
+    ) -> tuple[list[Row], set[int]]:
+        rows: list[Row] = []
+        damaged: set[int] = set()
+        self.query(CACHE)
+        reader = self._reader
+        assert reader is not None
+        cursor = reader.cursor()
+        try:
+            cursor.execute(
+                f"SELECT {ROW_COLUMNS} FROM {TABLES[message_class]}"
+                " WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+                (*span, max_rows),
+            )
+            for values in cursor:
+                row, is_sound = read_row(values)
+                if rows and row.row_id <= rows[-1].row_id:
+                    raise StoreDamaged("its rows are out of order")
+                rows.append(row)
+                if not is_sound:
+                    damaged.add(row.row_id)
+                max_bytes -= len(row.payload)
+                if max_bytes <= 0:
+                    break
+        except UNREADABLE as error:
+            cursor.close()
+            self.close_reader()
+            raise (StoreDamaged if is_damage(error) else StoreError)(str(error)) from error
+        finally:
+            cursor.close()
+        return rows, damaged
+
+    def amount(self, message_class: MessageClass, span: Span) -> Amount:
+        total = Amount()
+        for length, rows, datapoints in self.query(
+            "SELECT length(payload), count(*), CAST(sum(datapoints) AS INTEGER)"
+            f" FROM {TABLES[message_class]} WHERE id BETWEEN ? AND ? GROUP BY 1",
+            span,
+        ):
+            total.add(Amount(rows, rows * row_cost(length), datapoints))
+        return total
+
+    def letters(self) -> Sequence[tuple[int, int]]:
+        return self.query("SELECT id, length(payload) FROM dead ORDER BY id")
+
+    def letter(self, row_id: int) -> Letter | None:
+        found = self.query(f"SELECT {LETTER_COLUMNS} FROM dead WHERE id = ?", (row_id,))
+        return read_letter(found[0]) if found else None
+
+    def records(self) -> Sequence[StoredRecord]:
+        return [
+            StoredRecord(*values)
+            for values in self.query(
+                "SELECT number, request_id, name, content_type, echo, at_ms, has_ended,"
+                " (SELECT length(payload) FROM answer WHERE answer.number = record.number)"
+                " FROM record ORDER BY number"
+            )
+        ]
+
+    def answer(self, number: int) -> bytes | None:
+        for crc, payload in self.query(
+            "SELECT crc, payload FROM answer WHERE number = ?", (number,)
+        ):
+            if isinstance(payload, bytes) and crc32(payload) == crc:
+                return payload
+        return None
+
+    def close_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
 
 
-def wal_allowance(settings: OutboxSettings) -> int:
-    """How large the write-ahead log may become before it is folded back into the file."""
-    return min(4 * 1024 * 1024, max(16 * PAGE_BYTES, settings.max_bytes // 16))
+def _delete(connection: sqlite3.Connection, table: str, key: str, numbers: Iterable[int]) -> None:
+    """Delete rows by their numbers, as few ranges."""
+    spans: list[Span] = []
+    for number in sorted(numbers):
+        if spans and spans[-1].high + 1 == number:
+            spans[-1] = Span(spans[-1].low, number)
+        else:
+            spans.append(Span(number, number))
+    for span in spans:
+        connection.execute(f"DELETE FROM {table} WHERE {key} BETWEEN ? AND ?", span)
 
 
-def _sum(totals: Totals) -> tuple[int, int]:
-    stored = (totals.response, totals.telemetry)
-    return sum(one.rows for one in stored), sum(one.datapoints for one in stored)
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power failure; not every file system can."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -3,9 +3,12 @@
 Everything published within one turn of the reactor is gathered into as few documents as possible
 (``oda.telemetry.documents``), so a thousand single events cost little more than one list of a
 thousand. At the end of the turn, or when many wait, the documents are encoded, cut to size
-(``oda.telemetry.splitting``) and handed to the connector; the Deferred of a ``publish`` fires once
+(``oda.telemetry.sending``) and handed to the connector; the Deferred of a ``publish`` fires once
 every document with a datapoint of that call was accepted. Events of a datastream with a line in the
 dispatcher's configuration are held first (``oda.telemetry.holding``).
+
+Sending may tell owners, and an owner may call back in at once (publish, stop, set another device
+id). So every method that takes events takes all of them first, and sends last.
 """
 
 from __future__ import annotations
@@ -14,26 +17,26 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from oda.errors import EventRejected, OutboxClosed, OutboxFull
+from oda.errors import EventRejected, OutboxClosed, OutboxError, OutboxFull
 from oda.interfaces import ICodec, IConnector, ICounters, IEventDispatcher, IWallClock
 from oda.model import Datapoint, Event
 from oda.settings import Schedule
 from oda.telemetry.documents import Gathering, Places, Run, RunKey
 from oda.telemetry.holding import Held, Holding
 from oda.telemetry.schedules import Timetable
-from oda.telemetry.sending import DocumentSender
-from oda.telemetry.settling import Call, settle_one
+from oda.telemetry.sending import Call, DocumentSender, settle_one
 from oda.telemetry.validation import (
     MAX_INTEGER,
     MIN_INTEGER,
     CheckValue,
-    check_event,
+    accept_event,
+    accept_value,
     check_place,
     check_times,
-    check_value_of,
 )
 
 #: So many events of one turn are sent without waiting for its end.
@@ -68,7 +71,7 @@ class EventDispatcher:
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         connector: IConnector,
         codec: ICodec,
         check_value: CheckValue,
@@ -94,7 +97,7 @@ class EventDispatcher:
         self._waiting: list[Held] = []
         self._window_s = window_s
         self._flushed_s = float("-inf")
-        self._flush_call: Any = None
+        self._flush_call: IDelayedCall | None = None
         self._flushing = False
         self._stopped = False
         self._begin_gathering()
@@ -112,9 +115,12 @@ class EventDispatcher:
         device id still unknown fail with ``OutboxClosed``.
         """
         self._stopped = True  # whoever hears of an acceptance from here on can't publish again
+        self._choose_path()
         self._timetable.stop()
         flushed = self.flush_all()
         waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._counters.increment("events_refused", len(waiting))
         refusal = Failure(OutboxClosed("the device id was never known"))
         for _, _, owner in waiting:
             settle_one(owner, refusal)
@@ -133,13 +139,15 @@ class EventDispatcher:
         """The device id is known, or has changed. What was gathered goes out under the old one."""
         if host_id == self._host_id:
             return
-        self._flush()
+        gathering = self._end_gathering()
         self._host_id = host_id
         self._places = Places(host_id)
         self._begin_gathering()
         waiting, self._waiting = self._waiting, []
         for event, at_ms, owner in waiting:
             self._take(event, at_ms, owner)
+        self._send(gathering)
+        self._flush_if_full()
 
     def set_output(self, codec: ICodec, reduced: bool, max_message_bytes: int) -> None:
         """Write later documents with this codec, in this form, up to this size."""
@@ -155,6 +163,7 @@ class EventDispatcher:
             self._gather(event, at_ms, owner)
         self._choose_path()
         self._timetable.apply(schedules)
+        self._flush_if_full()
 
     # -- taking events --------------------------------------------------------------------------
 
@@ -182,7 +191,7 @@ class EventDispatcher:
                 (kind is float and value - value == 0.0)
                 or (kind is int and MIN_INTEGER <= value <= MAX_INTEGER)
             ):
-                check_value_of(event, self._check_value)
+                value = accept_value(event, self._check_value)
             key = (event.device_id, event.path, event.datastream_id, event.feed)
             try:
                 run = self._runs.get(key)
@@ -203,24 +212,25 @@ class EventDispatcher:
 
     def _publish_several(self, events: Sequence[Event]) -> Deferred[None]:
         if not isinstance(events, list | tuple):
-            events = list(events)  # it is gone through twice
+            events = list(events)  # it is counted before it is gone through
         try:
             if self._is_direct and len(events) > 1:
                 return self._gather_several(events)
-            for event in events:
-                check_event(event, self._check_value)
+            accepted = [accept_event(event, self._check_value) for event in events]
         except EventRejected as error:
             return self._reject(error, len(events))
-        if not events:
+        if not accepted:
             return succeed(None)
         if self._stopped:
-            return fail(OutboxClosed("the agent is stopping"))
-        if self._host_id is None and len(self._waiting) + len(events) > MAX_WAITING:
-            return fail(OutboxFull("the device id is unknown and too many events wait for it"))
-        call = Call(len(events))
+            return self._refuse(OutboxClosed("the agent is stopping"), len(accepted))
+        if self._host_id is None and len(self._waiting) + len(accepted) > MAX_WAITING:
+            problem = "the device id is unknown and too many events wait for it"
+            return self._refuse(OutboxFull(problem), len(accepted))
+        call = Call(len(accepted))
         now_ms = self._now_ms()
-        for event in events:
+        for event in accepted:
             self._take(event, now_ms if event.at_ms is None else event.at_ms, call)
+        self._flush_if_full()
         return call.done
 
     def _gather_several(self, events: Sequence[Event]) -> Deferred[None]:
@@ -231,7 +241,7 @@ class EventDispatcher:
         device_id = path = datastream_id = feed = _NOWHERE
         for event in events:
             if type(event) is not Event:
-                check_event(event, check_value)
+                accept_event(event, check_value)
             at_ms = event.at_ms
             if at_ms is None:
                 at_ms = now_ms
@@ -246,7 +256,7 @@ class EventDispatcher:
                 (kind is float and value - value == 0.0)
                 or (kind is int and MIN_INTEGER <= value <= MAX_INTEGER)
             ):
-                check_value_of(event, check_value)
+                value = accept_value(event, check_value)
             # Nearly always they are the same objects, which is the cheapest to ask.
             if (
                 event.datastream_id is not datastream_id
@@ -271,12 +281,11 @@ class EventDispatcher:
             run.datapoints.extend(stretch)
             run.owners.extend([call] * len(stretch))
             self._room -= len(stretch)
-            if self._room <= 0:
-                self._overflow()
+        self._flush_if_full()
         return call.done
 
     def _take(self, event: Event, at_ms: int, owner: object) -> None:
-        """Wait, hold or gather one event that has been checked."""
+        """Wait, hold or gather one event that was accepted; ``_flush_if_full`` comes after."""
         if self._host_id is None:
             self._waiting.append((event, at_ms, owner))
             return
@@ -292,14 +301,13 @@ class EventDispatcher:
         run.datapoints.append(Datapoint(at_ms, event.value, event.from_ms))
         run.owners.append(owner)
         self._room -= 1
-        if self._room <= 0:
-            self._overflow()
 
     def _due(self, schedule: Schedule) -> None:
-        self._release(schedule)
         if not schedule.period_s:
             self._holding.finish(schedule)
             self._choose_path()
+        self._release(schedule)
+        self._flush_if_full()
 
     def _release(self, schedule: Schedule) -> None:
         for event, at_ms, owner in self._holding.release(schedule):
@@ -323,6 +331,10 @@ class EventDispatcher:
         self._counters.increment("events_rejected", events)
         return fail(error)
 
+    def _refuse(self, error: OutboxError, events: int) -> Deferred[None]:
+        self._counters.increment("events_refused", events)
+        return fail(error)
+
     # -- sending --------------------------------------------------------------------------------
 
     def _begin_gathering(self) -> None:
@@ -341,6 +353,10 @@ class EventDispatcher:
         self._flush_call = None
         self._flush()
 
+    def _flush_if_full(self) -> None:
+        if self._room <= 0:
+            self._overflow()
+
     def _overflow(self) -> None:
         if not self._is_hurried:
             self._is_hurried = True
@@ -355,17 +371,25 @@ class EventDispatcher:
             self._flush()
 
     def _flush(self) -> None:
+        self._send(self._end_gathering())
+
+    def _end_gathering(self) -> Gathering:
+        """What was gathered, to be sent; the next gathering has begun."""
         if self._flush_call is not None:
             self._flush_call.cancel()
             self._flush_call = None
         gathering = self._gathering
-        if not gathering.runs:
+        if gathering.runs:
+            self._flushed_s = self._clock.seconds()
+            self._begin_gathering()
+        return gathering
+
+    def _send(self, gathering: Gathering) -> None:
+        bundles = gathering.bundles()
+        if not bundles:
             return
-        self._flushed_s = self._clock.seconds()
-        self._begin_gathering()
-        self._flushing = True
+        was_flushing, self._flushing = self._flushing, True
         try:
-            for bundle in gathering.bundles():
-                self._sender.send(bundle)
+            self._sender.send(bundles)
         finally:
-            self._flushing = False
+            self._flushing = was_flushing

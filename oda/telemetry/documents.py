@@ -11,14 +11,13 @@ an event by one look-up and appends to it directly.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from oda.model import (
     HOST,
     PROTOCOL_VERSION,
     Datapoint,
     Datastream,
-    Event,
     TelemetryDocument,
 )
 
@@ -167,12 +166,6 @@ class Gathering:
             run = self.runs[key] = self._open(self._places.of(key))
         return run
 
-    def add(self, event: Event, at_ms: int, owner: object = None) -> None:
-        """Take one event in, with this time."""
-        run = self.run_for((event.device_id, event.path, event.datastream_id, event.feed))
-        run.datapoints.append(Datapoint(at_ms, event.value, event.from_ms))
-        run.owners.append(owner)
-
     def bundles(self) -> list[Bundle]:
         """One bundle for each device and path, in the order in which they first appeared."""
         return list(self._bundles.values())
@@ -189,16 +182,6 @@ class Gathering:
             else:
                 bundle.runs.append(run)
         return run
-
-
-def documents(
-    events: Iterable[Event], host_id: str, now_ms: int, reduced: bool = False
-) -> list[TelemetryDocument]:
-    """The documents of ``events``; one without a time gets ``now_ms``."""
-    gathering = Gathering(Places(host_id))
-    for event in events:
-        gathering.add(event, now_ms if event.at_ms is None else event.at_ms)
-    return [bundle.reduced() if reduced else bundle.complete() for bundle in gathering.bundles()]
 
 
 def _feedless_first(runs: Sequence[Run]) -> Sequence[Run]:

@@ -1,5 +1,9 @@
 """The values that the in-memory state manager keeps, in SQLite.
 
+Values are kept in the order of their arrival, and are as old as their arrival is long ago
+(``oda.telemetry.arrival``). The time that a value carries (``at``) is sent and otherwise ignored: a
+device corrects its time of day now and then, and neither the order nor the age may jump with it.
+
 Every call that changes something is one transaction. The journal is a WAL with synchronous NORMAL:
 a value that was committed survives the end of the process; a power failure may take the newest
 commits with it, but never damages the file. How many values there are of each datastream, device
@@ -22,18 +26,23 @@ from twisted.logger import Logger
 
 from oda.errors import EventRejected
 from oda.model import HOST, DevicePattern, Event
+from oda.telemetry.arrival import ArrivalClock, ClockReading
 
 log = Logger()
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
-_INSERT = (
-    "INSERT INTO kept (datastream_id, device_id, feed, at_ms, from_ms, path, value)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?)"
-)
+#: So far may the saved reading of the clock be behind before it is written again.
+_CLOCK_TOLERANCE_MS = 60_000
+
+_COLUMNS = "datastream_id, device_id, feed, at_ms, from_ms, path, value"
+_INSERT = f"INSERT INTO kept (arrived_ms, published, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SELECT = (
     "SELECT id, published, datastream_id, value, device_id, at_ms, feed, path, from_ms FROM kept"
 )
+
+#: A value ready to be written; ``encode_event`` makes it.
+Row = tuple[str, str, str | None, int | None, int | None, bytes, bytes]
 
 
 class Kept(NamedTuple):
@@ -44,18 +53,36 @@ class Kept(NamedTuple):
     event: Event
 
 
-class History:
-    """Keeps at most ``max_data`` values (the newest) of each datastream and device.
+class Dropped(NamedTuple):
+    """A value that left the history before it was marked as published."""
 
-    ``path`` None keeps them in memory only. Opening raises ``OSError`` or ``sqlite3.Error`` when
-    there can be no file at ``path``; the other calls raise ``sqlite3.Error`` when the database does
-    not work, for instance because the disk is full, and have then changed nothing.
+    row_id: int
+    datastream_id: str
+    device_id: str
+
+
+#: A row that is deleted: its id, whether it was published, its datastream, device and feed.
+_Drop = tuple[int, int, str, str, str | None]
+
+
+class History:
+    """Keeps at most ``max_data`` values (those that arrived last) of each datastream and device.
+
+    ``path`` None keeps them in memory only. ``clock`` says when they arrive, and goes on from where
+    the file's clock stood. Opening raises ``OSError`` or ``sqlite3.Error`` when there can be no
+    file at ``path``; the other calls raise ``sqlite3.Error`` when the database does not work, for
+    instance because the disk is full, and have then changed nothing. ``number_unpublished`` values
+    are not marked as published.
     """
 
-    def __init__(self, path: Path | None, max_data: int) -> None:
-        self._path = path
+    def __init__(self, path: Path | None, max_data: int, clock: ArrivalClock) -> None:
+        self.path = path
         self._max_data = max(max_data, 1)
+        self._clock = clock
+        self._saved: ClockReading | None = None
+        self._file: tuple[int, int] | None = None
         self._counts: dict[tuple[str, str], dict[str | None, int]] = {}
+        self.number_unpublished = 0
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -65,36 +92,82 @@ class History:
                 raise
             self.start_afresh(str(error))
 
-    def add(self, events: Sequence[Event]) -> tuple[list[int], int]:
-        """Keep ``events``, which all have a time.
+    def __len__(self) -> int:
+        """How many values there are."""
+        return sum(number for feeds in self._counts.values() for number in feeds.values())
 
-        Returns their row ids, and how many values were dropped for them that were never published.
-        """
-        rows = [_row(event) for event in events]
+    def is_on_disk(self) -> bool:
+        """Whether a later process will find what is kept: False in memory, and where the file was
+        deleted or replaced by another one."""
+        return self._file is not None and self._file == _identity(self.path)
+
+    def add(self, rows: Sequence[Row]) -> tuple[list[int], list[Dropped]]:
+        """Keep ``rows``, which arrive now; returns their ids, and what was dropped for them."""
+        arrived_ms = self._clock.now_ms()
         row_ids: list[int] = []
-        lost = 0
         with self._db:
-            places: dict[tuple[str, str], int] = {}
             for row in rows:
-                row_ids.append(int(self._db.execute(_INSERT, row).lastrowid or 0))
-                place = (row[0], row[1])
-                places[place] = places.get(place, 0) + 1
-            drops = []
-            for place, added in places.items():
-                excess = sum(self._counts.get(place, {}).values()) + added - self._max_data
-                if excess > 0:
-                    drops += self._db.execute(
-                        "SELECT id, published, datastream_id, device_id, feed FROM kept"
-                        " WHERE datastream_id = ? AND device_id = ? ORDER BY at_ms, id LIMIT ?",
-                        (*place, excess),
-                    ).fetchall()
-            self._db.executemany("DELETE FROM kept WHERE id = ?", ((drop[0],) for drop in drops))
+                inserted = self._db.execute(_INSERT, (arrived_ms, 0, *row))
+                row_ids.append(int(inserted.lastrowid or 0))
+            added: dict[tuple[str, str], int] = {}
+            for row in rows:
+                added[row[:2]] = added.get(row[:2], 0) + 1
+            drops = self._trim(added)
+            saved = self._saved
+            if self._clock.is_off(saved, _CLOCK_TOLERANCE_MS):
+                saved = self._save_clock()
+        self._saved = saved
         for row in rows:
             self._count(row[0], row[1], row[2], 1)
-        for _, is_published, datastream_id, device_id, feed in drops:
-            lost += not is_published
-            self._count(datastream_id, device_id, feed, -1)
-        return row_ids, lost
+        self.number_unpublished += len(rows)
+        return row_ids, self._dropped(drops)
+
+    def set_max_data(self, max_data: int) -> list[Dropped]:
+        """Keep that many of each datastream and device from now on."""
+        before, self._max_data = self._max_data, max(max_data, 1)
+        try:
+            with self._db:
+                drops = self._trim(dict.fromkeys(self._counts, 0))
+        except sqlite3.Error:
+            self._max_data = before
+            raise
+        return self._dropped(drops)
+
+    def take_over(self, other: History) -> tuple[dict[int, int], list[Dropped]]:
+        """Keep all that ``other`` has, with its age, behind what is here already.
+
+        Returns the new id of each id of ``other``, and what was dropped because it is too much.
+        ``other`` is left as it is.
+        """
+        new_ids: dict[int, int] = {}
+        added: dict[tuple[str, str], int] = {}
+        rows: list[Sequence[str]] = []
+        unpublished = 0
+        shift_ms = self._clock.now_ms() - other._clock.now_ms()
+        with self._db:
+            for row_id, arrived_ms, published, *row in other._db.execute(
+                f"SELECT id, arrived_ms, published, {_COLUMNS} FROM kept ORDER BY id"
+            ):
+                inserted = self._db.execute(_INSERT, (arrived_ms + shift_ms, published, *row))
+                new_ids[row_id] = int(inserted.lastrowid or 0)
+                place = (row[0], row[1])
+                added[place] = added.get(place, 0) + 1
+                rows.append(row[:3])
+                unpublished += not published
+            drops = self._trim(added)
+            saved = self._save_clock()
+        self._saved = saved
+        for row in rows:
+            self._count(row[0], row[1], row[2], 1)
+        self.number_unpublished += unpublished
+        return new_ids, self._dropped(drops)
+
+    def clear(self) -> None:
+        """Drop everything: another history has taken it over."""
+        with self._db:
+            self._db.execute("DELETE FROM kept")
+        self._counts = {}
+        self.number_unpublished = 0
 
     def datastream_ids(self, device_pattern: str) -> set[str]:
         """The datastreams of which there is a value for a matching device."""
@@ -102,91 +175,172 @@ class History:
         return {datastream_id for datastream_id, device_id in self._counts if matches(device_id)}
 
     def latest(self, datastream_id: str, device_pattern: str) -> list[Kept]:
-        """The newest value of each matching device and feed: the host first, then by device id;
-        without a feed first, then by feed. Of two with the same time, the one that came later."""
+        """The value of each matching device and feed that arrived last: the host first, then by
+        device id; without a feed first, then by feed."""
         found: list[Kept] = []
         for device_id in self._devices(datastream_id, device_pattern):
             feeds = self._counts[(datastream_id, device_id)]
             for feed in sorted(feeds, key=lambda name: (name is not None, name or "")):
                 found += self._select(
                     "WHERE datastream_id = ? AND device_id = ? AND feed IS ?"
-                    " ORDER BY at_ms DESC, id DESC LIMIT 1",
+                    " ORDER BY id DESC LIMIT 1",
                     (datastream_id, device_id, feed),
                 )
         return found
 
     def unpublished(self, datastream_id: str, device_pattern: str) -> list[Kept]:
-        """The values not marked as published of matching devices, oldest first in each."""
+        """The values not marked as published of matching devices, in the order of arrival in
+        each."""
         found: list[Kept] = []
         for device_id in self._devices(datastream_id, device_pattern):
             found += self._select(
-                "WHERE published = 0 AND datastream_id = ? AND device_id = ? ORDER BY at_ms, id",
+                "WHERE published = 0 AND datastream_id = ? AND device_id = ? ORDER BY id",
                 (datastream_id, device_id),
             )
         return found
 
+    def all_unpublished(self) -> list[Kept]:
+        """All values not marked as published, in the order of arrival."""
+        return self._select("WHERE published = 0 ORDER BY id", ())
+
+    def places_unpublished(self) -> list[Dropped]:
+        """The same without their values."""
+        return [
+            Dropped(*row)
+            for row in self._db.execute(
+                "SELECT id, datastream_id, device_id FROM kept WHERE published = 0 ORDER BY id"
+            )
+        ]
+
     def mark_published(self, row_ids: Iterable[int]) -> None:
         """These were accepted for delivery. Ids of values forgotten meanwhile are ignored."""
         with self._db:
-            self._db.executemany(
-                "UPDATE kept SET published = 1 WHERE id = ?", ((row_id,) for row_id in row_ids)
+            marked = self._db.executemany(
+                "UPDATE kept SET published = 1 WHERE id = ? AND published = 0",
+                ((row_id,) for row_id in row_ids),
             )
+        self.number_unpublished -= max(0, marked.rowcount)
 
-    def forget(self, before_ms: int) -> tuple[int, int]:
-        """Drop what is older; returns how many values, and how many of them never published."""
+    def forget(self, older_than_ms: int) -> list[Dropped]:
+        """Drop what arrived longer ago; returns what of it was never published."""
+        before_ms = self._clock.now_ms() - older_than_ms
         with self._db:
-            groups = self._db.execute(
-                "SELECT datastream_id, device_id, feed, count(*), sum(published = 0) FROM kept"
-                " WHERE at_ms < ? GROUP BY datastream_id, device_id, feed",
-                (before_ms,),
+            # Arrivals grow with the ids: only rows that go are looked at, and one that stays.
+            young = self._db.execute(
+                "SELECT id FROM kept WHERE arrived_ms >= ? ORDER BY id LIMIT 1", (before_ms,)
+            ).fetchone()
+            drops = self._db.execute(
+                "SELECT id, published, datastream_id, device_id, feed FROM kept WHERE id < ?",
+                young or (2**63 - 1,),
             ).fetchall()
-            if groups:
-                self._db.execute("DELETE FROM kept WHERE at_ms < ?", (before_ms,))
-        for datastream_id, device_id, feed, number, _ in groups:
-            self._count(datastream_id, device_id, feed, -number)
-        return sum(group[3] for group in groups), sum(group[4] for group in groups)
+            self._delete(drops)
+        return self._dropped(drops)
 
-    def start_afresh(self, reason: str) -> None:
-        """Set the file aside, which can't be used because of ``reason``, and begin a new one."""
-        self.close()
-        if self._path is not None:
+    def start_afresh(self, reason: str) -> int:
+        """Set the file aside, which can't be used because of ``reason``, and begin a new one.
+
+        Returns how many values in it were not published, as far as is known.
+        """
+        lost = self.number_unpublished
+        self._db.close()
+        self._saved = None
+        if self.path is not None:
             for suffix in ("", "-wal", "-shm"):
-                old = Path(f"{self._path}{suffix}")
-                aside = Path(f"{self._path}.damaged{suffix}")
+                old = Path(f"{self.path}{suffix}")
+                aside = Path(f"{self.path}.damaged{suffix}")
                 aside.unlink(missing_ok=True)
                 if old.exists():
                     os.replace(old, aside)
             log.warn(
                 "the history {path} can't be used ({reason}): set aside as {path}.damaged",
-                path=str(self._path),
+                path=str(self.path),
                 reason=reason,
             )
         self._open()
+        return lost
 
     def close(self) -> None:
         """Keep nothing open; the history can't be used any more."""
+        try:
+            with self._db:
+                self._save_clock()
+        except sqlite3.Error as error:
+            # The reading that was saved before serves: it is a little older.
+            log.debug("could not save the clock of the history: {reason}", reason=str(error))
         self._db.close()
 
     def _open(self) -> None:
-        self._db = sqlite3.connect(":memory:" if self._path is None else self._path, timeout=0.2)
+        self._db = sqlite3.connect(":memory:" if self.path is None else self.path, timeout=0.2)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
         if version == 0:
-            schema = Path(__file__).with_name("history.sql").read_text("utf-8")
-            self._db.executescript(
-                f"BEGIN; {schema}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
-            )
+            self._run(_schema())
+        elif version == 1:
+            self._run(_from_schema_1())
         elif version != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"its schema version {version} is unknown")
         (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
+        self._file = _identity(self.path)
         self._counts = {}
         for datastream_id, device_id, feed, number in self._db.execute(
             "SELECT datastream_id, device_id, feed, count(*) FROM kept GROUP BY 1, 2, 3"
         ):
             self._count(datastream_id, device_id, feed, number)
+        (self.number_unpublished,) = self._db.execute(
+            "SELECT count(*) FROM kept WHERE published = 0"
+        ).fetchone()
+        saved = self._db.execute("SELECT age_ms, wall_ms, boot_id, uptime_ms FROM clock").fetchone()
+        newest = self._db.execute("SELECT arrived_ms FROM kept ORDER BY id DESC LIMIT 1").fetchone()
+        self._saved = None if saved is None else ClockReading(*saved)
+        if saved is not None or newest is not None:
+            self._clock.go_on_from(self._saved, newest[0] if newest else 0)
+
+    def _run(self, statements: str) -> None:
+        self._db.executescript(
+            f"BEGIN; {statements}; PRAGMA user_version = {SCHEMA_VERSION}; COMMIT"
+        )
+
+    def _save_clock(self) -> ClockReading:
+        """Write, in the transaction under way, what ``_saved`` is once that is committed."""
+        reading = self._clock.reading()
+        self._db.execute(
+            "INSERT OR REPLACE INTO clock (id, age_ms, wall_ms, boot_id, uptime_ms)"
+            " VALUES (1, ?, ?, ?, ?)",
+            reading,
+        )
+        return reading
+
+    def _trim(self, added: dict[tuple[str, str], int]) -> list[_Drop]:
+        """Delete what exceeds ``max_data`` of these places, where so many rows were added."""
+        drops: list[_Drop] = []
+        for place, number in added.items():
+            excess = sum(self._counts.get(place, {}).values()) + number - self._max_data
+            if excess > 0:
+                drops += self._db.execute(
+                    "SELECT id, published, datastream_id, device_id, feed FROM kept"
+                    " WHERE datastream_id = ? AND device_id = ? ORDER BY id LIMIT ?",
+                    (*place, excess),
+                ).fetchall()
+        self._delete(drops)
+        return drops
+
+    def _delete(self, drops: Sequence[_Drop]) -> None:
+        self._db.executemany("DELETE FROM kept WHERE id = ?", ((drop[0],) for drop in drops))
+
+    def _dropped(self, drops: Sequence[_Drop]) -> list[Dropped]:
+        """Count what was deleted, once that is committed; returns what was not published."""
+        for _, _, datastream_id, device_id, feed in drops:
+            self._count(datastream_id, device_id, feed, -1)
+        lost = [
+            Dropped(row_id, datastream_id, device_id)
+            for row_id, is_published, datastream_id, device_id, _ in drops
+            if not is_published
+        ]
+        self.number_unpublished -= len(lost)
+        return lost
 
     def _devices(self, datastream_id: str, device_pattern: str) -> list[str]:
         if (datastream_id, device_pattern) in self._counts:
@@ -240,21 +394,23 @@ class History:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file itself is at fault, rather than the disk, a lock or a permission."""
+    """Whether the file itself is at fault, rather than the disk, a lock, a permission or what was
+    to be written."""
     return isinstance(error, sqlite3.DatabaseError) and not isinstance(
-        error, sqlite3.OperationalError | sqlite3.ProgrammingError
+        error,
+        sqlite3.OperationalError
+        | sqlite3.ProgrammingError
+        | sqlite3.DataError
+        | sqlite3.IntegrityError,
     )
 
 
-def encode_value(event: Event) -> bytes:
-    """The value as it is kept; raises ``EventRejected`` when it can't be."""
+def encode_event(event: Event) -> Row:
+    """The event, which has a time, as it is kept; raises ``EventRejected`` when it can't be."""
     try:
-        return msgspec.msgpack.encode(event.value)
+        value = msgspec.msgpack.encode(event.value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise EventRejected(event.datastream_id, f"its value can't be kept: {error}") from error
-
-
-def _row(event: Event) -> tuple[str, str, str | None, int | None, int | None, bytes, bytes]:
     return (
         event.datastream_id,
         event.device_id,
@@ -262,5 +418,30 @@ def _row(event: Event) -> tuple[str, str, str | None, int | None, int | None, by
         event.at_ms,
         event.from_ms,
         msgspec.msgpack.encode(event.path),
-        encode_value(event),
+        value,
+    )
+
+
+def _identity(path: Path | None) -> tuple[int, int] | None:
+    """Which file it is, whatever its name; None when there is none."""
+    try:
+        found = None if path is None else path.stat()
+    except OSError:
+        return None
+    return found and (found.st_dev, found.st_ino)
+
+
+def _schema() -> str:
+    return Path(__file__).with_name("history.sql").read_text("utf-8")
+
+
+def _from_schema_1() -> str:
+    """Schema 1 knew no arrivals: what it kept counts as having arrived when it is taken over."""
+    return (
+        "ALTER TABLE kept RENAME TO kept_1;"
+        " DROP INDEX kept_by_place; DROP INDEX kept_by_age; DROP INDEX kept_to_publish;"
+        f" {_schema()};"
+        f" INSERT INTO kept (id, arrived_ms, published, {_COLUMNS})"
+        f" SELECT id, 0, published, {_COLUMNS} FROM kept_1 ORDER BY id;"
+        " DROP TABLE kept_1"
     )

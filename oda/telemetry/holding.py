@@ -87,7 +87,3 @@ class Holding:
                 self._lines.setdefault(schedule.datastream_id, []).append(
                     (DevicePattern(schedule.device_pattern).matches, schedule)
                 )
-
-
-def _is_for_several(schedule: Schedule) -> bool:
-    return DevicePattern(schedule.device_pattern).is_wildcard

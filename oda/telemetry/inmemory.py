@@ -5,14 +5,22 @@ names its datastream, or when GET or REFRESH answers with it (OpenGate protocol,
 files": values are kept, the collector publishes those not yet sent). A value is marked as published
 once it was accepted for delivery; a crash in between sends it a second time with the same ``at``,
 which is harmless.
+
+Other settings take effect in the running manager: it moves what it has kept to another file. Where
+the realtime manager replaces it, everything that was not published is published at once, and what
+still comes to this one goes on to the dispatcher.
 """
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from msgspec import structs
 from twisted.internet.defer import Deferred, fail, gatherResults, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -29,11 +37,11 @@ from oda.interfaces import (
 )
 from oda.model import HOST, DatastreamValue, Event, ValueStatus
 from oda.settings import StateManagerSettings
-from oda.telemetry.changes import FailureChanges
-from oda.telemetry.history import History, Kept, encode_value
+from oda.telemetry.arrival import ArrivalClock
+from oda.telemetry.history import History, Kept, encode_event
 from oda.telemetry.keeper import Keeper
-from oda.telemetry.reading import events_of, value_of
-from oda.telemetry.validation import CheckValue, check_event
+from oda.telemetry.reading import FailureChanges, events_of, value_of
+from oda.telemetry.validation import CheckValue, accept_event
 from oda.telemetry.writing import write_in_order
 
 log = Logger()
@@ -41,35 +49,47 @@ log = Logger()
 
 @implementer(IStateManager)
 class InMemoryStateManager:
-    """``clock`` is the reactor; ``history`` is closed by ``stop``. Neither ``get`` nor ``read``
-    waits until what was read is kept or published; a failure of that is logged when it begins."""
+    """``clock`` is the reactor, ``boot_id`` names this start of the machine ("": unknown).
+
+    Where the history of ``settings`` can't be opened, values are kept in memory until it can: a
+    disk that is read-only at boot must not keep the agent from its work. Neither ``get`` nor
+    ``read`` waits until what was read is kept or published; a failure of that is logged when it
+    begins.
+    """
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         access: IDatastreamAccess,
         registry: IDatastreamRegistry,
         dispatcher: IEventDispatcher,
-        history: History,
         settings: StateManagerSettings,
         check_value: CheckValue,
         wall_clock: IWallClock,
         counters: ICounters,
+        boot_id: str = "",
     ) -> None:
+        self._clock = clock
+        self._boot_id = boot_id
         self._access = access
         self._registry = registry
         self._dispatcher = dispatcher
-        self._keeper = Keeper(clock, history, dispatcher, counters)
         self._settings = settings
         self._check_value = check_value
         self._wall_clock = wall_clock
         self._counters = counters
+        self._is_waiting_for_file = False
+        self._keeper = Keeper(clock, self._open_at_start(settings), dispatcher, counters)
+        self._is_retired = False
         self._failures = FailureChanges()
         self._forgetting = LoopingCall(self._forget)
         self._forgetting.clock = clock
 
     def start(self) -> None:
         """Forget what is too old, now and every ``forget_period_s``."""
+        self._begin_forgetting()
+
+    def _begin_forgetting(self) -> None:
         if self._settings.forget_period_s > 0:
             self._forgetting.start(self._settings.forget_period_s, now=True)
         else:
@@ -80,6 +100,32 @@ class InMemoryStateManager:
         if self._forgetting.running:
             self._forgetting.stop()
         self._keeper.close()
+
+    def reconfigure(self, settings: StateManagerSettings) -> None:
+        """Follow other settings, with everything that is kept.
+
+        Raises ``OSError`` or ``sqlite3.Error`` and changes nothing when another history can't be
+        opened or written.
+        """
+        if _is_elsewhere(self._settings.database_path, settings.database_path):
+            self._move_to(settings)
+        else:
+            self._keeper.set_max_data(settings.max_data)
+        self._settings = settings
+        if self._forgetting.running:
+            self._forgetting.stop()
+            self._begin_forgetting()
+
+    def retire(self) -> None:
+        """The realtime manager takes over: publish what is kept and was not published.
+
+        The history is closed when all of that has an answer. What could not be published stays in
+        the file; where there is none it is lost, and counted.
+        """
+        self._is_retired = True
+        if self._forgetting.running:
+            self._forgetting.stop()
+        self._keeper.retire()
 
     def get(
         self, device_pattern: str, datastream_ids: Sequence[str] | None
@@ -105,6 +151,8 @@ class InMemoryStateManager:
 
     def received(self, events: Sequence[Event]) -> Deferred[None]:
         """See ``IStateManager.received``: fires when they are committed."""
+        if self._is_retired:
+            return self._dispatcher.publish(events)
         return self._keep(events).addCallback(lambda row_ids: None)
 
     def read(self, datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
@@ -145,16 +193,20 @@ class InMemoryStateManager:
         return reading.addCallback(have_read)
 
     def _keep(self, events: Sequence[Event]) -> Deferred[list[int]]:
+        # Encoded now: what the publisher does with a value later must not change what is kept.
         try:
-            return self._keeper.keep([self._checked(event) for event in events])
+            rows = [encode_event(self._accepted(event)) for event in events]
         except EventRejected as error:
-            self._counters.increment("events_rejected", len(events))
-            return fail(error)
+            return self._reject(error, len(events))
+        return self._keeper.keep(rows)
 
-    def _checked(self, event: Event) -> Event:
+    def _reject(self, error: EventRejected, events: int) -> Deferred[Any]:
+        self._counters.increment("events_rejected", events)
+        return fail(error)
+
+    def _accepted(self, event: Event) -> Event:
         """The event as it is kept: with a time, the host being ""."""
-        check_event(event, self._check_value)
-        encode_value(event)
+        event = accept_event(event, self._check_value)
         device_id = self._registry.canonical_id(event.device_id)
         if event.at_ms is not None and device_id == event.device_id:
             return event
@@ -171,14 +223,23 @@ class InMemoryStateManager:
     def _keep_values(self, values: list[DatastreamValue]) -> list[DatastreamValue]:
         for event in events_of(values):
             # One by one: a value that can't be kept must not take the others with it.
-            self._watch(self._keep((event,)), event)
+            self._watch(self.received((event,)), event)
         return values
 
     def _keep_and_publish(self, event: Event) -> None:
-        self._keep((event,)).addCallbacks(
-            lambda row_ids: self._publish(Kept(row_ids[0], False, event)),
+        if self._is_retired:
+            self._watch(self._dispatcher.publish(event), event)
+            return
+        try:
+            accepted = self._accepted(event)
+            row = encode_event(accepted)
+        except EventRejected as error:
+            self._watch(self._reject(error, 1), event)
+            return
+        self._keeper.keep((row,)).addCallbacks(
+            lambda row_ids: self._publish(Kept(row_ids[0], False, accepted)),
             # A history that does not work must not keep the value from the platform as well.
-            lambda failure: self._watch(self._dispatcher.publish(event), event),
+            lambda failure: self._watch(self._dispatcher.publish(accepted), accepted),
         )
 
     def _publish(self, item: Kept) -> None:
@@ -192,8 +253,43 @@ class InMemoryStateManager:
                 self.read(outcome.datastream_id, outcome.device_id)
         return outcomes
 
+    def _open_history(self, settings: StateManagerSettings) -> History:
+        clock = ArrivalClock(self._clock.seconds, self._wall_clock, self._boot_id)
+        return History(settings.database_path, settings.max_data, clock)
+
+    def _open_at_start(self, settings: StateManagerSettings) -> History:
+        try:
+            return self._open_history(settings)
+        except (OSError, sqlite3.Error) as error:
+            log.error(
+                "the history {path} can't be opened, values are kept in memory until it can:"
+                " {reason}",
+                path=str(settings.database_path),
+                reason=str(error),
+            )
+            self._is_waiting_for_file = True
+            return self._open_history(structs.replace(settings, database_path=None))
+
+    def _open_late(self) -> None:
+        try:
+            self._move_to(self._settings)
+        except (OSError, sqlite3.Error):
+            return  # said already; the next look tries again
+        log.info("the history {path} works now", path=str(self._settings.database_path))
+
+    def _move_to(self, settings: StateManagerSettings) -> None:
+        history = self._open_history(settings)
+        try:
+            self._keeper.move_to(history)
+        except BaseException:
+            history.close()
+            raise
+        self._is_waiting_for_file = False
+
     def _forget(self) -> None:
-        self._keeper.forget(self._wall_clock.now_ms() - int(self._settings.forget_time_s * 1000))
+        if self._is_waiting_for_file:
+            self._open_late()
+        self._keeper.forget(int(self._settings.forget_time_s * 1000))
 
     def _watch(self, handing_over: Deferred[Any], event: Event) -> None:
         """Log that ``event`` could not be kept or published, once until it works again."""
@@ -212,6 +308,14 @@ class InMemoryStateManager:
                 )
 
         handing_over.addCallbacks(succeeded, failed)
+
+
+def _is_elsewhere(old: Path | None, new: Path | None) -> bool:
+    """Whether another path names another place: two connections to one file would copy it into
+    itself."""
+    if old is None or new is None:
+        return old is not new
+    return old != new and not (old.exists() and new.exists() and old.samefile(new))
 
 
 def _device_order(value: DatastreamValue) -> tuple[bool, str]:

@@ -10,12 +10,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from oda.interfaces import ICounters, IStateManager
 from oda.model import DatastreamValue, ValueStatus
 from oda.settings import Schedule
-from oda.telemetry.changes import FailureChanges
+from oda.telemetry.reading import FailureChanges
 from oda.telemetry.schedules import Timetable
 
 log = Logger()
@@ -30,7 +31,7 @@ class Poller:
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         state_manager: IStateManager,
         counters: ICounters,
         schedules: Iterable[Schedule] = (),

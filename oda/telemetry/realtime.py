@@ -12,8 +12,8 @@ from zope.interface import implementer
 
 from oda.interfaces import IDatastreamAccess, IEventDispatcher, IStateManager
 from oda.model import DatastreamValue, Event
-from oda.telemetry.changes import FailureChanges
-from oda.telemetry.reading import events_of
+from oda.settings import StateManagerSettings
+from oda.telemetry.reading import FailureChanges, events_of
 from oda.telemetry.writing import write_in_order
 
 log = Logger()
@@ -37,6 +37,12 @@ class RealtimeStateManager:
 
     def stop(self) -> None:
         """Nothing is kept, nothing is left."""
+
+    def reconfigure(self, settings: StateManagerSettings) -> None:
+        """Nothing: the settings are the other state manager's."""
+
+    def retire(self) -> None:
+        """Nothing is kept that the next state manager could miss."""
 
     def get(
         self, device_pattern: str, datastream_ids: Sequence[str] | None

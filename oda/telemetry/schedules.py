@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -36,7 +36,7 @@ class Timetable:
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         action: Callable[[Schedule], Deferred[Any] | None],
         tick_ended: Callable[[int], None] = lambda missed: None,
     ) -> None:
@@ -105,7 +105,7 @@ class _Timer:
 
     def __init__(
         self,
-        clock: Any,
+        clock: IReactorTime,
         first_s: float,
         period_s: float,
         lines: list[Schedule],

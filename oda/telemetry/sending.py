@@ -1,9 +1,20 @@
-"""Bundles leave as encoded documents, and their owners learn what became of them."""
+"""Bundles leave as encoded documents, and their owners learn what became of them.
+
+``DocumentSender`` encodes a bundle, cuts one that is too big for one message, and hands the parts
+to the connector. A cut goes through the datapoints, taken run by run: every part holds a stretch of
+them, in order, so the parts sent one after the other keep the order of each datastream.
+
+The owner of a datapoint (``oda.telemetry.documents``) is the Deferred of a ``publish`` of one
+event, or the ``Call`` of several, which fires when the last of its events is settled.
+"""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -11,11 +22,12 @@ from twisted.python.failure import Failure
 from oda.errors import EncodeError, EventRejected
 from oda.interfaces import ICheckedEncoding, ICodec, IConnector, ICounters
 from oda.model import TelemetryDocument
-from oda.telemetry.documents import Bundle
-from oda.telemetry.settling import settle
-from oda.telemetry.splitting import Part, encode_parts
+from oda.telemetry.documents import Bundle, Run
 
 log = Logger()
+
+#: How many datapoints one document holds at most.
+MAX_DATAPOINTS = 500
 
 
 class DocumentSender:
@@ -38,6 +50,7 @@ class DocumentSender:
         self.max_message_bytes = max_message_bytes
         self._connector = connector
         self._counters = counters
+        self._unsent: deque[Iterator[Part]] = deque()
         self._unanswered: set[Deferred[Any]] = set()
 
     def set_codec(self, codec: ICodec) -> None:
@@ -47,14 +60,22 @@ class DocumentSender:
         checked = ICheckedEncoding.providedBy(codec)
         self._write = codec.encode_checked if checked else codec.encode  # type: ignore[attr-defined]
 
-    def send(self, bundle: Bundle) -> None:
-        """Hand ``bundle`` over in as many documents as it needs, in order.
+    def send(self, bundles: Iterable[Bundle]) -> None:
+        """Hand ``bundles`` over in as many documents as they need, in order.
 
         Owners of a datapoint that fits in no message get ``EventRejected``, owners of a document
-        that the connector does not accept its failure.
+        that the connector does not accept its failure. An owner that calls this again waits until
+        what was begun before is sent as well.
         """
-        for part in encode_parts(bundle, self._encode, self.max_message_bytes):
-            self._send_part(part)
+        self._unsent.extend(
+            iter(encode_parts(bundle, self._encode, self.max_message_bytes)) for bundle in bundles
+        )
+        while self._unsent:
+            part = next(self._unsent[0], None)
+            if part is None:
+                self._unsent.popleft()
+            else:
+                self._send_part(part)
 
     def answered(self) -> Deferred[None]:
         """Fires when the connector has answered for everything sent so far; never fails."""
@@ -124,3 +145,129 @@ def _observe(uplink: Deferred[Any]) -> Deferred[None]:
 
     uplink.addBoth(pass_on)
     return observed
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A bundle that fits: its complete document is encoded in ``payload``.
+
+    ``payload`` is None for a single datapoint that can't be sent; ``problem`` then says why.
+    """
+
+    bundle: Bundle
+    payload: bytes | None
+    problem: str = ""
+
+
+def cut(bundle: Bundle, max_datapoints: int) -> Iterator[Bundle]:
+    """Bundles of at most ``max_datapoints`` that together are ``bundle``."""
+    if len(bundle) <= max_datapoints:
+        yield bundle
+        return
+    runs: list[Run] = []
+    room = max_datapoints
+    for run in bundle.runs:
+        start, total = 0, len(run.datapoints)
+        while start < total:
+            end = min(start + room, total)
+            runs.append(run if end - start == total else run.part(start, end))
+            room -= end - start
+            start = end
+            if not room:
+                yield Bundle(bundle.device_id, bundle.path, bundle.is_host, runs)
+                runs, room = [], max_datapoints
+    if runs:
+        yield Bundle(bundle.device_id, bundle.path, bundle.is_host, runs)
+
+
+def encode_parts(
+    bundle: Bundle,
+    encode: Callable[[TelemetryDocument], bytes],
+    max_bytes: int,
+    max_datapoints: int = MAX_DATAPOINTS,
+) -> Iterable[Part]:
+    """The parts of ``bundle``, each encoded in at most ``max_bytes`` and ``max_datapoints``.
+
+    ``encode`` may raise ``EncodeError``: the datapoint at fault becomes a part without payload and
+    the others are sent.
+    """
+    if len(bundle) <= max_datapoints:  # the way of nearly every document
+        return _encode_piece(bundle, encode, max_bytes)
+    return (
+        part
+        for piece in cut(bundle, max_datapoints)
+        for part in _encode_piece(piece, encode, max_bytes)
+    )
+
+
+def _encode_piece(
+    piece: Bundle, encode: Callable[[TelemetryDocument], bytes], max_bytes: int
+) -> list[Part]:
+    number = len(piece)
+    try:
+        payload = encode(piece.complete())
+    except EncodeError as error:
+        if number == 1:
+            return [Part(piece, None, error.problem)]
+        size = (number + 1) // 2
+    else:
+        if len(payload) <= max_bytes:
+            return [Part(piece, payload)]
+        if number == 1:
+            return [Part(piece, None, f"{len(payload)} bytes exceed the maximum of {max_bytes}")]
+        # As many as should fit if all were of one size; at least a halving, so that it ends.
+        size = max(1, min(number * max_bytes // len(payload), (number + 1) // 2))
+    return [
+        part for smaller in cut(piece, size) for part in _encode_piece(smaller, encode, max_bytes)
+    ]
+
+
+class Call:
+    """A ``publish`` of several events; ``done`` fires when all are settled, or fails then with the
+    first failure."""
+
+    __slots__ = ("_failure", "_remaining", "done")
+
+    def __init__(self, events: int) -> None:
+        self.done: Deferred[None] = Deferred()
+        self._remaining = events
+        self._failure: Failure | None = None
+
+    def settle(self, events: int, failure: Failure | None) -> None:
+        """So many events of the call were accepted, or not accepted because of ``failure``."""
+        self._remaining -= events
+        self._failure = self._failure or failure
+        if not self._remaining:
+            if self._failure is None:
+                self.done.callback(None)
+            else:
+                self.done.errback(self._failure)
+
+
+def settle(bundle: Bundle, failure: Failure | None) -> None:
+    """Tell all owners of ``bundle`` that it was accepted, or the ``failure``."""
+    for run in bundle.runs:
+        owners = run.owners
+        start = 0
+        while start < len(owners):
+            owner = owners[start]
+            if type(owner) is Call:
+                # Neighbours of one call are settled at once. All of them stand side by side, unless
+                # they were held back meanwhile.
+                events = owners.count(owner)
+                if owners[start : start + events] != [owner] * events:
+                    events = 1
+                owner.settle(events, failure)
+                start += events
+            else:
+                settle_one(owner, failure)
+                start += 1
+
+
+def settle_one(owner: Any, failure: Failure | None) -> None:
+    """Tell the owner of one event that it was accepted, or the ``failure``."""
+    if type(owner) is Call:
+        owner.settle(1, failure)
+    elif failure is None:
+        owner.callback(None)
+    else:
+        owner.errback(failure)

@@ -1,4 +1,7 @@
-"""What an event has to be, to be published. Pure.
+"""What an event has to be, to be published, and the form in which it is taken. Pure.
+
+A value that is accepted belongs to the agent: a dict or list is copied when it is checked, so that
+its publisher may go on changing it. Plain values can't change and cost no copy.
 
 The checks that a well-formed event passes are inlined where they are cheap: this runs for every
 datapoint of the agent.
@@ -8,6 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+
+import msgspec
 
 from oda.errors import EncodeError, EventRejected
 from oda.model import Event
@@ -20,22 +25,28 @@ MAX_INTEGER = 2**63 - 1
 CheckValue = Callable[[Any, str], None]
 
 
-def check_value_of(event: Event, check_value: CheckValue) -> None:
-    """Raise ``EventRejected`` unless the value can be sent."""
+#: The containers that a value may be made of; a tuple can hold a list.
+_CONTAINERS = frozenset((dict, list, tuple))
+
+
+def accept_value(event: Event, check_value: CheckValue) -> Any:
+    """The value, as nobody else can change it; raises ``EventRejected`` when it can't be sent."""
     value = event.value
     kind = type(value)
     if kind is float:
         if value - value == 0.0:  # false for the infinities and NaN only
-            return
+            return value
     elif kind is int:
         if MIN_INTEGER <= value <= MAX_INTEGER:
-            return
+            return value
     elif kind is bool or value is None:
-        return
+        return value
     try:
         check_value(value, "value")
     except EncodeError as error:
         raise EventRejected(_name(event), str(error)) from error
+    # A value that passed the check holds nothing but what to_builtins copies as it is.
+    return msgspec.to_builtins(value) if kind in _CONTAINERS else value
 
 
 def check_place(event: Event) -> None:
@@ -67,13 +78,27 @@ def check_times(event: Event) -> None:
             )
 
 
-def check_event(event: Event, check_value: CheckValue) -> None:
-    """Raise ``EventRejected`` unless every member of the event can be sent."""
+def accept_event(event: Event, check_value: CheckValue) -> Event:
+    """The event with a value that nobody else can change.
+
+    Raises ``EventRejected`` unless every member of the event can be sent.
+    """
     if not isinstance(event, Event):
         raise EventRejected("", f"an Event is needed, not {type(event).__name__}")
     check_place(event)
     check_times(event)
-    check_value_of(event, check_value)
+    value = accept_value(event, check_value)
+    if value is event.value:
+        return event
+    return Event(
+        event.datastream_id,
+        value,
+        event.device_id,
+        event.at_ms,
+        event.feed,
+        event.path,
+        event.from_ms,
+    )
 
 
 def _name(event: Event) -> str:

@@ -29,7 +29,7 @@ class _Writing:
         self.done: Deferred[list[DatastreamValue]] = Deferred(self._cancel)
         self._access = access
         self._device_id = device_id
-        self._values: Iterator[tuple[str, Any]] = iter(values)
+        self._values: Iterator[tuple[str, Any]] = iter(tuple(values))
         self._outcomes: list[DatastreamValue] = []
         self._current: Deferred[DatastreamValue] | None = None
         self._is_cancelled = False

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from random import Random
 from statistics import median, quantiles
 from typing import Any
 
-from twisted.internet.task import Clock
-
-from oda.datastreams.clock import SystemWallClock
-from oda.model import MessageClass, OutgoingMessage
-from oda.monitor.counters import Counters
-from oda.outbox.durable import DurableOutbox
-from oda.outbox.worker import InlineWorker
-from oda.settings import OutboxSettings, OutboxSync
 from tests.chaos.caller import Caller
+from tests.chaos.filling import MAX_BYTES, STREAM
 from tests.chaos.ledger import datapoint
 from tests.chaos.report import Report
 from tests.chaos.world import DEVICE, ROOT
 from tests.e2e.processes import AgentProcess, write_configuration
 
-_STREAM = "backlog"
-_MAX_BYTES = 4 * 1024**3
 _OUTBOX = "oda-outbox.sqlite"
 _ASK_EVERY_S = 0.05
 #: From this size on the figures themselves are judged; below they say more about the machine.
@@ -43,20 +35,20 @@ class Drained:
 
     def __call__(self, document: dict[str, Any]) -> None:
         for datastream in document["datastreams"]:
-            if datastream["id"] != _STREAM:
+            if datastream["id"] != STREAM:
                 continue
             for point in datastream["datapoints"]:
-                if point != datapoint(_STREAM, self.count) and len(self.problems) < 10:
+                if point != datapoint(STREAM, self.count) and len(self.problems) < 10:
                     self.problems.append(f"number {self.count} is {point}")
                 self.count += 1
 
 
-def run(seed: int, count: int, directory: Path) -> Report:
+def run(seed: int, count: int, directory: Path, fdatasync_ms: float = 0.0) -> Report:
     """Compare an agent with ``count`` messages in its outbox with one that has none."""
     report = Report("backlog", seed, count)
     directory.mkdir(parents=True, exist_ok=True)
-    empty = _Measured(directory / "empty", 0, seed)
-    full = _Measured(directory / "full", count, seed)
+    empty = _Measured(directory / "empty", 0, seed, fdatasync_ms)
+    full = _Measured(directory / "full", count, seed, fdatasync_ms)
     report.problems += full.drained.problems
     report.require(full.drained.count == count, f"{full.drained.count} of {count} arrived")
     report.require(bool(full.answers_s), "no operation was answered during the drain")
@@ -83,11 +75,11 @@ def run(seed: int, count: int, directory: Path) -> Report:
 class _Measured:
     """One life of an agent, from its start to the end of its backlog."""
 
-    def __init__(self, directory: Path, count: int, seed: int) -> None:
+    def __init__(self, directory: Path, count: int, seed: int, fdatasync_ms: float) -> None:
         random = Random(seed)
         directory.mkdir()
         if count:
-            fill(directory / _OUTBOX, count)
+            _fill(directory / _OUTBOX, count)
         self.drained = Drained()
         self.answers_s: list[float] = []
         with Caller(self.drained) as caller:
@@ -96,10 +88,10 @@ class _Measured:
                 directory / "conf",
                 platform,
                 DEVICE,
-                {"outboxMaxBytes": _MAX_BYTES, "outboxMaxRows": 2 * count + 1000},
+                {"outboxMaxBytes": MAX_BYTES, "outboxMaxRows": 2 * count + 1000},
             )
             begun_s = time.monotonic()
-            with AgentProcess(conf, PYTHONPATH=str(ROOT)) as agent:
+            with AgentProcess(conf, fdatasync_ms=fdatasync_ms, PYTHONPATH=str(ROOT)) as agent:
                 self.connected_s = caller.wait_for_agent() - begun_s
                 drain_begun_s = time.monotonic()
                 self.drain_s = 0.001
@@ -121,28 +113,10 @@ class _Measured:
                 agent.stop()
 
 
-def fill(path: Path, count: int) -> None:
-    """An outbox with ``count`` telemetry documents, as an agent without a connection leaves it."""
-    settings = OutboxSettings(
-        path=path, sync=OutboxSync.NORMAL, max_bytes=_MAX_BYTES, max_rows=count + 1
-    )
-    clock = Clock()
-    outbox = DurableOutbox(settings, clock, SystemWallClock(), Counters(), InlineWorker())
-    outbox.open()
-    for number in range(count):
-        stream = {"id": _STREAM, "datapoints": [datapoint(_STREAM, number)]}
-        document = {"version": "9.0", "device": DEVICE, "datastreams": [stream]}
-        outbox.put(
-            OutgoingMessage(
-                payload=json.dumps(document, separators=(",", ":")).encode(),
-                message_class=MessageClass.TELEMETRY,
-                datapoints=1,
-            )
-        )
-        if number % 1000 == 999:
-            clock.advance(0)
-    clock.advance(0)
-    outbox.close()
+def _fill(path: Path, count: int) -> None:
+    """In a process of its own: its memory is not kept, and it has a reactor."""
+    command = [sys.executable, "-m", "tests.chaos.filling", str(path), str(count)]
+    subprocess.run(command, cwd=ROOT, check=True)
 
 
 def _peak_mib(pid: int) -> float:

@@ -11,25 +11,37 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from hashlib import sha256
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import Server, ServerConnection, serve
 
+#: Of the description of an answer.
+_KEPT_CHARACTERS = 200
+
+
+class Answer(NamedTuple):
+    """What is kept of an answer, which may be long: two that are equal were equal."""
+
+    digest: bytes
+    code: str
+    description: str
+
 
 class Caller:
-    """``answers`` are the payloads of the answers by request, ``answered_s`` the time of the first
+    """``answers`` are digests of the answers by request, ``answered_s`` the time of the first
     one. ``on_telemetry(document)`` is called for every other message."""
 
     def __init__(self, on_telemetry: Callable[[dict[str, Any]], None] = lambda _: None) -> None:
-        self.answers: dict[str, list[bytes]] = {}
+        self.answers: dict[str, list[Answer]] = {}
         self.answered_s: dict[str, float] = {}
         self._on_telemetry = on_telemetry
         self._connection: ServerConnection | None = None
         self._changed = threading.Condition()
         self._server: Server = serve(
-            self._serve, "127.0.0.1", 0, compression=None, ping_interval=None
+            self._serve, "127.0.0.1", 0, compression=None, ping_interval=None, max_size=None
         )
         self.device_url = f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}/sessions"
 
@@ -90,8 +102,14 @@ class Caller:
         if "operation" not in document:
             self._on_telemetry(document)
             return
-        request_id = document["operation"]["response"]["id"]
+        response = document["operation"]["response"]
+        request_id = response["id"]
+        answer = Answer(
+            sha256(payload).digest(),
+            response["resultCode"],
+            response.get("resultDescription", "")[:_KEPT_CHARACTERS],
+        )
         with self._changed:
-            self.answers.setdefault(request_id, []).append(payload)
+            self.answers.setdefault(request_id, []).append(answer)
             self.answered_s.setdefault(request_id, time.monotonic())
             self._changed.notify_all()

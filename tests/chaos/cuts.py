@@ -23,13 +23,13 @@ _LONGEST_STALL_S = 3.0
 _LONG_EVERY = 10
 
 
-def run(seed: int, count: int, directory: Path) -> Report:
+def run(seed: int, count: int, directory: Path, fdatasync_ms: float = 0.0) -> Report:
     """Cut ``count`` times, each kind as often as the others, in a random order."""
     report = Report("cuts", seed, count)
     random = Random(seed)
     kinds = [KINDS[number % len(KINDS)] for number in range(count)]
     random.shuffle(kinds)
-    world = World(directory, {"pongTimeout": _PONG_TIMEOUT_S})
+    world = World(directory, {"pongTimeout": _PONG_TIMEOUT_S}, fdatasync_ms=fdatasync_ms)
     try:
         with Proxy(urlsplit(world.platform.device_url).port or 0) as proxy:
             world.configure(proxy.port)

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from oda.control.wire import ControlError
-from oda.outbox.committer import RETRY_S
 from tests.chaos.disk import (
+    TROUBLE,
     Disk,
     is_in_trouble,
     see_data_flow,
@@ -27,6 +27,8 @@ from tests.chaos.world import World
 
 #: So much longer than on a disk that works may a start take.
 _START_S = 2.0
+#: The agent tries to write again so often.
+_RETRY_S = 3.0
 
 
 def _mount(*arguments: str | Path) -> None:
@@ -45,7 +47,7 @@ def _covered(path: Path) -> Iterator[None]:
         subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
-def run(seed: int, count: int, directory: Path) -> Report:
+def run(seed: int, count: int, directory: Path, fdatasync_ms: float = 0.0) -> Report:
     """``count`` times: start on a read-only disk, make it writable; fill it, make it read-only,
     make room, make it writable. Live data flows all the time, and the outbox recovers."""
     report = Report("readonly", seed, count)
@@ -53,7 +55,8 @@ def run(seed: int, count: int, directory: Path) -> Report:
         if type(disk) is not Disk:
             report.figures["skipped"] = "nothing can be mounted here"
             return report
-        world = World(directory, {"outboxPath": disk.path / "outbox.sqlite"})
+        outbox = {"outboxPath": disk.path / "outbox.sqlite"}
+        world = World(directory, outbox, fdatasync_ms=fdatasync_ms)
         slowest_s = 0.0
         agent = world.start_agent()
         try:
@@ -78,7 +81,7 @@ def run(seed: int, count: int, directory: Path) -> Report:
                 report.require(is_in_trouble(world), "a full disk was no trouble")
                 with disk.ballast.open("r+b") as ballast, _covered(disk.path):
                     ballast.truncate(0)
-                    time.sleep(RETRY_S + 0.5)
+                    time.sleep(_RETRY_S + 0.5)
                     see_data_flow(world, report)
                     report.require(is_in_trouble(world), "a read-only disk was no trouble")
                 disk.free(agent)
@@ -110,4 +113,4 @@ def _wait_until_running(world: World) -> float:
 
 def _lines_of_trouble(world: World) -> int:
     log = (world.directory / "agent.log").read_text(errors="replace")
-    return log.count("the outbox can't be written to")
+    return log.count(TROUBLE)

@@ -12,16 +12,16 @@ from tests.chaos.world import ROOT
 from tests.e2e.processes import AgentProcess, write_configuration
 
 
-def test_the_disk_is_full(tmp_path: Path) -> None:
+def test_the_disk_is_full(tmp_path: Path, fdatasync_ms: float) -> None:
     """Live data flows, the outbox recovers when there is room again, nothing accepted is lost."""
-    report = disk.run(seed=8, count=2, directory=tmp_path)
+    report = disk.run(seed=8, count=2, directory=tmp_path, fdatasync_ms=fdatasync_ms)
     assert not report.problems, str(report)
 
 
-def test_the_disk_is_read_only(tmp_path: Path) -> None:
+def test_the_disk_is_read_only(tmp_path: Path, fdatasync_ms: float) -> None:
     """At a start, and met while running: the agent runs all the same, says so, live data flows, and
     the outbox recovers when it is writable again."""
-    report = readonly.run(seed=9, count=1, directory=tmp_path)
+    report = readonly.run(seed=9, count=1, directory=tmp_path, fdatasync_ms=fdatasync_ms)
     if "skipped" in report.figures:
         pytest.skip(report.figures["skipped"])
     assert not report.problems, str(report)

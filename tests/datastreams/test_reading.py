@@ -275,3 +275,29 @@ def test_writing_has_a_time_limit(bench: Bench) -> None:
     answer = bench.access.write("", "t", 1)
     bench.reactor.advance(30)
     assert result(answer).error == "no answer within 30 s"
+
+
+def test_a_value_that_its_getter_changes_is_answered_as_it_was_read(bench: Bench) -> None:
+    """A getter may go on with the dict it gave, while other readings of the answer are awaited."""
+    state: dict[str, Any] = {"a": 1, "list": [1, (2, [3])]}
+    slow: Deferred[Reading] = Deferred()
+    bench.getter(lambda device_id: Reading(state), "t")
+    bench.getter(lambda device_id: slow, "u")
+    reading = bench.access.read_all("")
+    state["a"] = 2
+    state["list"][1][1].append(4)
+    slow.callback(Reading(1))
+    first, _ = result(reading)
+    assert first.value == {"a": 1, "list": [1, (2, [3])]}
+
+
+def test_a_value_that_is_none_stays_for_the_sender_to_refuse(bench: Bench) -> None:
+    """A list that contains itself, or an object of another type, is passed on as it is."""
+    endless: list[Any] = []
+    endless += [endless, endless]
+    strange = {"t": object()}
+    bench.getter(lambda device_id: Reading(endless), "t")
+    bench.getter(lambda device_id: Reading(strange), "u")
+    first, second = result(bench.access.read_all(""))
+    assert first.value is endless
+    assert second.value == strange

@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from oda.platform.testing import RunningPlatform
+from tests import slow_disk
 
 BIN = Path(sys.executable).parent
 KEY = "e2e-key"
@@ -56,15 +57,22 @@ def write(directory: Path, component: str, text: str) -> None:
 
 
 class AgentProcess:
-    """``twistd -n oda-websocket`` in ``directory``'s parent, with its log in a file."""
+    """``twistd -n oda-websocket`` in ``directory``'s parent, with its log in a file. Its disk takes
+    ``fdatasync_ms`` longer for each fdatasync than the machine's."""
 
     def __init__(
-        self, configuration: Path, *options: str, twistd: tuple[str, ...] = (), **environ: str
+        self,
+        configuration: Path,
+        *options: str,
+        twistd: tuple[str, ...] = (),
+        fdatasync_ms: float = 0.0,
+        **environ: str,
     ) -> None:
         self.log = configuration.parent / "agent.log"
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
+                    *(slow_disk.command(fdatasync_ms) if fdatasync_ms else ()),
                     str(BIN / "twistd"),
                     "-n",
                     "--pidfile=",

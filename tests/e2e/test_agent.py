@@ -78,12 +78,14 @@ def test_every_fault_is_reported_and_nothing_starts(
     assert not TRACE.search(log), log
 
 
-def test_the_platform_is_killed_and_comes_back(platform: RunningPlatform, tmp_path: Path) -> None:
+def test_the_platform_is_killed_and_comes_back(
+    platform: RunningPlatform, tmp_path: Path, fdatasync_ms: float
+) -> None:
     """The agent recovers by itself; what was read meanwhile arrives afterwards."""
     conf = write_configuration(
         tmp_path / "conf", platform, connector={"reconnectMaxDelay": 1}, poller=POLLER
     )
-    with AgentProcess(conf) as agent:
+    with AgentProcess(conf, fdatasync_ms=fdatasync_ms) as agent:
         platform.wait_for_datapoints("dev-1", "device.upTime", 1)
         platform.kill()
         platform.start()
@@ -140,11 +142,11 @@ def test_a_changed_file_is_followed_without_a_new_connection(
 
 
 def test_oda_send_publishes_through_the_running_agent(
-    platform: RunningPlatform, tmp_path: Path
+    platform: RunningPlatform, tmp_path: Path, fdatasync_ms: float
 ) -> None:
     """Arguments and a stream of lines; the acknowledgement is cumulative; errors name the line."""
     conf = write_configuration(tmp_path / "conf", platform)
-    with AgentProcess(conf) as agent:
+    with AgentProcess(conf, fdatasync_ms=fdatasync_ms) as agent:
         platform.wait_for_device("dev-1")
         done = run_oda(
             "send", "--conf", "conf", "--at", "1700000000000", "t=21.5", "u@child-1=true",

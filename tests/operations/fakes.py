@@ -15,11 +15,14 @@ from oda.errors import OperationFailed, ReadingFailed
 from oda.interfaces import ICounters, IOperation, IStateManager, ITimeSource, IWallClock
 from oda.model import (
     HOST,
+    Answer,
     ContentType,
     DatastreamValue,
     Event,
+    MessageClass,
     OperationRequest,
     OperationResult,
+    OutgoingMessage,
     ResultCode,
     Step,
     StepResult,
@@ -27,13 +30,14 @@ from oda.model import (
 )
 from oda.operations import (
     GetDeviceParameters,
-    MemoryJournal,
     OperationDispatcher,
     RefreshInfo,
     SetClockEquipment,
     SetDeviceParameters,
     SynchronizeClock,
 )
+
+from .fake_outbox import FakeOutbox
 
 HOST_ID = "dev-1"
 READ_AT_MS = 1_700_000_000_000
@@ -264,7 +268,8 @@ def _printed(value: Any) -> str:
 
 
 class Bench:
-    """A dispatcher with everything around it faked."""
+    """A dispatcher with everything around it faked, the connector included: answers go into the
+    ``outbox``, which commits at once unless ``commits`` is False."""
 
     def __init__(
         self,
@@ -275,13 +280,17 @@ class Bench:
         journal: Any = None,
         time_source: str | None = None,
         max_answer_bytes: int = 1 << 24,
+        outbox: FakeOutbox | None = None,
     ) -> None:
         self.clock = Clock()
         self.state = FakeStateManager()
         self.counters = FakeCounters()
         self.time_sources = TimeSources()
         self.codecs = default_registry()
-        self.journal = MemoryJournal(self.clock) if journal is None else journal
+        self.outbox = outbox or FakeOutbox(journal)
+        self.journal = self.outbox.journal
+        self.commits = True
+        self.max_answer_bytes = max_answer_bytes
         self.partials: list[tuple[bytes, ContentType]] = []
         self.send_partial: Callable[[bytes, ContentType], Any] = lambda payload, content_type: (
             self.partials.append((payload, content_type))
@@ -304,7 +313,7 @@ class Bench:
             timeout_s=timeout_s,
             max_concurrent=max_concurrent,
             max_waiting=max_waiting,
-            max_answer_bytes=lambda: max_answer_bytes,
+            max_answer_bytes=lambda: self.max_answer_bytes,
             is_plain=is_plain,
         )
 
@@ -312,10 +321,31 @@ class Bench:
         self, message: object, content_type: ContentType = ContentType.JSON
     ) -> list[bytes | None]:
         """Let the platform's message arrive; the list gets its answer when there is one."""
+        return self.send_bytes(self.codecs.codec(content_type).encode(message), content_type)
+
+    def send_bytes(self, payload: bytes, content_type: ContentType | None) -> list[bytes | None]:
+        """As ``send``, for a message as it is on the wire."""
         answers: list[bytes | None] = []
-        payload = self.codecs.codec(content_type).encode(message)
-        self.dispatcher.process(payload, content_type).addCallback(answers.append)
+
+        def answered(answer: Answer | None) -> None:
+            if answer is not None:
+                self.put(answer)
+            answers.append(None if answer is None else answer.payload)
+
+        self.dispatcher.process(payload, content_type).addCallback(answered)
+        if self.commits:
+            self.outbox.commit_all()
         return answers
+
+    def put(self, answer: Answer) -> None:
+        """What the connector does with an answer."""
+        message = OutgoingMessage(
+            answer.payload,
+            MessageClass.RESPONSE,
+            record=answer.record,
+            waits_for_commit=answer.waits_for_commit,
+        )
+        self.outbox.put(message).addErrback(lambda _: None)
 
     def answer(self, message: object, content_type: ContentType = ContentType.JSON) -> Any:
         """The decoded answer, which has to be there at once."""

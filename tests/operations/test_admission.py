@@ -27,10 +27,14 @@ def test_first_come_first_served() -> None:
     assert [admission.enter(turns[name]) for name in "abcde"] == [True, True, True, True, False]
     assert (log, admission.running, admission.waiting) == (["a", "b"], 2, 2)
     admission.leave()
+    admission.fill()
     assert (log, admission.running, admission.waiting) == (["a", "b", "c"], 2, 1)
     admission.leave()
+    admission.fill()
     admission.leave()
+    admission.fill()
     admission.leave()
+    admission.fill()
     assert (log, admission.running, admission.waiting) == (["a", "b", "c", "d"], 0, 0)
 
 
@@ -44,6 +48,7 @@ def test_who_withdraws_is_not_run() -> None:
     admission.withdraw(turns[1])
     admission.withdraw(turns[1])
     admission.leave()
+    admission.fill()
     assert log == ["a", "c"]
 
 
@@ -61,6 +66,7 @@ def test_nobody_overtakes_those_that_wait() -> None:
     admission.enter(Successor("second", log, leaves=admission))
     admission.enter(Turn("third", log, leaves=admission))
     admission.leave()
+    admission.fill()
     assert log == ["first", "second", "third", "late"]
 
 
@@ -72,6 +78,7 @@ def test_thousands_that_wait_can_end_at_once() -> None:
     for number in range(5000):
         admission.enter(Turn(str(number), log, leaves=admission))
     admission.leave()
+    admission.fill()
     assert log == ["first", *map(str, range(5000))]
     assert (admission.running, admission.waiting) == (0, 0)
 
@@ -84,6 +91,7 @@ def test_bounds_may_change_while_operations_run() -> None:
         admission.enter(Turn(name, log))
     admission.max_running = 1
     admission.leave()
+    admission.fill()
     assert (log, admission.running) == (["a", "b"], 1)
     admission.max_running = 3
     admission.fill()

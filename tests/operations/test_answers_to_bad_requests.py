@@ -187,13 +187,24 @@ def test_what_is_no_request_is_dropped_logged_and_counted(
     assert bench.counters.counted == {("messages_ignored", (("cause", cause),)): 1}
 
 
+def _defect(*args: Any, **labels: Any) -> Any:
+    raise ValueError("a defect")
+
+
 def test_a_fault_in_the_agent_itself_costs_only_that_message() -> None:
-    """``process`` never fails, whatever breaks behind it."""
+    """``process`` never fails, whatever breaks behind it; what nobody can tell to be a request is
+    counted as ignored."""
     bench = Bench()
-
-    def broken() -> str:
-        raise ValueError("no id")
-
-    bench.dispatcher._host_id = broken
+    bench.dispatcher._codecs = None
     assert bench.send(request(name="REFRESH_INFO")) == [None]
     assert bench.counters.of("messages_ignored", cause="fault") == 1
+
+
+@pytest.mark.parametrize("broken", ["_host_id", "_handle"])
+def test_a_request_is_answered_whatever_breaks_behind_it(broken: str) -> None:
+    """Once a request was recognised, a defect of the agent costs it its success, not its
+    answer."""
+    bench = Bench()
+    setattr(bench.dispatcher, broken, _defect)
+    response = bench.response(id="7", name="REFRESH_INFO")
+    assert (response["id"], response["resultCode"]) == ("7", "ERROR_PROCESSING")

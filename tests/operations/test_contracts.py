@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from oda.interfaces import (
@@ -13,19 +12,20 @@ from oda.interfaces import (
     IDispatcher,
     IJournal,
     IOperation,
+    IOutbox,
     IStateManager,
     ITimeSource,
     IWallClock,
 )
 from oda.operations import (
     GetDeviceParameters,
-    MemoryJournal,
     RefreshInfo,
     SetClockEquipment,
     SetDeviceParameters,
     SynchronizeClock,
 )
 
+from .fake_outbox import FakeJournal, FakeOutbox
 from .fakes import (
     Bench,
     FakeCounters,
@@ -50,7 +50,8 @@ OPERATIONS = [
     ("interface", "provider"),
     [
         (IDispatcher, Bench().dispatcher),
-        (IJournal, MemoryJournal(Clock())),
+        (IJournal, FakeJournal()),
+        (IOutbox, FakeOutbox()),
         *((IOperation, operation) for operation in OPERATIONS),
         (IStateManager, STATE),
         (IWallClock, FakeWallClock()),

@@ -5,14 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred, fail, succeed
-from zope.interface import implementer
-from zope.interface.verify import verifyObject
+from twisted.internet.defer import Deferred, fail
 
-from oda.interfaces import IJournal
 from oda.model import (
     ContentType,
-    InterruptedOperation,
     JournalEntry,
     OperationRequest,
     OperationResult,
@@ -20,6 +16,7 @@ from oda.model import (
     StepResult,
 )
 
+from .fake_outbox import FakeJournal
 from .fakes import Bench, FakeOperation, Progress, request
 
 
@@ -36,15 +33,14 @@ class Gates:
         self.opened[request_id].callback(OperationResult(description="done"))
 
 
-@implementer(IJournal)
-class FakeJournal:
-    """Gives what the test put into ``outcomes``, in order; then None. Records its calls."""
+class ScriptedJournal(FakeJournal):
+    """Gives what the test put into ``outcomes``, in order; then it does what a journal does.
+    Records its calls."""
 
     def __init__(self, *outcomes: Any) -> None:
+        super().__init__()
         self.outcomes = list(outcomes)
         self.begun: list[tuple[str, str, bool]] = []
-        self.answers: list[tuple[str, ContentType]] = []
-        self.answer_error: Exception | None = None
 
     def begin(
         self,
@@ -55,18 +51,12 @@ class FakeJournal:
         content_type: ContentType | None = None,
     ) -> Any:
         self.begun.append((request_id, name, acts))
-        outcome = self.outcomes.pop(0) if self.outcomes else None
+        if not self.outcomes:
+            return super().begin(request_id, name, acts, request, content_type)
+        outcome = self.outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
-
-    def answered(self, request_id: str, payload: bytes, content_type: ContentType) -> None:
-        self.answers.append((request_id, content_type))
-        if self.answer_error is not None:
-            raise self.answer_error
-
-    def interrupted(self) -> tuple[InterruptedOperation, ...]:
-        return ()
 
 
 def described(bench: Bench, answers: list[bytes | None]) -> str:
@@ -74,11 +64,6 @@ def described(bench: Bench, answers: list[bytes | None]) -> str:
     (payload,) = answers
     description: str = bench.decoded(payload)["operation"]["response"]["resultDescription"]
     return description
-
-
-def test_the_fake_journal_is_a_journal() -> None:
-    """The double keeps the contract."""
-    assert verifyObject(IJournal, FakeJournal())
 
 
 # --- time limit -------------------------------------------------------------------------------
@@ -309,53 +294,66 @@ def test_a_request_repeated_while_it_runs_shares_the_one_answer() -> None:
 
 @pytest.mark.parametrize("reads_only", [True, False])
 def test_the_journal_is_told_what_acts(reads_only: bool) -> None:
-    """What acts has to be on record before it runs; the answer is recorded in any case."""
-    journal = FakeJournal()
+    """What acts has to be on record before it runs; the answer ends the record in any case."""
+    journal = ScriptedJournal()
     operation = FakeOperation("X", lambda request, progress: OperationResult(), reads_only)
-    Bench(operation, journal=journal).answer(request(id="7", name="X"), ContentType.CBOR)
+    bench = Bench(operation, journal=journal)
+    bench.answer(request(id="7", name="X"), ContentType.CBOR)
     assert journal.begun == [("7", "X", not reads_only)]
-    assert journal.answers == [("7", ContentType.CBOR)]
+    (row,) = bench.outbox.rows
+    record = journal.records["7", "X"]
+    assert (row.message.record, row.message.waits_for_commit) == (record.number, not reads_only)
+    assert record.has_ended
 
 
 def test_an_operation_runs_only_once_it_is_on_record() -> None:
     """A journal that writes to disk may take its time; the operation waits for it."""
-    recording: Deferred[JournalEntry | None] = Deferred()
     operation = FakeOperation("X", lambda request, progress: OperationResult(description="ran"))
-    bench = Bench(operation, journal=FakeJournal(recording))
+    bench = Bench(operation)
+    bench.commits = False
     answers = bench.send(request(name="X"))
     assert operation.requests == []
-    recording.callback(None)
+    bench.outbox.commit()
     assert described(bench, answers) == "ran"
     assert not bench.clock.getDelayedCalls()
 
 
 def test_a_journal_that_answers_late_may_know_the_request() -> None:
     """An earlier answer found on disk is the answer, and nothing runs."""
-    recording: Deferred[JournalEntry | None] = Deferred()
+    recording: Deferred[int | JournalEntry] = Deferred()
     operation = FakeOperation("X", lambda request, progress: OperationResult())
-    bench = Bench(operation, journal=FakeJournal(recording))
+    bench = Bench(operation, journal=ScriptedJournal(recording))
     answers = bench.send(request(name="X"))
-    recording.callback(JournalEntry("X", b"{}", ContentType.JSON))
+    recording.callback(JournalEntry("X", b"{}", ContentType.JSON, True))
     assert answers == [b"{}"]
     assert operation.requests == []
     assert not bench.clock.getDelayedCalls()
 
 
-def test_a_journal_that_takes_too_long_costs_the_time_limit() -> None:
-    """Then the operation never runs, even if its record comes in the end."""
-    for late in (None, ValueError("disk")):
-        recording: Deferred[JournalEntry | None] = Deferred()
-        operation = FakeOperation("X", lambda request, progress: OperationResult())
-        bench = Bench(operation, journal=FakeJournal(recording))
-        answers = bench.send(request(name="X"))
-        bench.clock.advance(80)
-        assert described(bench, answers) == "time limit of 80 s exceeded"
-        if late is None:
-            recording.callback(None)
+@pytest.mark.parametrize("late", ["record", "failure", "known"])
+def test_a_journal_that_takes_too_long_costs_the_time_limit(late: str) -> None:
+    """Then the operation never runs. The answer comes with the record that it ends, because a
+    record that stayed open would be answered again, as interrupted; and an earlier answer found in
+    the end is the answer."""
+    recording: Deferred[int | JournalEntry] = Deferred()
+    operation = FakeOperation("X", lambda request, progress: OperationResult())
+    bench = Bench(operation, journal=ScriptedJournal(recording))
+    answers = bench.send(request(name="X"))
+    bench.clock.advance(80)
+    assert answers == []
+    assert not bench.clock.getDelayedCalls()
+    if late == "known":
+        recording.callback(JournalEntry("X", b"{}", ContentType.JSON, True))
+        assert answers == [b"{}"]
+    else:
+        if late == "record":
+            recording.callback(17)
         else:
-            recording.errback(late)
-        assert operation.requests == []
-        assert len(answers) == 1
+            recording.errback(ValueError("disk"))
+        assert described(bench, answers) == "time limit of 80 s exceeded"
+        assert bench.outbox.rows[0].message.record == (17 if late == "record" else None)
+    assert operation.requests == []
+    assert bench.dispatcher.unanswered == 0
 
 
 @pytest.mark.parametrize("is_async", [True, False])
@@ -365,7 +363,7 @@ def test_what_can_not_be_recorded_does_not_act(is_async: bool) -> None:
     outcomes = [fail(error), fail(error)] if is_async else [error, error]
     acting = FakeOperation("A", lambda request, progress: OperationResult())
     reading = FakeOperation("R", lambda request, progress: OperationResult(), reads_only=True)
-    bench = Bench(acting, reading, journal=FakeJournal(*outcomes))
+    bench = Bench(acting, reading, journal=ScriptedJournal(*outcomes))
     refused = bench.response(name="A")
     assert refused["resultCode"] == "ERROR_PROCESSING"
     assert refused["resultDescription"] == "the operation could not be recorded: disk is full"
@@ -373,35 +371,33 @@ def test_what_can_not_be_recorded_does_not_act(is_async: bool) -> None:
     assert bench.response(id="2", name="R")["resultCode"] == "SUCCESSFUL"
 
 
-def test_an_answer_that_can_not_be_recorded_is_sent_all_the_same() -> None:
-    """The operation was run: the platform has to know."""
-    journal = FakeJournal()
-    journal.answer_error = OSError("disk is full")
-    bench = Bench(FakeOperation("X", lambda request, progress: OperationResult()), journal=journal)
-    assert bench.response(name="X")["resultCode"] == "SUCCESSFUL"
-
-
-def test_an_entry_of_another_operation_is_no_repetition() -> None:
-    """Even from a journal that reports it, an id used for something else runs."""
-    journal = FakeJournal(succeed(JournalEntry("OTHER", b"{}", ContentType.JSON)))
-    operation = FakeOperation("X", lambda request, progress: OperationResult(description="ran"))
-    assert Bench(operation, journal=journal).response(name="X")["resultDescription"] == "ran"
-
-
-def test_a_fault_while_answering_frees_the_place() -> None:
-    """If the agent can't even name its host any more, the next operation still gets its turn."""
+@pytest.mark.parametrize("content_type", list(ContentType), ids=lambda c: c.name)
+@pytest.mark.parametrize("broken", ["write", "_host_id", "counters"])
+def test_a_defect_while_answering_costs_neither_the_answer_nor_the_place(
+    broken: str, content_type: ContentType
+) -> None:
+    """Whatever breaks in the agent between the operation's end and its answer, the platform gets
+    ERROR_PROCESSING with the id, the record ends, and the next operation gets its turn."""
     gates = Gates()
     bench = Bench(FakeOperation("X", gates), max_concurrent=1)
-    first = bench.send(request(id="1", name="X"))
-    second = bench.send(request(id="2", name="X"))
+    first = bench.send(request(id="1", name="X"), content_type)
+    second = bench.send(request(id="2", name="X"), content_type)
 
-    def broken() -> str:
-        raise ValueError("no id")
+    def defect(*args: Any, **labels: Any) -> Any:
+        raise ValueError("a defect")
 
-    host_id = bench.dispatcher._writer._host_id
-    bench.dispatcher._writer._host_id = broken
+    writer = bench.dispatcher._writer
+    owner, name = (bench.counters, "increment") if broken == "counters" else (writer, broken)
+    whole = getattr(owner, name)
+    setattr(owner, name, defect)
     gates.open("1")
-    bench.dispatcher._writer._host_id = host_id
+    setattr(owner, name, whole)
     gates.open("2")
-    assert first == [None]
-    assert described(bench, second) == "done"
+    (payload,) = first
+    response = bench.decoded(payload, content_type)["operation"]["response"]
+    assert (response["id"], response["name"]) == ("1", "X")
+    assert response["resultCode"] == "ERROR_PROCESSING"
+    assert bench.journal.records["1", "X"].payload == payload
+    (payload,) = second
+    response = bench.decoded(payload, content_type)["operation"]["response"]
+    assert response["resultDescription"] == "done"

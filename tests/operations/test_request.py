@@ -110,7 +110,24 @@ def test_an_unusable_timestamp_is_ignored(timestamp: Any) -> None:
         ({"id": True, "name": "A"}, ("id: must be a text, not a boolean", None, "A", "", ())),
         ({"id": ["1"], "name": "A"}, ("id: must be a text, not a list", None, "A", "", ())),
         ({"id": b"1", "name": "A"}, ("id: must be a text, not bytes", None, "A", "", ())),
-        ({"id": 2**256, "name": "A"}, ("id: has too many digits", None, "A", "", ())),
+        ({"id": 2**256, "name": "A"}, ("id: has too many digits", str(2**256), "A", "", ())),
+        ({"id": 2**8192, "name": "A"}, ("id: has too many digits", None, "A", "", ())),
+        (
+            {"id": float("inf"), "name": "A"},
+            ("id: inf is not a finite number", "inf", "A", "", ()),
+        ),
+        (
+            {"id": "a\ud800b", "name": "A"},
+            ("id: holds what is no Unicode text", "a\ufffdb", "A", "", ()),
+        ),
+        (
+            {"id": "1", "name": "\udcff"},
+            ("name: holds what is no Unicode text", "1", "\ufffd", "", ()),
+        ),
+        (
+            {"id": "1", "name": "A", "path": ["gw", "\ud800"]},
+            ("path[1]: holds what is no Unicode text", "1", "A", "", ("gw", "\ufffd")),
+        ),
         ({"id": "1"}, ("name: missing", "1", None, "", ())),
         ({"id": "1", "name": None}, ("name: missing", "1", None, "", ())),
         ({"id": "1", "name": ""}, ("name: must not be empty", "1", "", "", ())),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,8 +16,10 @@ from zope.interface import implementer
 
 from oda.interfaces import ICounters, IWallClock
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
-from oda.outbox.durable import DurableOutbox
-from oda.outbox.uptime import Uptime
+from oda.outbox.clock import Uptime
+from oda.outbox.database import StoreError
+from oda.outbox.outbox import Outbox
+from oda.outbox.store import SqliteStore
 from oda.outbox.worker import InlineWorker, IWorker
 from oda.settings import OutboxSettings
 
@@ -126,14 +127,16 @@ class Device:
         self.counters = FakeCounters()
         self.worker = self.make_worker()
         self.told = 0
-        self.outbox = DurableOutbox(
+        self.store = SqliteStore(self.settings.path, self.settings)
+        self.outbox = Outbox(
             self.settings,
+            self.store,
+            self.worker,
             self.clock,
             self.wall,
             self.counters,
-            self.worker,
+            Uptime(self.boot_id, self.clock.seconds),
             self.head_rows,
-            uptime=Uptime(self.boot_id, self.clock.seconds),
         )
         self.outbox.subscribe(self._on_pending)
         self.outbox.open()
@@ -201,11 +204,9 @@ class Device:
         self.start()
 
 
-def disk_full() -> sqlite3.OperationalError:
-    """What SQLite raises when there is no space left."""
-    error = sqlite3.OperationalError("database or disk is full")
-    error.sqlite_errorcode = sqlite3.SQLITE_FULL
-    return error
+def disk_full() -> StoreError:
+    """What the store raises when there is no space left."""
+    return StoreError("database or disk is full")
 
 
 def copy_store(source: Path, target: Path) -> None:

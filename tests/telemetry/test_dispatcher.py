@@ -606,3 +606,118 @@ def test_publishing_again_while_stopping_is_refused() -> None:
         result_of(answers[0])
     assert rig.clock.getDelayedCalls() == []
     assert rig.connector.values() == [1]
+
+
+def test_a_value_changed_after_publishing_is_sent_as_it_was() -> None:
+    """What was accepted belongs to the agent: a dict or list that its publisher changes afterwards
+    is sent as it was, alone, in a list, nested, while held for a line and while the device id is
+    unknown."""
+    for options in (
+        {},
+        {"schedules": (line("t"),)},
+        {"host_id": None},
+        {"window_s": 5.0},
+    ):
+        rig = Rig(**options)
+        first: dict[str, Any] = {"a": 1, "deep": [[1]]}
+        second: list[Any] = [1, {"b": 2}]
+        third = ([1], "x")
+        events = [Event("t", second), Event("t", third)]
+        published = [rig.publish(Event("t", first)), rig.publish(events)]
+        first["a"] = 2
+        first["deep"][0].append(float("nan"))
+        second[1]["b"] = object()
+        second.clear()
+        third[0].append(2)
+        events.clear()
+        rig.dispatcher.set_host_id("dev-1")
+        rig.clock.advance(10)
+        assert rig.connector.values() == [{"a": 1, "deep": [[1]]}, [1, {"b": 2}], [[1], "x"]]
+        assert [result_of(done) for done in published] == [None, None]
+
+
+def test_a_list_changed_by_a_callback_is_taken_as_it_was() -> None:
+    """Acceptance may come, and its callback change the list, before the rest of a long call is
+    sent: all of the call is taken before anything is sent."""
+    rig = Rig(schedules=(line("other"),))
+    values = [[n] for n in range(module.MAX_GATHERED)]
+    events = [Event("t", value) for value in values]
+
+    def change(_: None) -> None:
+        events.clear()
+        for value in values:
+            value.clear()
+
+    rig.publish(Event("t", "before")).addCallback(change)
+    done = rig.publish(events)
+    rig.end_turn()
+    assert rig.connector.values() == ["before", *([n] for n in range(module.MAX_GATHERED))]
+    assert result_of(done) is None
+
+
+def test_publishing_while_another_device_id_is_set() -> None:
+    """Setting another device id sends what was gathered; an owner that hears of its acceptance and
+    publishes again at once is not forgotten, and speaks for the new device."""
+    rig = Rig()
+    again: list[Deferred[None]] = []
+    rig.publish(Event("t", 1)).addCallback(lambda _: again.append(rig.publish(Event("t", 2))))
+    rig.dispatcher.set_host_id("dev-2")
+    rig.end_turn()
+    assert [document["device"] for document in rig.connector.documents()] == ["dev-1", "dev-2"]
+    assert rig.connector.values() == [1, 2]
+    assert result_of(again[0]) is None
+
+
+def test_nothing_is_taken_after_the_end() -> None:
+    """After stop() every publish is refused, also where nothing was waiting to be sent."""
+    rig = Rig()
+    result_of(rig.dispatcher.stop())
+    for events in (Event("t", 1), [Event("t", 1), Event("t", 2)]):
+        with pytest.raises(OutboxClosed):
+            result_of(rig.publish(events))
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_a_callback_that_stops_the_agent_leaves_nothing_held() -> None:
+    """A long call fills the gathering; its first acceptance stops the dispatcher. The rest of the
+    call, held for a line, has an answer too."""
+    rig = Rig(schedules=(line("held"),))
+    stopped: list[Deferred[None]] = []
+    rig.publish(Event("t", 0)).addCallback(lambda _: stopped.append(rig.dispatcher.stop()))
+    done = rig.publish(
+        [*(Event("t", n) for n in range(1, module.MAX_GATHERED)), Event("held", "last")]
+    )
+    rig.end_turn()
+    assert result_of(stopped[0]) is None
+    assert result_of(done) is None
+    assert rig.connector.values() == [*range(module.MAX_GATHERED), "last"]
+    assert rig.clock.getDelayedCalls() == []
+
+
+def test_a_flush_from_a_callback_overtakes_nothing() -> None:
+    """An owner that publishes again and flushes, while a long gathering is being sent, does not
+    get ahead of the rest of it."""
+    rig = Rig()
+
+    def again(_: None) -> None:
+        rig.publish(Event("t", 2000))
+        rig.dispatcher.flush_all()
+
+    rig.publish(Event("t", 0)).addCallback(again)
+    rig.publish([Event("t", n) for n in range(1, 2000)])
+    rig.end_turn()
+    assert rig.connector.values() == list(range(2001))
+
+
+def test_what_is_refused_without_a_device_id_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events that find too many waiting for the device id, wait for it in vain, or come after the
+    end are counted as refused, as those that the outbox refuses are."""
+    monkeypatch.setattr(module, "MAX_WAITING", 3)
+    rig = Rig(host_id=None)
+    rig.publish([Event("t", n) for n in range(3)]).addErrback(lambda _: None)
+    rig.publish([Event("t", 4), Event("t", 5)]).addErrback(lambda _: None)
+    assert rig.counters.counts["events_refused"] == 2
+    rig.dispatcher.stop()
+    assert rig.counters.counts["events_refused"] == 5
+    rig.publish(Event("t", 6)).addErrback(lambda _: None)
+    assert rig.counters.counts["events_refused"] == 6

@@ -15,8 +15,8 @@ from oda.codecs.cbor import CborCodec
 from oda.codecs.json import JsonCodec
 from oda.codecs.messagepack import MessagePackCodec
 from oda.model import Event, TelemetryDocument
-from oda.telemetry.documents import documents
 from tests.telemetry import strategies
+from tests.telemetry.gathered import documents
 
 VECTORS = json.loads((Path(__file__).parent.parent / "vectors" / "events.json").read_text("utf-8"))
 CODECS = {"JSON": JsonCodec(), "MESSAGE_PACK": MessagePackCodec(), "CBOR": CborCodec()}

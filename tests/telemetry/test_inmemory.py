@@ -17,6 +17,7 @@ from oda.errors import EventRejected, OutboxClosed, OutboxError, OutboxFull
 from oda.interfaces import IStateManager
 from oda.model import Event, ValueStatus
 from oda.settings import StateManagerSettings
+from oda.telemetry.arrival import ArrivalClock
 from oda.telemetry.history import History
 from oda.telemetry.inmemory import InMemoryStateManager
 from tests.telemetry.fakes import (
@@ -47,19 +48,21 @@ class Rig:
         self.dispatcher = FakeDispatcher()
         self.counters = FakeCounters()
         settings = StateManagerSettings(database_path=path, **options)
-        self.history = History(path, settings.max_data)
         self.manager = InMemoryStateManager(
             self.clock,
             self.access,
             self.registry,
             self.dispatcher,
-            self.history,
             settings,
             check_value,
             self.wall_clock,
             self.counters,
         )
         self.manager.start()
+
+    @property
+    def history(self) -> History:
+        return self.manager._keeper._history
 
     def end_turn(self) -> None:
         self.clock.advance(0)
@@ -92,12 +95,12 @@ def test_what_arrives_is_kept_and_not_published() -> None:
 
 
 def test_collecting_publishes_what_was_not_published_yet() -> None:
-    """collect() publishes each kept value once, oldest first, with its own time, and fires with
-    their number."""
+    """collect() publishes each kept value once, in the order of arrival, with its own time, and
+    fires with their number."""
     rig = Rig()
     rig.keep(Event("t", 2, at_ms=2), Event("t", 1, at_ms=1), Event("u", 9, at_ms=9))
     assert result_of(rig.manager.collect("t", "")) == 2
-    assert [(event.value, event.at_ms) for event in rig.dispatcher.events] == [(1, 1), (2, 2)]
+    assert [(event.value, event.at_ms) for event in rig.dispatcher.events] == [(2, 2), (1, 1)]
     rig.end_turn()
     assert result_of(rig.manager.collect("t", "")) == 0
     rig.keep(Event("t", 3, "child", 3, "f", ("gw",), 2))
@@ -159,7 +162,7 @@ def test_a_value_that_can_never_be_sent_does_not_block_the_others() -> None:
 def test_get_answers_from_what_is_kept() -> None:
     """GET gives the newest kept value with its time and feed, and does not ask the source."""
     rig = Rig({("", "t"): "from the source"})
-    rig.keep(Event("t", 2, at_ms=9, feed="f"), Event("t", 1, at_ms=1, feed="f"))
+    rig.keep(Event("t", 1, at_ms=1, feed="f"), Event("t", 2, at_ms=9, feed="f"))
     (value,) = result_of(rig.manager.get("", ["t"]))
     assert (value.value, value.at_ms, value.feed, value.status) == (2, 9, "f", ValueStatus.OK)
     assert rig.access.asked == []
@@ -281,14 +284,16 @@ def test_writing_refreshes_what_is_kept() -> None:
 
 
 def test_old_values_are_forgotten_in_time() -> None:
-    """Every forget_period what is older than forget_time goes; unpublished ones are counted; the
-    timer ends with stop."""
+    """Every forget_period what arrived longer than forget_time ago goes; unpublished ones are
+    counted; the timer ends with stop."""
     rig = Rig(forget_time_s=100, forget_period_s=10)
-    rig.keep(Event("t", 1, at_ms=NOW_MS), Event("t", 2, at_ms=NOW_MS + 50_000))
-    rig.wall_clock.time_ms = NOW_MS + 100_001
-    rig.clock.advance(9)
+    rig.clock.advance(5)
+    rig.keep(Event("t", 1, at_ms=NOW_MS))
+    rig.clock.pump([10] * 9)
+    rig.keep(Event("t", 2, at_ms=1))
+    rig.clock.advance(10)
     assert len(rig.history.unpublished("t", "")) == 2
-    rig.clock.advance(1)
+    rig.clock.advance(10)
     assert [item.event.value for item in rig.history.unpublished("t", "")] == [2]
     assert rig.counters.counts["values_forgotten_unpublished"] == 1
     rig.manager.stop()
@@ -329,20 +334,20 @@ class BrokenHistory(History):
     error: sqlite3.Error | None = None
     afresh = 0
 
-    def add(self, events: Any) -> Any:
+    def add(self, rows: Any) -> Any:
         if self.error is not None:
             raise self.error
-        return super().add(events)
+        return super().add(rows)
 
-    def start_afresh(self, reason: str) -> None:
+    def start_afresh(self, reason: str) -> int:
         self.error = None
         self.afresh += 1
-        super().start_afresh(reason)
+        return super().start_afresh(reason)
 
 
 def broken_rig(values: dict[tuple[str, str], Any] | None = None) -> tuple[Rig, BrokenHistory]:
     rig = Rig(values)
-    history = BrokenHistory(None, 10)
+    history = BrokenHistory(None, 10, ArrivalClock(rig.clock.seconds, rig.wall_clock))
     rig.manager._keeper._history = history
     return rig, history
 

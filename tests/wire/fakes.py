@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
-from oda.interfaces import ICounters, IDeviceInfoProvider, IDispatcher
+from oda.interfaces import ICounters, IDeviceInfoProvider, IDispatcher, IWallClock
 from oda.model import ContentType
+from oda.outbox.outbox import Outbox, make_outbox
+from oda.settings import OutboxKind, OutboxSettings
 
 KEY = "canary-KEY/7?&+ü"
 
@@ -78,3 +81,19 @@ class FakeDispatcher:
 def echo(payload: bytes) -> bytes:
     """The answer of an echo dispatcher."""
     return payload
+
+
+@implementer(IWallClock)
+class FakeWallClock:
+    """A time of day that stands still."""
+
+    def now_ms(self) -> int:
+        return 1_750_000_000_000
+
+
+def memory_outbox(settings: OutboxSettings, reactor: Any, counters: Any) -> Outbox:
+    """An outbox in memory, open."""
+    settings = msgspec.structs.replace(settings, kind=OutboxKind.MEMORY)
+    outbox = make_outbox(settings, reactor, FakeWallClock(), counters)
+    outbox.open()
+    return outbox

@@ -13,9 +13,8 @@ from twisted.logger import globalLogPublisher
 from oda.codecs import default_registry
 from oda.connector.service import ConnectorService
 from oda.model import ContentType
-from oda.outbox.memory import MemoryOutbox
 from oda.settings import ConnectorSettings, OutboxSettings
-from tests.wire.fakes import FakeCounters, FakeDeviceInfo, FakeDispatcher, echo
+from tests.wire.fakes import FakeCounters, FakeDeviceInfo, FakeDispatcher, echo, memory_outbox
 from tests.wire.platform import Platform
 from tests.wire.world import Log
 
@@ -53,7 +52,7 @@ class Loopback:
         service = ConnectorService(
             used,
             window,
-            MemoryOutbox(window, self.reactor, counters, used.max_message_size_bytes),
+            memory_outbox(window, self.reactor, counters),
             FakeDeviceInfo(),
             FakeDispatcher(echo),
             default_registry(),

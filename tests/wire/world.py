@@ -12,9 +12,8 @@ from twisted.logger import formatEvent, globalLogPublisher
 from oda.codecs import default_registry
 from oda.connector.service import ConnectorService
 from oda.model import ContentType
-from oda.outbox.memory import MemoryOutbox
 from oda.settings import ConnectorSettings, OutboxSettings
-from tests.wire.fakes import FakeCounters, FakeDeviceInfo, FakeDispatcher
+from tests.wire.fakes import FakeCounters, FakeDeviceInfo, FakeDispatcher, memory_outbox
 from tests.wire.network import Network, Wire
 from tests.wire.platform import Peer, Platform
 
@@ -77,9 +76,7 @@ class World:
         self.counters = FakeCounters()
         self.dispatcher = dispatcher or FakeDispatcher()
         self.device_info = device_info or FakeDeviceInfo()
-        self.outbox = MemoryOutbox(
-            window, self.network, self.counters, self.settings.max_message_size_bytes
-        )
+        self.outbox = memory_outbox(window, self.network, self.counters)
         self._epochs = 0
         self.service = ConnectorService(
             self.settings,

@@ -16,7 +16,8 @@ from oda.model import OperationRequest, OperationResult, Step
 
 @implementer(IOperation)
 class Count:
-    """Adds the request's id to the file, waits as long as the request says, and succeeds."""
+    """Adds the request's id to the file, waits as long as the request says, and succeeds with a
+    description that is as long as it says."""
 
     name = "COUNT"
     reads_only = False
@@ -29,7 +30,8 @@ class Count:
         os.write(self._file, f"{request.id}\n".encode())
         os.fsync(self._file)
         wait_s = float(request.parameters["wait"])
-        return deferLater(self._reactor, wait_s, lambda: OperationResult(description="counted"))
+        description = "counted ".ljust(int(request.parameters["fill"]), "x")
+        return deferLater(self._reactor, wait_s, lambda: OperationResult(description=description))
 
 
 @implementer(ITwistedPlugin, IPlugin)

@@ -1,0 +1,262 @@
+"""SQLite as the outbox uses it: connections, what errors mean, and what the rows say.
+
+Every row is checked against its checksum where it is read.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from oda.errors import OdaError
+from oda.model import MessageClass
+from oda.outbox.limits import PAGE_BYTES, row_cost
+from oda.outbox.queue import Row
+from oda.outbox.transaction import CLASSES, Stored, Totals, checksum
+from oda.settings import OutboxSettings
+
+SCHEMA_VERSION = 2
+#: "ODAo": tells our files from those of other programs.
+APPLICATION_ID = 0x4F44416F
+#: SQLite's result codes for a file that is not what it should be: ERROR (a table or column is
+#: missing), CORRUPT, NOTADB, FORMAT, TOOBIG, MISMATCH.
+_DAMAGE_CODES = frozenset({1, 11, 26, 24, 18, 20})
+#: What reading a damaged file raises: SQLite quotes it in its errors, as text that may be none.
+UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
+
+#: The table of each class.
+TABLES = {one: one.value for one in MessageClass}
+#: What ``read_row`` wants.
+ROW_COLUMNS = "id, is_text, datapoints, accepted_ms, crc, payload"
+#: What ``read_letter`` wants.
+LETTER_COLUMNS = "id, class, is_text, datapoints, accepted_ms, crc, reason, payload"
+
+#: How much of the file a connection keeps in memory, in KiB. Rows are written once, read rarely and
+#: then in order: more makes nothing faster, and SQLite's 2 MiB are full after the first backlog.
+#: The statement reads the file, so it can find it damaged.
+CACHE = "PRAGMA cache_size = -256"
+
+
+class StoreError(OdaError):
+    """The store can't be used now."""
+
+
+class StoreDamaged(StoreError):  # noqa: N818 - named like those of oda.errors
+    """The file is damaged, of another program, or of a newer version."""
+
+
+class StoreMoved(StoreError):  # noqa: N818 - named like those of oda.errors
+    """The open file is no longer the one at its path: that was deleted, moved or mounted over."""
+
+
+def is_damage(error: BaseException | None) -> bool:
+    """Whether an error of SQLite speaks of the file's content rather than of the disk."""
+    if isinstance(error, UnicodeDecodeError):
+        return True
+    if not isinstance(error, sqlite3.DatabaseError):
+        return False
+    code = getattr(error, "sqlite_errorcode", None)
+    if code is None:
+        # Raised by the module itself: a text that is no UTF-8, a number that is no number.
+        return not isinstance(error, sqlite3.ProgrammingError)
+    return (code & 0xFF) in _DAMAGE_CODES
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise what SQLite raises as ``StoreError`` or ``StoreDamaged``."""
+    try:
+        yield
+    except UNREADABLE as error:
+        kind = StoreDamaged if is_damage(error) else StoreError
+        raise kind(str(error)) from error
+
+
+def connect(path: Path, settings: OutboxSettings, timeout_s: float = 2.0) -> sqlite3.Connection:
+    """A connection with our options; nothing is read yet."""
+    connection = sqlite3.connect(
+        path.absolute().as_uri(),
+        timeout=timeout_s,
+        isolation_level=None,
+        check_same_thread=False,
+        uri=True,
+    )
+    connection.text_factory = bytes  # damaged text must not raise where it is read
+    # SQLite takes no larger limit than a C int.
+    limit = min(max(2 * settings.max_bytes, 1 << 27), 2**31 - 1)
+    connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limit)
+    for pragma in ("cell_size_check = ON", "trusted_schema = OFF", "temp_store = MEMORY"):
+        connection.execute(f"PRAGMA {pragma}")
+    return connection
+
+
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """A connection that never writes, for a file that may be damaged."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=ro", timeout=2.0, isolation_level=None, uri=True
+    )
+    connection.text_factory = bytes
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+# -- the schema ------------------------------------------------------------------------------
+
+
+def _script(version: int) -> str:
+    return (Path(__file__).with_name("schema") / f"{version:04d}.sql").read_text("utf-8")
+
+
+def migrate(connection: sqlite3.Connection) -> None:
+    """Bring the file to the present schema. Raises ``StoreDamaged`` for a file of another program
+    or of a newer version."""
+    execute = connection.execute
+    version = execute("PRAGMA user_version").fetchone()[0]
+    application = execute("PRAGMA application_id").fetchone()[0]
+    tables = execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if tables and application != APPLICATION_ID:
+        raise StoreDamaged("it was not written by this agent")
+    if version > SCHEMA_VERSION:
+        raise StoreDamaged(
+            f"it was written by a newer version of this agent (schema {version}, "
+            f"known is {SCHEMA_VERSION})"
+        )
+    if version < SCHEMA_VERSION:
+        scripts = "".join(_script(one) for one in range(version + 1, SCHEMA_VERSION + 1))
+        connection.executescript(
+            f"BEGIN IMMEDIATE; {scripts} PRAGMA application_id = {APPLICATION_ID};"
+            f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+        )
+    if execute("PRAGMA page_size").fetchone()[0] != PAGE_BYTES:
+        # Only possible outside the write-ahead log, and only by writing the whole file anew.
+        execute("PRAGMA journal_mode = DELETE")
+        execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        execute("VACUUM")
+    if _schema(connection) != _expected_schema():
+        raise StoreDamaged("its tables are not those of the outbox")
+
+
+@cache
+def _expected_schema() -> tuple[Any, ...]:
+    with closing(sqlite3.connect(":memory:")) as blank:
+        for version in range(1, SCHEMA_VERSION + 1):
+            blank.executescript(_script(version))
+        return _schema(blank)
+
+
+def _schema(connection: sqlite3.Connection) -> tuple[Any, ...]:
+    rows = connection.execute(
+        "SELECT CAST(type AS BLOB), CAST(name AS BLOB), CAST(sql AS BLOB) FROM sqlite_master"
+    )
+    return tuple(sorted(rows.fetchall(), key=repr))
+
+
+# -- rows ------------------------------------------------------------------------------------
+
+
+class Letter(NamedTuple):
+    """A dead letter as it is stored; only a sound one may be sent again."""
+
+    row: Row
+    table: str
+    reason: str
+    is_sound: bool
+
+
+def read_row(values: Sequence[Any]) -> tuple[Row, bool]:
+    """A row of a message table, and whether it is as it was written."""
+    row_id, is_text, datapoints, accepted_ms, crc, payload = values
+    is_sound = (
+        isinstance(payload, bytes)
+        and isinstance(datapoints, int)
+        and isinstance(accepted_ms, int)
+        and is_text in (0, 1)
+        and crc == checksum(row_id, is_text, datapoints, payload)
+    )
+    if not is_sound:
+        payload = payload if isinstance(payload, bytes) else repr(payload).encode()
+        datapoints = datapoints if isinstance(datapoints, int) else 0
+        accepted_ms = accepted_ms if isinstance(accepted_ms, int) else 0
+    row = Row(row_id, payload, bool(is_text), datapoints, accepted_ms, row_cost(len(payload)))
+    return row, is_sound
+
+
+def read_letter(values: Sequence[Any]) -> Letter:
+    """A row of the dead letters."""
+    row_id, table, is_text, datapoints, accepted_ms, crc, reason, payload = values
+    row, is_sound = read_row((row_id, is_text, datapoints, accepted_ms, crc, payload))
+    name = _as_text(table)
+    return Letter(row, name, _as_text(reason), is_sound and name in TABLES.values())
+
+
+def _as_text(value: object) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+# -- totals ----------------------------------------------------------------------------------
+
+
+class _OldTotals(msgspec.Struct):
+    """What only the totals of schema 1 have."""
+
+    response: Stored
+    telemetry: Stored
+
+
+def read_totals(connection: sqlite3.Connection) -> Totals | None:
+    """The totals as they were written; None when there are none or they were changed."""
+    found = connection.execute(
+        "SELECT CAST(body AS BLOB), crc FROM totals WHERE only = 1"
+    ).fetchone()
+    if found is None or not isinstance(found[0], bytes) or crc32(found[0]) != found[1]:
+        return None
+    body = found[0]
+    with suppress(msgspec.MsgspecError):
+        totals = msgspec.json.decode(body, type=Totals)
+        if all(
+            set(one) == set(TABLES.values())
+            for one in (totals.last_ids, totals.stored, totals.watermarks)
+        ):
+            if b'"last_ids"' not in body:
+                # Schema 1 had other costs: what is stored is counted again, by ``count_on``.
+                old = msgspec.json.decode(body, type=_OldTotals)
+                for stored in (old.response, old.telemetry):
+                    totals.accepted.add(-stored.rows, -stored.datapoints)
+            return totals
+    return None
+
+
+def write_totals(connection: sqlite3.Connection, body: bytes) -> None:
+    """Replace the totals, given as JSON, inside a transaction."""
+    connection.execute(
+        "INSERT OR REPLACE INTO totals VALUES (1, ?, ?)", (body.decode(), crc32(body))
+    )
+
+
+def count_on(connection: sqlite3.Connection, totals: Totals) -> None:
+    """Bring totals up to date with the rows that were added since they were written."""
+    for message_class in CLASSES:
+        key, table = message_class.value, TABLES[message_class]
+        after = totals.last_ids[key]
+        stored = totals.stored[key]
+        for length, rows, datapoints in connection.execute(
+            "SELECT length(payload), count(*), CAST(sum(datapoints) AS INTEGER)"
+            f" FROM {table} WHERE id > ? GROUP BY 1",
+            (after,),
+        ).fetchall():
+            stored.rows += rows
+            stored.cost += rows * row_cost(length)
+            stored.datapoints += datapoints
+            totals.accepted.add(rows, datapoints)
+        highest = connection.execute(f"SELECT max(id) FROM {table}").fetchone()[0]
+        letters = connection.execute(
+            "SELECT max(id) FROM dead WHERE class = ?", (table,)
+        ).fetchone()[0]
+        totals.last_ids[key] = max(after, highest or 0, letters or 0)

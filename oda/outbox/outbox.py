@@ -1,0 +1,677 @@
+"""The outbox: the way of every message, in, out and acknowledged.
+
+It batches work per iteration of the reactor (a *turn*): all that is put in one turn is committed
+together, what comes while a commit is under way makes up the next one, and the connector is woken
+once. A timer looks each second for rows whose time is over, and whether the store is at its place.
+
+A row can be sent before it is committed; it is *accepted*, and its Deferred fires, only after. A
+message that ``waits_for_commit`` is the exception: after a crash in between, the platform would be
+told that an operation was interrupted although it had read that it was successful.
+
+No method calls anybody else while it runs. Whoever has to be told is told at the end of the turn,
+or when a commit has ended: see ``ledger``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
+from typing import Any
+
+import msgspec
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from oda.errors import OutboxClosed, OutboxFull
+from oda.interfaces import ICounters, IOutbox, IWallClock
+from oda.model import MessageClass, OutboxRow, OutgoingMessage
+from oda.outbox.backlog import Backlog
+from oda.outbox.clock import OutboxClock, Uptime, this_machine
+from oda.outbox.committer import Committer, State
+from oda.outbox.eviction import Eviction
+from oda.outbox.journal import Journal
+from oda.outbox.ledger import Ledger
+from oda.outbox.limits import DeadLetters, Limits, row_cost, side_cost
+from oda.outbox.memory_store import MemoryStore
+from oda.outbox.queue import END, HEAD_ROWS, Amount, Row, Span
+from oda.outbox.store import IStore, Opened, Recovered, SqliteStore, StoreError
+from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY, Totals, Transaction
+from oda.outbox.worker import AdaptiveWorker, InlineWorker, IWorker, ThreadWorker
+from oda.settings import OutboxKind, OutboxSettings
+
+_log = Logger()
+
+#: How often the outbox looks for rows whose time is over, in seconds.
+TICK_S = 1.0
+#: Few lingering rows are deleted together only so often, in seconds: each deletion is a commit.
+_EXPIRY_S = 10.0
+_FEW_ROWS = 1024
+#: While acknowledged rows have to be sent again, their acknowledgement is committed so soon.
+_OWING_DELAY_S = 1.0
+#: The totals are written at least once for so many rows: a start after a crash counts the others.
+_UNCOUNTED_ROWS = 256
+#: Below this size a file's fixed pages say more about it than its rows do.
+_MEASURABLE_BYTES = 1024 * 1024
+#: While telemetry waits too, answers get this many bytes for each byte of telemetry.
+_ANSWER_SHARE = 3
+#: The cost of sending a message besides its bytes, and the most that telemetry may be behind.
+_MESSAGE_BYTES = 256
+_MAX_DEFICIT = 1024 * 1024
+
+
+@implementer(IOutbox)
+class Outbox:
+    """Call ``open`` before use (and after any fork). ``reactor`` gives monotonic ``seconds`` and
+    ``callLater``.
+
+    ``journal`` is the journal of operations in the same store. ``head_rows`` of each class are in
+    memory; more are read when they are needed. ``uptime`` tells for how long no agent ran; without
+    it that time does not count.
+    """
+
+    def __init__(
+        self,
+        settings: OutboxSettings,
+        store: IStore,
+        worker: IWorker,
+        reactor: IReactorTime,
+        wall_clock: IWallClock,
+        counters: ICounters,
+        uptime: Uptime | None = None,
+        head_rows: int = HEAD_ROWS,
+    ) -> None:
+        self._settings = settings
+        self._reactor = reactor
+        self._clock = OutboxClock(reactor, wall_clock, uptime or Uptime("", lambda: 0.0))
+        self._next_ids = self._clock.next_ids
+        self._ledger = Ledger(counters)
+        self._limits = Limits(settings)
+        self._letters = DeadLetters(self._limits.side_bytes)
+        self._committer = Committer(store, worker, reactor, self)
+        self._uncommitted = self._committer.uncommitted
+        self.backlogs: dict[MessageClass, Backlog] = {
+            one: Backlog(
+                one,
+                head_rows,
+                self._committer,
+                self._ledger,
+                self._limits,
+                self._letters,
+                self.changed,
+            )
+            for one in CLASSES
+        }
+        self._answers = self.backlogs[ANSWER]
+        self._telemetry = self.backlogs[TELEMETRY]
+        self._eviction = Eviction(settings, self.backlogs, self._committer, self._limits)
+        self.journal = Journal(
+            settings,
+            self._committer,
+            self._ledger,
+            self._limits,
+            self._clock.now_ms,
+            self.changed,
+        )
+        self._is_open = False
+        self._turn: IDelayedCall | None = None
+        self._turn_ms = 0
+        self._tick: IDelayedCall | None = None
+        self._expired_s = 0.0
+        self._on_pending: Callable[[], None] | None = None
+        self._has_news = False
+        self._deficit = 0
+        self._may_owe = True
+        self._acknowledged_s: float | None = None  # the first time since the totals were written
+        self._must_commit = False
+        self._must_count = True
+        self._uncounted = 0
+        self._modelled = 0
+
+    @property
+    def state(self) -> State:
+        """What can be expected of the disk."""
+        return self._committer.state
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether what is accepted outlives the process."""
+        return self._committer.store.is_durable
+
+    @property
+    def is_recovering(self) -> bool:
+        """Whether rows of a damaged store are still to be copied."""
+        return self._committer.is_recovering
+
+    def open(self) -> None:
+        """Open the store and take up what is in it.
+
+        Raises ``OutboxError`` when another process uses it. A damaged store is replaced, and one
+        that can't be opened now is tried again while the outbox works from memory; both are logged.
+        """
+        if not self.is_durable:
+            _log.warn(
+                "outbox=memory: what is not delivered when the agent ends, or its machine loses"
+                " power, is lost"
+            )
+        self._is_open = True
+        try:
+            self._committer.open()
+        except BaseException:
+            self._is_open = False
+            raise
+        if self._committer.state is State.TROUBLE:
+            self._clock.begin_without_store()
+            self.journal.begin_at(self._next_ids[TELEMETRY])
+        self._expired_s = self._reactor.seconds()
+        self._tick = self._reactor.callLater(TICK_S, self._look)
+
+    # -- IOutbox -----------------------------------------------------------------------------
+
+    def put(self, message: OutgoingMessage) -> Deferred[int]:
+        if not self._is_open:
+            return fail(OutboxClosed("the agent is stopping, or was not started"))
+        message_class, payload = message.message_class, message.payload
+        is_answer = message_class is ANSWER
+        size = len(payload)
+        cost = row_cost(size)
+        refusal = self._make_room(message_class, size, cost)
+        if message.record is not None:
+            # After room was made, which may commit: the record and the row are one transaction.
+            self.journal.end(message.record, payload)
+            self._side_changed()
+        if refusal is not None:
+            self._ledger.refused(message_class)
+            return fail(OutboxFull(f"a {message_class.value} is not accepted: {refusal}"))
+        row_id = self._next_ids[message_class]
+        self._next_ids[message_class] = row_id + 1
+        if self._turn is None:
+            self._begin_turn()
+        accepted: Deferred[int] = Deferred()
+        row = Row(
+            row_id,
+            payload,
+            message.is_text,
+            message.datapoints,
+            self._turn_ms,
+            cost,
+            accepted,
+            0,
+            message.fresh_payload,
+            message.fresh_until_s,
+            message.waits_for_commit and self._committer.state is State.OPEN,
+        )
+        (self._answers if is_answer else self._telemetry).queue.append(row)
+        collecting = self._uncommitted.collecting
+        collecting.rows[message_class][row_id] = row
+        collecting.size_bytes += size
+        self._ledger.put(message.datapoints)
+        self._has_news = True
+        return accepted
+
+    def take(
+        self, max_messages: int, max_bytes: int, only: MessageClass | None = None
+    ) -> Sequence[OutboxRow]:
+        self._has_news = False
+        rows: list[OutboxRow] = []
+        left = max_bytes
+        if only is not None:
+            self._take(self.backlogs[only], max_messages, left, rows)
+            return rows
+        telemetry = self._telemetry
+        if self._deficit >= _MESSAGE_BYTES and telemetry.read_on():
+            # Answers had more than their share: telemetry makes up for it first.
+            left -= self._take(telemetry, max_messages, min(left, self._deficit), rows)
+        of_telemetry, count = max_bytes - left, len(rows)
+        of_answers = self._take(self._answers, max_messages, left, rows)
+        of_answers += (len(rows) - count) * _MESSAGE_BYTES
+        of_telemetry += count * _MESSAGE_BYTES
+        count = len(rows)
+        left = max_bytes - sum(len(row.payload) for row in rows)
+        of_telemetry += self._take(telemetry, max_messages, left, rows)
+        of_telemetry += (len(rows) - count) * _MESSAGE_BYTES
+        self._deficit += of_answers // _ANSWER_SHARE - of_telemetry
+        if telemetry.queue.pending_rows:
+            self._deficit = min(_MAX_DEFICIT, max(0, self._deficit))
+        else:
+            self._deficit = 0
+        return rows
+
+    def _take(
+        self, backlog: Backlog, max_messages: int, max_bytes: int, rows: list[OutboxRow]
+    ) -> int:
+        """Take rows of one class; returns how many bytes they have."""
+        queue, message_class = backlog.queue, backlog.message_class
+        now_s = self._reactor.seconds()
+        taken_bytes = 0
+        while len(rows) < max_messages and (queue.head or backlog.read_on()):
+            taken = queue.take(max_messages - len(rows), max_bytes - taken_bytes, not rows)
+            if not taken:
+                break
+            for row in taken:
+                payload = row.payload
+                taken_bytes += len(payload)
+                if (
+                    row.fresh_payload is not None
+                    and row.attempts == 1
+                    and now_s <= row.fresh_until_s
+                ):
+                    payload = row.fresh_payload
+                rows.append(
+                    OutboxRow(
+                        row.row_id,
+                        payload,
+                        message_class,
+                        row.is_text,
+                        row.datapoints,
+                        row.attempts,
+                    )
+                )
+        return taken_bytes
+
+    def retire(self, row_ids: Sequence[int], linger_s: float | None = None) -> None:
+        if linger_s is None:
+            linger_s = self._settings.linger_s
+        now_s = self._reactor.seconds()
+        answers, telemetry = self._answers.queue, self._telemetry.queue
+        of_telemetry: list[Row] = []
+        of_answers: list[Row] = []
+        for row_id in row_ids:
+            row = telemetry.in_flight.pop(row_id, None)
+            if row is not None:
+                of_telemetry.append(row)
+            else:
+                of_answers.append(answers.in_flight.pop(row_id))
+        if self._committer.state is State.TROUBLE:
+            # There is no telling when they can be committed, and the platform has them.
+            self._ledger.accept(of_telemetry)
+            self._ledger.accept(of_answers)
+            self.changed()
+        if of_telemetry:
+            telemetry.retire(of_telemetry, now_s + linger_s)
+        if of_answers:
+            answers.retire(of_answers, now_s + linger_s)
+        if self._acknowledged_s is None:
+            self._acknowledged_s = now_s
+        if self._may_owe and not self._is_owing():
+            # Now, once in a life: agents that die soon after would repeat the same for ever.
+            self._commit_soon()
+        if linger_s <= 0:
+            for backlog in self.backlogs.values():
+                backlog.expire(now_s)
+
+    def rewind(self, replay_lingering: bool) -> None:
+        now_s = self._reactor.seconds()
+        for backlog in self.backlogs.values():
+            backlog.expire(now_s)
+            queue = backlog.queue
+            if replay_lingering and queue.lingering:
+                # Their time does not go on: a start after this one must not forget them.
+                self._commit_soon()
+                self._may_owe = True
+                queue.replay()
+                self._has_news = True
+            elif queue.rewind():
+                self._has_news = True
+        if self._has_news:
+            self.changed()
+
+    def settle(self) -> None:
+        for backlog in self.backlogs.values():
+            backlog.evict(1 << 62)
+
+    def bury(self, row_ids: Sequence[int], reason: str) -> None:
+        for row_id in row_ids:
+            backlog = (
+                self._telemetry if row_id in self._telemetry.queue.in_flight else self._answers
+            )
+            backlog.bury(backlog.queue.remove_in_flight(row_id), reason)
+        self._side_changed()
+
+    def subscribe(self, on_pending: Callable[[], None]) -> None:
+        self._on_pending = on_pending
+
+    def answer_bytes(self) -> int:
+        return self._answers.queue.waiting_cost
+
+    def counts(self) -> Mapping[str, int]:
+        queues = [one.queue for one in self.backlogs.values()]
+        now_ms = self._clock.now_ms()
+        oldest_ms = min((one for queue in queues if (one := queue.oldest_ms)), default=now_ms)
+        return {
+            "oldest_age_ms": max(0, now_ms - oldest_ms),
+            "pending": sum(queue.pending_rows for queue in queues),
+            "in_flight": sum(len(queue.in_flight) for queue in queues),
+            "lingering": sum(queue.lingering_rows for queue in queues),
+            "recovering": sum(max(0, queue.recovering_amount.rows) for queue in queues),
+            "dead": len(self._letters),
+            "bytes": sum(queue.stored.cost for queue in queues) + self._limits.side_cost,
+            "uncommitted_bytes": self._uncommitted.size_bytes,
+        }
+
+    def close(self) -> Deferred[None]:
+        if not self._is_open:
+            return succeed(None)
+        self._is_open = False
+        for call in (self._turn, self._tick):
+            if call is not None and call.active():
+                call.cancel()
+        self._turn = self._tick = None
+        if not self.is_durable:
+            self._give_up()
+        return self._committer.close()
+
+    # -- beyond IOutbox ----------------------------------------------------------------------
+
+    def totals(self) -> Totals:
+        """The totals after everything so far."""
+        self._ledger.settle()
+        totals = self._ledger.past
+        self._clock.enter_into(totals)
+        for message_class, backlog in self.backlogs.items():
+            backlog.enter_into(totals, self._next_ids[message_class])
+        return totals
+
+    def purge(self) -> int:
+        """Drop everything that is pending, and the dead letters; returns how many messages.
+
+        What is in flight or lingering goes its way. Drops are counted with reason ``purged``.
+        """
+        ids = self._letters.ids()
+        self._uncommitted.collecting.letters_gone += ids
+        for row_id in ids:
+            self._letters.remove(row_id)
+        self._side_changed()
+        self.changed()
+        return len(ids) + self._eviction.purge()
+
+    def retry_dead(self) -> int:
+        """Put the dead letters back, behind everything that is pending; returns how many.
+
+        Damaged ones stay. Raises ``OutboxFull`` when the store can't be read now, or when there is
+        no room for one of them; those before it are back.
+        """
+        if not self._committer.can_read:
+            raise OutboxFull("the store can't be read now")
+        retried = 0
+        for row_id in self._letters.ids():
+            try:
+                letter = self._committer.store.letter(row_id)
+            except StoreError as error:
+                self._committer.read_failed(error)
+                raise OutboxFull(f"the store can't be read now: {error}") from error
+            if letter is None or not letter.is_sound:
+                continue
+            accepted = self.put(
+                OutgoingMessage(
+                    payload=letter.row.payload,
+                    message_class=MessageClass(letter.table),
+                    is_text=letter.row.is_text,
+                    datapoints=letter.row.datapoints,
+                )
+            )
+            if accepted.called:
+                accepted.addErrback(lambda _: None)
+                raise OutboxFull(f"there is room for {retried} dead letters only")
+            self._ledger.revived(letter.row.datapoints)
+            self._letters.remove(row_id)
+            self._uncommitted.collecting.letters_gone.append(row_id)
+            retried += 1
+        self._side_changed()
+        self.changed()
+        return retried
+
+    def check_disk(self) -> None:
+        """Try a disk that failed again, now."""
+        self._committer.check_disk()
+
+    # -- turns and ticks ---------------------------------------------------------------------
+
+    def changed(self) -> None:
+        """There is something to commit or to tell at the end of the turn."""
+        if self._turn is None and self._is_open:
+            self._begin_turn()
+
+    def _begin_turn(self) -> None:
+        self._turn_ms = self._clock.now_ms()
+        self._turn = self._reactor.callLater(0, self._end_turn)
+
+    def _end_turn(self) -> None:
+        self._turn = None
+        must_commit, self._must_commit = self._must_commit, False
+        self._side_changed()
+        self._committer.submit(must_commit)
+        self.tell()
+
+    def _commit_soon(self) -> None:
+        """Commit what was acknowledged, even if there is nothing else to commit."""
+        self._must_commit = self._must_count = True
+        self.changed()
+
+    def _look(self) -> None:
+        self._tick = None
+        now_s = self._reactor.seconds()
+        self._committer.check()
+        lingering = sum(one.queue.lingering_rows for one in self.backlogs.values())
+        if lingering > _FEW_ROWS or now_s - self._expired_s >= _EXPIRY_S:
+            self._expired_s = now_s
+            for backlog in self.backlogs.values():
+                backlog.expire(now_s)
+        more = False
+        max_age_s = self._settings.max_age_s
+        if max_age_s > 0:
+            more = self._eviction.drop_aged(self._clock.now_ms() - int(max_age_s * 1000))
+        if self._are_acknowledgements_due(now_s):
+            self._commit_soon()
+        self._tick = self._reactor.callLater(0 if more else TICK_S, self._look)
+
+    def _are_acknowledgements_due(self, now_s: float) -> bool:
+        since_s = self._acknowledged_s
+        if since_s is None:
+            return False
+        delay_s = _OWING_DELAY_S if self._is_owing() else self._settings.ack_commit_delay_s
+        return now_s - since_s >= delay_s
+
+    def _is_owing(self) -> bool:
+        """Whether rows have to be sent again that were acknowledged once."""
+        self._may_owe = self._may_owe and any(
+            backlog.watermark.is_owing(backlog.resting(END)) for backlog in self.backlogs.values()
+        )
+        return self._may_owe
+
+    # -- room --------------------------------------------------------------------------------
+
+    def _make_room(self, message_class: MessageClass, size: int, cost: int) -> str | None:
+        """Why there is no room for a message, None where there is."""
+        is_answer = message_class is ANSWER
+        own, others = self._telemetry.queue.stored, self._answers.queue.stored
+        if is_answer:
+            own, others = others, own
+        limits = self._limits
+        own_cost = own.cost + cost
+        # As ``Limits.missing``, written out: this is the way of every message.
+        if (
+            (
+                (own_cost > limits.telemetry and not is_answer)
+                or own_cost + others.cost + limits.side_cost > limits.total
+                or own.rows >= limits.max_rows
+                or cost > limits.transaction_bytes
+            )
+            and not self._eviction.make_room(message_class, cost, self._reactor.seconds())
+            and not (is_answer and self._eviction.may_overdraw())
+        ):
+            return f"no room for {size} bytes"
+        if self._uncommitted.collecting.size_bytes + size > limits.transaction_bytes:
+            # A disk that is slow is waited for, which holds back whoever produces so fast.
+            self._ledger.hold()
+            try:
+                self._committer.relieve()
+            finally:
+                self._ledger.release()
+                self.changed()
+            if not self._eviction.fits_in_memory(size, is_answer):
+                return f"the disk is too slow or fails: {size} bytes"
+        return None
+
+    def _side_changed(self) -> None:
+        self._limits.side_cost = self._letters.cost + self.journal.cost
+
+    def _give_up(self) -> None:
+        """Nothing is kept beyond the end of the process."""
+        left = sum(
+            one.queue.pending_rows + len(one.queue.in_flight) for one in self.backlogs.values()
+        )
+        if left:
+            self._ledger.counted("messages_dropped", left, reason="stopped")
+            _log.warn(
+                "{count} messages were not delivered and are lost: the outbox is in memory",
+                count=left,
+            )
+
+    # -- ICommitOwner ------------------------------------------------------------------------
+
+    def tell(self) -> None:
+        """See ``ICommitOwner.tell``."""
+        if self._has_news and self._on_pending is not None and self._is_open:
+            self._has_news = False
+            self._ledger.call(self._on_pending)
+        self._ledger.tell()
+
+    def opened(self, opened: Opened, is_late: bool) -> bool:
+        """See ``ICommitOwner.opened``."""
+        totals = opened.totals
+        if is_late and not self._clock.can_join(totals):
+            return False
+        if not is_late:
+            self._clock.go_on_from(totals)
+        self._ledger.join(totals)
+        linger_ms = int(self._settings.linger_s * 1000)
+        off_ms = self._clock.off_ms(totals)
+        for message_class, backlog in self.backlogs.items():
+            backlog.adopt(totals, off_ms, linger_ms, self._reactor.seconds())
+            spans, amount = opened.missing.get(message_class, ((), Amount()))
+            backlog.queue.begin_recovery(spans, amount)
+        self._learn(is_late)
+        self._must_count = self._has_news = True
+        self.changed()
+        return True
+
+    def _learn(self, is_late: bool) -> None:
+        """Learn from the store which dead letters and journal records there are."""
+        store = self._committer.store
+        try:
+            for row_id, length in store.letters():
+                gone = self._letters.add(row_id, side_cost(length))
+                self._uncommitted.collecting.letters_gone += gone
+            self.journal.opened(store.records(), is_late)
+        except StoreError as error:
+            self._committer.read_failed(error)
+        self._side_changed()
+
+    def committed(self, transaction: Transaction, used_bytes: int) -> None:
+        """See ``ICommitOwner.committed``."""
+        if used_bytes > _MEASURABLE_BYTES:
+            self._limits.measured(used_bytes, self._modelled)
+        self._release(transaction)
+        for message_class in CLASSES:
+            rows = transaction.rows[message_class]
+            if rows:
+                self._ledger.accept(list(rows.values()))
+        if transaction.burials:
+            self._ledger.accept([burial.row for burial in transaction.burials])
+        self.journal.committed(transaction)
+
+    def failed(self, transaction: Transaction, unwritten: Sequence[Row]) -> None:
+        """See ``ICommitOwner.failed``."""
+        self._must_count = True
+        self._release(transaction)
+        # They were acknowledged or buried: what was dropped was told at once.
+        self._ledger.accept(unwritten)
+        self.journal.failed(transaction)
+
+    def _release(self, transaction: Transaction) -> None:
+        """Held rows may go: they are committed, or there is no telling when they can be."""
+        for row in transaction.rows[ANSWER].values():
+            if row.is_held:
+                row.is_held = False
+                self._has_news = True
+
+    def totals_for(self, transaction: Transaction, is_last: bool) -> bytes | None:
+        """See ``ICommitOwner.totals_for``."""
+        self._ledger.settle()
+        self._modelled = sum(one.queue.stored.cost for one in self.backlogs.values())
+        self._uncounted += sum(len(rows) for rows in transaction.rows.values())
+        if not (
+            is_last
+            or self._must_count
+            or self._uncounted > _UNCOUNTED_ROWS
+            or not transaction.only_adds
+            or self._are_acknowledgements_due(self._reactor.seconds())
+        ):
+            return None
+        self._must_count = False
+        self._uncounted = 0
+        self._acknowledged_s = None
+        return msgspec.json.encode(self.totals())
+
+    def detach(self) -> Mapping[MessageClass, Sequence[Span]]:
+        """See ``ICommitOwner.detach``."""
+        self._must_count = True
+        self.journal.write_again()
+        return {
+            message_class: backlog.detach(self._next_ids[message_class])
+            for message_class, backlog in self.backlogs.items()
+        }
+
+    def replaced(self, opened: Opened) -> None:
+        """See ``ICommitOwner.replaced``."""
+        self._must_count = self._has_news = True
+        self._learn(is_late=True)
+        if not opened.is_recovering:
+            self._end_recovery()
+
+    def recovered(self, step: Recovered) -> None:
+        """See ``ICommitOwner.recovered``."""
+        for message_class, span, amount in step.restored:
+            self.backlogs[message_class].recovered(span, amount)
+            self._has_news = True
+        if step.is_done:
+            _log.info(
+                "{rows} messages of the damaged outbox {set_aside} were taken over",
+                rows=step.rows,
+                set_aside=step.set_aside,
+            )
+            self._end_recovery()
+
+    def _end_recovery(self) -> None:
+        lost = Amount()
+        for backlog in self.backlogs.values():
+            lost.add(backlog.give_up_recovery())
+        if lost.rows > 0:
+            self._must_count = True
+            _log.error("{rows} messages of the damaged outbox are lost", rows=lost.rows)
+
+    def closing(self) -> None:
+        """See ``ICommitOwner.closing``."""
+        for backlog in self.backlogs.values():
+            backlog.close()
+        self.journal.closing()
+
+
+def make_outbox(
+    settings: OutboxSettings,
+    reactor: Any,
+    wall_clock: IWallClock,
+    counters: ICounters,
+    worker: IWorker | None = None,
+) -> Outbox:
+    """The outbox that ``settings`` ask for, with its store: a file, or memory. ``worker`` None
+    means one that suits the disk; its thread needs the reactor's ``callFromThread``."""
+    store: IStore
+    if settings.kind is OutboxKind.DURABLE:
+        store = SqliteStore(settings.path, settings)
+        worker = worker or AdaptiveWorker(ThreadWorker(reactor.callFromThread), monotonic)
+    else:
+        store, worker = MemoryStore(), InlineWorker()
+    return Outbox(settings, store, worker, reactor, wall_clock, counters, this_machine())

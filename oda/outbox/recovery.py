@@ -1,0 +1,535 @@
+"""Replaces a store that can't be used, and copies from it what can be read.
+
+The old file (with its write-ahead log: the two are one thing) is renamed to
+``<name>.recovering-<n>`` and never written to again. A new file takes its place at once, so that
+live data goes on. The journal and the dead letters are copied before anything else, because an
+operation must not run twice; the messages follow in steps, between the commits of the agent. A step
+copies rows, enters them in the totals and says how far it has come, all in one transaction of the
+new file. So a process that is killed at any moment goes on where it was: nothing is lost before it
+is copied, and nothing is copied twice. In the end the old file is kept as ``<name>.damaged-<n>``.
+
+Rows are read in ranges of ids; a range that can't be read is halved until the damaged places are
+left out. When the first page is gone, with it the directory of the tables, a copy of the file gets
+the first page of a new store, which is the same for all of them. Copied rows keep their ids and
+their checksums: a row that was changed is found when it is read.
+
+A file that was deleted, or mounted over, while it was in use is still open: it is copied first.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from oda.model import MessageClass
+from oda.outbox.database import (
+    TABLES,
+    UNREADABLE,
+    StoreError,
+    StoreMoved,
+    connect_read_only,
+    count_on,
+    read_totals,
+    write_totals,
+)
+from oda.outbox.limits import PAGE_BYTES, row_cost
+from oda.outbox.queue import Amount, Span
+from oda.outbox.transaction import CLASSES, Stored, Totals
+
+if TYPE_CHECKING:
+    from oda.outbox.store import Opened, Recovered, SqliteStore
+
+#: The maximum number of damaged files that are kept; the oldest is deleted for another one.
+MAX_SET_ASIDE = 3
+#: Larger ids are damage.
+MAX_ID = 1 << 53
+#: What one step copies at the most, and how many queries it may make.
+STEP_ROWS = 2000
+STEP_BYTES = 2 * 1024 * 1024
+_STEP_QUERIES = 400
+#: Where the highest id of a table is not known, new rows begin so far beyond the first one.
+_UNKNOWN_IDS = 1 << 48
+#: How many places of a table are tried before it is given up.
+_PROBES = 64
+_RECOVERY = 2
+_COMPANIONS = ("", "-wal", "-shm")
+
+_KEYS = {"response": "id", "telemetry": "id", "dead": "id", "record": "number", "answer": "number"}
+_SMALL_TABLES = ("record", "answer", "dead")
+#: The journal of schema 1.
+_OLD_TABLES = {
+    "record": (
+        "(SELECT seq AS number, request_id, name, coalesce(content_type, 'JSON') AS content_type,"
+        " request AS echo, at_ms, payload IS NOT NULL AS has_ended FROM journal)"
+    ),
+    "answer": "(SELECT seq AS number, crc, payload FROM journal WHERE payload IS NOT NULL)",
+}
+
+
+class _Progress(msgspec.Struct):
+    """How far a recovery has come. ``ranges`` are tables with ids, low < id <= high, still to be
+    copied, the next one last; ``expected`` is what is still missing of each class."""
+
+    source: str
+    set_aside: str
+    is_patched: bool = False
+    is_copy: bool = False
+    is_whole: bool = True
+    ranges: list[tuple[str, int, int]] = msgspec.field(default_factory=list)
+    expected: dict[str, Stored] = msgspec.field(default_factory=dict)
+    rows: int = 0
+
+
+# -- beginning -------------------------------------------------------------------------------
+
+
+def begin(
+    store: SqliteStore,
+    fault: StoreError,
+    wanted: Mapping[MessageClass, Sequence[Span]] | None,
+) -> Opened:
+    """Set the store aside and begin a new one; ``wanted`` None means every row. Raises as
+    ``IStore.open``."""
+    from oda.outbox.store import Opened
+
+    store.path.parent.mkdir(parents=True, exist_ok=True)
+    is_copy = isinstance(fault, StoreMoved)
+    source: Path | None
+    if is_copy:
+        source = _copy_of_open_file(store)
+        store.release_file()
+        if store.path.exists():
+            _rename(store.path, _free_place(store.path, "displaced"))
+    else:
+        store.release_file()
+        source = _set_aside(store.path)
+    totals = store.begin_file()
+    if source is None:
+        return Opened(totals, str(fault), "nothing")
+    progress = _start(store, totals, source, wanted)
+    progress.is_copy = is_copy
+    _save(store.writer, progress)
+    return Opened(totals, str(fault), progress.set_aside, _missing(progress))
+
+
+def go_on(store: SqliteStore, totals: Totals) -> Opened:
+    """The store was opened: whether a recovery was under way when its process ended."""
+    from oda.outbox.store import Opened
+
+    progress = _load(store.writer) or _next_source(store, totals)
+    if progress is None:
+        return Opened(totals)
+    return Opened(totals, "", progress.set_aside, _missing(progress))
+
+
+def finish_setting_aside(path: Path) -> None:
+    """A process may have been killed after it renamed a file, and before its write-ahead log."""
+    log = Path(f"{path}-wal")
+    if path.exists() or not log.exists():
+        return
+    for source in _numbered(path, "recovering").values():
+        if not Path(f"{source}-wal").exists():
+            log.rename(f"{source}-wal")
+            return
+
+
+def _next_source(store: SqliteStore, totals: Totals) -> _Progress | None:
+    """The next file that was set aside and is not copied yet, begun."""
+    for _, source in sorted(_numbered(store.path, "recovering").items()):
+        progress = _start(store, totals, source, None)
+        _save(store.writer, progress)
+        return progress
+    return None
+
+
+def _start(
+    store: SqliteStore,
+    totals: Totals,
+    source: Path,
+    wanted: Mapping[MessageClass, Sequence[Span]] | None,
+) -> _Progress:
+    """Copy the small tables, and plan the large ones."""
+    place = source.with_name(source.name.replace(".recovering-", ".damaged-"))
+    progress = _Progress(source.name, str(place))
+    if not _is_readable(source):
+        _patch(source, store.path)
+        progress.is_patched = True
+    with closing(connect_read_only(_file(store, progress))) as old:
+        before, is_known = _totals_of(old)
+        for message_class in reversed(CLASSES):
+            table = TABLES[message_class]
+            highest = _highest(old, table, before)
+            if highest is None or not _is_alive(old, table, highest):
+                ranges = []
+            elif wanted is None:
+                ranges = [(table, 0, highest)]
+            else:
+                ranges = [
+                    (table, low - 1, min(high, highest))
+                    for low, high in sorted(wanted.get(message_class, ()), reverse=True)
+                ]
+            progress.ranges += ranges
+            progress.expected[table] = before.stored[table] if wanted is None else Stored()
+        store.writer.execute("BEGIN IMMEDIATE")
+        if wanted is None:
+            _carry_over(totals, before, is_known)
+        for table in _SMALL_TABLES:
+            _copy_small(old, store.writer, table)
+        write_totals(store.writer, msgspec.json.encode(totals))
+        _save(store.writer, progress)
+        store.writer.execute("COMMIT")
+    return progress
+
+
+def _totals_of(old: sqlite3.Connection) -> tuple[Totals, bool]:
+    """The totals of a damaged store as far as they can be known, and whether they are its own."""
+    before, is_known = Totals(), False
+    with suppress(*UNREADABLE):
+        found = read_totals(old)
+        if found is not None:
+            before, is_known = found, True
+    counted = msgspec.json.decode(msgspec.json.encode(before), type=Totals)
+    with suppress(*UNREADABLE):
+        count_on(old, counted)
+        before = counted
+    return before, is_known
+
+
+def _carry_over(totals: Totals, before: Totals, is_known: bool) -> None:
+    """Give the new totals the past of the old ones."""
+    from oda.outbox.clock import FIRST_IDS
+
+    for message_class, first in FIRST_IDS.items():
+        key = message_class.value
+        last = before.last_ids[key]
+        if not is_known and not last:
+            last = first + _UNKNOWN_IDS
+        totals.last_ids[key] = max(totals.last_ids[key], min(last, MAX_ID))
+    totals.clock_ms, totals.wall_ms = before.clock_ms, before.wall_ms
+    totals.delivered, totals.dropped, totals.dead = before.delivered, before.dropped, before.dead
+    for one in (before.delivered, before.dropped, before.dead):
+        totals.accepted.add(one.messages, one.datapoints)
+
+
+def _missing(progress: _Progress) -> dict[MessageClass, tuple[Sequence[Span], Amount]]:
+    missing: dict[MessageClass, tuple[Sequence[Span], Amount]] = {}
+    for message_class in CLASSES:
+        table = TABLES[message_class]
+        spans = [Span(low + 1, high) for one, low, high in progress.ranges if one == table]
+        stored = progress.expected.get(table, Stored())
+        missing[message_class] = (
+            sorted(spans),
+            Amount(stored.rows, stored.cost, stored.datapoints),
+        )
+    return missing
+
+
+# -- a step ----------------------------------------------------------------------------------
+
+
+def step(store: SqliteStore) -> Recovered:
+    """Copy some more rows; see ``IStore.recover``. Raises as ``IStore.apply``."""
+    from oda.outbox.store import Recovered
+
+    writer = store.writer
+    progress = _load(writer)
+    if progress is None:
+        return Recovered((), True, 0, "")
+    restored: list[tuple[MessageClass, Span, Amount]] = []
+    with closing(connect_read_only(_file(store, progress))) as old:
+        reading = _Reading(old)
+        writer.execute("BEGIN IMMEDIATE")
+        try:
+            while progress.ranges and not reading.is_over:
+                table, low, high = progress.ranges.pop()
+                rows, rest = reading.rows(table, low, high)
+                progress.ranges += reversed(rest)
+                amount = _insert(writer, table, rows)
+                if amount.rows:
+                    span = Span(low + 1, rows[-1][0])
+                    restored.append((MessageClass(table), span, amount))
+                    progress.rows += amount.rows
+                    _expect_less(progress.expected[table], amount)
+            _enter(writer, restored, None if progress.ranges else progress)
+            _save(writer, progress)
+            writer.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                writer.execute("ROLLBACK")
+            raise
+    is_done = not progress.ranges and _finish(store, progress)
+    return Recovered(restored, is_done, progress.rows, progress.set_aside)
+
+
+def _expect_less(stored: Stored, amount: Amount) -> None:
+    stored.rows -= amount.rows
+    stored.cost -= amount.cost
+    stored.datapoints -= amount.datapoints
+
+
+def _enter(
+    writer: sqlite3.Connection,
+    restored: Sequence[tuple[MessageClass, Span, Amount]],
+    ended: _Progress | None,
+) -> None:
+    """Enter copied rows in the totals, and what is still missing when the recovery has ended."""
+    totals = read_totals(writer) or Totals()
+    for message_class, _, amount in restored:
+        totals.stored[message_class.value].add(amount)
+        totals.accepted.add(amount.rows, amount.datapoints)
+    for stored in ended.expected.values() if ended is not None else ():
+        if stored.rows > 0:
+            totals.accepted.add(stored.rows, stored.datapoints)
+            totals.dropped.add(stored.rows, stored.datapoints)
+    write_totals(writer, msgspec.json.encode(totals))
+
+
+def _finish(store: SqliteStore, progress: _Progress) -> bool:
+    """Nothing is left to be copied from this file; True if there is no other one."""
+    source = store.path.with_name(progress.source)
+    if progress.is_patched:
+        _remove(_file(store, progress))
+    if progress.is_copy:
+        _remove(source)
+    elif source.exists():
+        _rename(source, Path(progress.set_aside))
+    store.writer.execute("DELETE FROM state WHERE number = ?", (_RECOVERY,))
+    return _next_source(store, read_totals(store.writer) or Totals()) is None
+
+
+class _Reading:
+    """Reads ranges of rows as far as the limits of one step allow."""
+
+    def __init__(self, old: sqlite3.Connection) -> None:
+        self._old = old
+        self._queries = 0
+        self._rows = 0
+        self._bytes = 0
+
+    @property
+    def is_over(self) -> bool:
+        return (
+            self._queries >= _STEP_QUERIES or self._rows >= STEP_ROWS or self._bytes >= STEP_BYTES
+        )
+
+    def rows(
+        self, table: str, low: int, high: int
+    ) -> tuple[list[Sequence[Any]], list[tuple[str, int, int]]]:
+        """Rows with low < id <= high, in order, and the ranges that have to be read after them."""
+        self._queries += 1
+        rows: list[Sequence[Any]] = []
+        is_broken = False
+        wanted = STEP_ROWS - self._rows
+        try:
+            for row in self._old.execute(
+                f"SELECT * FROM {table} WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
+                (low, high, wanted),
+            ):
+                if not low < row[0] <= high:
+                    is_broken = True  # out of order: what follows could repeat for ever
+                    break
+                low = row[0]
+                rows.append(row)
+                self._bytes += len(row[-1]) if isinstance(row[-1], bytes) else 0
+                if self._bytes >= STEP_BYTES:
+                    break
+        except UNREADABLE:
+            is_broken = True
+        self._rows += len(rows)
+        if not is_broken:
+            is_all = len(rows) < wanted and self._bytes < STEP_BYTES
+            return rows, [] if is_all or low >= high else [(table, low, high)]
+        if high - low <= 1:
+            return rows, []
+        middle = (low + high) // 2
+        return rows, [(table, low, middle), (table, middle, high)]
+
+
+def _insert(writer: sqlite3.Connection, table: str, rows: Sequence[Sequence[Any]]) -> Amount:
+    """Insert the rows that are no nonsense and not there yet; gives what they amount to."""
+    amount = Amount()
+    if not rows:
+        return amount
+    taken = {
+        found[0]
+        for found in writer.execute(
+            f"SELECT id FROM {table} WHERE id BETWEEN ? AND ?", (rows[0][0], rows[-1][0])
+        )
+    }
+    sound = [
+        row
+        for row in rows
+        if row[0] not in taken
+        and all(isinstance(value, int) for value in row[:5])
+        and isinstance(row[5], bytes)
+    ]
+    writer.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?)", sound)
+    for row in sound:
+        amount.add(Amount(1, row_cost(len(row[5])), row[2]))
+    return amount
+
+
+def _copy_small(old: sqlite3.Connection, writer: sqlite3.Connection, table: str) -> None:
+    """Copy what can be read of a table whose size is bounded."""
+    key, source = _KEYS[table], table
+    if table in _OLD_TABLES:
+        with suppress(*UNREADABLE):
+            if old.execute("SELECT 1 FROM sqlite_master WHERE name = 'journal'").fetchone():
+                source = _OLD_TABLES[table]
+    after = -1
+    while True:
+        rows: list[Sequence[Any]] = []
+        with suppress(*UNREADABLE):
+            for row in old.execute(
+                f"SELECT * FROM {source} WHERE {key} > ? ORDER BY {key} LIMIT 500", (after,)
+            ):
+                rows.append([_text(value) for value in row[:-1]] + [row[-1]])
+        if not rows or not isinstance(rows[-1][0], int) or rows[-1][0] <= after:
+            return
+        after = rows[-1][0]
+        columns = ", ".join("?" * len(rows[0]))
+        writer.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({columns})", rows)
+
+
+def _text(value: object) -> object:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+
+
+def _highest(old: sqlite3.Connection, table: str, before: Totals) -> int | None:
+    try:
+        highest = old.execute(f"SELECT max(id) FROM {table}").fetchone()[0]
+    except UNREADABLE:
+        return min(before.last_ids[table] or MAX_ID, MAX_ID)
+    return None if highest is None else min(int(highest), MAX_ID)
+
+
+def _is_alive(old: sqlite3.Connection, table: str, highest: int) -> bool:
+    """Whether any of a few places can be read. Without this a table whose root is damaged would be
+    looked for at every place there could be."""
+    for place in range(_PROBES):
+        with suppress(*UNREADABLE):
+            old.execute(
+                f"SELECT id FROM {table} WHERE id >= ? LIMIT 1", (highest * place // _PROBES,)
+            ).fetchone()
+            return True
+    return False
+
+
+# -- files -----------------------------------------------------------------------------------
+
+
+def _load(writer: sqlite3.Connection) -> _Progress | None:
+    found = writer.execute("SELECT body FROM state WHERE number = ?", (_RECOVERY,)).fetchone()
+    return None if found is None else msgspec.json.decode(found[0], type=_Progress)
+
+
+def _save(writer: sqlite3.Connection, progress: _Progress) -> None:
+    writer.execute(
+        "INSERT OR REPLACE INTO state VALUES (?, ?)",
+        (_RECOVERY, msgspec.json.encode(progress).decode()),
+    )
+
+
+def _file(store: SqliteStore, progress: _Progress) -> Path:
+    """The file that rows are read from."""
+    return store.path.with_name(progress.source + (".patched" if progress.is_patched else ""))
+
+
+def _numbered(path: Path, kind: str) -> dict[int, Path]:
+    pattern = re.compile(re.escape(f"{path.name}.{kind}-") + r"(\d{1,9})\Z")
+    return {
+        int(match.group(1)): one
+        for one in path.parent.iterdir()
+        if (match := pattern.match(one.name))
+    }
+
+
+def _free_place(path: Path, kind: str) -> Path:
+    taken = {
+        number for one in ("damaged", "recovering", "displaced") for number in _numbered(path, one)
+    }
+    return path.with_name(f"{path.name}.{kind}-{max(taken, default=0) + 1}")
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename the file and its write-ahead log; the oldest damaged one is deleted for it."""
+    damaged = _numbered(path, "damaged")
+    for number in sorted(damaged)[: max(0, len(damaged) - MAX_SET_ASIDE + 1)]:
+        _remove(damaged[number])
+    place = _free_place(path, "recovering")
+    _rename(path, place)
+    return place
+
+
+def _rename(source: Path, target: Path) -> None:
+    for suffix in ("", "-wal"):
+        one = Path(f"{source}{suffix}")
+        if one.exists():
+            one.rename(f"{target}{suffix}")
+    Path(f"{source}-shm").unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    for suffix in (*_COMPANIONS, "-journal"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
+def _copy_of_open_file(store: SqliteStore) -> Path | None:
+    """A copy of the store that is open and no longer at its path; None where it can't be read."""
+    place = _free_place(store.path, "recovering")
+    unfinished = place.with_name(place.name + ".tmp")
+    _remove(unfinished)
+    try:
+        with closing(sqlite3.connect(unfinished)) as copy:
+            store.writer.backup(copy, pages=4096)
+            copy.execute("PRAGMA journal_mode = DELETE")
+    except (*UNREADABLE, StoreError):
+        _remove(unfinished)
+        return None
+    unfinished.rename(place)
+    return place
+
+
+def _is_readable(source: Path) -> bool:
+    """Whether SQLite finds the tables of a file."""
+    if not source.stat().st_size:
+        return False  # SQLite would delete the write-ahead log beside it
+    with suppress(*UNREADABLE), closing(connect_read_only(source)) as old:
+        for table in TABLES.values():
+            with suppress(*UNREADABLE):
+                old.execute(f"SELECT max(id) FROM {table}").fetchone()
+                return True
+    return False
+
+
+def _patch(damaged: Path, fresh: Path) -> None:
+    """Copy ``damaged`` to ``<name>.patched`` and give that the first page of the store
+    ``fresh``."""
+    patched = damaged.with_name(damaged.name + ".patched")
+    blank = damaged.with_name(damaged.name + ".blank")
+    _remove(patched)
+    # The new store is read through SQLite: opening and closing its file ourselves would drop the
+    # locks that SQLite holds on it in this process (POSIX locks belong to the process).
+    with closing(sqlite3.connect(fresh)) as new, closing(sqlite3.connect(blank)) as to:
+        new.backup(to, pages=-1)
+        to.execute("PRAGMA journal_mode = DELETE")
+    first = bytearray(blank.read_bytes()[:PAGE_BYTES])
+    _remove(blank)
+    for suffix in ("", "-wal"):
+        source = Path(f"{damaged}{suffix}")
+        if source.exists():
+            shutil.copyfile(source, f"{patched}{suffix}")
+    pages = max(1, patched.stat().st_size // PAGE_BYTES)
+    first[18:20] = b"\x02\x02"  # with a write-ahead log
+    first[28:32] = pages.to_bytes(4, "big")  # the size of the database in pages
+    first[32:40] = bytes(8)  # no free pages: some leak, none is used twice
+    first[92:96] = first[24:28]  # the size is valid for this change counter
+    with open(patched, "r+b") as copy:
+        copy.write(first)

@@ -1,0 +1,236 @@
+"""A request is answered even if its codec can't decode it, whatever its members are."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import cbor2
+import msgpack
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from oda.model import ContentType, OperationResult
+
+from .fakes import Bench, FakeOperation, custom_operations
+
+JSON, PACK, CBOR = ContentType.JSON, ContentType.MESSAGE_PACK, ContentType.CBOR
+
+
+class Odd:
+    """Something that a format can say and its codec refuses: a tag, an extension, a number that no
+    float holds."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"Odd({self.text[:20]!r})"
+
+
+def raw_json(value: Any) -> str:
+    """JSON that says ``value``, also where the agent's codec would refuse to write it."""
+    if isinstance(value, Odd):
+        return value.text
+    if isinstance(value, dict):
+        members = (f"{json.dumps(key)}:{raw_json(member)}" for key, member in value.items())
+        return "{" + ",".join(members) + "}"
+    if isinstance(value, list):
+        return "[" + ",".join(map(raw_json, value)) + "]"
+    if isinstance(value, float) and value - value != 0.0:
+        return "1e400"
+    return json.dumps(value)
+
+
+def raw_pack(value: Any) -> bytes:
+    """The same for MessagePack."""
+
+    def packable(value: Any) -> Any:
+        if isinstance(value, Odd):
+            return msgpack.ExtType(5, value.text[:10].encode())
+        if isinstance(value, dict):
+            return {key: packable(member) for key, member in value.items()}
+        if isinstance(value, list):
+            return [packable(member) for member in value]
+        if isinstance(value, int) and not -(2**63) <= value < 2**64:
+            return msgpack.ExtType(6, b"large")
+        return value
+
+    packed: bytes = msgpack.packb(packable(value), unicode_errors="surrogatepass")
+    return packed
+
+
+def raw_cbor(value: Any) -> bytes:
+    """The same for CBOR."""
+
+    def head(major: int, count: int) -> bytes:
+        return bytes([major << 5 | 26]) + count.to_bytes(4, "big")
+
+    if isinstance(value, Odd):
+        return b"\xd8\x4d" + head(3, 3) + b"odd"
+    if isinstance(value, str):
+        encoded = value.encode("utf-8", "surrogatepass")
+        return head(3, len(encoded)) + encoded
+    if isinstance(value, list):
+        return head(4, len(value)) + b"".join(map(raw_cbor, value))
+    if isinstance(value, dict):
+        items = (raw_cbor(key) + raw_cbor(member) for key, member in value.items())
+        # The detection of the format knows short maps, as everybody writes them.
+        return bytes([0xA0 | len(value)]) + b"".join(items)
+    return cbor2.dumps(value)
+
+
+def raw(value: Any, content_type: ContentType) -> bytes:
+    """``value`` in that format."""
+    if content_type is JSON:
+        return raw_json(value).encode()
+    return raw_pack(value) if content_type is PACK else raw_cbor(value)
+
+
+def answered(bench: Bench, members: Any, content_type: ContentType) -> dict[str, Any]:
+    """The ``operation.response`` to a request with these members."""
+    message = raw({"operation": {"request": members}}, content_type)
+    (payload,) = bench.send_bytes(message, content_type)
+    response: dict[str, Any] = bench.decoded(payload, content_type)["operation"]["response"]
+    return response
+
+
+ODD = st.sampled_from([Odd("1e400"), Odd("-1E+999"), Odd("7" * 5000), Odd("1" + "0" * 400)])
+TEXTS = st.text(st.characters(codec=None, exclude_categories=[]), max_size=6)
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**70), 2**70)
+    | st.sampled_from([2**256, 2**8192])
+    | st.floats()
+    | TEXTS
+    | ODD,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=8,
+)
+NAMES = ["REFRESH_INFO", "GET_DEVICE_PARAMETERS", "SET_DEVICE_PARAMETERS", "MY_CUSTOM", "NOBODY"]
+REQUESTS = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": TEXTS | VALUES,
+        "name": st.sampled_from(NAMES) | VALUES,
+        "deviceId": TEXTS | VALUES,
+        "path": st.lists(TEXTS, max_size=3) | VALUES,
+        "timestamp": VALUES,
+        "parameters": VALUES,
+        "extra": VALUES,
+    },
+)
+
+
+def is_unicode(text: str) -> bool:
+    """Whether every format can carry it."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+@settings(max_examples=400, deadline=None)
+@given(members=REQUESTS, content_type=st.sampled_from(list(ContentType)), beside=VALUES)
+def test_every_request_gets_exactly_one_answer_that_can_be_decoded(
+    members: dict[str, Any], content_type: ContentType, beside: Any
+) -> None:
+    """Whatever the members of a request are, and what stands beside it in the message."""
+    bench = Bench(*custom_operations())
+    message = {"operation": {"request": members, "more": beside}, "other": beside}
+    answers = bench.send_bytes(raw(message, content_type), content_type)
+    assert len(answers) == 1
+    response = bench.decoded(answers[0], content_type)["operation"]["response"]
+    request_id = members.get("id")
+    if isinstance(request_id, str) and is_unicode(request_id):
+        assert response["id"] == request_id
+    if type(request_id) is int and abs(request_id) < 2**63:
+        assert response["id"] == str(request_id)
+    assert response["resultCode"]
+    assert response["deviceId"]
+    assert not bench.clock.getDelayedCalls()
+
+
+@pytest.mark.parametrize(
+    ("content_type", "request_id", "echo", "problem"),
+    [
+        (JSON, Odd("1e400"), "1e400", "id: Number out of range"),
+        (JSON, Odd("-1E400"), "-1E400", "id: Number out of range"),
+        (JSON, Odd("7" * 5000), "7" * 5000, "id: Integer value out of range"),
+        (PACK, float("inf"), "inf", "id: inf is not a finite number"),
+        (CBOR, float("-inf"), "-inf", "id: -inf is not a finite number"),
+        (CBOR, float("nan"), "nan", "id: nan is not a finite number"),
+        (JSON, "a\ud800b", "a\ufffdb", "id: holds what is no Unicode text"),
+        (PACK, "a\ud800b", "a\ufffd\ufffd\ufffdb", "id: a text is not valid UTF-8"),
+        (CBOR, "a\udfffb", "a\ufffd\ufffd\ufffdb", "id: "),
+        (PACK, Odd(""), None, "id: extension types are not allowed"),
+        (CBOR, Odd(""), None, "id: tag 77 is not allowed"),
+        (JSON, True, None, "id: must be a text, not a boolean"),
+        (CBOR, 2**200, str(2**200), "name: missing"),
+    ],
+    ids=repr,
+)
+def test_an_id_that_no_text_can_be_is_refused_and_echoed_as_far_as_possible(
+    content_type: ContentType, request_id: Any, echo: str | None, problem: str
+) -> None:
+    """A number that no float holds is echoed as it is written; what is no Unicode as U+FFFD."""
+    response = answered(Bench(), {"id": request_id}, content_type)
+    assert response.get("id") == echo
+    assert response["resultCode"] == "ERROR_IN_PARAM"
+    assert response["resultDescription"].startswith(problem)
+
+
+@pytest.mark.parametrize("content_type", list(ContentType), ids=lambda c: c.name)
+@pytest.mark.parametrize("member", ["name", "deviceId", "path", "parameters", "extra"])
+@pytest.mark.parametrize("value", ["\ud800", Odd("1e400")], ids=["surrogate", "odd"])
+def test_the_member_that_can_not_be_read_is_named(
+    content_type: ContentType, member: str, value: Any
+) -> None:
+    """Nothing is run, and the id is echoed."""
+    operation = FakeOperation("X", lambda request, progress: OperationResult())
+    bench = Bench(operation)
+    members = {"id": "7", "name": "X", member: [value] if member == "path" else value}
+    response = answered(bench, members, content_type)
+    assert response["resultCode"] == "ERROR_IN_PARAM"
+    named = member
+    if member == "extra" or (member == "parameters" and content_type is JSON and value == "\ud800"):
+        named = "request"
+    assert response["resultDescription"].startswith(f"{named}"), response
+    assert response["id"] == "7"
+    assert operation.requests == []
+
+
+@pytest.mark.parametrize("content_type", list(ContentType), ids=lambda c: c.name)
+def test_a_request_that_is_nested_too_deeply_is_answered(content_type: ContentType) -> None:
+    """Too deep to be decoded, it still says who asks."""
+    deep: Any = 1
+    for _ in range(80):
+        deep = [deep]
+    response = answered(Bench(), {"id": "7", "parameters": {"a": deep}}, content_type)
+    assert response["id"] == "7"
+    assert "nested too deeply" in response["resultDescription"]
+
+
+@pytest.mark.parametrize(
+    ("payload", "content_type"),
+    [
+        (b'{"operation":{"request":{"id":"1"}}', JSON),
+        (b'{"operation":{"request":{"id":01}}}', JSON),
+        (b'{"operation":{"request":{"id":"1"}}}x', JSON),
+        (b'{"operation":{"response":{"id":1e400}}}', JSON),
+        (b'{"operation":1e400}', JSON),
+        (raw({"operation": {"request": {"id": "1"}}}, PACK) + b"\x01", PACK),
+        (raw({"operation": {"request": {"id": "1"}}}, PACK)[:-1], PACK),
+        (raw({"operation": {"request": {"id": "1"}}}, CBOR) + b"\x01", CBOR),
+        (raw({"operation": {"request": {"id": "1"}}}, CBOR)[:-1], CBOR),
+        (raw({"operation": {"request": ["\ud800"]}}, CBOR), CBOR),
+        (raw({"operation": {"request": "\ud800"}}, PACK), PACK),
+    ],
+    ids=repr,
+)
+def test_what_is_malformed_or_no_request_gets_no_answer(
+    payload: bytes, content_type: ContentType
+) -> None:
+    """The structure has to be right: half a message says nothing reliable."""
+    bench = Bench()
+    assert bench.send_bytes(payload, content_type) == [None]
+    assert bench.counters.of("messages_ignored", cause="malformed") == 1
