@@ -16,12 +16,15 @@ from typing import Any, Protocol
 import msgspec
 
 from oda.interfaces import ICounters, IWallClock
-from oda.outbox.durable import DurableOutbox
-from oda.outbox.uptime import Uptime
+from oda.outbox.clock import Uptime
+from oda.outbox.outbox import Outbox
+from oda.outbox.store import SqliteStore
+from oda.outbox.transaction import Transaction
 from oda.settings import AgentSettings
 from tests.simulation.documents import read_answer, read_datapoints
 from tests.simulation.history import History
 from tests.simulation.scheduler import LifeReactor, Scheduler
+from tests.simulation.store import Image, SimulatedStore, WeatheredStore
 from tests.simulation.worker import DiskWeather, SimulatedWorker
 
 
@@ -37,7 +40,7 @@ class Disk(Protocol):
     def make_outbox(
         self, settings: AgentSettings, reactor: Any, wall_clock: IWallClock, counters: ICounters
     ) -> Any:
-        """The outbox and the journal of a new life, as ``oda.assembly.build_outbox`` makes them."""
+        """The outbox of a new life, as ``oda.assembly.build_outbox`` makes it."""
 
     def weather_changed(self) -> None:
         """``weather`` is another."""
@@ -72,7 +75,6 @@ class SqliteDisk:
         self._boots = 0
         self._path = folder / "outbox-0.sqlite"
         self._worker: SimulatedWorker | None = None
-        self._outbox: DurableOutbox | None = None
         self._look: sqlite3.Connection | None = None
         self._seen = {"telemetry": 0, "response": 0}
         self._inode: int | None = None
@@ -94,16 +96,21 @@ class SqliteDisk:
             Random(f"{self._seed}/disk/{self._lives}"),
             self._look_at_rows,
         )
-        outbox = self._outbox = DurableOutbox(
-            msgspec.structs.replace(settings.outbox, path=self._path),
+        return Outbox(
+            settings.outbox,
+            WeatheredStore(self._make_store(settings), self.weather, self._failed),
+            worker,
             reactor,
             wall_clock,
             counters,
-            worker,
-            work_seconds=self._scheduler.seconds,
-            uptime=Uptime(f"boot {self._boots}", self._scheduler.seconds),
+            Uptime(f"boot {self._boots}", self._scheduler.seconds),
         )
-        return outbox, outbox.journal
+
+    def _make_store(self, settings: AgentSettings) -> Any:
+        return SqliteStore(self._path, msgspec.structs.replace(settings.outbox, path=self._path))
+
+    def _failed(self, what: str) -> None:
+        self._history.facts.excuses.add(what)
 
     def weather_changed(self) -> None:
         if self._worker is not None:
@@ -225,3 +232,38 @@ class SqliteDisk:
             self.numbers.update(number for _, _, number, _ in read_datapoints(document))
         elif answer[1]:
             self.answers.add((answer[0], payload))
+
+
+class FakeDisk(SqliteDisk):
+    """A disk without files: ``store.Image`` holds what is on it. Much faster; it can't be damaged.
+
+    With ``outboxSync=normal`` a power loss takes the newest commits with it.
+    """
+
+    def __init__(self, scheduler: Scheduler, history: History, seed: str, folder: Path) -> None:
+        super().__init__(scheduler, history, seed, folder)
+        self._image = Image()
+
+    def strike(self, action: str) -> bool:
+        return False
+
+    def damage(self, action: str) -> None:
+        """There are no files."""
+
+    def _make_store(self, settings: AgentSettings) -> Any:
+        return SimulatedStore(self._image, str(self._path), self._committed)
+
+    def _committed(self, transaction: Transaction) -> None:
+        for rows in transaction.rows.values():
+            for row in rows.values():
+                self._enter(row.payload)
+
+    def _next_files(self) -> None:
+        self._path = self._folder / f"outbox-{self._lives}.sqlite"
+        self._forget_rows()
+        for table in self._image.tables.values():
+            for row in table.rows.values():
+                self._enter(row.payload)
+
+    def _look_at_rows(self) -> None:
+        """``_committed`` has seen them."""

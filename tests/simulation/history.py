@@ -65,6 +65,8 @@ class Facts:
     dropped: int = 0
     #: How many answers it counted as dropped or lost.
     answers_dropped: int = 0
+    #: How many answers the journal counted as forgotten.
+    answers_forgotten: int = 0
     #: Seen as soon as it happened.
     violations: list[str] = field(default_factory=list)
     #: What happened that excuses something; see the oracle.

@@ -24,6 +24,10 @@ _REFUSALS = (
 )
 
 
+#: What a request gets that comes again after its answer was forgotten.
+_FORGOTTEN = b"already executed; the answer is no longer kept"
+
+
 def judge_rest(facts: Facts, history: History, life: int) -> None:
     """The world has come to rest, and nothing was asked again: is anything missing?"""
     missing: list[str] = []
@@ -103,6 +107,8 @@ def _judge_answers(facts: Facts, history: History) -> None:
         answers = facts.answers.get(key, [])
         while len(answers) > 1 and any(text in answers[0] for text in _REFUSALS):
             answers = answers[1:]
+        if facts.answers_forgotten:
+            answers = [one for one in answers if _FORGOTTEN not in one] or answers
         if "store" in facts.excuses:
             continue  # the journal may be gone
         if len(answers) > 1:

@@ -107,7 +107,10 @@ def _settings(random: Random, taste: Taste) -> dict[str, dict[str, Any]]:
     return {
         "outbox": outbox,
         "connector": {"reconnect_spread_s": random.choice((0.0, 0.0, 5.0))},
-        "disk": {"commit_s": random.choice(((0.0001, 0.0005), (0.004, 0.006), (0.05, 0.5)))},
+        "disk": {
+            "commit_s": random.choice(((0.0001, 0.0005), (0.004, 0.006), (0.05, 0.5))),
+            "has_files": random.random() < 0.1,
+        },
     }
 
 

@@ -32,7 +32,7 @@ from oda.settings import (
     Schedule,
     Secret,
 )
-from tests.simulation.disk import Disk, SqliteDisk
+from tests.simulation.disk import Disk, FakeDisk, SqliteDisk
 from tests.simulation.history import Facts, History
 from tests.simulation.life import Life
 from tests.simulation.network import Network, Weather
@@ -63,8 +63,17 @@ class Result(msgspec.Struct):
     facts: Any = None
 
 
-def run(plan: Plan, make_disk: MakeDisk = SqliteDisk) -> Result:
-    """Carry out ``plan``."""
+def disk_of(plan: Plan) -> MakeDisk:
+    """The disk that a plan needs: files only where something happens to them, or as a sample."""
+    touches_files = any(
+        step.kind == "strike" or step.arguments.get("damage") is not None for step in plan.steps
+    )
+    return SqliteDisk if touches_files or plan.settings["disk"]["has_files"] else FakeDisk
+
+
+def run(plan: Plan, make_disk: MakeDisk | None = None) -> Result:
+    """Carry out ``plan``, on the disk that it needs or another one."""
+    make_disk = make_disk or disk_of(plan)
     folder = Path(tempfile.mkdtemp(prefix="oda-simulation-", dir=_fast_folder()))
     loop = txaio.config.loop
     try:
@@ -333,12 +342,13 @@ class World:
     def _count_dropped(self) -> None:
         """What the agent says it has lost, in all its lives."""
         facts = self.facts
-        facts.dropped = facts.answers_dropped = 0
+        facts.dropped = facts.answers_dropped = facts.answers_forgotten = 0
         for life in self._lives:
             count = life.agent.counters.count
             facts.dropped += count("datapoints_dropped")
             facts.answers_dropped += count("messages_dropped", message_class="response")
             facts.answers_dropped += count("answers_lost")
+            facts.answers_forgotten += count("journal_answers_forgotten")
 
     def _stopped(self, life: Life) -> None:
         self.disk.stopped()
