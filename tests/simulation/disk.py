@@ -78,6 +78,8 @@ class SqliteDisk:
         self._look: sqlite3.Connection | None = None
         self._seen = {"telemetry": 0, "response": 0}
         self._inode: int | None = None
+        #: Older rows may come after newer ones: they are copied from another file.
+        self._has_gaps = False
         self.weather = DiskWeather()
         self.numbers: set[int] = set()
         self.answers: set[tuple[tuple[str, str], bytes]] = set()
@@ -134,6 +136,7 @@ class SqliteDisk:
 
     def strike(self, action: str) -> bool:
         self._look_at_rows()
+        self._has_gaps = True
         self.at_risk |= self.numbers
         self._forget_rows()
         self._close_look()
@@ -150,6 +153,7 @@ class SqliteDisk:
         return True
 
     def damage(self, action: str) -> None:
+        self._has_gaps = True
         self.at_risk |= self.numbers
         self._forget_rows()
         self._close_look()
@@ -217,6 +221,8 @@ class SqliteDisk:
             self._close_look()
 
     def _read(self, look: sqlite3.Connection) -> None:
+        if self._has_gaps:
+            self._seen = {"telemetry": 0, "response": 0}
         for table, after in self._seen.items():
             for row_id, payload in look.execute(
                 f"SELECT id, payload FROM {table} WHERE id > ? ORDER BY id", (after,)

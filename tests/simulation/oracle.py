@@ -26,6 +26,8 @@ _REFUSALS = (
 
 #: What a request gets that comes again after its answer was forgotten.
 _FORGOTTEN = b"already executed; the answer is no longer kept"
+#: What it gets after the limit was lowered below the answer's size.
+_TOO_LARGE = b"; maxMessageSize is "
 
 
 def judge_rest(facts: Facts, history: History, life: int) -> None:
@@ -85,8 +87,8 @@ def _judge_losses(facts: Facts, history: History) -> None:
 
 def _judge_order(facts: Facts, history: History) -> None:
     """Within a datastream, events arrive first in the order in which they were published."""
-    if "store" in facts.excuses:
-        return  # live data does not wait for what is recovered
+    if facts.excuses & {"store", "opening", "reading"}:
+        return  # live data does not wait for what can't be read, or is being recovered
     for stream, numbers in facts.order.items():
         seen = [number for number in numbers if number not in facts.refused_by_platform]
         for before, after in pairwise(seen):
@@ -107,8 +109,10 @@ def _judge_answers(facts: Facts, history: History) -> None:
         answers = facts.answers.get(key, [])
         while len(answers) > 1 and any(text in answers[0] for text in _REFUSALS):
             answers = answers[1:]
-        if facts.answers_forgotten:
+        if facts.answers_forgotten or "reading" in facts.excuses:
             answers = [one for one in answers if _FORGOTTEN not in one] or answers
+        if "size" in facts.excuses:
+            answers = [one for one in answers if _TOO_LARGE not in one] or answers
         if "store" in facts.excuses:
             continue  # the journal may be gone
         if len(answers) > 1:

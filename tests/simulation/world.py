@@ -277,6 +277,7 @@ class World:
         elif what == "path":
             connector = change(connector, path=f"/sessions/{value}")
         elif what == "size":
+            self.facts.excuses.add("size")
             connector = change(connector, max_message_size_bytes=100_000 * value)
         elif what == "timeout":
             dispatcher = change(dispatcher, operation_timeout_s=3.0 * value)
