@@ -195,6 +195,7 @@ def build_parts(
             max_concurrent=settings.dispatcher.max_concurrent_operations,
             max_answer_bytes=max_message_bytes,
             is_plain=is_plain,
+            has_room=lambda: outbox.answer_bytes() < settings.outbox.max_bytes // 4,
         )
     connector = ConnectorService(
         settings.connector,

@@ -134,7 +134,7 @@ class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     window_messages: int = 256
     window_bytes: int = 1024 * 1024
     linger_s: float = 60.0
-    ack_commit_delay_s: float = 5.0
+    ack_commit_delay_s: float = 15.0
     commit_window_s: float = 0.02
     max_rate_per_s: float = 0.0
 

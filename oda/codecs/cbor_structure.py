@@ -30,6 +30,9 @@ _KNOWN_SIZES: Final[dict[int, int]] = (
 )
 #: The same by index, 0 for the other bytes: this is looked up for every item.
 _WHOLE_SIZES: Final = tuple(_KNOWN_SIZES.get(first, 0) for first in range(256))
+#: The head of a simple value of one byte, and the least value that it may announce.
+_SHORT_SIMPLE: Final = 0xF8
+_LEAST_SHORT_SIMPLE: Final = 32
 #: Tags of an integer beyond 64 bits, and how many bytes it may have.
 _BIG_INTEGERS: Final = (0xC2, 0xC3)
 _MAX_BIG_INTEGER_SIZE: Final = 64
@@ -167,10 +170,14 @@ def read_head(payload: bytes, start: int) -> Head:
         return Head(Kind.BREAK, start, start + 1)
     major = first >> 5
     kind = {_TEXT: Kind.TEXT, _MAP: Kind.MAP}.get(major, Kind.OTHER)
-    if first & 0x1F == _INDEFINITE and major in (_BYTES, _TEXT, _ARRAY, _MAP):
+    if first & 0x1F == _INDEFINITE and major in (_ARRAY, _MAP):
+        return Head(kind, start, start + 1, None)
+    if first & 0x1F == _INDEFINITE and major in (_BYTES, _TEXT):
         # A text in parts is no key that anybody looks for.
-        return Head(kind if major == _MAP else Kind.OTHER, start, start + 1, None)
+        return Head(Kind.OTHER, start, _after_parts(payload, start, Limits()))
     argument, begin = _argument(payload, start)
+    if first == _SHORT_SIMPLE and argument < _LEAST_SHORT_SIMPLE:
+        raise _not_used(payload, start)
     if major in (_BYTES, _TEXT):
         return Head(kind, begin, begin + argument)
     items = {_ARRAY: argument, _MAP: 2 * argument, _TAG: 1}.get(major, 0)

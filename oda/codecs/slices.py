@@ -41,6 +41,11 @@ class Head(NamedTuple):
 ReadHead = Callable[[bytes, int], Head]
 
 
+#: More items than any message has, and what stands for "any number" of them; even, as in a map.
+_MOST = 1 << 64
+_ENDLESS = 1 << 66
+
+
 class _LimitReachedError(Exception):
     """More items than may be looked at."""
 
@@ -65,27 +70,26 @@ class _Walk:
 
     def _after(self, position: int) -> int:
         """Where the item behind the one at ``position`` begins."""
-        expected: int | None = 1
-        outer: list[int | None] = []
+        # Items still to come in the innermost container, and whether it is a map.
+        left, is_map = 1, False
+        outer: list[tuple[int, bool]] = []
         while True:
-            while expected == 0:
+            while not left:
                 if not outer:
                     return position
-                expected = outer.pop()
+                left, is_map = outer.pop()
             head = self._next(position)
             position = head.end
             if head.kind is Kind.BREAK:
-                if expected is not None:
+                if left <= _MOST or (is_map and left & 1):
                     raise DecodeError(f"nothing to end here, before byte {position}")
-                expected = 0
+                left = 0
                 continue
-            if expected is not None:
-                expected -= 1
-            if head.items is None or expected is None:
-                outer.append(expected)
-                expected = head.items
-            else:
-                expected += head.items
+            left -= 1
+            if head.items != 0:
+                outer.append((left, is_map))
+                left = _ENDLESS if head.items is None else head.items
+                is_map = head.kind is Kind.MAP
 
     def members(self, position: int) -> tuple[dict[str, tuple[int, int]] | None, int]:
         """Where the members of the map at ``position`` are, by key, and where the map ends. None
@@ -99,7 +103,7 @@ class _Walk:
             key = self._next(position)
             if key.kind is Kind.BREAK:
                 return found, key.end
-            begin = self._after(position)
+            begin = key.end if key.items == 0 else self._after(position)
             position = self._after(begin)
             if key.kind is Kind.TEXT:
                 text = self._payload[key.begin : key.end].decode("utf-8", "replace")
@@ -113,18 +117,17 @@ def find_members(
 ) -> dict[str, bytes] | None:
     """The members of the object at ``path``, as they are encoded; None where there is none.
 
-    Raises ``DecodeError`` if the structure is malformed. Looks at ``max_items`` items at most; if
-    there are more, nothing is found.
+    Raises ``DecodeError`` if the structure is malformed. If there are more than ``max_items``
+    items, nothing is found.
     """
-    walk = _Walk(payload, head, max_items)
     try:
-        found, end = walk.members(0)
+        found, end = _Walk(payload, head, max_items).members(0)
         if end != len(payload):
             raise DecodeError(f"{len(payload) - end} bytes follow the message")
         for step in path:
             if found is None or step not in found:
                 return None
-            found, _ = walk.members(found[step][0])
+            found, _ = _Walk(payload, head, max_items).members(found[step][0])
     except _LimitReachedError:
         return None
     if found is None:

@@ -1,8 +1,18 @@
-"""How many operations run at once, and how many wait for their turn. Pure."""
+"""How many operations run at once, and how many wait for their turn.
+
+None begins while answers wait that the network has not taken: each would add another one, and a
+hundred long answers at once are more than the outbox is meant to hold.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+#: While there is no room for answers, the admission looks so often whether there is, in seconds.
+LOOK_S = 0.1
 
 
 class Runnable(Protocol):
@@ -16,12 +26,22 @@ class Admission:
 
     An operation that was let in has to ``leave`` exactly once, and ``fill`` has to be called some
     time after that: it starts others, so whoever leaves first tells that it has ended. The bounds
-    may be changed while operations run, which are left alone.
+    may be changed while operations run, which are left alone. ``has_room`` says whether there is
+    room for the answer of one more; ``clock`` is the reactor.
     """
 
-    def __init__(self, max_running: int, max_waiting: int) -> None:
+    def __init__(
+        self,
+        max_running: int,
+        max_waiting: int,
+        clock: IReactorTime,
+        has_room: Callable[[], bool] = lambda: True,
+    ) -> None:
         self.max_running = max_running
         self.max_waiting = max_waiting
+        self._clock = clock
+        self._has_room = has_room
+        self._look: IDelayedCall | None = None
         self._running = 0
         # A dict for its order and for withdrawing from the middle at no cost.
         self._waiting: dict[Runnable, None] = {}
@@ -39,7 +59,7 @@ class Admission:
 
     def enter(self, operation: Runnable) -> bool:
         """Run it now or later; False when there is no room even to wait."""
-        if self._running < self.max_running and not self._waiting:
+        if self._running < self.max_running and not self._waiting and self._has_room():
             self._running += 1
             operation.run()
             return True
@@ -52,6 +72,8 @@ class Admission:
     def withdraw(self, operation: Runnable) -> None:
         """It no longer waits."""
         self._waiting.pop(operation, None)
+        if not self._waiting:
+            self.stop()
 
     def leave(self) -> None:
         """One that ran has ended; its place is free. Calls nobody."""
@@ -66,10 +88,22 @@ class Admission:
             return
         self._is_starting = True
         try:
-            while self._waiting and self._running < self.max_running:
+            while self._waiting and self._running < self.max_running and self._has_room():
                 operation = next(iter(self._waiting))
                 del self._waiting[operation]
                 self._running += 1
                 operation.run()
         finally:
             self._is_starting = False
+        if self._waiting and self._running < self.max_running and self._look is None:
+            self._look = self._clock.callLater(LOOK_S, self._look_again)
+
+    def stop(self) -> None:
+        """Leave no timer behind."""
+        look, self._look = self._look, None
+        if look is not None:
+            look.cancel()
+
+    def _look_again(self) -> None:
+        self._look = None
+        self.fill()

@@ -66,8 +66,8 @@ class OperationDispatcher:
     the arrival of a request, waiting included. ``max_concurrent`` operations run at once and
     ``max_waiting`` more wait their turn. ``max_answer_bytes`` gives the longest message that the
     connection carries; a longer answer becomes ERROR_PROCESSING. ``is_plain(value)`` may say that a
-    value needs no check before it is encoded. Raises ``PluginError`` for
-    operations of the same name.
+    value needs no check before it is encoded. No operation begins while ``has_room()`` says that
+    there is no room for its answer. Raises ``PluginError`` for operations of the same name.
     """
 
     def __init__(
@@ -84,12 +84,13 @@ class OperationDispatcher:
         max_waiting: int = MAX_WAITING,
         max_answer_bytes: Callable[[], int] = lambda: MAX_ANSWER_BYTES,
         is_plain: Callable[[object], bool] = lambda _: False,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
         self._codecs = codecs
         self._host_id = host_id
         self._counters = counters
         self._writer = AnswerWriter(codecs, host_id, max_answer_bytes, is_plain)
-        self._admission = Admission(max_concurrent, max_waiting)
+        self._admission = Admission(max_concurrent, max_waiting, clock, has_room)
         self._around = Surroundings(
             self._writer, journal, self._admission, send_partial, clock, counters, timeout_s
         )

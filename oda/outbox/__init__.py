@@ -1,1 +1,37 @@
-"""Store and forward: what was accepted is kept here until the platform has acknowledged it."""
+"""The outbox: store and forward, from acceptance to acknowledgement.
+
+A message is put, committed, taken to be sent, acknowledged, and kept a while longer; then its row
+is deleted. The life of a row::
+
+    put --> collecting --> being committed --> on disk             (transaction, committer, store)
+             |  accepted is told when the commit has ended         (ledger)
+             v
+    head or unread --take--> in flight --retire--> lingering --> let go --> deleted
+       ^       |                 |                     |
+       |       |                 +--bury--> dead       |           (backlog, queue)
+       +-------|------rewind-----+-----replay----------+
+               +--> dropped: no room, too old, purged              (eviction)
+
+Who does what: ``outbox`` is the way of every message. ``backlog`` and ``queue`` know which rows of
+a class there are and where each is. ``transaction`` holds what one commit changes, ``committer``
+brings it to the ``store``, which is a file (``database``, ``recovery``) or ``memory_store``, by a
+``worker``. ``journal`` keeps operations by id in the same transactions. ``ledger`` keeps the sums,
+and tells. ``limits`` says how much fits, ``eviction`` what goes where it does not. ``watermark``
+and ``clock`` go from one process to the next. ``inspection`` looks from outside; ``offline``
+changes the outbox of an agent that has stopped.
+
+The invariants (``Outbox.check_invariants`` checks them; the simulation does after every step):
+
+1. A row of a class is in exactly one place: head, in flight, lingering, unread, or recovering.
+2. What the queues hold is what ``stored`` says, in rows, bytes and datapoints.
+3. accepted = delivered + dropped + dead + stored, in messages and in datapoints.
+4. Nobody is told anything while state is being changed, and never twice.
+5. A message is told accepted only once its row is on disk, or once the platform has read it while
+   the disk fails.
+6. At most one transaction is being committed, and no later one overtakes it.
+7. A row is deleted from the store only after it has left its queue: acknowledged and lingered,
+   buried, or dropped and counted.
+8. A range of ids that is deleted covers no row that is wanted.
+9. The end of an operation's record and the row of its answer are in one transaction.
+10. No row above the watermark counts as acknowledged; no wanted row is at or below it.
+"""

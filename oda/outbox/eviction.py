@@ -73,7 +73,10 @@ class Eviction:
 
     def may_overdraw(self) -> bool:
         """Whether one more answer is taken even where there is no room for it: a request that was
-        read has to be answered. The answers that wait may fill the outbox once."""
+        read has to be answered. On a disk that works there is no other bound than the number of
+        operations that run at once; otherwise the answers that wait may fill the outbox once."""
+        if self._committer.state is State.OPEN and self._committer.store.is_durable:
+            return True
         waiting = self._backlogs[ANSWER].queue.waiting_cost
         return waiting + self._limits.side_cost < self._limits.total
 

@@ -16,12 +16,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.interfaces import ICounters
 from oda.model import MessageClass
 from oda.outbox.queue import Amount, Row, amount_of
 from oda.outbox.transaction import Tally, Totals
+
+_log = Logger()
 
 
 class Ledger:
@@ -34,6 +37,7 @@ class Ledger:
         self._calls: dict[Callable[[], None], None] = {}
         self._is_telling = False
         self._holds = 0
+        self._has_told_full = False
         self.past = Totals()
 
     # -- who is told -------------------------------------------------------------------------
@@ -111,11 +115,16 @@ class Ledger:
 
     def delivered(self, message_class: MessageClass, amount: Amount) -> None:
         """These were acknowledged and are not kept any longer."""
+        self._has_told_full = False
         self.past.delivered.add(amount.rows, amount.datapoints)
         self._count("delivered", amount, message_class=message_class.value)
 
     def dropped(self, message_class: MessageClass, amount: Amount, reason: str) -> None:
         """These will not be delivered."""
+        if reason == "full" and amount.rows and not self._has_told_full:
+            # Once, until something is delivered again.
+            self._has_told_full = True
+            _log.warn("the outbox is full: the oldest messages are dropped, and counted")
         self.past.dropped.add(amount.rows, amount.datapoints)
         self._count("dropped", amount, message_class=message_class.value, reason=reason)
 

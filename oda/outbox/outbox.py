@@ -35,7 +35,7 @@ from oda.outbox.journal import Journal
 from oda.outbox.ledger import Ledger
 from oda.outbox.limits import DeadLetters, Limits, row_cost, side_cost
 from oda.outbox.memory_store import MemoryStore
-from oda.outbox.queue import END, HEAD_ROWS, Amount, Row, Span
+from oda.outbox.queue import END, HEAD_ROWS, Amount, Row, RowState, Span
 from oda.outbox.store import IStore, Opened, Recovered, SqliteStore, StoreError
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY, Totals, Transaction
 from oda.outbox.worker import AdaptiveWorker, InlineWorker, IWorker, ThreadWorker
@@ -45,11 +45,15 @@ _log = Logger()
 
 #: How often the outbox looks for rows whose time is over, in seconds.
 TICK_S = 1.0
-#: Few lingering rows are deleted together only so often, in seconds: each deletion is a commit.
-_EXPIRY_S = 10.0
+#: Few lingering rows are deleted together, with a commit that is made anyway, only so often, in
+#: seconds; after the longer time they get a commit of their own.
+_EXPIRY_S = 30.0
+_LONE_EXPIRY_S = 60.0
 _FEW_ROWS = 1024
 #: While acknowledged rows have to be sent again, their acknowledgement is committed so soon.
 _OWING_DELAY_S = 1.0
+#: After this part of their delay, acknowledgements go with a commit that is made anyway.
+_RIDE = 0.5
 #: The totals are written at least once for so many rows: a start after a crash counts the others.
 _UNCOUNTED_ROWS = 256
 #: Below this size a file's fixed pages say more about it than its rows do.
@@ -353,6 +357,8 @@ class Outbox:
     def close(self) -> Deferred[None]:
         if not self._is_open:
             return succeed(None)
+        for backlog in self.backlogs.values():
+            backlog.expire(self._reactor.seconds())
         self._is_open = False
         for call in (self._turn, self._tick):
             if call is not None and call.active():
@@ -426,6 +432,23 @@ class Outbox:
         """Try a disk that failed again, now."""
         self._committer.check_disk()
 
+    def check_invariants(self) -> None:
+        """Raise ``AssertionError`` where an invariant of the package does not hold. It looks at
+        every row in memory: for tests."""
+        for message_class, backlog in self.backlogs.items():
+            backlog.queue.check()
+            resting = backlog.resting(self._next_ids[message_class])
+            assert resting < backlog.queue.lowest_wanted(), "a wanted row counts as acknowledged"
+        totals = self.totals()
+        for fate in ("messages", "datapoints"):
+            stored = "rows" if fate == "messages" else fate
+            assert getattr(totals.accepted, fate) == (
+                getattr(totals.delivered, fate)
+                + getattr(totals.dropped, fate)
+                + getattr(totals.dead, fate)
+                + sum(getattr(one, stored) for one in totals.stored.values())
+            ), f"the sums do not balance: {totals}"
+
     # -- turns and ticks ---------------------------------------------------------------------
 
     def changed(self) -> None:
@@ -440,6 +463,8 @@ class Outbox:
     def _end_turn(self) -> None:
         self._turn = None
         must_commit, self._must_commit = self._must_commit, False
+        if must_commit or not self._uncommitted.collecting.is_empty:
+            self._expire(_EXPIRY_S)
         self._side_changed()
         self._committer.submit(must_commit)
         self.tell()
@@ -454,24 +479,32 @@ class Outbox:
         now_s = self._reactor.seconds()
         self._committer.check()
         lingering = sum(one.queue.lingering_rows for one in self.backlogs.values())
-        if lingering > _FEW_ROWS or now_s - self._expired_s >= _EXPIRY_S:
-            self._expired_s = now_s
-            for backlog in self.backlogs.values():
-                backlog.expire(now_s)
+        self._expire(TICK_S if lingering > _FEW_ROWS else _LONE_EXPIRY_S)
         more = False
         max_age_s = self._settings.max_age_s
         if max_age_s > 0:
             more = self._eviction.drop_aged(self._clock.now_ms() - int(max_age_s * 1000))
-        if self._are_acknowledgements_due(now_s):
+        if self._are_acknowledgements_due(self._ack_delay_s):
             self._commit_soon()
         self._tick = self._reactor.callLater(0 if more else TICK_S, self._look)
 
-    def _are_acknowledgements_due(self, now_s: float) -> bool:
+    def _expire(self, after_s: float) -> None:
+        """Let the rows go that have lingered long enough, ``after_s`` seconds after the last
+        time."""
+        now_s = self._reactor.seconds()
+        if now_s - self._expired_s >= after_s:
+            self._expired_s = now_s
+            for backlog in self.backlogs.values():
+                backlog.expire(now_s)
+
+    @property
+    def _ack_delay_s(self) -> float:
+        """How long an acknowledgement waits for a commit before it makes one of its own."""
+        return _OWING_DELAY_S if self._is_owing() else self._settings.ack_commit_delay_s
+
+    def _are_acknowledgements_due(self, delay_s: float) -> bool:
         since_s = self._acknowledged_s
-        if since_s is None:
-            return False
-        delay_s = _OWING_DELAY_S if self._is_owing() else self._settings.ack_commit_delay_s
-        return now_s - since_s >= delay_s
+        return since_s is not None and self._reactor.seconds() - since_s >= delay_s
 
     def _is_owing(self) -> bool:
         """Whether rows have to be sent again that were acknowledged once."""
@@ -553,7 +586,8 @@ class Outbox:
             spans, amount = opened.missing.get(message_class, ((), Amount()))
             backlog.queue.begin_recovery(spans, amount)
         self._learn(is_late)
-        self._must_count = self._has_news = True
+        self._must_count = True
+        self._has_news = any(one.queue.pending_rows for one in self.backlogs.values())
         self.changed()
         return True
 
@@ -588,6 +622,9 @@ class Outbox:
         self._release(transaction)
         # They were acknowledged or buried: what was dropped was told at once.
         self._ledger.accept(unwritten)
+        # The platform has read these while the commit was under way.
+        for rows in transaction.rows.values():
+            self._ledger.accept([row for row in rows.values() if row.state is RowState.LINGERING])
         self.journal.failed(transaction)
 
     def _release(self, transaction: Transaction) -> None:
@@ -607,7 +644,7 @@ class Outbox:
             or self._must_count
             or self._uncounted > _UNCOUNTED_ROWS
             or not transaction.only_adds
-            or self._are_acknowledgements_due(self._reactor.seconds())
+            or self._are_acknowledgements_due(self._ack_delay_s * _RIDE)
         ):
             return None
         self._must_count = False

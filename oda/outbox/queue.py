@@ -24,6 +24,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Sequence
 from enum import IntEnum
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import msgspec
@@ -414,6 +415,33 @@ class Queue:
         lost, self.recovering_amount = self.recovering_amount, Amount()
         self.recovering = []
         return lost
+
+    def check(self) -> None:
+        """Raise ``AssertionError`` where a row is in two places, or the sums are wrong."""
+        in_memory = [*self.in_flight.values(), *self.head]
+        ids = [row.row_id for row in in_memory]
+        assert len(set(ids)) == len(ids), "a row is twice in memory"
+        spans = sorted(
+            [
+                *(Span(one.low, one.high) for one in self.lingering),
+                *self.unread,
+                *self.recovering,
+            ]
+        )
+        for one, next_one in pairwise(spans):
+            assert one.high < next_one.low, f"{one} and {next_one} overlap"
+        for low, high in spans:
+            assert not any(low <= row_id <= high for row_id in ids), "a row is in two places"
+        amount = amount_of(in_memory)
+        amount.add(self.unread_amount)
+        amount.add(self._lingering)
+        assert amount == self.stored, f"{amount} are in the queue, {self.stored} are said to be"
+        assert self.unread_amount.rows >= 0, "more rows were read than there are"
+        assert self.unread or not self.unread_amount.rows, "unread rows are nowhere"
+        lingering = Amount()
+        for batch in self.lingering:
+            lingering.add(batch.amount)
+        assert lingering == self._lingering, "the sum of what lingers is wrong"
 
     # -- inside ------------------------------------------------------------------------------
 

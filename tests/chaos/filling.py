@@ -52,7 +52,7 @@ async def fill(reactor: Any, path: Path, count: int) -> None:
             path=path, sync=OutboxSync.NORMAL, max_bytes=MAX_BYTES, max_rows=count + 1
         ),
     )
-    outbox, _ = build_outbox(settings, reactor, SystemWallClock(), Counters())
+    outbox = build_outbox(settings, reactor, SystemWallClock(), Counters())
     outbox.open()
     for start in range(0, count, _GROUP):
         numbers = range(start, min(count, start + _GROUP))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
 from twisted.internet.testing import MemoryReactorClock
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -16,7 +15,7 @@ from zope.interface.verify import verifyObject
 from oda.agent import Agent
 from oda.errors import WritingFailed
 from oda.interfaces import IDatastreamGetter, IDatastreamSetter, IOperation, IWallClock
-from oda.model import HOST, ContentType, Reading
+from oda.model import HOST, Answer, ContentType, Reading
 from oda.settings import (
     AgentSettings,
     ConnectorSettings,
@@ -131,21 +130,20 @@ class Garden:
             wall_clock=StoppedClock(),
             environ={},
         )
+        self.agent.parts.outbox.open()
         self.agent.parts.identified("dev-1")
 
     def ask(self, request: Any) -> Any:
         """The answer to a request, after as much time as it takes."""
         assert self.agent.parts.operations is not None
         payload = json.dumps(request).encode()
-        answer: Deferred[bytes | None] = self.agent.parts.operations.process(
-            payload, ContentType.JSON
-        )
-        answers: list[bytes | None] = []
+        answer = self.agent.parts.operations.process(payload, ContentType.JSON)
+        answers: list[Answer | None] = []
         answer.addCallback(answers.append)
         self.reactor.pump([0.5] * 10)
         (answered,) = answers
         assert answered is not None
-        return json.loads(answered)
+        return json.loads(answered.payload)
 
 
 @pytest.fixture

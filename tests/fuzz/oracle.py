@@ -1,15 +1,15 @@
 """Says of a frame whether the agent owes an answer, without any code of the agent.
 
 The decoders are the smallest that do: written from RFC 8259, RFC 8949 and the MessagePack
-specification. Where the protocol leaves open what a message means (beyond 60 levels, numbers beyond
-every format, tags, half surrogates) the oracle is unsure, and either behaviour is right.
+specification. What nobody has to read (numbers beyond every format, tags, half surrogates, keys
+that are no texts) costs a request its success, not its answer, as long as the structure is right.
+Where the protocol leaves open what a message means (beyond 60 levels) the oracle is unsure, and
+either behaviour is right.
 """
 
 from __future__ import annotations
 
 import json
-import math
-import re
 import struct
 from enum import Enum
 from typing import Any, NamedTuple
@@ -17,7 +17,10 @@ from typing import Any, NamedTuple
 MAX_DEPTH = 60
 #: White space that the agent has to skip in front of JSON.
 MAX_SPACE = 900
-_DIGITS = re.compile(r"\d{300}")
+#: An integer that Python reads has fewer digits.
+_MAX_DIGITS = 4000
+#: What stands in the place of a text's bytes that are no text.
+_REPLACEMENT = "\ufffd"
 _BLANKS = b" \t\r\n"
 
 
@@ -61,6 +64,8 @@ def judge(payload: bytes, is_text: bool) -> Judgement:
         return Judgement(Verdict.ANSWER)
     if isinstance(request_id, int) and request_id.bit_length() > 64:
         return Judgement(Verdict.ANSWER)
+    if isinstance(request_id, str) and not _is_text(request_id):
+        return Judgement(Verdict.ANSWER)
     return Judgement(Verdict.ANSWER, str(request_id))
 
 
@@ -69,7 +74,7 @@ def _decode(payload: bytes, is_text: bool) -> Any:
     if stripped.startswith(b"{"):
         if len(payload) - len(stripped) > MAX_SPACE:
             raise UnsureError
-        return _json(payload)
+        return _json(payload, is_text)
     if is_text or not payload:
         raise NotAMessageError
     first = payload[0]
@@ -85,20 +90,18 @@ def _decode(payload: bytes, is_text: bool) -> Any:
 # -- JSON ------------------------------------------------------------------------------------
 
 
-def _json(payload: bytes) -> Any:
+def _json(payload: bytes, is_text: bool) -> Any:
     try:
-        text = payload.decode()
+        text = payload.decode("utf-8", "strict" if is_text else "replace")
     except UnicodeDecodeError:
-        raise NotAMessageError from None
-    if _DIGITS.search(text):
-        raise UnsureError
+        raise NotAMessageError from None  # such a frame ends the connection
     try:
-        message = json.loads(text, parse_constant=_no_constant)
+        message = json.loads(text, parse_constant=_no_constant, parse_int=_integer)
     except ValueError:
         raise NotAMessageError from None
     except RecursionError:
         raise UnsureError from None
-    _look_through(message, 1)
+    _check_depth(message, 1)
     return message
 
 
@@ -106,25 +109,23 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON")
 
 
-def _look_through(value: Any, depth: int) -> None:
-    """Raise ``UnsureError`` for what JSON can write and nobody has to read."""
-    if isinstance(value, float) and math.isinf(value):
-        raise UnsureError
-    if isinstance(value, str):
-        _check_text(value)
-    elif isinstance(value, dict | list):
+def _integer(digits: str) -> int:
+    return int(digits[:_MAX_DIGITS])
+
+
+def _check_depth(value: Any, depth: int) -> None:
+    """Raise ``UnsureError`` for what nests deeper than everybody has to read."""
+    if isinstance(value, dict | list):
         if depth > MAX_DEPTH:
             raise UnsureError
-        if isinstance(value, dict):
-            for key in value:
-                _check_text(key)
         for inner in value.values() if isinstance(value, dict) else value:
-            _look_through(inner, depth + 1)
+            _check_depth(inner, depth + 1)
 
 
-def _check_text(text: str) -> None:
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise UnsureError
+def _is_text(text: str) -> bool:
+    return not any(
+        "\ud800" <= character <= "\udfff" or character == _REPLACEMENT for character in text
+    )
 
 
 # -- the binary formats ----------------------------------------------------------------------
@@ -148,18 +149,20 @@ class _Reader:
         return number
 
     def text(self, count: int) -> str:
-        try:
-            return self.bytes(count).decode()
-        except UnicodeDecodeError:
-            raise NotAMessageError from None
+        text = self.bytes(count).decode("utf-8", "replace")
+        self.is_unusual = self.is_unusual or _REPLACEMENT in text
+        return text
 
     def message(self) -> Any:
-        """The one item there is; what is well-formed but unusual is unsure only if all is."""
-        self.is_unsure = False
+        """The one item there is."""
+        #: Whether something is in it that nobody has to read.
+        self.is_unusual = False
+        #: Whether a text comes in parts: as a key in an unusual message nobody has to find it.
+        self.has_parts = False
         message = self.item(1)
         if self.position != len(self.payload):
             raise NotAMessageError
-        if self.is_unsure:
+        if self.is_unusual and self.has_parts:
             raise UnsureError
         return message
 
@@ -174,9 +177,11 @@ class _Reader:
 
     def pair(self, found: dict[str, Any], depth: int) -> None:
         key = self.item(depth)
-        if not isinstance(key, str):
-            raise NotAMessageError  # keys are texts (OpenGate protocol: the formats are JSON's)
-        found[key] = self.item(depth)
+        value = self.item(depth)
+        if isinstance(key, str):
+            found[key] = value
+        else:
+            self.is_unusual = True  # keys are texts (OpenGate protocol: the formats are JSON's)
 
     def deepen(self, depth: int) -> int:
         if depth > MAX_DEPTH:
@@ -217,8 +222,9 @@ class _Cbor(_Reader):
             return [self.item(inner) for _ in range(self._plausible(count))]
         if major == 5:
             return self.map(self._plausible(count), self.deepen(depth))
-        self.is_unsure = True
-        return self.item(self.deepen(depth))
+        self.is_unusual = True
+        self.item(self.deepen(depth))
+        return None  # what a tag makes of it
 
     def _plausible(self, count: int) -> int:
         if count > len(self.payload):
@@ -242,13 +248,14 @@ class _Cbor(_Reader):
             return self.number("efd"[info - 25])
         if info in (28, 29, 30, 31):
             raise NotAMessageError
-        if info == 24:
-            self.bytes(1)
-        self.is_unsure = True  # undefined, or a value without a meaning
+        if info == 24 and self.number("B") < 32:
+            raise NotAMessageError
+        self.is_unusual = True  # undefined, or a value without a meaning
         return None
 
     def _endless(self, major: int, depth: int) -> Any:
         if major in (2, 3):
+            self.has_parts = True
             parts: list[Any] = []
             while (first := self.number("B")) != 0xFF:
                 count = self._argument(first & 31)
@@ -262,9 +269,11 @@ class _Cbor(_Reader):
             items.append(item)
         if major == 4:
             return items
-        if len(items) % 2 or not all(isinstance(key, str) for key in items[::2]):
+        if len(items) % 2:
             raise NotAMessageError
-        return dict(zip(items[::2], items[1::2], strict=True))
+        pairs = list(zip(items[::2], items[1::2], strict=True))
+        self.is_unusual = self.is_unusual or not all(isinstance(key, str) for key, _ in pairs)
+        return {key: value for key, value in pairs if isinstance(key, str)}
 
 
 class _MessagePack(_Reader):
@@ -302,7 +311,7 @@ class _MessagePack(_Reader):
             1 << (first - 0xD4) if first >= 0xD4 else self.number("BHI"[first - 0xC7])
         )  # an extension
         self.bytes(1 + size)
-        self.is_unsure = True
+        self.is_unusual = True
         return None
 
     def _plausible(self, count: int) -> int:

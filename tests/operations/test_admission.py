@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from oda.operations.admission import Admission
+from twisted.internet.task import Clock
+
+from oda.operations.admission import LOOK_S, Admission
 
 
 class Turn:
@@ -22,7 +24,7 @@ class Turn:
 def test_first_come_first_served() -> None:
     """Only so many run; the others start in the order they came as places become free."""
     log: list[str] = []
-    admission = Admission(max_running=2, max_waiting=2)
+    admission = Admission(2, 2, Clock())
     turns = {name: Turn(name, log) for name in "abcde"}
     assert [admission.enter(turns[name]) for name in "abcde"] == [True, True, True, True, False]
     assert (log, admission.running, admission.waiting) == (["a", "b"], 2, 2)
@@ -41,7 +43,7 @@ def test_first_come_first_served() -> None:
 def test_who_withdraws_is_not_run() -> None:
     """A place in the queue that was given up goes to the next."""
     log: list[str] = []
-    admission = Admission(1, 5)
+    admission = Admission(1, 5, Clock())
     turns = [Turn(name, log) for name in "abc"]
     for turn in turns:
         admission.enter(turn)
@@ -55,7 +57,7 @@ def test_who_withdraws_is_not_run() -> None:
 def test_nobody_overtakes_those_that_wait() -> None:
     """Who comes while a place is free but others wait for it goes to the end of the queue."""
     log: list[str] = []
-    admission = Admission(1, 5)
+    admission = Admission(1, 5, Clock())
 
     class Successor(Turn):
         def run(self) -> None:
@@ -73,7 +75,7 @@ def test_nobody_overtakes_those_that_wait() -> None:
 def test_thousands_that_wait_can_end_at_once() -> None:
     """Operations that end as soon as they start don't start each other ever deeper."""
     log: list[str] = []
-    admission = Admission(1, 5000)
+    admission = Admission(1, 5000, Clock())
     admission.enter(Turn("first", log))
     for number in range(5000):
         admission.enter(Turn(str(number), log, leaves=admission))
@@ -86,7 +88,7 @@ def test_thousands_that_wait_can_end_at_once() -> None:
 def test_bounds_may_change_while_operations_run() -> None:
     """A smaller bound stops nobody; a larger one lets in who waits."""
     log: list[str] = []
-    admission = Admission(2, 5)
+    admission = Admission(2, 5, Clock())
     for name in "abcd":
         admission.enter(Turn(name, log))
     admission.max_running = 1
@@ -96,3 +98,31 @@ def test_bounds_may_change_while_operations_run() -> None:
     admission.max_running = 3
     admission.fill()
     assert log == ["a", "b", "c", "d"]
+
+
+def test_nobody_begins_while_there_is_no_room_for_an_answer() -> None:
+    """Operations wait while the answers before them fill the outbox, begin in order as soon as
+    there is room, and no timer is left once nobody waits."""
+    log: list[str] = []
+    clock, is_full = Clock(), [True]
+    admission = Admission(2, 5, clock, lambda: not is_full[0])
+    turns = [Turn(name, log) for name in "abc"]
+    for turn in turns:
+        assert admission.enter(turn)
+    clock.advance(LOOK_S)
+    assert (log, admission.running, admission.waiting) == ([], 0, 3)
+    is_full[0] = False
+    clock.advance(LOOK_S)
+    assert (log, admission.running, admission.waiting) == (["a", "b"], 2, 1)
+    admission.withdraw(turns[2])
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_stop_leaves_no_timer() -> None:
+    """Who looks for room stops looking when the dispatcher stops."""
+    clock = Clock()
+    admission = Admission(2, 5, clock, lambda: False)
+    admission.enter(Turn("a", []))
+    assert clock.getDelayedCalls()
+    admission.stop()
+    assert clock.getDelayedCalls() == []

@@ -208,7 +208,6 @@ def parts_of(bench: Bench) -> Parts:
         counters=counters,
         codecs=default_registry(),
         outbox=bench.outbox,
-        journal=bench.journal,
         connector=connector,
         state=rest,
         poller=rest,

@@ -19,7 +19,7 @@ from oda.model import MessageClass, OutboxRow, OutgoingMessage
 from oda.outbox.clock import Uptime
 from oda.outbox.database import StoreError
 from oda.outbox.outbox import Outbox
-from oda.outbox.store import SqliteStore
+from oda.outbox.store import IStore, SqliteStore
 from oda.outbox.worker import InlineWorker, IWorker
 from oda.settings import OutboxSettings
 
@@ -105,15 +105,20 @@ class StepWorker:
 
 
 class Device:
-    """An agent's outbox on a fake clock. ``restart`` and ``crash`` begin another process."""
+    """An agent's outbox on a fake clock. ``restart`` and ``crash`` begin another process.
+
+    ``make_store`` makes the store of each process; None means the file at ``path``.
+    """
 
     def __init__(
         self,
         path: Path,
         worker: Callable[[], Any] = InlineWorker,
         head_rows: int = 1024,
+        make_store: Callable[[], IStore] | None = None,
         **settings: Any,
     ) -> None:
+        self.make_store = make_store
         self.settings = OutboxSettings(path=path, **settings)
         self.clock = Clock()
         self.wall = FakeWallClock(self.clock)
@@ -127,7 +132,11 @@ class Device:
         self.counters = FakeCounters()
         self.worker = self.make_worker()
         self.told = 0
-        self.store = SqliteStore(self.settings.path, self.settings)
+        self.store: Any
+        if self.make_store is not None:
+            self.store = self.make_store()
+        else:
+            self.store = SqliteStore(self.settings.path, self.settings)
         self.outbox = Outbox(
             self.settings,
             self.store,
@@ -190,18 +199,35 @@ class Device:
         self.settings = msgspec.structs.replace(self.settings, **settings)
         self.start()
 
+    def last_id(self, response: bool = False) -> int:
+        """The id of the newest row of a class."""
+        message_class = MessageClass.RESPONSE if response else MessageClass.TELEMETRY
+        return self.outbox.totals().last_ids[message_class.value]
+
     def crash(self, damage: Callable[[Path], None] | None = None) -> None:
         """The process ends at once; another begins with a copy of the file as it is now."""
         old = self.settings.path
         self.crashes += 1
         new = old.with_name(f"{self.crashes}.sqlite")
         copy_store(old, new)
-        for call in list(self.clock.getDelayedCalls()):
-            call.cancel()
+        self.kill()
         if damage is not None:
             damage(new)
         self.settings = msgspec.structs.replace(self.settings, path=new)
         self.start()
+
+    def kill(self) -> None:
+        """The process is dead: nothing of it runs any more, and nothing is open.
+
+        Here closing folds the log into the file, so whoever wants what a dead process leaves takes
+        a copy before. Left open, a collection would close it some day: in the middle of a test's
+        removal of its directory, perhaps.
+        """
+        for call in list(self.clock.getDelayedCalls()):
+            call.cancel()
+        if isinstance(self.store, SqliteStore):
+            self.store.release_file()
+            self.store._unlock()
 
 
 def disk_full() -> StoreError:

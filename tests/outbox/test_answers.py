@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from oda.model import ContentType, MessageClass, OperationRequest
 from tests.outbox.fakes import Device, StepWorker, disk_full
@@ -12,17 +14,26 @@ from tests.outbox.fakes import Device, StepWorker, disk_full
 ANSWER = b'{"answer":1}'
 
 
-def begin(device: Device, acts: bool) -> None:
+def begin(device: Device, acts: bool) -> int:
+    """Record an operation; gives the number of its record."""
     request = OperationRequest(id="1", name="ACT")
-    device.outbox.journal.begin("1", "ACT", acts, request, ContentType.JSON)
+    begun = device.outbox.journal.begin("1", "ACT", acts, request, ContentType.JSON)
     device.turn()
     device.worker.finish()
+    numbers: list[Any] = []
+    if isinstance(begun, Deferred):
+        begun.addCallback(numbers.append)
+    else:
+        numbers.append(begun)
+    (number,) = numbers
+    assert isinstance(number, int)
+    return number
 
 
-def answer(device: Device) -> None:
-    device.outbox.journal.answered("1", ANSWER, ContentType.JSON)
-    device.put(ANSWER, response=True)
+def answer(device: Device, record: int, acts: bool = True) -> Deferred[int]:
+    put = device.put(ANSWER, response=True, record=record, waits_for_commit=acts)
     device.turn()
+    return put
 
 
 @pytest.fixture
@@ -33,8 +44,7 @@ def device(tmp_path: Path) -> Device:
 
 def test_it_is_sent_after_its_commit(device: Device) -> None:
     """Sent before, a crash would make "interrupted" of what the platform knows as done."""
-    begin(device, acts=True)
-    answer(device)
+    answer(device, begin(device, acts=True))
     assert not device.take()
     told = device.told
     device.worker.finish()
@@ -45,8 +55,7 @@ def test_it_is_sent_after_its_commit(device: Device) -> None:
 
 def test_a_crash_before_the_commit_contradicts_nothing(device: Device) -> None:
     """What was not committed was not sent: "interrupted" is the first the platform hears."""
-    begin(device, acts=True)
-    answer(device)
+    answer(device, begin(device, acts=True))
     sent = list(device.take())
     device.crash()
     (left,) = device.outbox.journal.interrupted()
@@ -55,9 +64,9 @@ def test_a_crash_before_the_commit_contradicts_nothing(device: Device) -> None:
 
 def test_telemetry_and_other_classes_do_not_wait(device: Device) -> None:
     """Only the answer is held; what needs no record goes at once."""
-    begin(device, acts=True)
+    record = begin(device, acts=True)
     device.put(b"telemetry")
-    answer(device)
+    answer(device, record)
     assert [row.payload for row in device.take()] == [b"telemetry"]
     device.worker.finish()
     device.turn()
@@ -66,15 +75,13 @@ def test_telemetry_and_other_classes_do_not_wait(device: Device) -> None:
 
 def test_an_operation_that_only_reads_is_answered_at_once(device: Device) -> None:
     """It may run again; a person waits for its answer."""
-    begin(device, acts=False)
-    answer(device)
+    answer(device, begin(device, acts=False), acts=False)
     assert [row.payload for row in device.take()] == [ANSWER]
 
 
 def test_a_disk_that_fails_keeps_no_answer_back(device: Device) -> None:
     """There is no telling when it could be committed."""
-    begin(device, acts=True)
-    answer(device)
+    answer(device, begin(device, acts=True))
     device.worker.fail(disk_full())
     device.turn()
     assert [row.payload for row in device.take()] == [ANSWER]

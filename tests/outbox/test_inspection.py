@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from oda.errors import OutboxError
-from oda.outbox import inspection
+from oda.outbox import inspection, offline
+from oda.outbox.clock import FIRST_IDS
+from oda.outbox.transaction import ANSWER
 from tests.outbox.fakes import Device
 
 
@@ -43,7 +45,7 @@ def test_status_while_running_and_after(device: Device) -> None:
 def test_messages_come_in_the_order_of_sending(device: Device) -> None:
     """Responses, telemetry, then dead letters; every line of an export is JSON on its own."""
     messages = list(inspection.read_messages(device.settings.path))
-    assert [one.row_id for one in messages] == [1201, *range(2, 1201), 1]
+    assert [one.row_id for one in messages] == [FIRST_IDS[ANSWER], *range(2, 1201), 1]
     assert all(one.is_sound for one in messages)
     lines = [json.loads(one.as_json()) for one in messages]
     assert lines[0]["payloadBase64"] == "of8="
@@ -80,21 +82,21 @@ def test_verify_finds_what_is_wrong(device: Device) -> None:
 
 def test_changing_needs_a_stopped_agent(device: Device) -> None:
     """While an agent runs both refuse, naming the file."""
-    for change in (inspection.purge, inspection.retry_dead):
+    for change in (offline.purge, offline.retry_dead):
         with pytest.raises(OutboxError, match="in use"):
-            change(device.settings.path, device.settings)
+            change(device.settings.path, device.settings, device.wall)
     device.stop()
 
 
 def test_retrying_dead_letters(device: Device) -> None:
     """They wait again, behind the others, with accounts that agree."""
     device.stop()
-    assert inspection.retry_dead(device.settings.path, device.settings) == 1
+    assert offline.retry_dead(device.settings.path, device.settings, device.wall) == 1
     assert inspection.verify(device.settings.path) == []
     device.start()
     found = device.take_all()
     assert found[-1].payload == b'{"n":0}'
-    assert found[-1].row_id == 1202
+    assert found[-1].row_id == 1201
     assert device.outbox.totals().dead.messages == 0
     device.stop()
 
@@ -113,7 +115,7 @@ def test_a_damaged_letter_is_never_sent_again(device: Device) -> None:
     assert device.outbox.counts()["dead"] == 2
     assert device.outbox.retry_dead() == 1
     device.stop()
-    assert inspection.retry_dead(path, device.settings) == 0
+    assert offline.retry_dead(path, device.settings, device.wall) == 0
     device.start()
     assert b'{"n":900}' not in [row.payload for row in device.take_all() if row.row_id < 600]
     assert device.outbox.counts()["dead"] == 1
@@ -123,7 +125,7 @@ def test_a_damaged_letter_is_never_sent_again(device: Device) -> None:
 def test_purging(device: Device) -> None:
     """Nothing waits afterwards; what waited is counted as dropped."""
     device.stop()
-    assert inspection.purge(device.settings.path, device.settings) == 1201
+    assert offline.purge(device.settings.path, device.settings, device.wall) == 1201
     assert inspection.verify(device.settings.path) == []
     device.start()
     assert device.take_all() == []

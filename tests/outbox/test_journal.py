@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
+from twisted.python.failure import Failure
 
-from oda.errors import OutboxError
+from oda.errors import OutboxError, OutboxFull
 from oda.model import ContentType, JournalEntry, OperationRequest
 from oda.outbox.committer import RETRY_S
+from oda.outbox.memory_store import MemoryStore
 from tests.outbox.fakes import Device, StepWorker, disk_full
 
 JSON, CBOR = ContentType.JSON, ContentType.CBOR
@@ -19,8 +23,19 @@ def outcome(result: Any) -> object:
     found: list[object] = []
     if not isinstance(result, Deferred):
         return result
-    result.addBoth(found.append)
+
+    def look(value: Any) -> Any:
+        found.append(value)
+        return None if isinstance(value, Failure) else value
+
+    result.addBoth(look)
     return getattr(found[0], "value", found[0]) if found else "nothing yet"
+
+
+def answer(device: Device, number: object, payload: bytes) -> None:
+    """Put the final answer to an operation into the outbox."""
+    assert isinstance(number, int)
+    device.put(payload, response=True, datapoints=0, record=number)
 
 
 def test_what_acts_is_on_record_before_it_runs(tmp_path: Path) -> None:
@@ -29,11 +44,11 @@ def test_what_acts_is_on_record_before_it_runs(tmp_path: Path) -> None:
     journal = device.outbox.journal
     begun = journal.begin("1", "REBOOT_EQUIPMENT", True)
     assert outcome(begun) == "nothing yet"
-    assert journal.begin("2", "REFRESH_INFO", False) is None
+    assert isinstance(journal.begin("2", "REFRESH_INFO", False), int)
     assert journal.begin("1", "REBOOT_EQUIPMENT", True) == JournalEntry("REBOOT_EQUIPMENT")
     device.turn()
     device.worker.step()
-    assert outcome(begun) is None
+    assert outcome(begun) == 1
     device.crash()
     assert [one.request.id for one in device.outbox.journal.interrupted()] == ["1"]
     device.stop()
@@ -69,35 +84,50 @@ def test_a_crash_while_running_is_known(tmp_path: Path) -> None:
     )
     journal = device.outbox.journal
     assert journal.begin("op-1", request.name, True) == JournalEntry(request.name)
-    journal.answered("op-1", b"interrupted", CBOR)
+    answer(device, interrupted.record, b"interrupted")
+    assert journal.interrupted() == ()
     device.turn()
     device.crash()
     assert device.outbox.journal.interrupted() == ()
     assert outcome(device.outbox.journal.begin("op-1", request.name, True)) == JournalEntry(
-        request.name, b"interrupted", CBOR
+        request.name, b"interrupted", CBOR, has_ended=True
     )
     device.stop()
 
 
 def test_answer_and_response_share_a_commit(tmp_path: Path) -> None:
-    """Made in one turn they are on disk both or neither."""
+    """The end of the record and the answer's row are on disk both or neither."""
     device = Device(tmp_path / "outbox.sqlite", StepWorker)
-    device.outbox.journal.begin("1", "GET", False)
-    device.outbox.journal.answered("1", b"answer", JSON)
-    device.put(b"answer", response=True, datapoints=0)
+    answer(device, device.outbox.journal.begin("1", "GET", False), b"answer")
     device.turn()
     assert len(device.worker.jobs) == 1
     device.crash()
     assert device.take_all() == []
-    assert device.outbox.journal.begin("1", "GET", False) is None
-    device.outbox.journal.answered("1", b"answer", JSON)
-    device.put(b"answer", response=True, datapoints=0)
+    answer(device, device.outbox.journal.begin("1", "GET", False), b"answer")
     device.turn()
     device.worker.finish()
     device.crash()
     assert [row.payload for row in device.take_all()] == [b"answer"]
     assert outcome(device.outbox.journal.begin("1", "GET", False)) == JournalEntry(
-        "GET", b"answer", JSON
+        "GET", b"answer", JSON, has_ended=True
+    )
+    device.stop()
+
+
+def test_an_answer_that_finds_no_room_is_on_record(tmp_path: Path) -> None:
+    """A repetition of the request gets it although it could not be sent."""
+    device = Device(tmp_path / "outbox.sqlite", max_bytes=300 * 1024)
+    device.put(bytes(400_000), response=True)
+    assert len(device.take()) == 1
+    number = device.outbox.journal.begin("1", "GET", False)
+    large = bytes(300_000)
+    put = device.put(large, response=True, record=number)
+    assert isinstance(outcome(put), OutboxFull)
+    device.turn()
+    device.crash()
+    assert [len(row.payload) for row in device.take_all()] == [400_000]
+    assert device.outbox.journal.begin("1", "GET", False) == JournalEntry(
+        "GET", large, JSON, has_ended=True
     )
     device.stop()
 
@@ -105,24 +135,29 @@ def test_answer_and_response_share_a_commit(tmp_path: Path) -> None:
 def test_an_answer_is_known_before_it_is_written(tmp_path: Path) -> None:
     """A repetition that comes at once gets it."""
     device = Device(tmp_path / "outbox.sqlite", StepWorker)
-    device.outbox.journal.begin("1", "GET", False)
-    device.outbox.journal.answered("1", b"answer", JSON)
-    assert device.outbox.journal.begin("1", "GET", False) == JournalEntry("GET", b"answer", JSON)
+    answer(device, device.outbox.journal.begin("1", "GET", False), b"answer")
+    assert device.outbox.journal.begin("1", "GET", False) == JournalEntry(
+        "GET", b"answer", JSON, has_ended=True
+    )
     device.stop()
 
 
-def test_an_id_used_for_another_operation_is_new(tmp_path: Path) -> None:
-    """The newer one takes its place, for good."""
+def test_two_operations_with_one_id_have_records_of_their_own(tmp_path: Path) -> None:
+    """Neither touches the other's, in this process and the next."""
     device = Device(tmp_path / "outbox.sqlite")
     journal = device.outbox.journal
-    journal.begin("1", "GET", False)
-    journal.answered("1", b"old", JSON)
+    get = journal.begin("1", "GET", False)
     begun = journal.begin("1", "SET", True)
+    answer(device, get, b"old")
     device.turn()
-    assert outcome(begun) is None
+    assert outcome(begun) == 2
+    assert journal.begin("1", "GET", False) == JournalEntry("GET", b"old", JSON, has_ended=True)
+    assert journal.begin("1", "SET", True) == JournalEntry("SET")
     device.crash()
-    assert [one.request.name for one in device.outbox.journal.interrupted()] == ["SET"]
-    assert len(device.outbox.journal) == 1
+    journal = device.outbox.journal
+    assert [one.request.name for one in journal.interrupted()] == ["SET"]
+    assert journal.begin("1", "GET", False) == JournalEntry("GET", b"old", JSON, has_ended=True)
+    assert len(journal) == 2
     device.stop()
 
 
@@ -136,15 +171,14 @@ def test_without_a_disk_nothing_acts(tmp_path: Path) -> None:
     device.worker.fail(disk_full())
     assert isinstance(outcome(first), OutboxError)
     assert isinstance(outcome(journal.begin("2", "REBOOT", True)), OutboxError)
-    assert journal.begin("3", "GET", False) is None
-    journal.answered("3", b"read", JSON)
-    assert journal.begin("3", "GET", False) == JournalEntry("GET", b"read", JSON)
+    answer(device, journal.begin("3", "GET", False), b"read")
+    assert journal.begin("3", "GET", False) == JournalEntry("GET", b"read", JSON, has_ended=True)
     device.clock.advance(RETRY_S)
     device.worker.finish()
     again = journal.begin("1", "REBOOT", True)
     device.turn()
     device.worker.finish()
-    assert outcome(again) is None
+    assert isinstance(outcome(again), int)
     device.crash()
     assert [one.request.id for one in device.outbox.journal.interrupted()] == ["1"]
     assert len(device.outbox.journal) == 2
@@ -152,33 +186,69 @@ def test_without_a_disk_nothing_acts(tmp_path: Path) -> None:
 
 
 def test_retention(tmp_path: Path) -> None:
-    """By number, by age and by size the oldest answers go; what runs never does."""
-    device = Device(
-        tmp_path / "outbox.sqlite",
-        journal_max_entries=10,
-        journal_max_age_s=100.0,
-        max_bytes=2 << 20,
-    )
+    """By number and by age the oldest records go; what runs never does."""
+    device = Device(tmp_path / "outbox.sqlite", journal_max_entries=10, journal_max_age_s=100.0)
     journal = device.outbox.journal
     journal.begin("running", "REBOOT", True)
     for number in range(30):
-        journal.begin(f"{number}", "GET", False)
-        journal.answered(f"{number}", b"answer", JSON)
+        answer(device, journal.begin(f"{number}", "GET", False), b"answer")
     device.turn()
     assert len(journal) == 11
+    assert device.counters["journal_entries_forgotten"] == 20
     device.restart()
     journal = device.outbox.journal
     assert len(journal) == 11
-    assert journal.begin("29", "GET", False) is not None
-    for number in range(100, 108):
-        journal.begin(f"{number}", "GET", False)
-        journal.answered(f"{number}", bytes(30_000), JSON)
-    assert len(journal) < 9
-    device.turn()
+    assert isinstance(journal.begin("29", "GET", False), JournalEntry)
     device.clock.advance(101.0)
-    assert journal.begin("new", "GET", False) is None
+    assert isinstance(journal.begin("new", "GET", False), int)
     device.turn()
     device.restart()
     assert [one.request.id for one in device.outbox.journal.interrupted()] == ["running"]
     assert len(device.outbox.journal) == 1
+    device.stop()
+
+
+@pytest.mark.parametrize("make_store", [None, MemoryStore], ids=["file", "memory"])
+def test_answers_go_before_ids(make_store: Any, tmp_path: Path) -> None:
+    """Answers that are too large together are forgotten, oldest first, counted and said once; an
+    operation whose answer is gone is not run again, in this process and the next."""
+    device = Device(
+        tmp_path / "outbox.sqlite", make_store=make_store, max_bytes=2 << 20, linger_s=0.0
+    )
+    journal = device.outbox.journal
+    with capturedLogs() as logs:
+        for number in range(500):
+            answer(device, journal.begin(f"{number}", "SET", False), bytes(3000))
+            device.turn()
+            device.outbox.retire([row.row_id for row in device.take()])
+    assert sum("answers of the journal" in str(one.get("log_format")) for one in logs) == 1
+    assert len(journal) == 500
+    assert device.counters["journal_answers_forgotten"] > 400
+    assert device.counters["journal_entries_forgotten"] == 0
+    assert device.outbox.counts()["bytes"] < (2 << 20) // 4
+
+    def check(device: Device) -> None:
+        journal = device.outbox.journal
+        gone = journal.begin("3", "SET", True)
+        assert gone == JournalEntry("SET", None, JSON, has_ended=True)
+        kept = journal.begin("499", "SET", True)
+        assert kept == JournalEntry("SET", bytes(3000), JSON, has_ended=True)
+
+    check(device)
+    if make_store is None:
+        device.crash()
+        assert len(device.outbox.journal) == 500
+        check(device)
+    device.stop()
+
+
+def test_ids_have_a_bound_in_bytes(tmp_path: Path) -> None:
+    """Long ids can't fill the outbox: the oldest go, which is counted."""
+    device = Device(tmp_path / "outbox.sqlite", max_bytes=1 << 20)
+    journal = device.outbox.journal
+    for number in range(100):
+        answer(device, journal.begin(f"{number}" * 10_000, "GET", False), b"x")
+        device.turn()
+    assert 5 < len(journal) < 40
+    assert device.counters["journal_entries_forgotten"] == 100 - len(journal)
     device.stop()

@@ -113,6 +113,7 @@ def test_answers_go_on_while_the_disk_fails(tmp_path: Path) -> None:
         rows = device.take()
         assert rows[0].payload[0] == number
         device.outbox.retire([row.row_id for row in rows])
+        device.turn()
         assert put.called
         assert not is_refused(put)
         assert device.outbox.counts()["uncommitted_bytes"] <= 2 * MIB
