@@ -73,7 +73,8 @@ class SqliteDisk:
         self._folder = folder
         self._lives = 0
         self._boots = 0
-        self._path = folder / "outbox-0.sqlite"
+        self._path = folder / "0" / "outbox.sqlite"
+        self._path.parent.mkdir()
         self._worker: SimulatedWorker | None = None
         self._look: sqlite3.Connection | None = None
         self._seen = {"telemetry": 0, "response": 0}
@@ -127,10 +128,9 @@ class SqliteDisk:
     def _next_files(self) -> None:
         """The next life works on a copy of the files as they are now."""
         self._close_look()
-        old, self._path = self._path, self._folder / f"outbox-{self._lives}.sqlite"
-        for suffix in ("", "-wal"):
-            if (file := Path(f"{old}{suffix}")).exists():
-                shutil.copyfile(file, f"{self._path}{suffix}")
+        old = self._path.parent
+        self._path = self._folder / str(self._lives) / "outbox.sqlite"
+        shutil.copytree(old, self._path.parent, ignore=shutil.ignore_patterns("*-shm", "*.moved"))
         self._forget_rows()
         self._look_at_copy()
 
@@ -265,7 +265,7 @@ class FakeDisk(SqliteDisk):
                 self._enter(row.payload)
 
     def _next_files(self) -> None:
-        self._path = self._folder / f"outbox-{self._lives}.sqlite"
+        self._path = self._folder / str(self._lives) / "outbox.sqlite"
         self._forget_rows()
         for table in self._image.tables.values():
             for row in table.rows.values():

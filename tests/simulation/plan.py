@@ -158,6 +158,7 @@ def _arguments(
             "is_power_loss": random.random() < 0.4,
             "down_s": round(random.choice((0.0, 0.5, 6.0)) * random.random(), 4),
             "damage": random.choice((*[None] * 9, "empty", "no log", "scribble")),
+            "again": random.choice((None, None, None, random.randint(1, 60))),
         }
     if kind == "strike":
         return {"action": random.choice(("delete", "delete all", "move", "replace"))}

@@ -47,7 +47,7 @@ START_MS = 1_750_000_000_000
 #: So long the world has to come to rest: longer than any back-off, time limit and linger time.
 REST_S = 150.0
 #: So long requests that were never read, and are asked again, may take.
-ASK_AGAIN_S = 80.0
+ASK_AGAIN_S = 200.0
 #: So long a stop may take.
 STOP_S = 40.0
 
@@ -120,6 +120,7 @@ class World:
         self._is_power_loss = False
         self._down_s = 0.0
         self._damage: str | None = None
+        self._again: int | None = None
         self._errors = 0
         self.history.observer = self._logged
         globalLogPublisher.addObserver(self._logged)
@@ -251,10 +252,15 @@ class World:
             self.facts.excuses |= {"disk", "store"}
 
     def _do_crash(
-        self, fuse: int, is_power_loss: bool, down_s: float, damage: str | None = None
+        self,
+        fuse: int,
+        is_power_loss: bool,
+        down_s: float,
+        damage: str | None = None,
+        again: int | None = None,
     ) -> None:
         self._is_power_loss, self._down_s = is_power_loss, down_s
-        self._damage = damage
+        self._damage, self._again = damage, again
         if fuse:
             self.life.reactor.fuse = fuse
         else:
@@ -338,6 +344,7 @@ class World:
         self.platform.life = life.number
         self.platform.is_trusted = False
         self.platform.is_life_over = lambda: life.is_over or life.is_stopping
+        life.reactor.fuse, self._again = self._again, None  # a start that does not get far
         life.start()
 
     def _count_dropped(self) -> None:
@@ -439,6 +446,7 @@ class World:
         dead = counts.pop("dead")
         totals = self.life.agent.parts.outbox.totals()
         settled = totals.delivered.messages + totals.dropped.messages + totals.dead.messages
+        settled += sum(stored.rows for stored in totals.stored.values())
         if totals.accepted.messages != settled and "store" not in self.facts.excuses:
             self.history.violate(f"the accounts don't balance at rest: {totals}")
         left = {name: count for name, count in counts.items() if count}
