@@ -72,6 +72,7 @@ def make_plan(seed: str) -> Plan:
         poison=random.choice((0.02, 0.02, 0.2)),
         huge=random.choice((0.0, 0.0, 0.0, 0.3)),
         hangs=random.choice((1, 1, 6)),
+        is_bulky=random.random() < 0.15,
     )
     steps: list[Step] = []
     asked: list[dict[str, Any]] = []
@@ -85,11 +86,12 @@ def make_plan(seed: str) -> Plan:
 
 class Taste(msgspec.Struct, frozen=True):
     """What a plan has more of than others: events that the platform refuses, answers of hundreds
-    of kilobytes, a disk that hangs."""
+    of kilobytes, a disk that hangs, thousands of events."""
 
     poison: float
     huge: float
     hangs: int
+    is_bulky: bool
 
 
 def _settings(random: Random, taste: Taste) -> dict[str, dict[str, Any]]:
@@ -180,7 +182,7 @@ def _bytes(random: Random) -> int:
 
 def _publishing(random: Random, taste: Taste) -> dict[str, Any]:
     shape = random.choices(
-        ("one", "few", "list", "long list", "chain", "large"), (6, 5, 4, 1, 5, 2)
+        ("one", "few", "list", "long list", "chain", "large"), (6, 5, 4, int(taste.is_bulky), 5, 2)
     )[0]
     arguments: dict[str, Any] = {"stream": f"sim.{random.choice('abc')}", "count": 1}
     if random.random() < taste.poison:
@@ -190,18 +192,18 @@ def _publishing(random: Random, taste: Taste) -> dict[str, Any]:
     if shape == "few":
         arguments |= {"count": random.randint(2, 20), "as_list": False}
     elif shape == "list":
-        arguments |= {"count": random.randint(2, 300)}
+        arguments |= {"count": random.randint(2, 300 if taste.is_bulky else 40)}
     elif shape == "long list":
         arguments |= {"count": random.randint(1_000, 3_000)}
     elif shape == "chain":
         arguments |= {
-            "count": random.choice((1, 1, 3, 120)),
+            "count": random.choice((1, 1, 3, 120 if taste.is_bulky else 12)),
             "chain": random.randint(1, 8),
             "fan": random.choice((1, 1, 2)),
             "size": random.choice((10, 10, 2_000)),
         }
     elif shape == "large":
-        arguments |= {"count": random.randint(1, 8), "size": random.choice((3_000, 40_000))}
+        arguments |= {"count": random.randint(1, 8), "size": random.choice((3_000, 3_000, 40_000))}
     return arguments
 
 
