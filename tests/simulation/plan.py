@@ -238,11 +238,12 @@ def _asking(random: Random, asked: list[dict[str, Any]], taste: Taste) -> dict[s
             parameters[shape] = True
         elif shape == "stops" and random.random() < 0.3:
             parameters["stops"] = True
+    size = parameters.get("size", 0)
     one = {
         "first": f"r{len(asked)}",
         "name": name,
         "parameters": parameters,
-        "count": random.choices((1, 5, 30), (6, 3, 1))[0],
+        "count": random.choices((1, 5, 30), (6, 3, 1))[0] if size < 100_000 else 3,
         "times": random.choice((1, 1, 2)),
     }
     asked.append(one)
