@@ -6,12 +6,21 @@ agent keeps in memory what it will send next.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from oda.errors import OutboxError
 from oda.outbox.outbox import Outbox
+
+
+def import_command(path: Path, configuration: Path) -> str:
+    """What to type to take over the outbox at ``path`` into that of the agent with this
+    configuration directory."""
+    return shlex.join(
+        ["oda", "outbox", "import", str(path.absolute()), "--conf", str(configuration.absolute())]
+    )
 
 
 class Upkeep:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 from zlib import crc32
 
 from zope.interface import Attribute, Interface, implementer
@@ -185,16 +185,23 @@ class FileLock:
 
     It is a ``flock``, which SQLite does not use. Closing the descriptor drops the locks that SQLite
     holds on the same file in this process (POSIX locks belong to the process): so it is closed
-    last.
+    last, and a file that is locked by this process is not opened a second time.
     """
+
+    _held: ClassVar[set[tuple[int, int]]] = set()
 
     def __init__(self, path: Path, create: bool = True) -> None:
         """Raises ``OutboxError`` naming the other process when there is one, and ``OSError``."""
+        if FileLock.is_held(path):
+            raise OutboxError(
+                f"{path}: the outbox is in use by another agent (process {os.getpid()}, this one)"
+            )
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
         self._descriptor = os.open(path, flags, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._identity = _identity(os.fstat(self._descriptor))
+            FileLock._held.add(self._identity)
         except BlockingIOError:
             owner = lock_owner(self._descriptor) or "unknown"
             os.close(self._descriptor)
@@ -205,6 +212,14 @@ class FileLock:
             os.close(self._descriptor)
             raise
 
+    @staticmethod
+    def is_held(path: Path) -> bool:
+        """Whether this process has locked the file at ``path``: it must not open it then."""
+        try:
+            return _identity(os.stat(path)) in FileLock._held
+        except OSError:
+            return False
+
     def is_at(self, path: Path) -> bool:
         """Whether the locked file is the one at ``path``."""
         try:
@@ -214,6 +229,7 @@ class FileLock:
 
     def release(self) -> None:
         """Let go of the file."""
+        FileLock._held.discard(self._identity)
         os.close(self._descriptor)
 
 
@@ -235,6 +251,8 @@ def lock_owner(descriptor: int) -> str | None:
 
 def is_locked(path: Path) -> bool:
     """Whether an agent has the store at ``path`` now. Nothing is changed by asking."""
+    if FileLock.is_held(path):
+        return True
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
