@@ -30,6 +30,7 @@ from oda.logs.observer import AgentLog
 from oda.logs.service import LogService
 from oda.monitor.systemd import build_notifier
 from oda.outbox.inspection import find_leftovers
+from oda.outbox.worker import ThreadWorker
 from oda.reload import ReloadService
 from oda.settings import OutboxSettings
 from oda.upkeep import Upkeep, import_command
@@ -96,7 +97,11 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
         digests=configuration.digests,
     )
     reload.setServiceParent(agent)
-    upkeep = Upkeep(agent.parts.outbox, agent.settings.outbox.path)
+    upkeep = Upkeep(
+        agent.parts.outbox,
+        agent.settings.outbox,
+        lambda: ThreadWorker(agent.parts.reactor.callFromThread),
+    )
     commands = {"status": agent.supervision.status, **upkeep.handlers()}
     control = ControlServer(socket_path(directory), agent.publish, commands, agent.parts.reactor)
     control.setServiceParent(agent)

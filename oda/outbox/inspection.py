@@ -286,7 +286,7 @@ def find_leftovers(settings: OutboxSettings) -> list[Leftover]:
             continue
         identity = status.st_dev, status.st_ino
         if identity not in found and is_outbox(path) and not is_locked(path):
-            leftover = _leftover(path)
+            leftover = look_into(path)
             if leftover.messages or leftover.dead or leftover.problem:
                 found[identity] = leftover
     return list(found.values())
@@ -336,7 +336,8 @@ def _files(directory: Path) -> list[Path]:
     return sorted(found)
 
 
-def _leftover(path: Path) -> Leftover:
+def look_into(path: Path) -> Leftover:
+    """What a store that no agent uses has in it."""
     log = Path(f"{path}-wal")
     try:
         # Without a write-ahead log it is read as it is: SQLite would leave one behind.

@@ -65,6 +65,7 @@ class MemoryStore:
     """The contract of ``IStore`` without a file: commits can't fail, and nothing is damaged."""
 
     name = "memory"
+    path = None
     is_durable = False
 
     def __init__(self) -> None:

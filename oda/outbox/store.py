@@ -113,6 +113,7 @@ class IStore(Interface):
     thread, also while the first is at work."""
 
     name: str = Attribute("What the log calls it: the file's path.")
+    path: Path | None = Attribute("The file; None where there is none. Absolute once it is open.")
     is_durable: bool = Attribute("False where nothing outlives the process.")
 
     def open() -> Opened:
