@@ -61,7 +61,7 @@ class Backlog:
     def read_on(self) -> bool:
         """Bring the oldest unread rows into the head if it is empty; True when it has rows now."""
         queue = self.queue
-        if queue.head or not queue.unread:
+        if queue.head or not queue.unread or self._committer.is_moving:
             return bool(queue.head)
         blocked: list[Span] = []
         rows: list[Row] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 from zope.interface import implementer
@@ -110,6 +111,9 @@ class MemoryStore:
 
     def recover(self) -> Recovered:
         return Recovered((), True, 0, "")
+
+    def move(self, path: Path) -> None:
+        raise StoreError("it is in memory")
 
     def check(self) -> None:
         """Always at its place."""

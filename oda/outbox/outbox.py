@@ -476,6 +476,16 @@ class Outbox:
         self._side_changed()
         return accepted
 
+    def move(self, path: Path) -> Deferred[None]:
+        """Move the store to ``path`` while the outbox goes on; fires with None once it is there.
+
+        Fails with ``OutboxError`` when there is a file already, or it can't be done for another
+        reason: the store then stays where it is.
+        """
+        if not self._is_open:
+            return fail(OutboxClosed("the agent is stopping, or was not started"))
+        return self._committer.move(path)
+
     def check_disk(self) -> None:
         """Try a disk that failed again, now."""
         self._committer.check_disk()
@@ -736,6 +746,15 @@ class Outbox:
         if lost.rows > 0:
             self._must_count = True
             _log.error("{rows} messages of the damaged outbox are lost", rows=lost.rows)
+
+    def readable(self) -> None:
+        """See ``ICommitOwner.readable``."""
+        self._has_news = True
+        self.changed()
+
+    def fire(self, waiting: Deferred[Any], outcome: Any) -> None:
+        """See ``ICommitOwner.fire``."""
+        self._ledger.fire(waiting, outcome)
 
     def closing(self) -> None:
         """See ``ICommitOwner.closing``."""

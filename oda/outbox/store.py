@@ -130,6 +130,10 @@ class IStore(Interface):
     def recover() -> Recovered:
         """Copy some more rows of a damaged store into this one."""
 
+    def move(path: Path) -> None:
+        """Move it to ``path``, where nothing may be yet. Where that fails it stays at its place,
+        and goes on to work there."""
+
     def close() -> None:
         """Leave nothing open; may be called again."""
 
@@ -518,6 +522,36 @@ class SqliteStore:
             step = recovery.step(self)
         self.check()
         return step
+
+    def move(self, path: Path) -> None:
+        from oda.outbox import moving
+
+        with translated():
+            moving.move(self, path)
+
+    def fold(self) -> None:
+        """Close the connections so that the file alone is the store; the lock stays. Raises
+        ``StoreError`` where somebody else keeps the write-ahead log."""
+        try:
+            self.close_reader()
+            self.writer.execute("DELETE FROM state WHERE number = ?", (_IS_OPEN,))
+            self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            self._close_writer()
+        log = Path(f"{self.path}-wal")
+        if log.exists() and log.stat().st_size:
+            raise StoreError("another program reads it just now")
+
+    def go_on_at(self, path: Path, lock: FileLock | None = None) -> None:
+        """The folded file is at ``path``: open it there. ``lock`` is its lock, None where it is the
+        one that there was. What is wrong with it is found by the next commit."""
+        if lock is not None:
+            self._unlock()
+            self._lock = lock
+        self.path, self.name = path, str(path)
+        self.check()
+        with suppress(StoreError):
+            self._open_file()
 
     def check(self) -> None:
         if self._lock is None or not self._lock.is_at(self.path):
