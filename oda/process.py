@@ -103,7 +103,13 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
         lambda: ThreadWorker(agent.parts.reactor.callFromThread),
     )
     commands = {"status": agent.supervision.status, **upkeep.handlers()}
-    control = ControlServer(socket_path(directory), agent.publish, commands, agent.parts.reactor)
+    control = ControlServer(
+        socket_path(directory),
+        agent.publish,
+        commands,
+        agent.parts.reactor,
+        agent.parts.events.flush,
+    )
     control.setServiceParent(agent)
     notifier = build_notifier(os.environ, agent.supervision.describe, agent.parts.reactor)
     if notifier is not None:
