@@ -33,6 +33,7 @@ from oda.outbox.inspection import (
     verify,
 )
 from oda.outbox.offline import purge, retry_dead, take_over
+from oda.outbox.store import is_locked
 from oda.settings import OutboxKind, OutboxSettings
 
 #: How long a running agent may take to answer, in seconds.
@@ -282,7 +283,11 @@ def import_store(conf: str | None, file: Path | None, source: Path) -> None:
     import takes it."""
     target = _Target(conf, file, may_be_in_memory=True)
     source = source.absolute()
-    click.echo(f"{look_into(source)}; taking it over into {target.path} ...", err=True)
+    if is_locked(source):
+        raise ControlError(f"{source}: an agent is using it")
+    found = look_into(source)
+    amount = found.problem or f"{found.messages} messages, {found.dead} dead letters"
+    click.echo(f"taking {source} ({amount}) over into {target.path} ...", err=True)
     if target.is_running:
         # However long it takes: each batch waits for the agent's disk.
         taken = target.call("outbox-import", None, path=str(source))
