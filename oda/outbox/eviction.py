@@ -39,7 +39,8 @@ class Eviction:
 
     def make_room(self, message_class: MessageClass, cost: int, now_s: float) -> bool:
         """Let acknowledged rows go, then drop the oldest pending ones where the policy is to do
-        so. False when there is still no room for a row of ``cost`` bytes."""
+        so. False when there is still no room for a row of ``cost`` bytes; then no telemetry was
+        dropped for telemetry."""
         limits = self._limits
         is_answer = message_class is ANSWER
         if self.release(message_class, cost, now_s):
@@ -47,6 +48,9 @@ class Eviction:
         if not limits.can_ever_hold(cost, is_answer) or self._policy is OutboxPolicy.REFUSE:
             return False
         over, rows = self._missing(message_class, cost)
+        own = self._backlogs[message_class].queue
+        if not is_answer and (over > own.pending_cost or rows > own.pending_rows):
+            return False
         drops_answers = is_answer and not self.may_overdraw()
         for victim in (TELEMETRY, ANSWER) if drops_answers else (TELEMETRY,):
             if over > 0:

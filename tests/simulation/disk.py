@@ -14,10 +14,10 @@ from random import Random
 from typing import Any, Protocol
 
 import msgspec
-
-from oda.interfaces import ICounters, IWallClock
 from oda.outbox.durable import DurableOutbox
 from oda.outbox.uptime import Uptime
+
+from oda.interfaces import ICounters, IWallClock
 from oda.settings import AgentSettings
 from tests.simulation.documents import read_answer, read_datapoints
 from tests.simulation.history import History
