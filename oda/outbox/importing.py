@@ -120,7 +120,7 @@ class Source:
         transaction = Transaction()
         for message_class in CLASSES:
             mark = Watermark(totals.watermarks[message_class.value])
-            high = mark.resting if has_lingered and mark.resting else mark.exhausted
+            high = max(mark.exhausted, mark.resting if has_lingered else 0)
             span = Span(0, high)
             gone = self._store.amount(message_class, span)
             if gone.rows:

@@ -33,6 +33,7 @@ from oda.outbox.database import (
 )
 from oda.outbox.store import FileLock, is_locked
 from oda.outbox.transaction import CLASSES, Stored, Totals
+from oda.outbox.watermark import Watermark
 from oda.settings import OutboxKind, OutboxSettings
 
 #: Files beside a damaged store: it is being taken over, or was, by the agent itself.
@@ -344,14 +345,15 @@ def look_into(path: Path) -> Leftover:
         is_whole = not log.exists() or not log.stat().st_size
         with closing(connect_read_only(path, is_whole)) as connection:
             totals = read_totals(connection)
-            resting: dict[str, list[int]] = {} if totals is None else totals.watermarks
             totals = totals or Totals()
             count_on(connection, totals)
             messages = 0
             for message_class in CLASSES:
                 key = message_class.value
+                mark = Watermark(totals.watermarks[key])
                 acknowledged = connection.execute(
-                    f"SELECT count(*) FROM {key} WHERE id <= ?", ((resting.get(key) or [0])[0],)
+                    f"SELECT count(*) FROM {key} WHERE id <= ?",
+                    (max(mark.resting, mark.exhausted),),
                 ).fetchone()[0]
                 messages += totals.stored[key].rows - acknowledged
             dead = connection.execute("SELECT count(*) FROM dead").fetchone()[0]

@@ -524,18 +524,25 @@ def test_an_outbox_that_was_left_behind_is_told_and_taken_over(
     (told,) = (one for one in report["checks"] if one.get("messages"))
     assert (status, told["result"], told["messages"]) == (0, "warning", 3)
     assert "oda outbox import" in told["advice"]
+
+    def take_over() -> None:
+        done = run_oda("outbox", "import", "oda-outbox.sqlite", "--conf", "conf", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "3 messages" in done.stdout
+        assert "taking" in done.stderr
+
     if is_running:
         with AgentProcess(unreachable) as agent:
             wait_for_agent(tmp_path)
             agent.wait_for_log("oda outbox import")
-            assert "3 messages" in outbox(tmp_path, "import", "oda-outbox.sqlite")
+            take_over()
             done = run_oda("outbox", "import", "other.sqlite", "--conf", "conf", cwd=tmp_path)
             assert done.returncode == 1
             assert "is using it" in done.stderr
             platform.wait_for_datapoints("dev-1", "t", 3, timeout_s=30)
             agent.stop()
     else:
-        assert "3 messages" in outbox(tmp_path, "import", "oda-outbox.sqlite")
+        take_over()
         with AgentProcess(unreachable) as agent:
             platform.wait_for_datapoints("dev-1", "t", 3, timeout_s=30)
             agent.stop()
