@@ -237,7 +237,7 @@ def test_the_watermark_says_what_rests_now(tmp_path: Path) -> None:
     device.outbox.rewind(True)
     assert watermark(device) == [0, 2, 0, 0, 0]
     acknowledge(device, 3)
-    device.clock.pump([1.0] * 71)
+    device.clock.pump([1.0] * 121)
     assert watermark(device) == [3, 3, 0, 0, 0]
     assert device.outbox.counts()["lingering"] == 0
     device.stop()
