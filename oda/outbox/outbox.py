@@ -476,7 +476,6 @@ class Outbox:
 
     def _look(self) -> None:
         self._tick = None
-        now_s = self._reactor.seconds()
         self._committer.check()
         lingering = sum(one.queue.lingering_rows for one in self.backlogs.values())
         self._expire(TICK_S if lingering > _FEW_ROWS else _LONE_EXPIRY_S)
