@@ -240,6 +240,7 @@ class Backlog:
     def recovered(self, span: Span, amount: Amount) -> None:
         """Rows of a damaged store are in the present one."""
         self.queue.recovered(span, amount)
+        self.watermark.lower(span.low)
         self._ledger.found(amount)
 
     def give_up_recovery(self) -> Amount:

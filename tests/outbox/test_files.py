@@ -151,8 +151,7 @@ def test_a_file_that_is_missing_beside_its_log(tmp_path: Path) -> None:
         device.recover()
     assert any("is missing beside" in str(one.get("reason")) for one in logs)
     device.put_all([b"new"])
-    found = payloads(device)
-    assert found[-1] == b"new"
+    assert payloads(device) == [*numbered(0, 5), b"new"]
     device.stop()
 
 
