@@ -102,10 +102,12 @@ def connect(path: Path, settings: OutboxSettings, timeout_s: float = 2.0) -> sql
     return connection
 
 
-def connect_read_only(path: Path) -> sqlite3.Connection:
-    """A connection that never writes, for a file that may be damaged."""
+def connect_read_only(path: Path, is_immutable: bool = False) -> sqlite3.Connection:
+    """A connection that never writes, for a file that may be damaged. ``is_immutable``: nobody else
+    uses it, and there is no write-ahead log."""
+    options = "?mode=ro&immutable=1" if is_immutable else "?mode=ro"
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", timeout=2.0, isolation_level=None, uri=True
+        path.absolute().as_uri() + options, timeout=2.0, isolation_level=None, uri=True
     )
     connection.text_factory = bytes
     connection.execute("PRAGMA query_only = ON")

@@ -14,14 +14,17 @@ from random import Random
 from typing import Any, Protocol
 
 import msgspec
-from oda.outbox.durable import DurableOutbox
-from oda.outbox.uptime import Uptime
 
 from oda.interfaces import ICounters, IWallClock
+from oda.outbox.clock import Uptime
+from oda.outbox.outbox import Outbox
+from oda.outbox.store import SqliteStore
+from oda.outbox.transaction import Transaction
 from oda.settings import AgentSettings
 from tests.simulation.documents import read_answer, read_datapoints
 from tests.simulation.history import History
 from tests.simulation.scheduler import LifeReactor, Scheduler
+from tests.simulation.store import Image, SimulatedStore, WeatheredStore
 from tests.simulation.worker import DiskWeather, SimulatedWorker
 
 
@@ -37,7 +40,7 @@ class Disk(Protocol):
     def make_outbox(
         self, settings: AgentSettings, reactor: Any, wall_clock: IWallClock, counters: ICounters
     ) -> Any:
-        """The outbox and the journal of a new life, as ``oda.assembly.build_outbox`` makes them."""
+        """The outbox of a new life, as ``oda.assembly.build_outbox`` makes it."""
 
     def weather_changed(self) -> None:
         """``weather`` is another."""
@@ -70,12 +73,14 @@ class SqliteDisk:
         self._folder = folder
         self._lives = 0
         self._boots = 0
-        self._path = folder / "outbox-0.sqlite"
+        self._path = folder / "0" / "outbox.sqlite"
+        self._path.parent.mkdir()
         self._worker: SimulatedWorker | None = None
-        self._outbox: DurableOutbox | None = None
         self._look: sqlite3.Connection | None = None
         self._seen = {"telemetry": 0, "response": 0}
         self._inode: int | None = None
+        #: Older rows may come after newer ones: they are copied from another file.
+        self._has_gaps = False
         self.weather = DiskWeather()
         self.numbers: set[int] = set()
         self.answers: set[tuple[tuple[str, str], bytes]] = set()
@@ -94,16 +99,21 @@ class SqliteDisk:
             Random(f"{self._seed}/disk/{self._lives}"),
             self._look_at_rows,
         )
-        outbox = self._outbox = DurableOutbox(
-            msgspec.structs.replace(settings.outbox, path=self._path),
+        return Outbox(
+            settings.outbox,
+            WeatheredStore(self._make_store(settings), self.weather, self._failed),
+            worker,
             reactor,
             wall_clock,
             counters,
-            worker,
-            work_seconds=self._scheduler.seconds,
-            uptime=Uptime(f"boot {self._boots}", self._scheduler.seconds),
+            Uptime(f"boot {self._boots}", self._scheduler.seconds),
         )
-        return outbox, outbox.journal
+
+    def _make_store(self, settings: AgentSettings) -> Any:
+        return SqliteStore(self._path, msgspec.structs.replace(settings.outbox, path=self._path))
+
+    def _failed(self, what: str) -> None:
+        self._history.facts.excuses.add(what)
 
     def weather_changed(self) -> None:
         if self._worker is not None:
@@ -118,15 +128,15 @@ class SqliteDisk:
     def _next_files(self) -> None:
         """The next life works on a copy of the files as they are now."""
         self._close_look()
-        old, self._path = self._path, self._folder / f"outbox-{self._lives}.sqlite"
-        for suffix in ("", "-wal"):
-            if (file := Path(f"{old}{suffix}")).exists():
-                shutil.copyfile(file, f"{self._path}{suffix}")
+        old = self._path.parent
+        self._path = self._folder / str(self._lives) / "outbox.sqlite"
+        shutil.copytree(old, self._path.parent, ignore=shutil.ignore_patterns("*-shm", "*.moved"))
         self._forget_rows()
         self._look_at_copy()
 
     def strike(self, action: str) -> bool:
         self._look_at_rows()
+        self._has_gaps = True
         self.at_risk |= self.numbers
         self._forget_rows()
         self._close_look()
@@ -143,6 +153,7 @@ class SqliteDisk:
         return True
 
     def damage(self, action: str) -> None:
+        self._has_gaps = True
         self.at_risk |= self.numbers
         self._forget_rows()
         self._close_look()
@@ -210,6 +221,8 @@ class SqliteDisk:
             self._close_look()
 
     def _read(self, look: sqlite3.Connection) -> None:
+        if self._has_gaps:
+            self._seen = {"telemetry": 0, "response": 0}
         for table, after in self._seen.items():
             for row_id, payload in look.execute(
                 f"SELECT id, payload FROM {table} WHERE id > ? ORDER BY id", (after,)
@@ -225,3 +238,38 @@ class SqliteDisk:
             self.numbers.update(number for _, _, number, _ in read_datapoints(document))
         elif answer[1]:
             self.answers.add((answer[0], payload))
+
+
+class FakeDisk(SqliteDisk):
+    """A disk without files: ``store.Image`` holds what is on it. Much faster; it can't be damaged.
+
+    With ``outboxSync=normal`` a power loss takes the newest commits with it.
+    """
+
+    def __init__(self, scheduler: Scheduler, history: History, seed: str, folder: Path) -> None:
+        super().__init__(scheduler, history, seed, folder)
+        self._image = Image()
+
+    def strike(self, action: str) -> bool:
+        return False
+
+    def damage(self, action: str) -> None:
+        """There are no files."""
+
+    def _make_store(self, settings: AgentSettings) -> Any:
+        return SimulatedStore(self._image, str(self._path), self._committed)
+
+    def _committed(self, transaction: Transaction) -> None:
+        for rows in transaction.rows.values():
+            for row in rows.values():
+                self._enter(row.payload)
+
+    def _next_files(self) -> None:
+        self._path = self._folder / str(self._lives) / "outbox.sqlite"
+        self._forget_rows()
+        for table in self._image.tables.values():
+            for row in table.rows.values():
+                self._enter(row.payload)
+
+    def _look_at_rows(self) -> None:
+        """``_committed`` has seen them."""
