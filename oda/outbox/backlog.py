@@ -116,7 +116,7 @@ class Backlog:
                     self.queue.discard_unread(amount_of((row,)))
                     self.bury(row, "damaged", is_damaged=True)
             page = [row for row in page if row.row_id not in damaged]
-        return page
+        return self._uncommitted.known(self.message_class, page) if page else page
 
     def _from_memory(self, span: Span) -> list[Row]:
         rows: list[Row] = []
@@ -244,6 +244,7 @@ class Backlog:
     def recovered(self, span: Span, amount: Amount) -> None:
         """Rows of a damaged store are in the present one."""
         self.queue.recovered(span, amount)
+        self.watermark.lower(span.low)
         self._ledger.found(amount)
 
     def give_up_recovery(self) -> Amount:

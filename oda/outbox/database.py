@@ -141,8 +141,10 @@ def migrate(connection: sqlite3.Connection) -> None:
             f"BEGIN IMMEDIATE; {scripts} PRAGMA application_id = {APPLICATION_ID};"
             f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
-    if execute("PRAGMA page_size").fetchone()[0] != PAGE_BYTES:
-        # Only possible outside the write-ahead log, and only by writing the whole file anew.
+    if version < SCHEMA_VERSION or execute("PRAGMA page_size").fetchone()[0] != PAGE_BYTES:
+        # Only possible outside the write-ahead log, and only by writing the whole file anew. After
+        # it every store, new or brought up to date, has its tables at the same pages: one that
+        # lost them is patched with those of a new one.
         execute("PRAGMA journal_mode = DELETE")
         execute(f"PRAGMA page_size = {PAGE_BYTES}")
         execute("VACUUM")
