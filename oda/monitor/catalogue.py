@@ -61,7 +61,7 @@ def _peer(snapshot: Snapshot) -> _Values:
 
 
 def _rows(snapshot: Snapshot) -> _Values:
-    states = ("pending", "in_flight", "lingering", "dead")
+    states = ("pending", "in_flight", "lingering", "recovering", "dead")
     return {(state,): float(snapshot.outbox.get(state, 0)) for state in states}
 
 
@@ -102,6 +102,10 @@ COUNTERS = (
         {**_CLASS, "reason": "reason"},
     ),
     Counted("messages_dead", "Messages set aside because the platform refuses them.", _CLASS),
+    Counted(
+        "dead_letters_forgotten",
+        "Dead letters that were forgotten, the oldest first: there were too many.",
+    ),
     Counted("datapoints_accepted", "Datapoints in messages accepted."),
     Counted("datapoints_sent", "Datapoints in messages sent."),
     Counted("datapoints_acknowledged", "Datapoints in messages acknowledged."),
@@ -138,6 +142,14 @@ COUNTERS = (
     Counted("operations_repeated", "Requests that came again.", {"operation": "operation"}),
     Counted("operations_interrupted", "Operations that the end of an earlier process cut short."),
     Counted("operation_partial_answers", "Partial answers sent.", {"operation": "operation"}),
+    Counted(
+        "journal_entries_forgotten",
+        "Answered operations that are no longer remembered: too old, or too many.",
+    ),
+    Counted(
+        "journal_answers_forgotten",
+        "Answers of the journal that were forgotten early, to make room.",
+    ),
     Counted("answers_lost", "Answers to operations that the outbox did not accept."),
     Counted("dispatcher_failures", "Messages on which the dispatcher failed."),
     Counted("reloads", "Changes of the configuration, by result.", {"result": "result"}),
@@ -191,7 +203,9 @@ GAUGES = (
     ),
     Measured("outbox_rows", "Messages in the outbox, by state.", _rows, ("state",)),
     Measured(
-        "outbox_bytes", "Payload bytes in the outbox.", _one(lambda now: now.outbox.get("bytes"))
+        "outbox_bytes",
+        "What the outbox holds, in bytes as it needs them on disk.",
+        _one(lambda now: now.outbox.get("bytes")),
     ),
     Measured(
         "outbox_oldest_age_seconds",

@@ -17,6 +17,7 @@ from oda.monitor.snapshot import Snapshot
 _TROUBLES = (
     ("messages_dropped", "messages dropped"),
     ("messages_dead", "messages set aside as refused by the platform"),
+    ("dead_letters_forgotten", "of the messages set aside forgotten for want of room"),
     ("messages_refused", "messages not accepted by the outbox"),
     ("events_rejected", "datapoints that can't be sent"),
     ("readings_failed", "readings failed"),

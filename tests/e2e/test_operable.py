@@ -245,6 +245,8 @@ def test_a_log_file_survives_its_rotation(platform: RunningPlatform, tmp_path: P
     log = tmp_path / "file.log"
     with AgentProcess(conf, twistd=("--logfile", str(log))) as agent:
         platform.wait_for_device("dev-1")
+        # The platform knows the device a moment before the agent has read that it may come in.
+        platform.wait_until(lambda: "connected to" in log.read_text())
         log.rename(tmp_path / "file.log.1")
         agent.signal(signal.SIGUSR1)
         platform.wait_until(lambda: log.exists() and "SIGUSR1" in log.read_text())

@@ -8,23 +8,35 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from twisted.internet.task import Clock
+
 from oda.monitor.catalogue import COUNTERS, GAUGES, SUMMARIES, counter_name, plain_name
+from oda.monitor.counters import Counters
 from oda.monitor.reference import render
+from oda.settings import OutboxSettings
+from tests.monitor.snapshots import snapshot
+from tests.wire.fakes import memory_outbox
 
 ROOT = Path(__file__).parents[2]
 WORD = re.compile(r"[a-z]+(_[a-z]+)*")
 
 
 def calls(method: str) -> Iterator[tuple[Path, ast.Call, ast.AST]]:
-    """Every call ``<...>counters.<method>(...)`` of the agent's code, with the module around it."""
+    """Every call ``<...>counters.<method>(...)`` of the agent's code, with the module around it.
+    The outbox's ledger hands on to ``increment`` what it is told to have ``counted``."""
     for path in sorted((ROOT / "oda").rglob("*.py")):
         module = ast.parse(path.read_text())
         for node in ast.walk(module):
             if (
                 isinstance(node, ast.Call)
                 and isinstance(node.func, ast.Attribute)
-                and node.func.attr == method
-                and "counters" in ast.unparse(node.func.value)
+                and (
+                    (node.func.attr == method and "counters" in ast.unparse(node.func.value))
+                    or (
+                        (method, node.func.attr) == ("increment", "counted")
+                        and "ledger" in ast.unparse(node.func.value)
+                    )
+                )
             ):
                 yield path, node, module
 
@@ -79,7 +91,7 @@ def test_everything_in_the_catalogue_is_counted() -> None:
     counting = [
         path
         for path in (ROOT / "oda").rglob("*.py")
-        if "monitor" not in path.parts and re.search("counters", path.read_text())
+        if "monitor" not in path.parts and re.search("counters|ledger", path.read_text())
     ]
     counting.append(ROOT / "oda" / "monitor" / "latency.py")
     written = set().union(*(texts(ast.parse(path.read_text())) for path in counting))
@@ -93,6 +105,18 @@ def test_everything_in_the_catalogue_is_counted() -> None:
         for it in (*COUNTERS, *SUMMARIES)
         if it.source not in written and not any(name.fullmatch(it.source) for name in made)
     ] == []
+
+
+def test_every_state_of_the_outbox_is_shown() -> None:
+    """Each message that ``counts`` tells of is in ``oda_outbox_rows``, under its state: a gauge
+    that left one out would show an outbox emptier than it is."""
+    outbox = memory_outbox(OutboxSettings(), Clock(), Counters())
+    counts = outbox.counts()
+    outbox.close()
+    no_states = {"bytes", "uncommitted_bytes", "oldest_age_ms"}
+    (rows,) = (it for it in GAUGES if it.name == "outbox_rows")
+    shown = rows.read(snapshot(outbox=dict.fromkeys(counts, 7)))
+    assert shown == {(state,): 7.0 for state in counts if state not in no_states}
 
 
 def test_names_follow_the_conventions() -> None:
