@@ -77,6 +77,7 @@ class SqliteDisk:
         self._path.parent.mkdir()
         self._worker: SimulatedWorker | None = None
         self._look: sqlite3.Connection | None = None
+        self._store: SqliteStore | None = None
         self._seen = {"telemetry": 0, "response": 0}
         self._inode: int | None = None
         #: Older rows may come after newer ones: they are copied from another file.
@@ -110,7 +111,10 @@ class SqliteDisk:
         )
 
     def _make_store(self, settings: AgentSettings) -> Any:
-        return SqliteStore(self._path, msgspec.structs.replace(settings.outbox, path=self._path))
+        self._store = SqliteStore(
+            self._path, msgspec.structs.replace(settings.outbox, path=self._path)
+        )
+        return self._store
 
     def _failed(self, what: str) -> None:
         self._history.facts.excuses.add(what)
@@ -131,6 +135,8 @@ class SqliteDisk:
         old = self._path.parent
         self._path = self._folder / str(self._lives) / "outbox.sqlite"
         shutil.copytree(old, self._path.parent, ignore=shutil.ignore_patterns("*-shm", "*.moved"))
+        self._close_store()
+        shutil.rmtree(old)
         self._forget_rows()
         self._look_at_copy()
 
@@ -178,6 +184,14 @@ class SqliteDisk:
 
     def close(self) -> None:
         self._close_look()
+        self._close_store()
+
+    def _close_store(self) -> None:
+        """Let go of the files of a life that is over."""
+        store, self._store = self._store, None
+        if store is not None:
+            with suppress(sqlite3.Error, OSError):
+                store.close()
 
     def _forget_rows(self) -> None:
         self.numbers.clear()
