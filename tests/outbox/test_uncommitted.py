@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from oda.model import MessageClass
 from oda.outbox.change import Burial
-from oda.outbox.queue import Kept
 from oda.outbox.uncommitted import Uncommitted
+
+from oda.model import MessageClass
+from oda.outbox.queue import Kept
 
 TELEMETRY = MessageClass.TELEMETRY
 
