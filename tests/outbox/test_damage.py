@@ -12,13 +12,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from oda.outbox.durable import DurableOutbox
-from oda.outbox.lock import StoreLock
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from oda.errors import OutboxError
 from oda.outbox.committer import State
+from oda.outbox.durable import DurableOutbox
+from oda.outbox.lock import StoreLock
 from oda.settings import OutboxSettings
 from tests.outbox.fakes import (
     Device,

@@ -22,11 +22,11 @@ from hypothesis.stateful import (
     precondition,
     rule,
 )
-from oda.outbox.marks import MAX_REPEATS
 from twisted.internet.defer import Deferred
 
 from oda.model import MessageClass
 from oda.outbox.committer import State
+from oda.outbox.marks import MAX_REPEATS
 from oda.settings import OutboxSync
 from tests.outbox.fakes import Device, StepWorker, disk_full
 

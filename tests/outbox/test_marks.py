@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oda.outbox.change import Totals
-from oda.outbox.marks import MAX_MARKS, MAX_REPEATS, OWED, Fate, Mark, Marks, judge
-from oda.outbox.uptime import Uptime, this_machine
 
 from oda.model import OutboxRow
 from oda.outbox import inspection
+from oda.outbox.change import Totals
 from oda.outbox.committer import RETRY_S
+from oda.outbox.marks import MAX_MARKS, MAX_REPEATS, OWED, Fate, Mark, Marks, judge
+from oda.outbox.uptime import Uptime, this_machine
 from tests.outbox.fakes import Device, StepWorker, copy_store, disk_full
 
 LINGER_S = 60.0

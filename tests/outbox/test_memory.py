@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from oda.outbox.memory import MemoryOutbox
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from zope.interface import implementer
@@ -17,6 +16,7 @@ from zope.interface.verify import verifyObject
 from oda.errors import OutboxClosed, OutboxFull
 from oda.interfaces import ICounters, IOutbox
 from oda.model import MessageClass, OutgoingMessage
+from oda.outbox.memory import MemoryOutbox
 from oda.settings import OutboxSettings
 
 RESPONSE, TELEMETRY = MessageClass.RESPONSE, MessageClass.TELEMETRY

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from oda.outbox.change import Burial
-from oda.outbox.uncommitted import Uncommitted
-
 from oda.model import MessageClass
+from oda.outbox.change import Burial
 from oda.outbox.queue import Kept
+from oda.outbox.uncommitted import Uncommitted
 
 TELEMETRY = MessageClass.TELEMETRY
 
