@@ -204,12 +204,14 @@ class Backlog:
                 gone = self._committer.store.amount(self.message_class, Span(0, low - 1))
                 self.deliver([Batch(0, low - 1, gone)] if gone.rows else ())
                 amount.subtract(gone)
-            elif watermark.exhausted:
-                resting = Span(0, watermark.exhausted)
+            if watermark.exhausted >= low:
+                resting = Span(low, watermark.exhausted)
                 rest = self._committer.store.amount(self.message_class, resting)
                 low = resting.high + 1
                 if rest.rows:
-                    self.queue.rest(resting, rest, now_s + (linger_ms - off_ms) / 1000)
+                    # What was to be sent again has lingered for no known time.
+                    left_ms = linger_ms - (off_ms if watermark.resting >= resting.high else 0)
+                    self.queue.rest(resting, rest, now_s + left_ms / 1000)
                 amount.subtract(rest)
         except StoreError as error:
             # Then they are sent again.

@@ -39,7 +39,8 @@ class Eviction:
 
     def make_room(self, message_class: MessageClass, cost: int, now_s: float) -> bool:
         """Let acknowledged rows go, then drop the oldest pending ones where the policy is to do
-        so. False when there is still no room for a row of ``cost`` bytes."""
+        so. False when there is still no room for a row of ``cost`` bytes; then no telemetry was
+        dropped for telemetry."""
         limits = self._limits
         is_answer = message_class is ANSWER
         if not limits.can_ever_hold(cost, is_answer):
@@ -60,7 +61,9 @@ class Eviction:
                 backlog.evict(max(1, limits.chunk(over, rows)[0]))
                 over, rows = missing()
         over, rows = missing()
-        if self._policy is OutboxPolicy.DROP_OLDEST:
+        if self._policy is OutboxPolicy.DROP_OLDEST and (
+            is_answer or (over <= own.queue.pending_cost and rows <= own.queue.pending_rows)
+        ):
             drops_answers = is_answer and not self.may_overdraw()
             for victim in (TELEMETRY, ANSWER) if drops_answers else (TELEMETRY,):
                 if over > 0:

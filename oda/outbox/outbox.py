@@ -219,25 +219,25 @@ class Outbox:
     ) -> Sequence[OutboxRow]:
         self._has_news = False
         rows: list[OutboxRow] = []
-        left = max_bytes
         if only is not None:
-            self._take(self.backlogs[only], max_messages, left, rows)
+            self._take(self.backlogs[only], max_messages, max_bytes, rows)
             return rows
         telemetry = self._telemetry
+        of_telemetry = of_answers = 0
         if self._deficit >= _MESSAGE_BYTES and telemetry.read_on():
             # Answers had more than their share: telemetry makes up for it first.
-            left -= self._take(telemetry, max_messages, min(left, self._deficit), rows)
-        of_telemetry, count = max_bytes - left, len(rows)
-        of_answers = self._take(self._answers, max_messages, left, rows)
-        of_answers += (len(rows) - count) * _MESSAGE_BYTES
-        of_telemetry += count * _MESSAGE_BYTES
-        count = len(rows)
-        left = max_bytes - sum(len(row.payload) for row in rows)
-        of_telemetry += self._take(telemetry, max_messages, left, rows)
-        of_telemetry += (len(rows) - count) * _MESSAGE_BYTES
-        self._deficit += of_answers // _ANSWER_SHARE - of_telemetry
-        if telemetry.queue.pending_rows:
-            self._deficit = min(_MAX_DEFICIT, max(0, self._deficit))
+            of_telemetry = self._take(telemetry, max_messages, min(max_bytes, self._deficit), rows)
+        sent = len(rows)
+        if self._answers.read_on():
+            of_answers = self._take(self._answers, max_messages, max_bytes - of_telemetry, rows)
+        answers = len(rows) - sent
+        of_telemetry += self._take(
+            telemetry, max_messages, max_bytes - of_telemetry - of_answers, rows
+        )
+        if answers and telemetry.queue.pending_rows:
+            deficit = (of_answers + answers * _MESSAGE_BYTES) // _ANSWER_SHARE
+            deficit -= of_telemetry + (len(rows) - answers) * _MESSAGE_BYTES
+            self._deficit = min(_MAX_DEFICIT, max(0, self._deficit + deficit))
         else:
             self._deficit = 0
         return rows
@@ -476,7 +476,6 @@ class Outbox:
 
     def _look(self) -> None:
         self._tick = None
-        now_s = self._reactor.seconds()
         self._committer.check()
         lingering = sum(one.queue.lingering_rows for one in self.backlogs.values())
         self._expire(TICK_S if lingering > _FEW_ROWS else _LONE_EXPIRY_S)
@@ -589,6 +588,9 @@ class Outbox:
         self._must_count = True
         self._has_news = any(one.queue.pending_rows for one in self.backlogs.values())
         self.changed()
+        if self._is_owing():
+            # The time of what is sent again does not go on: a start after this one must know.
+            self._commit_soon()
         return True
 
     def _learn(self, is_late: bool) -> None:

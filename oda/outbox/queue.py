@@ -115,10 +115,12 @@ class Amount:
 
 def amount_of(rows: Iterable[Row]) -> Amount:
     """What these rows amount to."""
-    total = Amount()
+    count = cost = datapoints = 0
     for row in rows:
-        total.add_row(row)
-    return total
+        count += 1
+        cost += row.cost
+        datapoints += row.datapoints
+    return Amount(count, cost, datapoints)
 
 
 class Span(NamedTuple):
@@ -139,8 +141,6 @@ class Batch(NamedTuple):
 
 def runs_of(rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
     """``rows`` cut where their ids are not consecutive."""
-    if rows[-1].row_id - rows[0].row_id == len(rows) - 1 and _is_sorted(rows):
-        return (rows,)
     runs: list[list[Row]] = []
     for row in rows:
         if runs and runs[-1][-1].row_id + 1 == row.row_id:
@@ -148,15 +148,6 @@ def runs_of(rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
         else:
             runs.append([row])
     return runs
-
-
-def _is_sorted(rows: Sequence[Row]) -> bool:
-    before = rows[0].row_id - 1
-    for row in rows:
-        if row.row_id != before + 1:
-            return False
-        before = row.row_id
-    return True
 
 
 class Queue:
@@ -190,6 +181,11 @@ class Queue:
     def waiting_cost(self) -> int:
         """What is pending or in flight costs on disk."""
         return self.stored.cost - self._lingering.cost
+
+    @property
+    def pending_cost(self) -> int:
+        """What is pending costs on disk."""
+        return self.waiting_cost - sum(row.cost for row in self.in_flight.values())
 
     @property
     def oldest_ms(self) -> int | None:
@@ -242,13 +238,16 @@ class Queue:
 
     def fill(self, rows: Sequence[Row]) -> None:
         """Unread rows were read, in order; the spans were set by whoever read them."""
+        sent_high = self._sent_high
+        size = 0
         for row in rows:
             row.state = RowState.PENDING
-            if row.attempts == 0 and row.row_id <= self._sent_high:
+            if row.row_id <= sent_high and row.attempts == 0:
                 row.attempts = self._sent.pop(row.row_id, 1)
-            self.head.append(row)
-            self._head_bytes += len(row.payload)
-            self.unread_amount.subtract_row(row)
+            size += len(row.payload)
+        self.head.extend(rows)
+        self._head_bytes += size
+        self.unread_amount.subtract(amount_of(rows))
 
     # -- out ---------------------------------------------------------------------------------
 
@@ -278,8 +277,20 @@ class Queue:
 
     def retire(self, rows: Sequence[Row], expires_s: float) -> None:
         """Rows just removed from ``in_flight`` begin to linger."""
+        cost = datapoints = 0
+        expected = rows[0].row_id
+        is_one_run = True
         for row in rows:
             row.state = RowState.LINGERING
+            cost += row.cost
+            datapoints += row.datapoints
+            if row.row_id != expected:
+                is_one_run = False
+            expected += 1
+        if is_one_run:
+            amount = Amount(len(rows), cost, datapoints)
+            self._linger(Batch(rows[0].row_id, rows[-1].row_id, amount, expires_s))
+            return
         for run in runs_of(rows):
             self._linger(Batch(run[0].row_id, run[-1].row_id, amount_of(run), expires_s))
 

@@ -15,7 +15,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -553,29 +553,26 @@ class SqliteStore:
         self.query(CACHE)
         reader = self._reader
         assert reader is not None
-        cursor = reader.cursor()
         try:
-            cursor.execute(
-                f"SELECT {ROW_COLUMNS} FROM {TABLES[message_class]}"
-                " WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
-                (*span, max_rows),
-            )
-            for values in cursor:
-                row, is_sound = read_row(values)
-                if rows and row.row_id <= rows[-1].row_id:
-                    raise StoreDamaged("its rows are out of order")
-                rows.append(row)
-                if not is_sound:
-                    damaged.add(row.row_id)
-                max_bytes -= len(row.payload)
-                if max_bytes <= 0:
-                    break
+            with closing(reader.cursor()) as cursor:
+                cursor.execute(
+                    f"SELECT {ROW_COLUMNS} FROM {TABLES[message_class]}"
+                    " WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+                    (*span, max_rows),
+                )
+                for values in cursor:
+                    row, is_sound = read_row(values)
+                    if rows and row.row_id <= rows[-1].row_id:
+                        raise StoreDamaged("its rows are out of order")
+                    rows.append(row)
+                    if not is_sound:
+                        damaged.add(row.row_id)
+                    max_bytes -= len(row.payload)
+                    if max_bytes <= 0:
+                        break
         except UNREADABLE as error:
-            cursor.close()
             self.close_reader()
             raise (StoreDamaged if is_damage(error) else StoreError)(str(error)) from error
-        finally:
-            cursor.close()
         return rows, damaged
 
     def amount(self, message_class: MessageClass, span: Span) -> Amount:

@@ -49,7 +49,7 @@ class Watermark:
     @property
     def exhausted(self) -> int:
         """No start sends rows up to this one again."""
-        return min(self.resting, self._before[-1])
+        return self._before[-1]
 
     def is_owing(self, resting: int) -> bool:
         """Whether rows are left to be sent again, with every row up to ``resting`` acknowledged."""

@@ -175,7 +175,7 @@ def test_values_are_typed(tmp_path: Path, text: str, field: str, value: object) 
         ("Port=1", "did you mean port?"),
         ("keepaliveinterval=1", "did you mean keepAliveInterval?"),
         ("deviceId=x", "belongs in es.amplia.oda.datastreams.deviceinfo.cfg"),
-        ("frobnicate=1", "allowed: ackLinger, "),
+        ("frobnicate=1", "allowed: ackCommitDelay, ackLinger, "),
     ],
 )
 def test_a_wrong_line_is_named_with_what_is_allowed(tmp_path: Path, text: str, help_: str) -> None:

@@ -30,6 +30,12 @@ PAGES = all_pages()
 EXAMPLES = examples()
 COMMANDS = main.list_commands(click.Context(main))
 SOURCES = "\n".join(file.read_text("utf-8") for file in sorted((ROOT / "oda").rglob("*.py")))
+#: What the tests themselves can be told.
+TEST_VARIABLES = {
+    name
+    for file in (ROOT / "tests").rglob("*.py")
+    for name in re.findall(r"environ(?:\.get\(|\[)\"(ODA_\w+)\"", file.read_text("utf-8"))
+}
 NAMES_OF_OTHERS = {"verifyObject", "deferToThread"}
 #: What a page leaves to its reader.
 READERS_OWN = ["start_device"]
@@ -194,7 +200,7 @@ def test_names(page: Page) -> None:
         if not (ROOT / name).exists() and not name.startswith("oda/plugins"):
             missing.append(name)
     variables = {key.variable for component in COMPONENTS for key in component.overridable()}
-    variables |= shell.variables_of(shell.main)
+    variables |= shell.variables_of(shell.main) | TEST_VARIABLES
     for name in set(re.findall(r"\bODA_[A-Z][A-Z_]+\b", page.text)):
         if name not in variables:
             missing.append(name)

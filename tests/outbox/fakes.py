@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import tempfile
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -186,6 +188,16 @@ class Device:
             rows += taken
         return rows
 
+    def recover(self) -> None:
+        """Let a damaged store be copied to its end."""
+        for _ in range(10_000):
+            if not self.outbox.is_recovering:
+                return
+            self.turn()
+            if isinstance(self.worker, StepWorker):
+                self.worker.finish()
+        raise AssertionError("a recovery without an end")
+
     def stop(self) -> None:
         done: list[Any] = []
         self.outbox.close().addBoth(done.append)
@@ -228,6 +240,14 @@ class Device:
         if isinstance(self.store, SqliteStore):
             self.store.release_file()
             self.store._unlock()
+
+
+def quick_directory() -> Path:
+    """A new directory, in memory where there is such a place: a machine of hypothesis opens
+    hundreds of stores, and its crashes lose no power."""
+    memory = Path("/dev/shm")
+    place = memory if memory.is_dir() and os.access(memory, os.W_OK) else None
+    return Path(tempfile.mkdtemp(prefix="oda-outbox-", dir=place))
 
 
 def disk_full() -> StoreError:

@@ -16,9 +16,11 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
 from oda.errors import OutboxError
+from oda.outbox import inspection
 from oda.outbox.committer import State
-from oda.outbox.durable import DurableOutbox
-from oda.outbox.lock import StoreLock
+from oda.outbox.limits import PAGE_BYTES
+from oda.outbox.outbox import Outbox
+from oda.outbox.store import FileLock, SqliteStore, StoreDamaged, is_locked
 from oda.settings import OutboxSettings
 from tests.outbox.fakes import (
     Device,
@@ -67,7 +69,7 @@ def flip(path: Path, chance: random.Random) -> None:
 def flip_in_first_page(path: Path, chance: random.Random) -> None:
     with path.open("r+b") as file:
         for _ in range(chance.choice([1, 3])):
-            place = chance.randrange(4096)
+            place = chance.randrange(PAGE_BYTES)
             file.seek(place)
             file.write(bytes([chance.randrange(256)]))
 
@@ -81,17 +83,17 @@ def zero(path: Path, chance: random.Random) -> None:
     start = chance.choice([0, chance.randrange(size)])
     with path.open("r+b") as file:
         file.seek(start)
-        file.write(bytes(chance.choice([size - start, min(4096, size - start)])))
+        file.write(bytes(chance.choice([size - start, min(PAGE_BYTES, size - start)])))
 
 
 def scramble_pages(path: Path, chance: random.Random) -> None:
-    pages = path.stat().st_size // 4096
+    pages = path.stat().st_size // PAGE_BYTES
     with path.open("r+b") as file:
         for _ in range(3):
             one, other = chance.randrange(pages), chance.randrange(pages)
-            file.seek(one * 4096)
-            content = file.read(4096)
-            file.seek(other * 4096)
+            file.seek(one * PAGE_BYTES)
+            content = file.read(PAGE_BYTES)
+            file.seek(other * PAGE_BYTES)
             file.write(content)
 
 
@@ -127,13 +129,14 @@ def test_a_mutated_store_is_survived(seed: int, original: Path, tmp_path: Path) 
     wal = Path(f"{path}-wal")
     victim = wal if wal.exists() and chance.random() < 0.25 else path
     mutator = MUTATORS[seed % len(MUTATORS)]
-    if victim.stat().st_size < 4096:
+    if victim.stat().st_size < PAGE_BYTES:
         victim = path
     mutator(victim, chance)
     started_s = time.monotonic()
     device = Device(path)
     assert time.monotonic() - started_s < 2.0
     assert device.outbox.state is State.OPEN
+    device.recover()
     found = device.take_all()
     device.turn()
     sound = {payload(number) for number in range(1, 802)} | {b'{"response":1}'}
@@ -149,8 +152,7 @@ def test_a_mutated_store_is_survived(seed: int, original: Path, tmp_path: Path) 
         totals.delivered.datapoints
         + totals.dropped.datapoints
         + totals.dead.datapoints
-        + totals.telemetry.datapoints
-        + totals.response.datapoints
+        + sum(stored.datapoints for stored in totals.stored.values())
     )
     device.stop()
     assert device.outbox.state is State.CLOSED
@@ -161,11 +163,12 @@ def test_a_damaged_page_costs_only_its_own_rows(original: Path, tmp_path: Path) 
     path = tmp_path / "outbox.sqlite"
     copy_store(original.with_name("closed.sqlite"), path)
     with path.open("r+b") as file:
-        file.seek(20 * 4096)
-        file.write(b"\xff" * 4096)
+        file.seek(20 * PAGE_BYTES)
+        file.write(b"\xff" * PAGE_BYTES)
     with capturedLogs() as logs:
         device = Device(path)
-    assert (tmp_path / "outbox.sqlite.damaged-1").read_bytes()[20 * 4096 :][:4] == b"\xff" * 4
+        device.recover()
+    assert (tmp_path / "outbox.sqlite.damaged-1").read_bytes()[20 * PAGE_BYTES :][:4] == b"\xff" * 4
     assert any("is kept as" in str(one.get("log_format")) for one in logs)
     found = device.take_all()
     assert 700 < len(found) < 801
@@ -178,8 +181,9 @@ def test_a_lost_first_page_is_replaced(original: Path, tmp_path: Path) -> None:
     path = tmp_path / "outbox.sqlite"
     copy_store(original.with_name("closed.sqlite"), path)
     with path.open("r+b") as file:
-        file.write(bytes(4096))
+        file.write(bytes(PAGE_BYTES))
     device = Device(path)
+    device.recover()
     assert len(device.take_all()) == 801
     assert device.outbox.journal.interrupted()[0].request.id == "operation-1"
     assert device.outbox.counts()["dead"] == 1
@@ -232,6 +236,7 @@ def test_a_newer_version_is_left_alone(original: Path, tmp_path: Path) -> None:
     connection.close()
     with capturedLogs() as logs:
         device = Device(path)
+        device.recover()
     assert any("newer version" in str(one.get("reason")) for one in logs)
     assert (tmp_path / "outbox.sqlite.damaged-1").exists()
     assert len(device.take_all()) == 801
@@ -247,6 +252,7 @@ def test_a_file_of_another_program_is_not_touched(tmp_path: Path) -> None:
     connection.close()
     before = path.read_bytes()
     device = Device(path)
+    device.recover()
     assert (tmp_path / "outbox.sqlite.damaged-1").read_bytes() == before
     device.stop()
 
@@ -256,17 +262,19 @@ def test_only_the_newest_files_set_aside_are_kept(tmp_path: Path) -> None:
     path = tmp_path / "outbox.sqlite"
     for number in range(6):
         path.write_bytes(b"not a database %d" % number)
-        Device(path).stop()
+        device = Device(path)
+        device.recover()
+        device.stop()
     aside = sorted(one.name for one in tmp_path.glob("*.damaged-*"))
     assert aside == [f"outbox.sqlite.damaged-{number}" for number in (4, 5, 6)]
 
 
 def overwrite_tables(path: Path) -> None:
     """Damage every page but the first under a running agent."""
-    pages = path.stat().st_size // 4096
+    pages = path.stat().st_size // PAGE_BYTES
     with path.open("r+b") as file:
-        file.seek(4096)
-        file.write(b"\xee" * 4096 * (pages - 1))
+        file.seek(PAGE_BYTES)
+        file.write(b"\xee" * PAGE_BYTES * (pages - 1))
 
 
 @pytest.mark.parametrize("is_met_by", ["reading", "writing"])
@@ -282,16 +290,19 @@ def test_damage_met_while_running_is_healed(is_met_by: str, tmp_path: Path) -> N
     overwrite_tables(device.settings.path)
     if is_met_by == "reading":
         in_flight = [*in_flight, *device.take(50)]
-        assert device.outbox.state is State.HEALING
+        assert not device.outbox._committer.can_read
     late = device.put_all([b"late %d" % number for number in range(20)])
     if is_met_by == "writing":
-        error = sqlite3.DatabaseError("database disk image is malformed")
-        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-        device.worker.fail(error)
-        assert device.outbox.state is State.HEALING
+        device.worker.fail(StoreDamaged("database disk image is malformed"))
+        assert not device.outbox._committer.can_read
     assert not any(one.called for one in late)
-    assert list(device.take(10))[5:] == []  # what is in memory still flows, nothing is read
+    flows = device.take(10)  # what is in memory still flows, nothing is read
+    old = 0 if is_met_by == "reading" else 5
+    assert [row.payload for row in flows][old:] == [
+        b"late %d" % number for number in range(10 - old)
+    ]
     device.worker.finish()
+    device.recover()
     assert all(one.called for one in late)
     assert device.outbox.state is State.OPEN
     device.outbox.rewind(True)
@@ -302,6 +313,9 @@ def test_damage_met_while_running_is_healed(is_met_by: str, tmp_path: Path) -> N
     assert totals.dropped.messages == 3020 - len(found)
     assert device.counters["messages_dropped:damaged"] == totals.dropped.messages
     assert len(list(tmp_path.glob("*.damaged-1"))) == 1
+    device.turn()
+    device.worker.finish()
+    assert inspection.verify(device.settings.path) == []
     device.restart()
     assert len(device.take_all()) == len(found)
     device.stop()
@@ -311,8 +325,8 @@ def test_a_second_agent_is_refused(tmp_path: Path) -> None:
     """The message names the file and the process that has it."""
     path = tmp_path / "outbox.sqlite"
     code = (
-        "import sys; from pathlib import Path; from oda.outbox.lock import StoreLock\n"
-        "StoreLock(Path(sys.argv[1])).acquire(); print('held', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from oda.outbox.store import FileLock\n"
+        "lock = FileLock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
     )
     root = Path(__file__).parents[2]
     with subprocess.Popen(
@@ -325,9 +339,9 @@ def test_a_second_agent_is_refused(tmp_path: Path) -> None:
         assert other.stdin is not None
         other.stdout.readline()
         clock = Clock()
-        outbox = DurableOutbox(
-            OutboxSettings(path=path), clock, FakeWallClock(clock), FakeCounters(), StepWorker()
-        )
+        settings = OutboxSettings(path=path)
+        store = SqliteStore(path, settings)
+        outbox = Outbox(settings, store, StepWorker(), clock, FakeWallClock(clock), FakeCounters())
         with pytest.raises(OutboxError) as refusal:
             outbox.open()
         other.stdin.close()
@@ -341,9 +355,11 @@ def test_the_lock_ends_with_the_outbox(tmp_path: Path) -> None:
     """After a stop another agent may have the store."""
     device = Device(tmp_path / "outbox.sqlite")
     with pytest.raises(OutboxError):
-        StoreLock(device.settings.path).acquire()
+        FileLock(device.settings.path)
+    assert is_locked(device.settings.path)
     device.stop()
-    StoreLock(device.settings.path).acquire()
+    assert not is_locked(device.settings.path)
+    FileLock(device.settings.path).release()
 
 
 @pytest.mark.parametrize("seed", range(10))

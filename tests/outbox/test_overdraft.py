@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
 
 from oda.outbox.committer import State
+from oda.outbox.memory_store import MemoryStore
 from oda.settings import OutboxPolicy
 from tests.outbox.fakes import Device, StepWorker, disk_full
 
 MIB = 1024 * 1024
+
+each_store = pytest.mark.parametrize("make_store", [None, MemoryStore], ids=["file", "memory"])
 
 
 def is_refused(put: Deferred[int]) -> bool:
@@ -21,12 +25,13 @@ def is_refused(put: Deferred[int]) -> bool:
 
 
 @pytest.mark.parametrize("policy", list(OutboxPolicy))
+@each_store
 def test_large_answers_on_their_way_leave_room_for_one_more(
-    tmp_path: Path, policy: OutboxPolicy
+    tmp_path: Path, policy: OutboxPolicy, make_store: Any
 ) -> None:
     """A message larger than a transaction has to fit twice; an answer is taken even when it does
     not, and those before it stay."""
-    device = Device(tmp_path / "0.sqlite", max_bytes=4 * MIB, policy=policy)
+    device = Device(tmp_path / "0.sqlite", max_bytes=4 * MIB, policy=policy, make_store=make_store)
     for _ in range(3):
         assert not is_refused(device.put(b"x" * MIB, response=True))
         device.turn()
@@ -36,10 +41,13 @@ def test_large_answers_on_their_way_leave_room_for_one_more(
     device.stop()
 
 
-def test_answers_may_fill_the_outbox_beside_telemetry(tmp_path: Path) -> None:
+@each_store
+def test_answers_may_fill_the_outbox_beside_telemetry(tmp_path: Path, make_store: Any) -> None:
     """Where telemetry may not be dropped, answers exceed the room that it leaves; when those that
     wait would fill the outbox alone, the next one is refused."""
-    device = Device(tmp_path / "0.sqlite", max_bytes=4 * MIB, policy=OutboxPolicy.REFUSE)
+    device = Device(
+        tmp_path / "0.sqlite", make_store=make_store, max_bytes=4 * MIB, policy=OutboxPolicy.REFUSE
+    )
     while not is_refused(device.put(b"t" * 65536)):
         device.turn()
     taken = 0
@@ -51,9 +59,10 @@ def test_answers_may_fill_the_outbox_beside_telemetry(tmp_path: Path) -> None:
     device.stop()
 
 
-def test_answers_are_not_dropped_for_one_another_before(tmp_path: Path) -> None:
+@each_store
+def test_answers_are_not_dropped_for_one_another_before(tmp_path: Path, make_store: Any) -> None:
     """With ``dropOldest`` an answer that waits goes only when they fill the outbox."""
-    device = Device(tmp_path / "0.sqlite", max_bytes=4 * MIB)
+    device = Device(tmp_path / "0.sqlite", make_store=make_store, max_bytes=4 * MIB)
     for _ in range(4):
         device.put(b"x" * (MIB - 4096), response=True)
         device.turn()
@@ -64,9 +73,10 @@ def test_answers_are_not_dropped_for_one_another_before(tmp_path: Path) -> None:
     device.stop()
 
 
-def test_what_lingers_does_not_count(tmp_path: Path) -> None:
+@each_store
+def test_what_lingers_does_not_count(tmp_path: Path, make_store: Any) -> None:
     """``answer_bytes`` is what is pending or in flight; rewinding brings back what lingered."""
-    device = Device(tmp_path / "0.sqlite")
+    device = Device(tmp_path / "0.sqlite", make_store=make_store)
     for payload in (b"a" * 1000, b"b" * 1000, b"c" * 1000):
         device.put(payload, response=True)
     device.put(b"t" * 5000)
@@ -86,9 +96,10 @@ def test_what_lingers_does_not_count(tmp_path: Path) -> None:
     device.stop()
 
 
-def test_a_longer_time_of_lingering(tmp_path: Path) -> None:
+@each_store
+def test_a_longer_time_of_lingering(tmp_path: Path, make_store: Any) -> None:
     """``retire`` may be told to keep rows longer than configured."""
-    device = Device(tmp_path / "0.sqlite", linger_s=0.0)
+    device = Device(tmp_path / "0.sqlite", make_store=make_store, linger_s=0.0)
     device.put(b"answer", response=True)
     device.turn()
     device.outbox.retire([row.row_id for row in device.take()], 60.0)

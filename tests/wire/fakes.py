@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from oda.interfaces import ICounters, IDeviceInfoProvider, IDispatcher, IWallClock
@@ -89,6 +90,26 @@ class FakeWallClock:
 
     def now_ms(self) -> int:
         return 1_750_000_000_000
+
+
+@implementer(IReactorTime)
+class OutboxTime:
+    """The time of ``reactor`` for an outbox alone, so that its timers can be told from those of
+    the connector: it has one for as long as it is open."""
+
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._calls: list[Any] = []
+        self.seconds = reactor.seconds
+
+    def callLater(self, delay: float, callable: Any, *args: object, **kwargs: object) -> Any:
+        self._calls = self.getDelayedCalls()
+        self._calls.append(self._reactor.callLater(delay, callable, *args, **kwargs))
+        return self._calls[-1]
+
+    def getDelayedCalls(self) -> list[Any]:
+        """The calls that are still to come."""
+        return [call for call in self._calls if call.active()]
 
 
 def memory_outbox(settings: OutboxSettings, reactor: Any, counters: Any) -> Outbox:

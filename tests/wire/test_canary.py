@@ -216,6 +216,7 @@ def test_no_object_shows_the_key(make_world: MakeWorld, auth: Auth) -> None:
 
 def test_the_search_finds_what_is_there(world: World) -> None:
     """The canary's own canary: a key in a text, a field, an exception or its arguments is found."""
+    world.log.events.clear()
     log = Logger()
     log.info("plain {key}", key=KEY)
     log.info("a field", request=f"GET /?X-ApiKey={quote(KEY, safe='')}".encode())

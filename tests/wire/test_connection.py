@@ -68,7 +68,7 @@ def test_stops_cleanly(world: World) -> None:
     assert stopped.called
     assert world.peer.closed is not None
     assert world.peer.closed[:2] == (True, 1000)
-    assert world.network.getDelayedCalls() == []
+    assert world.timers == []
     assert not world.is_connected
 
 

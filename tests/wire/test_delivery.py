@@ -125,8 +125,7 @@ def test_responses_overtake_telemetry(make_world: MakeWorld) -> None:
     for payload in numbered(10):
         world.uplink(payload)
     assert world.platform.received == numbered(4)
-    assert world.service.uplink_response(b'{"answer":1}', ContentType.JSON).called
-    world.settle()
+    world.respond(b'{"answer":1}')
     assert world.platform.received == [*numbered(4), b'{"answer":1}']
     world.wire.release()
     world.pass_time(5)
@@ -201,7 +200,7 @@ def test_too_large_messages_are_refused(make_world: MakeWorld) -> None:
         lambda failure: refused.append(failure.value)
     )
     assert isinstance(refused[0], MessageTooLarge)
-    assert world.service.uplink(b"x" * 100, ContentType.JSON).called
+    world.uplink(b"x" * 100)
 
 
 def test_the_reduced_form_goes_out_only_fresh(world: World) -> None:
@@ -225,8 +224,7 @@ def test_the_reduced_form_goes_out_only_fresh(world: World) -> None:
 def test_pings_are_few(world: World) -> None:
     """A stream of messages costs one ping per 64 of them, not one each."""
     world.start()
-    for payload in numbered(6400):
-        assert world.service.uplink(payload, ContentType.JSON).called
+    world.uplink_at_once(numbered(6400))
     world.pass_time(5)
     assert world.platform.received == numbered(6400)
     assert len(world.peer.pings) <= 6400 / 64 + 5
@@ -237,9 +235,7 @@ def test_pings_keep_their_rate_however_much_is_sent(world: World) -> None:
     them are acknowledged all the same, only later."""
     world.start()
     count = 64 * 500
-    for payload in numbered(count):
-        assert world.service.uplink(payload, ContentType.JSON).called
-    world.settle()
+    world.uplink_at_once(numbered(count))
     assert len(world.peer.pings) <= 200
     for _ in range(20):
         world.pass_time(0.01)
@@ -256,8 +252,7 @@ def test_the_rate_of_telemetry_can_be_limited(make_world: MakeWorld) -> None:
     for payload in numbered(40):
         world.uplink(payload)
     assert world.platform.received == numbered(10)
-    assert world.service.uplink_response(b'{"answer":1}', ContentType.JSON).called
-    world.settle()
+    world.respond(b'{"answer":1}')
     assert world.platform.received == [*numbered(10), b'{"answer":1}']
     for _ in range(10):
         world.pass_time(0.1)
@@ -267,4 +262,4 @@ def test_the_rate_of_telemetry_can_be_limited(make_world: MakeWorld) -> None:
     assert world.platform.received == [*numbered(10), b'{"answer":1}', *numbered(30, start=10)]
     world.stop()
     world.pass_time(30)
-    assert world.network.getDelayedCalls() == []
+    assert world.timers == []

@@ -137,7 +137,7 @@ def test_stopping_with_an_outbox_that_fails(make_world: MakeWorld) -> None:
     stopped = world.stop()
     world.pass_time(11)
     assert stopped.called
-    assert world.network.getDelayedCalls() == []
+    assert world.timers == []
     assert set(take_failures(world)) == {DefectError}
 
 
@@ -188,7 +188,7 @@ def test_a_reactor_that_refuses_sockets(world: World) -> None:
     world.network.is_raising = DefectError("no more sockets")
     world.start()
     assert take_failures(world) == [DefectError]
-    assert len(world.network.getDelayedCalls()) == 1
+    assert len(world.timers) == 1
     world.network.is_raising = None
     world.pass_time(1)
     assert world.is_connected

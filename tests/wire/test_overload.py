@@ -50,13 +50,13 @@ class Echo(FakeDispatcher):
 
 
 def overload_world(
-    make_world: MakeWorld, dispatcher: Echo | None = None, room: int = 128 * KIB, **more: Any
+    make_world: MakeWorld, dispatcher: Echo | None = None, max_bytes: int = BOUND, **more: Any
 ) -> World:
-    """A small outbox; it holds two answers of ``room`` bytes."""
+    """A small outbox; reading stops at a quarter of ``max_bytes``."""
     dispatcher = dispatcher or Echo()
     world = make_world(
-        settings=connector_settings(max_message_size_bytes=room, **more.pop("connector", {})),
-        window=OutboxSettings(max_bytes=BOUND),
+        settings=connector_settings(max_message_size_bytes=128 * KIB, **more.pop("connector", {})),
+        window=OutboxSettings(max_bytes=max_bytes),
         dispatcher=dispatcher,
         **more,
     )
@@ -247,13 +247,13 @@ def test_stopping_meanwhile(make_world: MakeWorld) -> None:
     assert stopped.called
     assert peer.closed == (True, 1000, "the agent is stopping")
     assert len(dispatcher.payloads) == 3
-    assert world.network.getDelayedCalls() == []
+    assert world.timers == []
 
 
 def test_answers_let_go_are_repeated_until_they_are_proven(make_world: MakeWorld) -> None:
     """Without a pong the agent goes on by letting go what it has written. A connection that ends
     then has proven nothing, whatever its close code."""
-    world = overload_world(make_world, room=16 * KIB * KIB)
+    world = overload_world(make_world, max_bytes=KIB * KIB)
     asked = requests(6)
     world.platform.pong = lambda payload: None
     ask(world, asked)

@@ -169,7 +169,7 @@ class Sequence:
         network = self.world.network
         sockets = [wire for wire in network.wires if wire.client.connected]
         attempts = [one for one in network.connectors if one.state == "connecting"]
-        timers = network.getDelayedCalls()
+        timers = self.world.timers
         assert len(sockets) + len(attempts) <= 1, "more than one connection"
         is_stopped = not self.is_running and all(one.called for one in self.stopped)
         if is_stopped:

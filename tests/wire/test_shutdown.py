@@ -90,7 +90,7 @@ def sockets(world: World) -> int:
 
 
 def assert_nothing_left(world: World) -> None:
-    assert world.network.getDelayedCalls() == []
+    assert world.timers == []
     assert sockets(world) == 0
     assert not any(connector.state == "connecting" for connector in world.network.connectors)
     assert not world.is_connected

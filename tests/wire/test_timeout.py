@@ -25,7 +25,7 @@ def assert_given_up_after(world: World, seconds: float, stage: str) -> None:
     assert not world.log.has("no connection")
     world.pass_time(0.02)
     assert world.log.has("no connection", "within 10 s", stage)
-    assert len(world.network.getDelayedCalls()) == 1  # the wait before the next attempt
+    assert len(world.timers) == 1  # the wait before the next attempt
 
 
 def test_a_name_that_is_never_resolved(make_world: MakeWorld) -> None:

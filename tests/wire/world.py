@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import txaio
@@ -13,7 +13,13 @@ from oda.codecs import default_registry
 from oda.connector.service import ConnectorService
 from oda.model import ContentType
 from oda.settings import ConnectorSettings, OutboxSettings
-from tests.wire.fakes import FakeCounters, FakeDeviceInfo, FakeDispatcher, memory_outbox
+from tests.wire.fakes import (
+    FakeCounters,
+    FakeDeviceInfo,
+    FakeDispatcher,
+    OutboxTime,
+    memory_outbox,
+)
 from tests.wire.network import Network, Wire
 from tests.wire.platform import Peer, Platform
 
@@ -76,7 +82,8 @@ class World:
         self.counters = FakeCounters()
         self.dispatcher = dispatcher or FakeDispatcher()
         self.device_info = device_info or FakeDeviceInfo()
-        self.outbox = memory_outbox(window, self.network, self.counters)
+        self._outbox_time = OutboxTime(self.network)
+        self.outbox = memory_outbox(window, self._outbox_time, self.counters)
         self._epochs = 0
         self.service = ConnectorService(
             self.settings,
@@ -96,8 +103,13 @@ class World:
         return self._epochs.to_bytes(count, "big")
 
     def close(self) -> None:
+        """Close the outbox, as the agent does after the connector; it leaves no timer either."""
+        closed = self.outbox.close()
+        left = self._outbox_time.getDelayedCalls()
         txaio.config.loop = self._loop
         globalLogPublisher.removeObserver(self.log)
+        assert closed.called
+        assert left == []
 
     # -- what tests do -----------------------------------------------------------------------
 
@@ -120,9 +132,32 @@ class World:
         self.network.pass_time(seconds)
 
     def uplink(self, payload: bytes, content_type: ContentType = ContentType.JSON) -> None:
-        """Hand telemetry over; it is accepted at once."""
-        assert self.service.uplink(payload, content_type).called
+        """Hand telemetry over; it is accepted at the end of the reactor's turn, without time
+        passing."""
+        self._assert_accepted([self.service.uplink(payload, content_type)])
+
+    def respond(self, payload: bytes) -> None:
+        """Hand an answer over; it is accepted as telemetry is."""
+        self._assert_accepted([self.service.uplink_response(payload, ContentType.JSON)])
+
+    def uplink_at_once(self, payloads: Sequence[bytes]) -> None:
+        """Hand telemetry over in one turn of the reactor; all of it is accepted at its end."""
+        self._assert_accepted([self.service.uplink(one, ContentType.JSON) for one in payloads])
+
+    def _assert_accepted(self, deferreds: Sequence[Deferred[int]]) -> None:
+        """The end of this turn of the reactor fires them all, and nothing fails."""
+        outcomes: list[Any] = []
+        for accepted in deferreds:
+            accepted.addBoth(outcomes.append)
         self.network.settle()
+        assert len(outcomes) == len(deferreds)
+        assert all(isinstance(outcome, int) for outcome in outcomes), outcomes
+
+    @property
+    def timers(self) -> list[Any]:
+        """The delayed calls, but for those of the outbox, which has one as long as it is open."""
+        of_the_outbox = self._outbox_time.getDelayedCalls()
+        return [call for call in self.network.getDelayedCalls() if call not in of_the_outbox]
 
     @property
     def peer(self) -> Peer:

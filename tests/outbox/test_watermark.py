@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oda.model import OutboxRow
-from oda.outbox import inspection
-from oda.outbox.change import Totals
+from oda.outbox import inspection, offline
+from oda.outbox.clock import Uptime, this_machine
 from oda.outbox.committer import RETRY_S
-from oda.outbox.marks import MAX_MARKS, MAX_REPEATS, OWED, Fate, Mark, Marks, judge
-from oda.outbox.uptime import Uptime, this_machine
+from oda.outbox.limits import PAGE_BYTES
+from oda.outbox.store import SqliteStore
+from oda.outbox.transaction import Totals, Transaction
+from oda.outbox.watermark import MAX_REPEATS, Watermark
 from tests.outbox.fakes import Device, StepWorker, copy_store, disk_full
 
 LINGER_S = 60.0
@@ -26,10 +31,10 @@ def payloads(rows: Sequence[OutboxRow]) -> list[bytes]:
 
 
 def acknowledge(device: Device, rows: int = 1 << 30) -> list[bytes]:
-    """Send and have acknowledged; the mark gets to the disk with the next look at what lingers."""
+    """Send and have acknowledged; that gets to the disk after ``ackCommitDelay``."""
     taken = device.take(rows)
     device.outbox.retire([row.row_id for row in taken])
-    device.clock.advance(1.0)
+    device.clock.pump([1.0] * 6)
     device.turn()
     return payloads(taken)
 
@@ -41,60 +46,51 @@ def begun(tmp_path: Path, count: int = 4, **settings: object) -> Device:
     return device
 
 
+def watermark(device: Device) -> list[int]:
+    """What the next commit would say of telemetry."""
+    return device.outbox.totals().watermarks["telemetry"]
+
+
 # -- the rules -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("age_ms", "repeats", "off_ms", "fate", "left_ms"),
-    [
-        (0, 0, 0, Fate.OWED, 60_000),
-        (59_999, 2, 0, Fate.OWED, 1),
-        (60_000, 0, 0, Fate.GONE, 0),
-        (10_000, 0, 50_000, Fate.GONE, 0),
-        (10_000, 0, -50_000, Fate.OWED, 50_000),
-        (-5, 0, 0, Fate.OWED, 60_000),
-        (10_000, 3, 20_000, Fate.RESTING, 30_000),
-        (10_000, 3, 50_000, Fate.GONE, 0),
-        (OWED, 2, 1 << 40, Fate.OWED, 60_000),
-        (OWED, 3, 1 << 40, Fate.RESTING, 60_000),
-    ],
-)
-def test_the_fate_of_marked_rows(
-    age_ms: int, repeats: int, off_ms: int, fate: Fate, left_ms: int
-) -> None:
-    """Gone after the linger time, resting after three repetitions, else sent again; what was to be
-    sent again has no age."""
-    assert judge(Mark(1, 2, age_ms, repeats), off_ms, 60_000) == (fate, left_ms)
+@given(st.lists(st.lists(st.integers(0, 50), min_size=1, max_size=6), max_size=12))
+def test_a_watermark_says_how_often_rows_were_acknowledged(lives: list[list[int]]) -> None:
+    """Each list is a life, by the rows up to which everything was acknowledged at its commits. A
+    row is under ``counts[n]`` exactly when that many lives more than one had it acknowledged."""
+    stored: list[int] = []
+    proven: list[int] = []
+    for life in lives:
+        watermark = Watermark(stored)
+        for resting in life:
+            stored = watermark.to_store(resting)
+        proven.append(max(life))
+        assert stored[0] == life[-1]
+        counts = sorted(proven, reverse=True)[: MAX_REPEATS + 1]
+        assert stored[1:] == counts + [0] * (MAX_REPEATS + 1 - len(counts))
+        following = Watermark(stored)
+        assert (following.resting, following.owed) == (life[-1], counts[0])
+        assert following.exhausted == (counts[-1] if len(proven) > MAX_REPEATS else 0)
+        assert following.is_owing(counts[0] - 1) or not counts[0]
+        assert not following.is_owing(counts[0])
 
 
-def test_without_linger_time_nothing_is_repeated() -> None:
-    """``ackLinger=0`` holds for what an earlier setting has marked, too."""
-    assert judge(Mark(1, 2, 0, 0), 0, 0) == (Fate.GONE, 0)
-    assert judge(Mark(1, 2, OWED, 0), 0, 0) == (Fate.GONE, 0)
+@pytest.mark.parametrize("stored", [[], [5], [7, 7], [9, 9, 9, 9, 9, 9, 9], [-3, -1]])
+def test_a_watermark_of_another_length_is_read(stored: list[int]) -> None:
+    """Missing counts are none, negative ones are nonsense, and what is too much is left out."""
+    watermark = Watermark(stored)
+    assert watermark.resting == max([0, *stored[:1]])
+    assert len(watermark.to_store(0)) == MAX_REPEATS + 2
 
 
-@given(st.lists(st.tuples(st.integers(1, 5), st.floats(0, 3)), max_size=200))
-def test_marks_are_few_and_say_no_less_than_the_age(steps: list[tuple[int, float]]) -> None:
-    """However many acknowledgements: every row is in no more than one mark, none is said to be
-    acknowledged earlier than it was, and there is a bound on their number."""
-    marks = Marks(LINGER_S / 16)
-    now_s, next_id = 0.0, 1
-    acknowledged: dict[int, float] = {}
-    for count, later_s in steps:
-        now_s += later_s
-        marks.acknowledged(next_id, next_id + count - 1, now_s + LINGER_S)
-        acknowledged.update(dict.fromkeys(range(next_id, next_id + count), now_s))
-        next_id += count + 1  # an id of the other class
-    stored = marks.stored(now_s, LINGER_S)
-    assert len(stored) <= MAX_MARKS
-    covered = [(row_id, mark) for mark in stored for row_id in range(mark.low, mark.high + 1)]
-    assert len({row_id for row_id, _ in covered}) == len(covered)
-    for row_id, mark in covered:
-        if row_id in acknowledged:
-            age_ms = (now_s - acknowledged[row_id]) * 1000
-            assert mark.age_ms - 1 <= age_ms <= mark.age_ms + LINGER_S / 16 * 1000 + 1
-    if len(stored) < MAX_MARKS:
-        assert set(acknowledged) <= {row_id for row_id, _ in covered}
+def test_without_linger_time_nothing_is_repeated(tmp_path: Path) -> None:
+    """``ackLinger=0`` holds for what lingered with an earlier setting, too."""
+    device = begun(tmp_path, 4)
+    acknowledge(device, 2)
+    device.settings = msgspec.structs.replace(device.settings, linger_s=0.0)
+    device.crash()
+    assert payloads(device.take()) == [b"2", b"3"]
+    device.stop()
 
 
 def test_uptime_is_compared_within_one_start_of_the_machine_only() -> None:
@@ -137,7 +133,7 @@ def test_what_lingered_long_enough_is_gone(tmp_path: Path) -> None:
     assert payloads(device.take()) == [b"2", b"3"]
     device.turn()
     totals = device.outbox.totals()
-    assert (totals.delivered.messages, totals.telemetry.rows) == (2, 2)
+    assert (totals.delivered.messages, totals.stored["telemetry"].rows) == (2, 2)
     assert device.counters["messages_delivered"] == 2
     device.crash()
     assert payloads(device.take()) == [b"2", b"3"]
@@ -232,16 +228,18 @@ def test_a_broken_connection_ends_the_time_on_disk_too(tmp_path: Path) -> None:
     device.stop()
 
 
-def test_marks_end_with_their_rows(tmp_path: Path) -> None:
-    """What is forgotten needs no mark, whether its time is over or the end was in good order."""
+def test_the_watermark_says_what_rests_now(tmp_path: Path) -> None:
+    """Rows below all that wait, whether they still linger or are gone."""
     device = begun(tmp_path, 4)
+    assert watermark(device) == [0, 0, 0, 0, 0]
     acknowledge(device, 2)
-    assert len(device.outbox.totals().telemetry_marks) == 1
-    device.clock.pump([1.0] * 61)
-    assert device.outbox.totals().telemetry_marks == []
-    acknowledge(device, 1)
-    device.outbox.settle()
-    assert device.outbox.totals().telemetry_marks == []
+    assert watermark(device) == [2, 2, 0, 0, 0]
+    device.outbox.rewind(True)
+    assert watermark(device) == [0, 2, 0, 0, 0]
+    acknowledge(device, 3)
+    device.clock.pump([1.0] * 71)
+    assert watermark(device) == [3, 3, 0, 0, 0]
+    assert device.outbox.counts()["lingering"] == 0
     device.stop()
 
 
@@ -395,48 +393,61 @@ def test_nothing_that_was_passed_over_is_dropped_with_others(tmp_path: Path) -> 
     device.stop()
 
 
-def test_rows_rest_only_below_all_that_wait(tmp_path: Path) -> None:
-    """A mark of rows that were repeated enough, above one that is pending, is not believed so far:
-    they are sent in their order."""
+def test_a_damaged_watermark_leads_to_repeats(tmp_path: Path) -> None:
+    """Totals that were changed are not believed: everything is sent, and counted anew."""
     device = begun(tmp_path, 4)
+    acknowledge(device, 2)
     device.stop()
-    with inspection._locked(device.settings.path, device.settings) as store:
-        store.totals.telemetry_marks = [Mark(2, 3, 0, MAX_REPEATS)]
+    change(device, "UPDATE totals SET body = replace(body, '[2,2,0', '[4,4,0')")
+    device.clock.advance(LINGER_S)
     device.start()
     assert payloads(device.take_all(2)) == [b"0", b"1", b"2", b"3"]
-    assert device.outbox.counts()["lingering"] == 0
     device.stop()
 
 
 # -- the store -------------------------------------------------------------------------------
 
 
-def test_marks_cost_no_commit_of_their_own_while_there_is_work(tmp_path: Path) -> None:
-    """They go with the next commit; when there is none, one is made at the next look, not at each
-    acknowledgement, and none without need."""
-    device = begun(tmp_path, 50, worker=StepWorker)
+def test_acknowledgements_ride_with_the_next_commit(tmp_path: Path) -> None:
+    """They cost no commit of their own while there is work; when there is none, one is made after
+    ``ackCommitDelay``, not at each acknowledgement, and none without need."""
+    device = begun(tmp_path, 50, worker=StepWorker, ack_commit_delay_s=5.0)
     device.worker.finish()
     for row in device.take(20):
         device.outbox.retire([row.row_id])
         device.turn()
     assert not device.worker.jobs
+    device.clock.pump([1.0] * 5)
     device.put_all([b"more"])
+    assert len(device.worker.jobs) == 1
     device.worker.finish()
     copy_store(device.settings.path, tmp_path / "copy.sqlite")
-    (mark,) = _totals(tmp_path / "copy.sqlite").telemetry_marks
-    assert (mark.low, mark.high) == (1, 20)
-    device.clock.advance(1.0)
-    device.turn()
+    assert _totals(tmp_path / "copy.sqlite").watermarks["telemetry"][0] == 20
+    device.clock.pump([1.0] * 6)
     assert not device.worker.jobs, "it was said already"
     device.outbox.retire([row.row_id for row in device.take(5)])
-    device.turn()
+    device.clock.pump([1.0] * 4)
     assert not device.worker.jobs
-    device.clock.advance(1.0)
+    device.clock.pump([1.0] * 2)
     device.turn()
     assert len(device.worker.jobs) == 1
     device.worker.finish()
-    device.clock.pump([1.0] * 3)
+    device.clock.pump([1.0] * 9)
     assert not device.worker.jobs
+    copy_store(device.settings.path, tmp_path / "copy.sqlite")
+    assert _totals(tmp_path / "copy.sqlite").watermarks["telemetry"][0] == 25
+    device.stop()
+
+
+def test_acknowledged_repetitions_are_told_within_a_second(tmp_path: Path) -> None:
+    """While rows are owed a short life must get on: its acknowledgements are committed soon."""
+    device = begun(tmp_path, 20, ack_commit_delay_s=5.0)
+    acknowledge(device)
+    device.crash()
+    device.outbox.retire([row.row_id for row in device.take(5)])
+    device.clock.pump([1.0] * 2)
+    copy_store(device.settings.path, tmp_path / "copy.sqlite")
+    assert _totals(tmp_path / "copy.sqlite").watermarks["telemetry"] == [5, 20, 5, 0, 0]
     device.stop()
 
 
@@ -475,7 +486,7 @@ def test_a_lost_tail_of_the_log_leads_to_repeats_only(seed: int, tmp_path: Path)
     def cut(path: Path) -> None:
         device.clock.advance(LINGER_S)
         wal = Path(f"{path}-wal")
-        os.truncate(wal, wal.stat().st_size - seed * 4096 - 1)
+        os.truncate(wal, max(0, wal.stat().st_size - seed * PAGE_BYTES - 1))
 
     device.crash(cut)
     left = payloads(device.take_all())
@@ -487,32 +498,33 @@ def test_a_lost_tail_of_the_log_leads_to_repeats_only(seed: int, tmp_path: Path)
     device.stop()
 
 
-def test_a_store_of_before_opens(tmp_path: Path) -> None:
-    """Without marks everything is sent again, as it was then."""
+def test_a_store_without_watermarks_opens(tmp_path: Path) -> None:
+    """Everything is sent again, as a store of schema 1 has it."""
     device = begun(tmp_path, 3)
     acknowledge(device, 2)
     device.stop()
-    with inspection._locked(device.settings.path, device.settings) as store:
-        totals = store.totals
-        old = {name: getattr(totals, name) for name in Totals.__struct_fields__[:9]}
-        assert "dead" in old
-        store.totals = Totals(**old)
+    store = SqliteStore(device.settings.path, device.settings)
+    old = store.open().totals
+    transaction = Transaction()
+    without = Totals(last_ids=old.last_ids, stored=old.stored, accepted=old.accepted)
+    transaction.totals = msgspec.json.encode(without)
+    store.apply(transaction)
+    store.close()
     device.clock.advance(LINGER_S)
     device.start()
     assert payloads(device.take()) == [b"0", b"1", b"2"]
     device.stop()
 
 
-def test_the_tools_work_beside_marks(tmp_path: Path) -> None:
-    """A store with marks is sound; after a purge nothing is left, and nothing is marked."""
+def test_the_tools_work_beside_a_watermark(tmp_path: Path) -> None:
+    """A store with a watermark is sound; after a purge nothing is left."""
     device = begun(tmp_path, 3)
     acknowledge(device, 2)
     device.stop()
     path = device.settings.path
     assert inspection.verify(path) == []
     assert inspection.read_status(path).waiting["telemetry"] == 3
-    assert inspection.purge(path, device.settings) == 3
-    assert _totals(path).telemetry_marks == []
+    assert offline.purge(path, device.settings, device.wall) == 3
     assert inspection.verify(path) == []
     device.start()
     device.put_all([b"new"])
@@ -535,6 +547,12 @@ def test_a_row_dropped_while_it_waits_to_be_repeated_stays_away(tmp_path: Path) 
     assert totals.accepted.messages == totals.dropped.messages + totals.dead.messages
     assert inspection.verify(device.settings.path) == []
     device.stop()
+
+
+def change(device: Device, statement: str) -> None:
+    with closing(sqlite3.connect(device.settings.path)) as connection:
+        connection.execute(statement)
+        connection.commit()
 
 
 def _totals(path: Path) -> Totals:
