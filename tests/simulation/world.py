@@ -21,6 +21,7 @@ from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
 from oda.config.changes import difference
 from oda.errors import OutboxFull
+from oda.outbox.committer import State
 from oda.reload import apply_settings
 from oda.settings import (
     AgentSettings,
@@ -387,7 +388,10 @@ class World:
 
     def _settle_risk(self) -> None:
         """A life ends: what was on a disk that is gone can't be written anew any more. That is
-        nobody's fault, if it was said."""
+        nobody's fault, if it was said. What is still being recovered, the next life has to save."""
+        outbox = self.life.agent.parts.outbox
+        if outbox.is_recovering or outbox.state is State.NEW:
+            return
         lost = self.disk.at_risk - self.disk.numbers - self.facts.committed
         self.disk.at_risk.clear()
         if lost and self._errors:
