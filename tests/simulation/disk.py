@@ -73,7 +73,7 @@ class SqliteDisk:
         self._folder = folder
         self._lives = 0
         self._boots = 0
-        self._path = folder / "0" / "outbox.sqlite"
+        self._path = folder / "store" / "outbox.sqlite"
         self._path.parent.mkdir()
         self._worker: SimulatedWorker | None = None
         self._look: sqlite3.Connection | None = None
@@ -132,9 +132,11 @@ class SqliteDisk:
     def _next_files(self) -> None:
         """The next life works on a copy of the files as they are now."""
         self._close_look()
-        old = self._path.parent
-        self._path = self._folder / str(self._lives) / "outbox.sqlite"
-        shutil.copytree(old, self._path.parent, ignore=shutil.ignore_patterns("*-shm", "*.moved"))
+        place, old = self._path.parent, self._folder / "gone"
+        copies = self._folder / "copies"
+        shutil.copytree(place, copies, ignore=shutil.ignore_patterns("*-shm", "*.moved"))
+        place.rename(old)
+        copies.rename(place)
         self._close_store()
         shutil.rmtree(old)
         self._forget_rows()
@@ -160,7 +162,7 @@ class SqliteDisk:
 
     def damage(self, action: str) -> None:
         self._has_gaps = True
-        self.at_risk |= self.numbers
+        before = set(self.numbers)
         self._forget_rows()
         self._close_look()
         wal = Path(f"{self._path}-wal")
@@ -177,6 +179,8 @@ class SqliteDisk:
                 content[at : at + 512] = random.randbytes(len(content[at : at + 512]))
                 self._path.write_bytes(content)
         self._look_at_copy()
+        # What can still be read has to be saved.
+        self.at_risk |= before - self.numbers
 
     def stopped(self) -> None:
         # The process has ended and holds no lock any more, whatever the disk let it close.
@@ -279,7 +283,6 @@ class FakeDisk(SqliteDisk):
                 self._enter(row.payload)
 
     def _next_files(self) -> None:
-        self._path = self._folder / str(self._lives) / "outbox.sqlite"
         self._forget_rows()
         for table in self._image.tables.values():
             for row in table.rows.values():
