@@ -73,10 +73,11 @@ class SqliteDisk:
         self._folder = folder
         self._lives = 0
         self._boots = 0
-        self._path = folder / "0" / "outbox.sqlite"
+        self._path = folder / "store" / "outbox.sqlite"
         self._path.parent.mkdir()
         self._worker: SimulatedWorker | None = None
         self._look: sqlite3.Connection | None = None
+        self._store: SqliteStore | None = None
         self._seen = {"telemetry": 0, "response": 0}
         self._inode: int | None = None
         #: Older rows may come after newer ones: they are copied from another file.
@@ -110,7 +111,10 @@ class SqliteDisk:
         )
 
     def _make_store(self, settings: AgentSettings) -> Any:
-        return SqliteStore(self._path, msgspec.structs.replace(settings.outbox, path=self._path))
+        self._store = SqliteStore(
+            self._path, msgspec.structs.replace(settings.outbox, path=self._path)
+        )
+        return self._store
 
     def _failed(self, what: str) -> None:
         self._history.facts.excuses.add(what)
@@ -128,9 +132,13 @@ class SqliteDisk:
     def _next_files(self) -> None:
         """The next life works on a copy of the files as they are now."""
         self._close_look()
-        old = self._path.parent
-        self._path = self._folder / str(self._lives) / "outbox.sqlite"
-        shutil.copytree(old, self._path.parent, ignore=shutil.ignore_patterns("*-shm", "*.moved"))
+        place, old = self._path.parent, self._folder / "gone"
+        copies = self._folder / "copies"
+        shutil.copytree(place, copies, ignore=shutil.ignore_patterns("*-shm", "*.moved"))
+        place.rename(old)
+        copies.rename(place)
+        self._close_store()
+        shutil.rmtree(old)
         self._forget_rows()
         self._look_at_copy()
 
@@ -154,7 +162,7 @@ class SqliteDisk:
 
     def damage(self, action: str) -> None:
         self._has_gaps = True
-        self.at_risk |= self.numbers
+        before = set(self.numbers)
         self._forget_rows()
         self._close_look()
         wal = Path(f"{self._path}-wal")
@@ -171,6 +179,8 @@ class SqliteDisk:
                 content[at : at + 512] = random.randbytes(len(content[at : at + 512]))
                 self._path.write_bytes(content)
         self._look_at_copy()
+        # What can still be read has to be saved.
+        self.at_risk |= before - self.numbers
 
     def stopped(self) -> None:
         # The process has ended and holds no lock any more, whatever the disk let it close.
@@ -178,6 +188,14 @@ class SqliteDisk:
 
     def close(self) -> None:
         self._close_look()
+        self._close_store()
+
+    def _close_store(self) -> None:
+        """Let go of the files of a life that is over."""
+        store, self._store = self._store, None
+        if store is not None:
+            with suppress(sqlite3.Error, OSError):
+                store.close()
 
     def _forget_rows(self) -> None:
         self.numbers.clear()
@@ -265,7 +283,6 @@ class FakeDisk(SqliteDisk):
                 self._enter(row.payload)
 
     def _next_files(self) -> None:
-        self._path = self._folder / str(self._lives) / "outbox.sqlite"
         self._forget_rows()
         for table in self._image.tables.values():
             for row in table.rows.values():

@@ -30,11 +30,21 @@ _FORGOTTEN = b"already executed; the answer is no longer kept"
 _TOO_LARGE = b"; maxMessageSize is "
 
 
+#: What is answered after a crash where the end of an operation was not on disk.
+_INTERRUPTED = b"interrupted: the agent was restarted"
+
+
+def _in_vain(facts: Facts) -> int:
+    """How often the platform must have lost something that is not sent to it again. Acknowledged
+    rows are let go early where there is no room."""
+    return 1 if "room" in facts.excuses else _IN_VAIN
+
+
 def judge_rest(facts: Facts, history: History, life: int) -> None:
     """The world has come to rest, and nothing was asked again: is anything missing?"""
     missing: list[str] = []
     for key, asked in sorted(facts.asked.items()):
-        if key in facts.answers or facts.answers_lost[key] >= _IN_VAIN:
+        if key in facts.answers or facts.answers_lost[key] >= _in_vain(facts):
             continue
         name = f"{key[0]}/{key[1]}"
         if any(one.is_read and one.life == life for one in asked):
@@ -76,7 +86,7 @@ def _judge_losses(facts: Facts, history: History) -> None:
         and number not in facts.purged
         and number not in facts.refused_by_platform
         and number not in facts.destroyed
-        and facts.lost_by_platform[number] < _IN_VAIN
+        and facts.lost_by_platform[number] < _in_vain(facts)
     ]
     if len(missing) > facts.dropped:
         history.violate(
@@ -113,12 +123,15 @@ def _judge_answers(facts: Facts, history: History) -> None:
             answers = [one for one in answers if _FORGOTTEN not in one] or answers
         if "size" in facts.excuses:
             answers = [one for one in answers if _TOO_LARGE not in one] or answers
+        if "disk" in facts.excuses:
+            # While the disk fails, answers don't wait for it.
+            answers = [one for one in answers if _INTERRUPTED not in one] or answers
         if "store" in facts.excuses:
             continue  # the journal may be gone
         if len(answers) > 1:
             texts = " | ".join(_told(one) for one in answers)
             history.violate(f"{name} has {len(answers)} different answers: {texts}")
-        if not answers and facts.answers_lost[key] < _IN_VAIN:
+        if not answers and facts.answers_lost[key] < _in_vain(facts):
             missing.append(f"{name} has no answer")
         if facts.executions[key] > 1 and asked[0].acts:
             history.violate(f"{name} was executed {facts.executions[key]} times")

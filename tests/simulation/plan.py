@@ -66,20 +66,26 @@ def make_plan(seed: str) -> Plan:
     """The plan of ``seed``."""
     random = Random(f"{seed}/plan")
     kinds = [kind for kind in _WEIGHTS if kind in _ALWAYS or random.random() < 0.4]
-    weights = [_WEIGHTS[kind] * random.choice((1, 1, 3)) for kind in kinds]
-    length_s = random.choice((3.0, 10.0, 30.0, 60.0))
     taste = Taste(
         poison=random.choice((0.02, 0.02, 0.2)),
         huge=random.choice((0.0, 0.0, 0.0, 0.3)),
         hangs=random.choice((1, 1, 6)),
         is_bulky=random.random() < 0.15,
     )
+    weights = [_WEIGHTS[kind] * random.choice((1, 1, 3)) for kind in kinds]
+    if taste.huge and "crash" not in kinds:
+        kinds, weights = [*kinds, "crash"], [*weights, 1]
+    length_s = random.choice((3.0, 10.0, 30.0, 60.0))
     steps: list[Step] = []
     asked: list[dict[str, Any]] = []
     for _ in range(random.randint(6, 40)):
         at_s = round(random.uniform(0.0, length_s), 6)
         kind = random.choices(kinds, weights)[0]
         steps.append(Step(at_s, kind, _arguments(kind, random, asked, taste)))
+        if "crash" in kinds and random.random() < (0.5 if taste.huge else 0.1):
+            # Right behind another one, where most is under way.
+            soon_s = round(at_s + random.choice((0.005, 0.05, 0.5)) * random.random(), 6)
+            steps.append(Step(soon_s, "crash", _arguments("crash", random, asked, taste)))
     steps.sort(key=lambda step: step.at_s)
     return Plan(seed, _settings(random, taste), tuple(steps), length_s + 5.0)
 

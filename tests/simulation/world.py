@@ -48,6 +48,8 @@ START_MS = 1_750_000_000_000
 REST_S = 150.0
 #: So long requests that were never read, and are asked again, may take.
 ASK_AGAIN_S = 200.0
+#: So long the agent may take to notice that its files are gone.
+_NOTICED_S = 1.1
 #: So long a stop may take.
 STOP_S = 40.0
 
@@ -122,6 +124,7 @@ class World:
         self._damage: str | None = None
         self._again: int | None = None
         self._errors = 0
+        self._struck_s = float("-inf")
         self.history.observer = self._logged
         globalLogPublisher.addObserver(self._logged)
 
@@ -134,6 +137,8 @@ class World:
         """From the first start to the last stop."""
         plan, scheduler = self._plan, self.scheduler
         self._set_disk()
+        if "max_bytes" in plan.settings["outbox"]:
+            self.facts.excuses.add("room")
         self._begin_life()
         for step in plan.steps:
             scheduler.later(step.at_s, self._do, step)
@@ -249,6 +254,7 @@ class World:
 
     def _do_strike(self, action: str) -> None:
         if not self.life.is_over and self.disk.strike(action):
+            self._struck_s = self.scheduler.now_s
             self.facts.excuses |= {"disk", "store"}
 
     def _do_crash(
@@ -387,10 +393,10 @@ class World:
 
     def _settle_risk(self) -> None:
         """A life ends: what was on a disk that is gone can't be written anew any more. That is
-        nobody's fault, if it was said."""
+        nobody's fault if it was said, or if there was no time to notice."""
         lost = self.disk.at_risk - self.disk.numbers - self.facts.committed
         self.disk.at_risk.clear()
-        if lost and self._errors:
+        if self._errors or self.scheduler.now_s - self._struck_s < _NOTICED_S:
             self.facts.destroyed |= lost
 
     # -- the end -------------------------------------------------------------------------------
