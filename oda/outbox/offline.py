@@ -66,6 +66,8 @@ def offline(
             raise OutboxError(f"{path}: it can't be used")
         while outbox.is_recovering:
             clock.advance(0)
+            if outbox.state is not State.OPEN:
+                raise OutboxError(f"{path}: it can't be used")
         yield outbox
         clock.advance(0)
         if outbox.state is not State.OPEN:
