@@ -32,8 +32,8 @@ from oda.outbox.inspection import (
     read_status,
     verify,
 )
+from oda.outbox.lock import is_locked
 from oda.outbox.offline import purge, retry_dead, take_over
-from oda.outbox.store import is_locked
 from oda.settings import OutboxKind, OutboxSettings
 
 #: How long a running agent may take to answer, in seconds.

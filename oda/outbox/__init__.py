@@ -13,12 +13,14 @@ is deleted. The life of a row::
                +--> dropped: no room, too old, purged              (eviction)
 
 Who does what: ``outbox`` is the way of every message. ``backlog`` and ``queue`` know which rows of
-a class there are and where each is. ``transaction`` holds what one commit changes, ``committer``
-brings it to the ``store``, which is a file (``database``, ``recovery``) or ``memory_store``, by a
-``worker``. ``journal`` keeps operations by id in the same transactions. ``ledger`` keeps the sums,
-and tells. ``limits`` says how much fits, ``eviction`` what goes where it does not. ``watermark``
-and ``clock`` go from one process to the next. ``inspection`` looks from outside; ``offline``
-changes the outbox of an agent that has stopped.
+a class there are and where each is. ``transaction`` holds what one commit changes; ``committer``
+brings it to the ``store`` through a ``worker``. The store is a file (``sqlite_store``, with
+``database``, ``lock`` and ``recovery``) or memory (``memory_store``). ``journal`` keeps operations
+in the same transactions. ``ledger`` keeps the sums, and tells. ``limits`` says how much fits,
+``eviction`` what goes where it does not. ``watermark`` and ``clock`` go from one process to the
+next. For the operator, ``inspection`` looks from outside, ``offline`` changes the outbox of an
+agent that has stopped, ``importing`` takes over another store, ``moving`` gives the file another
+place.
 
 The invariants (``Outbox.check_invariants`` checks them; the simulation does after every step):
 

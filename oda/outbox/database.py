@@ -10,15 +10,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from zlib import crc32
 
 import msgspec
 
-from oda.errors import OdaError
 from oda.model import MessageClass
 from oda.outbox.limits import PAGE_BYTES, row_cost
 from oda.outbox.queue import Row
+from oda.outbox.store import Letter, StoreDamaged, StoreError
 from oda.outbox.transaction import CLASSES, Stored, Totals, checksum
 from oda.settings import OutboxSettings
 
@@ -42,18 +42,6 @@ LETTER_COLUMNS = "id, class, is_text, datapoints, accepted_ms, crc, reason, payl
 #: then in order: more makes nothing faster, and SQLite's 2 MiB are full after the first backlog.
 #: The statement reads the file, so it can find it damaged.
 CACHE = "PRAGMA cache_size = -256"
-
-
-class StoreError(OdaError):
-    """The store can't be used now."""
-
-
-class StoreDamaged(StoreError):  # noqa: N818 - named like those of oda.errors
-    """The file is damaged, of another program, or of a newer version."""
-
-
-class StoreMoved(StoreError):  # noqa: N818 - named like those of oda.errors
-    """The open file is no longer the one at its path: that was deleted, moved or mounted over."""
 
 
 def is_damage(error: BaseException | None) -> bool:
@@ -168,15 +156,6 @@ def _schema(connection: sqlite3.Connection) -> tuple[Any, ...]:
 
 
 # -- rows ------------------------------------------------------------------------------------
-
-
-class Letter(NamedTuple):
-    """A dead letter as it is stored; only a sound one may be sent again."""
-
-    row: Row
-    table: str
-    reason: str
-    is_sound: bool
 
 
 def read_row(values: Sequence[Any]) -> tuple[Row, bool]:

@@ -31,7 +31,7 @@ from oda.outbox.database import (
     read_row,
     read_totals,
 )
-from oda.outbox.store import FileLock, is_locked
+from oda.outbox.lock import FileLock, is_locked
 from oda.outbox.transaction import CLASSES, Stored, Totals
 from oda.outbox.watermark import Watermark
 from oda.settings import OutboxKind, OutboxSettings

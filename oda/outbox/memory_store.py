@@ -10,10 +10,9 @@ import msgspec
 from zope.interface import implementer
 
 from oda.model import MessageClass
-from oda.outbox.database import Letter, StoreError
 from oda.outbox.limits import row_cost
 from oda.outbox.queue import Amount, Row, Span
-from oda.outbox.store import IStore, Opened, Recovered, StoredRecord
+from oda.outbox.store import IStore, Letter, Opened, Recovered, StoredRecord, StoreError
 from oda.outbox.transaction import CLASSES, Burial, Record, Totals, Transaction
 
 #: A list of ids is cleared of those that are gone once it is longer than twice what it holds, and

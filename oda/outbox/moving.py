@@ -15,8 +15,9 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from oda.outbox.database import StoreError
-from oda.outbox.store import FileLock, SqliteStore, sync_directory
+from oda.outbox.lock import FileLock, sync_directory
+from oda.outbox.sqlite_store import SqliteStore
+from oda.outbox.store import StoreError
 
 #: The name of a copy that is not whole yet ends so.
 _UNFINISHED = ".moving"

@@ -23,7 +23,7 @@ from oda.outbox.clock import this_machine
 from oda.outbox.committer import State
 from oda.outbox.importing import TakenOver
 from oda.outbox.outbox import Outbox
-from oda.outbox.store import SqliteStore
+from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.worker import InlineWorker
 from oda.settings import OutboxSettings
 

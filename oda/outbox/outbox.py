@@ -31,14 +31,15 @@ from oda.model import MessageClass, OutboxRow, OutgoingMessage
 from oda.outbox.backlog import Backlog
 from oda.outbox.clock import OutboxClock, Uptime, this_machine
 from oda.outbox.committer import Committer, State
-from oda.outbox.database import TABLES, Letter
+from oda.outbox.database import TABLES
 from oda.outbox.eviction import Eviction
 from oda.outbox.journal import Journal
 from oda.outbox.ledger import Ledger
 from oda.outbox.limits import DeadLetters, Limits, row_cost, side_cost
 from oda.outbox.memory_store import MemoryStore
 from oda.outbox.queue import END, HEAD_ROWS, Amount, Row, RowState, Span
-from oda.outbox.store import IStore, Opened, Recovered, SqliteStore, StoreError
+from oda.outbox.sqlite_store import SqliteStore
+from oda.outbox.store import IStore, Letter, Opened, Recovered, StoreError
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY, Totals, Transaction
 from oda.outbox.worker import AdaptiveWorker, InlineWorker, IWorker, ThreadWorker
 from oda.settings import OutboxKind, OutboxSettings

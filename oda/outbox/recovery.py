@@ -33,8 +33,6 @@ from oda.model import MessageClass
 from oda.outbox.database import (
     TABLES,
     UNREADABLE,
-    StoreError,
-    StoreMoved,
     connect,
     connect_read_only,
     count_on,
@@ -44,11 +42,12 @@ from oda.outbox.database import (
 )
 from oda.outbox.limits import PAGE_BYTES, row_cost
 from oda.outbox.queue import Amount, Span
+from oda.outbox.store import Opened, Recovered, StoreError, StoreMoved
 from oda.outbox.transaction import CLASSES, Stored, Totals
 from oda.settings import OutboxSettings
 
 if TYPE_CHECKING:
-    from oda.outbox.store import Opened, Recovered, SqliteStore
+    from oda.outbox.sqlite_store import SqliteStore
 
 #: The maximum number of damaged files that are kept; the oldest is deleted for another one.
 MAX_SET_ASIDE = 3
@@ -102,8 +101,6 @@ def begin(
 ) -> Opened:
     """Set the store aside and begin a new one; ``wanted`` None means every row. Raises as
     ``IStore.open``."""
-    from oda.outbox.store import Opened
-
     store.path.parent.mkdir(parents=True, exist_ok=True)
     is_copy = isinstance(fault, StoreMoved)
     source: Path | None
@@ -126,8 +123,6 @@ def begin(
 
 def go_on(store: SqliteStore, totals: Totals) -> Opened:
     """The store was opened: whether a recovery was under way when its process ended."""
-    from oda.outbox.store import Opened
-
     progress = _load(store.writer) or _next_source(store, totals)
     if progress is None:
         return Opened(totals)
@@ -241,8 +236,6 @@ def _missing(progress: _Progress) -> dict[MessageClass, tuple[Sequence[Span], Am
 
 def step(store: SqliteStore) -> Recovered:
     """Copy some more rows; see ``IStore.recover``. Raises as ``IStore.apply``."""
-    from oda.outbox.store import Recovered
-
     writer = store.writer
     progress = _load(writer)
     if progress is None:

@@ -19,9 +19,9 @@ from zope.interface import implementer
 from oda.interfaces import ICounters, IWallClock
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
 from oda.outbox.clock import Uptime
-from oda.outbox.database import StoreError
 from oda.outbox.outbox import Outbox
-from oda.outbox.store import IStore, SqliteStore
+from oda.outbox.sqlite_store import SqliteStore
+from oda.outbox.store import IStore, StoreError
 from oda.outbox.worker import InlineWorker, IWorker
 from oda.settings import OutboxSettings
 

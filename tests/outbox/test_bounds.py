@@ -21,7 +21,7 @@ from oda.outbox import limits
 from oda.outbox.clock import OutboxClock, Uptime
 from oda.outbox.limits import PAGE_BYTES, row_cost
 from oda.outbox.queue import Span
-from oda.outbox.store import SqliteStore
+from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.transaction import Totals
 from oda.settings import OutboxPolicy, OutboxSettings, OutboxSync
 from tests.outbox.fakes import START_MS, Device, FakeWallClock

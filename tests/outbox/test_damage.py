@@ -19,8 +19,10 @@ from oda.errors import OutboxError
 from oda.outbox import inspection
 from oda.outbox.committer import State
 from oda.outbox.limits import PAGE_BYTES
+from oda.outbox.lock import FileLock, is_locked
 from oda.outbox.outbox import Outbox
-from oda.outbox.store import FileLock, SqliteStore, StoreDamaged, is_locked
+from oda.outbox.sqlite_store import SqliteStore
+from oda.outbox.store import StoreDamaged
 from oda.settings import OutboxSettings
 from tests.outbox.fakes import (
     Device,
@@ -325,7 +327,7 @@ def test_a_second_agent_is_refused(tmp_path: Path) -> None:
     """The message names the file and the process that has it."""
     path = tmp_path / "outbox.sqlite"
     code = (
-        "import sys; from pathlib import Path; from oda.outbox.store import FileLock\n"
+        "import sys; from pathlib import Path; from oda.outbox.lock import FileLock\n"
         "lock = FileLock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
     )
     root = Path(__file__).parents[2]

@@ -16,7 +16,8 @@ from oda.errors import OutboxError
 from oda.outbox import inspection
 from oda.outbox.committer import State
 from oda.outbox.queue import Row
-from oda.outbox.store import SqliteStore, StoreError
+from oda.outbox.sqlite_store import SqliteStore
+from oda.outbox.store import StoreError
 from oda.outbox.transaction import TELEMETRY, Transaction
 from oda.settings import OutboxSettings
 from tests.outbox.fakes import Device, StepWorker, copy_store

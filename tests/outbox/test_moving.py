@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from oda.errors import OutboxClosed, OutboxError
 from oda.outbox import inspection, moving
 from oda.outbox.committer import RETRY_S
-from oda.outbox.store import FileLock, is_locked
+from oda.outbox.lock import FileLock, is_locked
 from oda.settings import OutboxSettings
 from tests.outbox.fakes import Device, FakeCounters, StepWorker, disk_full
 from tests.wire.fakes import memory_outbox

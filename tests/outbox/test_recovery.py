@@ -15,9 +15,10 @@ from twisted.logger import capturedLogs
 import oda.outbox
 from oda.outbox import inspection, recovery
 from oda.outbox.committer import State
-from oda.outbox.database import APPLICATION_ID, StoreDamaged
+from oda.outbox.database import APPLICATION_ID
 from oda.outbox.limits import PAGE_BYTES
-from oda.outbox.store import SqliteStore
+from oda.outbox.sqlite_store import SqliteStore
+from oda.outbox.store import StoreDamaged
 from oda.outbox.transaction import checksum
 from tests.outbox.fakes import Device, StepWorker, copy_store, quick_directory
 

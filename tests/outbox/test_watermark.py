@@ -18,7 +18,7 @@ from oda.outbox import inspection, offline
 from oda.outbox.clock import Uptime, this_machine
 from oda.outbox.committer import RETRY_S
 from oda.outbox.limits import PAGE_BYTES
-from oda.outbox.store import SqliteStore
+from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.transaction import Totals, Transaction
 from oda.outbox.watermark import MAX_REPEATS, Watermark
 from tests.outbox.fakes import Device, StepWorker, copy_store, disk_full

@@ -18,7 +18,7 @@ import msgspec
 from oda.interfaces import ICounters, IWallClock
 from oda.outbox.clock import Uptime
 from oda.outbox.outbox import Outbox
-from oda.outbox.store import SqliteStore
+from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.transaction import Transaction
 from oda.settings import AgentSettings
 from tests.simulation.documents import read_answer, read_datapoints

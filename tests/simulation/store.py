@@ -15,11 +15,10 @@ from typing import Any
 from zope.interface import implementer
 
 from oda.model import MessageClass
-from oda.outbox.database import Letter, StoreError
 from oda.outbox.limits import PAGE_BYTES
 from oda.outbox.memory_store import MemoryStore, Table
 from oda.outbox.queue import END, Amount, Row, Span
-from oda.outbox.store import IStore, Opened, Recovered, StoredRecord
+from oda.outbox.store import IStore, Letter, Opened, Recovered, StoredRecord, StoreError
 from oda.outbox.transaction import CLASSES, Transaction
 from tests.simulation.worker import DiskWeather
 

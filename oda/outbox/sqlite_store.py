@@ -1,0 +1,491 @@
+"""The store in an SQLite file.
+
+The writer and the reader are separate connections (write-ahead log), so that a page can be read
+while a commit waits for the disk. One thread at a time writes: first the one that opens the store,
+then the worker. Reading is done in the reactor's thread.
+
+Two things are checked besides what SQLite checks. The lock is on the file itself, so that no link,
+however it is spelt, leads a second agent to the same rows. And after each commit the open file must
+still be the one at the path: rows in a file that was deleted or mounted over are not kept.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+from zlib import crc32
+
+from zope.interface import implementer
+
+from oda.model import MessageClass
+from oda.outbox.database import (
+    CACHE,
+    LETTER_COLUMNS,
+    ROW_COLUMNS,
+    TABLES,
+    UNREADABLE,
+    connect,
+    count_on,
+    is_damage,
+    migrate,
+    read_letter,
+    read_row,
+    read_totals,
+    translated,
+    write_totals,
+)
+from oda.outbox.limits import PAGE_BYTES, row_cost, wal_allowance
+from oda.outbox.lock import FileLock, sync_directory
+from oda.outbox.queue import Amount, Row, Span
+from oda.outbox.store import (
+    IStore,
+    Letter,
+    Opened,
+    Recovered,
+    StoreDamaged,
+    StoredRecord,
+    StoreError,
+    StoreMoved,
+)
+from oda.outbox.transaction import CLASSES, Burial, Record, Totals, Transaction, checksum
+from oda.settings import OutboxSettings, OutboxSync
+
+_T = TypeVar("_T")
+#: A file in use below this size is checked as a whole when it is opened.
+_SMALL_BYTES = 4 * 1024 * 1024
+#: So many rows go into one statement. Old versions of SQLite take 999 values; each size is a
+#: statement that is kept.
+_CHUNKS = (96, 48, 24, 12, 6, 3, 1)
+_IS_OPEN = 1
+
+
+@cache
+def _statement(insert: str, columns: int, rows: int) -> str:
+    row = f"({', '.join(['?'] * columns)})"
+    return f"{insert} VALUES {', '.join([row] * rows)}"
+
+
+def _in_chunks(insert: str, columns: int, rows: Sequence[_T]) -> Iterator[tuple[str, Sequence[_T]]]:
+    """The statements that insert ``rows``, each with the rows that it is for.
+
+    Many rows in one statement: each step of a statement lets the other threads have the
+    interpreter, and getting it back from a busy reactor takes milliseconds.
+    """
+    start = 0
+    for size in _CHUNKS:
+        while len(rows) - start >= size:
+            yield _statement(insert, columns, size), rows[start : start + size]
+            start += size
+
+
+@implementer(IStore)
+class SqliteStore:
+    """The file at ``path``; a relative path starts at the working directory when it is opened."""
+
+    is_durable = True
+
+    def __init__(self, path: Path, settings: OutboxSettings) -> None:
+        self.path = path
+        self.name = str(path)
+        self.settings = settings
+        self._lock: FileLock | None = None
+        self._writer: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+
+    # -- the worker's side -------------------------------------------------------------------
+
+    def open(self) -> Opened:
+        from oda.outbox import recovery
+
+        if self._writer is not None:
+            return Opened(self._read_totals())
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = self.path.resolve()
+        try:
+            recovery.finish_setting_aside(self.path)
+            fault = self._find_fault()
+            if fault is None:
+                self._lock_file()
+                try:
+                    totals = self._open_file()
+                except StoreDamaged as damage:
+                    fault = damage
+                else:
+                    return recovery.go_on(self, totals)
+            self._lock_file()
+            return recovery.begin(self, fault, None)
+        except BaseException:
+            self._close_writer()
+            self._unlock()
+            raise
+
+    def _lock_file(self) -> None:
+        """Lock the file at the path, which must stay there meanwhile."""
+        while self._lock is None:
+            is_new = not self.path.exists()
+            lock = FileLock(self.path)
+            if not lock.is_at(self.path):
+                lock.release()
+                continue
+            self._lock = lock
+            if is_new:
+                sync_directory(self.path.parent)
+
+    def _unlock(self) -> None:
+        lock, self._lock = self._lock, None
+        if lock is not None:
+            lock.release()
+
+    def begin_file(self) -> Totals:
+        """Create the new file of a replaced store; the old one was set aside."""
+        self._unlock()
+        self._lock_file()
+        return self._open_file()
+
+    def _find_fault(self) -> StoreDamaged | None:
+        """What a power failure does to the files, and SQLite would pass over."""
+        log = Path(f"{self.path}-wal")
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if not size and log.exists() and log.stat().st_size:
+            return StoreDamaged("the file is missing beside its write-ahead log")
+        if size and not log.exists():
+            # Read by a connection of its own: opening it to write would make an empty log.
+            with suppress(*UNREADABLE):
+                connection = sqlite3.connect(
+                    f"{self.path.as_uri()}?mode=ro&immutable=1", isolation_level=None, uri=True
+                )
+                try:
+                    found = connection.execute(
+                        "SELECT 1 FROM state WHERE number = ?", (_IS_OPEN,)
+                    ).fetchone()
+                finally:
+                    connection.close()
+                if found is not None:
+                    return StoreDamaged(
+                        "it was not closed and its write-ahead log is missing: the newest messages"
+                        " may be lost"
+                    )
+        return None
+
+    def _open_file(self) -> Totals:
+        connection = self._writer = connect(self.path, self.settings)
+        execute = connection.execute
+        try:
+            execute(f"PRAGMA page_size = {PAGE_BYTES}")
+            migrate(connection)
+            sync = "FULL" if self.settings.sync is OutboxSync.FULL else "NORMAL"
+            # Half of what it may have: the transaction after that may be as large again.
+            wal_bytes = wal_allowance(self.settings) // 2
+            execute(CACHE)
+            execute(f"PRAGMA synchronous = {sync}")
+            execute("PRAGMA journal_mode = WAL")
+            execute(f"PRAGMA wal_autocheckpoint = {wal_bytes // PAGE_BYTES}")
+            execute(f"PRAGMA journal_size_limit = {wal_bytes}")
+            if self._used_bytes() <= _SMALL_BYTES:
+                verdict = execute("PRAGMA quick_check(1)").fetchone()[0]
+                if verdict not in (b"ok", "ok"):
+                    raise StoreDamaged(bytes(verdict).decode("utf-8", "replace").replace("\n", " "))
+            totals = self._read_totals()
+            execute("INSERT OR REPLACE INTO state VALUES (?, 'open')", (_IS_OPEN,))
+            # Into the file itself: it tells, beside a log that is missing, that there was one.
+            execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        except UNREADABLE as error:
+            self._close_writer()
+            raise (StoreDamaged if is_damage(error) else StoreError)(str(error)) from error
+        except BaseException:
+            self._close_writer()
+            raise
+        return totals
+
+    def _read_totals(self) -> Totals:
+        totals = read_totals(self.writer) or Totals()
+        count_on(self.writer, totals)
+        return totals
+
+    @property
+    def writer(self) -> sqlite3.Connection:
+        """The connection that writes. Raises ``StoreError`` while the store is not open."""
+        if self._writer is None:
+            raise StoreError("the store is not open")
+        return self._writer
+
+    def apply(self, transaction: Transaction) -> int:
+        if self._writer is None and self._lock is not None:
+            # It failed before: a new connection tells more than one after an error of the disk.
+            self.check()
+            self._open_file()
+        execute = self.writer.execute
+        try:
+            execute("BEGIN IMMEDIATE")
+            self._write(transaction)
+            execute("COMMIT")
+        except UNREADABLE as error:
+            self._close_writer()
+            raise (StoreDamaged if is_damage(error) else StoreError)(str(error)) from error
+        except BaseException:
+            self._close_writer()
+            raise
+        self.check()
+        return self._used_bytes()
+
+    def _write(self, transaction: Transaction) -> None:
+        # First what frees pages, then what needs them: so the file doesn't grow in between.
+        execute = self.writer.execute
+        for message_class in CLASSES:
+            table = TABLES[message_class]
+            for low, high in transaction.deleted[message_class]:
+                execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", (low, high))
+        self._bury(transaction.burials)
+        _delete(self.writer, "dead", "id", transaction.letters_gone)
+        _delete(self.writer, "answer", "number", transaction.answers_gone)
+        for message_class in CLASSES:
+            if transaction.rows[message_class]:
+                self.add_rows(message_class, transaction.rows[message_class].values())
+        if transaction.records:
+            self._write_records(transaction.records)
+        if transaction.totals is not None:
+            write_totals(self.writer, transaction.totals)
+
+    def add_rows(self, message_class: MessageClass, rows: Iterable[Row]) -> None:
+        """Insert rows, inside a transaction. A row that is there already, unchanged, is left as it
+        is (a commit may have worked although it reported an error); an id that belongs to another
+        message raises ``StoreError``."""
+        table = TABLES[message_class]
+        insert = f"INSERT INTO {table} ({ROW_COLUMNS})"
+        for statement, chunk in _in_chunks(insert, 6, list(rows)):
+            values: list[Any] = []
+            for row in chunk:
+                row_id, payload = row.row_id, row.payload
+                datapoints, is_text = row.datapoints, row.is_text
+                seed = row_id * 0x9E3779B1 ^ datapoints * 0x85EBCA6B ^ is_text
+                crc = crc32(payload, seed & 0xFFFFFFFF)
+                values += (row_id, is_text, datapoints, row.accepted_ms, crc, payload)
+            try:
+                self.writer.execute(statement, values)
+            except sqlite3.IntegrityError:
+                self._add_one_by_one(
+                    table, [values[at : at + 6] for at in range(0, len(values), 6)]
+                )
+
+    def _add_one_by_one(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
+        for row in rows:
+            found = self.writer.execute(
+                f"SELECT crc, payload FROM {table} WHERE id = ?", (row[0],)
+            ).fetchone()
+            if found is None:
+                self.writer.execute(_statement(f"INSERT INTO {table} ({ROW_COLUMNS})", 6, 1), row)
+            elif found != (row[4], row[5]):
+                raise StoreError(f"the id {row[0]} is taken by another message of {table}")
+
+    def _bury(self, burials: Sequence[Burial]) -> None:
+        for burial in burials:
+            row, table = burial.row, TABLES[burial.message_class]
+            crc = checksum(row.row_id, row.is_text, row.datapoints, row.payload)
+            self.writer.execute(
+                "INSERT OR REPLACE INTO dead VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    row.row_id,
+                    table,
+                    row.is_text,
+                    row.datapoints,
+                    row.accepted_ms,
+                    None if burial.is_damaged else crc,
+                    burial.reason,
+                    row.payload,
+                ),
+            )
+            self.writer.execute(f"DELETE FROM {table} WHERE id = ?", (row.row_id,))
+
+    def _write_records(self, records: Mapping[int, Record | None]) -> None:
+        forgotten = [number for number, record in records.items() if record is None]
+        _delete(self.writer, "record", "number", forgotten)
+        _delete(self.writer, "answer", "number", forgotten)
+        known = [record for record in records.values() if record is not None]
+        for statement, chunk in _in_chunks("INSERT OR REPLACE INTO record", 7, known):
+            values: list[Any] = []
+            for one in chunk:
+                echo = None if one.echo is None else one.echo.decode()
+                values += (one.number, one.request_id, one.name, one.content_type, echo)
+                values += (one.at_ms, one.has_ended)
+            self.writer.execute(statement, values)
+        answered = [record for record in known if record.payload is not None]
+        for statement, chunk in _in_chunks("INSERT OR REPLACE INTO answer", 3, answered):
+            values = []
+            for one in chunk:
+                values += (one.number, crc32(one.payload or b""), one.payload)
+            self.writer.execute(statement, values)
+
+    def replace(self, fault: StoreError, wanted: Mapping[MessageClass, Sequence[Span]]) -> Opened:
+        from oda.outbox import recovery
+
+        with translated():
+            return recovery.begin(self, fault, wanted)
+
+    def recover(self) -> Recovered:
+        from oda.outbox import recovery
+
+        with translated():
+            step = recovery.step(self)
+        self.check()
+        return step
+
+    def move(self, path: Path) -> None:
+        from oda.outbox import moving
+
+        with translated():
+            moving.move(self, path)
+
+    def fold(self) -> None:
+        """Close the connections so that the file alone is the store; the lock stays. Raises
+        ``StoreError`` where somebody else keeps the write-ahead log."""
+        try:
+            self.close_reader()
+            self.writer.execute("DELETE FROM state WHERE number = ?", (_IS_OPEN,))
+            self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            self._close_writer()
+        log = Path(f"{self.path}-wal")
+        if log.exists() and log.stat().st_size:
+            raise StoreError("another program reads it just now")
+
+    def go_on_at(self, path: Path, lock: FileLock | None = None) -> None:
+        """The folded file is at ``path``: open it there. ``lock`` is its lock, None where it is the
+        one that there was. What is wrong with it is found by the next commit."""
+        if lock is not None:
+            self._unlock()
+            self._lock = lock
+        self.path, self.name = path, str(path)
+        self.check()
+        with suppress(StoreError):
+            self._open_file()
+
+    def check(self) -> None:
+        if self._lock is None or not self._lock.is_at(self.path):
+            raise StoreMoved(f"it is not the file at {self.path} any more")
+
+    def close(self) -> None:
+        self.close_reader()
+        if self._writer is not None:
+            with suppress(sqlite3.Error):
+                self._writer.execute("DELETE FROM state WHERE number = ?", (_IS_OPEN,))
+        self._close_writer()
+        self._unlock()
+
+    def _close_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
+            if writer.in_transaction:
+                with suppress(sqlite3.Error):
+                    writer.execute("ROLLBACK")
+            writer.close()
+
+    def release_file(self) -> None:
+        """Close the connections; the lock stays."""
+        self.close_reader()
+        self._close_writer()
+
+    def _used_bytes(self) -> int:
+        """The bytes of the file that are in use; the free pages are used before it grows."""
+        pages, free = self.writer.execute(
+            "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count"
+        ).fetchone()
+        return int(pages - free) * PAGE_BYTES
+
+    # -- the reactor's side ------------------------------------------------------------------
+
+    def query(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
+        """The rows of a query; text comes as bytes."""
+        try:
+            if self._reader is None:
+                self._reader = connect(self.path, self.settings, timeout_s=0.5)
+                self._reader.execute("PRAGMA query_only = ON")
+            return self._reader.execute(statement, values).fetchall()
+        except UNREADABLE as error:
+            self.close_reader()
+            raise (StoreDamaged if is_damage(error) else StoreError)(str(error)) from error
+
+    def page(
+        self, message_class: MessageClass, span: Span, max_rows: int, max_bytes: int
+    ) -> tuple[list[Row], set[int]]:
+        rows: list[Row] = []
+        damaged: set[int] = set()
+        self.query(CACHE)
+        reader = self._reader
+        assert reader is not None
+        try:
+            with closing(reader.cursor()) as cursor:
+                cursor.execute(
+                    f"SELECT {ROW_COLUMNS} FROM {TABLES[message_class]}"
+                    " WHERE id BETWEEN ? AND ? ORDER BY id LIMIT ?",
+                    (*span, max_rows),
+                )
+                for values in cursor:
+                    row, is_sound = read_row(values)
+                    if rows and row.row_id <= rows[-1].row_id:
+                        raise StoreDamaged("its rows are out of order")
+                    rows.append(row)
+                    if not is_sound:
+                        damaged.add(row.row_id)
+                    max_bytes -= len(row.payload)
+                    if max_bytes <= 0:
+                        break
+        except UNREADABLE as error:
+            self.close_reader()
+            raise (StoreDamaged if is_damage(error) else StoreError)(str(error)) from error
+        return rows, damaged
+
+    def amount(self, message_class: MessageClass, span: Span) -> Amount:
+        total = Amount()
+        for length, rows, datapoints in self.query(
+            "SELECT length(payload), count(*), CAST(sum(datapoints) AS INTEGER)"
+            f" FROM {TABLES[message_class]} WHERE id BETWEEN ? AND ? GROUP BY 1",
+            span,
+        ):
+            total.add(Amount(rows, rows * row_cost(length), datapoints))
+        return total
+
+    def letters(self) -> Sequence[tuple[int, int]]:
+        return self.query("SELECT id, length(payload) FROM dead ORDER BY id")
+
+    def letter(self, row_id: int) -> Letter | None:
+        found = self.query(f"SELECT {LETTER_COLUMNS} FROM dead WHERE id = ?", (row_id,))
+        return read_letter(found[0]) if found else None
+
+    def records(self) -> Sequence[StoredRecord]:
+        return [
+            StoredRecord(*values)
+            for values in self.query(
+                "SELECT number, request_id, name, content_type, echo, at_ms, has_ended,"
+                " (SELECT length(payload) FROM answer WHERE answer.number = record.number)"
+                " FROM record ORDER BY number"
+            )
+        ]
+
+    def answer(self, number: int) -> bytes | None:
+        for crc, payload in self.query(
+            "SELECT crc, payload FROM answer WHERE number = ?", (number,)
+        ):
+            if isinstance(payload, bytes) and crc32(payload) == crc:
+                return payload
+        return None
+
+    def close_reader(self) -> None:
+        reader, self._reader = self._reader, None
+        if reader is not None:
+            reader.close()
+
+
+def _delete(connection: sqlite3.Connection, table: str, key: str, numbers: Iterable[int]) -> None:
+    """Delete rows by their numbers, as few ranges."""
+    spans: list[Span] = []
+    for number in sorted(numbers):
+        if spans and spans[-1].high + 1 == number:
+            spans[-1] = Span(spans[-1].low, number)
+        else:
+            spans.append(Span(number, number))
+    for span in spans:
+        connection.execute(f"DELETE FROM {table} WHERE {key} BETWEEN ? AND ?", span)
