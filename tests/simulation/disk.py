@@ -161,15 +161,17 @@ class SqliteDisk:
         return True
 
     def damage(self, action: str) -> None:
+        log = Path(f"{self._path}-wal")
+        if action == "empty" and not (log.exists() and log.stat().st_size):
+            return  # an empty file by itself is a new one: nobody could tell
         self._has_gaps = True
         before = set(self.numbers)
         self._forget_rows()
         self._close_look()
-        wal = Path(f"{self._path}-wal")
         if action == "empty":
             self._path.write_bytes(b"")
         elif action == "no log":
-            wal.unlink(missing_ok=True)
+            log.unlink(missing_ok=True)
         else:
             # Not the log: SQLite takes a damaged one for the torn end of a commit.
             content = bytearray(self._path.read_bytes() if self._path.exists() else b"")
