@@ -56,6 +56,9 @@ def offline(path: Path, settings: OutboxSettings, wall_clock: IWallClock) -> Ite
             raise OutboxError(f"{path}: it can't be used")
         while outbox.is_recovering:
             clock.advance(0)
+            if outbox.state is not State.OPEN:
+                # It would be tried again in a while, but time does not pass here.
+                raise OutboxError(f"{path}: it is damaged, and can't be taken over into a new one")
         yield outbox
         clock.advance(0)
         if outbox.state is not State.OPEN:
