@@ -9,6 +9,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
@@ -28,18 +29,25 @@ from oda.logs.lines import LogFormat
 from oda.logs.observer import AgentLog
 from oda.logs.service import LogService
 from oda.monitor.systemd import build_notifier
+from oda.outbox.inspection import find_leftovers
+from oda.outbox.worker import ThreadWorker
 from oda.reload import ReloadService
-from oda.upkeep import Upkeep
+from oda.settings import OutboxSettings
+from oda.upkeep import Upkeep, import_command
 
 _log = Logger(namespace="oda.tap")  # what a reader of the log started it by
 
 
 class AgentProcess(MultiService):
-    """The agent and what belongs to its process; makes ``observer`` the application's log."""
+    """The agent and what belongs to its process; makes ``observer`` the application's log.
+    ``at_start`` is called once everything has started."""
 
-    def __init__(self, observer: AgentLog | None) -> None:
+    def __init__(
+        self, observer: AgentLog | None, at_start: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__()
         self._observer = observer
+        self._at_start = at_start
 
     def setServiceParent(self, parent: Any) -> None:
         """twistd calls this with the application, before it begins to log."""
@@ -56,6 +64,7 @@ class AgentProcess(MultiService):
             # twistd logs by now, standard error included: said there, it would be said twice.
             _log.critical("oda-websocket can't start: {reason}", reason=str(error))
             raise SystemExit(1) from None
+        self._at_start()
 
 
 def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> AgentProcess:
@@ -75,7 +84,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     except (OdaError, OSError) as error:
         sys.stderr.write(f"oda-websocket can't start:\n{error}\n")
         raise SystemExit(1) from None
-    process = AgentProcess(log)
+    process = AgentProcess(log, lambda: tell_leftovers(agent.settings.outbox, directory))
     if log is not None:
         LogService(log, destination, agent.parts.reactor).setServiceParent(process)
     agent.setServiceParent(process)
@@ -88,9 +97,19 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
         digests=configuration.digests,
     )
     reload.setServiceParent(agent)
-    upkeep = Upkeep(agent.parts.outbox, agent.settings.outbox.path)
+    upkeep = Upkeep(
+        agent.parts.outbox,
+        agent.settings.outbox,
+        lambda: ThreadWorker(agent.parts.reactor.callFromThread),
+    )
     commands = {"status": agent.supervision.status, **upkeep.handlers()}
-    control = ControlServer(socket_path(directory), agent.publish, commands, agent.parts.reactor)
+    control = ControlServer(
+        socket_path(directory),
+        agent.publish,
+        commands,
+        agent.parts.reactor,
+        agent.parts.events.flush,
+    )
     control.setServiceParent(agent)
     notifier = build_notifier(os.environ, agent.supervision.describe, agent.parts.reactor)
     if notifier is not None:
@@ -141,6 +160,17 @@ def report(configuration: LoadedConfiguration) -> None:
         _log.info("{note}", note=note)
     for warning in configuration.warnings:
         _log.warn("{warning}", warning=warning)
+
+
+def tell_leftovers(settings: OutboxSettings, directory: Path) -> None:
+    """Say in the log which messages wait where nobody sends them: the outbox was somewhere else
+    before. Called once the agent has its own."""
+    for leftover in find_leftovers(settings):
+        _log.warn(
+            "{leftover}. If it was this agent's: {command}",
+            leftover=str(leftover),
+            command=import_command(leftover.path, directory),
+        )
 
 
 def _short(file: str) -> str:

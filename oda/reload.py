@@ -28,7 +28,7 @@ from oda.config.watch import ConfigurationWatcher
 from oda.connector.tls import build_tls_options
 from oda.errors import ConfigurationError, OdaError
 from oda.extensions import load_plugins
-from oda.settings import AgentSettings
+from oda.settings import AgentSettings, OutboxKind, OutboxSettings
 from oda.telemetry.collector import Collector
 from oda.telemetry.poller import Poller
 
@@ -176,7 +176,7 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
     if changes.connector or changes.device_info or changes.reconnect:
         parts.connector.reconfigure(settings.connector, reconnect=bool(changes.reconnect))
     if changes.outbox:
-        _log.warn("changed outbox settings take effect at the next start of the agent")
+        _follow_outbox(agent, settings.outbox, changes.outbox)
     if changes.connector or changes.dispatcher:
         parts.events.set_output(
             parts.codecs.codec(event_content_type(settings)),
@@ -197,6 +197,30 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
     waiting.append(agent.exchange_plugins(changes.plugins_removed, components))
     _log.info("configuration changed: {what}", what=", ".join(changes.components()))
     return gatherResults(waiting).addCallback(lambda _: None)
+
+
+def _follow_outbox(agent: Agent, settings: OutboxSettings, changed: frozenset[str]) -> None:
+    """Move the outbox where only its place changed; the rest waits for the next start.
+
+    Nobody waits for the move: a disk that fails holds it up, and no other change.
+    """
+    is_in_file = settings.kind is OutboxKind.DURABLE and agent.parts.outbox.is_durable
+    if "path" in changed and is_in_file:
+        moved = agent.parts.outbox.move(settings.path)
+        moved.addErrback(
+            lambda failure: _log.error(
+                "{reason}; it stays where it is. The next start begins another one at outboxPath,"
+                " and 'oda outbox import' takes this one over",
+                reason=failure.getErrorMessage(),
+            )
+        )
+        changed -= {"path"}
+    if changed:
+        _log.warn("changed outbox settings take effect at the next start of the agent")
+    if "kind" in changed and agent.parts.outbox.is_durable is not (
+        settings.kind is OutboxKind.DURABLE
+    ):
+        _log.warn("what waits in the outbox by then stays there; 'oda outbox import' takes it over")
 
 
 def _change_operations(agent: Agent, settings: AgentSettings, state: Any) -> None:

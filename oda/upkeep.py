@@ -6,20 +6,39 @@ agent keeps in memory what it will send next.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
+from twisted.internet.defer import Deferred
+
 from oda.errors import OutboxError
+from oda.outbox.importing import TakenOver, take_over
 from oda.outbox.outbox import Outbox
+from oda.outbox.worker import IWorker
+from oda.settings import OutboxSettings
+
+
+def import_command(path: Path, configuration: Path) -> str:
+    """What to type to take over the outbox at ``path`` into that of the agent with this
+    configuration directory."""
+    return shlex.join(
+        ["oda", "outbox", "import", str(path.absolute()), "--conf", str(configuration.absolute())]
+    )
 
 
 class Upkeep:
-    """``path`` is the outbox's file; an outbox in memory has none."""
+    """``make_worker`` gives one that waits for the disk beside the reactor."""
 
-    def __init__(self, outbox: Outbox, path: Path) -> None:
+    def __init__(
+        self, outbox: Outbox, settings: OutboxSettings, make_worker: Callable[[], IWorker]
+    ) -> None:
         self._outbox = outbox
-        self._path = path.absolute()  # before anybody changes the working directory
+        self._settings = settings
+        self._make_worker = make_worker
+        self._is_importing = False
 
     def handlers(self) -> dict[str, Callable[[Mapping[str, Any]], Any]]:
         """The commands of the local socket."""
@@ -27,12 +46,13 @@ class Upkeep:
             "outbox": self.describe,
             "outbox-purge": self.purge,
             "outbox-retry-dead": self.retry_dead,
+            "outbox-import": self.import_store,
         }
 
     def describe(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Where it is (``path`` None: in memory) and what is in it."""
         return {
-            "path": str(self._path) if self._outbox.is_durable else None,
+            "path": str(self._outbox.path) if self._outbox.path is not None else None,
             "counts": dict(self._outbox.counts()),
         }
 
@@ -43,6 +63,33 @@ class Upkeep:
     def retry_dead(self, arguments: Mapping[str, Any]) -> int:
         """Put the dead letters back; how many. Raises ``OutboxError``."""
         return self._durable().retry_dead()
+
+    def import_store(self, arguments: Mapping[str, Any]) -> Deferred[dict[str, Any]]:
+        """Take the store at ``path`` over; fires with what was taken over. Fails with
+        ``OutboxError``."""
+        path = arguments.get("path")
+        if not isinstance(path, str) or not path:
+            raise OutboxError("no path is given")
+        if self._is_importing:
+            raise OutboxError("another outbox is being taken over just now")
+        self._is_importing = True
+        worker = self._make_worker()
+
+        def ended(result: Any) -> Any:
+            self._is_importing = False
+            worker.stop()
+            return result
+
+        taking: Deferred[TakenOver] = take_over(
+            Path(path), self._settings, self._outbox, worker
+        ).addBoth(ended)
+        return taking.addCallback(
+            lambda taken: {
+                "isComplete": taken.is_complete,
+                "text": taken.describe(Path(path)),
+                **msgspec.structs.asdict(taken),
+            }
+        )
 
     def _durable(self) -> Outbox:
         if not self._outbox.is_durable:

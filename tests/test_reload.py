@@ -7,17 +7,23 @@ import os
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from twisted.internet.testing import MemoryReactorClock
-from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import LogLevel, capturedLogs, formatEvent, globalLogPublisher
 
 from oda.agent import Agent
+from oda.assembly import build_parts
 from oda.config.loader import load
+from oda.interfaces import ICounters, IWallClock
 from oda.model import Event, LinkState
+from oda.outbox.outbox import Outbox, make_outbox
+from oda.outbox.worker import InlineWorker
 from oda.reload import ReloadService
+from oda.settings import AgentSettings
 from tests.wire.certificates import Authority
 
 #: The long form (10,000 reloads, about two minutes) is asked for by this variable.
@@ -40,6 +46,12 @@ def _errors() -> Iterator[list[str]]:
         globalLogPublisher.removeObserver(observe)
 
 
+def _make_outbox(
+    settings: AgentSettings, reactor: Any, wall_clock: IWallClock, counters: ICounters
+) -> Outbox:
+    return make_outbox(settings.outbox, reactor, wall_clock, counters, InlineWorker())
+
+
 CONNECTOR = "outbox=memory\nhost=127.0.0.1\nport={port}\npath=p\nkeepAliveInterval={keep}\n"
 
 
@@ -53,13 +65,18 @@ class ThreadsafeClock(MemoryReactorClock):
 class Directory:
     """A configuration directory and an agent that runs with it, on a clock."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, connector: str = CONNECTOR) -> None:
         self.path = path
-        self.write("connector.websocket", CONNECTOR.format(port=9000, keep=180))
+        self.write("connector.websocket", connector.format(port=9000, keep=180))
         self.write("datastreams.deviceinfo", "deviceId=dev-1\napiKey=k\n")
         self.write("subsystem.poller", "device.upTime=5\ndevice.cpu.total=0;0\n")
         self.reactor = ThreadsafeClock()
-        self.agent = Agent(load(path, {}).settings, reactor=self.reactor, environ={})
+        self.agent = Agent(
+            load(path, {}).settings,
+            reactor=self.reactor,
+            environ={},
+            assemble=partial(build_parts, make_outbox=_make_outbox),
+        )
         self.signals: list[Any] = []
         self.reload = ReloadService(
             self.agent,
@@ -230,6 +247,57 @@ def test_a_reload_keeps_what_the_state_manager_has_kept(directory: Directory) ->
         directory.reactor.advance(0.1)
     assert agent.counters.count("events_accepted") == before + 11
     assert agent.counters.count("values_forgotten_unpublished") == 0
+    directory.stop()
+
+
+def test_a_changed_outbox_path_moves_the_outbox(tmp_path: Path) -> None:
+    """What waits moves along, and the rest of the settings waits for the next start. A file that is
+    there is left alone; what happens to the messages then is said."""
+    text = CONNECTOR.replace("outbox=memory", f"outboxPath={tmp_path}/old.sqlite")
+    directory = Directory(tmp_path, text)
+    directory.agent.publish(Event("t", 1))
+    directory.reactor.advance(1.0)
+    outbox = directory.agent.parts.outbox
+    waiting = outbox.counts()["pending"]
+    assert waiting
+    text = text.replace("old.sqlite", "new.sqlite") + "outboxMaxRows=77\n"
+    directory.write("connector.websocket", text.format(port=9000, keep=180))
+    with capturedLogs() as events:
+        directory.reload.reload()
+        directory.reactor.advance(0)
+    said = [formatEvent(event) for event in events]
+    assert f"the outbox is in {tmp_path}/new.sqlite now" in said
+    assert "changed outbox settings take effect at the next start of the agent" in said
+    assert outbox.path == tmp_path / "new.sqlite"
+    assert not (tmp_path / "old.sqlite").exists()
+    assert outbox.counts()["pending"] >= waiting
+    (tmp_path / "taken").write_text("mine")
+    text = text.replace("new.sqlite", "taken")
+    directory.write("connector.websocket", text.format(port=9000, keep=180))
+    with _errors() as errors:
+        directory.reload.reload()
+        directory.reactor.advance(0)
+    (error,) = errors
+    assert f"{tmp_path}/new.sqlite can't be moved to {tmp_path}/taken" in error
+    assert "oda outbox import" in error
+    assert (tmp_path / "taken").read_text() == "mine"
+    assert outbox.counts()["pending"] >= waiting
+    directory.stop()
+
+
+def test_a_change_between_file_and_memory_waits_for_the_next_start(tmp_path: Path) -> None:
+    """Nothing is moved, and what becomes of the messages is said."""
+    text = CONNECTOR.replace("outbox=memory", f"outboxPath={tmp_path}/old.sqlite")
+    directory = Directory(tmp_path, text)
+    changed = text.replace("old.sqlite", "new.sqlite") + "outbox=memory\n"
+    directory.write("connector.websocket", changed.format(port=9000, keep=180))
+    with capturedLogs() as events:
+        directory.reload.reload()
+        directory.reactor.advance(0)
+    said = [formatEvent(event) for event in events]
+    assert "changed outbox settings take effect at the next start of the agent" in said
+    assert any("oda outbox import" in line for line in said)
+    assert directory.agent.parts.outbox.path == tmp_path / "old.sqlite"
     directory.stop()
 
 

@@ -30,7 +30,9 @@ from oda.errors import ConfigurationError, DatastreamError, PluginError
 from oda.extensions import installed_plugins, load_plugins
 from oda.interfaces import IDeviceInfoProvider
 from oda.monotonic import install_monotonic_clock
+from oda.outbox.inspection import find_leftovers
 from oda.settings import AgentSettings, OutboxKind, Secret
+from oda.upkeep import import_command
 
 #: How long the running agent is given to answer, in seconds.
 _ASK_TIMEOUT_S = 10.0
@@ -77,6 +79,7 @@ def command(
             click.echo(render_settings(configuration.settings))
         _report_configuration(configuration, findings)
         _check_surroundings(configuration.settings, findings)
+        _check_leftovers(configuration, findings)
         if not offline:
             _check_online(configuration, findings, connect, timeout_s)
     if as_json:
@@ -174,6 +177,21 @@ def _check_outbox(path: Path, findings: Findings) -> None:
         "see 'outboxPath' (a relative one starts at the agent's working directory), or run the"
         " check as the agent's user, where the agent runs",
     )
+
+
+def _check_leftovers(configuration: LoadedConfiguration, findings: Findings) -> None:
+    """Messages that wait where nobody sends them: the outbox was somewhere else before."""
+    for leftover in find_leftovers(configuration.settings.outbox):
+        command = import_command(leftover.path, configuration.directory)
+        findings.add(
+            "outbox",
+            Result.WARNING,
+            str(leftover),
+            f"if it was this agent's: {command}",
+            path=str(leftover.path),
+            messages=leftover.messages,
+            deadLetters=leftover.dead,
+        )
 
 
 # -- the connection --------------------------------------------------------------------------

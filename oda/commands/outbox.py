@@ -1,7 +1,7 @@
 """``oda outbox``: what waits to be delivered, and what was set aside.
 
-Looking reads the file, whether an agent runs or not. Purging and retrying are done by the running
-agent where there is one, else in the file, under its lock.
+Looking reads the file, whether an agent runs or not. Purging, retrying and importing are done by
+the running agent where there is one, else in the file, under its lock.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ from oda.monitor.status import duration
 from oda.outbox.inspection import (
     StoredMessage,
     StoreStatus,
+    look_into,
     read_messages,
     read_status,
     verify,
 )
-from oda.outbox.offline import purge, retry_dead
+from oda.outbox.offline import purge, retry_dead, take_over
+from oda.outbox.store import is_locked
 from oda.settings import OutboxKind, OutboxSettings
 
 #: How long a running agent may take to answer, in seconds.
@@ -43,8 +45,9 @@ _STATES = click.Choice(["waiting", "dead"])
 class _Target:
     """One outbox: its file, its settings, and the socket of its agent."""
 
-    def __init__(self, conf: str | None, file: Path | None) -> None:
+    def __init__(self, conf: str | None, file: Path | None, may_be_in_memory: bool = False) -> None:
         directory = find_directory(conf)
+        self._may_be_in_memory = may_be_in_memory
         self.settings: OutboxSettings = load(directory, os.environ).settings.outbox
         self._socket = socket_path(directory)
         self._file = file
@@ -64,20 +67,20 @@ class _Target:
                 raise
             found = None
         if found is not None and (file is None or str(file.absolute()) == found["path"]):
-            if found["path"] is None:
+            if found["path"] is None and not self._may_be_in_memory:
                 raise ControlError(f"the outbox is in memory; it holds {found['counts']}")
             self.counts = found["counts"]
-            return Path(found["path"])
+            return Path(found["path"] or "memory")
         if file is not None:
             return file
         if self.settings.kind is not OutboxKind.DURABLE:
             raise ControlError("the outbox is in memory (outbox=memory), and no agent is running")
         return self.settings.path
 
-    def call(self, command: str) -> Any:
+    def call(self, command: str, timeout_s: float | None = _TIMEOUT_S, **arguments: Any) -> Any:
         """Ask the running agent. Raises ``ControlError``, also when there is none."""
-        with ControlClient(self._socket, _TIMEOUT_S) as client:
-            return client.call(command)
+        with ControlClient(self._socket, timeout_s) as client:
+            return client.call(command, **arguments)
 
 
 class _Group(click.Group):
@@ -269,3 +272,29 @@ def retry_dead_letters(conf: str | None, file: Path | None) -> None:
     else:
         count = retry_dead(target.path, target.settings, SystemWallClock())
     click.echo(f"{count} messages wait again")
+
+
+@command.command("import")
+@click.argument("source", type=click.Path(path_type=Path), metavar="PATH")
+@_of_an_outbox
+def import_store(conf: str | None, file: Path | None, source: Path) -> None:
+    """Take over the messages, dead letters and operations of the outbox at PATH, which no agent
+    uses any more. They come behind what waits already. What finds no room stays at PATH; a second
+    import takes it."""
+    target = _Target(conf, file, may_be_in_memory=True)
+    source = source.absolute()
+    if is_locked(source):
+        raise ControlError(f"{source}: an agent is using it")
+    found = look_into(source)
+    amount = found.problem or f"{found.messages} messages, {found.dead} dead letters"
+    click.echo(f"taking {source} ({amount}) over into {target.path} ...", err=True)
+    if target.is_running:
+        # However long it takes: each batch waits for the agent's disk.
+        taken = target.call("outbox-import", None, path=str(source))
+        text, is_complete = taken["text"], taken["isComplete"]
+    else:
+        result = take_over(source, target.path, target.settings, SystemWallClock())
+        text, is_complete = result.describe(source), result.is_complete
+    if not is_complete:
+        raise click.ClickException(text)
+    click.echo(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import click
 
@@ -15,6 +16,13 @@ from oda.control.location import socket_path
 from oda.control.wire import ControlError, Publish
 from oda.errors import OdaError
 from oda.model import Event
+
+#: After so many seconds without an answer the user is told what may be the reason.
+_PATIENCE_S = 3.0
+_EXPLANATION = (
+    "waiting until the agent accepts it: the dispatcher collects this datastream, the device's id"
+    " is not known yet, or the disk is slow or fails (see: oda status)"
+)
 
 
 @click.command("send", short_help="Publish datapoints through the running agent.")
@@ -39,10 +47,22 @@ def command(entries: tuple[str, ...], conf: str | None, at: str | None, as_json:
             _stream(path, as_json, at_ms)
         else:
             events = [parse_entry(entry, as_json, at_ms) for entry in entries]
-            with ControlClient(path) as client:
+            with ControlClient(path) as client, _patience():
                 _send_all(client, events)
     except OdaError as error:
         raise click.ClickException(str(error)) from None
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Say why it takes so long, if it does."""
+    timer = threading.Timer(_PATIENCE_S, lambda: click.echo(_EXPLANATION, err=True))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _send_all(client: ControlClient, events: list[Event]) -> None:

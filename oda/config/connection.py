@@ -216,9 +216,10 @@ CONNECTOR = Component(
                 Key(
                     "outboxCommitWindow",
                     "commit_window_s",
-                    seconds(0, 10),
+                    seconds(0, 60),
                     "how long telemetry of a steady stream is gathered, to share messages and "
-                    "commits; what comes after a pause is not held up; 0: one turn of the reactor",
+                    "commits; what comes after a pause is not held up; what is gathered is not "
+                    "accepted yet; 0: one turn of the reactor",
                 ),
             ),
         ),

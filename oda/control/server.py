@@ -53,8 +53,14 @@ class ControlProtocol(LineOnlyReceiver):
     delimiter = b"\n"
     MAX_LENGTH = MAX_LINE_BYTES
 
-    def __init__(self, publish: PublishEvent, commands: Mapping[str, Handler]) -> None:
+    def __init__(
+        self,
+        publish: PublishEvent,
+        commands: Mapping[str, Handler],
+        flush: Callable[[], None] = lambda: None,
+    ) -> None:
         self._publish = publish
+        self._flush = flush
         self._commands = commands
         self._received = 0
         self._accepted = 0
@@ -83,6 +89,8 @@ class ControlProtocol(LineOnlyReceiver):
 
     def readConnectionLost(self) -> None:
         self._complete = True
+        if self._waiting:
+            self._flush()  # the writer waits for nothing but its answers
         self._end_if_answered()
 
     def writeConnectionLost(self) -> None:
@@ -168,17 +176,24 @@ class ControlProtocol(LineOnlyReceiver):
 class ControlServer(Service):
     """Listens on ``path``, which only the agent's user may open.
 
-    ``commands`` are the handlers by name: given the arguments, a value (for JSON) or Deferred. A
+    ``commands`` are the handlers by name: given the arguments, a value (for JSON) or Deferred.
+    ``flush`` is called when a writer has said everything and waits until it is accepted. A
     socket that can't be made is logged; the agent runs without it.
     """
 
     name = "control"
 
     def __init__(
-        self, path: Path, publish: PublishEvent, commands: Mapping[str, Handler], reactor: Any
+        self,
+        path: Path,
+        publish: PublishEvent,
+        commands: Mapping[str, Handler],
+        reactor: Any,
+        flush: Callable[[], None] = lambda: None,
     ) -> None:
         self._path = path
         self._publish = publish
+        self._flush = flush
         self._commands = commands
         self._reactor = reactor
         self._port: Any = None
@@ -188,7 +203,7 @@ class ControlServer(Service):
         super().startService()
         factory = ServerFactory()
         factory.noisy = False
-        factory.protocol = lambda: ControlProtocol(self._publish, self._commands)
+        factory.protocol = lambda: ControlProtocol(self._publish, self._commands, self._flush)
         try:
             self._port = self._reactor.listenUNIX(
                 str(self._path), factory, mode=0o600, wantPID=True

@@ -61,7 +61,7 @@ class Backlog:
     def read_on(self) -> bool:
         """Bring the oldest unread rows into the head if it is empty; True when it has rows now."""
         queue = self.queue
-        if queue.head or not queue.unread:
+        if queue.head or not queue.unread or self._committer.is_moving:
             return bool(queue.head)
         blocked: list[Span] = []
         rows: list[Row] = []
@@ -116,7 +116,7 @@ class Backlog:
                     self.queue.discard_unread(amount_of((row,)))
                     self.bury(row, "damaged", is_damaged=True)
             page = [row for row in page if row.row_id not in damaged]
-        return page
+        return self._uncommitted.known(self.message_class, page) if page else page
 
     def _from_memory(self, span: Span) -> list[Row]:
         rows: list[Row] = []
@@ -170,6 +170,16 @@ class Backlog:
 
     def bury(self, row: Row, reason: str, is_damaged: bool = False) -> None:
         """Set a row that left the queue aside as a dead letter."""
+        _log.error(
+            "message {row_id} ({size} bytes) is set aside: {reason}",
+            row_id=row.row_id,
+            size=len(row.payload),
+            reason=reason,
+        )
+        self.keep_dead(row, reason, is_damaged)
+
+    def keep_dead(self, row: Row, reason: str, is_damaged: bool) -> None:
+        """Keep a row that is in no queue as a dead letter."""
         row.state = RowState.GONE
         self._uncommitted.bury(Burial(self.message_class, row, reason, is_damaged))
         self._ledger.died(self.message_class, row)
@@ -181,12 +191,6 @@ class Backlog:
                 "{count} of the oldest dead letters are forgotten: there are too many",
                 count=len(gone),
             )
-        _log.error(
-            "message {row_id} ({size} bytes) is set aside: {reason}",
-            row_id=row.row_id,
-            size=len(row.payload),
-            reason=reason,
-        )
         self._changed()
 
     # -- the store ---------------------------------------------------------------------------
@@ -240,6 +244,7 @@ class Backlog:
     def recovered(self, span: Span, amount: Amount) -> None:
         """Rows of a damaged store are in the present one."""
         self.queue.recovered(span, amount)
+        self.watermark.lower(span.low)
         self._ledger.found(amount)
 
     def give_up_recovery(self) -> Amount:

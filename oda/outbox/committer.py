@@ -6,7 +6,7 @@
      |      |          |         memory, and are tried again every few seconds.
      +------+----------+-> CLOSED
 
-    job: None | COMMIT | OPEN | REPLACE | RECOVER | CLOSE
+    job: None | COMMIT | OPEN | REPLACE | RECOVER | MOVE | CLOSE
 
 While a ``job`` is under way nothing else begins; what comes meanwhile is collected. When it ends,
 its outcome is entered first, then the next job begins (``_go_on``), then all are told
@@ -14,12 +14,15 @@ its outcome is entered first, then the next job begins (``_go_on``), then all ar
 
 A store that turns out to be damaged, or that is no longer the file at its path, is replaced by a
 new one. What is in memory is written into that; the rest is copied in steps, between the commits.
+
+A store is moved to another place between two commits, once none of a damaged one is left to copy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
+from pathlib import Path
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -56,6 +59,7 @@ class Job(Enum):
     OPEN = "open"
     REPLACE = "replace"
     RECOVER = "recover"
+    MOVE = "move"
     CLOSE = "close"
 
 
@@ -87,6 +91,12 @@ class ICommitOwner(Protocol):
     def recovered(self, step: Recovered) -> None:
         """A step of copying from a damaged store has ended."""
 
+    def readable(self) -> None:
+        """The store can be read again, after a time in which it could not."""
+
+    def fire(self, waiting: Deferred[Any], outcome: Any) -> None:
+        """Fire ``waiting`` with ``outcome`` when all are told."""
+
     def closing(self) -> None:
         """Whatever is still collecting will never be committed."""
 
@@ -117,6 +127,7 @@ class Committer:
         self._fault: StoreError | None = None
         self._wanted: Mapping[MessageClass, Sequence[Span]] | None = None
         self._is_recovering = False
+        self._move: tuple[Path, Deferred[None]] | None = None
         self._closing: Deferred[None] | None = None
 
     # -- what can be expected ----------------------------------------------------------------
@@ -137,12 +148,17 @@ class Committer:
         return self._is_recovering
 
     @property
+    def is_moving(self) -> bool:
+        """Whether the store can't be read for a moment, and nothing is wrong with it."""
+        return self._job is Job.MOVE
+
+    @property
     def can_read(self) -> bool:
         """Whether rows can be read from the store now."""
         return (
             self._is_adopted
             and self._fault is None
-            and self._job is not Job.REPLACE
+            and self._job not in (Job.REPLACE, Job.MOVE)
             and self.state in (State.OPEN, State.TROUBLE)
         )
 
@@ -202,6 +218,19 @@ class Committer:
             self._cancel_retry()
             self._try_again()
 
+    def move(self, path: Path) -> Deferred[None]:
+        """Move the store to ``path``, as soon as the disk works and nothing else is under way.
+
+        Fails with ``OutboxError`` when it can't be done: the store stays where it is. It does not
+        fire during this call.
+        """
+        if self._move is not None:
+            self._owner.fire(self._move[1], Failure(OutboxError("it is moved elsewhere")))
+        waiting: Deferred[None] = Deferred()
+        self._move = (path, waiting)
+        self._owner.changed()
+        return waiting
+
     def close(self) -> Deferred[None]:
         """Commit what can be committed, then close everything. Fires with None when no thread,
         timer or file is left; never fails."""
@@ -252,10 +281,13 @@ class Committer:
                 self._replace()
         elif self._closing is not None:
             if self._is_finished:
-                self._finish_closing()
+                if not self._begin_move():
+                    self._finish_closing()
             else:
                 self._commit()
         elif self.state is State.OPEN:
+            if self._begin_move():
+                return
             if not self.uncommitted.collecting.is_empty:
                 self._commit()
             elif self._is_recovering:
@@ -391,12 +423,49 @@ class Committer:
             self._go_on()
         self._owner.tell()
 
+    # -- moving a store ----------------------------------------------------------------------
+
+    def _begin_move(self) -> bool:
+        """Begin to move the store, if it is to be moved and can be now."""
+        if self._move is None or self.state is not State.OPEN or self._is_recovering:
+            return False
+        (path, waiting), self._move = self._move, None
+        self.store.close_reader()
+        self._job = Job.MOVE
+        self._worker.run(
+            lambda: self.store.move(path),
+            lambda outcome: self._moved(outcome, path, waiting),
+            takes_long=True,
+        )
+        return True
+
+    def _moved(self, outcome: Failure | None, path: Path, waiting: Deferred[None]) -> None:
+        self._job = None
+        if isinstance(outcome, Failure):
+            error = outcome.value
+            if not isinstance(error, OSError | StoreError | OutboxError):
+                _log.error("a defect in the outbox: {error!r}", error=error)
+            if isinstance(error, StoreDamaged | StoreMoved):
+                self._disturbed(error)
+            problem = f"the outbox {self.store.name} can't be moved to {path}: {error}"
+            self._owner.fire(waiting, Failure(OutboxError(problem)))
+        else:
+            _log.info("the outbox is in {path} now", path=self.store.name)
+            self._owner.fire(waiting, None)
+        self._owner.readable()
+        self._go_on()
+        self._owner.tell()
+
     # -- the end -----------------------------------------------------------------------------
 
     def _finish_closing(self) -> None:
         self.state = State.CLOSED
         self._cancel_retry()
         self.store.close_reader()
+        if self._move is not None:
+            problem = f"the outbox {self.store.name} was not moved: the agent is stopping"
+            self._owner.fire(self._move[1], Failure(OutboxError(problem)))
+            self._move = None
         self._owner.closing()
         self._job = Job.CLOSE
         self._worker.run(self.store.close, self._closed)

@@ -102,10 +102,12 @@ def connect(path: Path, settings: OutboxSettings, timeout_s: float = 2.0) -> sql
     return connection
 
 
-def connect_read_only(path: Path) -> sqlite3.Connection:
-    """A connection that never writes, for a file that may be damaged."""
+def connect_read_only(path: Path, is_immutable: bool = False) -> sqlite3.Connection:
+    """A connection that never writes, for a file that may be damaged. ``is_immutable``: nobody else
+    uses it, and there is no write-ahead log."""
+    options = "?mode=ro&immutable=1" if is_immutable else "?mode=ro"
     connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=ro", timeout=2.0, isolation_level=None, uri=True
+        path.absolute().as_uri() + options, timeout=2.0, isolation_level=None, uri=True
     )
     connection.text_factory = bytes
     connection.execute("PRAGMA query_only = ON")
@@ -139,8 +141,10 @@ def migrate(connection: sqlite3.Connection) -> None:
             f"BEGIN IMMEDIATE; {scripts} PRAGMA application_id = {APPLICATION_ID};"
             f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
-    if execute("PRAGMA page_size").fetchone()[0] != PAGE_BYTES:
-        # Only possible outside the write-ahead log, and only by writing the whole file anew.
+    if version < SCHEMA_VERSION or execute("PRAGMA page_size").fetchone()[0] != PAGE_BYTES:
+        # Only possible outside the write-ahead log, and only by writing the whole file anew. After
+        # it every store, new or brought up to date, has its tables at the same pages: one that
+        # lost them is patched with those of a new one.
         execute("PRAGMA journal_mode = DELETE")
         execute(f"PRAGMA page_size = {PAGE_BYTES}")
         execute("VACUUM")

@@ -43,36 +43,44 @@ class Eviction:
         dropped for telemetry."""
         limits = self._limits
         is_answer = message_class is ANSWER
-        if not limits.can_ever_hold(cost, is_answer):
+        if self.release(message_class, cost, now_s):
+            return True
+        if not limits.can_ever_hold(cost, is_answer) or self._policy is OutboxPolicy.REFUSE:
+            return False
+        over, rows = self._missing(message_class, cost)
+        own = self._backlogs[message_class].queue
+        if not is_answer and (over > own.pending_cost or rows > own.pending_rows):
+            return False
+        drops_answers = is_answer and not self.may_overdraw()
+        for victim in (TELEMETRY, ANSWER) if drops_answers else (TELEMETRY,):
+            if over > 0:
+                self.drop(victim, *limits.chunk(over, 0), "full")
+            over, rows = self._missing(message_class, cost)
+        if rows > 0:
+            self.drop(message_class, *limits.chunk(0, rows), "full")
+            over, rows = self._missing(message_class, cost)
+        return over <= 0 and rows <= 0
+
+    def release(self, message_class: MessageClass, cost: int, now_s: float) -> bool:
+        """Let acknowledged rows go, as far as needed; whether a row of ``cost`` bytes fits then."""
+        if not self._limits.can_ever_hold(cost, message_class is ANSWER):
             return False
         own = self._backlogs[message_class]
-        others = self._backlogs[TELEMETRY if is_answer else ANSWER]
-
-        def missing() -> tuple[int, int]:
-            stored = own.queue.stored
-            others_cost = others.queue.stored.cost
-            return limits.missing(stored.cost, stored.rows, others_cost, cost, is_answer)
-
         for backlog in self._backlogs.values():
             backlog.expire(now_s)
-        for backlog in (own, others):
-            over, rows = missing()
+        for backlog in (own, *(one for one in self._backlogs.values() if one is not own)):
+            over, rows = self._missing(message_class, cost)
             while (over > 0 or (rows > 0 and backlog is own)) and backlog.queue.lingering:
-                backlog.evict(max(1, limits.chunk(over, rows)[0]))
-                over, rows = missing()
-        over, rows = missing()
-        if self._policy is OutboxPolicy.DROP_OLDEST and (
-            is_answer or (over <= own.queue.pending_cost and rows <= own.queue.pending_rows)
-        ):
-            drops_answers = is_answer and not self.may_overdraw()
-            for victim in (TELEMETRY, ANSWER) if drops_answers else (TELEMETRY,):
-                if over > 0:
-                    self.drop(victim, *limits.chunk(over, 0), "full")
-                over, rows = missing()
-            if rows > 0:
-                self.drop(message_class, *limits.chunk(0, rows), "full")
-                over, rows = missing()
+                backlog.evict(max(1, self._limits.chunk(over, rows)[0]))
+                over, rows = self._missing(message_class, cost)
+        over, rows = self._missing(message_class, cost)
         return over <= 0 and rows <= 0
+
+    def _missing(self, message_class: MessageClass, cost: int) -> tuple[int, int]:
+        is_answer = message_class is ANSWER
+        own = self._backlogs[message_class].queue.stored
+        others = self._backlogs[TELEMETRY if is_answer else ANSWER].queue.stored
+        return self._limits.missing(own.cost, own.rows, others.cost, cost, is_answer)
 
     def may_overdraw(self) -> bool:
         """Whether one more answer is taken even where there is no room for it: a request that was

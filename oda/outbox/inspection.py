@@ -1,4 +1,5 @@
-"""Looks into a store from outside, while its agent runs or after it has stopped.
+"""Looks into a store from outside, while its agent runs or after it has stopped, and for stores
+that no agent uses any more.
 
 Nothing here writes; ``offline`` does, for an agent that has stopped.
 """
@@ -6,8 +7,10 @@ Nothing here writes; ``offline`` does, for an agent that has stopped.
 from __future__ import annotations
 
 import base64
+import os
+import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ import msgspec
 from oda.errors import OutboxError
 from oda.model import MessageClass
 from oda.outbox.database import (
+    APPLICATION_ID,
     LETTER_COLUMNS,
     ROW_COLUMNS,
     SCHEMA_VERSION,
@@ -27,8 +31,18 @@ from oda.outbox.database import (
     read_row,
     read_totals,
 )
-from oda.outbox.store import is_locked
+from oda.outbox.store import FileLock, is_locked
 from oda.outbox.transaction import CLASSES, Stored, Totals
+from oda.outbox.watermark import Watermark
+from oda.settings import OutboxKind, OutboxSettings
+
+#: Files beside a damaged store: it is being taken over, or was, by the agent itself.
+_OF_RECOVERY = re.compile(r"\.(damaged|recovering)-\d+")
+#: Where SQLite keeps the application's id, and the beginning of each of its files.
+_ID_OFFSET = 68
+_MAGIC = b"SQLite format 3\0"
+#: A directory with more files than this is no place for an outbox.
+_MAX_FILES = 10_000
 
 
 class StoreStatus(msgspec.Struct, frozen=True):
@@ -235,3 +249,114 @@ def _verify_rows(
                 f"datapoints, but the totals say {stored.rows} with {stored.datapoints}"
             )
     return faults
+
+
+# -- stores that no agent uses ---------------------------------------------------------------
+
+
+class Leftover(msgspec.Struct, frozen=True):
+    """A store that no agent uses, with messages that nobody sends. ``problem`` says why it can't
+    be read, "" where it can."""
+
+    path: Path
+    messages: int
+    dead: int
+    problem: str = ""
+
+    def __str__(self) -> str:
+        if self.problem:
+            return f"no agent uses the outbox {self.path}, and it can't be read: {self.problem}"
+        return (
+            f"no agent uses the outbox {self.path}: {self.messages} messages wait in it, and it has"
+            f" {self.dead} dead letters"
+        )
+
+
+def find_leftovers(settings: OutboxSettings) -> list[Leftover]:
+    """The stores that an agent with ``settings`` could be expected to send from, and does not.
+
+    Looked at are the directory of its store and that of the default one; with an outbox in memory
+    the file that it would have, and what was set aside beside that. Messages that were acknowledged
+    do not count. Nothing is changed by looking.
+    """
+    found: dict[tuple[int, int], Leftover] = {}
+    for path in _candidates(settings):
+        try:
+            status = path.stat()
+        except OSError:
+            continue
+        identity = status.st_dev, status.st_ino
+        if identity not in found and is_outbox(path) and not is_locked(path):
+            leftover = look_into(path)
+            if leftover.messages or leftover.dead or leftover.problem:
+                found[identity] = leftover
+    return list(found.values())
+
+
+def is_outbox(path: Path) -> bool:
+    """Whether the file at ``path`` is a store of this program, by its first bytes; also of a
+    damaged one. False for a store that this process uses."""
+    try:
+        if not path.is_file() or FileLock.is_held(path):
+            return False
+        with open(path, "rb") as file:
+            first = file.read(_ID_OFFSET + 4)
+    except OSError:
+        return False
+    return first.startswith(_MAGIC) and first[_ID_OFFSET:] == APPLICATION_ID.to_bytes(4, "big")
+
+
+def _candidates(settings: OutboxSettings) -> Iterable[Path]:
+    own = settings.path.absolute()
+    if settings.kind is not OutboxKind.DURABLE:
+        return [own, *(one for one in _files(own.parent) if one.name.startswith(f"{own.name}."))]
+    directories = {own.parent: None, OutboxSettings().path.absolute().parent: None}
+    return [
+        path
+        for directory in directories
+        for path in _files(directory)
+        if path.resolve() != own.resolve()
+    ]
+
+
+def _files(directory: Path) -> list[Path]:
+    """The files of a directory that may be a store, by their names and sizes."""
+    found: list[Path] = []
+    try:
+        with os.scandir(directory) as entries:
+            for number, entry in enumerate(entries):
+                if number >= _MAX_FILES:
+                    break
+                if _OF_RECOVERY.search(entry.name) or not entry.is_file(follow_symlinks=False):
+                    continue
+                size = entry.stat(follow_symlinks=False).st_size
+                if size and size % 512 == 0:  # the smallest page of SQLite
+                    found.append(Path(entry.path))
+    except OSError:
+        return found
+    return sorted(found)
+
+
+def look_into(path: Path) -> Leftover:
+    """What a store that no agent uses has in it."""
+    log = Path(f"{path}-wal")
+    try:
+        # Without a write-ahead log it is read as it is: SQLite would leave one behind.
+        is_whole = not log.exists() or not log.stat().st_size
+        with closing(connect_read_only(path, is_whole)) as connection:
+            totals = read_totals(connection)
+            totals = totals or Totals()
+            count_on(connection, totals)
+            messages = 0
+            for message_class in CLASSES:
+                key = message_class.value
+                mark = Watermark(totals.watermarks[key])
+                acknowledged = connection.execute(
+                    f"SELECT count(*) FROM {key} WHERE id <= ?",
+                    (max(mark.resting, mark.exhausted),),
+                ).fetchone()[0]
+                messages += totals.stored[key].rows - acknowledged
+            dead = connection.execute("SELECT count(*) FROM dead").fetchone()[0]
+        return Leftover(path, max(0, messages), dead)
+    except (*UNREADABLE, OSError) as error:
+        return Leftover(path, 0, 0, str(error))

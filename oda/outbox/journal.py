@@ -178,6 +178,7 @@ class Journal:
         """The store was opened: learn what it knows."""
         for one in records:
             self._learn(one)
+        self._order()
         self._stay_within_bounds()
         if is_late and self.interrupted() and self._on_interrupted is not None:
             self._ledger.call(self._on_interrupted)
@@ -200,17 +201,12 @@ class Journal:
         """``transaction`` could not be committed: operations that wait for their record must not
         run."""
         for number in list(transaction.records):
-            waiting = self._waiting.pop(number, None)
-            if waiting is not None:
-                self._forget(self._running[number])
-                self._ledger.fire(waiting, Failure(OutboxError("the journal can't be written now")))
+            self._refuse(number, "the journal can't be written now")
 
     def closing(self) -> None:
         """Nothing will be committed any more."""
-        for number, waiting in self._waiting.items():
-            self._forget(self._running[number])
-            self._ledger.fire(waiting, Failure(OutboxError("the agent is stopping")))
-        self._waiting.clear()
+        for number in list(self._waiting):
+            self._refuse(number, "the agent is stopping")
 
     def write_again(self) -> None:
         """The store is about to be replaced: collect every record for the new one. Answers that are
@@ -219,24 +215,63 @@ class Journal:
             is_on_record = known.acts or known.has_ended
             if known.number in self._collecting.records or not is_on_record:
                 continue
-            request_id, name = known.key
-            self._collecting.records[known.number] = known.record or Record(
-                known.number,
-                request_id,
-                name,
-                known.content_type.value,
-                None,
-                known.at_ms,
-                known.has_ended,
-            )
+            self._collecting.records[known.number] = known.record or self._record_of(known, None)
+
+    # -- the journal of another outbox -------------------------------------------------------
+
+    def take_over(
+        self, records: Sequence[tuple[StoredRecord, bytes | None]]
+    ) -> Sequence[Deferred[int]]:
+        """Add records of another journal, each with its answer; those that are known here already
+        are left as they are. The Deferreds fire once the new ones are committed. Raises
+        ``OutboxError`` when they can't be expected to be soon."""
+        if not self._committer.can_record:
+            raise OutboxError("the journal can't be written now")
+        recorded: list[Deferred[int]] = []
+        for stored, payload in records:
+            number = self._next_number
+            known = self._add(stored._replace(number=number))
+            if known is None:
+                continue
+            self._next_number += 1
+            if known.record is None:
+                known.record = self._record_of(known, payload)
+            self._collecting.records[number] = known.record
+            waiting = self._waiting[number] = Deferred()
+            recorded.append(waiting)
+        self._order()
+        self._stay_within_bounds()
+        return recorded
+
+    def tell_interrupted(self) -> None:
+        """Interrupted operations were taken over: tell whoever answers them."""
+        if self.interrupted() and self._on_interrupted is not None:
+            self._ledger.call(self._on_interrupted)
+            self._changed()
 
     # -- inside ------------------------------------------------------------------------------
+
+    def _refuse(self, number: int, reason: str) -> None:
+        """A record can't be committed, if somebody waits for it."""
+        waiting = self._waiting.pop(number, None)
+        if waiting is None:
+            return
+        known = self._running.get(number)
+        if known is not None and known.record is not None:
+            self._forget(known)
+        self._ledger.fire(waiting, Failure(OutboxError(reason)))
 
     def _learn(self, stored: StoredRecord) -> None:
         number = stored.number
         self._next_number = max(self._next_number, number + 1)
         if number in self._running or number in self._ended:
             return
+        if self._add(stored) is None:
+            # Where the same request came while the store could not be opened, the newer one stays.
+            self._collecting.records[number] = None
+
+    def _add(self, stored: StoredRecord) -> _Known | None:
+        """Remember what a store says; None where it is damaged, or the operation is known."""
         try:
             key = (_text(stored.request_id), _text(stored.name))
             content_type = ContentType(_text(stored.content_type))
@@ -246,12 +281,10 @@ class Journal:
             at_ms = int(stored.at_ms)
         except (ValueError, TypeError, msgspec.MsgspecError) as error:
             _log.warn("an entry of the journal is damaged: {reason}", reason=str(error))
-            self._collecting.records[number] = None
-            return
+            return None
         if key in self._by_key:
-            # The same request came while the store could not be opened: the newer record stays.
-            self._collecting.records[number] = None
-            return
+            return None
+        number = stored.number
         known = _Known(number, key, content_type, at_ms, bool(stored.has_ended))
         self._by_key[key] = known
         self._id_cost += _id_cost(known)
@@ -261,7 +294,7 @@ class Journal:
             self._answers[number] = known
         if known.has_ended:
             self._ended[number] = known
-            return
+            return known
         self._running[number] = known
         request = OperationRequest(
             id=key[0],
@@ -275,6 +308,26 @@ class Journal:
             number, *key, content_type.value, _echo(request), at_ms, has_ended=False
         )
         self._interrupted.append(InterruptedOperation(request, content_type, number))
+        return known
+
+    def _order(self) -> None:
+        """The oldest first, whatever their numbers are."""
+        for held in (self._ended, self._answers):
+            for number in sorted(held, key=lambda one: held[one].at_ms):
+                held.move_to_end(number)
+
+    def _record_of(self, known: _Known, payload: bytes | None) -> Record:
+        request_id, name = known.key
+        return Record(
+            known.number,
+            request_id,
+            name,
+            known.content_type.value,
+            None,
+            known.at_ms,
+            known.has_ended,
+            payload,
+        )
 
     def _entry(self, known: _Known) -> JournalEntry:
         name = known.key[1]

@@ -165,6 +165,10 @@ class DeadLetters:
             gone.append(oldest)
         return gone
 
+    def has_room(self, cost: int) -> bool:
+        """Whether one more can be added and none has to go for it."""
+        return len(self._costs) < MAX_LETTERS and self.cost + cost <= self._max_bytes
+
     def remove(self, row_id: int) -> None:
         """Forget one; unknown ids are ignored."""
         self.cost -= self._costs.pop(row_id, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import msgspec
 from zope.interface import implementer
@@ -65,6 +66,7 @@ class MemoryStore:
     """The contract of ``IStore`` without a file: commits can't fail, and nothing is damaged."""
 
     name = "memory"
+    path = None
     is_durable = False
 
     def __init__(self) -> None:
@@ -109,6 +111,9 @@ class MemoryStore:
 
     def recover(self) -> Recovered:
         return Recovered((), True, 0, "")
+
+    def move(self, path: Path) -> None:
+        raise StoreError("it is in memory")
 
     def check(self) -> None:
         """Always at its place."""

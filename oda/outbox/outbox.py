@@ -15,6 +15,7 @@ or when a commit has ended: see ``ledger``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -30,6 +31,7 @@ from oda.model import MessageClass, OutboxRow, OutgoingMessage
 from oda.outbox.backlog import Backlog
 from oda.outbox.clock import OutboxClock, Uptime, this_machine
 from oda.outbox.committer import Committer, State
+from oda.outbox.database import TABLES, Letter
 from oda.outbox.eviction import Eviction
 from oda.outbox.journal import Journal
 from oda.outbox.ledger import Ledger
@@ -142,6 +144,11 @@ class Outbox:
     def is_durable(self) -> bool:
         """Whether what is accepted outlives the process."""
         return self._committer.store.is_durable
+
+    @property
+    def path(self) -> Path | None:
+        """Where it is kept; None in memory."""
+        return self._committer.store.path
 
     @property
     def is_recovering(self) -> bool:
@@ -428,6 +435,57 @@ class Outbox:
         self.changed()
         return retried
 
+    def take_over(self, message: OutgoingMessage) -> Deferred[int]:
+        """As ``put``, for a message of another outbox: nothing that waits here gives way to it.
+        Fails with ``OutboxFull`` where there is no room, or while the disk fails."""
+        if self._is_open and not self._committer.can_record:
+            return fail(OutboxFull("the disk can't be written now"))
+        size = len(message.payload)
+        if self._is_open and not self._eviction.release(
+            message.message_class, row_cost(size), self._reactor.seconds()
+        ):
+            return fail(OutboxFull(f"there is no room for {size} bytes"))
+        return self.put(message)
+
+    def take_over_letter(self, letter: Letter) -> Deferred[int] | None:
+        """Keep a dead letter of another outbox; None where there is no room for it. The Deferred
+        fires once it is committed."""
+        payload = letter.row.payload
+        if (
+            not self._is_open
+            or not self._committer.can_record
+            or letter.table not in TABLES.values()
+            or not self._letters.has_room(side_cost(len(payload)))
+        ):
+            return None
+        message_class = MessageClass(letter.table)
+        row_id = self._next_ids[message_class]
+        self._next_ids[message_class] = row_id + 1
+        accepted: Deferred[int] = Deferred()
+        row = Row(
+            row_id,
+            payload,
+            letter.row.is_text,
+            letter.row.datapoints,
+            letter.row.accepted_ms,
+            row_cost(len(payload)),
+            accepted,
+        )
+        self._ledger.put(row.datapoints)
+        self.backlogs[message_class].keep_dead(row, letter.reason, not letter.is_sound)
+        self._side_changed()
+        return accepted
+
+    def move(self, path: Path) -> Deferred[None]:
+        """Move the store to ``path`` while the outbox goes on; fires with None once it is there.
+
+        Fails with ``OutboxError`` when there is a file already, or it can't be done for another
+        reason: the store then stays where it is.
+        """
+        if not self._is_open:
+            return fail(OutboxClosed("the agent is stopping, or was not started"))
+        return self._committer.move(path)
+
     def check_disk(self) -> None:
         """Try a disk that failed again, now."""
         self._committer.check_disk()
@@ -691,8 +749,19 @@ class Outbox:
             self._must_count = True
             _log.error("{rows} messages of the damaged outbox are lost", rows=lost.rows)
 
+    def readable(self) -> None:
+        """See ``ICommitOwner.readable``."""
+        self._has_news = True
+        self.changed()
+
+    def fire(self, waiting: Deferred[Any], outcome: Any) -> None:
+        """See ``ICommitOwner.fire``."""
+        self._ledger.fire(waiting, outcome)
+
     def closing(self) -> None:
         """See ``ICommitOwner.closing``."""
+        burials = self._uncommitted.collecting.burials
+        self._ledger.refuse([one.row for one in burials], OutboxClosed("the agent is stopping"))
         for backlog in self.backlogs.values():
             backlog.close()
         self.journal.closing()

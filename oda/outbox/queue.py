@@ -225,16 +225,12 @@ class Queue:
             unread.append(Span(row.row_id, END))
 
     def add_unread(self, span: Span, amount: Amount) -> None:
-        """Rows turned up in the store; they are sent before the other unread ones."""
+        """Rows turned up in the store; they are sent before the other unread ones. No row of
+        ``span`` is in memory."""
         self.stored.add(amount)
         self.unread_amount.add(amount)
-        if self.unread and self.unread[0].high + 1 == span.low:
-            self.unread[0] = Span(self.unread[0].low, span.high)
-        elif amount.rows:
-            at = 0
-            while at < len(self.unread) and self.unread[at].low < span.low:
-                at += 1
-            self.unread.insert(at, span)
+        if amount.rows:
+            self.unread = deque(_merged([span, *self.unread]))
 
     def fill(self, rows: Sequence[Row]) -> None:
         """Unread rows were read, in order; the spans were set by whoever read them."""
@@ -419,6 +415,7 @@ class Queue:
     def recovered(self, span: Span, amount: Amount) -> None:
         """Rows of the damaged store are in the new one."""
         self.recovering_amount.subtract(amount)
+        self.recovering = _without(self.recovering, span)
         self.add_unread(span, amount)
 
     def end_recovery(self) -> Amount:
@@ -489,3 +486,15 @@ def _merged(spans: Iterable[Span]) -> list[Span]:
         else:
             merged.append(span)
     return merged
+
+
+def _without(spans: Iterable[Span], gone: Span) -> list[Span]:
+    """What is left of the spans without the ids of one."""
+    left: list[Span] = []
+    for span in spans:
+        parts = (
+            Span(span.low, min(span.high, gone.low - 1)),
+            Span(max(span.low, gone.high + 1), span.high),
+        )
+        left += [part for part in parts if part.low <= part.high]
+    return left

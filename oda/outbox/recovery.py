@@ -9,9 +9,9 @@ new file. So a process that is killed at any moment goes on where it was: nothin
 is copied, and nothing is copied twice. In the end the old file is kept as ``<name>.damaged-<n>``.
 
 Rows are read in ranges of ids; a range that can't be read is halved until the damaged places are
-left out. When the first page is gone, with it the directory of the tables, a copy of the file gets
-the first page of a new store, which is the same for all of them. Copied rows keep their ids and
-their checksums: a row that was changed is found when it is read.
+left out. When the directory of the tables is gone, a copy of the file gets the one of a new store,
+which is the same for all of them. Copied rows keep their ids and their checksums: a row that was
+changed is found when it is read.
 
 A file that was deleted, or mounted over, while it was in use is still open: it is copied first.
 """
@@ -21,6 +21,7 @@ from __future__ import annotations
 import re
 import shutil
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -34,14 +35,17 @@ from oda.outbox.database import (
     UNREADABLE,
     StoreError,
     StoreMoved,
+    connect,
     connect_read_only,
     count_on,
+    migrate,
     read_totals,
     write_totals,
 )
 from oda.outbox.limits import PAGE_BYTES, row_cost
 from oda.outbox.queue import Amount, Span
 from oda.outbox.transaction import CLASSES, Stored, Totals
+from oda.settings import OutboxSettings
 
 if TYPE_CHECKING:
     from oda.outbox.store import Opened, Recovered, SqliteStore
@@ -74,14 +78,15 @@ _OLD_TABLES = {
 
 
 class _Progress(msgspec.Struct):
-    """How far a recovery has come. ``ranges`` are tables with ids, low < id <= high, still to be
-    copied, the next one last; ``expected`` is what is still missing of each class."""
+    """How far a recovery has come; ``is_over`` when all is copied. ``ranges`` are tables with ids,
+    low < id <= high, still to be copied, the next one last; ``expected`` is what is still missing
+    of each class."""
 
     source: str
     set_aside: str
     is_patched: bool = False
     is_copy: bool = False
-    is_whole: bool = True
+    is_over: bool = False
     ranges: list[tuple[str, int, int]] = msgspec.field(default_factory=list)
     expected: dict[str, Stored] = msgspec.field(default_factory=dict)
     rows: int = 0
@@ -159,7 +164,7 @@ def _start(
     place = source.with_name(source.name.replace(".recovering-", ".damaged-"))
     progress = _Progress(source.name, str(place))
     if not _is_readable(source):
-        _patch(source, store.path)
+        _patch(source, store.settings)
         progress.is_patched = True
     with closing(connect_read_only(_file(store, progress))) as old:
         before, is_known = _totals_of(old)
@@ -243,29 +248,42 @@ def step(store: SqliteStore) -> Recovered:
     if progress is None:
         return Recovered((), True, 0, "")
     restored: list[tuple[MessageClass, Span, Amount]] = []
-    with closing(connect_read_only(_file(store, progress))) as old:
-        reading = _Reading(old)
+    if not progress.is_over:
+        source = _file(store, progress)
+        if not source.exists():
+            progress.ranges.clear()  # somebody took it away
         writer.execute("BEGIN IMMEDIATE")
         try:
-            while progress.ranges and not reading.is_over:
-                table, low, high = progress.ranges.pop()
-                rows, rest = reading.rows(table, low, high)
-                progress.ranges += reversed(rest)
-                amount = _insert(writer, table, rows)
-                if amount.rows:
-                    span = Span(low + 1, rows[-1][0])
-                    restored.append((MessageClass(table), span, amount))
-                    progress.rows += amount.rows
-                    _expect_less(progress.expected[table], amount)
-            _enter(writer, restored, None if progress.ranges else progress)
+            if progress.ranges:
+                with closing(connect_read_only(source)) as old:
+                    restored = _copy_some(old, writer, progress)
+            progress.is_over = not progress.ranges
+            _enter(writer, restored, progress if progress.is_over else None)
             _save(writer, progress)
             writer.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
                 writer.execute("ROLLBACK")
             raise
-    is_done = not progress.ranges and _finish(store, progress)
+    is_done = progress.is_over and _finish(store, progress)
     return Recovered(restored, is_done, progress.rows, progress.set_aside)
+
+
+def _copy_some(
+    old: sqlite3.Connection, writer: sqlite3.Connection, progress: _Progress
+) -> list[tuple[MessageClass, Span, Amount]]:
+    """Copy the rows of one step."""
+    restored: list[tuple[MessageClass, Span, Amount]] = []
+    reading = _Reading(old)
+    while progress.ranges and not reading.is_over:
+        table, low, high = progress.ranges.pop()
+        rows, rest = reading.rows(table, low, high)
+        progress.ranges += reversed(rest)
+        for span, amount in _insert(writer, table, rows):
+            restored.append((MessageClass(table), span, amount))
+            progress.rows += amount.rows
+            _expect_less(progress.expected[table], amount)
+    return restored
 
 
 def _expect_less(stored: Stored, amount: Amount) -> None:
@@ -281,8 +299,11 @@ def _enter(
 ) -> None:
     """Enter copied rows in the totals, and what is still missing when the recovery has ended."""
     totals = read_totals(writer) or Totals()
-    for message_class, _, amount in restored:
-        totals.stored[message_class.value].add(amount)
+    for message_class, span, amount in restored:
+        key = message_class.value
+        totals.stored[key].add(amount)
+        # They are not acknowledged, whatever newer ones are.
+        totals.watermarks[key] = [min(one, span.low - 1) for one in totals.watermarks[key]]
         totals.accepted.add(amount.rows, amount.datapoints)
     for stored in ended.expected.values() if ended is not None else ():
         if stored.rows > 0:
@@ -298,8 +319,10 @@ def _finish(store: SqliteStore, progress: _Progress) -> bool:
         _remove(_file(store, progress))
     if progress.is_copy:
         _remove(source)
-    elif source.exists():
-        _rename(source, Path(progress.set_aside))
+    else:
+        # Only one of the file and its log is left where a process was killed in between. Beside
+        # the store: the directory may have another name than when the recovery began.
+        _rename(source, store.path.with_name(Path(progress.set_aside).name))
     store.writer.execute("DELETE FROM state WHERE number = ?", (_RECOVERY,))
     return _next_source(store, read_totals(store.writer) or Totals()) is None
 
@@ -352,17 +375,21 @@ class _Reading:
         return rows, [(table, low, middle), (table, middle, high)]
 
 
-def _insert(writer: sqlite3.Connection, table: str, rows: Sequence[Sequence[Any]]) -> Amount:
-    """Insert the rows that are no nonsense and not there yet; gives what they amount to."""
-    amount = Amount()
+def _insert(
+    writer: sqlite3.Connection, table: str, rows: Sequence[Sequence[Any]]
+) -> list[tuple[Span, Amount]]:
+    """Insert the rows that are no nonsense and not there yet; gives where they are and what they
+    amount to. No row that was there before is within these ranges."""
+    found: list[tuple[Span, Amount]] = []
     if not rows:
-        return amount
+        return found
     taken = {
-        found[0]
-        for found in writer.execute(
+        row_id
+        for (row_id,) in writer.execute(
             f"SELECT id FROM {table} WHERE id BETWEEN ? AND ?", (rows[0][0], rows[-1][0])
         )
     }
+    places = sorted(taken)
     sound = [
         row
         for row in rows
@@ -371,9 +398,18 @@ def _insert(writer: sqlite3.Connection, table: str, rows: Sequence[Sequence[Any]
         and isinstance(row[5], bytes)
     ]
     writer.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?)", sound)
+    passed = -1
     for row in sound:
-        amount.add(Amount(1, row_cost(len(row[5])), row[2]))
-    return amount
+        row_id, amount = row[0], Amount(1, row_cost(len(row[5])), row[2])
+        before = bisect_left(places, row_id)
+        if found and before == passed:
+            span, total = found[-1]
+            total.add(amount)
+            found[-1] = Span(span.low, row_id), total
+        else:
+            found.append((Span(row_id, row_id), amount))
+        passed = before
+    return found
 
 
 def _copy_small(old: sqlite3.Connection, writer: sqlite3.Connection, table: str) -> None:
@@ -509,27 +545,34 @@ def _is_readable(source: Path) -> bool:
     return False
 
 
-def _patch(damaged: Path, fresh: Path) -> None:
-    """Copy ``damaged`` to ``<name>.patched`` and give that the first page of the store
-    ``fresh``."""
+def _patch(damaged: Path, settings: OutboxSettings) -> None:
+    """Copy ``damaged`` to ``<name>.patched`` and give that the directory of the tables of a new
+    store. Where the file is too short it also gets the other pages of one; the write-ahead log has
+    newer ones, perhaps."""
     patched = damaged.with_name(damaged.name + ".patched")
     blank = damaged.with_name(damaged.name + ".blank")
-    _remove(patched)
-    # The new store is read through SQLite: opening and closing its file ourselves would drop the
-    # locks that SQLite holds on it in this process (POSIX locks belong to the process).
-    with closing(sqlite3.connect(fresh)) as new, closing(sqlite3.connect(blank)) as to:
-        new.backup(to, pages=-1)
-        to.execute("PRAGMA journal_mode = DELETE")
-    first = bytearray(blank.read_bytes()[:PAGE_BYTES])
+    for one in (patched, blank):
+        _remove(one)
+    with closing(connect(blank, settings)) as new:
+        new.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        migrate(new)
+        roots = {root for (root,) in new.execute("SELECT rootpage FROM sqlite_master")}
+    content = blank.read_bytes()
     _remove(blank)
     for suffix in ("", "-wal"):
         source = Path(f"{damaged}{suffix}")
         if source.exists():
             shutil.copyfile(source, f"{patched}{suffix}")
-    pages = max(1, patched.stat().st_size // PAGE_BYTES)
-    first[18:20] = b"\x02\x02"  # with a write-ahead log
-    first[28:32] = pages.to_bytes(4, "big")  # the size of the database in pages
-    first[32:40] = bytes(8)  # no free pages: some leak, none is used twice
-    first[92:96] = first[24:28]  # the size is valid for this change counter
+    there = patched.stat().st_size // PAGE_BYTES
+    count = len(content) // PAGE_BYTES
     with open(patched, "r+b") as copy:
-        copy.write(first)
+        for number in range(1, count + 1):
+            page = bytearray(content[(number - 1) * PAGE_BYTES : number * PAGE_BYTES])
+            if number == 1:
+                page[18:20] = b"\x02\x02"  # with a write-ahead log
+                page[28:32] = max(there, count).to_bytes(4, "big")  # the size in pages
+                page[32:40] = bytes(8)  # no free pages: some leak, none is used twice
+                page[92:96] = page[24:28]  # the size is valid for this change counter
+            if number not in roots or number > there:
+                copy.seek((number - 1) * PAGE_BYTES)
+                copy.write(page)

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 from zlib import crc32
 
 from zope.interface import Attribute, Interface, implementer
@@ -113,6 +113,7 @@ class IStore(Interface):
     thread, also while the first is at work."""
 
     name: str = Attribute("What the log calls it: the file's path.")
+    path: Path | None = Attribute("The file; None where there is none. Absolute once it is open.")
     is_durable: bool = Attribute("False where nothing outlives the process.")
 
     def open() -> Opened:
@@ -128,6 +129,10 @@ class IStore(Interface):
 
     def recover() -> Recovered:
         """Copy some more rows of a damaged store into this one."""
+
+    def move(path: Path) -> None:
+        """Move it to ``path``, where nothing may be yet. Where that fails it stays at its place,
+        and goes on to work there."""
 
     def close() -> None:
         """Leave nothing open; may be called again."""
@@ -185,16 +190,23 @@ class FileLock:
 
     It is a ``flock``, which SQLite does not use. Closing the descriptor drops the locks that SQLite
     holds on the same file in this process (POSIX locks belong to the process): so it is closed
-    last.
+    last, and a file that is locked by this process is not opened a second time.
     """
+
+    _held: ClassVar[set[tuple[int, int]]] = set()
 
     def __init__(self, path: Path, create: bool = True) -> None:
         """Raises ``OutboxError`` naming the other process when there is one, and ``OSError``."""
+        if FileLock.is_held(path):
+            raise OutboxError(
+                f"{path}: the outbox is in use by another agent (process {os.getpid()}, this one)"
+            )
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
         self._descriptor = os.open(path, flags, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._identity = _identity(os.fstat(self._descriptor))
+            FileLock._held.add(self._identity)
         except BlockingIOError:
             owner = lock_owner(self._descriptor) or "unknown"
             os.close(self._descriptor)
@@ -205,6 +217,14 @@ class FileLock:
             os.close(self._descriptor)
             raise
 
+    @staticmethod
+    def is_held(path: Path) -> bool:
+        """Whether this process has locked the file at ``path``: it must not open it then."""
+        try:
+            return _identity(os.stat(path)) in FileLock._held
+        except OSError:
+            return False
+
     def is_at(self, path: Path) -> bool:
         """Whether the locked file is the one at ``path``."""
         try:
@@ -214,6 +234,7 @@ class FileLock:
 
     def release(self) -> None:
         """Let go of the file."""
+        FileLock._held.discard(self._identity)
         os.close(self._descriptor)
 
 
@@ -235,6 +256,8 @@ def lock_owner(descriptor: int) -> str | None:
 
 def is_locked(path: Path) -> bool:
     """Whether an agent has the store at ``path`` now. Nothing is changed by asking."""
+    if FileLock.is_held(path):
+        return True
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -499,6 +522,36 @@ class SqliteStore:
             step = recovery.step(self)
         self.check()
         return step
+
+    def move(self, path: Path) -> None:
+        from oda.outbox import moving
+
+        with translated():
+            moving.move(self, path)
+
+    def fold(self) -> None:
+        """Close the connections so that the file alone is the store; the lock stays. Raises
+        ``StoreError`` where somebody else keeps the write-ahead log."""
+        try:
+            self.close_reader()
+            self.writer.execute("DELETE FROM state WHERE number = ?", (_IS_OPEN,))
+            self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        finally:
+            self._close_writer()
+        log = Path(f"{self.path}-wal")
+        if log.exists() and log.stat().st_size:
+            raise StoreError("another program reads it just now")
+
+    def go_on_at(self, path: Path, lock: FileLock | None = None) -> None:
+        """The folded file is at ``path``: open it there. ``lock`` is its lock, None where it is the
+        one that there was. What is wrong with it is found by the next commit."""
+        if lock is not None:
+            self._unlock()
+            self._lock = lock
+        self.path, self.name = path, str(path)
+        self.check()
+        with suppress(StoreError):
+            self._open_file()
 
     def check(self) -> None:
         if self._lock is None or not self._lock.is_at(self.path):

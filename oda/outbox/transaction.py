@@ -107,6 +107,7 @@ class Record(msgspec.Struct, gc=False):
 class Transaction:
     """``rows`` are new, ``deleted`` are ranges of ids, in each class.
 
+    ``was_tried``: a commit of it reported an error, and may have worked all the same.
     ``records`` holds the newest state of operations by number, None to delete it;
     ``answers_gone`` are the numbers of those that stay without their answer. ``size_bytes`` is what
     the new rows keep in memory. ``totals`` are JSON; None leaves those of the store
@@ -122,9 +123,11 @@ class Transaction:
         "rows",
         "size_bytes",
         "totals",
+        "was_tried",
     )
 
     def __init__(self) -> None:
+        self.was_tried = False
         self.rows: dict[MessageClass, dict[int, Row]] = {one: {} for one in CLASSES}
         self.deleted: dict[MessageClass, list[Span]] = {one: [] for one in CLASSES}
         self.burials: list[Burial] = []
@@ -175,7 +178,7 @@ class Transaction:
 
     def delete(self, message_class: MessageClass, span: Span) -> list[Row]:
         """The rows of ``span`` left the outbox. Returns those of this transaction: they need not be
-        written at all."""
+        written, and where it was not tried yet, not be deleted either."""
         rows = self.rows[message_class]
         unwritten: list[Row] = []
         if rows and span.high >= next(iter(rows)):
@@ -185,7 +188,7 @@ class Transaction:
             for row in unwritten:
                 row.state = RowState.GONE
                 self.size_bytes -= len(row.payload)
-            if len(unwritten) == span.high - span.low + 1:
+            if len(unwritten) == span.high - span.low + 1 and not self.was_tried:
                 return unwritten
         deleted = self.deleted[message_class]
         if deleted and deleted[-1].high + 1 == span.low:
@@ -240,6 +243,15 @@ class Uncommitted:
                     if row.state is not RowState.GONE:
                         yield row
 
+    def known(self, message_class: MessageClass, page: list[Row]) -> list[Row]:
+        """The rows of a page of the store, as those in memory where they are there, too: somebody
+        may still wait for their acceptance."""
+        for one in (self.running, self.collecting):
+            rows = one.rows[message_class] if one is not None else None
+            if rows and page[-1].row_id >= next(iter(rows)):
+                page = [rows.get(row.row_id, row) for row in page]
+        return page
+
     def deleted(self, message_class: MessageClass, span: Span) -> list[Span]:
         """The ranges of ids within ``span`` that the store may still have but that are gone."""
         spans: list[Span] = []
@@ -291,6 +303,7 @@ class Uncommitted:
         """The transaction under way is not on disk: it collects on, with what came after it. Gives
         its rows that were let go in the meantime and need not be written any more."""
         transaction = self.committed()
+        transaction.was_tried = True
         unwritten = transaction.absorb(self.collecting)
         self.collecting = transaction
         return transaction, unwritten

@@ -55,6 +55,11 @@ class Watermark:
         """Whether rows are left to be sent again, with every row up to ``resting`` acknowledged."""
         return resting < self.owed
 
+    def lower(self, row_id: int) -> None:
+        """An older row than was known turned up: nothing from it on counts as acknowledged."""
+        self._before = [min(one, row_id - 1) for one in self._before]
+        self._proven = min(self._proven, row_id - 1)
+
     def to_store(self, resting: int) -> list[int]:
         """The watermark to be stored, with every row up to ``resting`` acknowledged."""
         proven = self._proven = max(self._proven, resting)

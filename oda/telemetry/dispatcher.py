@@ -126,6 +126,12 @@ class EventDispatcher:
             settle_one(owner, refusal)
         return flushed
 
+    def flush(self) -> None:
+        """Publish what is gathered at the end of this turn instead of that of the window. What is
+        held for a line of the configuration goes on to be."""
+        if self._flush_call is not None:
+            self._flush_call.reset(0)
+
     def flush_all(self) -> Deferred[None]:
         """Publish what is held and gathered now; fires when the connector has answered for it."""
         for schedule in self._holding.schedules:

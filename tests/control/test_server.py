@@ -49,6 +49,23 @@ def answers(transport: StringTransport) -> list[Any]:
     return [json.loads(text) for text in transport.value().splitlines()]
 
 
+def test_a_writer_that_has_said_everything_does_not_wait_for_the_end_of_the_window() -> None:
+    """What is gathered is flushed when the writer only waits for its answers, and not before: a
+    steady stream goes on to share messages and commits."""
+    publisher = Publisher()
+    flushed: list[int] = []
+    protocol = ControlProtocol(publisher.publish, {}, lambda: flushed.append(len(publisher.events)))
+    transport = StringTransport()
+    protocol.makeConnection(transport)
+    protocol.dataReceived(line(1) + line(2))
+    assert flushed == []
+    protocol.readConnectionLost()
+    assert flushed == [2]
+    for waiting in publisher.waiting:
+        waiting.callback(None)
+    assert answers(transport)[-1] == {"ok": 2}
+
+
 def test_only_a_gapless_run_from_the_first_is_acknowledged() -> None:
     """``ok n`` means the first n: one accepted out of turn has to wait for those before it."""
     publisher = Publisher()

@@ -508,6 +508,63 @@ def test_a_damaged_file_does_not_verify(unreachable: Path, tmp_path: Path) -> No
     assert "telemetry 2 was changed" in done.stdout
 
 
+@pytest.mark.parametrize("is_running", [True, False])
+def test_an_outbox_that_was_left_behind_is_told_and_taken_over(
+    unreachable: Path, platform: RunningPlatform, tmp_path: Path, is_running: bool
+) -> None:
+    """The path was changed while the agent was stopped: the check and the start name the file and
+    the command, which takes everything to where it is sent from."""
+    fill(tmp_path, unreachable, range(3))
+    write_configuration(
+        unreachable,
+        platform,
+        connector={"outboxPath": tmp_path / "other.sqlite", "reconnectMaxDelay": 1},
+    )
+    status, report = check(tmp_path, "--offline")
+    (told,) = (one for one in report["checks"] if one.get("messages"))
+    assert (status, told["result"], told["messages"]) == (0, "warning", 3)
+    assert "oda outbox import" in told["advice"]
+
+    def take_over() -> None:
+        done = run_oda("outbox", "import", "oda-outbox.sqlite", "--conf", "conf", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "3 messages" in done.stdout
+        assert "taking" in done.stderr
+
+    if is_running:
+        with AgentProcess(unreachable) as agent:
+            wait_for_agent(tmp_path)
+            agent.wait_for_log("oda outbox import")
+            take_over()
+            done = run_oda("outbox", "import", "other.sqlite", "--conf", "conf", cwd=tmp_path)
+            assert done.returncode == 1
+            assert "is using it" in done.stderr
+            platform.wait_for_datapoints("dev-1", "t", 3, timeout_s=30)
+            agent.stop()
+    else:
+        take_over()
+        with AgentProcess(unreachable) as agent:
+            platform.wait_for_datapoints("dev-1", "t", 3, timeout_s=30)
+            agent.stop()
+    assert [point.value for point in platform.datapoints("dev-1", "t")] == [0, 1, 2]
+
+
+def test_a_changed_path_moves_the_outbox_of_a_running_agent(
+    unreachable: Path, platform: RunningPlatform, tmp_path: Path
+) -> None:
+    """What waits moves along, and is sent from there."""
+    connector = {"outboxPath": tmp_path / "place" / "new.sqlite", "reconnectMaxDelay": 1}
+    fill(tmp_path, unreachable, range(3))
+    with AgentProcess(unreachable) as agent:
+        wait_for_agent(tmp_path)
+        write_configuration(unreachable, platform, connector=connector)
+        agent.wait_for_log("new.sqlite now")
+        assert not (tmp_path / "oda-outbox.sqlite").exists()
+        platform.wait_for_datapoints("dev-1", "t", 3, timeout_s=30)
+        agent.stop()
+    assert (tmp_path / "place" / "new.sqlite").exists()
+
+
 def test_an_outbox_that_is_not_there(unreachable: Path, tmp_path: Path) -> None:
     """A file that doesn't exist, or one that is something else; and an outbox in memory."""
     done = run_oda("outbox", "status", "--conf", "conf", cwd=tmp_path)

@@ -68,6 +68,7 @@ class StepWorker:
         self.jobs: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
         self.aside: list[bool] = []
         self.is_stopped = False
+        self._outcomes: list[Any] = []  # of the oldest job, where it is done and not told
 
     def run(
         self,
@@ -79,18 +80,24 @@ class StepWorker:
         self.jobs.append((job, done))
         self.aside.append(aside)
 
+    def work(self) -> None:
+        """Run the oldest job, unless that was done. The reactor does not know yet."""
+        if not self._outcomes:
+            try:
+                self._outcomes.append(self.jobs[0][0]())
+            except Exception:
+                self._outcomes.append(Failure())
+
     def step(self) -> None:
-        """Run the oldest job and tell its outcome."""
-        job, done = self.jobs.popleft()
-        try:
-            outcome = job()
-        except Exception:
-            outcome = Failure()
-        done(outcome)
+        """Run the oldest job, unless that was done, and tell its outcome."""
+        self.work()
+        _, done = self.jobs.popleft()
+        done(self._outcomes.pop())
 
     def fail(self, error: BaseException) -> None:
-        """Let the oldest job fail, without doing anything."""
+        """Let the oldest job fail, without doing anything, or although it was done."""
         _, done = self.jobs.popleft()
+        self._outcomes.clear()
         done(Failure(error))
 
     def finish(self) -> None:
@@ -121,7 +128,7 @@ class Device:
         **settings: Any,
     ) -> None:
         self.make_store = make_store
-        self.settings = OutboxSettings(path=path, **settings)
+        self.settings = OutboxSettings(path=path, **{"ack_commit_delay_s": 5.0, **settings})
         self.clock = Clock()
         self.wall = FakeWallClock(self.clock)
         self.make_worker = worker

@@ -116,7 +116,7 @@ def test_answer_and_response_share_a_commit(tmp_path: Path) -> None:
 
 def test_an_answer_that_finds_no_room_is_on_record(tmp_path: Path) -> None:
     """A repetition of the request gets it although it could not be sent."""
-    device = Device(tmp_path / "outbox.sqlite", max_bytes=300 * 1024)
+    device = Device(tmp_path / "outbox.sqlite", make_store=MemoryStore, max_bytes=300 * 1024)
     device.put(bytes(400_000), response=True)
     assert len(device.take()) == 1
     number = device.outbox.journal.begin("1", "GET", False)
@@ -124,8 +124,7 @@ def test_an_answer_that_finds_no_room_is_on_record(tmp_path: Path) -> None:
     put = device.put(large, response=True, record=number)
     assert isinstance(outcome(put), OutboxFull)
     device.turn()
-    device.crash()
-    assert [len(row.payload) for row in device.take_all()] == [400_000]
+    assert device.take_all() == []
     assert device.outbox.journal.begin("1", "GET", False) == JournalEntry(
         "GET", large, JSON, has_ended=True
     )

@@ -316,6 +316,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def every_datapoint_is_accounted_for(self) -> None:
         if not hasattr(self, "device"):
             return
+        self.device.outbox.check_invariants()
         totals = self.device.outbox.totals()
         for field in ("messages", "datapoints"):
             stored = "rows" if field == "messages" else field

@@ -75,6 +75,14 @@ def test_a_watermark_says_how_often_rows_were_acknowledged(lives: list[list[int]
         assert not following.is_owing(counts[0])
 
 
+def test_an_older_row_that_turns_up_lowers_a_watermark() -> None:
+    """A recovered row was not acknowledged, however often newer ones were."""
+    watermark = Watermark([9, 9, 9, 7, 3])
+    watermark.to_store(9)
+    watermark.lower(5)
+    assert watermark.to_store(4) == [4, 4, 4, 4, 4]
+
+
 @pytest.mark.parametrize("stored", [[], [5], [7, 7], [9, 9, 9, 9, 9, 9, 9], [-3, -1]])
 def test_a_watermark_of_another_length_is_read(stored: list[int]) -> None:
     """Missing counts are none, negative ones are nonsense, and what is too much is left out."""
@@ -237,7 +245,7 @@ def test_the_watermark_says_what_rests_now(tmp_path: Path) -> None:
     device.outbox.rewind(True)
     assert watermark(device) == [0, 2, 0, 0, 0]
     acknowledge(device, 3)
-    device.clock.pump([1.0] * 71)
+    device.clock.pump([1.0] * 121)
     assert watermark(device) == [3, 3, 0, 0, 0]
     assert device.outbox.counts()["lingering"] == 0
     device.stop()

@@ -17,7 +17,7 @@ for real chance, so a seed gives one history, the same each time.
     history    what happened, as lines; and as facts for the oracle
     oracle     holds the promises of docs/delivery.md against the facts
     shrink     the smallest part of a failing plan that still fails
-    known      puts faults of the past back and shows the seed that finds each
+    planted    puts faults of the past (``known``) back and shows the seed that finds each
 
 ``python -m tests.simulation --seeds N --from S`` runs seeds; CONTRIBUTING.md says how to read a
 failing history.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from itertools import islice
 from typing import Any
 
 from twisted.logger import globalLogBeginner
@@ -42,27 +44,36 @@ def _chunk(seeds: list[str]) -> list[tuple[str, list[str]]]:
 
 
 def failures(
-    seeds: Iterable[int], processes: int = 1, limit_s: float = float("inf")
+    first: int, count: int, processes: int = 1, limit_s: float = float("inf")
 ) -> Iterator[tuple[str, list[str]]]:
     """Each failing seed with its violations, in the order of the seeds, until ``limit_s`` seconds
     have passed."""
-    started_s = time.monotonic()
-    names = [str(seed) for seed in seeds]
-    chunks = [names[at : at + _CHUNK] for at in range(0, len(names), _CHUNK)]
+    ends_s = time.monotonic() + limit_s
     if processes == 1:
         prepare()
-        for name in names:
-            if time.monotonic() - started_s > limit_s:
+        for seed in range(first, first + count):
+            if time.monotonic() > ends_s:
                 return
-            if found := violations_of(name):
-                yield name, found
+            if found := violations_of(str(seed)):
+                yield str(seed), found
         return
+    chunks = (
+        [str(seed) for seed in range(at, min(at + _CHUNK, first + count))]
+        for at in range(first, first + count, _CHUNK)
+    )
     with ProcessPoolExecutor(processes, initializer=prepare) as pool:
-        for results in pool.map(_chunk, chunks):
-            yield from ((name, found) for name, found in results if found)
-            if time.monotonic() - started_s > limit_s:
-                pool.shutdown(cancel_futures=True)
-                return
+        running: deque[Future[list[tuple[str, list[str]]]]] = deque()
+        try:
+            while time.monotonic() < ends_s:
+                for chunk in islice(chunks, 2 * processes - len(running)):
+                    running.append(pool.submit(_chunk, chunk))
+                if not running:
+                    return
+                for seed, found in running.popleft().result():
+                    if found:
+                        yield seed, found
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def smallest(seed: str, runs: int = 300) -> Result:

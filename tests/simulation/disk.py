@@ -14,14 +14,17 @@ from random import Random
 from typing import Any, Protocol
 
 import msgspec
-from oda.outbox.durable import DurableOutbox
-from oda.outbox.uptime import Uptime
 
 from oda.interfaces import ICounters, IWallClock
+from oda.outbox.clock import Uptime
+from oda.outbox.outbox import Outbox
+from oda.outbox.store import SqliteStore
+from oda.outbox.transaction import Transaction
 from oda.settings import AgentSettings
 from tests.simulation.documents import read_answer, read_datapoints
 from tests.simulation.history import History
 from tests.simulation.scheduler import LifeReactor, Scheduler
+from tests.simulation.store import Image, SimulatedStore, WeatheredStore
 from tests.simulation.worker import DiskWeather, SimulatedWorker
 
 
@@ -37,7 +40,7 @@ class Disk(Protocol):
     def make_outbox(
         self, settings: AgentSettings, reactor: Any, wall_clock: IWallClock, counters: ICounters
     ) -> Any:
-        """The outbox and the journal of a new life, as ``oda.assembly.build_outbox`` makes them."""
+        """The outbox of a new life, as ``oda.assembly.build_outbox`` makes it."""
 
     def weather_changed(self) -> None:
         """``weather`` is another."""
@@ -70,12 +73,15 @@ class SqliteDisk:
         self._folder = folder
         self._lives = 0
         self._boots = 0
-        self._path = folder / "outbox-0.sqlite"
+        self._path = folder / "store" / "outbox.sqlite"
+        self._path.parent.mkdir()
         self._worker: SimulatedWorker | None = None
-        self._outbox: DurableOutbox | None = None
         self._look: sqlite3.Connection | None = None
+        self._store: SqliteStore | None = None
         self._seen = {"telemetry": 0, "response": 0}
         self._inode: int | None = None
+        #: Older rows may come after newer ones: they are copied from another file.
+        self._has_gaps = False
         self.weather = DiskWeather()
         self.numbers: set[int] = set()
         self.answers: set[tuple[tuple[str, str], bytes]] = set()
@@ -94,16 +100,24 @@ class SqliteDisk:
             Random(f"{self._seed}/disk/{self._lives}"),
             self._look_at_rows,
         )
-        outbox = self._outbox = DurableOutbox(
-            msgspec.structs.replace(settings.outbox, path=self._path),
+        return Outbox(
+            settings.outbox,
+            WeatheredStore(self._make_store(settings), self.weather, self._failed),
+            worker,
             reactor,
             wall_clock,
             counters,
-            worker,
-            work_seconds=self._scheduler.seconds,
-            uptime=Uptime(f"boot {self._boots}", self._scheduler.seconds),
+            Uptime(f"boot {self._boots}", self._scheduler.seconds),
         )
-        return outbox, outbox.journal
+
+    def _make_store(self, settings: AgentSettings) -> Any:
+        self._store = SqliteStore(
+            self._path, msgspec.structs.replace(settings.outbox, path=self._path)
+        )
+        return self._store
+
+    def _failed(self, what: str) -> None:
+        self._history.facts.excuses.add(what)
 
     def weather_changed(self) -> None:
         if self._worker is not None:
@@ -118,15 +132,19 @@ class SqliteDisk:
     def _next_files(self) -> None:
         """The next life works on a copy of the files as they are now."""
         self._close_look()
-        old, self._path = self._path, self._folder / f"outbox-{self._lives}.sqlite"
-        for suffix in ("", "-wal"):
-            if (file := Path(f"{old}{suffix}")).exists():
-                shutil.copyfile(file, f"{self._path}{suffix}")
+        place, old = self._path.parent, self._folder / "gone"
+        copies = self._folder / "copies"
+        shutil.copytree(place, copies, ignore=shutil.ignore_patterns("*-shm", "*.moved"))
+        place.rename(old)
+        copies.rename(place)
+        self._close_store()
+        shutil.rmtree(old)
         self._forget_rows()
         self._look_at_copy()
 
     def strike(self, action: str) -> bool:
         self._look_at_rows()
+        self._has_gaps = True
         self.at_risk |= self.numbers
         self._forget_rows()
         self._close_look()
@@ -143,7 +161,8 @@ class SqliteDisk:
         return True
 
     def damage(self, action: str) -> None:
-        self.at_risk |= self.numbers
+        self._has_gaps = True
+        before = set(self.numbers)
         self._forget_rows()
         self._close_look()
         wal = Path(f"{self._path}-wal")
@@ -160,6 +179,8 @@ class SqliteDisk:
                 content[at : at + 512] = random.randbytes(len(content[at : at + 512]))
                 self._path.write_bytes(content)
         self._look_at_copy()
+        # What can still be read has to be saved.
+        self.at_risk |= before - self.numbers
 
     def stopped(self) -> None:
         # The process has ended and holds no lock any more, whatever the disk let it close.
@@ -167,6 +188,14 @@ class SqliteDisk:
 
     def close(self) -> None:
         self._close_look()
+        self._close_store()
+
+    def _close_store(self) -> None:
+        """Let go of the files of a life that is over."""
+        store, self._store = self._store, None
+        if store is not None:
+            with suppress(sqlite3.Error, OSError):
+                store.close()
 
     def _forget_rows(self) -> None:
         self.numbers.clear()
@@ -210,6 +239,8 @@ class SqliteDisk:
             self._close_look()
 
     def _read(self, look: sqlite3.Connection) -> None:
+        if self._has_gaps:
+            self._seen = {"telemetry": 0, "response": 0}
         for table, after in self._seen.items():
             for row_id, payload in look.execute(
                 f"SELECT id, payload FROM {table} WHERE id > ? ORDER BY id", (after,)
@@ -225,3 +256,37 @@ class SqliteDisk:
             self.numbers.update(number for _, _, number, _ in read_datapoints(document))
         elif answer[1]:
             self.answers.add((answer[0], payload))
+
+
+class FakeDisk(SqliteDisk):
+    """A disk without files: ``store.Image`` holds what is on it. Much faster; it can't be damaged.
+
+    With ``outboxSync=normal`` a power loss takes the newest commits with it.
+    """
+
+    def __init__(self, scheduler: Scheduler, history: History, seed: str, folder: Path) -> None:
+        super().__init__(scheduler, history, seed, folder)
+        self._image = Image()
+
+    def strike(self, action: str) -> bool:
+        return False
+
+    def damage(self, action: str) -> None:
+        """There are no files."""
+
+    def _make_store(self, settings: AgentSettings) -> Any:
+        return SimulatedStore(self._image, str(self._path), self._committed)
+
+    def _committed(self, transaction: Transaction) -> None:
+        for rows in transaction.rows.values():
+            for row in rows.values():
+                self._enter(row.payload)
+
+    def _next_files(self) -> None:
+        self._forget_rows()
+        for table in self._image.tables.values():
+            for row in table.rows.values():
+                self._enter(row.payload)
+
+    def _look_at_rows(self) -> None:
+        """``_committed`` has seen them."""

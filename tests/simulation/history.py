@@ -63,6 +63,10 @@ class Facts:
     crashed: set[int] = field(default_factory=set)
     #: How many datapoints the agent counted as dropped, in all lives.
     dropped: int = 0
+    #: How many answers it counted as dropped or lost.
+    answers_dropped: int = 0
+    #: How many answers the journal counted as forgotten.
+    answers_forgotten: int = 0
     #: Seen as soon as it happened.
     violations: list[str] = field(default_factory=list)
     #: What happened that excuses something; see the oracle.

@@ -24,20 +24,45 @@ _REFUSALS = (
 )
 
 
+#: What a request gets that comes again after its answer was forgotten.
+_FORGOTTEN = b"already executed; the answer is no longer kept"
+#: What it gets after the limit was lowered below the answer's size.
+_TOO_LARGE = b"; maxMessageSize is "
+
+
+#: What is answered after a crash where the end of an operation was not on disk.
+_INTERRUPTED = b"interrupted: the agent was restarted"
+
+
+def _in_vain(facts: Facts) -> int:
+    """How often the platform must have lost something that is not sent to it again. Acknowledged
+    rows are let go early where there is no room."""
+    return 1 if "room" in facts.excuses else _IN_VAIN
+
+
 def judge_rest(facts: Facts, history: History, life: int) -> None:
     """The world has come to rest, and nothing was asked again: is anything missing?"""
+    missing: list[str] = []
     for key, asked in sorted(facts.asked.items()):
-        if key in facts.answers or facts.answers_lost[key] >= _IN_VAIN or "purge" in facts.excuses:
+        if key in facts.answers or facts.answers_lost[key] >= _in_vain(facts):
             continue
         name = f"{key[0]}/{key[1]}"
         if any(one.is_read and one.life == life for one in asked):
-            history.violate(f"{name} was read and is not answered")
+            missing.append(f"{name} was read and is not answered")
         elif facts.executions[key] and asked[0].acts and "store" not in facts.excuses:
-            history.violate(f"{name} was executed and is not answered")
+            missing.append(f"{name} was executed and is not answered")
+    _tell_missing(missing, facts, history)
     for number, event in facts.published.items():
         if not event.outcome and event.life == life:
             history.violate(f"event {number} was neither accepted nor refused")
             break
+
+
+def _tell_missing(missing: list[str], facts: Facts, history: History) -> None:
+    """Answers may be dropped where there is no room for them, if that is counted."""
+    if "purge" not in facts.excuses and len(missing) > facts.answers_dropped:
+        for one in missing:
+            history.violate(one)
 
 
 def judge(facts: Facts, history: History, life: int) -> None:
@@ -61,7 +86,7 @@ def _judge_losses(facts: Facts, history: History) -> None:
         and number not in facts.purged
         and number not in facts.refused_by_platform
         and number not in facts.destroyed
-        and facts.lost_by_platform[number] < _IN_VAIN
+        and facts.lost_by_platform[number] < _in_vain(facts)
     ]
     if len(missing) > facts.dropped:
         history.violate(
@@ -72,8 +97,8 @@ def _judge_losses(facts: Facts, history: History) -> None:
 
 def _judge_order(facts: Facts, history: History) -> None:
     """Within a datastream, events arrive first in the order in which they were published."""
-    if "store" in facts.excuses:
-        return  # live data does not wait for what is recovered
+    if facts.excuses & {"store", "opening", "reading"}:
+        return  # live data does not wait for what can't be read, or is being recovered
     for stream, numbers in facts.order.items():
         seen = [number for number in numbers if number not in facts.refused_by_platform]
         for before, after in pairwise(seen):
@@ -88,21 +113,29 @@ def _judge_answers(facts: Facts, history: History) -> None:
     A refusal says that the operation was not run. The same request may be run when it comes again;
     but nothing that was answered otherwise is refused afterwards.
     """
+    missing: list[str] = []
     for key, asked in sorted(facts.asked.items()):
         name = f"{key[0]}/{key[1]}"
         answers = facts.answers.get(key, [])
         while len(answers) > 1 and any(text in answers[0] for text in _REFUSALS):
             answers = answers[1:]
+        if facts.answers_forgotten or "reading" in facts.excuses:
+            answers = [one for one in answers if _FORGOTTEN not in one] or answers
+        if "size" in facts.excuses:
+            answers = [one for one in answers if _TOO_LARGE not in one] or answers
+        if "disk" in facts.excuses:
+            # While the disk fails, answers don't wait for it.
+            answers = [one for one in answers if _INTERRUPTED not in one] or answers
         if "store" in facts.excuses:
             continue  # the journal may be gone
         if len(answers) > 1:
             texts = " | ".join(_told(one) for one in answers)
             history.violate(f"{name} has {len(answers)} different answers: {texts}")
-        excused = facts.answers_lost[key] >= _IN_VAIN or "purge" in facts.excuses
-        if not answers and not excused:
-            history.violate(f"{name} has no answer")
+        if not answers and facts.answers_lost[key] < _in_vain(facts):
+            missing.append(f"{name} has no answer")
         if facts.executions[key] > 1 and asked[0].acts:
             history.violate(f"{name} was executed {facts.executions[key]} times")
+    _tell_missing(missing, facts, history)
 
 
 def _told(answer: bytes) -> str:

@@ -66,30 +66,38 @@ def make_plan(seed: str) -> Plan:
     """The plan of ``seed``."""
     random = Random(f"{seed}/plan")
     kinds = [kind for kind in _WEIGHTS if kind in _ALWAYS or random.random() < 0.4]
-    weights = [_WEIGHTS[kind] * random.choice((1, 1, 3)) for kind in kinds]
-    length_s = random.choice((3.0, 10.0, 30.0, 60.0))
     taste = Taste(
         poison=random.choice((0.02, 0.02, 0.2)),
         huge=random.choice((0.0, 0.0, 0.0, 0.3)),
         hangs=random.choice((1, 1, 6)),
+        is_bulky=random.random() < 0.15,
     )
+    weights = [_WEIGHTS[kind] * random.choice((1, 1, 3)) for kind in kinds]
+    if taste.huge and "crash" not in kinds:
+        kinds, weights = [*kinds, "crash"], [*weights, 1]
+    length_s = random.choice((3.0, 10.0, 30.0, 60.0))
     steps: list[Step] = []
     asked: list[dict[str, Any]] = []
     for _ in range(random.randint(6, 40)):
         at_s = round(random.uniform(0.0, length_s), 6)
         kind = random.choices(kinds, weights)[0]
         steps.append(Step(at_s, kind, _arguments(kind, random, asked, taste)))
+        if "crash" in kinds and random.random() < (0.5 if taste.huge else 0.1):
+            # Right behind another one, where most is under way.
+            soon_s = round(at_s + random.choice((0.005, 0.05, 0.5)) * random.random(), 6)
+            steps.append(Step(soon_s, "crash", _arguments("crash", random, asked, taste)))
     steps.sort(key=lambda step: step.at_s)
     return Plan(seed, _settings(random, taste), tuple(steps), length_s + 5.0)
 
 
 class Taste(msgspec.Struct, frozen=True):
     """What a plan has more of than others: events that the platform refuses, answers of hundreds
-    of kilobytes, a disk that hangs."""
+    of kilobytes, a disk that hangs, thousands of events."""
 
     poison: float
     huge: float
     hangs: int
+    is_bulky: bool
 
 
 def _settings(random: Random, taste: Taste) -> dict[str, dict[str, Any]]:
@@ -98,7 +106,7 @@ def _settings(random: Random, taste: Taste) -> dict[str, dict[str, Any]]:
         "commit_window_s": random.choice((0.0, 0.02)),
         "window_messages": random.choice((4, 16, 256)),
     }
-    if random.random() < 0.15:
+    if random.random() < 0.15 and not taste.huge:
         outbox["max_bytes"] = random.choice((262_144, 1_048_576))
     elif taste.huge:
         outbox["max_bytes"] = 4_194_304
@@ -107,7 +115,10 @@ def _settings(random: Random, taste: Taste) -> dict[str, dict[str, Any]]:
     return {
         "outbox": outbox,
         "connector": {"reconnect_spread_s": random.choice((0.0, 0.0, 5.0))},
-        "disk": {"commit_s": random.choice(((0.0001, 0.0005), (0.004, 0.006), (0.05, 0.5)))},
+        "disk": {
+            "commit_s": random.choice(((0.0001, 0.0005), (0.004, 0.006), (0.05, 0.5))),
+            "has_files": random.random() < 0.1,
+        },
     }
 
 
@@ -155,6 +166,7 @@ def _arguments(
             "is_power_loss": random.random() < 0.4,
             "down_s": round(random.choice((0.0, 0.5, 6.0)) * random.random(), 4),
             "damage": random.choice((*[None] * 9, "empty", "no log", "scribble")),
+            "again": random.choice((None, None, None, random.randint(1, 60))),
         }
     if kind == "strike":
         return {"action": random.choice(("delete", "delete all", "move", "replace"))}
@@ -176,7 +188,7 @@ def _bytes(random: Random) -> int:
 
 def _publishing(random: Random, taste: Taste) -> dict[str, Any]:
     shape = random.choices(
-        ("one", "few", "list", "long list", "chain", "large"), (6, 5, 4, 1, 5, 2)
+        ("one", "few", "list", "long list", "chain", "large"), (6, 5, 4, int(taste.is_bulky), 5, 2)
     )[0]
     arguments: dict[str, Any] = {"stream": f"sim.{random.choice('abc')}", "count": 1}
     if random.random() < taste.poison:
@@ -186,18 +198,18 @@ def _publishing(random: Random, taste: Taste) -> dict[str, Any]:
     if shape == "few":
         arguments |= {"count": random.randint(2, 20), "as_list": False}
     elif shape == "list":
-        arguments |= {"count": random.randint(2, 300)}
+        arguments |= {"count": random.randint(2, 300 if taste.is_bulky else 40)}
     elif shape == "long list":
         arguments |= {"count": random.randint(1_000, 3_000)}
     elif shape == "chain":
         arguments |= {
-            "count": random.choice((1, 1, 3, 120)),
+            "count": random.choice((1, 1, 3, 120 if taste.is_bulky else 12)),
             "chain": random.randint(1, 8),
             "fan": random.choice((1, 1, 2)),
             "size": random.choice((10, 10, 2_000)),
         }
     elif shape == "large":
-        arguments |= {"count": random.randint(1, 8), "size": random.choice((3_000, 40_000))}
+        arguments |= {"count": random.randint(1, 8), "size": random.choice((3_000, 3_000, 40_000))}
     return arguments
 
 
@@ -218,8 +230,8 @@ def _asking(random: Random, asked: list[dict[str, Any]], taste: Taste) -> dict[s
         shape = random.choice(
             ("quick", "quick", "slow", "publishes", "waits", "large", "raises", "progress", "stops")
         )
-        if random.random() < taste.huge:
-            parameters["size"] = random.choice((200_000, 200_000, 2_500_000))
+        if taste.huge and random.random() < taste.huge:
+            parameters["size"] = random.choice((200_000, 200_000, 1_000_000))
         elif shape == "slow":
             parameters["seconds"] = random.choice((0.01, 0.5, 5.0, 60.0))
         elif shape == "publishes":
@@ -232,11 +244,12 @@ def _asking(random: Random, asked: list[dict[str, Any]], taste: Taste) -> dict[s
             parameters[shape] = True
         elif shape == "stops" and random.random() < 0.3:
             parameters["stops"] = True
+    size = parameters.get("size", 0)
     one = {
         "first": f"r{len(asked)}",
         "name": name,
         "parameters": parameters,
-        "count": random.choices((1, 5, 30), (6, 3, 1))[0],
+        "count": random.choices((1, 5, 30), (6, 3, 1))[0] if size < 100_000 else 3,
         "times": random.choice((1, 1, 2)),
     }
     asked.append(one)

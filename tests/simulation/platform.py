@@ -17,6 +17,7 @@ from struct import pack, unpack_from
 from typing import Any
 
 import msgspec
+from autobahn.websocket.xormasker import create_xor_masker
 
 from tests.simulation.documents import read_answer, read_datapoints
 from tests.simulation.history import Asked, History
@@ -163,11 +164,9 @@ class Peer:
             return False
         assert data[1] & 0x80, "a client has to mask"
         opcode = data[0] & 0x0F
-        key = (bytes(data[at : at + 4]) * (size // 4 + 1))[:size]
-        masked = bytes(data[at + 4 : at + 4 + size])
+        mask, masked = bytes(data[at : at + 4]), bytes(data[at + 4 : at + 4 + size])
         del data[: at + 4 + size]
-        payload = (int.from_bytes(masked, "big") ^ int.from_bytes(key, "big")).to_bytes(size, "big")
-        self._frame(opcode, payload)
+        self._frame(opcode, create_xor_masker(mask, size).process(masked))
         return True
 
     def _frame(self, opcode: int, payload: bytes) -> None:

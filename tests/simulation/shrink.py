@@ -31,6 +31,7 @@ _SIMPLER: dict[str, tuple[Any, ...]] = {
     "pong": ("prompt",),
     "http_status": (None,),
     "damage": (None,),
+    "again": (None,),
     "drops_on_cut": (False,),
 }
 

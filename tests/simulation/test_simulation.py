@@ -7,10 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from tests.simulation.campaign import failures, report, smallest
+from tests.simulation.disk import FakeDisk, SqliteDisk
 from tests.simulation.plan import make_plan
+from tests.simulation.planted import PATCHES, find
 from tests.simulation.world import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,5 +46,27 @@ def test_a_history_does_not_depend_on_the_process() -> None:
 def test_the_promises_hold() -> None:
     """Whatever the network, the disk, the platform and the code of others do: what was accepted
     arrives unaltered and in order, every request gets its one answer, nothing is left over."""
-    for seed, _ in failures(range(SEEDS), processes=2):
+    for seed, _ in failures(0, SEEDS, processes=2):
         pytest.fail(report(smallest(seed)))
+
+
+@pytest.mark.parametrize("seed", [str(seed) for seed in range(20, 32)])
+def test_the_fake_disk_agrees_with_sqlite(seed: str) -> None:
+    """The same plan has the same history on the disk in memory and on SQLite with real files."""
+    plan = make_plan(seed)
+    steps = tuple(
+        msgspec.structs.replace(step, arguments={**step.arguments, "damage": None})
+        if step.kind == "crash"
+        else step
+        for step in plan.steps
+        if step.kind != "strike"
+    )
+    plan = msgspec.structs.replace(plan, steps=steps)
+    assert run(plan, FakeDisk).history == run(plan, SqliteDisk).history
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda patch: patch.stem)
+def test_a_known_fault_is_found(patch: Path) -> None:
+    """A fault of the past, put back, is found within a minute."""
+    found = find(patch, processes=2)
+    assert found.seed is not None, found.report

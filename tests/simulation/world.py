@@ -32,7 +32,7 @@ from oda.settings import (
     Schedule,
     Secret,
 )
-from tests.simulation.disk import Disk, SqliteDisk
+from tests.simulation.disk import Disk, FakeDisk, SqliteDisk
 from tests.simulation.history import Facts, History
 from tests.simulation.life import Life
 from tests.simulation.network import Network, Weather
@@ -47,7 +47,9 @@ START_MS = 1_750_000_000_000
 #: So long the world has to come to rest: longer than any back-off, time limit and linger time.
 REST_S = 150.0
 #: So long requests that were never read, and are asked again, may take.
-ASK_AGAIN_S = 80.0
+ASK_AGAIN_S = 200.0
+#: So long the agent may take to notice that its files are gone.
+_NOTICED_S = 1.1
 #: So long a stop may take.
 STOP_S = 40.0
 
@@ -63,8 +65,17 @@ class Result(msgspec.Struct):
     facts: Any = None
 
 
-def run(plan: Plan, make_disk: MakeDisk = SqliteDisk) -> Result:
-    """Carry out ``plan``."""
+def disk_of(plan: Plan) -> MakeDisk:
+    """The disk that a plan needs: files only where something happens to them, or as a sample."""
+    touches_files = any(
+        step.kind == "strike" or step.arguments.get("damage") is not None for step in plan.steps
+    )
+    return SqliteDisk if touches_files or plan.settings["disk"]["has_files"] else FakeDisk
+
+
+def run(plan: Plan, make_disk: MakeDisk | None = None) -> Result:
+    """Carry out ``plan``, on the disk that it needs or another one."""
+    make_disk = make_disk or disk_of(plan)
     folder = Path(tempfile.mkdtemp(prefix="oda-simulation-", dir=_fast_folder()))
     loop = txaio.config.loop
     try:
@@ -111,7 +122,9 @@ class World:
         self._is_power_loss = False
         self._down_s = 0.0
         self._damage: str | None = None
+        self._again: int | None = None
         self._errors = 0
+        self._struck_s = float("-inf")
         self.history.observer = self._logged
         globalLogPublisher.addObserver(self._logged)
 
@@ -124,6 +137,8 @@ class World:
         """From the first start to the last stop."""
         plan, scheduler = self._plan, self.scheduler
         self._set_disk()
+        if "max_bytes" in plan.settings["outbox"]:
+            self.facts.excuses.add("room")
         self._begin_life()
         for step in plan.steps:
             scheduler.later(step.at_s, self._do, step)
@@ -134,17 +149,19 @@ class World:
             if self.life.is_over:
                 self._begin_life()  # an operation has stopped it just now
                 scheduler.run_until(scheduler.now_s + REST_S)
+            self._count_dropped()
             judge_rest(self.facts, self.history, self.life.number)
             self._ask_again()
             scheduler.run_until(scheduler.now_s + ASK_AGAIN_S)
             self._look_at_counts()
-            self.life.stop(self._count_dropped)
+            self.life.stop(lambda life: None)
             scheduler.run_until(scheduler.now_s + STOP_S)
             if not self.life.is_over:
                 self.history.violate("the agent does not stop")
         except StuckError as error:
             self.history.violate(str(error))
         self._settle_risk()
+        self._count_dropped()
         judge(self.facts, self.history, self.life.number)
 
     def close(self) -> None:
@@ -237,13 +254,19 @@ class World:
 
     def _do_strike(self, action: str) -> None:
         if not self.life.is_over and self.disk.strike(action):
+            self._struck_s = self.scheduler.now_s
             self.facts.excuses |= {"disk", "store"}
 
     def _do_crash(
-        self, fuse: int, is_power_loss: bool, down_s: float, damage: str | None = None
+        self,
+        fuse: int,
+        is_power_loss: bool,
+        down_s: float,
+        damage: str | None = None,
+        again: int | None = None,
     ) -> None:
         self._is_power_loss, self._down_s = is_power_loss, down_s
-        self._damage = damage
+        self._damage, self._again = damage, again
         if fuse:
             self.life.reactor.fuse = fuse
         else:
@@ -266,6 +289,7 @@ class World:
         elif what == "path":
             connector = change(connector, path=f"/sessions/{value}")
         elif what == "size":
+            self.facts.excuses.add("size")
             connector = change(connector, max_message_size_bytes=100_000 * value)
         elif what == "timeout":
             dispatcher = change(dispatcher, operation_timeout_s=3.0 * value)
@@ -326,13 +350,21 @@ class World:
         self.platform.life = life.number
         self.platform.is_trusted = False
         self.platform.is_life_over = lambda: life.is_over or life.is_stopping
+        life.reactor.fuse, self._again = self._again, None  # a start that does not get far
         life.start()
 
-    def _count_dropped(self, life: Life) -> None:
-        self.facts.dropped += life.agent.counters.count("datapoints_dropped")
+    def _count_dropped(self) -> None:
+        """What the agent says it has lost, in all its lives."""
+        facts = self.facts
+        facts.dropped = facts.answers_dropped = facts.answers_forgotten = 0
+        for life in self._lives:
+            count = life.agent.counters.count
+            facts.dropped += count("datapoints_dropped")
+            facts.answers_dropped += count("messages_dropped", message_class="response")
+            facts.answers_dropped += count("answers_lost")
+            facts.answers_forgotten += count("journal_answers_forgotten")
 
     def _stopped(self, life: Life) -> None:
-        self._count_dropped(life)
         self.disk.stopped()
         life.reactor.die()
         self._settle_risk()
@@ -342,7 +374,6 @@ class World:
         life = self.life
         if life.is_over:
             return
-        self._count_dropped(life)
         self.history.say(
             "world",
             f"life {life.number} {'loses its power' if self._is_power_loss else 'is killed'}",
@@ -362,10 +393,10 @@ class World:
 
     def _settle_risk(self) -> None:
         """A life ends: what was on a disk that is gone can't be written anew any more. That is
-        nobody's fault, if it was said."""
+        nobody's fault if it was said, or if there was no time to notice."""
         lost = self.disk.at_risk - self.disk.numbers - self.facts.committed
         self.disk.at_risk.clear()
-        if lost and self._errors:
+        if self._errors or self.scheduler.now_s - self._struck_s < _NOTICED_S:
             self.facts.destroyed |= lost
 
     # -- the end -------------------------------------------------------------------------------
@@ -421,12 +452,14 @@ class World:
         dead = counts.pop("dead")
         totals = self.life.agent.parts.outbox.totals()
         settled = totals.delivered.messages + totals.dropped.messages + totals.dead.messages
-        if totals.accepted.messages != settled:
+        settled += sum(stored.rows for stored in totals.stored.values())
+        if totals.accepted.messages != settled and "store" not in self.facts.excuses:
             self.history.violate(f"the accounts don't balance at rest: {totals}")
         left = {name: count for name, count in counts.items() if count}
         if left:
             self.history.violate(f"at rest the outbox still counts {left}")
-        if dead < 0 or (dead and not self.facts.refused_by_platform):
+        may_be_dead = self.facts.refused_by_platform or "store" in self.facts.excuses
+        if dead < 0 or (dead and not may_be_dead):
             self.history.violate(f"there are {dead} dead letters")
         self._look_at_counters(self.life)
 

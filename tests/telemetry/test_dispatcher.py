@@ -117,6 +117,32 @@ def test_a_fast_stream_does_not_wait_for_the_window() -> None:
     assert rig.clock.getDelayedCalls() == []
 
 
+def test_a_window_of_a_minute_accepts_at_its_end_or_when_asked() -> None:
+    """Within the window nothing is accepted, and publishing does not say that it is. It ends early
+    when somebody who waits asks, and at a stop. A publisher that waits for each acceptance goes on,
+    once in a window."""
+    rig = Rig(window_s=60.0)
+    assert has_fired(rig.publish(Event("t", 0))) is False
+    rig.end_turn()
+    accepted = rig.publish(Event("t", 1))
+    rig.clock.advance(59)
+    assert not has_fired(accepted)
+    rig.clock.advance(1)
+    assert has_fired(accepted)
+    asked = rig.publish(Event("t", 2))
+    rig.dispatcher.flush()
+    assert not has_fired(asked)
+    rig.end_turn()
+    assert has_fired(asked)
+    last = rig.publish(Event("t", 3))
+    stopped = rig.dispatcher.stop()
+    assert has_fired(last)
+    assert has_fired(stopped)
+    assert rig.connector.sizes == [1, 1, 1, 1]
+    rig.dispatcher.flush()
+    assert rig.clock.getDelayedCalls() == []
+
+
 def test_the_deferred_fires_at_acceptance() -> None:
     """Neither publishing nor handing over is acceptance: the Deferred waits for the connector."""
     rig = Rig()

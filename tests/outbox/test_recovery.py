@@ -1,0 +1,334 @@
+"""The recovery of a damaged store: in steps, live data first, and nothing lost by a kill."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.logger import capturedLogs
+
+import oda.outbox
+from oda.outbox import inspection, recovery
+from oda.outbox.committer import State
+from oda.outbox.database import APPLICATION_ID, StoreDamaged
+from oda.outbox.limits import PAGE_BYTES
+from oda.outbox.store import SqliteStore
+from oda.outbox.transaction import checksum
+from tests.outbox.fakes import Device, StepWorker, copy_store, quick_directory
+
+ROWS = 300
+
+
+def payloads(device: Device) -> list[bytes]:
+    return [row.payload for row in device.take_all()]
+
+
+def numbered(start: int, end: int) -> list[bytes]:
+    return [b"message %d" % number for number in range(start, end)]
+
+
+def newer_version(path: Path) -> None:
+    """Everything can be read of it, but it is not ours to write."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 77")
+        connection.commit()
+
+
+def no_first_page(path: Path) -> None:
+    """The directory of the tables is gone, and a copy has to be patched."""
+    with path.open("r+b") as file:
+        file.write(bytes(PAGE_BYTES))
+
+
+DAMAGES: list[Callable[[Path], None]] = [newer_version, no_first_page]
+
+
+def filled(path: Path) -> Device:
+    """Messages, an answer, a dead letter, and an operation that ran when the process ended."""
+    device = Device(path)
+    for start in range(0, ROWS, 50):
+        device.put_all(numbered(start, start + 50))
+    device.put(b"answer", response=True, datapoints=0)
+    device.put(b"dead", response=True, datapoints=0)
+    device.outbox.journal.begin("operation", "SET", True)
+    device.turn()
+    device.outbox.bury([device.take(2, 1 << 20)[1].row_id], "a test")
+    device.outbox.rewind(False)
+    device.turn()
+    return device
+
+
+def check(device: Device) -> None:
+    """Everything of ``filled`` is there once."""
+    assert payloads(device) == [b"answer", *numbered(0, ROWS)]
+    assert device.outbox.counts()["dead"] == 1
+    assert [one.request.id for one in device.outbox.journal.interrupted()] == ["operation"]
+    device.outbox.check_invariants()
+    assert device.outbox.totals().accepted.messages == ROWS + 2
+    assert device.outbox.totals().dropped.messages == 0
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    path = quick_directory()
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step copies few rows."""
+    monkeypatch.setattr(recovery, "STEP_ROWS", 40)
+
+
+class Snapshots:
+    """Copies of the directory of a store, made at every change of its files."""
+
+    def __init__(self, place: Path, target: Path) -> None:
+        self._place = place
+        self._target = target
+        self.paths: list[Path] = []
+        self._is_copying = False
+
+    def take(self) -> None:
+        if self._is_copying:
+            return
+        self._is_copying = True
+        path = self._target / f"{len(self.paths)}"
+        shutil.copytree(self._place, path)
+        self.paths.append(path)
+        self._is_copying = False
+
+    def watch(self, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str) -> None:
+        original = getattr(owner, name)
+
+        def changed(*arguments: Any, **named: Any) -> Any:
+            self.take()
+            try:
+                return original(*arguments, **named)
+            finally:
+                self.take()
+
+        monkeypatch.setattr(owner, name, changed)
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_kill_at_any_moment_of_a_recovery_loses_nothing(
+    damage: Callable[[Path], None], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a process leaves of a recovery: the next one goes on with it to its end, every
+    message is there once, and the damaged file is kept."""
+    path = place / "now" / "outbox.sqlite"
+    filled(path).stop()
+    damage(path)
+    snapshots = Snapshots(path.parent, place)
+    with monkeypatch.context() as patch:
+        for owner, name in (
+            (Path, "rename"),
+            (Path, "unlink"),
+            (SqliteStore, "begin_file"),
+            (SqliteStore, "recover"),
+            (recovery, "_save"),
+        ):
+            snapshots.watch(patch, owner, name)
+        device = Device(path)
+        device.recover()
+    check(device)
+    device.stop()
+    assert len(snapshots.paths) > 40
+    for copy in snapshots.paths:
+        left = Device(copy / "outbox.sqlite")
+        left.recover()
+        check(left)
+        left.stop()
+        assert inspection.verify(copy / "outbox.sqlite") == []
+        assert list(copy.glob("*.recovering-*")) == []
+        assert len(list(copy.glob("*.damaged-?"))) == 1
+        shutil.rmtree(copy)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_kill_between_the_file_and_its_log(place: Path) -> None:
+    """A file that was renamed without its write-ahead log gets it back: the two are one thing."""
+    path = place / "outbox.sqlite"
+    device = filled(path)
+    copy = place / "copy" / "outbox.sqlite"
+    copy.parent.mkdir()
+    copy_store(path, copy)
+    device.stop()
+    copy.rename(f"{copy}.recovering-1")
+    left = Device(copy)
+    left.recover()
+    check(left)
+    left.stop()
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_live_data_goes_first(tmp_path: Path) -> None:
+    """While a big store is copied the agent works: messages are accepted and given between two
+    steps, and nothing of the old one holds them up."""
+    path = tmp_path / "outbox.sqlite"
+    filled(path).stop()
+    newer_version(path)
+    device = Device(path, StepWorker)
+    assert device.outbox.state is State.OPEN
+    steps = 0
+    live = []
+    while device.outbox.is_recovering:
+        (put,) = device.put_all([b"live %d" % steps])
+        live += payloads(device)
+        device.worker.step()
+        device.turn()
+        if not put.called:
+            device.worker.step()
+        assert put.called, "a message waits for more than one step"
+        steps += 1
+        assert steps < 100
+        device.outbox.check_invariants()
+        assert device.outbox.counts()["recovering"] <= ROWS + 1
+    assert steps > 5
+    live += payloads(device)
+    assert sorted(live) == sorted(
+        [b"answer", *numbered(0, ROWS), *(b"live %d" % number for number in range(steps))]
+    )
+    assert live.index(b"live 0") < live.index(b"message 100")
+    old = [one for one in live if one.startswith(b"message")]
+    assert old == numbered(0, ROWS)
+    device.worker.finish()
+    device.stop()
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_a_big_store_is_recovered_whole(tmp_path: Path) -> None:
+    """However long it takes: no time ends it."""
+    path = tmp_path / "outbox.sqlite"
+    device = Device(path, max_bytes=1 << 30)
+    for start in range(0, 10_000, 500):
+        device.put_all(numbered(start, start + 500))
+    device.stop()
+    newer_version(path)
+    device.make_worker = StepWorker
+    device.start()
+    steps = 0
+    while device.outbox.is_recovering:
+        steps += 1
+        device.worker.step()
+        device.clock.advance(5.0)
+    assert steps >= 10_000 // 40
+    assert payloads(device) == numbered(0, 10_000)
+    device.worker.finish()
+    device.stop()
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_stopping_in_the_middle_of_a_recovery(tmp_path: Path) -> None:
+    """It goes on at the next start, which says so; what came meanwhile is there, too."""
+    path = tmp_path / "outbox.sqlite"
+    filled(path).stop()
+    newer_version(path)
+    device = Device(path, StepWorker)
+    for _ in range(3):
+        device.turn()
+        device.worker.step()
+    device.put_all([b"meanwhile"])
+    assert device.outbox.is_recovering
+    device.stop()
+    with capturedLogs() as logs:
+        device.start()
+    assert any("goes on" in str(one.get("log_format")) for one in logs)
+    device.recover()
+    assert payloads(device) == [b"answer", *numbered(0, ROWS), b"meanwhile"]
+    assert device.outbox.totals().accepted.messages == ROWS + 3
+    device.stop()
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_second_damage_during_a_recovery(is_restarted: bool, tmp_path: Path) -> None:
+    """The new store is set aside as well; what is left of the first goes on being copied."""
+    path = tmp_path / "outbox.sqlite"
+    filled(path).stop()
+    newer_version(path)
+    device = Device(path, StepWorker, head_rows=3)
+    for _ in range(4):
+        device.turn()
+        device.worker.finish()
+    assert device.outbox.is_recovering
+    device.put_all([b"meanwhile"])
+    if is_restarted:
+        device.worker.finish()
+        device.stop()
+        newer_version(path)
+        device.start()
+    else:
+        device.worker.fail(StoreDamaged("database disk image is malformed"))
+    device.worker.finish()
+    device.recover()
+    device.outbox.check_invariants()
+    device.outbox.rewind(False)
+    assert payloads(device) == [b"answer", *numbered(0, ROWS), b"meanwhile"]
+    assert device.outbox.counts()["dead"] == 1
+    assert [one.request.id for one in device.outbox.journal.interrupted()] == ["operation"]
+    device.turn()
+    device.worker.finish()
+    assert device.outbox.totals().dropped.messages == 0
+    device.restart()
+    assert payloads(device) == [b"answer", *numbered(0, ROWS), b"meanwhile"]
+    assert len(list(tmp_path.glob("*.damaged-?"))) == 2
+    device.stop()
+
+
+@pytest.mark.parametrize("pages", [1, 7, 10])
+def test_lost_pages_of_the_directory_are_replaced(pages: int, tmp_path: Path) -> None:
+    """The directory of the tables needs more than one page; messages behind it are all there."""
+    path = tmp_path / "outbox.sqlite"
+    filled(path).stop()
+    with closing(sqlite3.connect(path)) as connection:
+        roots = {root for (root,) in connection.execute("SELECT rootpage FROM sqlite_master")}
+    with path.open("r+b") as file:
+        for number in set(range(1, pages + 1)) - roots:
+            file.seek((number - 1) * PAGE_BYTES)
+            file.write(bytes(PAGE_BYTES))
+    device = Device(path)
+    device.recover()
+    check(device)
+    device.stop()
+
+
+def old_store(path: Path) -> None:
+    """A store as schema 1 has it, with large pages."""
+    schema = Path(oda.outbox.__file__).with_name("schema") / "0001.sql"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(
+            f"PRAGMA page_size = 4096; {schema.read_text('utf-8')}"
+            f" PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;"
+        )
+        for number, payload in enumerate(numbered(0, ROWS), 1):
+            crc = checksum(number, 0, 1, payload)
+            connection.execute(
+                "INSERT INTO telemetry VALUES (?, 0, 1, 5, ?, ?)", (number, crc, payload)
+            )
+        connection.commit()
+
+
+@pytest.mark.parametrize("loses_first_page", [False, True])
+def test_a_store_of_schema_1_is_taken_up(loses_first_page: bool, tmp_path: Path) -> None:
+    """It is brought up to date; afterwards its tables are at the pages of a new one, so that it can
+    be recovered like that."""
+    path = tmp_path / "outbox.sqlite"
+    old_store(path)
+    device = Device(path)
+    assert payloads(device) == numbered(0, ROWS)
+    device.stop()
+    if loses_first_page:
+        no_first_page(path)
+        device.start()
+        device.recover()
+        assert payloads(device) == numbered(0, ROWS)
+        device.stop()
