@@ -67,7 +67,8 @@ def offline(
         while outbox.is_recovering:
             clock.advance(0)
             if outbox.state is not State.OPEN:
-                raise OutboxError(f"{path}: it can't be used")
+                # It would be tried again in a while, but time does not pass here.
+                raise OutboxError(f"{path}: it is damaged, and can't be taken over into a new one")
         yield outbox
         clock.advance(0)
         if outbox.state is not State.OPEN:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import pytest
 from oda.errors import OutboxError
 from oda.outbox import inspection, offline
 from oda.outbox.clock import FIRST_IDS
+from oda.outbox.store import Recovered, SqliteStore
 from oda.outbox.transaction import ANSWER
 from tests.outbox.fakes import Device
 
@@ -134,3 +137,26 @@ def test_purging(device: Device) -> None:
     assert totals.dead.messages == 1
     assert totals.accepted.messages == 1201
     device.stop()
+
+
+def test_a_damaged_store_that_cannot_be_taken_over_is_told(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk may be full when rows are copied: the command ends with the reason, it does not wait
+    for a disk that nobody looks after; and what was damaged is still there for the next start."""
+    path = device.settings.path
+    device.stop()
+    with path.open("r+b") as file:
+        file.seek(8 * 1024)
+        file.write(bytes(4096))
+
+    def full(store: SqliteStore) -> Recovered:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    tried: list[SqliteStore] = []
+    monkeypatch.setattr(SqliteStore, "recover", lambda store: tried.append(store) or full(store))
+    with pytest.raises(OutboxError, match="can't be taken over"):
+        offline.purge(path, device.settings, device.wall)
+    assert len(tried) == 1
+    monkeypatch.undo()
+    assert offline.purge(path, device.settings, device.wall) > 1000
