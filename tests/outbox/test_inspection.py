@@ -12,7 +12,8 @@ import pytest
 from oda.errors import OutboxError
 from oda.outbox import inspection, offline
 from oda.outbox.clock import FIRST_IDS
-from oda.outbox.store import Recovered, SqliteStore
+from oda.outbox.sqlite_store import SqliteStore
+from oda.outbox.store import Recovered
 from oda.outbox.transaction import ANSWER
 from tests.outbox.fakes import Device
 
