@@ -129,6 +129,7 @@ class Committer:
         self._is_recovering = False
         self._move: tuple[Path, Deferred[None]] | None = None
         self._closing: Deferred[None] | None = None
+        self._is_stuck = False
 
     # -- what can be expected ----------------------------------------------------------------
 
@@ -163,9 +164,15 @@ class Committer:
         )
 
     @property
-    def can_record(self) -> bool:
-        """Whether what is collected now can be expected to be on disk soon."""
-        return self.state is State.OPEN and self._fault is None and self._job is not Job.REPLACE
+    def is_working(self) -> bool:
+        """Whether what is collected now can be expected to be on disk soon: the disk works, the
+        store is not being replaced, and the commit under way is not stuck."""
+        return (
+            self.state is State.OPEN
+            and self._fault is None
+            and self._job is not Job.REPLACE
+            and not self._is_stuck
+        )
 
     # -- what is asked -----------------------------------------------------------------------
 
@@ -189,12 +196,14 @@ class Committer:
         else:
             self._go_on()
 
-    def relieve(self) -> None:
-        """Too much was collected: as long as the disk works, wait until that is being committed.
-        The caller holds back whoever would be told."""
-        if self.state is State.OPEN and self._job is not None:
-            self._worker.wait()
+    def relieve(self) -> bool:
+        """Too much was collected: as long as the disk works, wait until that is being committed;
+        False where it is not. The caller holds back whoever would be told."""
+        if self._job is not None and self.is_working:
+            # Once for each job: a disk that hangs must not hold up the reactor again and again.
+            self._is_stuck = not self._worker.wait()
         self.submit()
+        return self.is_working and not self.uncommitted.collecting.size_bytes
 
     def read_failed(self, error: Exception) -> None:
         """Reading raised ``error``. While a job is under way nothing is done: either its outcome
@@ -256,7 +265,7 @@ class Committer:
         )
 
     def _commit_ended(self, outcome: int | Failure) -> None:
-        self._job = None
+        self._job, self._is_stuck = None, False
         if isinstance(outcome, Failure):
             transaction, unwritten = self.uncommitted.failed()
             self._disturbed(outcome.value)
@@ -330,7 +339,7 @@ class Committer:
             self._worker.run(self.store.open, self._opened_late, takes_long=True)
 
     def _opened_late(self, outcome: Opened | Failure) -> None:
-        self._job = None
+        self._job, self._is_stuck = None, False
         if isinstance(outcome, Failure):
             self._disturbed(outcome.value)
         elif not self._adopt(outcome, is_late=True):
@@ -343,7 +352,7 @@ class Committer:
         self._owner.tell()
 
     def _given_up(self, _: Any) -> None:
-        self._job = None
+        self._job, self._is_stuck = None, False
         self._go_on()
 
     def _adopt(self, opened: Opened, is_late: bool) -> bool:
@@ -376,7 +385,7 @@ class Committer:
         self._worker.run(lambda: self.store.replace(fault, wanted), self._replaced, takes_long=True)
 
     def _replaced(self, outcome: Opened | Failure) -> None:
-        self._job = None
+        self._job, self._is_stuck = None, False
         if isinstance(outcome, Failure):
             fault = self._fault
             self._fault = None  # what failed now is the disk
@@ -411,7 +420,7 @@ class Committer:
             )
 
     def _step_ended(self, outcome: Recovered | Failure) -> None:
-        self._job = None
+        self._job, self._is_stuck = None, False
         if isinstance(outcome, Failure):
             self._disturbed(outcome.value)
         else:
@@ -440,7 +449,7 @@ class Committer:
         return True
 
     def _moved(self, outcome: Failure | None, path: Path, waiting: Deferred[None]) -> None:
-        self._job = None
+        self._job, self._is_stuck = None, False
         if isinstance(outcome, Failure):
             error = outcome.value
             if not isinstance(error, OSError | StoreError | OutboxError):

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from oda.model import MessageClass
 from oda.outbox.backlog import Backlog
-from oda.outbox.committer import Committer, State
+from oda.outbox.committer import Committer
 from oda.outbox.limits import Limits
 from oda.outbox.queue import Amount, Row, RowState
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY
@@ -86,16 +86,15 @@ class Eviction:
         """Whether one more answer is taken even where there is no room for it: a request that was
         read has to be answered. On a disk that works there is no other bound than the number of
         operations that run at once; otherwise the answers that wait may fill the outbox once."""
-        if self._committer.state is State.OPEN and self._committer.store.is_durable:
+        if self._committer.is_working and self._committer.store.is_durable:
             return True
         waiting = self._backlogs[ANSWER].queue.waiting_cost
         return waiting + self._limits.side_cost < self._limits.total
 
     def fits_in_memory(self, size: int, is_answer: bool) -> bool:
-        """Whether ``size`` bytes more may be only in memory. While the disk works, everything may:
-        what is collected is bounded by the commits. While it fails, acknowledged rows and then the
-        oldest telemetry go."""
-        if self._committer.state is State.OPEN or not self._uncommitted.size_bytes:
+        """Whether ``size`` bytes more may be only in memory, for a disk that fails or hangs.
+        Acknowledged rows go for them, and then the oldest telemetry."""
+        if not self._uncommitted.size_bytes:
             return True
         if self._has_memory(size) or (is_answer and self._release_memory(size)):
             return True

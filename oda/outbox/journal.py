@@ -129,7 +129,7 @@ class Journal:
             (request_id + name).encode()
         except UnicodeEncodeError:
             return fail(OutboxError("the id or the name is no Unicode text"))
-        if acts and not self._committer.can_record:
+        if acts and not self._committer.is_working:
             return fail(OutboxError("the journal can't be written now"))
         number = self._next_number
         self._next_number += 1
@@ -225,7 +225,7 @@ class Journal:
         """Add records of another journal, each with its answer; those that are known here already
         are left as they are. The Deferreds fire once the new ones are committed. Raises
         ``OutboxError`` when they can't be expected to be soon."""
-        if not self._committer.can_record:
+        if not self._committer.is_working:
             raise OutboxError("the journal can't be written now")
         recorded: list[Deferred[int]] = []
         for stored, payload in records:

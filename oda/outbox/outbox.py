@@ -439,7 +439,7 @@ class Outbox:
     def take_over(self, message: OutgoingMessage) -> Deferred[int]:
         """As ``put``, for a message of another outbox: nothing that waits here gives way to it.
         Fails with ``OutboxFull`` where there is no room, or while the disk fails."""
-        if self._is_open and not self._committer.can_record:
+        if self._is_open and not self._committer.is_working:
             return fail(OutboxFull("the disk can't be written now"))
         size = len(message.payload)
         if self._is_open and not self._eviction.release(
@@ -454,7 +454,7 @@ class Outbox:
         payload = letter.row.payload
         if (
             not self._is_open
-            or not self._committer.can_record
+            or not self._committer.is_working
             or letter.table not in TABLES.values()
             or not self._letters.has_room(side_cost(len(payload)))
         ):
@@ -597,11 +597,11 @@ class Outbox:
             # A disk that is slow is waited for, which holds back whoever produces so fast.
             self._ledger.hold()
             try:
-                self._committer.relieve()
+                is_relieved = self._committer.relieve()
             finally:
                 self._ledger.release()
                 self.changed()
-            if not self._eviction.fits_in_memory(size, is_answer):
+            if not is_relieved and not self._eviction.fits_in_memory(size, is_answer):
                 return f"the disk is too slow or fails: {size} bytes"
         return None
 

@@ -21,6 +21,8 @@ Done = Callable[[Any], None]
 #: The reactor's thread may wait so long for a commit, in seconds. Handing it to another one costs a
 #: good part of a millisecond as well: two wake-ups, and two threads that want the interpreter.
 SLOW_S = 0.003
+#: The reactor waits no longer for a disk that hangs, in seconds.
+WAIT_S = 5.0
 #: Over so many commits the time they take is averaged: a single one that took longer is no reason,
 #: one that took much longer is.
 _AVERAGED = 16
@@ -34,8 +36,9 @@ class IWorker(Interface):
         with the ``Failure`` of what it raised. ``takes_long`` jobs are not commits. ``aside``: the
         reactor has something better to do meanwhile than to wait."""
 
-    def wait() -> None:
-        """Wait until the oldest job is done, if there is one, and call its ``done`` at once."""
+    def wait() -> bool:
+        """Wait until the oldest job is done, if there is one, and call its ``done`` at once. False
+        when it takes longer than anybody may be held up: it goes on."""
 
     def stop() -> None:
         """No job will come any more, and none is left; nothing is running afterwards."""
@@ -48,8 +51,9 @@ class InlineWorker:
     def run(self, job: Job, done: Done, takes_long: bool = False, aside: bool = False) -> None:
         done(_outcome(job))
 
-    def wait(self) -> None:
+    def wait(self) -> bool:
         """Nothing to do."""
+        return True
 
     def stop(self) -> None:
         """Nothing to do."""
@@ -70,6 +74,9 @@ class _Task:
     def work(self) -> None:
         self._outcome = _outcome(self._job)
         self._ended.set()
+
+    def wait(self) -> bool:
+        return self._ended.wait(WAIT_S)
 
     def tell(self) -> None:
         self._ended.wait()
@@ -100,9 +107,12 @@ class ThreadWorker:
         self._tasks.append(task)
         self._jobs.put(task)
 
-    def wait(self) -> None:
+    def wait(self) -> bool:
         if self._tasks:
+            if not self._tasks[0].wait():
+                return False
             self._tasks.popleft().tell()
+        return True
 
     def stop(self) -> None:
         if self._thread is not None:
@@ -145,8 +155,8 @@ class AdaptiveWorker:
         else:
             done(_outcome(lambda: self._timed(job)))
 
-    def wait(self) -> None:
-        self._thread.wait()
+    def wait(self) -> bool:
+        return self._thread.wait()
 
     def stop(self) -> None:
         self._thread.stop()

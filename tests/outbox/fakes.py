@@ -65,6 +65,7 @@ class StepWorker:
     """Runs a job only when it is told to: a disk that takes its time."""
 
     def __init__(self) -> None:
+        self.hangs = False
         self.jobs: deque[tuple[Callable[[], Any], Callable[[Any], None]]] = deque()
         self.aside: list[bool] = []
         self.is_stopped = False
@@ -105,9 +106,11 @@ class StepWorker:
         while self.jobs:
             self.step()
 
-    def wait(self) -> None:
-        if self.jobs:
+    def wait(self) -> bool:
+        """The oldest job ends while the reactor waits, unless the disk ``hangs``."""
+        if self.jobs and not self.hangs:
             self.step()
+        return not self.hangs
 
     def stop(self) -> None:
         self.is_stopped = True

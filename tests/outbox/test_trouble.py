@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
+from twisted.python.failure import Failure
 
 from oda.errors import OutboxClosed, OutboxFull
 from oda.outbox.committer import RETRY_S, State
@@ -239,4 +240,43 @@ def test_a_real_write_error_is_survived(tmp_path: Path) -> None:
     assert all(put.called for put in puts)
     device.restart()
     assert [row.row_id for row in device.take_all()] == list(range(1, 601))
+    device.stop()
+
+
+def test_a_disk_that_hangs_holds_nobody_up_again_and_again(tmp_path: Path) -> None:
+    """Whoever puts waits once for a commit that does not end. After that memory has the bound of a
+    disk that fails, nothing new is put on record, and all is well once the disk goes on."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker, max_bytes=4 * 1024 * 1024)
+    device.put(b"first")
+    device.turn()
+    device.worker.hangs = True
+    waits = 0
+    wait = device.worker.wait
+
+    def counted() -> bool:
+        nonlocal waits
+        waits += 1
+        return wait()
+
+    device.worker.wait = counted  # type: ignore[method-assign]
+    for number in range(200):
+        device.put(b"%d" % number + b"x" * 16_384)
+    assert waits == 1
+    assert device.outbox.counts()["uncommitted_bytes"] < 1024 * 1024
+    begun = device.outbox.journal.begin("1", "SET", True)
+    assert isinstance(begun, Deferred)
+    assert isinstance(begun.result, Failure)
+    begun.addErrback(lambda _: None)
+    device.worker.hangs = False
+    device.worker.finish()
+    device.turn()
+    device.worker.finish()
+    last = device.put(b"last")
+    device.turn()
+    device.worker.finish()
+    assert isinstance(last.result, int)
+    rows = device.take_all()
+    assert rows[0].payload == b"first"
+    assert rows[-1].payload == b"last"
+    device.outbox.check_invariants()
     device.stop()

@@ -72,10 +72,13 @@ class SimulatedWorker:
         if len(self._jobs) == 1:
             self._begin()
 
-    def wait(self) -> None:
+    def wait(self) -> bool:
+        if self._weather.state == "hangs":
+            return False
         # The reactor stands still while it waits: no time passes that others could see.
         if self._jobs and not self._reactor.is_dead:
             self._end()
+        return True
 
     def stop(self) -> None:
         if self._jobs and not self._reactor.is_dead:
