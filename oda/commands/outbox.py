@@ -171,7 +171,8 @@ def _render_status(found: StoreStatus, counts: dict[str, int] | None) -> str:
             (
                 "",
                 f"{counts['pending']} to be sent, {counts['in_flight']} on their way, "
-                f"{counts['lingering']} acknowledged a short while ago",
+                f"{counts['lingering']} acknowledged a short while ago"
+                + (f", {counts['recovering']} being recovered" if counts["recovering"] else ""),
             ),
         )
     if found.oldest_ms is not None:

@@ -26,6 +26,14 @@ from oda.outbox.transaction import Tally, Totals
 
 _log = Logger()
 
+#: What the log says of messages that are dropped; the other reasons are said where they arise.
+_REASONS = {
+    "full": "the outbox is full: the oldest messages are dropped, and counted",
+    "age": "messages are older than outboxMaxAge: they are dropped, and counted",
+    "disk": "the outbox can't be written and memory is full: the oldest messages are dropped, and"
+    " counted",
+}
+
 
 class Ledger:
     """``past`` holds the sums over all time; its other members are not used."""
@@ -37,7 +45,7 @@ class Ledger:
         self._calls: dict[Callable[[], None], None] = {}
         self._is_telling = False
         self._holds = 0
-        self._has_told_full = False
+        self._told: set[str] = set()
         self.past = Totals()
 
     # -- who is told -------------------------------------------------------------------------
@@ -115,16 +123,16 @@ class Ledger:
 
     def delivered(self, message_class: MessageClass, amount: Amount) -> None:
         """These were acknowledged and are not kept any longer."""
-        self._has_told_full = False
+        self._told.clear()
         self.past.delivered.add(amount.rows, amount.datapoints)
         self._count("delivered", amount, message_class=message_class.value)
 
     def dropped(self, message_class: MessageClass, amount: Amount, reason: str) -> None:
         """These will not be delivered."""
-        if reason == "full" and amount.rows and not self._has_told_full:
+        if amount.rows and reason in _REASONS and reason not in self._told:
             # Once, until something is delivered again.
-            self._has_told_full = True
-            _log.warn("the outbox is full: the oldest messages are dropped, and counted")
+            self._told.add(reason)
+            _log.warn(_REASONS[reason])
         self.past.dropped.add(amount.rows, amount.datapoints)
         self._count("dropped", amount, message_class=message_class.value, reason=reason)
 

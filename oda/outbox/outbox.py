@@ -610,14 +610,16 @@ class Outbox:
 
     def _give_up(self) -> None:
         """Nothing is kept beyond the end of the process."""
-        left = sum(
-            one.queue.pending_rows + len(one.queue.in_flight) for one in self.backlogs.values()
-        )
-        if left:
-            self._ledger.counted("messages_dropped", left, reason="stopped")
+        lost = Amount()
+        for message_class, backlog in self.backlogs.items():
+            queue = backlog.queue
+            rows = [queue.remove_in_flight(row_id) for row_id in list(queue.in_flight)]
+            lost.add(backlog.drop(rows, "stopped"))
+            lost.add(self._eviction.drop(message_class, 0, queue.pending_rows, "stopped"))
+        if lost.rows:
             _log.warn(
                 "{count} messages were not delivered and are lost: the outbox is in memory",
-                count=left,
+                count=lost.rows,
             )
 
     # -- ICommitOwner ------------------------------------------------------------------------

@@ -280,3 +280,27 @@ def test_a_disk_that_hangs_holds_nobody_up_again_and_again(tmp_path: Path) -> No
     assert rows[-1].payload == b"last"
     device.outbox.check_invariants()
     device.stop()
+
+
+@pytest.mark.parametrize("reason", ["full", "age", "disk"])
+def test_what_is_dropped_is_said(tmp_path: Path, reason: str) -> None:
+    """The log says once that messages are dropped, and why, whatever the reason is."""
+    settings = {"full": {"max_rows": 2}, "age": {"max_age_s": 10.0}, "disk": {}}[reason]
+    device = Device(tmp_path / "o.sqlite", StepWorker, max_bytes=2 * 1024 * 1024, **settings)
+    with capturedLogs() as logs:
+        for number in range(100):
+            device.put(b"%d" % number + b"x" * 10_000)
+            if number == 0 and reason == "disk":
+                device.turn()
+                device.worker.fail(disk_full())
+        device.turn()
+        if reason != "disk":
+            device.worker.finish()
+        device.clock.pump([1.0] * 12)
+    assert device.counters[f"messages_dropped:{reason}"] > 1
+    lines = [event for event in logs if event["log_namespace"] == "oda.outbox.ledger"]
+    assert len(lines) == 1
+    assert "dropped" in str(lines[0]["log_format"])
+    device.worker.finish()
+    device.outbox.close()
+    device.worker.finish()
