@@ -116,6 +116,7 @@ class World:
         self.platform = Platform(self.scheduler, self.history, plan.seed)
         self.network.accept = self.platform.accept
         self.disk = make_disk(self.scheduler, self.history, plan.seed, folder)
+        self.disk.head_rows = plan.settings["disk"]["head_rows"]
         self.settings = settings_of(plan)
         self._numbers = Numbers()
         self._lives: list[Life] = []
