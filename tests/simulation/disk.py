@@ -18,6 +18,7 @@ import msgspec
 from oda.interfaces import ICounters, IWallClock
 from oda.outbox.clock import Uptime
 from oda.outbox.outbox import Outbox
+from oda.outbox.queue import HEAD_ROWS
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.transaction import Transaction
 from oda.settings import AgentSettings
