@@ -49,8 +49,11 @@ def main() -> int:
             break
     took_s = time.monotonic() - started_s
     if not failed:
-        rate = options.seeds / took_s * 60
-        tell(f"{options.seeds} seeds are clean, in {took_s:.1f} s: {rate:.0f} a minute")
+        if took_s < options.limit:
+            rate = options.seeds / took_s * 60
+            tell(f"{options.seeds} seeds are clean, in {took_s:.1f} s: {rate:.0f} a minute")
+        else:
+            tell(f"nothing was found in {took_s:.1f} s")
         return 0
     for kind, seeds in sorted(kinds.items(), key=lambda one: -len(one[1])):
         tell(f"{len(seeds):6} {kind}: seeds {', '.join(seeds[:8])}")

@@ -18,6 +18,7 @@ import msgspec
 from oda.interfaces import ICounters, IWallClock
 from oda.outbox.clock import Uptime
 from oda.outbox.outbox import Outbox
+from oda.outbox.queue import HEAD_ROWS
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.transaction import Transaction
 from oda.settings import AgentSettings
@@ -32,6 +33,8 @@ class Disk(Protocol):
     """What the world needs of a disk."""
 
     weather: DiskWeather
+    #: How many rows of a class the outbox has in memory; the others it reads when it needs them.
+    head_rows: int
     numbers: set[int]
     answers: set[tuple[tuple[str, str], bytes]]
     #: Events that were on a disk which is gone or damaged, and were not seen on it again.
@@ -83,6 +86,7 @@ class SqliteDisk:
         #: Older rows may come after newer ones: they are copied from another file.
         self._has_gaps = False
         self.weather = DiskWeather()
+        self.head_rows = HEAD_ROWS
         self.numbers: set[int] = set()
         self.answers: set[tuple[tuple[str, str], bytes]] = set()
         self.at_risk: set[int] = set()
@@ -108,6 +112,7 @@ class SqliteDisk:
             wall_clock,
             counters,
             Uptime(f"boot {self._boots}", self._scheduler.seconds),
+            self.head_rows,
         )
 
     def _make_store(self, settings: AgentSettings) -> Any:

@@ -118,6 +118,7 @@ def _settings(random: Random, taste: Taste) -> dict[str, dict[str, Any]]:
         "disk": {
             "commit_s": random.choice(((0.0001, 0.0005), (0.004, 0.006), (0.05, 0.5))),
             "has_files": random.random() < 0.1,
+            "head_rows": random.choice((1, 3, 1024)),
         },
     }
 
@@ -161,12 +162,13 @@ def _arguments(
             "for_s": round(random.choice((0.1, 1.0, 10.0)) * random.random(), 4),
         }
     if kind == "crash":
+        damage = random.choice((*[None] * 6, "empty", "no log", "scribble"))
         return {
             "fuse": random.choice((0, random.randint(1, 20), random.randint(1, 400))),
             "is_power_loss": random.random() < 0.4,
             "down_s": round(random.choice((0.0, 0.5, 6.0)) * random.random(), 4),
-            "damage": random.choice((*[None] * 9, "empty", "no log", "scribble")),
-            "again": random.choice((None, None, None, random.randint(1, 60))),
+            "damage": damage,
+            "again": random.choice((None, *[random.randint(1, 60)] * (2 if damage else 1), None)),
         }
     if kind == "strike":
         return {"action": random.choice(("delete", "delete all", "move", "replace"))}

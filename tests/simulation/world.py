@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import shutil
+import signal
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -50,6 +51,8 @@ REST_S = 150.0
 ASK_AGAIN_S = 200.0
 #: So long the agent may take to notice that its files are gone.
 _NOTICED_S = 1.1
+#: No world takes so much processor time, in seconds: a callback goes round in circles.
+_ENDLESS_S = 15.0
 #: So long a stop may take.
 STOP_S = 40.0
 
@@ -65,6 +68,14 @@ class Result(msgspec.Struct):
     facts: Any = None
 
 
+class EndlessError(BaseException):
+    """The agent does not come back from a callback."""
+
+
+def _ended(*_: Any) -> None:
+    raise EndlessError("this callback does not end")
+
+
 def disk_of(plan: Plan) -> MakeDisk:
     """The disk that a plan needs: files only where something happens to them, or as a sample."""
     touches_files = any(
@@ -78,14 +89,17 @@ def run(plan: Plan, make_disk: MakeDisk | None = None) -> Result:
     make_disk = make_disk or disk_of(plan)
     folder = Path(tempfile.mkdtemp(prefix="oda-simulation-", dir=_fast_folder()))
     loop = txaio.config.loop
+    before = signal.signal(signal.SIGVTALRM, _ended)
     try:
         world = World(plan, make_disk, folder)
+        signal.setitimer(signal.ITIMER_VIRTUAL, _ENDLESS_S)
         try:
             world.run()
-        except Exception as error:
+        except (Exception, EndlessError) as error:
             at = traceback.extract_tb(error.__traceback__)[-1]
             world.history.violate(f"the world broke: {error!r} {at.filename}:{at.lineno}")
         finally:
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
             facts, history = world.facts, world.history
             world.close()
             del world
@@ -93,6 +107,7 @@ def run(plan: Plan, make_disk: MakeDisk | None = None) -> Result:
             globalLogPublisher.removeObserver(history.observer)
     finally:
         txaio.config.loop = loop
+        signal.signal(signal.SIGVTALRM, before)
         shutil.rmtree(folder, ignore_errors=True)
     return Result(plan, list(facts.violations), history.text(), facts)
 
@@ -116,6 +131,7 @@ class World:
         self.platform = Platform(self.scheduler, self.history, plan.seed)
         self.network.accept = self.platform.accept
         self.disk = make_disk(self.scheduler, self.history, plan.seed, folder)
+        self.disk.head_rows = plan.settings["disk"]["head_rows"]
         self.settings = settings_of(plan)
         self._numbers = Numbers()
         self._lives: list[Life] = []
