@@ -17,7 +17,7 @@ from tests.simulation.shrink import kind_of, shrink
 from tests.simulation.world import Result, run
 
 #: So many seeds are given to a process at once.
-_CHUNK = 20
+_CHUNK = 5
 
 
 def prepare() -> None:
