@@ -405,7 +405,14 @@ class Committer:
         self._owner.tell()
 
     def _tell_replacement(self, opened: Opened) -> None:
-        if opened.reason:
+        if opened.reason and not opened.set_aside:
+            _log.error(
+                "the outbox {path} can't be used: {reason}; what it held is written into a new file"
+                " there",
+                path=self.store.name,
+                reason=opened.reason,
+            )
+        elif opened.reason:
             _log.error(
                 "the outbox {path} can't be used: {reason}; it is kept as {set_aside}, and what can"
                 " be read is taken over into a new one",
@@ -415,8 +422,8 @@ class Committer:
             )
         elif opened.is_recovering:
             _log.warn(
-                "taking over rows of the damaged outbox {set_aside} goes on",
-                set_aside=opened.set_aside,
+                "taking over messages of {set_aside} goes on",
+                set_aside=opened.set_aside or "an outbox whose file was gone",
             )
 
     def _step_ended(self, outcome: Recovered | Failure) -> None:

@@ -737,10 +737,9 @@ class Outbox:
             self.backlogs[message_class].recovered(span, amount)
             self._has_news = True
         if step.is_done:
+            before = f"damaged outbox {step.set_aside}" if step.set_aside else "outbox before"
             _log.info(
-                "{rows} messages of the damaged outbox {set_aside} were taken over",
-                rows=step.rows,
-                set_aside=step.set_aside,
+                "{rows} messages of the {before} were taken over", rows=step.rows, before=before
             )
             self._end_recovery()
 

@@ -444,6 +444,8 @@ class Queue:
         amount.add(self.unread_amount)
         amount.add(self._lingering)
         assert amount == self.stored, f"{amount} are in the queue, {self.stored} are said to be"
+        head_bytes = sum(len(row.payload) for row in self.head)
+        assert head_bytes == self._head_bytes, "the size of the head is wrong"
         assert self.unread_amount.rows >= 0, "more rows were read than there are"
         assert self.unread or not self.unread_amount.rows, "unread rows are nowhere"
         lingering = Amount()

@@ -41,6 +41,7 @@ from oda.outbox.database import (
     write_totals,
 )
 from oda.outbox.limits import PAGE_BYTES, row_cost
+from oda.outbox.lock import FileLock
 from oda.outbox.queue import Amount, Span
 from oda.outbox.store import Opened, Recovered, StoreError, StoreMoved
 from oda.outbox.transaction import CLASSES, Stored, Totals
@@ -108,15 +109,21 @@ def begin(
         source = _copy_of_open_file(store)
         store.release_file()
         if store.path.exists():
-            _rename(store.path, _free_place(store.path, "displaced"))
+            # Another store stands there now; one that an agent uses stays where it is.
+            theirs = FileLock(store.path, create=False)
+            try:
+                _rename(store.path, _free_place(store.path, "displaced"))
+            finally:
+                theirs.release()
     else:
         store.release_file()
         source = _set_aside(store.path)
     totals = store.begin_file()
     if source is None:
-        return Opened(totals, str(fault), "nothing")
+        return Opened(totals, str(fault))
     progress = _start(store, totals, source, wanted)
-    progress.is_copy = is_copy
+    if is_copy:
+        progress.is_copy, progress.set_aside = True, ""
     _save(store.writer, progress)
     return Opened(totals, str(fault), progress.set_aside, _missing(progress))
 

@@ -36,9 +36,10 @@ class Letter(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A store was opened. ``reason`` says why a damaged one had to be set aside as ``set_aside``,
-    "" where none was. While rows of it are still to be copied, ``missing`` says which and, as far
-    as known, how many, for each class."""
+    """A store was opened. ``reason`` says why another one had to be begun, "" where none was;
+    ``set_aside`` is where the damaged one is kept, "" for one whose file was gone. While rows of it
+    are still to be copied, ``missing`` says which and, as far as known, how many, for each
+    class."""
 
     totals: Totals
     reason: str = ""

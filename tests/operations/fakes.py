@@ -291,6 +291,7 @@ class Bench:
         self.journal = self.outbox.journal
         self.commits = True
         self.max_answer_bytes = max_answer_bytes
+        self.has_room = True
         self.partials: list[tuple[bytes, ContentType]] = []
         self.send_partial: Callable[[bytes, ContentType], Any] = lambda payload, content_type: (
             self.partials.append((payload, content_type))
@@ -315,6 +316,7 @@ class Bench:
             max_waiting=max_waiting,
             max_answer_bytes=lambda: self.max_answer_bytes,
             is_plain=is_plain,
+            has_room=lambda: self.has_room,
         )
 
     def send(

@@ -126,3 +126,18 @@ def test_a_stop_leaves_no_timer() -> None:
     assert clock.getDelayedCalls()
     admission.stop()
     assert clock.getDelayedCalls() == []
+
+
+def test_who_withdraws_takes_nobody_with_it() -> None:
+    """The admission goes on looking for room while anybody waits: when one of them withdraws, the
+    others begin all the same as soon as there is room."""
+    log: list[str] = []
+    clock, is_full = Clock(), [True]
+    admission = Admission(2, 5, clock, lambda: not is_full[0])
+    turns = [Turn(name, log) for name in "ab"]
+    for turn in turns:
+        admission.enter(turn)
+    admission.withdraw(turns[0])
+    is_full[0] = False
+    clock.advance(LOOK_S)
+    assert log == ["b"]

@@ -243,6 +243,20 @@ def test_stop_answers_everything_and_leaves_no_timer() -> None:
     assert (len(running), len(waiting)) == (1, 1)
 
 
+def test_stop_runs_nobody_that_waited_for_room() -> None:
+    """Those that wait for room for their answers are answered and not run, even where there has
+    been room for a moment when the agent stops."""
+    operation = FakeOperation("X", Gates())
+    bench = Bench(operation)
+    bench.has_room = False
+    waiting = [bench.send(request(id=str(number), name="X")) for number in range(3)]
+    bench.has_room = True
+    bench.dispatcher.stop()
+    assert [described(bench, one) for one in waiting] == ["the agent is stopping"] * 3
+    assert operation.requests == []
+    assert not bench.clock.getDelayedCalls()
+
+
 # --- repetition -------------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -15,6 +15,15 @@ from .fakes import Bench, FakeOperation, Progress, request
 FORMATS = pytest.mark.parametrize("content_type", list(ContentType), ids=lambda c: c.name)
 #: The smallest ``maxMessageSize`` that the configuration allows.
 SMALLEST = 1024
+
+
+class Echoed(NamedTuple):
+    """What an answer repeats of its request."""
+
+    id: str | None
+    name: str | None
+    requested_device_id: str
+    path: tuple[str, ...]
 
 
 def large(request: OperationRequest, progress: Progress) -> OperationResult:
@@ -124,3 +133,27 @@ def test_an_answer_that_turns_out_too_large_can_be_shortened(content_type: Conte
 def test_what_is_no_answer_can_not_be_shortened(payload: bytes) -> None:
     """A foreign dispatcher may send anything: nothing is made up for it."""
     assert Bench().dispatcher._writer.shorten(payload) is None
+
+
+@FORMATS
+@pytest.mark.parametrize("request_id", ["1", None])
+def test_a_long_reason_can_not_make_an_answer_too_large(
+    request_id: str | None, content_type: ContentType
+) -> None:
+    """The reason is cut before the id, and an answer to a request without an id is one as well."""
+    bench = Bench(max_answer_bytes=SMALLEST)
+    echo = Echoed(request_id, "X", "d", ("g",))
+    answer = bench.dispatcher._writer.write_error(echo, "ß" * 1000, content_type)
+    assert len(answer) <= SMALLEST
+    response = bench.decoded(answer, content_type)["operation"]["response"]
+    assert (response.get("id"), response["resultCode"]) == (request_id, "ERROR_PROCESSING")
+    assert response["resultDescription"] == "ß" * 40
+
+
+@FORMATS
+def test_a_request_without_a_name_gets_an_answer_that_fits(content_type: ContentType) -> None:
+    """What is missing in a request needs no room, and its absence stops no answer."""
+    bench = Bench(max_answer_bytes=SMALLEST)
+    response = bench.answer(request(id="1" * 5000), content_type)["operation"]["response"]
+    assert response["resultCode"] == "ERROR_IN_PARAM"
+    assert 500 < len(response["id"]) < SMALLEST

@@ -234,3 +234,10 @@ def test_what_is_malformed_or_no_request_gets_no_answer(
     bench = Bench()
     assert bench.send_bytes(payload, content_type) == [None]
     assert bench.counters.of("messages_ignored", cause="malformed") == 1
+
+
+def test_what_has_no_known_format_gets_no_answer() -> None:
+    """A message whose format nobody recognised is counted as such: that is no fault of ours."""
+    bench = Bench()
+    assert bench.send_bytes(b"\xff\x00", None) == [None]
+    assert bench.counters.of("messages_ignored", cause="unknown_format") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import sqlite3
@@ -239,4 +240,37 @@ def test_the_copy_of_a_store_is_a_store(tmp_path: Path) -> None:
     copy = Device(tmp_path / "copy.sqlite")
     assert payloads(copy) == numbered(0, 5)
     copy.stop()
+    device.stop()
+
+
+def test_a_store_that_another_agent_uses_is_left_alone(tmp_path: Path) -> None:
+    """Where a store in use stands at the path now, it stays there: this agent works from memory and
+    says so, instead of pulling the file from under the other one."""
+    device = Device(tmp_path / "o.sqlite", StepWorker)
+    device.put_all([b"one"])
+    device.worker.finish()
+    device.turn()
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{device.settings.path}{suffix}").unlink(missing_ok=True)
+    descriptor = os.open(device.settings.path, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        identity = os.fstat(descriptor).st_ino
+        put = device.put(b"two")
+        device.turn()
+        with capturedLogs() as logs:
+            device.worker.finish()
+        assert device.outbox.state is State.TROUBLE
+        assert "another agent" in str([event.get("reason") for event in logs])
+        assert not put.called
+        assert device.settings.path.stat().st_ino == identity
+        assert [row.payload for row in device.take_all()][-1] == b"two"
+    finally:
+        os.close(descriptor)
+    device.settings.path.unlink()
+    device.outbox.check_disk()
+    device.worker.finish()
+    device.turn()
+    device.worker.finish()
+    assert put.called
     device.stop()
