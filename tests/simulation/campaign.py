@@ -17,7 +17,7 @@ from tests.simulation.shrink import kind_of, shrink
 from tests.simulation.world import Result, run
 
 #: So many seeds are given to a process at once.
-_CHUNK = 20
+_CHUNK = 5
 
 
 def prepare() -> None:
@@ -76,13 +76,17 @@ def failures(
             pool.shutdown(cancel_futures=True)
 
 
-def smallest(seed: str, runs: int = 300) -> Result:
-    """The shrunk plan of a failing seed, carried out."""
+def smallest(seed: str, runs: int = 300, limit_s: float = 60.0) -> Result:
+    """The plan of a failing seed as small as it gets within ``runs`` and ``limit_s``, carried
+    out."""
+    ends_s = time.monotonic() + limit_s
     plan = make_plan(seed)
     kind = kind_of(run(plan).violations[0])
 
     def fails(candidate: Plan) -> bool:
-        return any(kind_of(one) == kind for one in run(candidate).violations)
+        return time.monotonic() < ends_s and any(
+            kind_of(one) == kind for one in run(candidate).violations
+        )
 
     return run(shrink(plan, fails, runs))
 

@@ -52,7 +52,7 @@ ASK_AGAIN_S = 200.0
 #: So long the agent may take to notice that its files are gone.
 _NOTICED_S = 1.1
 #: No world takes so much processor time, in seconds: a callback goes round in circles.
-_ENDLESS_S = 15.0
+_ENDLESS_S = 6.0
 #: So long a stop may take.
 STOP_S = 40.0
 
