@@ -275,3 +275,22 @@ def test_what_a_late_store_left_interrupted_is_told(tmp_path: Path) -> None:
     device.turn()
     assert told == [["1"]]
     device.stop()
+
+
+def test_the_oldest_end_is_forgotten_first_after_a_restart(tmp_path: Path) -> None:
+    """What counts is when an operation ended, not when it began: after a restart an old end is not
+    kept for longer because an operation before it took its time."""
+    device = Device(tmp_path / "outbox.sqlite", journal_max_age_s=100.0)
+    slow = device.outbox.journal.begin("slow", "GET", False)
+    quick = device.outbox.journal.begin("quick", "GET", False)
+    device.clock.advance(10)
+    answer(device, quick, b"quick")
+    device.clock.advance(50)
+    answer(device, slow, b"slow")
+    device.turn()
+    device.restart()
+    device.clock.advance(55)
+    journal = device.outbox.journal
+    assert isinstance(journal.begin("quick", "GET", False), int)
+    assert journal.begin("slow", "GET", False) == JournalEntry("GET", b"slow", JSON, True)
+    device.stop()
