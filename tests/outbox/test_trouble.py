@@ -241,3 +241,39 @@ def test_a_real_write_error_is_survived(tmp_path: Path) -> None:
     device.restart()
     assert [row.row_id for row in device.take_all()] == list(range(1, 601))
     device.stop()
+
+
+def test_a_read_that_fails_during_a_commit_changes_nothing(tmp_path: Path) -> None:
+    """The outcome of the commit tells what can be expected of the disk: a reader that fails while
+    it is under way brings no trouble and leaves no timer. After it the same failure counts."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    puts = device.put_all([b"one"])
+    committer = device.outbox._committer
+    committer.read_failed(disk_full())
+    assert device.outbox.state is State.OPEN
+    device.worker.finish()
+    assert [outcome(put) for put in puts] == [1]
+    committer.read_failed(disk_full())
+    assert device.outbox.state is State.TROUBLE
+    device.clock.advance(RETRY_S)
+    device.worker.finish()
+    assert device.outbox.state is State.OPEN
+    device.stop()
+
+
+def test_the_look_at_the_file_leaves_a_commit_alone(tmp_path: Path) -> None:
+    """While a commit is under way the look whether the store is still there does nothing: the
+    commit finds out by itself, and what it holds goes into a new store."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    puts = device.put_all([b"one"])
+    device.settings.path.unlink()
+    committer = device.outbox._committer
+    committer.check()
+    assert committer.can_record
+    device.worker.finish()
+    device.turn()
+    device.worker.finish()
+    assert [outcome(put) for put in puts] == [1]
+    device.restart()
+    assert [row.payload for row in device.take_all()] == [b"one"]
+    device.stop()
