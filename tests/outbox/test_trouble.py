@@ -14,6 +14,7 @@ from twisted.logger import capturedLogs
 
 from oda.errors import OutboxClosed, OutboxFull
 from oda.outbox.committer import RETRY_S, State
+from oda.outbox.store import StoreDamaged
 from oda.settings import OutboxPolicy
 from tests.outbox.fakes import Device, StepWorker, disk_full
 
@@ -276,4 +277,28 @@ def test_the_look_at_the_file_leaves_a_commit_alone(tmp_path: Path) -> None:
     assert [outcome(put) for put in puts] == [1]
     device.restart()
     assert [row.payload for row in device.take_all()] == [b"one"]
+    device.stop()
+
+
+def test_a_replacement_that_fails_is_tried_again(tmp_path: Path) -> None:
+    """The store is damaged and the disk has no room for a new one: until there is, nothing is read
+    from the damaged one; then all that waited is written, and the old rows are taken over."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    device.put_all([b"old"])
+    device.worker.finish()
+    puts = device.put_all([b"new"])
+    device.worker.fail(StoreDamaged("a page is wrong"))
+    failing(device)
+    assert device.outbox.state is State.TROUBLE
+    assert not device.outbox._committer.can_read
+    device.clock.advance(RETRY_S)
+    failing(device)
+    device.clock.advance(RETRY_S)
+    device.worker.finish()
+    device.recover()
+    assert device.outbox.state is State.OPEN
+    device.turn()
+    device.worker.finish()
+    assert [outcome(put) for put in puts] == [2]
+    assert [row.payload for row in device.take_all()] == [b"old", b"new"]
     device.stop()
