@@ -334,7 +334,7 @@ def test_the_look_at_the_file_leaves_a_commit_alone(tmp_path: Path) -> None:
     device.settings.path.unlink()
     committer = device.outbox._committer
     committer.check()
-    assert committer.can_record
+    assert committer.is_working
     device.worker.finish()
     device.turn()
     device.worker.finish()
