@@ -141,6 +141,7 @@ class OperationDispatcher:
             self._around.unfinished, key=lambda one: one.stage is Stage.RUNNING
         ):
             execution.interrupt(STOPPING_TEXT)
+        self._admission.stop()
 
     def answer_interrupted(self) -> list[tuple[Answer, ContentType]]:
         """The answers to the operations that an earlier process began and did not end: whether they

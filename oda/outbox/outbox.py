@@ -426,8 +426,9 @@ class Outbox:
                     datapoints=letter.row.datapoints,
                 )
             )
-            if accepted.called:
-                accepted.addErrback(lambda _: None)
+            is_refused = accepted.called
+            accepted.addErrback(lambda _: None)  # a later drop is counted and logged
+            if is_refused:
                 raise OutboxFull(f"there is room for {retried} dead letters only")
             self._ledger.revived(letter.row.datapoints)
             self._letters.remove(row_id)
