@@ -134,16 +134,6 @@ class Committer:
     # -- what can be expected ----------------------------------------------------------------
 
     @property
-    def is_busy(self) -> bool:
-        """Whether a job is under way."""
-        return self._job is not None
-
-    @property
-    def is_adopted(self) -> bool:
-        """Whether the store's rows are among those that are sent."""
-        return self._is_adopted
-
-    @property
     def is_recovering(self) -> bool:
         """Whether rows of a damaged store are still to be copied."""
         return self._is_recovering

@@ -57,14 +57,18 @@ def is_damage(error: BaseException | None) -> bool:
     return (code & 0xFF) in _DAMAGE_CODES
 
 
+def store_error(error: BaseException) -> StoreError:
+    """What SQLite raised, as ``StoreError`` or ``StoreDamaged``."""
+    return (StoreDamaged if is_damage(error) else StoreError)(str(error))
+
+
 @contextmanager
 def translated() -> Iterator[None]:
     """Raise what SQLite raises as ``StoreError`` or ``StoreDamaged``."""
     try:
         yield
     except UNREADABLE as error:
-        kind = StoreDamaged if is_damage(error) else StoreError
-        raise kind(str(error)) from error
+        raise store_error(error) from error
 
 
 def connect(path: Path, settings: OutboxSettings, timeout_s: float = 2.0) -> sqlite3.Connection:

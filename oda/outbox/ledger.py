@@ -50,11 +50,6 @@ class Ledger:
 
     # -- who is told -------------------------------------------------------------------------
 
-    @property
-    def has_news(self) -> bool:
-        """Whether somebody has to be told something."""
-        return bool(self._news or self._calls)
-
     def accept(self, rows: Sequence[Row]) -> None:
         """Tell those who put these rows that they are accepted, unless that was done."""
         news = self._news

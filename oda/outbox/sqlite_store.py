@@ -30,11 +30,11 @@ from oda.outbox.database import (
     UNREADABLE,
     connect,
     count_on,
-    is_damage,
     migrate,
     read_letter,
     read_row,
     read_totals,
+    store_error,
     translated,
     write_totals,
 )
@@ -195,7 +195,7 @@ class SqliteStore:
             execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except UNREADABLE as error:
             self._close_writer()
-            raise (StoreDamaged if is_damage(error) else StoreError)(str(error)) from error
+            raise store_error(error) from error
         except BaseException:
             self._close_writer()
             raise
@@ -225,7 +225,7 @@ class SqliteStore:
             execute("COMMIT")
         except UNREADABLE as error:
             self._close_writer()
-            raise (StoreDamaged if is_damage(error) else StoreError)(str(error)) from error
+            raise store_error(error) from error
         except BaseException:
             self._close_writer()
             raise
@@ -406,7 +406,7 @@ class SqliteStore:
             return self._reader.execute(statement, values).fetchall()
         except UNREADABLE as error:
             self.close_reader()
-            raise (StoreDamaged if is_damage(error) else StoreError)(str(error)) from error
+            raise store_error(error) from error
 
     def page(
         self, message_class: MessageClass, span: Span, max_rows: int, max_bytes: int
@@ -435,7 +435,7 @@ class SqliteStore:
                         break
         except UNREADABLE as error:
             self.close_reader()
-            raise (StoreDamaged if is_damage(error) else StoreError)(str(error)) from error
+            raise store_error(error) from error
         return rows, damaged
 
     def amount(self, message_class: MessageClass, span: Span) -> Amount:
