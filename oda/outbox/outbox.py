@@ -49,7 +49,8 @@ _log = Logger()
 #: How often the outbox looks for rows whose time is over, in seconds.
 TICK_S = 1.0
 #: Few lingering rows are deleted together, with a commit that is made anyway, only so often, in
-#: seconds; after the longer time they get a commit of their own.
+#: seconds; after the longer time they get a commit of their own. A short linger time makes both
+#: shorter: what is not deleted may be repeated by an agent that is killed.
 _EXPIRY_S = 30.0
 _LONE_EXPIRY_S = 60.0
 _FEW_ROWS = 1024
@@ -523,7 +524,7 @@ class Outbox:
         self._turn = None
         must_commit, self._must_commit = self._must_commit, False
         if must_commit or not self._uncommitted.collecting.is_empty:
-            self._expire(_EXPIRY_S)
+            self._expire(min(_EXPIRY_S, self._settings.linger_s / 2))
         self._side_changed()
         self._committer.submit(must_commit)
         self.tell()
@@ -537,7 +538,8 @@ class Outbox:
         self._tick = None
         self._committer.check()
         lingering = sum(one.queue.lingering_rows for one in self.backlogs.values())
-        self._expire(TICK_S if lingering > _FEW_ROWS else _LONE_EXPIRY_S)
+        lone_s = min(_LONE_EXPIRY_S, max(TICK_S, self._settings.linger_s))
+        self._expire(TICK_S if lingering > _FEW_ROWS else lone_s)
         more = False
         max_age_s = self._settings.max_age_s
         if max_age_s > 0:
@@ -707,7 +709,7 @@ class Outbox:
             or self._must_count
             or self._uncounted > _UNCOUNTED_ROWS
             or not transaction.only_adds
-            or self._are_acknowledgements_due(self._ack_delay_s * _RIDE)
+            or self._are_acknowledgements_due(0 if self._is_owing() else self._ack_delay_s * _RIDE)
         ):
             return None
         self._must_count = False

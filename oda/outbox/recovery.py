@@ -58,6 +58,9 @@ MAX_ID = 1 << 53
 STEP_ROWS = 2000
 STEP_BYTES = 2 * 1024 * 1024
 _STEP_QUERIES = 400
+#: After so many queries without a row, what is left of a table is given up: where nobody knows the
+#: highest id, a damaged end of the tree would be looked for among all the ids there could be.
+MAX_FRUITLESS = 20_000
 #: Where the highest id of a table is not known, new rows begin so far beyond the first one.
 _UNKNOWN_IDS = 1 << 48
 #: How many places of a table are tried before it is given up.
@@ -80,7 +83,7 @@ _OLD_TABLES = {
 class _Progress(msgspec.Struct):
     """How far a recovery has come; ``is_over`` when all is copied. ``ranges`` are tables with ids,
     low < id <= high, still to be copied, the next one last; ``expected`` is what is still missing
-    of each class."""
+    of each class. ``fruitless`` counts the queries since the last row that was read."""
 
     source: str
     set_aside: str
@@ -90,6 +93,7 @@ class _Progress(msgspec.Struct):
     ranges: list[tuple[str, int, int]] = msgspec.field(default_factory=list)
     expected: dict[str, Stored] = msgspec.field(default_factory=dict)
     rows: int = 0
+    fruitless: int = 0
 
 
 # -- beginning -------------------------------------------------------------------------------
@@ -279,6 +283,10 @@ def _copy_some(
         table, low, high = progress.ranges.pop()
         rows, rest = reading.rows(table, low, high)
         progress.ranges += reversed(rest)
+        progress.fruitless = 0 if rows else progress.fruitless + 1
+        if progress.fruitless > MAX_FRUITLESS:
+            progress.ranges = [one for one in progress.ranges if one[0] != table]
+            progress.fruitless = 0
         for span, amount in _insert(writer, table, rows):
             restored.append((MessageClass(table), span, amount))
             progress.rows += amount.rows

@@ -35,7 +35,7 @@ _FIRST = {
     "oda/outbox/eviction.py": ("overdraft",),
     "oda/outbox/journal.py": ("journal", "answers", "importing"),
     "oda/outbox/ledger.py": ("ledger", "uncommitted"),
-    "oda/outbox/limits.py": ("overdraft",),
+    "oda/outbox/limits.py": ("limits", "overdraft"),
     "oda/outbox/queue.py": ("queue", "lingering", "recovery"),
     "oda/outbox/transaction.py": ("uncommitted", "overdraft"),
     "oda/outbox/watermark.py": ("watermark",),

@@ -251,3 +251,46 @@ def test_ids_have_a_bound_in_bytes(tmp_path: Path) -> None:
     assert 5 < len(journal) < 40
     assert device.counters["journal_entries_forgotten"] == 100 - len(journal)
     device.stop()
+
+
+def test_what_a_late_store_left_interrupted_is_told(tmp_path: Path) -> None:
+    """Operations that an earlier process did not end get their answer also when the store turns up
+    after the start: whoever answers them is told, once."""
+    place = tmp_path / "data"
+    device = Device(place / "outbox.sqlite", StepWorker)
+    device.outbox.journal.begin("1", "REBOOT_EQUIPMENT", True)
+    device.turn()
+    device.stop()
+    place.rename(tmp_path / "unmounted")
+    place.write_text("in the way")
+    device.start()
+    journal = device.outbox.journal
+    told: list[list[str]] = []
+    journal.subscribe(lambda: told.append([one.request.id for one in journal.interrupted()]))
+    place.unlink()
+    (tmp_path / "unmounted").rename(place)
+    device.clock.advance(RETRY_S)
+    device.worker.finish()
+    assert told == [["1"]]
+    device.turn()
+    assert told == [["1"]]
+    device.stop()
+
+
+def test_the_oldest_end_is_forgotten_first_after_a_restart(tmp_path: Path) -> None:
+    """What counts is when an operation ended, not when it began: after a restart an old end is not
+    kept for longer because an operation before it took its time."""
+    device = Device(tmp_path / "outbox.sqlite", journal_max_age_s=100.0)
+    slow = device.outbox.journal.begin("slow", "GET", False)
+    quick = device.outbox.journal.begin("quick", "GET", False)
+    device.clock.advance(10)
+    answer(device, quick, b"quick")
+    device.clock.advance(50)
+    answer(device, slow, b"slow")
+    device.turn()
+    device.restart()
+    device.clock.advance(55)
+    journal = device.outbox.journal
+    assert isinstance(journal.begin("quick", "GET", False), int)
+    assert journal.begin("slow", "GET", False) == JournalEntry("GET", b"slow", JSON, True)
+    device.stop()

@@ -21,11 +21,13 @@ def test_a_full_outbox_is_told_once_until_something_is_delivered() -> None:
         for expected in (1, 1):
             ledger.dropped(TELEMETRY, Amount(1, 10, 1), "full")
             assert len(logs) == expected
-        ledger.dropped(TELEMETRY, Amount(1, 10, 1), "age")
+        for _ in range(2):
+            ledger.dropped(TELEMETRY, Amount(1, 10, 1), "age")  # another reason, another line
+            assert len(logs) == 2
         ledger.delivered(TELEMETRY, Amount(1, 10, 1))
         for _ in range(2):
             ledger.dropped(TELEMETRY, Amount(1, 10, 1), "full")
-    assert len(logs) == 2
+    assert len(logs) == 3
 
 
 def test_a_store_that_turns_up_late_adds_its_past_to_the_present() -> None:

@@ -333,3 +333,29 @@ def test_a_store_of_schema_1_is_taken_up(loses_first_page: bool, tmp_path: Path)
         device.recover()
         assert payloads(device) == numbered(0, ROWS)
         device.stop()
+
+
+class Unreadable:
+    """A connection to a file of which nothing can be read."""
+
+    def __init__(self) -> None:
+        self.queries = 0
+
+    def execute(self, statement: str, values: object = ()) -> list[object]:
+        self.queries += 1
+        raise sqlite3.DatabaseError("database disk image is malformed")
+
+
+def test_what_can_never_be_read_is_given_up() -> None:
+    """A recovery ends, however many ids there could be: after many queries without a row the rest
+    of that table is given up, and the other table is still tried."""
+    old: Any = Unreadable()
+    progress = recovery._Progress("o.sqlite.recovering-1", "o.sqlite.damaged-1")
+    progress.ranges = [("telemetry", 0, recovery.MAX_ID), ("response", 0, recovery.MAX_ID)]
+    steps = 0
+    with closing(sqlite3.connect(":memory:")) as writer:
+        while progress.ranges:
+            assert recovery._copy_some(old, writer, progress) == []
+            steps += 1
+    assert recovery.MAX_FRUITLESS * 2 < old.queries < recovery.MAX_FRUITLESS * 2 + 10
+    assert steps > 50

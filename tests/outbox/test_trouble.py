@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 
 from oda.errors import OutboxClosed, OutboxFull
 from oda.outbox.committer import RETRY_S, State
+from oda.outbox.store import StoreDamaged
 from oda.settings import OutboxPolicy
 from tests.outbox.fakes import Device, StepWorker, disk_full
 
@@ -305,3 +306,63 @@ def test_what_is_dropped_is_said(tmp_path: Path, reason: str) -> None:
     device.worker.finish()
     device.outbox.close()
     device.worker.finish()
+
+
+def test_a_read_that_fails_during_a_commit_changes_nothing(tmp_path: Path) -> None:
+    """The outcome of the commit tells what can be expected of the disk: a reader that fails while
+    it is under way brings no trouble and leaves no timer. After it the same failure counts."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    puts = device.put_all([b"one"])
+    committer = device.outbox._committer
+    committer.read_failed(disk_full())
+    assert device.outbox.state is State.OPEN
+    device.worker.finish()
+    assert [outcome(put) for put in puts] == [1]
+    committer.read_failed(disk_full())
+    assert device.outbox.state is State.TROUBLE
+    device.clock.advance(RETRY_S)
+    device.worker.finish()
+    assert device.outbox.state is State.OPEN
+    device.stop()
+
+
+def test_the_look_at_the_file_leaves_a_commit_alone(tmp_path: Path) -> None:
+    """While a commit is under way the look whether the store is still there does nothing: the
+    commit finds out by itself, and what it holds goes into a new store."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    puts = device.put_all([b"one"])
+    device.settings.path.unlink()
+    committer = device.outbox._committer
+    committer.check()
+    assert committer.is_working
+    device.worker.finish()
+    device.turn()
+    device.worker.finish()
+    assert [outcome(put) for put in puts] == [1]
+    device.restart()
+    assert [row.payload for row in device.take_all()] == [b"one"]
+    device.stop()
+
+
+def test_a_replacement_that_fails_is_tried_again(tmp_path: Path) -> None:
+    """The store is damaged and the disk has no room for a new one: until there is, nothing is read
+    from the damaged one; then all that waited is written, and the old rows are taken over."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    device.put_all([b"old"])
+    device.worker.finish()
+    puts = device.put_all([b"new"])
+    device.worker.fail(StoreDamaged("a page is wrong"))
+    failing(device)
+    assert device.outbox.state is State.TROUBLE
+    assert not device.outbox._committer.can_read
+    device.clock.advance(RETRY_S)
+    failing(device)
+    device.clock.advance(RETRY_S)
+    device.worker.finish()
+    device.recover()
+    assert device.outbox.state is State.OPEN
+    device.turn()
+    device.worker.finish()
+    assert [outcome(put) for put in puts] == [2]
+    assert [row.payload for row in device.take_all()] == [b"old", b"new"]
+    device.stop()
