@@ -248,13 +248,17 @@ class SqliteDisk:
     def _read(self, look: sqlite3.Connection) -> None:
         if self._has_gaps:
             self._seen = {"telemetry": 0, "response": 0}
-        for table, after in self._seen.items():
-            for row_id, payload in look.execute(
-                f"SELECT id, payload FROM {table} WHERE id > ? ORDER BY id", (after,)
-            ):
-                self._seen[table] = row_id
-                with suppress(msgspec.DecodeError, KeyError, TypeError):  # it may be damaged
-                    self._enter(payload)
+        for order in ("ASC", "DESC") if self._has_gaps else ("ASC",):
+            # A damaged place in the middle is come to from both ends.
+            for table, after in list(self._seen.items()):
+                with suppress(UnicodeDecodeError, *([sqlite3.Error] if self._has_gaps else [])):
+                    for row_id, payload in look.execute(
+                        f"SELECT id, payload FROM {table} WHERE id > ? ORDER BY id {order}",
+                        (0 if self._has_gaps else after,),
+                    ):
+                        self._seen[table] = row_id
+                        with suppress(msgspec.DecodeError, KeyError, TypeError):
+                            self._enter(payload)
 
     def _enter(self, payload: bytes) -> None:
         document = msgspec.json.decode(payload)

@@ -16,10 +16,11 @@ from tests.simulation.history import Facts, History
 #: After so many repetitions in vain the agent goes on without (docs/delivery.md).
 _IN_VAIN = 3
 
+_NOT_RECORDED = b"the operation could not be recorded"
 #: Reasons for which an operation is answered and not run; it may be asked for again.
 _REFUSALS = (
     b"the agent is stopping",
-    b"the operation could not be recorded",
+    _NOT_RECORDED,
     b"too many operations at once",
 )
 
@@ -123,6 +124,9 @@ def _judge_answers(facts: Facts, history: History) -> None:
             answers = [one for one in answers if _FORGOTTEN not in one] or answers
         if "size" in facts.excuses:
             answers = [one for one in answers if _TOO_LARGE not in one] or answers
+        if "opening" in facts.excuses:
+            # An agent whose store can't be opened knows nothing of what was answered before.
+            answers = [one for one in answers if _NOT_RECORDED not in one] or answers
         if "disk" in facts.excuses:
             # While the disk fails, answers don't wait for it.
             answers = [one for one in answers if _INTERRUPTED not in one] or answers

@@ -72,6 +72,8 @@ def make_plan(seed: str) -> Plan:
         hangs=random.choice((1, 1, 6)),
         is_bulky=random.random() < 0.15,
     )
+    if taste.hangs > 1:
+        kinds += [kind for kind in ("disk", "reset", "purge") if kind not in kinds]
     weights = [_WEIGHTS[kind] * random.choice((1, 1, 3)) for kind in kinds]
     if taste.huge and "crash" not in kinds:
         kinds, weights = [*kinds, "crash"], [*weights, 1]
@@ -86,6 +88,8 @@ def make_plan(seed: str) -> Plan:
             # Right behind another one, where most is under way.
             soon_s = round(at_s + random.choice((0.005, 0.05, 0.5)) * random.random(), 6)
             steps.append(Step(soon_s, "crash", _arguments("crash", random, asked, taste)))
+    if taste.hangs > 1:
+        steps += _refused_while_it_hangs(random, length_s)
     steps.sort(key=lambda step: step.at_s)
     return Plan(seed, _settings(random, taste), tuple(steps), length_s + 5.0)
 
@@ -156,10 +160,12 @@ def _arguments(
     if kind == "close":
         return {"code": random.choice(_CLOSE_CODES)}
     if kind == "disk":
+        state = random.choice(("works", "works", "full", "broken", *["hangs"] * taste.hangs))
+        lengths_s = (10.0, 30.0) if state == "hangs" and taste.hangs > 1 else (0.1, 1.0, 10.0)
         return {
-            "state": random.choice(("works", "works", "full", "broken", *["hangs"] * taste.hangs)),
+            "state": state,
             "commit_s": random.choice(((0.0, 0.0), (0.005, 0.005), (0.05, 0.05), (0.2, 2.0))),
-            "for_s": round(random.choice((0.1, 1.0, 10.0)) * random.random(), 4),
+            "for_s": round(random.choice(lengths_s) * random.random(), 4),
         }
     if kind == "crash":
         damage = random.choice((*[None] * 6, "empty", "no log", "scribble"))
@@ -182,6 +188,24 @@ def _arguments(
     if kind == "clock":
         return {"by_ms": random.choice((-86_400_000, -8_000, 8_000, 3_600_000))}
     return {}
+
+
+def _refused_while_it_hangs(random: Random, length_s: float) -> list[Step]:
+    """Messages are refused, purged and repeated while their commit is under way: several things in
+    a row that hardly ever meet by chance."""
+    at_s = random.uniform(0.5, length_s)
+    one: dict[str, Any] = {"stream": "sim.a", "count": 1}
+    steps = [
+        Step(at_s, "publish", one),
+        Step(at_s + 1.0, "disk", {"state": "hangs", "commit_s": (0.0, 0.0), "for_s": 25.0}),
+        Step(at_s + 1.1, "publish", {**one, "count": random.randint(1, 6), "as_list": False}),
+        Step(at_s + 1.2, "publish", {**one, "kind": random.choice(("poison", "number"))}),
+        Step(at_s + 1.3, "publish", {**one, "count": random.randint(1, 6), "as_list": False}),
+        Step(at_s + random.uniform(1.2, 12.0), "close", {"code": 1011}),
+        Step(at_s + random.uniform(3.0, 18.0), random.choice(("reset", "purge")), {}),
+        Step(at_s + random.uniform(3.0, 18.0), "reset", {}),
+    ]
+    return [Step(round(step.at_s, 6), step.kind, step.arguments) for step in steps]
 
 
 def _bytes(random: Random) -> int:

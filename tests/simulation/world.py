@@ -411,9 +411,9 @@ class World:
         """A life ends: what was on a disk that is gone can't be written anew any more. That is
         nobody's fault if it was said, or if there was no time to notice."""
         lost = self.disk.at_risk - self.disk.numbers - self.facts.committed
-        self.disk.at_risk.clear()
         if self._errors or self.scheduler.now_s - self._struck_s < _NOTICED_S:
             self.facts.destroyed |= lost
+            self.disk.at_risk.clear()
 
     # -- the end -------------------------------------------------------------------------------
 
