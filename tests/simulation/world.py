@@ -184,6 +184,7 @@ class World:
         """Leave nothing open."""
         for life in self._lives:
             life.reactor.die()
+            life.forget()
         self.disk.close()
 
     # -- the steps -----------------------------------------------------------------------------
