@@ -22,7 +22,7 @@ from oda.outbox.queue import HEAD_ROWS
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.transaction import Transaction
 from oda.settings import AgentSettings
-from tests.simulation.documents import read_answer, read_datapoints
+from tests.simulation.documents import read_document
 from tests.simulation.history import History
 from tests.simulation.scheduler import LifeReactor, Scheduler
 from tests.simulation.store import Image, SimulatedStore, WeatheredStore
@@ -136,16 +136,23 @@ class SqliteDisk:
 
     def _next_files(self) -> None:
         """The next life works on a copy of the files as they are now."""
+        self._forget_rows()
+        is_seen = self._look_at_open_file()
         self._close_look()
         place, old = self._path.parent, self._folder / "gone"
         copies = self._folder / "copies"
-        shutil.copytree(place, copies, ignore=shutil.ignore_patterns("*-shm", "*.moved"))
+        copies.mkdir()
+        for file in place.iterdir():
+            if file.suffix != ".moved" and not file.name.endswith("-shm"):
+                (copies / file.name).write_bytes(file.read_bytes())
         place.rename(old)
         copies.rename(place)
         self._close_store()
         shutil.rmtree(old)
-        self._forget_rows()
-        self._look_at_copy()
+        if is_seen:
+            self._seen = {"telemetry": 0, "response": 0}
+        else:
+            self._look_at_copy()
 
     def strike(self, action: str) -> bool:
         self._look_at_rows()
@@ -214,6 +221,18 @@ class SqliteDisk:
             self._look.close()
             self._look = None
 
+    def _look_at_open_file(self) -> bool:
+        """See what is on the disk, if that file is open here anyway."""
+        if self._look is None or not self._path.exists():
+            return False
+        if self._path.stat().st_ino != self._inode:
+            return False
+        try:
+            self._read(self._look)
+        except (sqlite3.Error, UnicodeDecodeError):
+            return False
+        return True
+
     def _look_at_copy(self) -> None:
         """See what is on the disk between two lives, and touch nothing: SQLite would bring the log
         into the file when the last connection closes."""
@@ -261,12 +280,11 @@ class SqliteDisk:
                             self._enter(payload)
 
     def _enter(self, payload: bytes) -> None:
-        document = msgspec.json.decode(payload)
-        answer = read_answer(document)
-        if answer is None:
-            self.numbers.update(number for _, _, number, _ in read_datapoints(document))
-        elif answer[1]:
-            self.answers.add((answer[0], payload))
+        document = read_document(payload)
+        if document.key is None:
+            self.numbers.update([one[2] for one in document.datapoints])
+        elif document.is_final:
+            self.answers.add((document.key, payload))
 
 
 class FakeDisk(SqliteDisk):

@@ -29,12 +29,14 @@ class Step(msgspec.Struct, frozen=True, order=True):
 
 class Plan(msgspec.Struct, frozen=True):
     """``settings`` are fields of ``OutboxSettings`` (``outbox``) and so on that differ from those
-    of ``world``. Faults end at ``end_s``; then the world must come to rest."""
+    of ``world``. Faults end at ``end_s``; then the world must come to rest. ``is_patient``: it is
+    looked at for minutes after that, whether it stays there."""
 
     seed: str
     settings: dict[str, dict[str, Any]]
     steps: tuple[Step, ...]
     end_s: float
+    is_patient: bool = False
 
 
 #: The kinds of steps with their weights. Publishing and asking happen in every plan.
@@ -58,6 +60,8 @@ _WEIGHTS = {
     "retry_dead": 1,
     "strike": 1,
 }
+#: The share of plans whose world is looked at for minutes after it has come to rest.
+_PATIENT = 0.1
 _ALWAYS = ("publish", "ask")
 _CLOSE_CODES = (1000, 1001, 1006, 1011, 1012, 1013, 4001)
 
@@ -91,7 +95,7 @@ def make_plan(seed: str) -> Plan:
     if taste.hangs > 1:
         steps += _refused_while_it_hangs(random, length_s)
     steps.sort(key=lambda step: step.at_s)
-    return Plan(seed, _settings(random, taste), tuple(steps), length_s + 5.0)
+    return Plan(seed, _settings(random, taste), tuple(steps), length_s + 5.0, random.random() < _PATIENT)
 
 
 class Taste(msgspec.Struct, frozen=True):

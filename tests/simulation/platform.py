@@ -17,9 +17,8 @@ from struct import pack, unpack_from
 from typing import Any
 
 import msgspec
-from autobahn.websocket.xormasker import create_xor_masker
 
-from tests.simulation.documents import read_answer, read_datapoints
+from tests.simulation.documents import read_document
 from tests.simulation.history import Asked, History
 from tests.simulation.network import Wire
 from tests.simulation.scheduler import Scheduler
@@ -77,6 +76,11 @@ class Peer:
     @property
     def wire(self) -> Wire:
         return self._wire
+
+    @property
+    def has_uncommitted(self) -> bool:
+        """Whether something was read that is not committed yet."""
+        return bool(self._uncommitted)
 
     # -- what the network tells ----------------------------------------------------------------
 
@@ -166,7 +170,7 @@ class Peer:
         opcode = data[0] & 0x0F
         mask, masked = bytes(data[at : at + 4]), bytes(data[at + 4 : at + 4 + size])
         del data[: at + 4 + size]
-        self._frame(opcode, create_xor_masker(mask, size).process(masked))
+        self._frame(opcode, _unmasked(mask, masked))
         return True
 
     def _frame(self, opcode: int, payload: bytes) -> None:
@@ -238,6 +242,10 @@ class Platform:
         self.is_life_over: Callable[[], bool] = lambda: False
         self.on_answer: Callable[[tuple[str, str], bytes], None] = lambda key, payload: None
 
+    def has_uncommitted(self) -> bool:
+        """Whether something was read that is not committed yet."""
+        return any(peer.has_uncommitted for peer in self._peers)
+
     def accept(self, wire: Wire) -> Peer:
         """A connection is made."""
         peer = Peer(self, wire, len(self._peers) + 1)
@@ -271,23 +279,22 @@ class Platform:
 
     def read(self, peer: Peer, payload: bytes) -> Batch | None:
         """One message of the agent; None where it is refused."""
-        document = msgspec.json.decode(payload)
-        answer = read_answer(document)
-        if answer is not None:
-            key, is_final = answer
+        document = read_document(payload)
+        key = document.key
+        if key is not None:
             self.history.say(
                 "platform",
-                f"{peer.name} reads {'the' if is_final else 'a partial'} answer {_name(key)}:"
-                f" {_outcome(document)}",
+                f"{peer.name} reads {'the' if document.is_final else 'a partial'} answer"
+                f" {_name(key)}: {document.outcome}",
             )
-            if not is_final:
+            if not document.is_final:
                 return None
             self.on_answer(key, payload)
             return Batch([], (key, payload))
         numbers: list[int] = []
         is_poison = False
         facts = self.history.facts
-        for stream, at_ms, number, value in read_datapoints(document):
+        for stream, at_ms, number, value in document.datapoints:
             numbers.append(number)
             is_poison = is_poison or (isinstance(value, dict) and "poison" in value)
             known = facts.published.get(number)
@@ -401,14 +408,14 @@ class Platform:
             self.scheduler.later(_READ_AFTER_S, self._look_whether_read, peer, asked, rounds)
 
 
+def _unmasked(mask: bytes, data: bytes) -> bytes:
+    size = len(data)
+    pad = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(data) ^ int.from_bytes(pad)).to_bytes(size)
+
+
 def _name(key: tuple[str, str]) -> str:
     return f"{key[0]}/{key[1]}"
-
-
-def _outcome(document: Any) -> str:
-    response = document["operation"]["response"]
-    text = f"{response.get('resultCode')} {response.get('resultDescription', '')}"
-    return text.strip()[:80]
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -55,6 +55,10 @@ _NOTICED_S = 1.1
 _ENDLESS_S = 6.0
 #: So long a stop may take.
 STOP_S = 40.0
+#: So often the world is looked at, whether it has come to rest.
+LOOK_S = 4.0
+#: What the outbox still counts while it has something to do.
+_BUSY = ("pending", "in_flight", "lingering", "recovering", "uncommitted_bytes")
 
 MakeDisk = Callable[[Scheduler, History, str, Path], Disk]
 
@@ -141,6 +145,7 @@ class World:
         self._again: int | None = None
         self._errors = 0
         self._struck_s = float("-inf")
+        self._is_ending = False
         self.history.observer = self._logged
         globalLogPublisher.addObserver(self._logged)
 
@@ -161,17 +166,18 @@ class World:
         try:
             scheduler.run_until(plan.end_s)
             self._calm()
-            scheduler.run_until(scheduler.now_s + REST_S)
+            self._rest(REST_S)
             if self.life.is_over:
                 self._begin_life()  # an operation has stopped it just now
-                scheduler.run_until(scheduler.now_s + REST_S)
+                self._rest(REST_S)
             self._count_dropped()
             judge_rest(self.facts, self.history, self.life.number)
-            self._ask_again()
-            scheduler.run_until(scheduler.now_s + ASK_AGAIN_S)
+            if self._ask_again() or plan.is_patient:
+                self._rest(ASK_AGAIN_S)
             self._look_at_counts()
+            self._is_ending = True
             self.life.stop(lambda life: None)
-            scheduler.run_until(scheduler.now_s + STOP_S)
+            self._rest(STOP_S)
             if not self.life.is_over:
                 self.history.violate("the agent does not stop")
         except StuckError as error:
@@ -418,6 +424,40 @@ class World:
 
     # -- the end -------------------------------------------------------------------------------
 
+    def _rest(self, limit_s: float) -> None:
+        """Let ``limit_s`` seconds pass; less if nothing is left to do, unless the plan is to wait
+        all the same."""
+        scheduler = self.scheduler
+        ends_s = scheduler.now_s + limit_s
+        was_at_rest = False
+        while scheduler.now_s < ends_s:
+            scheduler.run_until(min(ends_s, scheduler.now_s + LOOK_S))
+            is_at_rest = not self._plan.is_patient and self._is_at_rest()
+            if is_at_rest and was_at_rest:
+                return
+            was_at_rest = is_at_rest
+
+    def _is_at_rest(self) -> bool:
+        """Whether only timers and pings are still to come."""
+        life = self.life
+        if life.is_over:
+            return self._is_ending  # otherwise another one is about to begin
+        if life.is_stopping or self.platform.peer is None or self.platform.has_uncommitted():
+            return False
+        outbox = life.agent.parts.outbox
+        counts = outbox.counts()
+        if any(counts[name] for name in _BUSY) or outbox.is_recovering:
+            return False
+        facts = self.facts
+        if any(not event.outcome and event.life == life.number for event in facts.published.values()):
+            return False
+        return all(
+            key in facts.answers
+            or (not facts.executions[key] and asked[-1].life != life.number)
+            or facts.answers_lost[key]
+            for key, asked in facts.asked.items()
+        )
+
     def _calm(self) -> None:
         self.history.say("world", "everything works from now on")
         self.life.reactor.fuse = None
@@ -446,12 +486,15 @@ class World:
         self.disk.weather.commit_s = tuple(self._plan.settings["disk"]["commit_s"])
         self.disk.weather_changed()
 
-    def _ask_again(self) -> None:
-        """What was never read, the platform asks again."""
+    def _ask_again(self) -> bool:
+        """What was never read, the platform asks again; False where there is nothing."""
+        is_asked = False
         for key, asked in sorted(self.facts.asked.items()):
             if key not in self.facts.answers:
                 self.history.say("world", f"{key[0]}/{key[1]} has no answer yet")
                 self.platform.ask(*key, self._parameters(key), asked[0].acts)
+                is_asked = True
+        return is_asked
 
     def _parameters(self, key: tuple[str, str]) -> Any:
         wanted = (key[0].rpartition(".")[0], key[1])
