@@ -28,6 +28,8 @@ from tests.simulation.scheduler import LifeReactor, Scheduler
 from tests.simulation.store import Image, SimulatedStore, WeatheredStore
 from tests.simulation.worker import DiskWeather, SimulatedWorker
 
+_TABLES = ("telemetry", "response")
+
 
 class Disk(Protocol):
     """What the world needs of a disk."""
@@ -81,7 +83,8 @@ class SqliteDisk:
         self._worker: SimulatedWorker | None = None
         self._look: sqlite3.Connection | None = None
         self._store: SqliteStore | None = None
-        self._seen = {"telemetry": 0, "response": 0}
+        self._seen = dict.fromkeys(_TABLES, 0)
+        self._known: dict[str, set[int]] = {one: set() for one in _TABLES}
         self._inode: int | None = None
         #: Older rows may come after newer ones: they are copied from another file.
         self._has_gaps = False
@@ -150,7 +153,7 @@ class SqliteDisk:
         self._close_store()
         shutil.rmtree(old)
         if is_seen:
-            self._seen = {"telemetry": 0, "response": 0}
+            self._start_to_look()
         else:
             self._look_at_copy()
 
@@ -214,7 +217,12 @@ class SqliteDisk:
     def _forget_rows(self) -> None:
         self.numbers.clear()
         self.answers.clear()
-        self._seen = {"telemetry": 0, "response": 0}
+        self._start_to_look()
+
+    def _start_to_look(self) -> None:
+        """Nothing that is in the file was seen yet."""
+        self._seen = dict.fromkeys(_TABLES, 0)
+        self._known = {one: set() for one in _TABLES}
 
     def _close_look(self) -> None:
         if self._look is not None:
@@ -246,7 +254,7 @@ class SqliteDisk:
                 self._read(look)
         for suffix in ("", "-wal", "-shm"):
             Path(f"{copies}{suffix}").unlink(missing_ok=True)
-        self._seen = {"telemetry": 0, "response": 0}
+        self._start_to_look()
 
     def _look_at_rows(self) -> None:
         # The file at the path may be another one than before.
@@ -254,19 +262,22 @@ class SqliteDisk:
         if inode != self._inode:
             self._inode = inode
             self._close_look()
-            self._seen = {"telemetry": 0, "response": 0}
+            self._start_to_look()
         if not self._path.exists():
             return
         try:
             if self._look is None:
                 self._look = sqlite3.connect(self._path)
-            self._read(self._look)
+            if self._has_gaps:
+                self._read_others(self._look)
+            else:
+                self._read(self._look)
         except (sqlite3.Error, UnicodeDecodeError):
             self._close_look()
 
     def _read(self, look: sqlite3.Connection) -> None:
         if self._has_gaps:
-            self._seen = {"telemetry": 0, "response": 0}
+            self._seen = dict.fromkeys(self._seen, 0)
         for order in ("ASC", "DESC") if self._has_gaps else ("ASC",):
             # A damaged place in the middle is come to from both ends.
             for table, after in list(self._seen.items()):
@@ -278,6 +289,27 @@ class SqliteDisk:
                         self._seen[table] = row_id
                         with suppress(msgspec.DecodeError, KeyError, TypeError):
                             self._enter(payload)
+
+    def _read_others(self, look: sqlite3.Connection) -> None:
+        """See the rows that were not seen before, wherever they are in the table."""
+        for table, known in self._known.items():
+            found: set[int] = set()
+            for order in ("ASC", "DESC"):
+                with suppress(sqlite3.Error):
+                    found.update(
+                        one for one, in look.execute(f"SELECT id FROM {table} ORDER BY id {order}")
+                    )
+                    break
+            for row_id in sorted(found - known):
+                with suppress(
+                    sqlite3.Error, UnicodeDecodeError, msgspec.DecodeError, KeyError, TypeError
+                ):
+                    self._enter(
+                        look.execute(
+                            f"SELECT payload FROM {table} WHERE id = ?", (row_id,)
+                        ).fetchone()[0]
+                    )
+            known |= found
 
     def _enter(self, payload: bytes) -> None:
         document = read_document(payload)

@@ -58,7 +58,7 @@ _WEIGHTS = {
     "clock": 1,
     "purge": 1,
     "retry_dead": 1,
-    "strike": 1,
+    "strike": 2,
 }
 #: The share of plans whose world is looked at for minutes after it has come to rest.
 _PATIENT = 0.1
@@ -73,9 +73,13 @@ def make_plan(seed: str) -> Plan:
     taste = Taste(
         poison=random.choice((0.02, 0.02, 0.2)),
         huge=random.choice((0.0, 0.0, 0.0, 0.3)),
+        scale=random.choice((1, 1, 1, 4)),
         hangs=random.choice((1, 1, 6)),
         is_bulky=random.random() < 0.15,
+        damage=random.choice((0.0, 0.0, 0.0, 0.6)),
     )
+    if not taste.damage and "strike" in kinds:
+        kinds.remove("strike")
     if taste.hangs > 1:
         kinds += [kind for kind in ("disk", "reset", "purge") if kind not in kinds]
     weights = [_WEIGHTS[kind] * random.choice((1, 1, 3)) for kind in kinds]
@@ -99,13 +103,16 @@ def make_plan(seed: str) -> Plan:
 
 
 class Taste(msgspec.Struct, frozen=True):
-    """What a plan has more of than others: events that the platform refuses, answers of hundreds
-    of kilobytes, a disk that hangs, thousands of events."""
+    """What a plan has more of than others: events that the platform refuses, answers that are large
+    (``scale``: how large) for the outbox, a disk that hangs, thousands of events, files that are
+    damaged. A plan that does something to files takes several times as long as others."""
 
     poison: float
     huge: float
+    scale: int
     hangs: int
     is_bulky: bool
+    damage: float
 
 
 def _settings(random: Random, taste: Taste) -> dict[str, dict[str, Any]]:
@@ -117,7 +124,7 @@ def _settings(random: Random, taste: Taste) -> dict[str, dict[str, Any]]:
     if random.random() < 0.15 and not taste.huge:
         outbox["max_bytes"] = random.choice((262_144, 1_048_576))
     elif taste.huge:
-        outbox["max_bytes"] = 4_194_304
+        outbox["max_bytes"] = 1_048_576 * taste.scale
     if "max_bytes" in outbox:
         outbox["policy"] = random.choice(("dropOldest", "refuse"))
     return {
@@ -125,7 +132,7 @@ def _settings(random: Random, taste: Taste) -> dict[str, dict[str, Any]]:
         "connector": {"reconnect_spread_s": random.choice((0.0, 0.0, 5.0))},
         "disk": {
             "commit_s": random.choice(((0.0001, 0.0005), (0.004, 0.006), (0.05, 0.5))),
-            "has_files": random.random() < 0.1,
+            "has_files": random.random() < 0.07,
             "head_rows": random.choice((1, 3, 1024)),
         },
     }
@@ -172,7 +179,8 @@ def _arguments(
             "for_s": round(random.choice(lengths_s) * random.random(), 4),
         }
     if kind == "crash":
-        damage = random.choice((*[None] * 6, "empty", "no log", "scribble"))
+        is_damaged = random.random() < taste.damage
+        damage = random.choice(("empty", "no log", "scribble")) if is_damaged else None
         return {
             "fuse": random.choice((0, random.randint(1, 20), random.randint(1, 400))),
             "is_power_loss": random.random() < 0.4,
@@ -261,7 +269,7 @@ def _asking(random: Random, asked: list[dict[str, Any]], taste: Taste) -> dict[s
             ("quick", "quick", "slow", "publishes", "waits", "large", "raises", "progress", "stops")
         )
         if taste.huge and random.random() < taste.huge:
-            parameters["size"] = random.choice((200_000, 200_000, 1_000_000))
+            parameters["size"] = taste.scale * random.choice((50_000, 50_000, 250_000))
         elif shape == "slow":
             parameters["seconds"] = random.choice((0.01, 0.5, 5.0, 60.0))
         elif shape == "publishes":
@@ -279,7 +287,7 @@ def _asking(random: Random, asked: list[dict[str, Any]], taste: Taste) -> dict[s
         "first": f"r{len(asked)}",
         "name": name,
         "parameters": parameters,
-        "count": random.choices((1, 5, 30), (6, 3, 1))[0] if size < 100_000 else 3,
+        "count": random.choices((1, 5, 30), (6, 3, 1))[0] if size < 50_000 else 3,
         "times": random.choice((1, 1, 2)),
     }
     asked.append(one)
