@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from oda.model import MessageClass
+from oda.outbox.clock import FIRST_IDS
 from oda.outbox.database import (
     TABLES,
     UNREADABLE,
@@ -61,7 +62,10 @@ _STEP_QUERIES = 400
 #: After so many queries without a row, what is left of a table is given up: where nobody knows the
 #: highest id, a damaged end of the tree would be looked for among all the ids there could be.
 MAX_FRUITLESS = 20_000
-#: Where the highest id of a table is not known, new rows begin so far beyond the first one.
+#: Where the highest id of a table is not known, new rows begin so far beyond the last one that the
+#: totals name. They are written at least once for some hundred rows.
+_UNCOUNTED_IDS = 1 << 24
+#: Where there are no totals either, new rows begin so far beyond the first id.
 _UNKNOWN_IDS = 1 << 48
 #: How many places of a table are tried before it is given up.
 _PROBES = 64
@@ -83,13 +87,15 @@ _OLD_TABLES = {
 class _Progress(msgspec.Struct):
     """How far a recovery has come; ``is_over`` when all is copied. ``ranges`` are tables with ids,
     low < id <= high, still to be copied, the next one last; ``expected`` is what is still missing
-    of each class. ``fruitless`` counts the queries since the last row that was read."""
+    of each class, and ``is_counted`` tells whether that includes the newest rows. ``fruitless``
+    counts the queries since the last row that was read."""
 
     source: str
     set_aside: str
     is_patched: bool = False
     is_copy: bool = False
     is_over: bool = False
+    is_counted: bool = True
     ranges: list[tuple[str, int, int]] = msgspec.field(default_factory=list)
     expected: dict[str, Stored] = msgspec.field(default_factory=dict)
     rows: int = 0
@@ -173,11 +179,11 @@ def _start(
         _patch(source, store.settings)
         progress.is_patched = True
     with closing(connect_read_only(_file(store, progress))) as old:
-        before, is_known = _totals_of(old)
+        before, progress.is_counted = _totals_of(old)
         for message_class in reversed(CLASSES):
             table = TABLES[message_class]
-            highest = _highest(old, table, before)
-            if highest is None or not _is_alive(old, table, highest):
+            highest = before.last_ids[table]
+            if not _is_alive(old, table, highest):
                 ranges = []
             elif wanted is None:
                 ranges = [(table, 0, highest)]
@@ -190,7 +196,7 @@ def _start(
             progress.expected[table] = before.stored[table] if wanted is None else Stored()
         store.writer.execute("BEGIN IMMEDIATE")
         if wanted is None:
-            _carry_over(totals, before, is_known)
+            _carry_over(totals, before)
         for table in _SMALL_TABLES:
             _copy_small(old, store.writer, table)
         write_totals(store.writer, msgspec.json.encode(totals))
@@ -200,29 +206,34 @@ def _start(
 
 
 def _totals_of(old: sqlite3.Connection) -> tuple[Totals, bool]:
-    """The totals of a damaged store as far as they can be known, and whether they are its own."""
-    before, is_known = Totals(), False
+    """The totals of a damaged store as far as they can be known, and whether they include its
+    newest rows. No row has a higher id than they say: new rows begin after that, and recovery looks
+    for rows up to that."""
+    before, is_known, is_counted = Totals(), False, True
     with suppress(*UNREADABLE):
         found = read_totals(old)
         if found is not None:
             before, is_known = found, True
-    counted = msgspec.json.decode(msgspec.json.encode(before), type=Totals)
-    with suppress(*UNREADABLE):
-        count_on(old, counted)
-        before = counted
-    return before, is_known
-
-
-def _carry_over(totals: Totals, before: Totals, is_known: bool) -> None:
-    """Give the new totals the past of the old ones."""
-    from oda.outbox.clock import FIRST_IDS
-
-    for message_class, first in FIRST_IDS.items():
+    for message_class in CLASSES:
+        counted = msgspec.json.decode(msgspec.json.encode(before), type=Totals)
         key = message_class.value
-        last = before.last_ids[key]
-        if not is_known and not last:
-            last = first + _UNKNOWN_IDS
-        totals.last_ids[key] = max(totals.last_ids[key], min(last, MAX_ID))
+        try:
+            count_on(old, counted, (message_class,))
+            before = counted
+        except UNREADABLE:
+            is_counted = False
+            last_id = before.last_ids[key] + _UNCOUNTED_IDS
+            if not is_known:
+                last_id = FIRST_IDS[message_class] + _UNKNOWN_IDS
+            before.last_ids[key] = last_id
+        before.last_ids[key] = min(before.last_ids[key], MAX_ID)
+    return before, is_counted
+
+
+def _carry_over(totals: Totals, before: Totals) -> None:
+    """Give the new totals the past of the old ones."""
+    for key, last_id in before.last_ids.items():
+        totals.last_ids[key] = max(totals.last_ids[key], last_id)
     totals.clock_ms, totals.wall_ms = before.clock_ms, before.wall_ms
     totals.delivered, totals.dropped, totals.dead = before.delivered, before.dropped, before.dead
     for one in (before.delivered, before.dropped, before.dead):
@@ -250,7 +261,7 @@ def step(store: SqliteStore) -> Recovered:
     writer = store.writer
     progress = _load(writer)
     if progress is None:
-        return Recovered((), True, 0, "")
+        return Recovered((), True, 0, "", True)
     restored: list[tuple[MessageClass, Span, Amount]] = []
     if not progress.is_over:
         source = _file(store, progress)
@@ -270,7 +281,7 @@ def step(store: SqliteStore) -> Recovered:
                 writer.execute("ROLLBACK")
             raise
     is_done = progress.is_over and _finish(store, progress)
-    return Recovered(restored, is_done, progress.rows, progress.set_aside)
+    return Recovered(restored, is_done, progress.rows, progress.set_aside, progress.is_counted)
 
 
 def _copy_some(
@@ -444,14 +455,6 @@ def _copy_small(old: sqlite3.Connection, writer: sqlite3.Connection, table: str)
 
 def _text(value: object) -> object:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-def _highest(old: sqlite3.Connection, table: str, before: Totals) -> int | None:
-    try:
-        highest = old.execute(f"SELECT max(id) FROM {table}").fetchone()[0]
-    except UNREADABLE:
-        return min(before.last_ids[table] or MAX_ID, MAX_ID)
-    return None if highest is None else min(int(highest), MAX_ID)
 
 
 def _is_alive(old: sqlite3.Connection, table: str, highest: int) -> bool:
