@@ -43,7 +43,7 @@ from oda.outbox.database import (
 )
 from oda.outbox.limits import PAGE_BYTES, row_cost
 from oda.outbox.lock import FileLock
-from oda.outbox.queue import Amount, Span
+from oda.outbox.queue import Amount, Span, merged
 from oda.outbox.store import Opened, Recovered, StoreError, StoreMoved
 from oda.outbox.transaction import CLASSES, Stored, Totals
 from oda.settings import OutboxSettings
@@ -88,10 +88,14 @@ class _Progress(msgspec.Struct):
     """How far a recovery has come; ``is_over`` when all is copied. ``ranges`` are tables with ids,
     low < id <= high, still to be copied, the next one last; ``expected`` is what is still missing
     of each class, and ``is_counted`` tells whether that includes the newest rows. ``fruitless``
-    counts the queries since the last row that was read."""
+    counts the queries since the last row that was read.
+
+    ``wanted`` are the ranges, as for ``begin``, None for all rows. ``then`` is what the source
+    itself had not copied yet from an older one."""
 
     source: str
     set_aside: str
+    wanted: dict[str, list[tuple[int, int]]] | None = None
     is_patched: bool = False
     is_copy: bool = False
     is_over: bool = False
@@ -100,6 +104,7 @@ class _Progress(msgspec.Struct):
     expected: dict[str, Stored] = msgspec.field(default_factory=dict)
     rows: int = 0
     fruitless: int = 0
+    then: _Progress | None = None
 
 
 # -- beginning -------------------------------------------------------------------------------
@@ -131,16 +136,16 @@ def begin(
     totals = store.begin_file()
     if source is None:
         return Opened(totals, str(fault))
-    progress = _start(store, totals, source, wanted)
-    if is_copy:
-        progress.is_copy, progress.set_aside = True, ""
-    _save(store.writer, progress)
+    spans = None
+    if wanted is not None:
+        spans = {TABLES[one]: [tuple(span) for span in wanted[one]] for one in wanted}
+    progress = _start(store, totals, source, spans, is_copy)
     return Opened(totals, str(fault), progress.set_aside, _missing(progress))
 
 
 def go_on(store: SqliteStore, totals: Totals) -> Opened:
     """The store was opened: whether a recovery was under way when its process ended."""
-    progress = _load(store.writer) or _next_source(store, totals)
+    progress = _load(store.writer) or _next_source(store, totals, None)
     if progress is None:
         return Opened(totals)
     return Opened(totals, "", progress.set_aside, _missing(progress))
@@ -157,12 +162,16 @@ def finish_setting_aside(path: Path) -> None:
             return
 
 
-def _next_source(store: SqliteStore, totals: Totals) -> _Progress | None:
-    """The next file that was set aside and is not copied yet, begun."""
-    for _, source in sorted(_numbered(store.path, "recovering").items()):
-        progress = _start(store, totals, source, None)
-        _save(store.writer, progress)
-        return progress
+def _next_source(store: SqliteStore, totals: Totals, ended: _Progress | None) -> _Progress | None:
+    """The next file that was set aside and is not copied yet, begun; the newest, because it has
+    the totals, and knows what it had not copied itself."""
+    left = ended.then if ended is not None else None
+    if left is not None and store.path.with_name(left.source).exists():
+        _save(store.writer, left)
+        return left
+    wanted = ended.wanted if ended is not None else None
+    for _, source in sorted(_numbered(store.path, "recovering").items(), reverse=True):
+        return _start(store, totals, source, wanted)
     return None
 
 
@@ -170,16 +179,20 @@ def _start(
     store: SqliteStore,
     totals: Totals,
     source: Path,
-    wanted: Mapping[MessageClass, Sequence[Span]] | None,
+    wanted: dict[str, list[tuple[int, int]]] | None,
+    is_copy: bool = False,
 ) -> _Progress:
     """Copy the small tables, and plan the large ones."""
     place = source.with_name(source.name.replace(".recovering-", ".damaged-"))
-    progress = _Progress(source.name, str(place))
+    progress = _Progress(source.name, "" if is_copy else str(place), wanted, is_copy=is_copy)
     if not _is_readable(source):
         _patch(source, store.settings)
         progress.is_patched = True
+    writer = store.writer
     with closing(connect_read_only(_file(store, progress))) as old:
         before, progress.is_counted = _totals_of(old)
+        with suppress(*UNREADABLE, msgspec.MsgspecError):
+            progress.then = _load(old)
         for message_class in reversed(CLASSES):
             table = TABLES[message_class]
             highest = before.last_ids[table]
@@ -190,18 +203,19 @@ def _start(
             else:
                 ranges = [
                     (table, low - 1, min(high, highest))
-                    for low, high in sorted(wanted.get(message_class, ()), reverse=True)
+                    for low, high in sorted(wanted.get(table, ()), reverse=True)
                 ]
             progress.ranges += ranges
             progress.expected[table] = before.stored[table] if wanted is None else Stored()
-        store.writer.execute("BEGIN IMMEDIATE")
+        writer.execute("BEGIN IMMEDIATE")
         if wanted is None:
-            _carry_over(totals, before)
+            # A store that has totals has a past already.
+            _carry_over(totals, before, is_new=read_totals(writer) is None)
         for table in _SMALL_TABLES:
-            _copy_small(old, store.writer, table)
-        write_totals(store.writer, msgspec.json.encode(totals))
-        _save(store.writer, progress)
-        store.writer.execute("COMMIT")
+            _copy_small(old, writer, table)
+        write_totals(writer, msgspec.json.encode(totals))
+        _save(writer, progress)
+        writer.execute("COMMIT")
     return progress
 
 
@@ -230,10 +244,12 @@ def _totals_of(old: sqlite3.Connection) -> tuple[Totals, bool]:
     return before, is_counted
 
 
-def _carry_over(totals: Totals, before: Totals) -> None:
-    """Give the new totals the past of the old ones."""
+def _carry_over(totals: Totals, before: Totals, is_new: bool) -> None:
+    """Give the new totals the ids of the old ones and, where they are new, their past."""
     for key, last_id in before.last_ids.items():
         totals.last_ids[key] = max(totals.last_ids[key], last_id)
+    if not is_new:
+        return
     totals.clock_ms, totals.wall_ms = before.clock_ms, before.wall_ms
     totals.delivered, totals.dropped, totals.dead = before.delivered, before.dropped, before.dead
     for one in (before.delivered, before.dropped, before.dead):
@@ -241,15 +257,19 @@ def _carry_over(totals: Totals, before: Totals) -> None:
 
 
 def _missing(progress: _Progress) -> dict[MessageClass, tuple[Sequence[Span], Amount]]:
+    """What is still to be copied, from all sources."""
     missing: dict[MessageClass, tuple[Sequence[Span], Amount]] = {}
     for message_class in CLASSES:
         table = TABLES[message_class]
-        spans = [Span(low + 1, high) for one, low, high in progress.ranges if one == table]
-        stored = progress.expected.get(table, Stored())
-        missing[message_class] = (
-            sorted(spans),
-            Amount(stored.rows, stored.cost, stored.datapoints),
-        )
+        spans: list[Span] = []
+        amount = Amount()
+        one: _Progress | None = progress
+        while one is not None:
+            spans += [Span(low + 1, high) for name, low, high in one.ranges if name == table]
+            stored = one.expected.get(table, Stored())
+            amount.add(Amount(stored.rows, stored.cost, stored.datapoints))
+            one = one.then
+        missing[message_class] = merged(spans), amount
     return missing
 
 
@@ -343,7 +363,7 @@ def _finish(store: SqliteStore, progress: _Progress) -> bool:
         # the store: the directory may have another name than when the recovery began.
         _rename(source, store.path.with_name(Path(progress.set_aside).name))
     store.writer.execute("DELETE FROM state WHERE number = ?", (_RECOVERY,))
-    return _next_source(store, read_totals(store.writer) or Totals()) is None
+    return _next_source(store, read_totals(store.writer) or Totals(), progress) is None
 
 
 class _Reading:
