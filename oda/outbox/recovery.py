@@ -138,7 +138,7 @@ def begin(
         return Opened(totals, str(fault))
     spans = None
     if wanted is not None:
-        spans = {TABLES[one]: [tuple(span) for span in wanted[one]] for one in wanted}
+        spans = {TABLES[one]: [(low, high) for low, high in wanted[one]] for one in wanted}
     progress = _start(store, totals, source, spans, is_copy)
     return Opened(totals, str(fault), progress.set_aside, _missing(progress))
 
