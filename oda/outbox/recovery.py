@@ -65,8 +65,10 @@ MAX_FRUITLESS = 20_000
 #: Where the highest id of a table is not known, new rows begin so far beyond the last one that the
 #: totals name. They are written at least once for some hundred rows.
 _UNCOUNTED_IDS = 1 << 24
-#: Where there are no totals either, new rows begin so far beyond the first id.
-_UNKNOWN_IDS = 1 << 48
+#: Where there are no totals either, new rows begin so far beyond the first id: above those of a
+#: process that began without its store, and for each file that was set aside above the one before.
+_UNKNOWN_IDS = 1 << 50
+_IDS_OF_A_FILE = 1 << 40
 #: How many places of a table are tried before it is given up.
 _PROBES = 64
 _RECOVERY = 2
@@ -190,7 +192,7 @@ def _start(
         progress.is_patched = True
     writer = store.writer
     with closing(connect_read_only(_file(store, progress))) as old:
-        before, progress.is_counted = _totals_of(old)
+        before, progress.is_counted = _totals_of(old, source)
         with suppress(*UNREADABLE, msgspec.MsgspecError):
             progress.then = _load(old)
         for message_class in reversed(CLASSES):
@@ -219,8 +221,8 @@ def _start(
     return progress
 
 
-def _totals_of(old: sqlite3.Connection) -> tuple[Totals, bool]:
-    """The totals of a damaged store as far as they can be known, and whether they include its
+def _totals_of(old: sqlite3.Connection, source: Path) -> tuple[Totals, bool]:
+    """The totals of a damaged store (set aside as ``source``) as far as they can be known, and whether they include its
     newest rows. No row has a higher id than they say: new rows begin after that, and recovery looks
     for rows up to that."""
     before, is_known, is_counted = Totals(), False, True
@@ -238,7 +240,8 @@ def _totals_of(old: sqlite3.Connection) -> tuple[Totals, bool]:
             is_counted = False
             last_id = before.last_ids[key] + _UNCOUNTED_IDS
             if not is_known:
-                last_id = FIRST_IDS[message_class] + _UNKNOWN_IDS
+                number = int(source.name.rpartition("-")[2])
+                last_id = FIRST_IDS[message_class] + _UNKNOWN_IDS + number * _IDS_OF_A_FILE
             before.last_ids[key] = last_id
         before.last_ids[key] = min(before.last_ids[key], MAX_ID)
     return before, is_counted

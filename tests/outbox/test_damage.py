@@ -239,6 +239,34 @@ def test_new_ids_begin_above_all_rows_of_a_damaged_store(uncounted: Path, tmp_pa
         device.stop()
 
 
+def test_new_ids_begin_above_those_of_an_earlier_damage(uncounted: Path, tmp_path: Path) -> None:
+    """A store that lost its totals and the end of its rows, twice: the messages of the second life
+    are all there in the third, and none of a new one has the id of one of them."""
+    path = tmp_path / "outbox.sqlite"
+    copy_store(uncounted, path)
+    ids: set[int] = set()
+    for life in range(3):
+        device = Device(path, linger_s=0.0)
+        device.recover()
+        new = [b"life %d, %d" % (life, number) for number in range(100)]
+        assert all(one.called for one in device.put_all(new))
+        rows = device.take_all()
+        for earlier in range(life + 1):
+            kept = [row for row in rows if row.payload.startswith(b"life %d" % earlier)]
+            assert len(kept) > 60
+        assert len({row.row_id for row in rows}) == len(rows)
+        assert not ids & {row.row_id for row in rows if row.payload in new}
+        ids |= {row.row_id for row in rows}
+        device.stop()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("UPDATE totals SET crc = 0")
+            connection.commit()
+        newest = path.read_bytes().index(new[-1])
+        with path.open("r+b") as file:
+            file.seek(newest // PAGE_BYTES * PAGE_BYTES)
+            file.write(b"\xa5" * PAGE_BYTES)
+
+
 def test_a_lost_first_page_is_replaced(original: Path, tmp_path: Path) -> None:
     """Without the directory of the tables every message is still there."""
     path = tmp_path / "outbox.sqlite"
