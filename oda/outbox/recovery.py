@@ -222,9 +222,9 @@ def _start(
 
 
 def _totals_of(old: sqlite3.Connection, source: Path) -> tuple[Totals, bool]:
-    """The totals of a damaged store (set aside as ``source``) as far as they can be known, and whether they include its
-    newest rows. No row has a higher id than they say: new rows begin after that, and recovery looks
-    for rows up to that."""
+    """The totals of a damaged store, set aside as ``source``, as far as they can be known, and
+    whether they include its newest rows. No row has a higher id than they say: new rows begin after
+    that, and recovery looks for rows up to that."""
     before, is_known, is_counted = Totals(), False, True
     with suppress(*UNREADABLE):
         found = read_totals(old)
