@@ -745,6 +745,8 @@ class Outbox:
                 "{rows} messages of the {before} were taken over", rows=step.rows, before=before
             )
             self._end_recovery()
+            if not step.is_counted:
+                _log.error("how many messages of the {before} are lost is not known", before=before)
 
     def _end_recovery(self) -> None:
         lost = Amount()

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from oda.model import MessageClass
+from oda.outbox.clock import FIRST_IDS
 from oda.outbox.database import (
     TABLES,
     UNREADABLE,
@@ -42,7 +43,7 @@ from oda.outbox.database import (
 )
 from oda.outbox.limits import PAGE_BYTES, row_cost
 from oda.outbox.lock import FileLock
-from oda.outbox.queue import Amount, Span
+from oda.outbox.queue import Amount, Span, merged
 from oda.outbox.store import Opened, Recovered, StoreError, StoreMoved
 from oda.outbox.transaction import CLASSES, Stored, Totals
 from oda.settings import OutboxSettings
@@ -61,8 +62,13 @@ _STEP_QUERIES = 400
 #: After so many queries without a row, what is left of a table is given up: where nobody knows the
 #: highest id, a damaged end of the tree would be looked for among all the ids there could be.
 MAX_FRUITLESS = 20_000
-#: Where the highest id of a table is not known, new rows begin so far beyond the first one.
-_UNKNOWN_IDS = 1 << 48
+#: Where the highest id of a table is not known, new rows begin so far beyond the last one that the
+#: totals name. They are written at least once for some hundred rows.
+_UNCOUNTED_IDS = 1 << 24
+#: Where there are no totals either, new rows begin so far beyond the first id: above those of a
+#: process that began without its store, and for each file that was set aside above the one before.
+_UNKNOWN_IDS = 1 << 50
+_IDS_OF_A_FILE = 1 << 40
 #: How many places of a table are tried before it is given up.
 _PROBES = 64
 _RECOVERY = 2
@@ -83,17 +89,24 @@ _OLD_TABLES = {
 class _Progress(msgspec.Struct):
     """How far a recovery has come; ``is_over`` when all is copied. ``ranges`` are tables with ids,
     low < id <= high, still to be copied, the next one last; ``expected`` is what is still missing
-    of each class. ``fruitless`` counts the queries since the last row that was read."""
+    of each class, and ``is_counted`` tells whether that includes the newest rows. ``fruitless``
+    counts the queries since the last row that was read.
+
+    ``wanted`` are the ranges, as for ``begin``, None for all rows. ``then`` is what the source
+    itself had not copied yet from an older one."""
 
     source: str
     set_aside: str
+    wanted: dict[str, list[tuple[int, int]]] | None = None
     is_patched: bool = False
     is_copy: bool = False
     is_over: bool = False
+    is_counted: bool = True
     ranges: list[tuple[str, int, int]] = msgspec.field(default_factory=list)
     expected: dict[str, Stored] = msgspec.field(default_factory=dict)
     rows: int = 0
     fruitless: int = 0
+    then: _Progress | None = None
 
 
 # -- beginning -------------------------------------------------------------------------------
@@ -125,16 +138,16 @@ def begin(
     totals = store.begin_file()
     if source is None:
         return Opened(totals, str(fault))
-    progress = _start(store, totals, source, wanted)
-    if is_copy:
-        progress.is_copy, progress.set_aside = True, ""
-    _save(store.writer, progress)
+    spans = None
+    if wanted is not None:
+        spans = {TABLES[one]: [(low, high) for low, high in wanted[one]] for one in wanted}
+    progress = _start(store, totals, source, spans, is_copy)
     return Opened(totals, str(fault), progress.set_aside, _missing(progress))
 
 
 def go_on(store: SqliteStore, totals: Totals) -> Opened:
     """The store was opened: whether a recovery was under way when its process ended."""
-    progress = _load(store.writer) or _next_source(store, totals)
+    progress = _load(store.writer) or _next_source(store, totals, None)
     if progress is None:
         return Opened(totals)
     return Opened(totals, "", progress.set_aside, _missing(progress))
@@ -151,12 +164,16 @@ def finish_setting_aside(path: Path) -> None:
             return
 
 
-def _next_source(store: SqliteStore, totals: Totals) -> _Progress | None:
-    """The next file that was set aside and is not copied yet, begun."""
-    for _, source in sorted(_numbered(store.path, "recovering").items()):
-        progress = _start(store, totals, source, None)
-        _save(store.writer, progress)
-        return progress
+def _next_source(store: SqliteStore, totals: Totals, ended: _Progress | None) -> _Progress | None:
+    """The next file that was set aside and is not copied yet, begun; the newest, because it has
+    the totals, and knows what it had not copied itself."""
+    left = ended.then if ended is not None else None
+    if left is not None and store.path.with_name(left.source).exists():
+        _save(store.writer, left)
+        return left
+    wanted = ended.wanted if ended is not None else None
+    for _, source in sorted(_numbered(store.path, "recovering").items(), reverse=True):
+        return _start(store, totals, source, wanted)
     return None
 
 
@@ -164,65 +181,78 @@ def _start(
     store: SqliteStore,
     totals: Totals,
     source: Path,
-    wanted: Mapping[MessageClass, Sequence[Span]] | None,
+    wanted: dict[str, list[tuple[int, int]]] | None,
+    is_copy: bool = False,
 ) -> _Progress:
     """Copy the small tables, and plan the large ones."""
     place = source.with_name(source.name.replace(".recovering-", ".damaged-"))
-    progress = _Progress(source.name, str(place))
+    progress = _Progress(source.name, "" if is_copy else str(place), wanted, is_copy=is_copy)
     if not _is_readable(source):
         _patch(source, store.settings)
         progress.is_patched = True
+    writer = store.writer
     with closing(connect_read_only(_file(store, progress))) as old:
-        before, is_known = _totals_of(old)
+        before, progress.is_counted = _totals_of(old, source)
+        with suppress(*UNREADABLE, msgspec.MsgspecError):
+            progress.then = _load(old)
         for message_class in reversed(CLASSES):
             table = TABLES[message_class]
-            highest = _highest(old, table, before)
-            if highest is None or not _is_alive(old, table, highest):
+            highest = before.last_ids[table]
+            if not _is_alive(old, table, highest):
                 ranges = []
             elif wanted is None:
                 ranges = [(table, 0, highest)]
             else:
                 ranges = [
                     (table, low - 1, min(high, highest))
-                    for low, high in sorted(wanted.get(message_class, ()), reverse=True)
+                    for low, high in sorted(wanted.get(table, ()), reverse=True)
                 ]
             progress.ranges += ranges
             progress.expected[table] = before.stored[table] if wanted is None else Stored()
-        store.writer.execute("BEGIN IMMEDIATE")
+        writer.execute("BEGIN IMMEDIATE")
         if wanted is None:
-            _carry_over(totals, before, is_known)
+            # A store that has totals has a past already.
+            _carry_over(totals, before, is_new=read_totals(writer) is None)
         for table in _SMALL_TABLES:
-            _copy_small(old, store.writer, table)
-        write_totals(store.writer, msgspec.json.encode(totals))
-        _save(store.writer, progress)
-        store.writer.execute("COMMIT")
+            _copy_small(old, writer, table)
+        write_totals(writer, msgspec.json.encode(totals))
+        _save(writer, progress)
+        writer.execute("COMMIT")
     return progress
 
 
-def _totals_of(old: sqlite3.Connection) -> tuple[Totals, bool]:
-    """The totals of a damaged store as far as they can be known, and whether they are its own."""
-    before, is_known = Totals(), False
+def _totals_of(old: sqlite3.Connection, source: Path) -> tuple[Totals, bool]:
+    """The totals of a damaged store, set aside as ``source``, as far as they can be known, and
+    whether they include its newest rows. No row has a higher id than they say: new rows begin after
+    that, and recovery looks for rows up to that."""
+    before, is_known, is_counted = Totals(), False, True
     with suppress(*UNREADABLE):
         found = read_totals(old)
         if found is not None:
             before, is_known = found, True
-    counted = msgspec.json.decode(msgspec.json.encode(before), type=Totals)
-    with suppress(*UNREADABLE):
-        count_on(old, counted)
-        before = counted
-    return before, is_known
-
-
-def _carry_over(totals: Totals, before: Totals, is_known: bool) -> None:
-    """Give the new totals the past of the old ones."""
-    from oda.outbox.clock import FIRST_IDS
-
-    for message_class, first in FIRST_IDS.items():
+    for message_class in CLASSES:
+        counted = msgspec.json.decode(msgspec.json.encode(before), type=Totals)
         key = message_class.value
-        last = before.last_ids[key]
-        if not is_known and not last:
-            last = first + _UNKNOWN_IDS
-        totals.last_ids[key] = max(totals.last_ids[key], min(last, MAX_ID))
+        try:
+            count_on(old, counted, (message_class,))
+            before = counted
+        except UNREADABLE:
+            is_counted = False
+            last_id = before.last_ids[key] + _UNCOUNTED_IDS
+            if not is_known:
+                number = int(source.name.rpartition("-")[2])
+                last_id = FIRST_IDS[message_class] + _UNKNOWN_IDS + number * _IDS_OF_A_FILE
+            before.last_ids[key] = last_id
+        before.last_ids[key] = min(before.last_ids[key], MAX_ID)
+    return before, is_counted
+
+
+def _carry_over(totals: Totals, before: Totals, is_new: bool) -> None:
+    """Give the new totals the ids of the old ones and, where they are new, their past."""
+    for key, last_id in before.last_ids.items():
+        totals.last_ids[key] = max(totals.last_ids[key], last_id)
+    if not is_new:
+        return
     totals.clock_ms, totals.wall_ms = before.clock_ms, before.wall_ms
     totals.delivered, totals.dropped, totals.dead = before.delivered, before.dropped, before.dead
     for one in (before.delivered, before.dropped, before.dead):
@@ -230,15 +260,19 @@ def _carry_over(totals: Totals, before: Totals, is_known: bool) -> None:
 
 
 def _missing(progress: _Progress) -> dict[MessageClass, tuple[Sequence[Span], Amount]]:
+    """What is still to be copied, from all sources."""
     missing: dict[MessageClass, tuple[Sequence[Span], Amount]] = {}
     for message_class in CLASSES:
         table = TABLES[message_class]
-        spans = [Span(low + 1, high) for one, low, high in progress.ranges if one == table]
-        stored = progress.expected.get(table, Stored())
-        missing[message_class] = (
-            sorted(spans),
-            Amount(stored.rows, stored.cost, stored.datapoints),
-        )
+        spans: list[Span] = []
+        amount = Amount()
+        one: _Progress | None = progress
+        while one is not None:
+            spans += [Span(low + 1, high) for name, low, high in one.ranges if name == table]
+            stored = one.expected.get(table, Stored())
+            amount.add(Amount(stored.rows, stored.cost, stored.datapoints))
+            one = one.then
+        missing[message_class] = merged(spans), amount
     return missing
 
 
@@ -250,7 +284,7 @@ def step(store: SqliteStore) -> Recovered:
     writer = store.writer
     progress = _load(writer)
     if progress is None:
-        return Recovered((), True, 0, "")
+        return Recovered((), True, 0, "", True)
     restored: list[tuple[MessageClass, Span, Amount]] = []
     if not progress.is_over:
         source = _file(store, progress)
@@ -270,7 +304,7 @@ def step(store: SqliteStore) -> Recovered:
                 writer.execute("ROLLBACK")
             raise
     is_done = progress.is_over and _finish(store, progress)
-    return Recovered(restored, is_done, progress.rows, progress.set_aside)
+    return Recovered(restored, is_done, progress.rows, progress.set_aside, progress.is_counted)
 
 
 def _copy_some(
@@ -332,7 +366,7 @@ def _finish(store: SqliteStore, progress: _Progress) -> bool:
         # the store: the directory may have another name than when the recovery began.
         _rename(source, store.path.with_name(Path(progress.set_aside).name))
     store.writer.execute("DELETE FROM state WHERE number = ?", (_RECOVERY,))
-    return _next_source(store, read_totals(store.writer) or Totals()) is None
+    return _next_source(store, read_totals(store.writer) or Totals(), progress) is None
 
 
 class _Reading:
@@ -444,14 +478,6 @@ def _copy_small(old: sqlite3.Connection, writer: sqlite3.Connection, table: str)
 
 def _text(value: object) -> object:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-def _highest(old: sqlite3.Connection, table: str, before: Totals) -> int | None:
-    try:
-        highest = old.execute(f"SELECT max(id) FROM {table}").fetchone()[0]
-    except UNREADABLE:
-        return min(before.last_ids[table] or MAX_ID, MAX_ID)
-    return None if highest is None else min(int(highest), MAX_ID)
 
 
 def _is_alive(old: sqlite3.Connection, table: str, highest: int) -> bool:
