@@ -297,7 +297,8 @@ class SqliteDisk:
             for order in ("ASC", "DESC"):
                 with suppress(sqlite3.Error):
                     found.update(
-                        one for one, in look.execute(f"SELECT id FROM {table} ORDER BY id {order}")
+                        one
+                        for (one,) in look.execute(f"SELECT id FROM {table} ORDER BY id {order}")
                     )
                     break
             for row_id in sorted(found - known):

@@ -99,7 +99,9 @@ def make_plan(seed: str) -> Plan:
     if taste.hangs > 1:
         steps += _refused_while_it_hangs(random, length_s)
     steps.sort(key=lambda step: step.at_s)
-    return Plan(seed, _settings(random, taste), tuple(steps), length_s + 5.0, random.random() < _PATIENT)
+    return Plan(
+        seed, _settings(random, taste), tuple(steps), length_s + 5.0, random.random() < _PATIENT
+    )
 
 
 class Taste(msgspec.Struct, frozen=True):

@@ -449,7 +449,9 @@ class World:
         if any(counts[name] for name in _BUSY) or outbox.is_recovering:
             return False
         facts = self.facts
-        if any(not event.outcome and event.life == life.number for event in facts.published.values()):
+        if any(
+            not event.outcome and event.life == life.number for event in facts.published.values()
+        ):
             return False
         return all(
             key in facts.answers
