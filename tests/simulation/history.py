@@ -58,6 +58,8 @@ class Facts:
     answers: dict[tuple[str, str], list[bytes]] = field(default_factory=lambda: defaultdict(list))
     #: Events that went with a disk that was taken away or damaged, which the agent has said.
     destroyed: set[int] = field(default_factory=set)
+    #: Events that were accepted because the platform had read them, while they were not on disk.
+    only_read: set[int] = field(default_factory=set)
     purged: set[int] = field(default_factory=set)
     #: The lives that ended by a crash.
     crashed: set[int] = field(default_factory=set)

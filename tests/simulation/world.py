@@ -172,8 +172,8 @@ class World:
                 self._rest(REST_S)
             self._count_dropped()
             judge_rest(self.facts, self.history, self.life.number)
-            if self._ask_again() or plan.is_patient:
-                self._rest(ASK_AGAIN_S)
+            self._ask_again()
+            self._rest(ASK_AGAIN_S)
             self._look_at_counts()
             self._is_ending = True
             self.life.stop(lambda life: None)
@@ -488,15 +488,12 @@ class World:
         self.disk.weather.commit_s = tuple(self._plan.settings["disk"]["commit_s"])
         self.disk.weather_changed()
 
-    def _ask_again(self) -> bool:
-        """What was never read, the platform asks again; False where there is nothing."""
-        is_asked = False
+    def _ask_again(self) -> None:
+        """What was never read, the platform asks again."""
         for key, asked in sorted(self.facts.asked.items()):
             if key not in self.facts.answers:
                 self.history.say("world", f"{key[0]}/{key[1]} has no answer yet")
                 self.platform.ask(*key, self._parameters(key), asked[0].acts)
-                is_asked = True
-        return is_asked
 
     def _parameters(self, key: tuple[str, str]) -> Any:
         wanted = (key[0].rpartition(".")[0], key[1])
