@@ -98,6 +98,8 @@ def make_plan(seed: str) -> Plan:
             steps.append(Step(soon_s, "crash", _arguments("crash", random, asked, taste)))
     if taste.hangs > 1:
         steps += _refused_while_it_hangs(random, length_s)
+    if taste.damage and random.random() < 0.5:
+        steps += _killed_while_it_recovers(random, length_s)
     steps.sort(key=lambda step: step.at_s)
     return Plan(
         seed, _settings(random, taste), tuple(steps), length_s + 5.0, random.random() < _PATIENT
@@ -218,6 +220,32 @@ def _refused_while_it_hangs(random: Random, length_s: float) -> list[Step]:
         Step(at_s + random.uniform(1.2, 12.0), "close", {"code": 1011}),
         Step(at_s + random.uniform(3.0, 18.0), random.choice(("reset", "purge")), {}),
         Step(at_s + random.uniform(3.0, 18.0), "reset", {}),
+    ]
+    return [Step(round(step.at_s, 6), step.kind, step.arguments) for step in steps]
+
+
+def _killed_while_it_recovers(random: Random, length_s: float) -> list[Step]:
+    """A store with messages that can't be sent is damaged, and the agent is killed while it copies
+    them. What was sent before would not be missed."""
+    at_s = random.uniform(0.5, length_s)
+    refused = {"answer": "refuse", "latency_s": (0.0005, 0.005), "piece_bytes": 1 << 20}
+    one: dict[str, Any] = {"stream": "sim.b", "as_list": False}
+    kill: dict[str, Any] = {"fuse": 0, "is_power_loss": False, "down_s": 0.0}
+    steps = [
+        Step(at_s, "weather", {**refused, "for_s": 8.0}),
+        Step(at_s + 0.01, "reset", {}),
+        Step(at_s + 0.1, "publish", {**one, "count": random.randint(1, 40)}),
+        Step(at_s + 1.0, "crash", {**kill, "damage": None, "again": None}),
+        Step(at_s + 1.5, "publish", {**one, "count": random.randint(1, 40)}),
+        Step(
+            at_s + random.uniform(1.5, 3.0),
+            "crash",
+            {
+                **kill,
+                "damage": random.choice(("no log", "scribble")),
+                "again": random.randint(1, 20),
+            },
+        ),
     ]
     return [Step(round(step.at_s, 6), step.kind, step.arguments) for step in steps]
 
