@@ -86,18 +86,22 @@ _OLD_TABLES = {
 }
 
 
+#: Ranges of ids (both ends included) by table; None means every row.
+_Spans = dict[str, list[tuple[int, int]]] | None
+
+
 class _Progress(msgspec.Struct):
     """How far a recovery has come; ``is_over`` when all is copied. ``ranges`` are tables with ids,
     low < id <= high, still to be copied, the next one last; ``expected`` is what is still missing
     of each class, and ``is_counted`` tells whether that includes the newest rows. ``fruitless``
     counts the queries since the last row that was read.
 
-    ``wanted`` are the ranges, as for ``begin``, None for all rows. ``then`` is what the source
-    itself had not copied yet from an older one."""
+    ``wanted`` is as for ``begin``. ``then`` is what the source itself had not copied yet from an
+    older one."""
 
     source: str
     set_aside: str
-    wanted: dict[str, list[tuple[int, int]]] | None = None
+    wanted: _Spans = None
     is_patched: bool = False
     is_copy: bool = False
     is_over: bool = False
@@ -136,18 +140,21 @@ def begin(
         store.release_file()
         source = _set_aside(store.path)
     totals = store.begin_file()
-    if source is None:
-        return Opened(totals, str(fault))
-    spans = None
+    spans: _Spans = None
     if wanted is not None:
         spans = {TABLES[one]: [(low, high) for low, high in wanted[one]] for one in wanted}
-    progress = _start(store, totals, source, spans, is_copy)
+    if source is not None:
+        progress: _Progress | None = _start(store, totals, source, spans, is_copy)
+    else:
+        progress = _next_source(store, totals, spans)
+    if progress is None:
+        return Opened(totals, str(fault))
     return Opened(totals, str(fault), progress.set_aside, _missing(progress))
 
 
 def go_on(store: SqliteStore, totals: Totals) -> Opened:
     """The store was opened: whether a recovery was under way when its process ended."""
-    progress = _load(store.writer) or _next_source(store, totals, None)
+    progress = _load(store.writer) or _next_source(store, totals)
     if progress is None:
         return Opened(totals)
     return Opened(totals, "", progress.set_aside, _missing(progress))
@@ -164,14 +171,14 @@ def finish_setting_aside(path: Path) -> None:
             return
 
 
-def _next_source(store: SqliteStore, totals: Totals, ended: _Progress | None) -> _Progress | None:
-    """The next file that was set aside and is not copied yet, begun; the newest, because it has
-    the totals, and knows what it had not copied itself."""
-    left = ended.then if ended is not None else None
+def _next_source(
+    store: SqliteStore, totals: Totals, wanted: _Spans = None, left: _Progress | None = None
+) -> _Progress | None:
+    """The next file that was set aside and is not copied yet: ``left`` where that is known, else
+    the newest, because it has the totals, and knows what it had not copied itself."""
     if left is not None and store.path.with_name(left.source).exists():
         _save(store.writer, left)
         return left
-    wanted = ended.wanted if ended is not None else None
     for _, source in sorted(_numbered(store.path, "recovering").items(), reverse=True):
         return _start(store, totals, source, wanted)
     return None
@@ -181,7 +188,7 @@ def _start(
     store: SqliteStore,
     totals: Totals,
     source: Path,
-    wanted: dict[str, list[tuple[int, int]]] | None,
+    wanted: _Spans,
     is_copy: bool = False,
 ) -> _Progress:
     """Copy the small tables, and plan the large ones."""
@@ -366,7 +373,8 @@ def _finish(store: SqliteStore, progress: _Progress) -> bool:
         # the store: the directory may have another name than when the recovery began.
         _rename(source, store.path.with_name(Path(progress.set_aside).name))
     store.writer.execute("DELETE FROM state WHERE number = ?", (_RECOVERY,))
-    return _next_source(store, read_totals(store.writer) or Totals(), progress) is None
+    totals = read_totals(store.writer) or Totals()
+    return _next_source(store, totals, progress.wanted, progress.then) is None
 
 
 class _Reading:
