@@ -286,11 +286,9 @@ def test_a_second_damage_during_a_recovery(is_restarted: bool, tmp_path: Path) -
 
 
 @pytest.mark.usefixtures("small_steps")
-@pytest.mark.parametrize("is_restarted", [False, True])
+@pytest.mark.parametrize("how", ["damaged", "moved", "damaged before a start"])
 @pytest.mark.parametrize("is_killed", [False, True])
-def test_a_second_damage_repeats_nothing(
-    is_restarted: bool, is_killed: bool, tmp_path: Path
-) -> None:
+def test_a_second_damage_repeats_nothing(how: str, is_killed: bool, tmp_path: Path) -> None:
     """What was copied from the first damaged store and delivered before the second one was damaged
     is not copied again, and the sums balance, also after a kill between the two sources."""
     path = tmp_path / "now" / "outbox.sqlite"
@@ -308,10 +306,14 @@ def test_a_second_damage_repeats_nothing(
     device.clock.advance(1)
     device.worker.finish()
     device.put_all([b"meanwhile"])
-    if is_restarted:
+    if how == "damaged before a start":
         device.stop()
         newer_version(path)
         device.start()
+    elif how == "moved":
+        path.rename(tmp_path / "elsewhere")
+        Path(f"{path}-wal").rename(tmp_path / "elsewhere-wal")
+        device.worker.step()
     else:
         device.worker.fail(StoreDamaged("database disk image is malformed"))
     if is_killed:
