@@ -1,7 +1,8 @@
 """Holds the promises of docs/delivery.md against the facts. Nothing of the agent's code is used.
 
 What can be seen at once is seen where it happens: an event that is accepted while it is not on
-disk (``workload``), one that arrives altered (``platform``), an operation that runs twice. Here is
+disk (``workload``), one that arrives altered (``platform``), an answer that is read before it is on
+disk (``world``), an operation that runs twice. Here is
 what only the end can tell.
 """
 

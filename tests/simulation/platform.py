@@ -71,7 +71,6 @@ class Peer:
         self.is_closing = False
         self.has_answered = False
         self.loses = False
-        self._sent_bytes = 0
 
     @property
     def wire(self) -> Wire:
@@ -226,7 +225,8 @@ class Peer:
 
 
 class Platform:
-    """All connections of the agent end here. ``on_read(number)`` and the like are the oracle's."""
+    """All connections of the agent end here. ``on_answer(key, payload)`` is called for each final
+    answer that is read."""
 
     def __init__(self, scheduler: Scheduler, history: History, seed: str) -> None:
         self.scheduler = scheduler

@@ -134,6 +134,7 @@ class World:
         self.network = Network(self.scheduler, self.history, plan.seed)
         self.platform = Platform(self.scheduler, self.history, plan.seed)
         self.network.accept = self.platform.accept
+        self.platform.on_answer = self._answered
         self.disk = make_disk(self.scheduler, self.history, plan.seed, folder)
         self.disk.head_rows = plan.settings["disk"]["head_rows"]
         self.settings = settings_of(plan)
@@ -421,6 +422,16 @@ class World:
         if self._errors or self.scheduler.now_s - self._struck_s < _NOTICED_S:
             self.facts.destroyed |= lost
             self.disk.at_risk.clear()
+
+    def _answered(self, key: tuple[str, str], payload: bytes) -> None:
+        """The platform has read a final answer: of what was executed, it must be on disk, or a
+        crash at this moment would have another answer follow."""
+        facts = self.facts
+        is_known = facts.asked[key][0].acts and facts.executions[key]
+        if is_known and not facts.excuses & {"disk", "opening", "store"}:
+            if (key, payload) not in self.disk.answers:
+                name = f"{key[0]}/{key[1]}"
+                self.history.violate(f"the answer {name} was read before it was on disk")
 
     # -- the end -------------------------------------------------------------------------------
 
