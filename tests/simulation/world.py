@@ -427,11 +427,11 @@ class World:
         """The platform has read a final answer: of what was executed, it must be on disk, or a
         crash at this moment would have another answer follow."""
         facts = self.facts
-        is_known = facts.asked[key][0].acts and facts.executions[key]
-        if is_known and not facts.excuses & {"disk", "opening", "store"}:
-            if (key, payload) not in self.disk.answers:
-                name = f"{key[0]}/{key[1]}"
-                self.history.violate(f"the answer {name} was read before it was on disk")
+        if not facts.asked[key][0].acts or not facts.executions[key]:
+            return
+        is_excused = facts.excuses & {"disk", "opening", "store"}
+        if (key, payload) not in self.disk.answers and not is_excused:
+            self.history.violate(f"the answer {key[0]}/{key[1]} was read before it was on disk")
 
     # -- the end -------------------------------------------------------------------------------
 
