@@ -10,6 +10,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from itertools import islice
 from typing import Any
 
+from autobahn.twisted import websocket
 from autobahn.websocket import protocol
 from twisted.logger import globalLogBeginner
 
@@ -34,8 +35,9 @@ def prepare() -> None:
 
 def _spare_autobahn_its_log() -> None:
     """Autobahn formats what it logs even where nobody reads it."""
-    for name in ("pformat", "hltype", "hlval"):
-        setattr(protocol, name, lambda *_: "")
+    for module in (protocol, websocket):
+        for name in ("pformat", "hltype", "hlval"):
+            setattr(module, name, lambda *_: "")
 
 
 def _nowhere(event: Any) -> None:

@@ -60,6 +60,8 @@ _WEIGHTS = {
     "retry_dead": 1,
     "strike": 2,
 }
+#: One chain of events that are published when others are accepted has no more than so many.
+_MOST_EVENTS = 1_500
 #: The share of plans whose world is looked at for minutes after it has come to rest.
 _PATIENT = 0.1
 _ALWAYS = ("publish", "ask")
@@ -276,6 +278,8 @@ def _publishing(random: Random, taste: Taste) -> dict[str, Any]:
             "fan": random.choice((1, 1, 2)),
             "size": random.choice((10, 10, 2_000)),
         }
+        if arguments["count"] * arguments["fan"] ** arguments["chain"] > _MOST_EVENTS:
+            arguments["fan"] = 1
     elif shape == "large":
         arguments |= {"count": random.randint(1, 8), "size": random.choice((3_000, 3_000, 40_000))}
     return arguments
