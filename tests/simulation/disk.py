@@ -68,8 +68,9 @@ class Disk(Protocol):
 
 
 class SqliteDisk:
-    """``numbers`` and ``answers`` are what was on the disk at any time since the last crash: rows
-    are deleted only after they were delivered or dropped, which others see to."""
+    """``numbers`` are what was on the disk at any time since the last crash: rows are deleted only
+    after they were delivered or dropped, which others see to. ``answers`` are what ever was: the
+    platform may read them when the process that sent them is over."""
 
     def __init__(self, scheduler: Scheduler, history: History, seed: str, folder: Path) -> None:
         self._scheduler = scheduler
@@ -216,7 +217,6 @@ class SqliteDisk:
 
     def _forget_rows(self) -> None:
         self.numbers.clear()
-        self.answers.clear()
         self._start_to_look()
 
     def _start_to_look(self) -> None:
@@ -292,7 +292,7 @@ class SqliteDisk:
 
     def _read_others(self, look: sqlite3.Connection) -> None:
         """See the rows that were not seen before, wherever they are in the table."""
-        for table, known in self._known.items():
+        for table, known in list(self._known.items()):
             found: set[int] = set()
             for order in ("ASC", "DESC"):
                 with suppress(sqlite3.Error):
@@ -310,7 +310,7 @@ class SqliteDisk:
                             f"SELECT payload FROM {table} WHERE id = ?", (row_id,)
                         ).fetchone()[0]
                     )
-            known |= found
+            self._known[table] = found
 
     def _enter(self, payload: bytes) -> None:
         document = read_document(payload)

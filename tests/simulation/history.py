@@ -69,6 +69,8 @@ class Facts:
     answers_dropped: int = 0
     #: How many answers the journal counted as forgotten.
     answers_forgotten: int = 0
+    #: Answers that the agent had written to a connection whose end came before they were read.
+    unread: set[tuple[str, str]] = field(default_factory=set)
     #: Seen as soon as it happened.
     violations: list[str] = field(default_factory=list)
     #: What happened that excuses something; see the oracle.

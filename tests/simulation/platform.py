@@ -98,6 +98,7 @@ class Peer:
 
     def lost(self) -> None:
         """The connection is over, without a word."""
+        was_upgraded = self.is_open or self.is_closing
         if self.is_open:
             self._platform.history.say("platform", f"{self.name} is lost")
         # The agent hears of the end at once, unless it is gone or hears nothing: then it could not
@@ -105,6 +106,11 @@ class Peer:
         wire = self._wire
         is_deaf = wire.reactor.is_dead or wire.down.is_held or wire.up.is_held
         self._end(keeps=is_deaf or not (self.loses or self._platform.habits.drops_on_cut))
+        if was_upgraded:
+            self.is_closing = True
+            self._data += wire.up.buffer
+            while self._take_frame():
+                pass
 
     # -- what the platform does ----------------------------------------------------------------
 
@@ -176,7 +182,9 @@ class Peer:
         if opcode == _CLOSE:
             self._closed(payload)
         elif self.is_closing:
-            return  # behind its own close frame the platform reads nothing
+            # Behind its own close frame the platform reads nothing.
+            if opcode in (_TEXT, _BINARY):
+                self._platform.missed(payload)
         elif opcode in (_TEXT, _BINARY):
             self._message(payload)
         elif opcode == _PING:
@@ -207,8 +215,9 @@ class Peer:
                 f"{self.name}: the agent closes with {int.from_bytes(payload[:2], 'big')}",
             )
             self._end(keeps=True)
-        self._wire.down.ends_when_empty = True
-        self._wire.down.schedule()
+        if self._wire.is_up:
+            self._wire.down.ends_when_empty = True
+            self._wire.down.schedule()
 
     def _drop(self) -> None:
         if self._wire.is_up:
@@ -319,6 +328,12 @@ class Platform:
             peer.close(1007)
             return None
         return Batch(numbers, None)
+
+    def missed(self, payload: bytes) -> None:
+        """A message was written to a connection and will not be read from there."""
+        key = read_document(payload).key
+        if key is not None:
+            self.history.facts.unread.add(key)
 
     def commit(self, batch: Batch) -> None:
         """What was read is safe now."""
