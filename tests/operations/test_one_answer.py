@@ -151,6 +151,18 @@ def test_a_request_that_is_being_recorded_is_stopped_with_its_record() -> None:
     assert not bench.clock.getDelayedCalls()
 
 
+def test_a_stop_answers_in_the_order_of_the_requests() -> None:
+    """What runs is interrupted in the order in which it came, not in one of chance."""
+    operation = FakeOperation("X", lambda request, progress: Deferred())
+    bench = Bench(operation)
+    ids = [str(number) for number in range(8)]
+    for one in ids:
+        bench.send(request(name="X", id=one))
+    bench.dispatcher.stop()
+    told = [bench.decoded(one)["operation"]["response"]["id"] for one in bench.outbox.payloads]
+    assert told == ids
+
+
 def test_what_was_answered_while_stopping_is_not_run_after_the_restart() -> None:
     """One id, one answer: also for a request that came only when the agent was stopping."""
     bench = Bench(acting())
