@@ -15,6 +15,7 @@ from oda.connector.outcome import (
     Outcome,
     parse_retry_after,
 )
+from oda.connector.tls import describe_tls
 
 #: What of a text of the platform is repeated in the log, in characters.
 _MAX_QUOTED = 160
@@ -92,17 +93,8 @@ def _describe_transport(reason: Failure) -> str:
     if reason.check(ConnectionLost):
         return "the TCP connection broke"
     error: BaseException = reason.value  # type: ignore[assignment]
-    module = type(error).__module__
-    if module.startswith(("OpenSSL", "service_identity")):
-        return f"TLS failed: {_describe_tls(error)}"
+    about_tls = describe_tls(error)
+    if about_tls is not None:
+        return f"TLS failed: {about_tls}"
     lines = reason.getErrorMessage().splitlines()
     return lines[0].rstrip(".") if lines and lines[0] else type(error).__name__
-
-
-def _describe_tls(error: BaseException) -> str:
-    """What pyOpenSSL and service_identity mean; their own texts are data structures."""
-    if type(error).__module__.startswith("service_identity"):
-        return "the certificate is not for this host"
-    causes = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    said = [cause[-1] for cause in causes if cause and cause[-1]]
-    return ", ".join(said) if said else "the other side ended it"

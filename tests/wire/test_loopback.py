@@ -12,11 +12,40 @@ import pytest
 import pytest_twisted
 from autobahn.websocket.compress import PerMessageDeflateOfferAccept
 from twisted.internet import ssl
+from twisted.internet.address import IPv4Address
+from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.task import deferLater
+from zope.interface import implementer
 
+from oda.connector import tls as tls_module
+from oda.settings import Secret
 from tests.wire.certificates import Authority
 from tests.wire.fakes import KEY
 from tests.wire.loopback import Loopback, ProxyFactory, RecorderFactory
+
+
+@implementer(IHostnameResolver)
+class EverythingIsHere:
+    """Finds every name at 127.0.0.1: the system's resolver need not know 'localhost.'."""
+
+    def resolveHostName(
+        self, resolutionReceiver: Any, hostName: str, portNumber: int = 0, *_: Any, **__: Any
+    ) -> Any:
+        resolutionReceiver.resolutionBegan(None)
+        resolutionReceiver.addressResolved(IPv4Address("TCP", "127.0.0.1", portNumber))
+        resolutionReceiver.resolutionComplete()
+
+
+@pytest.fixture
+def _every_name_is_here() -> Iterator[None]:
+    from twisted.internet import reactor
+
+    before = reactor.installNameResolver(EverythingIsHere())  # type: ignore[attr-defined]
+    yield
+    reactor.installNameResolver(before)  # type: ignore[attr-defined]
+
+
+PASSPHRASE = "a passphrase of the tests"
 
 
 @pytest.fixture
@@ -139,6 +168,111 @@ async def test_refused(
     assert all(peer.request is None for peer in loopback.platform.peers)
 
 
+#: Names in a certificate that are not those of the tests' hosts, some of them malformed.
+UNUSABLE_NAMES = [
+    pytest.param([], id="none"),
+    pytest.param(["name:*.other"], id="malformed wildcard"),
+    pytest.param(["name:192.0.2.7"], id="address as a name"),
+    pytest.param(["name:127.0.0.1"], id="own address as a name"),
+    pytest.param(["other.example", "name:*.x"], id="other and malformed"),
+    pytest.param(["name:localhost.example\0"], id="null byte"),
+]
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+@pytest.mark.parametrize("names", UNUSABLE_NAMES)
+@pytest_twisted.ensureDeferred
+async def test_a_certificate_whose_names_cannot_be_used_is_refused(
+    loopback: Loopback, authority: Authority, host: str, names: list[str]
+) -> None:
+    """A certificate of the trusted authority without any name, or with names that break the rules
+    of certificates, is refused in one line like any other that is not for the host."""
+    tls = server_tls(*authority.issue("unusable", *names))
+    port = loopback.listen(loopback.platform, tls)
+    loopback.start(host=host, port=port, secure=True, ca_file=authority.file)
+    await loopback.logged("no connection", "TLS failed: the", "certificate")
+    assert all(peer.request is None for peer in loopback.platform.peers)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("x"), KeyError("x"), SystemExit(1), None])
+@pytest_twisted.ensureDeferred
+async def test_whatever_happens_inside_the_verification_the_answer_is_refused(
+    loopback: Loopback,
+    authority: Authority,
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException | None,
+) -> None:
+    """An error of any kind in the check of a certificate refuses it, even a good one."""
+    if error is not None:
+
+        def fail(name: str) -> Any:
+            def verify(certificate: Any) -> None:
+                raise error
+
+            return verify
+
+        monkeypatch.setattr(tls_module, "_identity_check", fail)
+    tls = server_tls(*authority.issue("good", "localhost"))
+    port = loopback.listen(loopback.platform, tls)
+    loopback.start(host="localhost", port=port, secure=True, ca_file=authority.file)
+    if error is None:
+        await loopback.logged("connected to")
+        return
+    await loopback.logged("no connection", "can't be checked", type(error).__name__)
+    assert all(peer.request is None for peer in loopback.platform.peers)
+
+
+@pytest.mark.usefixtures("_every_name_is_here")
+@pytest_twisted.ensureDeferred
+async def test_a_host_with_a_final_dot(loopback: Loopback, authority: Authority) -> None:
+    """The final dot is for the resolver: the name is announced and verified without it (RFC 6066,
+    section 3)."""
+    tls = server_tls(*authority.issue("good", "localhost"))
+    port = loopback.listen(loopback.platform, tls)
+    service = loopback.start(host="localhost.", port=port, secure=True, ca_file=authority.file)
+    await loopback.delivers(service)
+    handle = loopback.platform.peer.transport.getHandle()
+    assert handle.get_servername() == b"localhost"
+
+
+@pytest.mark.usefixtures("_every_name_is_here")
+@pytest_twisted.ensureDeferred
+async def test_a_final_dot_without_verification(loopback: Loopback, tmp_path: Path) -> None:
+    """skipVerify=true announces the same name."""
+    tls = server_tls(*Authority(tmp_path, "stranger").issue("any"))
+    port = loopback.listen(loopback.platform, tls)
+    service = loopback.start(host="localhost.", port=port, secure=True, skip_verify=True)
+    await loopback.delivers(service)
+    handle = loopback.platform.peer.transport.getHandle()
+    assert handle.get_servername() == b"localhost"
+
+
+@pytest.mark.parametrize("trusted", ["intermediate", "own"])
+@pytest_twisted.ensureDeferred
+async def test_a_trusted_certificate_that_is_no_root(
+    loopback: Loopback, authority: Authority, tmp_path: Path, trusted: str
+) -> None:
+    """caFile may hold the certificate of an intermediate authority, or the platform's own: whoever
+    names a certificate trusts it."""
+    intermediate = Authority(tmp_path, "intermediate", above=authority)
+    cert_file, key_file = intermediate.issue("good", "localhost")
+    port = loopback.listen(loopback.platform, server_tls(cert_file, key_file))
+    ca_file = intermediate.file if trusted == "intermediate" else cert_file
+    service = loopback.start(host="localhost", port=port, secure=True, ca_file=ca_file)
+    await loopback.delivers(service)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_trusted_certificate_is_for_its_host_only(
+    loopback: Loopback, authority: Authority
+) -> None:
+    """The platform's own certificate in caFile is no reason to leave its names unchecked."""
+    cert_file, key_file = authority.issue("bad", "other.example")
+    port = loopback.listen(loopback.platform, server_tls(cert_file, key_file))
+    loopback.start(host="localhost", port=port, secure=True, ca_file=cert_file)
+    await loopback.logged("no connection", "not for this host")
+
+
 @pytest_twisted.ensureDeferred
 async def test_default_trust(loopback: Loopback, authority: Authority) -> None:
     """Without caFile the system's authorities count, so a self-made one is refused."""
@@ -242,6 +376,66 @@ async def test_a_key_that_does_not_fit(loopback: Loopback, authority: Authority)
         port=1, secure=True, ca_file=authority.file, cert_file=cert_file, key_file=key_file
     )
     await loopback.logged("can't connect", str(cert_file), str(key_file))
+
+
+@pytest.mark.parametrize("traditional", [False, True], ids=["PKCS #8", "traditional"])
+@pytest_twisted.ensureDeferred
+async def test_an_encrypted_key(
+    loopback: Loopback, authority: Authority, traditional: bool
+) -> None:
+    """A key that is encrypted is read with its passphrase."""
+    tls = server_tls(*authority.issue("good", "127.0.0.1"), client_authority=authority.file)
+    cert_file, key_file = authority.issue(
+        "device", client=True, passphrase=PASSPHRASE, traditional=traditional
+    )
+    service = loopback.start(
+        port=loopback.listen(loopback.platform, tls),
+        secure=True,
+        ca_file=authority.file,
+        cert_file=cert_file,
+        key_file=key_file,
+        key_passphrase=Secret(PASSPHRASE),
+    )
+    await loopback.delivers(service)
+
+
+@pytest.mark.parametrize("traditional", [False, True], ids=["PKCS #8", "traditional"])
+@pytest.mark.parametrize(
+    ("passphrase", "words"),
+    [(None, ["is encrypted", "keyPassphraseFile"]), ("wrong", ["can't be decrypted"])],
+)
+@pytest_twisted.ensureDeferred
+async def test_an_encrypted_key_without_its_passphrase(
+    loopback: Loopback,
+    authority: Authority,
+    passphrase: str | None,
+    words: list[str],
+    traditional: bool,
+) -> None:
+    """Without the passphrase, or with a wrong one, one line says so; nobody is asked at the
+    terminal."""
+    cert_file, key_file = authority.issue(
+        "device", client=True, passphrase=PASSPHRASE, traditional=traditional
+    )
+    loopback.start(
+        port=1,
+        secure=True,
+        ca_file=authority.file,
+        cert_file=cert_file,
+        key_file=key_file,
+        key_passphrase=None if passphrase is None else Secret(passphrase),
+    )
+    await loopback.logged("can't connect", "keyFile", str(key_file), *words)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_without_a_key(loopback: Loopback, authority: Authority) -> None:
+    """keyFile without a private key is named, and nothing else is blamed."""
+    cert_file, _ = authority.issue("device", client=True)
+    loopback.start(
+        port=1, secure=True, ca_file=authority.file, cert_file=cert_file, key_file=cert_file
+    )
+    await loopback.logged("can't connect", "keyFile", "holds no private key")
 
 
 # -- proxies ---------------------------------------------------------------------------------
