@@ -15,7 +15,7 @@ from oda.connector.outcome import (
     Outcome,
     parse_retry_after,
 )
-from oda.connector.tls import describe_tls
+from oda.verification import describe_tls
 
 #: What of a text of the platform is repeated in the log, in characters.
 _MAX_QUOTED = 160

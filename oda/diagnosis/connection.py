@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, TimeoutError, inlineCallbacks
 
 from oda.connector.address import build_address
 from oda.connector.expiry import file_certificate_ends_ms
-from oda.connector.tls import CertificateRefused, build_tls_options
+from oda.connector.tls import build_tls_options
 from oda.diagnosis.advice import advise_tcp, advise_tls, advise_upgrade
 from oda.diagnosis.certificates import WARN_DAYS, day, days_left, explain_refusal, is_for
 from oda.diagnosis.findings import Findings, Result
@@ -21,6 +21,7 @@ from oda.diagnosis.reach import Reached, Unreachable, reach, resolve
 from oda.diagnosis.upgrade import Upgrade, UpgradeProbe
 from oda.errors import ConnectorError
 from oda.settings import ConnectorSettings, Secret
+from oda.verification import CertificateRefused
 
 #: A pong that takes longer than this is not waited for by a check, in seconds.
 MAX_PONG_WAIT_S = 10.0

@@ -16,9 +16,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.connector.resolution import AddressCollector
-from oda.connector.tls import CertificateRefused, describe_tls
 from oda.diagnosis.certificates import Certificate, read_certificate
 from oda.errors import ConnectorError
+from oda.verification import CertificateRefused, describe_tls
 
 
 class Unreachable(ConnectorError):  # noqa: N818 - named like those of oda.errors

@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IHostnameResolver
 from twisted.internet.task import deferLater
 from zope.interface import implementer
 
-from oda.connector import tls as tls_module
+from oda import verification
 from oda.settings import Secret
 from tests.wire.certificates import Authority
 from tests.wire.fakes import KEY
@@ -211,7 +211,7 @@ async def test_whatever_happens_inside_the_verification_the_answer_is_refused(
 
             return verify
 
-        monkeypatch.setattr(tls_module, "_identity_check", fail)
+        monkeypatch.setattr(verification, "_identity_check", fail)
     tls = server_tls(*authority.issue("good", "localhost"))
     port = loopback.listen(loopback.platform, tls)
     loopback.start(host="localhost", port=port, secure=True, ca_file=authority.file)
