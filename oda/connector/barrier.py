@@ -2,20 +2,20 @@
 
 WebSocket keeps order and a pong repeats its ping's payload (RFC 6455, sections 5.4 and 5.5.3). A
 ping that is sent after message number n, and answered, therefore proves that the peer's WebSocket
-layer has read the messages up to n. The payload is 20 bytes: a magic, a random number of this
+layer has read the messages up to n. The payload says whose ping it is, a random number of this
 connection, and n, so that a pong of another connection, an unsolicited one, or a mangled one can't
-acknowledge anything. At most one ping is outstanding, because a peer may answer only the newest.
+acknowledge anything. It is printable ASCII: servers exist that take it for a text. At most one ping
+is outstanding, because a peer may answer only the newest.
 
 Pure: bytes and numbers in, bytes and numbers out.
 """
 
 from __future__ import annotations
 
-import struct
+from base64 import urlsafe_b64encode
 from enum import Enum
 
-_LAYOUT = struct.Struct("!4s8sQ")
-MAGIC = b"ODA\x01"
+MAGIC = b"ODA1"
 EPOCH_BYTES = 8
 
 
@@ -37,7 +37,7 @@ class AckBarrier:
     def __init__(self, epoch: bytes) -> None:
         if len(epoch) != EPOCH_BYTES:
             raise ValueError(f"the epoch must be {EPOCH_BYTES} bytes")
-        self._epoch = epoch
+        self._prefix = b"%b-%b-" % (MAGIC, urlsafe_b64encode(epoch).rstrip(b"="))
         self.sent = 0
         self.acknowledged = 0
         self._outstanding: bytes | None = None
@@ -62,7 +62,7 @@ class AckBarrier:
         if self._outstanding is not None:
             raise RuntimeError("a ping is outstanding already")
         self._mark = self.sent
-        self._outstanding = _LAYOUT.pack(MAGIC, self._epoch, self.sent)
+        self._outstanding = b"%b%d" % (self._prefix, self.sent)
         return self._outstanding
 
     def pong_received(self, payload: bytes) -> Pong:

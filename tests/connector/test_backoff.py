@@ -142,11 +142,13 @@ def test_retry_after_is_read(text: str | None, seconds: float | None) -> None:
     assert parse_retry_after(text) == seconds
 
 
-@pytest.mark.parametrize("code", [1000, 1001, 1002, 1005, 1006, 1008, 1009, 1011, 1012, 1013, 4000])
+@pytest.mark.parametrize(
+    "code", [1000, 1001, 1002, 1005, 1006, 1008, 1009, 1011, 1012, 1013, 1014, 4000]
+)
 def test_what_is_replayed(code: int) -> None:
     """Acknowledged messages are replayed after an abnormal end of an open connection only."""
     assert Outcome(reason="", was_open=True, close_code=code).replay is (
-        code in (1006, 1011, 1012, 1013)
+        code in (1006, 1011, 1012, 1013, 1014)
     )
     assert Outcome(reason="", was_open=False, close_code=code).replay is False
 
