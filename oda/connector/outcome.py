@@ -6,7 +6,7 @@ the log for a sentence.
 
 from __future__ import annotations
 
-from email.utils import mktime_tz, parsedate_tz
+from email.utils import mktime_tz, parsedate_to_datetime, parsedate_tz
 from enum import Enum
 
 import msgspec
@@ -113,6 +113,7 @@ def _parse_date(text: str) -> float | None:
     """Seconds since the epoch of a date of HTTP (RFC 9110, section 5.6.7); None for anything
     else."""
     try:
+        parsedate_to_datetime(text)  # raises where there is no such day or hour
         found = parsedate_tz(text)
         # One of the three forms names no zone: all are in UTC.
         return None if found is None else float(mktime_tz((*found[:9], found[9] or 0)))

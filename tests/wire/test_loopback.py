@@ -22,6 +22,7 @@ from oda.settings import Secret
 from tests.wire.certificates import Authority
 from tests.wire.fakes import KEY
 from tests.wire.loopback import Loopback, ProxyFactory, RecorderFactory
+from tests.wire.platform import RawPlatform, say
 
 
 @implementer(IHostnameResolver)
@@ -454,6 +455,53 @@ async def test_proxy(loopback: Loopback) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_proxy_with_a_user(loopback: Loopback) -> None:
+    """The proxy is told who the agent is (Basic, RFC 7617), the platform is not, and the log shows
+    neither the password nor how it travels."""
+    proxy = ProxyFactory(loopback.reactor)
+    port = loopback.listen(loopback.platform)
+    service = loopback.start(
+        port=port,
+        proxy_host="127.0.0.1",
+        proxy_port=loopback.listen(proxy),
+        proxy_user="Aladdin",
+        proxy_password=Secret("open sesame"),
+    )
+    await loopback.delivers(service)
+    travelling = "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="
+    assert f"\r\nProxy-Authorization: Basic {travelling}\r\n".encode() in proxy.requests[0]
+    assert "proxy-authorization" not in loopback.platform.peer.http_headers
+    assert not any("sesame" in line or travelling in line for line in loopback.log.lines)
+
+
+@pytest_twisted.ensureDeferred
+async def test_proxy_with_interim_answers(loopback: Loopback) -> None:
+    """A proxy may announce its answer as well."""
+    proxy = ProxyFactory(loopback.reactor, before=b"HTTP/1.1 103 Early Hints\r\n\r\n")
+    port = loopback.listen(loopback.platform)
+    service = loopback.start(port=port, proxy_host="127.0.0.1", proxy_port=loopback.listen(proxy))
+    await loopback.delivers(service)
+
+
+@pytest.mark.parametrize("has_certificate", [False, True])
+@pytest.mark.parametrize("status", [400, 496])
+@pytest_twisted.ensureDeferred
+async def test_a_refusal_that_may_be_for_a_missing_certificate(
+    loopback: Loopback, authority: Authority, status: int, has_certificate: bool
+) -> None:
+    """Servers that want a certificate of the device, and say so over HTTP, mostly say 400: the line
+    hints at certFile where there is none."""
+    tls = server_tls(*authority.issue("good", "127.0.0.1"))
+    platform = RawPlatform(say(b"HTTP/1.1 %d Bad Request\r\n\r\nNo certificate" % status))
+    cert_file, key_file = authority.issue("device", client=True)
+    shown = {"cert_file": cert_file, "key_file": key_file} if has_certificate else {}
+    port = loopback.listen(platform, tls)
+    loopback.start(port=port, secure=True, ca_file=authority.file, **shown)
+    await loopback.logged("no connection", f"status {status}")
+    assert loopback.log.has(f"status {status}", "see certFile") is not has_certificate
+
+
+@pytest_twisted.ensureDeferred
 async def test_proxy_and_tls(loopback: Loopback, authority: Authority) -> None:
     """TLS goes through the proxy end to end: the proxy sees CONNECT and no request, and the
     certificate is verified for the platform's name."""
@@ -495,13 +543,30 @@ async def test_proxy_and_wrong_certificate(loopback: Loopback, authority: Author
     [
         (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", ["407"]),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", ["502"]),
+        (
+            b"HTTP/1.1 407 Anmeldung n\xf6tig\r\nContent-Length: 4\r\n\r\npage",
+            ["refused CONNECT with HTTP status 407 ('Anmeldung n\xf6tig')", "see proxyUser"],
+        ),
+        (b"HTTP/1.1 403 Forbidden\r\n\r\n" + b"x" * 100_000, ["403 ('Forbidden')"]),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 502 Bad\r\n\r\npage", ["502 ('Bad')"]),
         (b"garbage\r\n\r\n", ["garbage"]),
         (bytes(range(128, 256)) + b"\r\n\r\n", ["no connection"]),
         (b"\r\n\r\n", ["no connection"]),
         (b"HTTP/1.1 200 OK\r\n\r\nHTTP/1.1 101 Switching Protocols\r\n\r\n", ["more than"]),
         (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000, ["endless"]),
     ],
-    ids=["407", "502", "garbage", "binary", "nothing", "more", "endless"],
+    ids=[
+        "407",
+        "502",
+        "page",
+        "long page",
+        "after 100",
+        "garbage",
+        "binary",
+        "nothing",
+        "more",
+        "endless",
+    ],
 )
 @pytest_twisted.ensureDeferred
 async def test_proxy_that_refuses(
