@@ -28,6 +28,7 @@ PACKAGES = {
 EXTRA = {
     "platform": {"codecs", "monotonic", "verification"},
     "connector": {"verification"},
+    "datastreams": {"verification"},
     "extensions.py": {"plugins"},
     # It goes the connector's way, and shows what the tables of the configuration hold.
     "diagnosis": {"config", "connector", "verification"},

@@ -11,8 +11,13 @@ from typing import Any
 from oda.control.wire import ControlError, decode_answer, encode
 
 
+class NoAgent(ControlError):  # noqa: N818 - named like those of oda.errors
+    """Nobody listens there: no agent is running. Any other ``ControlError`` doesn't say so."""
+
+
 class ControlClient:
-    """A connection to the running agent. Raises ``ControlError`` when there is none."""
+    """A connection to the running agent. Raises ``NoAgent`` when there is none, and
+    ``ControlError`` when it can't be reached."""
 
     def __init__(self, path: Path, timeout_s: float | None = None) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -21,10 +26,12 @@ class ControlClient:
             self._socket.connect(str(path))
         except PermissionError:
             raise ControlError(f"not allowed to use {path}: run as the agent's user") from None
-        except OSError:
-            raise ControlError(
+        except (FileNotFoundError, ConnectionRefusedError):
+            raise NoAgent(
                 f"no agent is running with this configuration (nothing answers at {path})"
             ) from None
+        except OSError as error:
+            raise ControlError(f"{path} can't be reached: {error.strerror or error}") from None
         self._reader = self._socket.makefile("rb")
 
     def __enter__(self) -> ControlClient:
