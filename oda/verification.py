@@ -141,7 +141,10 @@ def _identity_check(name: str) -> Callable[[Any], None]:
     from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
     from service_identity.pyopenssl import extract_patterns
 
-    identity = IPAddress_ID(name) if _is_address(name) else DNS_ID(name)
+    try:
+        identity = IPAddress_ID(name) if _is_address(name) else DNS_ID(name)
+    except ValueError as error:
+        raise ConnectorError(f"host: {name} is no name that a certificate can have") from error
 
     def verify(certificate: Any) -> None:
         verify_service_identity(extract_patterns(certificate), [identity], [])
