@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from oda.commands.check import _ask_agent
-from oda.control.client import ControlClient, NoAgent
+from oda.control.client import ControlClient, NoAgent, _user_of_peer, may_be_trusted
 from oda.control.location import socket_path
 from oda.control.wire import ControlError
 from oda.diagnosis.findings import Findings, Result
@@ -51,6 +52,24 @@ def test_a_socket_that_cannot_be_reached(tmp_path: Path) -> None:
     with pytest.raises(ControlError) as caught:
         ControlClient(tmp_path / ("x" * 200))
     assert not isinstance(caught.value, NoAgent)
+
+
+@pytest.mark.parametrize(
+    ("listener", "own", "trusted"),
+    [(7, 7, True), (0, 7, True), (8, 7, False), (8, 0, True), (0, 0, True)],
+)
+def test_whom_a_command_believes(listener: int, own: int, trusted: bool) -> None:
+    """Its own user's agent, or root's; root believes everybody's."""
+    assert may_be_trusted(listener, own) is trusted
+
+
+def test_the_user_at_the_other_end(tmp_path: Path) -> None:
+    """The system says whose process listens."""
+    with _listening(tmp_path / "own", b""), socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(tmp_path / "own"))
+        assert _user_of_peer(connection) == os.geteuid()
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"", "the other end has hung up by itself"
 
 
 @pytest.mark.parametrize(
