@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import gc
+from pathlib import Path
 from typing import Any
 
 import pytest
+from OpenSSL import SSL, crypto
+from twisted.internet import ssl
 
 from oda.errors import ConnectorError
-from oda.verification import CertificateRefused, _Verifier, unverified_client, verified_client
+from oda.verification import (
+    CertificateRefused,
+    _Verifier,
+    describe_tls,
+    unverified_client,
+    verified_client,
+)
+from tests.wire.certificates import Authority
 
 
 class FakeTls:
@@ -67,3 +77,43 @@ def test_an_international_name() -> None:
     """It is announced and verified in the form that certificates have."""
     assert verified_client("b\xfccher.example", None, {})._name == "xn--bcher-kva.example"
     assert unverified_client("b\xfccher.example.", {})._name == "xn--bcher-kva.example"
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (CertificateRefused("the certificate is not for this host"), "the certificate is not for"),
+        (SSL.Error([("SSL routines", "", "certificate verify failed")]), "certificate verify fail"),
+        (SSL.Error([("", "", "one"), ("", "", ""), ("", "", "two")]), "one, two"),
+        (SSL.Error(-1, "Unexpected EOF"), "the other side ended it"),
+        (SSL.Error(), "the other side ended it"),
+    ],
+)
+def test_what_a_failure_of_tls_means(error: Exception, text: str) -> None:
+    """One short sentence for each."""
+    assert (describe_tls(error) or "").startswith(text)
+
+
+def test_any_other_failure_is_none_of_tls() -> None:
+    """It is described elsewhere."""
+    assert describe_tls(ConnectionResetError()) is None
+
+
+def test_named_certificates_are_trusted_as_they_are(tmp_path: Path) -> None:
+    """Also those that are no roots (OpenSSL's flag for partial chains), where some are named."""
+    trusted = ssl.trustRootFromCertificates(
+        [ssl.Certificate.loadPEM(Authority(tmp_path, "authority").file.read_bytes())]
+    )
+    intermediate = Authority(tmp_path, "below", above=Authority(tmp_path, "above"))
+    certificate = ssl.Certificate.loadPEM(intermediate.file.read_bytes()).original
+    for trust_root, accepted in (
+        (ssl.trustRootFromCertificates([ssl.Certificate(certificate)]), True),
+        (trusted, False),
+    ):
+        store = verified_client("h", trust_root, {})._context.get_cert_store()
+        context = crypto.X509StoreContext(store, certificate)
+        if accepted:
+            context.verify_certificate()
+        else:
+            with pytest.raises(crypto.X509StoreContextError):
+                context.verify_certificate()
