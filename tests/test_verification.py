@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gc
-from pathlib import Path
 from typing import Any
 
 import pytest
-from OpenSSL import SSL, crypto
-from twisted.internet import ssl
+from OpenSSL import SSL
 
 from oda.errors import ConnectorError
 from oda.verification import (
@@ -18,7 +16,6 @@ from oda.verification import (
     unverified_client,
     verified_client,
 )
-from tests.wire.certificates import Authority
 
 
 class FakeTls:
@@ -97,23 +94,3 @@ def test_what_a_failure_of_tls_means(error: Exception, text: str) -> None:
 def test_any_other_failure_is_none_of_tls() -> None:
     """It is described elsewhere."""
     assert describe_tls(ConnectionResetError()) is None
-
-
-def test_named_certificates_are_trusted_as_they_are(tmp_path: Path) -> None:
-    """Also those that are no roots (OpenSSL's flag for partial chains), where some are named."""
-    trusted = ssl.trustRootFromCertificates(
-        [ssl.Certificate.loadPEM(Authority(tmp_path, "authority").file.read_bytes())]
-    )
-    intermediate = Authority(tmp_path, "below", above=Authority(tmp_path, "above"))
-    certificate = ssl.Certificate.loadPEM(intermediate.file.read_bytes()).original
-    for trust_root, accepted in (
-        (ssl.trustRootFromCertificates([ssl.Certificate(certificate)]), True),
-        (trusted, False),
-    ):
-        store = verified_client("h", trust_root, {})._context.get_cert_store()
-        context = crypto.X509StoreContext(store, certificate)
-        if accepted:
-            context.verify_certificate()
-        else:
-            with pytest.raises(crypto.X509StoreContextError):
-                context.verify_certificate()
