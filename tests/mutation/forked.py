@@ -1,0 +1,236 @@
+"""Runs tests against faults without starting Python again: a plugin of pytest.
+
+Once all tests are collected, this process has everything that they import. For each fault it forks;
+the child replaces the code of the module's functions by that of the faulty module, and runs the
+tests that reach the fault until one fails. So a fault costs what its tests cost.
+
+Which tests reach which lines is learnt at the beginning, by running all of them once.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import pickle
+import resource
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import CodeType, FrameType, FunctionType
+from typing import Any, NamedTuple
+
+import pytest
+
+#: A test may take so many times as long as the first time, and some more: processor time, which an
+#: endless loop uses, and time on the wall, which a deadlock uses. Others use this machine, too.
+_FACTOR = 4.0
+_EXTRA_S = 2.0
+_WALL_FACTOR = 20.0
+_WALL_EXTRA_S = 20.0
+#: An endless loop must not take the machine's memory.
+_MAX_MEMORY_BYTES = 4 << 30
+
+#: How a child ends. Everything else is the work of a signal.
+_ALL_PASSED, _ONE_FAILED, _CAN_NOT = 0, 1, 2
+
+
+class NotPatchableError(Exception):
+    """The fault is not in the code of a function that is there already."""
+
+
+class _Reach(NamedTuple):
+    """The lines that a test reaches, by file, how long it took, and whether it passed."""
+
+    lines: dict[str, set[int]]
+    took_s: float
+    passes: bool
+
+
+class Tests:
+    """The tests of a session. ``places`` are the directories and files whose lines count."""
+
+    def __init__(self, session: pytest.Session, places: Sequence[str]) -> None:
+        self._items = session.items
+        self._session = session
+        self._places = tuple(places)
+        self._reaches: list[_Reach] = []
+        self._kills: defaultdict[int, int] = defaultdict(int)
+        self._scratch = Path(session.config._tmp_path_factory.getbasetemp())  # type: ignore[attr-defined]
+        gc.collect()
+        self._functions = _functions(self._places)
+        # What is there now is never collected: so a child neither looks at it nor copies its pages.
+        gc.freeze()
+
+    def learn(self) -> list[str]:
+        """Run every test once; the names of those that fail, which are not run again."""
+        answer = self._scratch / "reaches"
+        if self._in_child(lambda: answer.write_bytes(pickle.dumps(self._traced()))) != _ALL_PASSED:
+            raise RuntimeError("the tests could not be run")
+        self._reaches = pickle.loads(answer.read_bytes())
+        self._tidy()
+        return [
+            item.nodeid
+            for item, reach in zip(self._items, self._reaches, strict=True)
+            if not reach.passes
+        ]
+
+    def reaching(self, path: str, lines: Iterable[int], within_s: float) -> list[int]:
+        """The tests that reach one of the ``lines`` of a file: those that take least, as long as
+        they take no more than ``within_s`` together."""
+        wanted = set(lines)
+        found = [
+            index
+            for index, reach in enumerate(self._reaches)
+            if reach.passes and not wanted.isdisjoint(reach.lines.get(path, ()))
+        ]
+        found.sort(key=lambda index: self._reaches[index].took_s)
+        chosen: list[int] = []
+        for index in found:
+            within_s -= self._reaches[index].took_s
+            if within_s < 0:
+                break
+            chosen.append(index)
+        return chosen
+
+    def files(self, chosen: Iterable[int]) -> list[str]:
+        """The files of tests, those first that were named first."""
+        return list(dict.fromkeys(self._items[index].nodeid.split("::")[0] for index in chosen))
+
+    def kill(self, chosen: Sequence[int], path: str, source: str) -> bool:
+        """Whether one of the tests fails once the functions of ``path`` do what ``source`` says.
+        Raises ``NotPatchableError``."""
+        # Those first that found most faults for their time.
+        order = sorted(
+            chosen, key=lambda index: self._reaches[index].took_s / (1 + self._kills[index])
+        )
+        killer = self._scratch / "killer"
+        ended = self._in_child(lambda: self._run(order, path, source, killer))
+        if ended == _CAN_NOT:
+            raise NotPatchableError(path)
+        if ended != _ALL_PASSED and killer.exists():
+            self._kills[int(killer.read_text())] += 1
+        self._tidy()
+        return ended != _ALL_PASSED
+
+    # -- in a child --------------------------------------------------------------------------
+
+    def _in_child(self, work: Callable[[], object]) -> int:
+        """Fork and ``work``; gives how the child ended."""
+        child = os.fork()
+        if child:
+            _, status = os.waitpid(child, 0)
+            return os.waitstatus_to_exitcode(status)
+        try:
+            # A group of its own: what a test starts ends with it, whatever becomes of the child.
+            os.setsid()
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            for one in (0, 1, 2):
+                os.dup2(nowhere, one)
+            resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY_BYTES, _MAX_MEMORY_BYTES))
+            work()
+            os._exit(_ALL_PASSED)
+        except NotPatchableError:
+            os._exit(_CAN_NOT)
+        except BaseException:
+            os._exit(_ONE_FAILED)
+        finally:
+            os._exit(_ONE_FAILED)
+
+    def _run(self, order: Sequence[int], path: str, source: str, killer: Path) -> None:
+        patch(self._functions[path], path, source)
+        items = [self._items[index] for index in order]
+        for place, index in enumerate(order):
+            took_s = self._reaches[index].took_s
+            killer.write_text(str(index))
+            signal.setitimer(signal.ITIMER_PROF, took_s * _FACTOR + _EXTRA_S)
+            signal.setitimer(signal.ITIMER_REAL, took_s * _WALL_FACTOR + _WALL_EXTRA_S)
+            self._protocol(items, place)
+            if self._session.testsfailed:
+                os._exit(_ONE_FAILED)
+
+    def _traced(self) -> list[_Reach]:
+        reaches: list[_Reach] = []
+        for place in range(len(self._items)):
+            lines: defaultdict[str, set[int]] = defaultdict(set)
+            tracer = _tracer(self._places, lines)
+            failed, began_s = self._session.testsfailed, time.process_time()
+            threading.settrace(tracer)
+            sys.settrace(tracer)
+            try:
+                self._protocol(self._items, place)
+            finally:
+                sys.settrace(None)
+                threading.settrace(None)  # type: ignore[arg-type]
+            passes = self._session.testsfailed == failed
+            reaches.append(_Reach(dict(lines), time.process_time() - began_s, passes))
+        return reaches
+
+    def _protocol(self, items: Sequence[pytest.Item], place: int) -> None:
+        following = items[place + 1] if place + 1 < len(items) else None
+        items[place].config.hook.pytest_runtest_protocol(item=items[place], nextitem=following)
+
+    def _tidy(self) -> None:
+        for left in self._scratch.iterdir():
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
+
+
+def _tracer(places: tuple[str, ...], lines: defaultdict[str, set[int]]) -> Callable[..., Any]:
+    def enter(frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
+        path = frame.f_code.co_filename
+        if not path.startswith(places):
+            return None
+        seen = lines[path]
+
+        def step(frame: FrameType, event: str, _: Any) -> Callable[..., Any]:
+            seen.add(frame.f_lineno)
+            return step
+
+        return step
+
+    return enter
+
+
+def _functions(places: tuple[str, ...]) -> dict[str, dict[str, list[FunctionType]]]:
+    """The functions of the modules at ``places`` that are there, by the module's file and name."""
+    found: defaultdict[str, dict[str, list[FunctionType]]] = defaultdict(lambda: defaultdict(list))
+    for one in gc.get_objects():
+        if isinstance(one, FunctionType) and one.__code__.co_filename.startswith(places):
+            found[one.__code__.co_filename][one.__code__.co_qualname].append(one)
+    return found
+
+
+def patch(functions: dict[str, list[FunctionType]], path: str, source: str) -> None:
+    """Let the ``functions`` of the module at ``path`` do what ``source`` says. Raises
+    ``NotPatchableError`` where they can't."""
+    if not functions:
+        raise NotPatchableError(path)
+    codes: defaultdict[str, list[CodeType]] = defaultdict(list)
+    _collect(compile(source, path, "exec", dont_inherit=True), codes)
+    for name, there in functions.items():
+        if "<locals>" in name:
+            continue  # what defines them is patched
+        # Some have one name: a property that can be set.
+        firsts = sorted({one.__code__.co_firstlineno for one in there})
+        new = sorted(codes[name], key=lambda code: code.co_firstlineno)
+        if len(firsts) != len(new):
+            raise NotPatchableError(name)
+        for one in there:
+            code = new[firsts.index(one.__code__.co_firstlineno)]
+            if len(code.co_freevars) != len(one.__code__.co_freevars):
+                raise NotPatchableError(name)
+            one.__code__ = code
+
+
+def _collect(code: CodeType, codes: defaultdict[str, list[CodeType]]) -> None:
+    for one in code.co_consts:
+        if isinstance(one, CodeType):
+            codes[one.co_qualname].append(one)
+            _collect(one, codes)
