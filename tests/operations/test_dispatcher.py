@@ -343,3 +343,17 @@ def test_what_acts_leaves_one_line_in_the_log(logged: list[dict[str, Any]]) -> N
     (event,) = logged
     assert (event["operation"], event["request_id"]) == ("SET_CLOCK_EQUIPMENT", "2")
     assert event["result_code"] == "SUCCESSFUL"
+
+
+def test_a_stop_leaves_no_timer_of_the_admission() -> None:
+    """An operation waited for room for its answer, and began when another request came, before the
+    next look whether there is room: after a stop, nothing looks any more."""
+    bench = returning(Deferred())
+    bench.has_room = False
+    first = bench.send(request(id="1", name="X"))
+    bench.has_room = True
+    second = bench.send(request(id="2", name="X"))
+    assert first == second == []
+    bench.dispatcher.stop()
+    assert len(first) == len(second) == 1
+    assert not bench.clock.getDelayedCalls()
