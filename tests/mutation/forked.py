@@ -12,6 +12,7 @@ from __future__ import annotations
 import gc
 import os
 import pickle
+import re
 import resource
 import shutil
 import signal
@@ -19,12 +20,14 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import CodeType, FrameType, FunctionType
+from types import FrameType
 from typing import Any, NamedTuple
 
 import pytest
+
+from tests.mutation.patching import Functions, functions_in
 
 #: A test may take so many times as long as the first time, and some more: processor time, which an
 #: endless loop uses, and time on the wall, which a deadlock uses. Others use this machine, too.
@@ -36,11 +39,7 @@ _WALL_EXTRA_S = 20.0
 _MAX_MEMORY_BYTES = 4 << 30
 
 #: How a child ends. Everything else is the work of a signal.
-_ALL_PASSED, _ONE_FAILED, _CAN_NOT = 0, 1, 2
-
-
-class NotPatchableError(Exception):
-    """The fault is not in the code of a function that is there already."""
+_ALL_PASSED, _ONE_FAILED = 0, 1
 
 
 class _Reach(NamedTuple):
@@ -62,7 +61,7 @@ class Tests:
         self._kills: defaultdict[int, int] = defaultdict(int)
         self._scratch = Path(session.config._tmp_path_factory.getbasetemp())  # type: ignore[attr-defined]
         gc.collect()
-        self._functions = _functions(self._places)
+        self._functions = functions_in(self._places)
         # What is there now is never collected: so a child neither looks at it nor copies its pages.
         gc.freeze()
 
@@ -79,14 +78,14 @@ class Tests:
             if not reach.passes
         ]
 
-    def reaching(self, path: str, lines: Iterable[int], within_s: float) -> list[int]:
-        """The tests that reach one of the ``lines`` of a file: those that take least, as long as
-        they take no more than ``within_s`` together."""
-        wanted = set(lines)
+    def reaching(self, wanted: Mapping[str, set[int]], within_s: float) -> list[int]:
+        """The tests that reach one of the ``wanted`` lines of files: those that take least, as long
+        as they take no more than ``within_s`` together."""
         found = [
             index
             for index, reach in enumerate(self._reaches)
-            if reach.passes and not wanted.isdisjoint(reach.lines.get(path, ()))
+            if reach.passes
+            and any(not wanted[path].isdisjoint(reach.lines.get(path, ())) for path in wanted)
         ]
         found.sort(key=lambda index: self._reaches[index].took_s)
         chosen: list[int] = []
@@ -97,25 +96,36 @@ class Tests:
             chosen.append(index)
         return chosen
 
-    def files(self, chosen: Iterable[int]) -> list[str]:
-        """The files of tests, those first that were named first."""
-        return list(dict.fromkeys(self._items[index].nodeid.split("::")[0] for index in chosen))
+    def lines_with(self, names: Iterable[str]) -> dict[str, set[int]]:
+        """Where these names are, in the files that count."""
+        pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, names))})\b")
+        found: dict[str, set[int]] = {}
+        for path in self._functions:
+            text = Path(path).read_text(encoding="utf-8").splitlines()
+            if lines := {at for at, line in enumerate(text, 1) if pattern.search(line)}:
+                found[path] = lines
+        return found
 
-    def kill(self, chosen: Sequence[int], path: str, source: str) -> bool:
-        """Whether one of the tests fails once the functions of ``path`` do what ``source`` says.
-        Raises ``NotPatchableError``."""
+    def names(self, chosen: Iterable[int]) -> list[str]:
+        """The tests as pytest names them."""
+        return [self._items[index].nodeid for index in chosen]
+
+    def kill(self, chosen: Sequence[int], patch: Callable[[], None]) -> bool:
+        """Whether one of the tests fails after ``patch``."""
         # Those first that found most faults for their time.
         order = sorted(
             chosen, key=lambda index: self._reaches[index].took_s / (1 + self._kills[index])
         )
         killer = self._scratch / "killer"
-        ended = self._in_child(lambda: self._run(order, path, source, killer))
-        if ended == _CAN_NOT:
-            raise NotPatchableError(path)
+        ended = self._in_child(lambda: self._run(order, patch, killer))
         if ended != _ALL_PASSED and killer.exists():
             self._kills[int(killer.read_text())] += 1
         self._tidy()
         return ended != _ALL_PASSED
+
+    def functions(self, path: str) -> Functions:
+        """The functions of a module that are there."""
+        return self._functions[path]
 
     # -- in a child --------------------------------------------------------------------------
 
@@ -134,15 +144,13 @@ class Tests:
             resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY_BYTES, _MAX_MEMORY_BYTES))
             work()
             os._exit(_ALL_PASSED)
-        except NotPatchableError:
-            os._exit(_CAN_NOT)
         except BaseException:
             os._exit(_ONE_FAILED)
         finally:
             os._exit(_ONE_FAILED)
 
-    def _run(self, order: Sequence[int], path: str, source: str, killer: Path) -> None:
-        patch(self._functions[path], path, source)
+    def _run(self, order: Sequence[int], patch: Callable[[], None], killer: Path) -> None:
+        patch()
         items = [self._items[index] for index in order]
         for place, index in enumerate(order):
             took_s = self._reaches[index].took_s
@@ -196,41 +204,3 @@ def _tracer(places: tuple[str, ...], lines: defaultdict[str, set[int]]) -> Calla
         return step
 
     return enter
-
-
-def _functions(places: tuple[str, ...]) -> dict[str, dict[str, list[FunctionType]]]:
-    """The functions of the modules at ``places`` that are there, by the module's file and name."""
-    found: defaultdict[str, dict[str, list[FunctionType]]] = defaultdict(lambda: defaultdict(list))
-    for one in gc.get_objects():
-        if isinstance(one, FunctionType) and one.__code__.co_filename.startswith(places):
-            found[one.__code__.co_filename][one.__code__.co_qualname].append(one)
-    return found
-
-
-def patch(functions: dict[str, list[FunctionType]], path: str, source: str) -> None:
-    """Let the ``functions`` of the module at ``path`` do what ``source`` says. Raises
-    ``NotPatchableError`` where they can't."""
-    if not functions:
-        raise NotPatchableError(path)
-    codes: defaultdict[str, list[CodeType]] = defaultdict(list)
-    _collect(compile(source, path, "exec", dont_inherit=True), codes)
-    for name, there in functions.items():
-        if "<locals>" in name:
-            continue  # what defines them is patched
-        # Some have one name: a property that can be set.
-        firsts = sorted({one.__code__.co_firstlineno for one in there})
-        new = sorted(codes[name], key=lambda code: code.co_firstlineno)
-        if len(firsts) != len(new):
-            raise NotPatchableError(name)
-        for one in there:
-            code = new[firsts.index(one.__code__.co_firstlineno)]
-            if len(code.co_freevars) != len(one.__code__.co_freevars):
-                raise NotPatchableError(name)
-            one.__code__ = code
-
-
-def _collect(code: CodeType, codes: defaultdict[str, list[CodeType]]) -> None:
-    for one in code.co_consts:
-        if isinstance(one, CodeType):
-            codes[one.co_qualname].append(one)
-            _collect(one, codes)

@@ -139,13 +139,15 @@ def test_mutants_are_killed_by_the_tests_that_see_them(tmp_path: Path) -> None:
     apart when it is listed: whether it shows when a function is called or when the module is
     imported. A test that fails without a mutant kills none. The module is as it was afterwards."""
     source = (
-        "ROWS = 1\nUNUSED = 5\ndef room(rows):\n    while rows:\n        rows.pop()\n    return 7\n"
+        "ROWS = 1\nUNUSED = 5\n\ndef room(rows, most=ROWS):\n    while rows:\n"
+        "        rows.pop()\n    return 7\n\ndef fits(rows):\n    return rows == ROWS\n"
     )
     (tmp_path / "sample.py").write_text(source)
     (tmp_path / "the_plugin.py").write_text(PLUGIN)
     (tmp_path / "test_sample.py").write_text(
-        "from sample import room, ROWS\n\n"
-        "def test_room():\n    assert room([1])\n    assert ROWS == 1\n\n"
+        "from sample import fits, room, ROWS\n\n"
+        "def test_room():\n    assert room([1])\n\n"
+        "def test_fits():\n    assert fits(ROWS)\n    assert not fits(2)\n\n"
         "def test_fails():\n    assert room([]) == 0\n"
     )
     options = ["-p", "the_plugin", f"--basetemp={tmp_path / 'scratch'}", *OPTIONS]
@@ -161,11 +163,13 @@ def test_mutants_are_killed_by_the_tests_that_see_them(tmp_path: Path) -> None:
     assert [line for line in said if "sample.py:" in line and "test_" not in line] == [
         "killed     sample.py:1 module: 1 -> 2",
         "survived   sample.py:2 module: 5 -> 6",
-        "survived   sample.py:4 room: rows -> False",
-        "killed     sample.py:5 room: rows.pop() -> pass",  # it never ends
-        "killed     sample.py:6 room: return 7 -> return None",
-        "equivalent sample.py:6 room: 7 -> 8",
-        "sample.py: 3 killed, 2 survived, 1 equivalent: 60.0 % killed",
+        "survived   sample.py:5 room: rows -> False",
+        "killed     sample.py:6 room: rows.pop() -> pass",  # it never ends
+        "killed     sample.py:7 room: return 7 -> return None",
+        "equivalent sample.py:7 room: 7 -> 8",
+        "killed     sample.py:10 fits: return rows == ROWS -> return None",
+        "killed     sample.py:10 fits: rows == ROWS -> rows != ROWS",
+        "sample.py: 5 killed, 2 survived, 1 equivalent: 71.4 % killed",
     ]
     assert survivors_in("\n".join(said)) == {
         "sample.py module: 5 -> 6",
