@@ -3,12 +3,9 @@ owner writes down in which order it is told."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
@@ -16,149 +13,13 @@ from twisted.python.failure import Failure
 from oda.errors import OutboxError
 from oda.model import MessageClass
 from oda.outbox.committer import RETRY_S, Committer, ICommitOwner, State
-from oda.outbox.memory_store import MemoryStore
 from oda.outbox.queue import Amount, Row, RowState, Span
 from oda.outbox.store import Opened, Recovered, StoreDamaged, StoreError, StoreMoved
-from oda.outbox.transaction import ANSWER, TELEMETRY, Totals, Transaction
-from tests.outbox.fakes import StepWorker, disk_full
+from oda.outbox.transaction import ANSWER, TELEMETRY, Totals
+from tests.outbox.chosen import ChosenStore, NotingWorker, Owner
+from tests.outbox.fakes import disk_full
 
 RECOVERING = Opened(Totals(), "", "old", {TELEMETRY: ([Span(1, 2)], Amount())})
-
-
-class ChosenStore(MemoryStore):
-    """A store that does as the test says, and writes down what is done to it."""
-
-    def __init__(self, events: list[str]) -> None:
-        super().__init__()
-        self.events = events
-        self.opened: list[Opened | Exception] = []
-        self.replaced: list[Opened | Exception] = []
-        self.wanted: list[Mapping[MessageClass, Sequence[Span]]] = []
-        self.faults: list[StoreError] = []
-        self.steps: list[Recovered | Exception] = []
-        self.moves: list[Path] = []
-        self.fails_to_move: Exception | None = None
-        self.is_moved_away = False
-
-    def open(self) -> Opened:
-        self.events.append("open")
-        return self._next(self.opened) if self.opened else super().open()
-
-    def replace(self, fault: StoreError, wanted: Mapping[MessageClass, Sequence[Span]]) -> Opened:
-        self.events.append("replace")
-        self.faults.append(fault)
-        self.wanted.append({one: list(spans) for one, spans in wanted.items()})
-        return self._next(self.replaced) if self.replaced else Opened(Totals())
-
-    def recover(self) -> Recovered:
-        self.events.append("recover")
-        return self._next(self.steps)
-
-    def move(self, path: Path) -> None:
-        self.events.append("move")
-        if self.fails_to_move is not None:
-            raise self.fails_to_move
-        self.moves.append(path)
-
-    def check(self) -> None:
-        if self.is_moved_away:
-            raise StoreMoved("it is gone")
-
-    def close_reader(self) -> None:
-        self.events.append("close reader")
-
-    def close(self) -> None:
-        self.events.append("close")
-
-    @staticmethod
-    def _next(chosen: list[Any]) -> Any:
-        one = chosen.pop(0)
-        if isinstance(one, Exception):
-            raise one
-        return one
-
-
-class Owner:
-    """A verified double of the outbox as the committer knows it."""
-
-    def __init__(self, events: list[str]) -> None:
-        self.events = events
-        self.joins = True
-        self.totals: bytes | None = b"{}"
-        self.spans: dict[MessageClass, list[Span]] = {}
-        self.transactions: list[tuple[Transaction, object]] = []
-        self.fired: list[tuple[Deferred[Any], Any]] = []
-        self.on_tell: Callable[[], None] | None = None
-        self.on_committed: Callable[[], None] | None = None
-
-    def totals_for(self, transaction: Transaction, is_last: bool) -> bytes | None:
-        self.events.append("last totals" if is_last else "totals")
-        return self.totals
-
-    def opened(self, opened: Opened, is_late: bool) -> bool:
-        self.events.append("opened late" if is_late else "opened")
-        return self.joins
-
-    def committed(self, transaction: Transaction, used_bytes: int) -> None:
-        self.events.append("committed")
-        self.transactions.append((transaction, used_bytes))
-        if self.on_committed is not None:
-            self.on_committed()
-
-    def failed(self, transaction: Transaction, unwritten: Sequence[Row]) -> None:
-        self.events.append("failed")
-        self.transactions.append((transaction, list(unwritten)))
-
-    def detach(self) -> Mapping[MessageClass, Sequence[Span]]:
-        self.events.append("detach")
-        return self.spans
-
-    def replaced(self, opened: Opened) -> None:
-        self.events.append("replaced")
-
-    def recovered(self, step: Recovered) -> None:
-        self.events.append("recovered")
-
-    def readable(self) -> None:
-        self.events.append("readable")
-
-    def fire(self, waiting: Deferred[Any], outcome: Any) -> None:
-        self.events.append("fire")
-        self.fired.append((waiting, outcome))
-
-    def closing(self) -> None:
-        self.events.append("closing")
-
-    def changed(self) -> None:
-        self.events.append("changed")
-
-    def tell(self) -> None:
-        self.events.append("tell")
-        if self.on_tell is not None:
-            self.on_tell()
-
-
-class NotingWorker(StepWorker):
-    """Writes down which jobs are no commits."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.long: list[bool] = []
-        self.waits = 0
-
-    def run(
-        self,
-        job: Callable[[], Any],
-        done: Callable[[Any], None],
-        takes_long: bool = False,
-        aside: bool = False,
-    ) -> None:
-        self.long.append(takes_long)
-        super().run(job, done, takes_long, aside)
-
-    def wait(self) -> bool:
-        self.waits += 1
-        return super().wait()
 
 
 class Bench:
