@@ -23,7 +23,6 @@ from oda.settings import OutboxSettings
 from tests.outbox.chosen import ChosenStore, NotingWorker, Owner
 from tests.outbox.fakes import FakeCounters, disk_full
 
-
 COST = row_cost(3)
 
 
