@@ -2,8 +2,8 @@
 
 A mutant is an edit of the module's text, found by its syntax tree, so that its difference to the
 original is as small as the fault. What has no behaviour of its own is left alone: docstrings,
-annotations, decorators, log calls, ``__repr__`` and ``__slots__``. So is what fails for a trivial
-reason: a local name that is assigned once is needed by the next line.
+annotations, decorators, log calls, contracts, ``__repr__`` and ``__slots__``. So is what fails for a
+trivial reason: a local name that is assigned once is needed by the next line.
 """
 
 from __future__ import annotations
@@ -36,6 +36,8 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 }
 _LOGGERS = {"log", "_log"}
 _SKIPPED_NAMES = {"__repr__", "__slots__"}
+#: What is derived from these only says what others do.
+_CONTRACTS = {"Interface", "Protocol"}
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -130,6 +132,8 @@ def _edits(node: ast.AST, where: str, in_function: bool) -> Iterator[_Edit]:
 
 def _has_no_behaviour(node: ast.AST) -> bool:
     match node:
+        case ast.ClassDef(bases=bases):
+            return any(isinstance(one, ast.Name) and one.id in _CONTRACTS for one in bases)
         case ast.FunctionDef(name=name) if name in _SKIPPED_NAMES:
             return True
         case ast.Assign(targets=[ast.Name(id=name)]) if name in _SKIPPED_NAMES:

@@ -75,6 +75,7 @@ def test_each_kind_of_fault_is_made() -> None:
         ("def f(a):\n    a.b = a\n", ["f: a.b = a -> pass"]),
         ("def f(a):\n    b = a\n    c[0] = b\n", ["f: c[0] = b -> pass", "f: 0 -> 1"]),
         ("class A:\n    __slots__ = (1,)\n    def __repr__(self):\n        return 1\n", []),
+        ("class IA(Interface):\n    def f(a=1):\n        return a + 1\n", []),
         ("def f(a):\n    log.info('a', a=1)\n    _log.warn('b', a=1)\n    f'{1}'\n", []),
         ("a: Literal[1] = 2\n", ["module: 2 -> 3"]),
     ],
