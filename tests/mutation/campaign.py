@@ -166,11 +166,12 @@ class Campaign:
         try:
             if mutant.in_function:
                 lines = {place: set(range(mutant.line, mutant.last_line + 1))}
+                chosen = tests.reaching(lines, _WITHIN_S)
                 patch = code_patch(tests.functions(place), place, source)
             else:
                 names, patch = value_patch(place, source)
-                lines = tests.lines_with(names)
-            return tests.kill(tests.reaching(lines, _WITHIN_S), patch)
+                chosen = tests.naming(names, _WITHIN_S)
+            return tests.kill(chosen, patch)
         except NotPatchableError:
             return self._kills_from_the_start(tests, place, source)
         except Exception:

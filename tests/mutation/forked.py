@@ -58,6 +58,7 @@ class Tests:
 
     def __init__(self, session: pytest.Session, places: Sequence[str]) -> None:
         self._items = session.items
+        self._files = {item.path for item in session.items}
         self._session = session
         self._places = tuple(places)
         self._reaches: list[_Reach] = []
@@ -84,30 +85,37 @@ class Tests:
     def reaching(self, wanted: Mapping[str, set[int]], within_s: float) -> list[int]:
         """The tests that reach one of the ``wanted`` lines of files: those that take least, as long
         as they take no more than ``within_s`` together."""
-        found = [
-            index
-            for index, reach in enumerate(self._reaches)
-            if reach.passes
-            and any(not wanted[path].isdisjoint(reach.lines.get(path, ())) for path in wanted)
-        ]
-        found.sort(key=lambda index: self._reaches[index].took_s)
-        chosen: list[int] = []
-        for index in found:
-            within_s -= self._reaches[index].took_s
-            if within_s < 0:
-                break
-            chosen.append(index)
-        return chosen
+        return self._quickest(
+            [
+                index
+                for index, reach in enumerate(self._reaches)
+                if any(not wanted[path].isdisjoint(reach.lines.get(path, ())) for path in wanted)
+            ],
+            within_s,
+        )
 
-    def lines_with(self, names: Iterable[str]) -> dict[str, set[int]]:
-        """Where these names are, in the files that count."""
+    def naming(self, names: Iterable[str], within_s: float) -> list[int]:
+        """As ``reaching``: the tests whose file names one of ``names``, or that reach a line that
+        does."""
         pattern = re.compile(rf"\b(?:{'|'.join(map(re.escape, names))})\b")
-        found: dict[str, set[int]] = {}
+        lines: dict[str, set[int]] = {}
         for path in self._functions:
             text = Path(path).read_text(encoding="utf-8").splitlines()
-            if lines := {at for at, line in enumerate(text, 1) if pattern.search(line)}:
-                found[path] = lines
-        return found
+            lines[path] = {at for at, line in enumerate(text, 1) if pattern.search(line)}
+        named = {path for path in self._files if pattern.search(path.read_text(encoding="utf-8"))}
+        found = set(self.reaching(lines, within_s))
+        found |= {index for index, item in enumerate(self._items) if item.path in named}
+        return self._quickest(sorted(found), within_s)
+
+    def _quickest(self, found: Sequence[int], within_s: float) -> list[int]:
+        chosen: list[int] = []
+        for index in sorted(found, key=lambda index: self._reaches[index].took_s):
+            if self._reaches[index].passes:
+                within_s -= self._reaches[index].took_s
+                if within_s < 0:
+                    break
+                chosen.append(index)
+        return chosen
 
     def names(self, chosen: Iterable[int]) -> list[str]:
         """The tests as pytest names them."""

@@ -2,8 +2,8 @@
 
 A mutant is an edit of the module's text, found by its syntax tree, so that its difference to the
 original is as small as the fault. What has no behaviour of its own is left alone: docstrings,
-annotations, decorators, log calls, contracts, ``__repr__`` and ``__slots__``. So is what fails for a
-trivial reason: a local name that is assigned once is needed by the next line.
+annotations, decorators, log calls, contracts, ``__repr__`` and ``__slots__``. So is what fails for
+a trivial reason: a local name that is assigned once is needed by the next line.
 """
 
 from __future__ import annotations

@@ -93,7 +93,8 @@ def value_patch(path: str, source: str) -> tuple[set[str], Callable[[], None]]:
             for holder in holders:
                 setattr(holder, change.name, change.value)
 
-    return {change.known_as for change in changes}, patch
+    members = {change.name for change in changes if not change.name.startswith("_")}
+    return {change.known_as for change in changes} | members, patch
 
 
 def _changes(old: ModuleType, new: ModuleType) -> Iterator[_Change]:
