@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from oda.model import OperationRequest
-from oda.operations.request import Refusal, recognise
+from oda.operations.request import Refusal, recognise, recognise_refused
 
 
 def recognised(**members: Any) -> OperationRequest | Refusal | None:
@@ -169,3 +169,13 @@ def test_what_can_not_run_is_refused_by_its_first_fault(
         refused.requested_device_id,
         refused.path,
     )
+
+
+def test_a_codec_that_can_not_read_a_part_recognises_nothing() -> None:
+    """A plugin's codec need not be tolerant: a message that it refuses is no request then."""
+
+    class Codec:
+        def members(self, payload: bytes, *path: str) -> dict[str, bytes]:
+            raise AssertionError("it is not asked")
+
+    assert recognise_refused(Codec(), b"{", "torn") is None
