@@ -260,13 +260,15 @@ class JournalEntry(msgspec.Struct, frozen=True):
     """What is known of an operation whose id was seen before.
 
     ``payload`` is its final answer. It is None while the operation is running, and where the
-    operation ``has_ended`` but its answer is no longer kept.
+    operation ``has_ended`` but its answer is no longer kept, or ``is_unreadable`` now because the
+    store fails.
     """
 
     name: str
     payload: bytes | None = None
     content_type: ContentType | None = None
     has_ended: bool = False
+    is_unreadable: bool = False
 
 
 class LinkState(Enum):

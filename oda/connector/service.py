@@ -18,7 +18,7 @@ from zope.interface import implementer
 from oda.connector.intake import Intake
 from oda.connector.link import PlatformLink
 from oda.connector.protocol import log_masking
-from oda.errors import MessageTooLarge, NotConnected, OutboxError
+from oda.errors import MessageTooLarge, NotConnected, OutboxError, OutboxFull
 from oda.interfaces import (
     ICodecRegistry,
     IConnectionObservable,
@@ -39,8 +39,9 @@ FRESH_S = 3.0
 
 @implementer(IConnector, IConnectionObservable)
 class ConnectorService(Service):
-    """``random`` gives floats in [0, 1), ``random_bytes(n)`` n random bytes. ``shorten`` gives the
-    answer that takes the place of one that is too large to be sent, None if it can't tell.
+    """``random`` gives floats in [0, 1), ``random_bytes(n)`` n random bytes. ``shorten``
+    gives the answer, with the reason it is given, that takes the place of one that can't be sent or
+    kept; None if it can't tell.
 
     ``is_connected`` is True while the WebSocket is open.
     """
@@ -59,7 +60,7 @@ class ConnectorService(Service):
         reactor: Any,
         random: Callable[[], float],
         random_bytes: Callable[[int], bytes],
-        shorten: Callable[[bytes], bytes | None] = lambda _: None,
+        shorten: Callable[[bytes, str], bytes | None] = lambda _payload, _reason: None,
     ) -> None:
         self._settings = settings
         self._shorten = shorten
@@ -192,16 +193,29 @@ class ConnectorService(Service):
             self._answer_not_accepted(outcome)
 
     def _respond(self, answer: Answer, is_text: bool) -> Deferred[int]:
-        size = len(answer.payload)
-        if size > self._settings.max_message_size_bytes:
+        size, limit = len(answer.payload), self._settings.max_message_size_bytes
+        if size > limit:
             # The dispatcher sees to this; here is the last place where the request gets an answer.
-            shorter = self._shorten(answer.payload)
-            if shorter is not None:
-                _log.error(
-                    "an answer of {size} bytes is too large: an error takes its place", size=size
-                )
-                answer = Answer(shorter, answer.record, answer.waits_for_commit)
-        return self._put(_message(answer, is_text))
+            reason = f"the answer has {size} bytes; maxMessageSize is {limit}"
+            return self._put(_message(self._shortened(answer, reason), is_text))
+        accepted = self._put(_message(answer, is_text))
+        outcome = accepted.result if accepted.called else None
+        if not isinstance(outcome, Failure) or not outcome.check(OutboxFull):
+            return accepted
+        shorter = self._shortened(answer, f"the answer can't be kept: {outcome.getErrorMessage()}")
+        if len(shorter.payload) >= size:
+            return accepted
+        accepted.addErrback(lambda _: None)
+        # The refused message has ended the record: who asks again gets the answer that it has.
+        return self._put(_message(Answer(shorter.payload, None, answer.waits_for_commit), is_text))
+
+    def _shortened(self, answer: Answer, reason: str) -> Answer:
+        """An error in the place of ``answer``, or the same where none can be made."""
+        shorter = self._shorten(answer.payload, reason)
+        if shorter is None:
+            return answer
+        _log.error("an error takes the place of an answer: {reason}", reason=reason)
+        return Answer(shorter, answer.record, answer.waits_for_commit)
 
     def _answer_not_accepted(self, failure: Failure) -> None:
         self._counters.increment("answers_lost")

@@ -30,6 +30,7 @@ _CLIPPED_LENGTH = 40
 
 #: The reason given where the answer of an operation that was executed is not known any more.
 NO_LONGER_KEPT = "already executed; the answer is no longer kept"
+NOT_READABLE = "already executed; the answer can't be read now"
 
 _UNABLE = "the agent could not make the answer"
 
@@ -123,7 +124,8 @@ class AnswerWriter:
         if payload is None:
             if not entry.has_ended:
                 return None
-            return self.write_error(echo, NO_LONGER_KEPT, content_type)
+            reason = NOT_READABLE if entry.is_unreadable else NO_LONGER_KEPT
+            return self.write_error(echo, reason, content_type)
         try:
             if entry.content_type not in (content_type, None):
                 asked: ICodec = self._codecs.codec(content_type)
@@ -138,16 +140,15 @@ class AnswerWriter:
         log.warn("{operation}: {reason}", operation=(echo.name or "")[:100], reason=reason)
         return self.write_error(echo, reason, content_type)
 
-    def shorten(self, payload: bytes) -> bytes | None:
-        """The error answer in the place of an answer that turned out to be too large; None if
-        ``payload`` is no answer."""
+    def shorten(self, payload: bytes, reason: str) -> bytes | None:
+        """The error answer, with that reason, in the place of one that turned out to be too large;
+        None if ``payload`` is no answer."""
         content_type = self._codecs.detect(payload)
         if content_type is None:
             return None
         echo = echo_of_answer(self._codecs.codec(content_type), payload)
         if echo is None:
             return None
-        reason = f"the answer has {len(payload)} bytes; maxMessageSize is {self._max_bytes()}"
         return self.write_error(echo, reason, content_type)
 
     def _encode(self, codec: Any, document: Any, steps: Sequence[Step] | None) -> bytes:

@@ -16,7 +16,8 @@ Who does what: ``outbox`` is the way of every message. ``backlog`` and ``queue``
 a class there are and where each is. ``transaction`` holds what one commit changes; ``committer``
 brings it to the ``store`` through a ``worker``. The store is a file (``sqlite_store``, with
 ``database``, ``lock`` and ``recovery``) or memory (``memory_store``). ``journal`` keeps operations
-in the same transactions. ``ledger`` keeps the sums, and tells. ``limits`` says how much fits,
+in the same transactions. ``ledger`` keeps the sums, and tells; ``accounts`` says when the store
+learns of the sums and of what was acknowledged. ``limits`` says how much fits,
 ``eviction`` what goes where it does not. ``watermark`` and ``clock`` go from one process to the
 next. For the operator, ``inspection`` looks from outside, ``offline`` changes the outbox of an
 agent that has stopped, ``importing`` takes over another store, ``moving`` gives the file another

@@ -41,6 +41,8 @@ _log = Logger()
 
 #: After so many seconds a disk that failed is tried again.
 RETRY_S = 3.0
+#: While it is closed, a store is replaced so often; a disk that damages each is given up then.
+_LAST_REPLACEMENTS = 3
 
 
 class State(Enum):
@@ -124,6 +126,7 @@ class Committer:
         self._is_adopted = False
         self._is_finished = False  # while closing: nothing more will be committed
         self._is_given_up = False
+        self._last_replacements = _LAST_REPLACEMENTS
         self._fault: StoreError | None = None
         self._wanted: Mapping[MessageClass, Sequence[Span]] | None = None
         self._is_recovering = False
@@ -260,7 +263,8 @@ class Committer:
             transaction, unwritten = self.uncommitted.failed()
             self._disturbed(outcome.value)
             self._owner.failed(transaction, unwritten)
-            self._is_finished = self._closing is not None
+            # What a new store can take is committed to that.
+            self._is_finished = self._closing is not None and self._fault is None
         else:
             transaction = self.uncommitted.committed()
             if self.state is State.TROUBLE:
@@ -275,15 +279,18 @@ class Committer:
         """Begin the job that is due, if any; nothing while another one is under way."""
         if self._job is not None or self.state is State.CLOSED:
             return
+        if self._fault is not None and self._closing is not None:
+            if not self._last_replacements:
+                self._fault, self._is_finished = None, True
+            self._last_replacements -= 1
         if self._fault is not None:
             if self._retry is None:
                 self._replace()
         elif self._closing is not None:
-            if self._is_finished:
-                if not self._begin_move():
-                    self._finish_closing()
-            else:
+            if not self._is_finished:
                 self._commit()
+            elif not self._begin_move() and not self._is_gone():
+                self._finish_closing()
         elif self.state is State.OPEN:
             if self._begin_move():
                 return
@@ -292,6 +299,20 @@ class Committer:
             elif self._is_recovering:
                 self._job = Job.RECOVER
                 self._worker.run(self.store.recover, self._step_ended, takes_long=True)
+
+    def _is_gone(self) -> bool:
+        """Whether the store went from its place after the last commit: then what was accepted is
+        written into a new one, however short the time is in which the agent stops."""
+        if self.state is not State.OPEN or self._last_replacements <= 0:
+            return False
+        try:
+            self.store.check()
+        except StoreError as error:
+            self._is_finished = False
+            self._disturbed(error)
+            self._go_on()
+            return True
+        return False
 
     # -- trouble -----------------------------------------------------------------------------
 

@@ -232,9 +232,11 @@ def write_totals(connection: sqlite3.Connection, body: bytes) -> None:
     )
 
 
-def count_on(connection: sqlite3.Connection, totals: Totals) -> None:
+def count_on(
+    connection: sqlite3.Connection, totals: Totals, classes: Sequence[MessageClass] = CLASSES
+) -> None:
     """Bring totals up to date with the rows that were added since they were written."""
-    for message_class in CLASSES:
+    for message_class in classes:
         key, table = message_class.value, TABLES[message_class]
         after = totals.last_ids[key]
         stored = totals.stored[key]

@@ -47,13 +47,14 @@ _Entry = tuple[StoredRecord, bytes | None]
 
 class TakenOver(msgspec.Struct):
     """What was taken over, and what stays in the source. ``refusal`` says why not everything could
-    be taken over, "" where it was."""
+    be taken over, "" where it was. ``is_durable`` is False for a target in memory."""
 
     messages: int = 0
     letters: int = 0
     operations: int = 0
     letters_left: int = 0
     refusal: str = ""
+    is_durable: bool = True
 
     @property
     def is_complete(self) -> bool:
@@ -66,6 +67,8 @@ class TakenOver(msgspec.Struct):
             f"{self.messages} messages, {self.letters} dead letters and {self.operations}"
             f" operations were taken over from {path}"
         )
+        if not self.is_durable:
+            text += " into memory: what is not delivered when the agent ends is lost"
         if self.refusal:
             return f"{text}; the rest stays there: {self.refusal}"
         if self.letters_left:
@@ -231,7 +234,7 @@ def take_over(
     fails with ``OutboxError`` when the store can't be used. ``worker`` waits for its disk.
     ``uptime`` None means that of this machine."""
     source = Source(path, settings, uptime or this_machine())
-    taken = TakenOver()
+    taken = TakenOver(is_durable=target.is_durable)
     try:
         is_recovering = yield _aside(worker, source.open)
         while is_recovering:

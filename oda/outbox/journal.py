@@ -334,16 +334,20 @@ class Journal:
         if not known.has_ended:
             return JournalEntry(name)
         payload: bytes | None = None
+        is_unreadable = False
         if known.record is not None:
             payload = known.record.payload
-        elif known.answer_cost and self._committer.can_read:
+        elif known.answer_cost:
             try:
-                payload = self._committer.store.answer(known.number)
+                is_unreadable = not self._committer.can_read
+                if not is_unreadable:
+                    payload = self._committer.store.answer(known.number)
             except StoreError as error:
+                is_unreadable = True
                 self._committer.read_failed(error)
         if payload is None and known.answer_cost:
             _log.error("the answer to {operation} can't be read", operation=name)
-        return JournalEntry(name, payload, known.content_type, has_ended=True)
+        return JournalEntry(name, payload, known.content_type, True, is_unreadable)
 
     def _stay_within_bounds(self) -> None:
         limits = self._limits

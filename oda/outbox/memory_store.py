@@ -109,7 +109,7 @@ class MemoryStore:
         raise fault
 
     def recover(self) -> Recovered:
-        return Recovered((), True, 0, "")
+        return Recovered((), True, 0, "", True)
 
     def move(self, path: Path) -> None:
         raise StoreError("it is in memory")

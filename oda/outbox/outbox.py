@@ -19,7 +19,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import msgspec
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
@@ -28,6 +27,7 @@ from zope.interface import implementer
 from oda.errors import OutboxClosed, OutboxFull
 from oda.interfaces import ICounters, IOutbox, IWallClock
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
+from oda.outbox.accounts import Accounts
 from oda.outbox.backlog import Backlog
 from oda.outbox.clock import OutboxClock, Uptime, this_machine
 from oda.outbox.committer import Committer, State
@@ -37,7 +37,7 @@ from oda.outbox.journal import Journal
 from oda.outbox.ledger import Ledger
 from oda.outbox.limits import DeadLetters, Limits, row_cost, side_cost
 from oda.outbox.memory_store import MemoryStore
-from oda.outbox.queue import END, HEAD_ROWS, Amount, Row, RowState, Span
+from oda.outbox.queue import HEAD_ROWS, Amount, Row, RowState, Span
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.store import IStore, Letter, Opened, Recovered, StoreError
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY, Totals, Transaction
@@ -54,12 +54,6 @@ TICK_S = 1.0
 _EXPIRY_S = 30.0
 _LONE_EXPIRY_S = 60.0
 _FEW_ROWS = 1024
-#: While acknowledged rows have to be sent again, their acknowledgement is committed so soon.
-_OWING_DELAY_S = 1.0
-#: After this part of their delay, acknowledgements go with a commit that is made anyway.
-_RIDE = 0.5
-#: The totals are written at least once for so many rows: a start after a crash counts the others.
-_UNCOUNTED_ROWS = 256
 #: Below this size a file's fixed pages say more about it than its rows do.
 _MEASURABLE_BYTES = 1024 * 1024
 #: While telemetry waits too, answers get this many bytes for each byte of telemetry.
@@ -113,6 +107,9 @@ class Outbox:
         }
         self._answers = self.backlogs[ANSWER]
         self._telemetry = self.backlogs[TELEMETRY]
+        self._accounts = Accounts(
+            settings.ack_commit_delay_s, reactor, self._clock, self._ledger, self.backlogs
+        )
         self._eviction = Eviction(settings, self.backlogs, self._committer, self._limits)
         self.journal = Journal(
             settings,
@@ -130,11 +127,6 @@ class Outbox:
         self._on_pending: Callable[[], None] | None = None
         self._has_news = False
         self._deficit = 0
-        self._may_owe = True
-        self._acknowledged_s: float | None = None  # the first time since the totals were written
-        self._must_commit = False
-        self._must_count = True
-        self._uncounted = 0
         self._modelled = 0
 
     @property
@@ -305,11 +297,9 @@ class Outbox:
             telemetry.retire(of_telemetry, now_s + linger_s)
         if of_answers:
             answers.retire(of_answers, now_s + linger_s)
-        if self._acknowledged_s is None:
-            self._acknowledged_s = now_s
-        if self._may_owe and not self._is_owing():
-            # Now, once in a life: agents that die soon after would repeat the same for ever.
-            self._commit_soon()
+        self._accounts.acknowledged(now_s)
+        if self._accounts.must_commit:
+            self.changed()
         if linger_s <= 0:
             for backlog in self.backlogs.values():
                 backlog.expire(now_s)
@@ -320,9 +310,7 @@ class Outbox:
             backlog.expire(now_s)
             queue = backlog.queue
             if replay_lingering and queue.lingering:
-                # Their time does not go on: a start after this one must not forget them.
-                self._commit_soon()
-                self._may_owe = True
+                self._accounts.replayed()
                 queue.replay()
                 self._has_news = True
             elif queue.rewind():
@@ -381,12 +369,7 @@ class Outbox:
 
     def totals(self) -> Totals:
         """The totals after everything so far."""
-        self._ledger.settle()
-        totals = self._ledger.past
-        self._clock.enter_into(totals)
-        for message_class, backlog in self.backlogs.items():
-            backlog.enter_into(totals, self._next_ids[message_class])
-        return totals
+        return self._accounts.totals()
 
     def purge(self) -> int:
         """Drop everything that is pending, and the dead letters; returns how many messages.
@@ -523,17 +506,12 @@ class Outbox:
 
     def _end_turn(self) -> None:
         self._turn = None
-        must_commit, self._must_commit = self._must_commit, False
+        must_commit, self._accounts.must_commit = self._accounts.must_commit, False
         if must_commit or not self._uncommitted.collecting.is_empty:
             self._expire(min(_EXPIRY_S, self._settings.linger_s / 2))
         self._side_changed()
         self._committer.submit(must_commit)
         self.tell()
-
-    def _commit_soon(self) -> None:
-        """Commit what was acknowledged, even if there is nothing else to commit."""
-        self._must_commit = self._must_count = True
-        self.changed()
 
     def _look(self) -> None:
         self._tick = None
@@ -545,8 +523,9 @@ class Outbox:
         max_age_s = self._settings.max_age_s
         if max_age_s > 0:
             more = self._eviction.drop_aged(self._clock.now_ms() - int(max_age_s * 1000))
-        if self._are_acknowledgements_due(self._ack_delay_s):
-            self._commit_soon()
+        if self._accounts.is_due():
+            self._accounts.commit_soon()
+            self.changed()
         self._tick = self._reactor.callLater(0 if more else TICK_S, self._look)
 
     def _expire(self, after_s: float) -> None:
@@ -557,22 +536,6 @@ class Outbox:
             self._expired_s = now_s
             for backlog in self.backlogs.values():
                 backlog.expire(now_s)
-
-    @property
-    def _ack_delay_s(self) -> float:
-        """How long an acknowledgement waits for a commit before it makes one of its own."""
-        return _OWING_DELAY_S if self._is_owing() else self._settings.ack_commit_delay_s
-
-    def _are_acknowledgements_due(self, delay_s: float) -> bool:
-        since_s = self._acknowledged_s
-        return since_s is not None and self._reactor.seconds() - since_s >= delay_s
-
-    def _is_owing(self) -> bool:
-        """Whether rows have to be sent again that were acknowledged once."""
-        self._may_owe = self._may_owe and any(
-            backlog.watermark.is_owing(backlog.resting(END)) for backlog in self.backlogs.values()
-        )
-        return self._may_owe
 
     # -- room --------------------------------------------------------------------------------
 
@@ -649,12 +612,11 @@ class Outbox:
             spans, amount = opened.missing.get(message_class, ((), Amount()))
             backlog.queue.begin_recovery(spans, amount)
         self._learn(is_late)
-        self._must_count = True
+        self._accounts.count_anew()
         self._has_news = any(one.queue.pending_rows for one in self.backlogs.values())
         self.changed()
-        if self._is_owing():
-            # The time of what is sent again does not go on: a start after this one must know.
-            self._commit_soon()
+        if self._accounts.is_owing():
+            self._accounts.replayed()
         return True
 
     def _learn(self, is_late: bool) -> None:
@@ -684,7 +646,7 @@ class Outbox:
 
     def failed(self, transaction: Transaction, unwritten: Sequence[Row]) -> None:
         """See ``ICommitOwner.failed``."""
-        self._must_count = True
+        self._accounts.count_anew()
         self._release(transaction)
         # They were acknowledged or buried: what was dropped was told at once.
         self._ledger.accept(unwritten)
@@ -702,25 +664,12 @@ class Outbox:
 
     def totals_for(self, transaction: Transaction, is_last: bool) -> bytes | None:
         """See ``ICommitOwner.totals_for``."""
-        self._ledger.settle()
         self._modelled = sum(one.queue.stored.cost for one in self.backlogs.values())
-        self._uncounted += sum(len(rows) for rows in transaction.rows.values())
-        if not (
-            is_last
-            or self._must_count
-            or self._uncounted > _UNCOUNTED_ROWS
-            or not transaction.only_adds
-            or self._are_acknowledgements_due(0 if self._is_owing() else self._ack_delay_s * _RIDE)
-        ):
-            return None
-        self._must_count = False
-        self._uncounted = 0
-        self._acknowledged_s = None
-        return msgspec.json.encode(self.totals())
+        return self._accounts.totals_for(transaction, is_last)
 
     def detach(self) -> Mapping[MessageClass, Sequence[Span]]:
         """See ``ICommitOwner.detach``."""
-        self._must_count = True
+        self._accounts.count_anew()
         self.journal.write_again()
         return {
             message_class: backlog.detach(self._next_ids[message_class])
@@ -729,7 +678,8 @@ class Outbox:
 
     def replaced(self, opened: Opened) -> None:
         """See ``ICommitOwner.replaced``."""
-        self._must_count = self._has_news = True
+        self._accounts.count_anew()
+        self._has_news = True
         self._learn(is_late=True)
         if not opened.is_recovering:
             self._end_recovery()
@@ -745,13 +695,15 @@ class Outbox:
                 "{rows} messages of the {before} were taken over", rows=step.rows, before=before
             )
             self._end_recovery()
+            if not step.is_counted:
+                _log.error("how many messages of the {before} are lost is not known", before=before)
 
     def _end_recovery(self) -> None:
         lost = Amount()
         for backlog in self.backlogs.values():
             lost.add(backlog.give_up_recovery())
         if lost.rows > 0:
-            self._must_count = True
+            self._accounts.count_anew()
             _log.error("{rows} messages of the damaged outbox are lost", rows=lost.rows)
 
     def readable(self) -> None:

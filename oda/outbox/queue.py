@@ -230,7 +230,7 @@ class Queue:
         self.stored.add(amount)
         self.unread_amount.add(amount)
         if amount.rows:
-            self.unread = deque(_merged([span, *self.unread]))
+            self.unread = deque(merged([span, *self.unread]))
 
     def fill(self, rows: Sequence[Row]) -> None:
         """Unread rows were read, in order; the spans were set by whoever read them."""
@@ -379,7 +379,7 @@ class Queue:
         self.in_flight = {}
         self.head.clear()
         self._head_bytes = 0
-        self.unread = deque(_merged([*spans, *self.unread]))
+        self.unread = deque(merged([*spans, *self.unread]))
         return True
 
     # -- recovery ----------------------------------------------------------------------------
@@ -392,7 +392,7 @@ class Queue:
     def move_to_recovery(self, before_id: int, uncommitted: Amount) -> list[Span]:
         """Everything unread or lingering below ``before_id`` is not there for now; the spans.
         ``uncommitted`` is what is unread from there on."""
-        spans = _merged([*(Span(one.low, one.high) for one in self.lingering), *self.unread])
+        spans = merged([*(Span(one.low, one.high) for one in self.lingering), *self.unread])
         amount = self.unread_amount.copy()
         amount.subtract(uncommitted)
         amount.add(self._lingering)
@@ -408,7 +408,7 @@ class Queue:
         wanted = [
             Span(span.low, min(span.high, before_id - 1)) for span in spans if span.low < before_id
         ]
-        self.recovering = _merged([*self.recovering, *wanted])
+        self.recovering = merged([*self.recovering, *wanted])
         self.recovering_amount.add(amount)
         return wanted
 
@@ -479,7 +479,7 @@ class Queue:
         return batch
 
 
-def _merged(spans: Iterable[Span]) -> list[Span]:
+def merged(spans: Iterable[Span]) -> list[Span]:
     """The same ids in as few spans as can be, in order."""
     merged: list[Span] = []
     for span in sorted(spans):

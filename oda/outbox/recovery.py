@@ -18,8 +18,6 @@ A file that was deleted, or mounted over, while it was in use is still open: it 
 
 from __future__ import annotations
 
-import re
-import shutil
 import sqlite3
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
@@ -30,28 +28,34 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from oda.model import MessageClass
+from oda.outbox.clock import FIRST_IDS
 from oda.outbox.database import (
     TABLES,
     UNREADABLE,
-    connect,
     connect_read_only,
     count_on,
-    migrate,
     read_totals,
     write_totals,
 )
-from oda.outbox.limits import PAGE_BYTES, row_cost
+from oda.outbox.limits import row_cost
 from oda.outbox.lock import FileLock
-from oda.outbox.queue import Amount, Span
+from oda.outbox.queue import Amount, Span, merged
+from oda.outbox.set_aside import (
+    copy_of_open_file,
+    free_place,
+    is_readable,
+    numbered,
+    patch,
+    remove,
+    rename,
+    set_aside,
+)
 from oda.outbox.store import Opened, Recovered, StoreError, StoreMoved
 from oda.outbox.transaction import CLASSES, Stored, Totals
-from oda.settings import OutboxSettings
 
 if TYPE_CHECKING:
     from oda.outbox.sqlite_store import SqliteStore
 
-#: The maximum number of damaged files that are kept; the oldest is deleted for another one.
-MAX_SET_ASIDE = 3
 #: Larger ids are damage.
 MAX_ID = 1 << 53
 #: What one step copies at the most, and how many queries it may make.
@@ -61,12 +65,16 @@ _STEP_QUERIES = 400
 #: After so many queries without a row, what is left of a table is given up: where nobody knows the
 #: highest id, a damaged end of the tree would be looked for among all the ids there could be.
 MAX_FRUITLESS = 20_000
-#: Where the highest id of a table is not known, new rows begin so far beyond the first one.
-_UNKNOWN_IDS = 1 << 48
+#: Where the highest id of a table is not known, new rows begin so far beyond the last one that the
+#: totals name. They are written at least once for some hundred rows.
+_UNCOUNTED_IDS = 1 << 24
+#: Where there are no totals either, new rows begin so far beyond the first id: above those of a
+#: process that began without its store, and for each file that was set aside above the one before.
+_UNKNOWN_IDS = 1 << 50
+_IDS_OF_A_FILE = 1 << 40
 #: How many places of a table are tried before it is given up.
 _PROBES = 64
 _RECOVERY = 2
-_COMPANIONS = ("", "-wal", "-shm")
 
 _KEYS = {"response": "id", "telemetry": "id", "dead": "id", "record": "number", "answer": "number"}
 _SMALL_TABLES = ("record", "answer", "dead")
@@ -80,20 +88,31 @@ _OLD_TABLES = {
 }
 
 
+#: Ranges of ids (both ends included) by table; None means every row.
+_Spans = dict[str, list[tuple[int, int]]] | None
+
+
 class _Progress(msgspec.Struct):
     """How far a recovery has come; ``is_over`` when all is copied. ``ranges`` are tables with ids,
     low < id <= high, still to be copied, the next one last; ``expected`` is what is still missing
-    of each class. ``fruitless`` counts the queries since the last row that was read."""
+    of each class, and ``is_counted`` tells whether that includes the newest rows. ``fruitless``
+    counts the queries since the last row that was read.
+
+    ``wanted`` is as for ``begin``. ``then`` is what the source itself had not copied yet from an
+    older one."""
 
     source: str
     set_aside: str
+    wanted: _Spans = None
     is_patched: bool = False
     is_copy: bool = False
     is_over: bool = False
+    is_counted: bool = True
     ranges: list[tuple[str, int, int]] = msgspec.field(default_factory=list)
     expected: dict[str, Stored] = msgspec.field(default_factory=dict)
     rows: int = 0
     fruitless: int = 0
+    then: _Progress | None = None
 
 
 # -- beginning -------------------------------------------------------------------------------
@@ -108,27 +127,31 @@ def begin(
     ``IStore.open``."""
     store.path.parent.mkdir(parents=True, exist_ok=True)
     is_copy = isinstance(fault, StoreMoved)
-    source: Path | None
+    source: Path | None = None
     if is_copy:
-        source = _copy_of_open_file(store)
+        with suppress(StoreError):  # it was closed by an attempt before this one
+            source = copy_of_open_file(store.path, store.writer)
         store.release_file()
         if store.path.exists():
             # Another store stands there now; one that an agent uses stays where it is.
             theirs = FileLock(store.path, create=False)
             try:
-                _rename(store.path, _free_place(store.path, "displaced"))
+                rename(store.path, free_place(store.path, "displaced"))
             finally:
                 theirs.release()
     else:
         store.release_file()
-        source = _set_aside(store.path)
+        source = set_aside(store.path)
     totals = store.begin_file()
-    if source is None:
+    spans: _Spans = None
+    if wanted is not None:
+        spans = {TABLES[one]: [(low, high) for low, high in wanted[one]] for one in wanted}
+    if source is not None:
+        progress: _Progress | None = _start(store, totals, source, spans, is_copy)
+    else:
+        progress = _next_source(store, totals, spans)
+    if progress is None:
         return Opened(totals, str(fault))
-    progress = _start(store, totals, source, wanted)
-    if is_copy:
-        progress.is_copy, progress.set_aside = True, ""
-    _save(store.writer, progress)
     return Opened(totals, str(fault), progress.set_aside, _missing(progress))
 
 
@@ -145,18 +168,22 @@ def finish_setting_aside(path: Path) -> None:
     log = Path(f"{path}-wal")
     if path.exists() or not log.exists():
         return
-    for source in _numbered(path, "recovering").values():
+    for source in numbered(path, "recovering").values():
         if not Path(f"{source}-wal").exists():
             log.rename(f"{source}-wal")
             return
 
 
-def _next_source(store: SqliteStore, totals: Totals) -> _Progress | None:
-    """The next file that was set aside and is not copied yet, begun."""
-    for _, source in sorted(_numbered(store.path, "recovering").items()):
-        progress = _start(store, totals, source, None)
-        _save(store.writer, progress)
-        return progress
+def _next_source(
+    store: SqliteStore, totals: Totals, wanted: _Spans = None, left: _Progress | None = None
+) -> _Progress | None:
+    """The next file that was set aside and is not copied yet: ``left`` where that is known, else
+    the newest, because it has the totals, and knows what it had not copied itself."""
+    if left is not None and store.path.with_name(left.source).exists():
+        _save(store.writer, left)
+        return left
+    for _, source in sorted(numbered(store.path, "recovering").items(), reverse=True):
+        return _start(store, totals, source, wanted)
     return None
 
 
@@ -164,65 +191,78 @@ def _start(
     store: SqliteStore,
     totals: Totals,
     source: Path,
-    wanted: Mapping[MessageClass, Sequence[Span]] | None,
+    wanted: _Spans,
+    is_copy: bool = False,
 ) -> _Progress:
     """Copy the small tables, and plan the large ones."""
     place = source.with_name(source.name.replace(".recovering-", ".damaged-"))
-    progress = _Progress(source.name, str(place))
-    if not _is_readable(source):
-        _patch(source, store.settings)
+    progress = _Progress(source.name, "" if is_copy else str(place), wanted, is_copy=is_copy)
+    if not is_readable(source):
+        patch(source, store.settings)
         progress.is_patched = True
+    writer = store.writer
     with closing(connect_read_only(_file(store, progress))) as old:
-        before, is_known = _totals_of(old)
+        before, progress.is_counted = _totals_of(old, source)
+        with suppress(*UNREADABLE, msgspec.MsgspecError):
+            progress.then = _load(old)
         for message_class in reversed(CLASSES):
             table = TABLES[message_class]
-            highest = _highest(old, table, before)
-            if highest is None or not _is_alive(old, table, highest):
+            highest = before.last_ids[table]
+            if not _is_alive(old, table, highest):
                 ranges = []
             elif wanted is None:
                 ranges = [(table, 0, highest)]
             else:
                 ranges = [
                     (table, low - 1, min(high, highest))
-                    for low, high in sorted(wanted.get(message_class, ()), reverse=True)
+                    for low, high in sorted(wanted.get(table, ()), reverse=True)
                 ]
             progress.ranges += ranges
             progress.expected[table] = before.stored[table] if wanted is None else Stored()
-        store.writer.execute("BEGIN IMMEDIATE")
+        writer.execute("BEGIN IMMEDIATE")
         if wanted is None:
-            _carry_over(totals, before, is_known)
+            # A store that has totals has a past already.
+            _carry_over(totals, before, is_new=read_totals(writer) is None)
         for table in _SMALL_TABLES:
-            _copy_small(old, store.writer, table)
-        write_totals(store.writer, msgspec.json.encode(totals))
-        _save(store.writer, progress)
-        store.writer.execute("COMMIT")
+            _copy_small(old, writer, table)
+        write_totals(writer, msgspec.json.encode(totals))
+        _save(writer, progress)
+        writer.execute("COMMIT")
     return progress
 
 
-def _totals_of(old: sqlite3.Connection) -> tuple[Totals, bool]:
-    """The totals of a damaged store as far as they can be known, and whether they are its own."""
-    before, is_known = Totals(), False
+def _totals_of(old: sqlite3.Connection, source: Path) -> tuple[Totals, bool]:
+    """The totals of a damaged store, set aside as ``source``, as far as they can be known, and
+    whether they include its newest rows. No row has a higher id than they say: new rows begin after
+    that, and recovery looks for rows up to that."""
+    before, is_known, is_counted = Totals(), False, True
     with suppress(*UNREADABLE):
         found = read_totals(old)
         if found is not None:
             before, is_known = found, True
-    counted = msgspec.json.decode(msgspec.json.encode(before), type=Totals)
-    with suppress(*UNREADABLE):
-        count_on(old, counted)
-        before = counted
-    return before, is_known
-
-
-def _carry_over(totals: Totals, before: Totals, is_known: bool) -> None:
-    """Give the new totals the past of the old ones."""
-    from oda.outbox.clock import FIRST_IDS
-
-    for message_class, first in FIRST_IDS.items():
+    for message_class in CLASSES:
+        counted = msgspec.json.decode(msgspec.json.encode(before), type=Totals)
         key = message_class.value
-        last = before.last_ids[key]
-        if not is_known and not last:
-            last = first + _UNKNOWN_IDS
-        totals.last_ids[key] = max(totals.last_ids[key], min(last, MAX_ID))
+        try:
+            count_on(old, counted, (message_class,))
+            before = counted
+        except UNREADABLE:
+            is_counted = False
+            last_id = before.last_ids[key] + _UNCOUNTED_IDS
+            if not is_known:
+                number = int(source.name.rpartition("-")[2])
+                last_id = FIRST_IDS[message_class] + _UNKNOWN_IDS + number * _IDS_OF_A_FILE
+            before.last_ids[key] = last_id
+        before.last_ids[key] = min(before.last_ids[key], MAX_ID)
+    return before, is_counted
+
+
+def _carry_over(totals: Totals, before: Totals, is_new: bool) -> None:
+    """Give the new totals the ids of the old ones and, where they are new, their past."""
+    for key, last_id in before.last_ids.items():
+        totals.last_ids[key] = max(totals.last_ids[key], last_id)
+    if not is_new:
+        return
     totals.clock_ms, totals.wall_ms = before.clock_ms, before.wall_ms
     totals.delivered, totals.dropped, totals.dead = before.delivered, before.dropped, before.dead
     for one in (before.delivered, before.dropped, before.dead):
@@ -230,15 +270,19 @@ def _carry_over(totals: Totals, before: Totals, is_known: bool) -> None:
 
 
 def _missing(progress: _Progress) -> dict[MessageClass, tuple[Sequence[Span], Amount]]:
+    """What is still to be copied, from all sources."""
     missing: dict[MessageClass, tuple[Sequence[Span], Amount]] = {}
     for message_class in CLASSES:
         table = TABLES[message_class]
-        spans = [Span(low + 1, high) for one, low, high in progress.ranges if one == table]
-        stored = progress.expected.get(table, Stored())
-        missing[message_class] = (
-            sorted(spans),
-            Amount(stored.rows, stored.cost, stored.datapoints),
-        )
+        spans: list[Span] = []
+        amount = Amount()
+        one: _Progress | None = progress
+        while one is not None:
+            spans += [Span(low + 1, high) for name, low, high in one.ranges if name == table]
+            stored = one.expected.get(table, Stored())
+            amount.add(Amount(stored.rows, stored.cost, stored.datapoints))
+            one = one.then
+        missing[message_class] = merged(spans), amount
     return missing
 
 
@@ -250,7 +294,7 @@ def step(store: SqliteStore) -> Recovered:
     writer = store.writer
     progress = _load(writer)
     if progress is None:
-        return Recovered((), True, 0, "")
+        return Recovered((), True, 0, "", True)
     restored: list[tuple[MessageClass, Span, Amount]] = []
     if not progress.is_over:
         source = _file(store, progress)
@@ -270,7 +314,7 @@ def step(store: SqliteStore) -> Recovered:
                 writer.execute("ROLLBACK")
             raise
     is_done = progress.is_over and _finish(store, progress)
-    return Recovered(restored, is_done, progress.rows, progress.set_aside)
+    return Recovered(restored, is_done, progress.rows, progress.set_aside, progress.is_counted)
 
 
 def _copy_some(
@@ -324,15 +368,16 @@ def _finish(store: SqliteStore, progress: _Progress) -> bool:
     """Nothing is left to be copied from this file; True if there is no other one."""
     source = store.path.with_name(progress.source)
     if progress.is_patched:
-        _remove(_file(store, progress))
+        remove(_file(store, progress))
     if progress.is_copy:
-        _remove(source)
+        remove(source)
     else:
         # Only one of the file and its log is left where a process was killed in between. Beside
         # the store: the directory may have another name than when the recovery began.
-        _rename(source, store.path.with_name(Path(progress.set_aside).name))
+        rename(source, store.path.with_name(Path(progress.set_aside).name))
     store.writer.execute("DELETE FROM state WHERE number = ?", (_RECOVERY,))
-    return _next_source(store, read_totals(store.writer) or Totals()) is None
+    totals = read_totals(store.writer) or Totals()
+    return _next_source(store, totals, progress.wanted, progress.then) is None
 
 
 class _Reading:
@@ -446,14 +491,6 @@ def _text(value: object) -> object:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def _highest(old: sqlite3.Connection, table: str, before: Totals) -> int | None:
-    try:
-        highest = old.execute(f"SELECT max(id) FROM {table}").fetchone()[0]
-    except UNREADABLE:
-        return min(before.last_ids[table] or MAX_ID, MAX_ID)
-    return None if highest is None else min(int(highest), MAX_ID)
-
-
 def _is_alive(old: sqlite3.Connection, table: str, highest: int) -> bool:
     """Whether any of a few places can be read. Without this a table whose root is damaged would be
     looked for at every place there could be."""
@@ -466,7 +503,7 @@ def _is_alive(old: sqlite3.Connection, table: str, highest: int) -> bool:
     return False
 
 
-# -- files -----------------------------------------------------------------------------------
+# -- where it stands ----------------------------------------------------------------------
 
 
 def _load(writer: sqlite3.Connection) -> _Progress | None:
@@ -484,103 +521,3 @@ def _save(writer: sqlite3.Connection, progress: _Progress) -> None:
 def _file(store: SqliteStore, progress: _Progress) -> Path:
     """The file that rows are read from."""
     return store.path.with_name(progress.source + (".patched" if progress.is_patched else ""))
-
-
-def _numbered(path: Path, kind: str) -> dict[int, Path]:
-    pattern = re.compile(re.escape(f"{path.name}.{kind}-") + r"(\d{1,9})\Z")
-    return {
-        int(match.group(1)): one
-        for one in path.parent.iterdir()
-        if (match := pattern.match(one.name))
-    }
-
-
-def _free_place(path: Path, kind: str) -> Path:
-    taken = {
-        number for one in ("damaged", "recovering", "displaced") for number in _numbered(path, one)
-    }
-    return path.with_name(f"{path.name}.{kind}-{max(taken, default=0) + 1}")
-
-
-def _set_aside(path: Path) -> Path:
-    """Rename the file and its write-ahead log; the oldest damaged one is deleted for it."""
-    damaged = _numbered(path, "damaged")
-    for number in sorted(damaged)[: max(0, len(damaged) - MAX_SET_ASIDE + 1)]:
-        _remove(damaged[number])
-    place = _free_place(path, "recovering")
-    _rename(path, place)
-    return place
-
-
-def _rename(source: Path, target: Path) -> None:
-    for suffix in ("", "-wal"):
-        one = Path(f"{source}{suffix}")
-        if one.exists():
-            one.rename(f"{target}{suffix}")
-    Path(f"{source}-shm").unlink(missing_ok=True)
-
-
-def _remove(path: Path) -> None:
-    for suffix in (*_COMPANIONS, "-journal"):
-        Path(f"{path}{suffix}").unlink(missing_ok=True)
-
-
-def _copy_of_open_file(store: SqliteStore) -> Path | None:
-    """A copy of the store that is open and no longer at its path; None where it can't be read."""
-    place = _free_place(store.path, "recovering")
-    unfinished = place.with_name(place.name + ".tmp")
-    _remove(unfinished)
-    try:
-        with closing(sqlite3.connect(unfinished)) as copy:
-            store.writer.backup(copy, pages=4096)
-            copy.execute("PRAGMA journal_mode = DELETE")
-    except (*UNREADABLE, StoreError):
-        _remove(unfinished)
-        return None
-    unfinished.rename(place)
-    return place
-
-
-def _is_readable(source: Path) -> bool:
-    """Whether SQLite finds the tables of a file."""
-    if not source.stat().st_size:
-        return False  # SQLite would delete the write-ahead log beside it
-    with suppress(*UNREADABLE), closing(connect_read_only(source)) as old:
-        for table in TABLES.values():
-            with suppress(*UNREADABLE):
-                old.execute(f"SELECT max(id) FROM {table}").fetchone()
-                return True
-    return False
-
-
-def _patch(damaged: Path, settings: OutboxSettings) -> None:
-    """Copy ``damaged`` to ``<name>.patched`` and give that the directory of the tables of a new
-    store. Where the file is too short it also gets the other pages of one; the write-ahead log has
-    newer ones, perhaps."""
-    patched = damaged.with_name(damaged.name + ".patched")
-    blank = damaged.with_name(damaged.name + ".blank")
-    for one in (patched, blank):
-        _remove(one)
-    with closing(connect(blank, settings)) as new:
-        new.execute(f"PRAGMA page_size = {PAGE_BYTES}")
-        migrate(new)
-        roots = {root for (root,) in new.execute("SELECT rootpage FROM sqlite_master")}
-    content = blank.read_bytes()
-    _remove(blank)
-    for suffix in ("", "-wal"):
-        source = Path(f"{damaged}{suffix}")
-        if source.exists():
-            shutil.copyfile(source, f"{patched}{suffix}")
-    there = patched.stat().st_size // PAGE_BYTES
-    count = len(content) // PAGE_BYTES
-    with open(patched, "r+b") as copy:
-        for number in range(1, count + 1):
-            page = bytearray(content[(number - 1) * PAGE_BYTES : number * PAGE_BYTES])
-            if number == 1:
-                page[18:20] = b"\x02\x02"  # with a write-ahead log
-                page[28:32] = max(there, count).to_bytes(4, "big")  # the size in pages
-                page[32:40] = bytes(8)  # no free pages: some leak, none is used twice
-                page[92:96] = page[24:28]  # the size is valid for this change counter
-            if number not in roots or number > there:
-                copy.seek((number - 1) * PAGE_BYTES)
-                copy.write(page)

@@ -52,12 +52,14 @@ class Opened(NamedTuple):
 
 
 class Recovered(NamedTuple):
-    """A step of recovery: rows that are in the store now; ``rows`` were copied so far."""
+    """A step of recovery: rows that are in the store now; ``rows`` were copied so far.
+    ``is_counted``: it is known how many rows the damaged store had."""
 
     restored: Sequence[tuple[MessageClass, Span, Amount]]
     is_done: bool
     rows: int
     set_aside: str
+    is_counted: bool
 
 
 class StoredRecord(NamedTuple):

@@ -26,9 +26,11 @@ class Case:
     def __init__(
         self,
         answer: Any = None,
-        shorten: Callable[[bytes], bytes | None] = lambda _: b'{"short":1}',
+        shorten: Callable[[bytes, str], bytes | None] = lambda _payload, _reason: b'{"short":1}',
+        max_outbox_payload: int | None = None,
     ) -> None:
         self.outbox = FakeOutbox()
+        self.outbox.max_payload = max_outbox_payload
         self.counters = FakeCounters()
         self.service = ConnectorService(
             ConnectorSettings(host="192.0.2.1", port=9955, path="/", max_message_size_bytes=LIMIT),
@@ -95,7 +97,35 @@ def test_an_answer_that_is_too_large_is_replaced(kind: Callable[[bytes], Any]) -
 @pytest.mark.parametrize("shorter", [None, b"y" * (LIMIT + 1)])
 def test_an_answer_that_nothing_can_replace_is_counted(shorter: bytes | None) -> None:
     """A foreign dispatcher's bytes may be anything: then the loss is told."""
-    case = Case(b"x" * (LIMIT + 1), lambda _: shorter)
+    case = Case(b"x" * (LIMIT + 1), lambda _payload, _reason: shorter)
+    assert case.receive() == []
+    assert case.counters.total("answers_lost") == 1
+
+
+@pytest.mark.parametrize("kind", [bytes, lambda payload: Answer(payload, 17, True)])
+def test_an_answer_that_the_outbox_has_no_room_for_is_replaced(
+    kind: Callable[[bytes], Any],
+) -> None:
+    """The request gets an error that says so. It ends no record: the refused answer did."""
+    reasons: list[str] = []
+
+    def shorten(payload: bytes, reason: str) -> bytes:
+        reasons.append(reason)
+        return b'{"short":1}'
+
+    answer = kind(b"x" * 500)
+    case = Case(answer, shorten, max_outbox_payload=100)
+    (message,) = case.receive()
+    assert message.payload == b'{"short":1}'
+    assert (message.record, message.waits_for_commit) == (None, isinstance(answer, Answer))
+    assert reasons == ["the answer can't be kept: no room"]
+    assert case.counters.total("answers_lost") == 0
+
+
+@pytest.mark.parametrize("shorter", [None, b"y" * 500, b"y" * 101])
+def test_an_answer_that_finds_no_room_in_any_form_is_counted(shorter: bytes | None) -> None:
+    """A platform that is not answered is told at least by the log and a counter."""
+    case = Case(b"x" * 500, lambda _payload, _reason: shorter, max_outbox_payload=100)
     assert case.receive() == []
     assert case.counters.total("answers_lost") == 1
 

@@ -62,6 +62,7 @@ class FakeJournal:
         self.records: dict[tuple[str, str], Record] = {}
         self.is_known = True  # False: the store could not be opened yet
         self.is_broken = False
+        self.is_unreadable = False
         self.waiting: list[tuple[Record, Deferred[int]]] = []
         self._on_interrupted: list[Callable[[], None]] = []
         self._last = 0
@@ -78,6 +79,8 @@ class FakeJournal:
         if known is not None:
             if not known.has_ended:
                 return JournalEntry(name)
+            if self.is_unreadable:
+                return JournalEntry(name, None, known.content_type, True, True)
             return JournalEntry(name, known.payload, known.content_type, True)
         if self.is_broken and acts:
             return fail(OutboxError("the journal can't be written now"))
@@ -127,6 +130,8 @@ class FakeOutbox:
         self.journal = journal or FakeJournal()
         self.rows: list[Row] = []
         self.is_full = False
+        #: Longer payloads find no room.
+        self.max_payload: int | None = None
         self.is_closed = False
         self._accepting: list[tuple[Row, Deferred[int]]] = []
         self._next_id = 1
@@ -140,7 +145,8 @@ class FakeOutbox:
         if record is not None:
             assert not record.has_ended, "a record ends once"
             record.has_ended, record.payload = True, message.payload
-        if self.is_full:
+        limit = self.max_payload
+        if self.is_full or (limit is not None and len(message.payload) > limit):
             return fail(OutboxFull("no room"))
         row = Row(self._next_id, message)
         self._next_id += 1

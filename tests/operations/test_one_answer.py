@@ -64,6 +64,20 @@ def test_an_operation_whose_answer_is_no_longer_kept_is_not_run_again() -> None:
     assert bench.outbox.rows[-1].message.record is None
 
 
+def test_an_answer_that_can_not_be_read_now_is_told_from_one_that_is_not_kept() -> None:
+    """Whoever asks again later gets it."""
+    operation = acting()
+    bench = Bench(operation)
+    (first,) = bench.send(request(name="X"))
+    bench.journal.is_unreadable = True
+    response = bench.response(name="X")
+    assert response["resultCode"] == "ERROR_PROCESSING"
+    assert response["resultDescription"] == "already executed; the answer can't be read now"
+    bench.journal.is_unreadable = False
+    assert bench.send(request(name="X")) == [first]
+    assert len(operation.requests) == 1
+
+
 def test_the_repeated_answer_of_an_operation_that_acts_waits_for_the_commit_too() -> None:
     """Sent before the end is on disk, it could be contradicted by "interrupted" after a crash."""
     bench = Bench(acting())

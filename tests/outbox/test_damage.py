@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import sqlite3
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -32,6 +34,8 @@ from tests.outbox.fakes import (
     copy_store,
 )
 
+#: The first byte of a page of a table that leads to others (SQLite's file format, 1.6).
+INTERIOR_PAGE = 5
 MUTATIONS = int(os.environ.get("ODA_OUTBOX_MUTATIONS", "60"))
 
 
@@ -176,6 +180,91 @@ def test_a_damaged_page_costs_only_its_own_rows(original: Path, tmp_path: Path) 
     assert 700 < len(found) < 801
     assert device.counters["datapoints_dropped:damaged"] == 801 - len(found)
     device.stop()
+
+
+@pytest.fixture(scope="module")
+def uncounted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store of one file, as after a crash, whose totals are 200 messages behind its rows."""
+    path = tmp_path_factory.mktemp("uncounted") / "outbox.sqlite"
+    device = Device(path, linger_s=0.0)
+    device.put_all([payload(0)])
+    for start in range(1, 201, 20):
+        device.put_all([payload(number) for number in range(start, start + 20)])
+    copy = path.with_name("copy.sqlite")
+    copy_store(path, copy)
+    device.stop()
+    with closing(sqlite3.connect(copy)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        (body,) = connection.execute("SELECT CAST(body AS TEXT) FROM totals").fetchone()
+        assert json.loads(body)["last_ids"]["telemetry"] == 1
+        connection.execute("PRAGMA journal_mode = DELETE")
+    return copy
+
+
+def test_new_ids_begin_above_all_rows_of_a_damaged_store(uncounted: Path, tmp_path: Path) -> None:
+    """Whichever page is damaged: no new message gets the id of one that is recovered, a page of
+    rows costs no more than its own, and everything can be acknowledged, now and after a restart."""
+    content = uncounted.read_bytes()
+    for page in range(len(content) // PAGE_BYTES):
+        path = tmp_path / f"{page}" / "outbox.sqlite"
+        path.parent.mkdir()
+        copy_store(uncounted, path)
+        with path.open("r+b") as file:
+            file.seek(page * PAGE_BYTES)
+            file.write(b"\xa5" * PAGE_BYTES)
+        with capturedLogs() as logs:
+            device = Device(path, linger_s=0.0)
+            waiting = device.put_all([b"new %d" % number for number in range(20)])
+            device.recover()
+        waiting += device.put_all([b"newer"])
+        assert all(one.called for one in waiting), f"page {page}"
+        device.outbox.check_invariants()
+        rows = device.take_all()
+        ids = [row.row_id for row in rows]
+        assert ids == sorted(set(ids)), f"page {page}"
+        old = [row.payload for row in rows if not row.payload.startswith(b"new")]
+        assert set(old) <= {payload(number) for number in range(201)}, f"page {page}"
+        if content[page * PAGE_BYTES] != INTERIOR_PAGE:
+            assert len(old) >= 201 - PAGE_BYTES // 40, f"page {page}"
+        assert len(rows) == len(old) + 21, f"page {page}"
+        is_told = any(" lost" in str(one.get("log_format")) for one in logs)
+        assert is_told or len(old) == 201, f"page {page}"
+        device.outbox.retire(ids)
+        device.turn()
+        device.outbox.check_invariants()
+        device.restart()
+        assert device.take_all() == [], f"page {page}"
+        assert device.outbox.state is State.OPEN
+        assert device.last_id() >= ids[-1]
+        device.stop()
+
+
+def test_new_ids_begin_above_those_of_an_earlier_damage(uncounted: Path, tmp_path: Path) -> None:
+    """A store that lost its totals and the end of its rows, twice: the messages of the second life
+    are all there in the third, and none of a new one has the id of one of them."""
+    path = tmp_path / "outbox.sqlite"
+    copy_store(uncounted, path)
+    ids: set[int] = set()
+    for life in range(3):
+        device = Device(path, linger_s=0.0)
+        device.recover()
+        new = [b"life %d, %d" % (life, number) for number in range(100)]
+        assert all(one.called for one in device.put_all(new))
+        rows = device.take_all()
+        for earlier in range(life + 1):
+            kept = [row for row in rows if row.payload.startswith(b"life %d" % earlier)]
+            assert len(kept) > 60
+        assert len({row.row_id for row in rows}) == len(rows)
+        assert not ids & {row.row_id for row in rows if row.payload in new}
+        ids |= {row.row_id for row in rows}
+        device.stop()
+        with closing(sqlite3.connect(path)) as connection:
+            connection.execute("UPDATE totals SET crc = 0")
+            connection.commit()
+        newest = path.read_bytes().index(new[-1])
+        with path.open("r+b") as file:
+            file.seek(newest // PAGE_BYTES * PAGE_BYTES)
+            file.write(b"\xa5" * PAGE_BYTES)
 
 
 def test_a_lost_first_page_is_replaced(original: Path, tmp_path: Path) -> None:

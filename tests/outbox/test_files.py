@@ -99,6 +99,52 @@ def test_the_store_is_gone_while_it_is_open(
     device.stop()
 
 
+@pytest.mark.parametrize("event", EVENTS)
+@pytest.mark.parametrize("has_news", [False, True])
+@pytest.mark.parametrize("is_between", [False, True])
+def test_the_store_is_gone_when_the_agent_stops(
+    event: Callable[[Path], None], has_news: bool, is_between: bool, tmp_path: Path
+) -> None:
+    """What was accepted is in a new store at the path before the agent ends, whether the file goes
+    before its last commit or during it; what was put last is accepted or refused, and said so."""
+    path = tmp_path / "data" / "outbox.sqlite"
+    device = Device(path, StepWorker, head_rows=3)
+    accepted = device.put_all(numbered(0, 20))
+    device.worker.finish()
+    accepted += [device.put(b"late")] if has_news else []
+    done = device.outbox.close()
+    if is_between:
+        device.worker.work()
+    event(path)
+    device.worker.finish()
+    assert done.called
+    assert all(isinstance(put.result, int) for put in accepted)
+    assert device.outbox.totals().dropped.messages == 0
+    device.start()
+    device.recover()
+    assert payloads(device) == numbered(0, 20) + ([b"late"] if has_news else [])
+    device.stop()
+
+
+def test_a_store_that_goes_away_again_and_again_does_not_keep_the_agent_from_stopping(
+    tmp_path: Path,
+) -> None:
+    """After some new stores the end comes, and what was lost is said."""
+    path = tmp_path / "data" / "outbox.sqlite"
+    device = Device(path, StepWorker)
+    device.put_all([b"one"])
+    done = device.outbox.close()
+    with capturedLogs() as logs:
+        for _ in range(20):
+            if not device.worker.jobs:
+                break
+            if path.exists():
+                delete(path)
+            device.worker.step()
+    assert done.called
+    assert any("could not be written and are lost" in str(one.get("log_format")) for one in logs)
+
+
 def test_acceptance_waits_for_the_new_store(tmp_path: Path) -> None:
     """A commit into a file that was deleted is none: its messages are accepted when they are in
     the new store."""

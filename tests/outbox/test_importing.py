@@ -14,6 +14,7 @@ from oda.model import JournalEntry, MessageClass, OperationRequest, OutgoingMess
 from oda.outbox import importing, inspection, offline
 from oda.outbox.importing import TakenOver
 from oda.outbox.limits import row_cost
+from oda.outbox.memory_store import MemoryStore
 from oda.outbox.transaction import Totals
 from oda.outbox.worker import InlineWorker
 from oda.settings import OutboxPolicy, OutboxSettings
@@ -241,6 +242,20 @@ def test_acknowledged_messages_are_not_sent_again_after_their_time(tmp_path: Pat
     device = Device(tmp_path / "own.sqlite", linger_s=0.001)
     assert take_over(device, tmp_path / "old.sqlite").messages == 1
     assert payloads(device) == [b"waiting"]
+    device.stop()
+
+
+@pytest.mark.parametrize("is_durable", [True, False])
+def test_a_target_in_memory_is_told(is_durable: bool, tmp_path: Path) -> None:
+    """What outlived any process until now does so no longer: the result says that."""
+    path = tmp_path / "old.sqlite"
+    fill(path)
+    device = Device(tmp_path / "new.sqlite", make_store=None if is_durable else MemoryStore)
+    told = take_over(device, path).describe(path)
+    assert ("into memory: what is not delivered when the agent ends is lost" in told) is (
+        not is_durable
+    )
+    assert "5 messages" in told or "6 messages" in told
     device.stop()
 
 

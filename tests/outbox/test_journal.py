@@ -14,6 +14,7 @@ from oda.errors import OutboxError, OutboxFull
 from oda.model import ContentType, JournalEntry, OperationRequest
 from oda.outbox.committer import RETRY_S
 from oda.outbox.memory_store import MemoryStore
+from oda.outbox.store import StoreError
 from tests.outbox.fakes import Device, StepWorker, disk_full
 
 JSON, CBOR = ContentType.JSON, ContentType.CBOR
@@ -139,6 +140,26 @@ def test_an_answer_is_known_before_it_is_written(tmp_path: Path) -> None:
         "GET", b"answer", JSON, has_ended=True
     )
     device.stop()
+
+
+def test_an_answer_on_a_disk_that_fails_can_be_read_later(tmp_path: Path) -> None:
+    """A repetition that comes meanwhile is told so, and not that the answer is gone."""
+    device = Device(tmp_path / "outbox.sqlite")
+    journal = device.outbox.journal
+    answer(device, journal.begin("1", "GET", False), b"answer")
+    device.turn()
+    store = device.store
+    read, store.answer = store.answer, broken
+    assert journal.begin("1", "GET", False) == JournalEntry("GET", None, JSON, True, True)
+    store.answer = read
+    device.clock.pump([1.0] * 5)
+    assert journal.begin("1", "GET", False) == JournalEntry("GET", b"answer", JSON, True)
+    device.stop()
+
+
+def broken(_number: int) -> bytes | None:
+    """As ``IStore.answer`` on a disk that fails."""
+    raise StoreError("disk I/O error")
 
 
 def test_two_operations_with_one_id_have_records_of_their_own(tmp_path: Path) -> None:

@@ -285,6 +285,57 @@ def test_a_second_damage_during_a_recovery(is_restarted: bool, tmp_path: Path) -
     device.stop()
 
 
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("how", ["damaged", "moved", "damaged before a start"])
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_second_damage_repeats_nothing(how: str, is_killed: bool, tmp_path: Path) -> None:
+    """What was copied from the first damaged store and delivered before the second one was damaged
+    is not copied again, and the sums balance, also after a kill between the two sources."""
+    path = tmp_path / "now" / "outbox.sqlite"
+    filled(path).stop()
+    newer_version(path)
+    device = Device(path, StepWorker, head_rows=3, linger_s=0.0)
+    for _ in range(5):
+        device.turn()
+        device.worker.step()
+    assert device.outbox.is_recovering
+    taken = device.take_all(1)
+    delivered = [row.payload for row in taken]
+    assert len(delivered) > 40
+    device.outbox.retire([row.row_id for row in taken])
+    device.clock.advance(1)
+    device.worker.finish()
+    device.put_all([b"meanwhile"])
+    if how == "damaged before a start":
+        device.stop()
+        newer_version(path)
+        device.start()
+    elif how == "moved":
+        path.rename(tmp_path / "elsewhere")
+        Path(f"{path}-wal").rename(tmp_path / "elsewhere-wal")
+        device.worker.step()
+    else:
+        device.worker.fail(StoreDamaged("database disk image is malformed"))
+    if is_killed:
+        for count in (2, 1):
+            while len(list(path.parent.glob("*.recovering-?"))) != count:
+                device.turn()
+                device.worker.step()
+        shutil.copytree(path.parent, tmp_path / "left")
+        device.kill()
+        device = Device(tmp_path / "left" / "outbox.sqlite", StepWorker, linger_s=0.0)
+    device.recover()
+    device.worker.finish()
+    device.outbox.check_invariants()
+    rest = payloads(device)
+    assert sorted([*delivered, *rest]) == sorted([b"answer", *numbered(0, ROWS), b"meanwhile"])
+    totals = device.outbox.totals()
+    assert totals.accepted.messages == ROWS + 3
+    assert totals.delivered.messages == len(delivered)
+    assert totals.dropped.messages == 0
+    device.stop()
+
+
 @pytest.mark.parametrize("pages", [1, 7, 10])
 def test_lost_pages_of_the_directory_are_replaced(pages: int, tmp_path: Path) -> None:
     """The directory of the tables needs more than one page; messages behind it are all there."""

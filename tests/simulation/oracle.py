@@ -27,6 +27,8 @@ _REFUSALS = (
 
 #: What a request gets that comes again after its answer was forgotten.
 _FORGOTTEN = b"already executed; the answer is no longer kept"
+#: What it gets while the store can't be read.
+_UNREADABLE = b"already executed; the answer can't be read now"
 #: What it gets after the limit was lowered below the answer's size.
 _TOO_LARGE = b"; maxMessageSize is "
 
@@ -120,8 +122,10 @@ def _judge_answers(facts: Facts, history: History) -> None:
         answers = facts.answers.get(key, [])
         while len(answers) > 1 and any(text in answers[0] for text in _REFUSALS):
             answers = answers[1:]
-        if facts.answers_forgotten or "reading" in facts.excuses:
+        if facts.answers_forgotten:
             answers = [one for one in answers if _FORGOTTEN not in one] or answers
+        if "reading" in facts.excuses:
+            answers = [one for one in answers if _UNREADABLE not in one] or answers
         if "size" in facts.excuses:
             answers = [one for one in answers if _TOO_LARGE not in one] or answers
         if "opening" in facts.excuses:
