@@ -103,7 +103,7 @@ def test_a_recovery_goes_on_after_opening() -> None:
     bench.committer.open()
     assert bench.seen() == ["open", "opened", "changed"]
     assert bench.committer.is_recovering
-    bench.store.steps = [Recovered((), False, 1, "old"), Recovered((), True, 2, "old")]
+    bench.store.steps = [Recovered((), False, 1, "old", True), Recovered((), True, 2, "old", True)]
     bench.committer.submit()
     assert bench.worker.long == [True]
     bench.worker.step()
@@ -376,7 +376,7 @@ def test_no_job_leaves_the_disk_stuck(job: str, is_well: bool) -> None:
     bench = Bench(is_open=job not in ("recover", "open"))
     if job == "recover":
         bench.store.opened = [RECOVERING]
-        bench.store.steps = [Recovered((), True, 1, "old")]
+        bench.store.steps = [Recovered((), True, 1, "old", True)]
         bench.committer.open()
         bench.committer.submit()
     elif job == "open":
@@ -567,7 +567,7 @@ def test_live_data_goes_before_the_next_step_of_a_recovery() -> None:
     another turn."""
     bench = Bench(is_open=False)
     bench.store.opened = [RECOVERING]
-    bench.store.steps = [Recovered((), False, 1, "old"), Recovered((), True, 2, "old")]
+    bench.store.steps = [Recovered((), False, 1, "old", True), Recovered((), True, 2, "old", True)]
     bench.committer.open()
     bench.committer.submit()
     bench.collect()
@@ -589,7 +589,7 @@ def test_a_step_that_fails_is_tried_again() -> None:
     """The recovery is not at its end: it goes on once the disk works."""
     bench = Bench(is_open=False)
     bench.store.opened = [RECOVERING]
-    bench.store.steps = [disk_full(), Recovered((), True, 2, "old")]
+    bench.store.steps = [disk_full(), Recovered((), True, 2, "old", True)]
     bench.committer.open()
     bench.committer.submit()
     bench.worker.step()
@@ -606,7 +606,7 @@ def test_a_stop_waits_for_a_step_and_begins_no_other(is_well: bool) -> None:
     """The rest is copied after the next start."""
     bench = Bench(is_open=False)
     bench.store.opened = [RECOVERING]
-    bench.store.steps = [Recovered((), False, 1, "old") if is_well else disk_full()]
+    bench.store.steps = [Recovered((), False, 1, "old", True) if is_well else disk_full()]
     bench.committer.open()
     bench.committer.submit()
     done = bench.committer.close()
@@ -699,7 +699,7 @@ def test_a_move_waits_for_the_disk_and_for_a_recovery() -> None:
     bench.worker.step()
     bench = Bench(is_open=False)
     bench.store.opened = [RECOVERING]
-    bench.store.steps = [Recovered((), True, 1, "old")]
+    bench.store.steps = [Recovered((), True, 1, "old", True)]
     bench.committer.open()
     bench.committer.move(Path("/new"))
     bench.committer.submit()

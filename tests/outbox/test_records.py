@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from twisted.logger import capturedLogs
 
 from oda.errors import OutboxError
 from oda.model import ContentType, JournalEntry, OperationRequest
-from oda.outbox.committer import Committer
+from oda.outbox.committer import Committer, State
 from oda.outbox.journal import Journal
 from oda.outbox.ledger import Ledger
 from oda.outbox.limits import Limits, side_cost
@@ -236,18 +237,24 @@ def test_a_newer_end_is_not_taken_for_a_committed_one() -> None:
     assert bench.journal.begin("1", "SET", True) == JournalEntry("SET", b"answer", JSON, True)
 
 
-def test_an_answer_that_can_not_be_read_now_is_none() -> None:
-    """The store tells of its trouble; the operation is not run again."""
+@pytest.mark.parametrize("fails", [True, False])
+def test_an_answer_that_can_not_be_read_now_is_told_from_one_that_is_gone(fails: bool) -> None:
+    """The store fails, which it tells of, or is not to be read for a while; the operation is not
+    run again."""
     bench = Bench()
     bench.run("1")
     bench.commit()
 
-    def fails(number: int) -> bytes:
+    def answer(number: int) -> bytes:
         raise disk_full()
 
-    bench.store.answer = fails  # type: ignore[method-assign]
-    assert bench.journal.begin("1", "GET", False) == JournalEntry("GET", None, JSON, True)
-    assert bench.committer.state.value == "trouble"
+    bench.store.answer = answer  # type: ignore[method-assign]
+    if not fails:
+        bench.committer.move(Path("/new"))
+        bench.committer.submit()
+    expected = JournalEntry("GET", None, JSON, True, is_unreadable=True)
+    assert bench.journal.begin("1", "GET", False) == expected
+    assert bench.committer.state is (State.TROUBLE if fails else State.OPEN)
 
 
 # -- forgetting ------------------------------------------------------------------------------
