@@ -63,6 +63,7 @@ class Tests:
         self._places = tuple(places)
         self._reaches: list[_Reach] = []
         self._kills: defaultdict[int, int] = defaultdict(int)
+        self._killer: int | None = None
         self._scratch = Path(session.config._tmp_path_factory.getbasetemp())  # type: ignore[attr-defined]
         gc.collect()
         self._functions = functions_in(self._places)
@@ -129,10 +130,20 @@ class Tests:
         )
         killer = self._scratch / "killer"
         ended = self._in_child(lambda: self._run(order, patch, killer))
+        self._killer = None
         if ended != _ALL_PASSED and killer.exists():
-            self._kills[int(killer.read_text())] += 1
+            self._killer = int(killer.read_text())
+            self._kills[self._killer] += 1
         self._tidy()
         return ended != _ALL_PASSED
+
+    def forget_killer(self) -> str:
+        """Never run the test again that failed last; its name. Raises ``RuntimeError`` where no
+        test failed: then it is the patch."""
+        if self._killer is None:
+            raise RuntimeError("no mutant is made")
+        self._reaches[self._killer] = self._reaches[self._killer]._replace(passes=False)
+        return self._items[self._killer].nodeid
 
     def functions(self, path: str) -> Functions:
         """The functions of a module that are there."""
