@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from oda.errors import OutboxError
 from oda.model import MessageClass
-from oda.outbox.committer import RETRY_S, Committer, ICommitOwner, State
+from oda.outbox.committer import RETRY_S, Committer, ICommitOwner, Job, State
 from oda.outbox.queue import Amount, Row, RowState, Span
 from oda.outbox.store import Opened, Recovered, StoreDamaged, StoreError, StoreMoved
 from oda.outbox.transaction import ANSWER, TELEMETRY, Totals
@@ -801,6 +801,57 @@ def test_a_stop_tries_a_disk_that_failed_once_more() -> None:
     ]
     bench.worker.step()
     assert done.called
+
+
+def test_a_store_that_goes_away_during_a_stop_is_replaced() -> None:
+    """After the last commit, too: what was accepted is written into a new store before the end."""
+    bench = Bench()
+    bench.collect()
+    done = bench.committer.close()
+
+    def goes_away() -> None:
+        bench.store.is_moved_away = not bench.store.wanted
+
+    bench.owner.on_committed = goes_away
+    bench.worker.step()
+    bench.store.is_moved_away = False
+    assert bench.seen() == [
+        *("last totals", "committed", "detach", "close reader", "tell"),
+    ]
+    bench.worker.step()
+    assert bench.seen() == ["replace", "replaced", "last totals", "tell"]
+    bench.worker.finish()
+    assert done.called
+    assert bench.seen() == ["committed", *CLOSING, "tell", "close", "tell"]
+
+
+def test_a_stop_replaces_a_store_so_often() -> None:
+    """A disk that damages each new one is given up after the third; what is only in memory is told
+    as lost, and everything is closed."""
+    bench = Bench()
+    bench.collect()
+    bench.committer.submit()
+    done = bench.committer.close()
+    replaced = 0
+    while not done.called:
+        if bench.committer.uncommitted.running is not None:
+            bench.worker.fail(StoreDamaged("torn"))
+        else:
+            replaced += bench.committer._job is Job.REPLACE
+            bench.worker.step()
+    assert replaced == 3
+    assert bench.timers() == []
+    assert bench.seen().count("closing") == 1
+
+
+def test_a_store_that_goes_away_again_and_again_does_not_hold_up_a_stop() -> None:
+    """After the third new one it is not looked for any more."""
+    bench = Bench()
+    bench.store.is_moved_away = True
+    done = bench.committer.close()
+    bench.worker.finish()
+    assert done.called
+    assert len(bench.store.wanted) == 3
 
 
 def test_a_stop_of_what_was_never_open_commits_nothing() -> None:
