@@ -9,6 +9,7 @@ Which tests reach which lines is learnt at the beginning, by running all of them
 
 from __future__ import annotations
 
+import builtins
 import gc
 import os
 import pickle
@@ -16,18 +17,15 @@ import re
 import resource
 import shutil
 import signal
-import sys
-import threading
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import CodeType, FrameType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pytest
 
-from tests.mutation.patching import Functions, functions_in
+from tests.mutation.patching import HIT, Functions, Place, functions_in, tracing_patch
 
 #: A test may take so many times as long as the first time, and some more: processor time, which an
 #: endless loop uses, and time on the wall, which a deadlock uses. Others use this machine, too.
@@ -37,9 +35,6 @@ _WALL_FACTOR = 20.0
 _WALL_EXTRA_S = 20.0
 #: An endless loop must not take the machine's memory.
 _MAX_MEMORY_BYTES = 4 << 30
-
-#: Of each function, a test's first calls show which lines it reaches.
-_LOOKED_AT = 200
 
 #: How a child ends. Everything else is the work of a signal.
 _ALL_PASSED, _ONE_FAILED = 0, 1
@@ -184,20 +179,22 @@ class Tests:
                 os._exit(_ONE_FAILED)
 
     def _traced(self) -> list[_Reach]:
+        places: list[Place] = []
+        for path, functions in self._functions.items():
+            tracing_patch(functions, path, places)()
+        seen: set[int] = set()
+        setattr(builtins, HIT, seen.add)
         reaches: list[_Reach] = []
         for place in range(len(self._items)):
-            lines: defaultdict[str, set[int]] = defaultdict(set)
-            tracer = _tracer(self._places, lines)
             failed, began_s = self._session.testsfailed, time.process_time()
-            threading.settrace(tracer)
-            sys.settrace(tracer)
-            try:
-                self._protocol(self._items, place)
-            finally:
-                sys.settrace(None)
-                threading.settrace(None)  # type: ignore[arg-type]
-            passes = self._session.testsfailed == failed
-            reaches.append(_Reach(dict(lines), time.process_time() - began_s, passes))
+            self._protocol(self._items, place)
+            took_s = time.process_time() - began_s
+            lines: defaultdict[str, set[int]] = defaultdict(set)
+            for one in seen:
+                path, there = places[one]
+                lines[path] |= there
+            seen.clear()
+            reaches.append(_Reach(dict(lines), took_s, self._session.testsfailed == failed))
         return reaches
 
     def _protocol(self, items: Sequence[pytest.Item], place: int) -> None:
@@ -210,24 +207,3 @@ class Tests:
                 shutil.rmtree(left, ignore_errors=True)
             else:
                 left.unlink(missing_ok=True)
-
-
-def _tracer(places: tuple[str, ...], lines: defaultdict[str, set[int]]) -> Callable[..., Any]:
-    calls: Counter[CodeType] = Counter()
-
-    def enter(frame: FrameType, event: str, _: Any) -> Callable[..., Any] | None:
-        code = frame.f_code
-        if not code.co_filename.startswith(places):
-            return None
-        calls[code] += 1
-        if calls[code] > _LOOKED_AT:
-            return None
-        seen = lines[code.co_filename]
-
-        def step(frame: FrameType, event: str, _: Any) -> Callable[..., Any]:
-            seen.add(frame.f_lineno)
-            return step
-
-        return step
-
-    return enter

@@ -7,15 +7,21 @@ where a value differs it is put in the place of the original, also where others 
 
 from __future__ import annotations
 
+import ast
 import gc
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 #: By the qualified name; some have one name, such as a property that can be set.
 Functions = dict[str, list[FunctionType]]
+#: A file, and some of its lines.
+Place = tuple[str, set[int]]
+#: What traced functions call.
+HIT = "__oda_mutation_hit__"
 _PLAIN = (int, float, str, bytes, type(None))
 _DEFAULTS = ("__defaults__", "__kwdefaults__")
 
@@ -45,8 +51,40 @@ def functions_in(places: tuple[str, ...]) -> dict[str, Functions]:
 def code_patch(functions: Functions, path: str, source: str) -> Callable[[], None]:
     """What lets the ``functions`` of the module at ``path`` do what ``source`` says. Raises
     ``NotPatchableError``."""
+    return _patch_of(functions, compile(source, path, "exec", dont_inherit=True))
+
+
+def tracing_patch(functions: Functions, path: str, places: list[Place]) -> Callable[[], None]:
+    """What lets the ``functions`` of the module at ``path`` call ``HIT`` with a number before each
+    statement: the index of its place, which is appended to ``places``."""
+    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+    for node in list(ast.walk(tree)):
+        if isinstance(node, ast.Module | ast.ClassDef):
+            continue
+        for name, value in ast.iter_fields(node):
+            if isinstance(value, list) and value and isinstance(value[0], ast.stmt):
+                setattr(node, name, list(_with_calls(value, path, places)))
+    return _patch_of(functions, compile(tree, path, "exec", dont_inherit=True))
+
+
+def _with_calls(body: list[ast.stmt], path: str, places: list[Place]) -> Iterator[ast.stmt]:
+    for statement in body:
+        lines = set(range(statement.lineno, (statement.end_lineno or 0) + 1))
+        for inner in ast.walk(statement):
+            # What is inside has a call of its own.
+            if isinstance(inner, ast.stmt) and inner is not statement:
+                lines -= set(range(inner.lineno, (inner.end_lineno or 0) + 1))
+        call = ast.parse(f"{HIT}({len(places)})").body[0]
+        places.append((path, lines))
+        for node in ast.walk(call):
+            ast.copy_location(node, statement)
+        yield call
+        yield statement
+
+
+def _patch_of(functions: Functions, module: CodeType) -> Callable[[], None]:
     codes: defaultdict[str, list[CodeType]] = defaultdict(list)
-    _collect(compile(source, path, "exec", dont_inherit=True), codes)
+    _collect(module, codes)
     pairs: list[tuple[FunctionType, CodeType]] = []
     for name, there in functions.items():
         if "<locals>" in name:
