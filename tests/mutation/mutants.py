@@ -123,6 +123,8 @@ def _edits(node: ast.AST, where: str, in_function: bool) -> Iterator[_Edit]:
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns", "decorator_list", "bases"):
             continue
+        if field == "keywords" and isinstance(node, ast.ClassDef):
+            continue  # how it is kept in memory
         # What a function takes by default is computed when the module is imported.
         inside = in_function or (field == "body" and isinstance(node, _FUNCTIONS))
         for child in value if isinstance(value, list) else (value,):

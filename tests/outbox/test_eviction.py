@@ -176,6 +176,14 @@ def test_the_number_of_rows_has_a_bound_in_each_class() -> None:
     assert len(queue.in_flight) == 5
 
 
+def test_the_only_row_may_go_for_a_new_one() -> None:
+    """Where just one is allowed."""
+    bench = Bench(max_rows=1)
+    bench.put(TELEMETRY, [1])
+    assert bench.make_room(TELEMETRY)
+    assert bench.ids(TELEMETRY) == []
+
+
 def test_acknowledged_rows_of_the_class_go_for_the_number_of_rows() -> None:
     """And only so many as have to."""
     bench = Bench(max_rows=5)

@@ -268,6 +268,7 @@ def test_rows_that_are_read_again_say_that_they_were_sent() -> None:
     queue.replay()
     again = rows(range(1, 6))
     again[2].attempts = 7
+    again[0].state = RowState.LINGERING  # it is in memory, and was acknowledged
     queue.unread.clear()
     queue.fill(again)
     assert [row.attempts for row in queue.head] == [1, 2, 7, 0, 0]

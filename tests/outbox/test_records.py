@@ -317,6 +317,9 @@ def test_answers_together_have_a_bound() -> None:
     bench.run("5", b"")
     assert bench.counters["journal_answers_forgotten"] == 4
     assert bench.journal.cost == 5 * id_cost("1") + side_cost(0)
+    bench.now_ms += 100_001
+    bench.journal.begin("6", "GET", False)
+    assert bench.journal.cost == id_cost("6"), "what is forgotten costs nothing"
 
 
 def test_ids_together_have_a_bound() -> None:
@@ -465,6 +468,17 @@ def test_the_oldest_answer_of_a_store_is_forgotten_first() -> None:
 
 
 # -- another store ---------------------------------------------------------------------------
+
+
+def test_a_new_store_gets_what_was_interrupted() -> None:
+    """It was on record in the old one, whatever it does: after the next start it has to be known
+    as well."""
+    bench = opened([stored(1, b"a", 999_000, has_ended=False), stored(2, b"b", 999_000)])
+    bench.journal.write_again()
+    assert bench.records == {
+        1: Record(1, "a", "SET", "JSON", b"{}", 999_000, has_ended=False),
+        2: Record(2, "b", "SET", "JSON", None, 999_000, True, None),
+    }
 
 
 def test_a_new_store_gets_every_record() -> None:

@@ -218,6 +218,7 @@ def test_a_buried_row_is_written_only_as_a_dead_letter() -> None:
     assert transaction.rows[TELEMETRY] == {}
     assert transaction.size_bytes == 0
     assert [one.row for one in transaction.burials] == [new, old]
+    assert [one.is_damaged for one in transaction.burials] == [False, False]
 
 
 def test_a_page_of_the_store_gives_way_to_what_is_in_memory() -> None:
