@@ -360,3 +360,16 @@ def test_acknowledged_rows_in_memory_give_way_to_answers() -> None:
     assert bench.ids(TELEMETRY) == [7, 8]
     assert bench.uncommitted.collecting.deleted[TELEMETRY] == []
     assert Span(1, 1) not in bench.uncommitted.collecting.deleted[TELEMETRY]
+
+
+def test_room_in_memory_is_made_for_more_than_one_answer() -> None:
+    """A sixteenth of memory, in bytes on disk: so not every answer has to make room."""
+    bench = Bench()
+    bench.limits.memory_bytes = 16 * (COST + 1)
+    bench.put(TELEMETRY, range(1, 5), size=4 * (COST + 1))
+    queue = bench.backlogs[TELEMETRY].queue
+    for row in queue.take(4, 1 << 20, True):
+        queue.in_flight.pop(row.row_id)
+        queue.retire([row], 50.0 + 2 * row.row_id)
+    assert bench.eviction.fits_in_memory(1, True)
+    assert bench.lingering(TELEMETRY) == [3, 4]

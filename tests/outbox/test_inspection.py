@@ -19,6 +19,7 @@ from oda.outbox.database import SCHEMA_VERSION
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.store import Recovered
 from oda.outbox.transaction import ANSWER
+from oda.settings import OutboxKind, OutboxSettings
 from tests.outbox.fakes import START_MS, Device
 
 
@@ -297,3 +298,35 @@ def test_an_outbox_is_known_by_its_first_bytes(tmp_path: Path) -> None:
         assert inspection.is_outbox(tmp_path / name) is expected
     assert not inspection.is_outbox(tmp_path)
     assert not inspection.is_outbox(tmp_path / "missing")
+
+
+def test_free_pages_are_not_in_use(tmp_path: Path) -> None:
+    """The file does not become smaller when rows are deleted; what is used does."""
+    device = Device(tmp_path / "outbox.sqlite", linger_s=0.0)
+    device.put_all([bytes(900)] * 100)
+    device.outbox.retire([row.row_id for row in device.take_all()])
+    device.turn()
+    device.stop()
+    status = inspection.read_status(device.settings.path)
+    assert status.used_bytes < 60 * 1024 < 100 * 1024 < status.file_bytes
+
+
+def test_files_that_may_be_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name and size: no link, no directory, nothing that a recovery made, nothing that is empty
+    or no multiple of SQLite's smallest page. In a large directory no more than so many are looked
+    at; where there is none, none."""
+    for name, size in (("b", 512), ("a", 1024), ("empty", 0), ("odd", 700), ("a.damaged-3", 512)):
+        (tmp_path / name).write_bytes(bytes(size))
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    (tmp_path / "directory").mkdir()
+    assert inspection._files(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+    assert inspection._files(tmp_path / "missing") == []
+    assert (
+        inspection.find_leftovers(OutboxSettings(kind=OutboxKind.MEMORY, path=tmp_path / "missing"))
+        == []
+    )
+    many = tmp_path / "directory"
+    for number in range(5):
+        (many / f"{number}").write_bytes(bytes(512))
+    monkeypatch.setattr(inspection, "_MAX_FILES", 3)
+    assert len(inspection._files(many)) == 3
