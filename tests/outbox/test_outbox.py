@@ -81,6 +81,18 @@ def test_a_debt_below_the_cost_of_a_message_is_kept(tmp_path: Path) -> None:
     assert taken(device.outbox.take(1, 1 << 20)) == [b"a3"]
 
 
+def test_what_telemetry_sends_beside_answers_is_paid(tmp_path: Path) -> None:
+    """With the cost of each message, like that of the answers."""
+    device = in_memory(tmp_path)
+    for number in range(4):
+        device.put(b"t%d" % number + bytes(98))
+    device.put(b"a0" + bytes(2998), response=True)
+    assert taken(device.outbox.take(3, 1 << 20)) == [b"a0", b"t0", b"t1"]
+    assert device.outbox._deficit == (3000 + MESSAGE) // 3 - 2 * (100 + MESSAGE)
+    device.put(b"a1" + bytes(98), response=True)
+    assert taken(device.outbox.take(1, 1 << 20)) == [b"t2"]
+
+
 def test_a_debt_has_a_bound(tmp_path: Path) -> None:
     """A flood of large answers does not make telemetry first for hours."""
     device = in_memory(tmp_path, max_bytes=64 << 20)
@@ -154,6 +166,21 @@ def test_acknowledged_rows_go_in_their_time(
         device.clock.advance(1.0)
         waited += 1
     assert linger_s <= waited <= gone_after_s
+    device.stop()
+
+
+@pytest.mark.parametrize(("rows", "gone_at_s"), [(1024, 10), (1025, 8)])
+def test_many_acknowledged_rows_do_not_wait_for_the_next_look(
+    rows: int, gone_at_s: int, tmp_path: Path
+) -> None:
+    """They are looked for every second; few of them once in the linger time."""
+    device = in_memory(tmp_path, linger_s=5.0)
+    wait(device, 2.5)
+    acknowledge(device, rows)
+    device.clock.advance(0.5)
+    while lingering(device):
+        device.clock.advance(1.0)
+    assert device.clock.seconds() == gone_at_s
     device.stop()
 
 
@@ -335,6 +362,7 @@ def test_a_purge_counts_messages_and_dead_letters(tmp_path: Path) -> None:
     device.put(b"t")
     device.put(b"a", response=True)
     assert device.outbox.purge() == 3
+    assert device.outbox.counts()["bytes"] == 0
     device.turn()
     assert device.outbox.counts()["dead"] == device.outbox.counts()["pending"] == 0
     assert device.store.dead == {}
@@ -350,6 +378,7 @@ def test_dead_letters_come_back_as_they_were(tmp_path: Path) -> None:
     device.turn()
     before = device.outbox.totals().accepted.messages
     assert device.outbox.retry_dead() == 1
+    assert device.outbox.counts()["bytes"] == row_cost(1)
     device.turn()
     (row,) = device.take(9)
     assert (row.payload, row.message_class) == (b"\xff", ANSWER)
