@@ -400,6 +400,7 @@ def test_the_time_of_an_operation_is_measured_from_its_arrival() -> None:
     """The waiting included."""
     gate: Deferred[OperationResult] = Deferred()
     bench = returning(gate)
+    bench.clock.advance(3.0)
     bench.send(request(name="X"))
     bench.clock.advance(7.5)
     gate.callback(OperationResult())
@@ -481,3 +482,21 @@ def test_what_nobody_says_otherwise() -> None:
     assert len(answers) == 1
     bench.clock.advance(0.1)
     assert len(answers) == 1101
+
+
+def test_where_nothing_can_be_answered_there_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A defect in every way to answer: whoever waits for the answer hears that there is none, and
+    the place is free for the next request."""
+    bench = Bench(FakeOperation("X", lambda request, progress: OperationResult()), max_concurrent=1)
+
+    def broken(*_: object) -> Any:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        for name in ("write", "write_bare"):
+            patched.setattr(bench.dispatcher._writer, name, broken)
+        assert bench.send(request(name="X")) == [None]
+    assert bench.response(id="2", name="X")["resultCode"] == "SUCCESSFUL"
+    assert bench.dispatcher.unanswered == 0

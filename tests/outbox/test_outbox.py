@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import capturedLogs
 
 from oda.errors import OutboxClosed, OutboxError, OutboxFull
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
 from oda.outbox.limits import Limits, row_cost, side_cost
 from oda.outbox.memory_store import MemoryStore
 from oda.outbox.outbox import TICK_S, make_outbox
-from oda.outbox.queue import Row
+from oda.outbox.queue import Amount, Row, Span
 from oda.outbox.sqlite_store import SqliteStore
-from oda.outbox.store import Letter
-from oda.outbox.transaction import ANSWER, TELEMETRY
+from oda.outbox.store import Letter, Opened, Recovered
+from oda.outbox.transaction import ANSWER, TELEMETRY, Totals
 from oda.settings import OutboxKind, OutboxSettings
 from tests.outbox.chosen import ChosenStore
 from tests.outbox.fakes import Device, FakeCounters, FakeWallClock, StepWorker, disk_full
@@ -557,3 +558,18 @@ def test_the_larger_file_lowers_the_bounds(tmp_path: Path) -> None:
     used += 1
     device.put_all([bytes(700_000)])
     assert before * 0.6 < device.outbox._limits.total < before
+
+
+@pytest.mark.parametrize("is_counted", [True, False])
+def test_it_is_said_where_nobody_knows_what_is_lost(is_counted: bool, tmp_path: Path) -> None:
+    """At the end of a recovery from a store whose rows could not be counted."""
+    store = ChosenStore([])
+    store.opened = [Opened(Totals(), "", "old", {TELEMETRY: ([Span(1, 9)], Amount())})]
+    store.steps = [Recovered((), False, 0, "old", is_counted)]
+    store.steps += [Recovered((), True, 0, "old", is_counted)]
+    with capturedLogs() as logs:
+        device = Device(tmp_path / "none", make_store=lambda: store)
+        device.recover()
+    said = [one for one in logs if "is not known" in str(one.get("log_format"))]
+    assert len(said) == (0 if is_counted else 1)
+    device.stop()
