@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.logger import capturedLogs
@@ -24,6 +25,9 @@ from tests.outbox.fakes import Device, FakeCounters, FakeWallClock, StepWorker, 
 
 #: Each message costs so many bytes to send besides its own, and answers get three times as much.
 MESSAGE = 256
+
+
+LOST = "{rows} messages of the damaged outbox are lost"
 
 
 def in_memory(tmp_path: Path, **more: Any) -> Device:
@@ -564,12 +568,15 @@ def test_the_larger_file_lowers_the_bounds(tmp_path: Path) -> None:
 def test_it_is_said_where_nobody_knows_what_is_lost(is_counted: bool, tmp_path: Path) -> None:
     """At the end of a recovery from a store whose rows could not be counted."""
     store = ChosenStore([])
-    store.opened = [Opened(Totals(), "", "old", {TELEMETRY: ([Span(1, 9)], Amount())})]
+    store.opened = [Opened(Totals(), "", "old", {TELEMETRY: ([Span(1, 9)], Amount(1, 34, 1))})]
     store.steps = [Recovered((), False, 0, "old", is_counted)]
     store.steps += [Recovered((), True, 0, "old", is_counted)]
     with capturedLogs() as logs:
         device = Device(tmp_path / "none", make_store=lambda: store)
         device.recover()
-    said = [one for one in logs if "is not known" in str(one.get("log_format"))]
+    said = [one for one in logs if "are lost is not known" in str(one.get("log_format"))]
     assert len(said) == (0 if is_counted else 1)
+    lost = [one["rows"] for one in logs if one.get("log_format") == LOST]
+    assert lost == [1]
+    assert device.counters["messages_dropped:damaged"] == 1
     device.stop()
