@@ -18,7 +18,10 @@ from oda.errors import OutboxClosed, OutboxError
 from oda.outbox import inspection, moving
 from oda.outbox.committer import RETRY_S
 from oda.outbox.lock import FileLock, is_locked
+from oda.outbox.queue import Row, Span
+from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.store import StoreMoved
+from oda.outbox.transaction import TELEMETRY, Transaction
 from oda.settings import OutboxSettings
 from tests.outbox.fakes import Device, FakeCounters, StepWorker, disk_full
 from tests.wire.fakes import memory_outbox
@@ -356,3 +359,32 @@ def test_the_names_are_synchronised(
     expected = [("b", False), ("a", False)]
     assert synced == ([("b", True), *expected] if is_copied else expected)
     device.stop()
+
+
+@pytest.mark.usefixtures("_way")
+def test_nothing_of_the_old_place_stays_open(tmp_path: Path) -> None:
+    """Neither the lock of the old file nor a reader: what is committed at the new place is read
+    there."""
+    path = tmp_path / "old.sqlite"
+    before = descriptors()
+    store = SqliteStore(path, OutboxSettings(path=path))
+    store.open()
+    transaction = Transaction()
+    transaction.insert(TELEMETRY, Row(1, b"0", True, 0, 0, 34))
+    store.apply(transaction)
+
+    def there() -> list[int]:
+        return [row.row_id for row in store.page(TELEMETRY, Span(0, 99), 9, 99)[0]]
+
+    assert there() == [1]
+    opened = descriptors()
+    moving.move(store, tmp_path / "new.sqlite")
+    transaction = Transaction()
+    transaction.insert(TELEMETRY, Row(2, b"1", True, 0, 0, 34))
+    store.apply(transaction)
+    assert there() == [1, 2]
+    assert descriptors() == opened
+    store.check()
+    store.close()
+    assert descriptors() == before
+    FileLock(tmp_path / "new.sqlite").release()
