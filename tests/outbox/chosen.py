@@ -7,13 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
 from oda.model import MessageClass
+from oda.outbox.committer import Committer, State
 from oda.outbox.memory_store import MemoryStore
 from oda.outbox.queue import Amount, Row, Span
 from oda.outbox.store import Opened, Recovered, StoreError, StoreMoved
-from oda.outbox.transaction import Totals, Transaction
-from tests.outbox.fakes import StepWorker
+from oda.outbox.transaction import TELEMETRY, Totals, Transaction
+from tests.outbox.fakes import StepWorker, disk_full
+
+#: A store of which a part is elsewhere.
+RECOVERING = Opened(Totals(), "", "old", {TELEMETRY: ([Span(1, 2)], Amount())})
+#: A committer that works: its state, whether rows can be read, whether the disk is trusted.
+FINE = (State.OPEN, True, True)
+#: How it ends.
+CLOSING = ["close reader", "closing"]
 
 
 class ChosenStore(MemoryStore):
@@ -169,3 +178,58 @@ class NotingWorker(StepWorker):
     def wait(self) -> bool:
         self.waits += 1
         return super().wait()
+
+
+class Bench:
+    """A committer with everything around it."""
+
+    def __init__(self, *, is_open: bool = True) -> None:
+        self.events: list[str] = []
+        self.store = ChosenStore(self.events)
+        self.worker = NotingWorker()
+        self.clock = Clock()
+        self.owner = Owner(self.events)
+        self.committer = Committer(self.store, self.worker, self.clock, self.owner)
+        self._last = 0
+        if is_open:
+            self.committer.open()
+            self.seen()
+
+    def collect(self, message_class: MessageClass = TELEMETRY, is_held: bool = False) -> Row:
+        """A row is put."""
+        self._last += 1
+        row = Row(self._last, b"x", True, 0, 0, 1, is_held=is_held)
+        self.committer.uncommitted.collecting.insert(message_class, row)
+        return row
+
+    def seen(self) -> list[str]:
+        """What happened since the last time."""
+        events = list(self.events)
+        self.events.clear()
+        return events
+
+    def timers(self) -> list[float]:
+        """In how many seconds something will be done."""
+        return [one.getTime() - self.clock.seconds() for one in self.clock.getDelayedCalls()]
+
+    def into_trouble(self) -> None:
+        """A commit fails."""
+        self.collect()
+        self.committer.submit()
+        self.worker.fail(disk_full())
+        self.seen()
+
+    def lose_file(self) -> None:
+        """The file is no longer at its place."""
+        self.store.is_moved_away = True
+        self.committer.check()
+        self.store.is_moved_away = False
+
+    @property
+    def has_job(self) -> bool:
+        return bool(self.worker.jobs)
+
+    @property
+    def condition(self) -> tuple[State, bool, bool]:
+        """The state, whether rows can be read, and whether the disk is expected to work."""
+        return self.committer.state, self.committer.can_read, self.committer.is_working
