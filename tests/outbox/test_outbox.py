@@ -11,13 +11,15 @@ from twisted.logger import capturedLogs
 
 from oda.errors import OutboxClosed, OutboxError, OutboxFull
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
+from oda.outbox.committer import RETRY_S, State
 from oda.outbox.limits import Limits, row_cost, side_cost
 from oda.outbox.memory_store import MemoryStore
-from oda.outbox.outbox import TICK_S, make_outbox
+from oda.outbox.outbox import TICK_S, Outbox, make_outbox
 from oda.outbox.queue import Amount, Row, Span
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.store import Letter, Opened, Recovered
 from oda.outbox.transaction import ANSWER, TELEMETRY, Totals
+from oda.outbox.worker import InlineWorker
 from oda.settings import OutboxKind, OutboxSettings
 from tests.outbox.chosen import ChosenStore
 from tests.outbox.fakes import Device, FakeCounters, FakeWallClock, StepWorker, disk_full
@@ -500,13 +502,22 @@ def test_a_dead_letter_that_can_not_be_kept_is_left(tmp_path: Path) -> None:
     assert device.outbox.take_over_letter(letter_of()) is None
 
 
-def test_what_is_not_open_takes_nothing(tmp_path: Path) -> None:
-    """Neither a message nor a new place; closing it is done at once."""
+@pytest.mark.parametrize("was_open", [True, False])
+def test_what_is_not_open_takes_nothing(was_open: bool, tmp_path: Path) -> None:
+    """Neither a message nor a new place, before it was opened and after it was closed; closing it
+    is done at once."""
     device = in_memory(tmp_path)
     device.stop()
-    assert isinstance(outcome(device.put(b"x")), OutboxClosed)
-    assert isinstance(outcome(device.outbox.move(Path("/new"))), OutboxClosed)
-    assert outcome(device.outbox.close()) is None
+    outbox = device.outbox
+    if not was_open:
+        settings = device.settings
+        outbox = Outbox(
+            settings, MemoryStore(), InlineWorker(), device.clock, device.wall, device.counters
+        )
+    assert isinstance(outcome(outbox.put(message(b"x"))), OutboxClosed)
+    assert isinstance(outcome(outbox.move(Path("/new"))), OutboxClosed)
+    assert outcome(outbox.close()) is None
+    assert not device.clock.getDelayedCalls()
 
 
 def test_an_outbox_that_another_agent_uses_stays_closed(tmp_path: Path) -> None:
@@ -578,4 +589,24 @@ def test_it_is_said_where_nobody_knows_what_is_lost(is_counted: bool, tmp_path: 
     lost = [one["rows"] for one in logs if one.get("log_format") == LOST]
     assert lost == [1]
     assert device.counters["messages_dropped:damaged"] == 1
+    device.stop()
+
+
+def test_a_late_store_with_newer_rows_is_left_for_the_next_start(tmp_path: Path) -> None:
+    """Its rows could not be told from those that were put meanwhile: it is closed as it is, nothing
+    is written into it, and the outbox goes on in memory."""
+    store = ChosenStore([])
+    totals = Totals()
+    totals.last_ids["telemetry"] = 1 << 60
+    store.opened = [disk_full(), Opened(totals)]
+    device = Device(tmp_path / "none", make_store=lambda: store)
+    device.put_all([b"x"])
+    device.clock.advance(RETRY_S)
+    device.put_all([b"y"])
+    device.clock.advance(100.0)
+    assert device.outbox.state is State.TROUBLE
+    assert store.events.count("open") == 2
+    assert store.events.count("close") == 1
+    assert store.tables[TELEMETRY].rows == {}
+    assert [row.payload for row in device.take_all()] == [b"x", b"y"]
     device.stop()
