@@ -610,3 +610,24 @@ def test_a_late_store_with_newer_rows_is_left_for_the_next_start(tmp_path: Path)
     assert store.tables[TELEMETRY].rows == {}
     assert [row.payload for row in device.take_all()] == [b"x", b"y"]
     device.stop()
+
+
+def test_the_connector_is_woken_for_what_a_store_has(tmp_path: Path) -> None:
+    """At a start, where something waits in it; and where there is a new one."""
+    device = Device(tmp_path / "outbox.sqlite")
+    device.restart()
+    assert device.told == 0
+    device.put_all([b"x"])
+    device.restart()
+    assert device.told == 1
+    device.stop()
+    store = ChosenStore([])
+    device = Device(tmp_path / "none", make_store=lambda: store)
+    assert device.told == 0
+    store.is_moved_away = True
+    device.clock.advance(TICK_S)
+    store.is_moved_away = False
+    device.turn()
+    assert store.events.count("replace") == 1
+    assert device.told == 1
+    device.stop()
