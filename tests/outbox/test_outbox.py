@@ -18,7 +18,7 @@ from oda.outbox.outbox import TICK_S, Outbox, make_outbox
 from oda.outbox.queue import Amount, Row, Span
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.store import Letter, Opened, Recovered
-from oda.outbox.transaction import ANSWER, TELEMETRY, Totals
+from oda.outbox.transaction import ANSWER, TELEMETRY, Burial, Totals
 from oda.outbox.worker import InlineWorker
 from oda.settings import OutboxKind, OutboxSettings
 from tests.outbox.chosen import ChosenStore
@@ -630,4 +630,88 @@ def test_the_connector_is_woken_for_what_a_store_has(tmp_path: Path) -> None:
     device.turn()
     assert store.events.count("replace") == 1
     assert device.told == 1
+    device.stop()
+
+
+def test_the_dead_letters_of_a_store_are_known(tmp_path: Path) -> None:
+    """They cost what they cost; those that are too many go, the oldest first."""
+    store = ChosenStore([])
+    room = Limits(OutboxSettings(max_bytes=1 << 20)).side_bytes
+    for row_id, size in ((1, room // 2), (2, room // 2), (3, 10)):
+        row = Row(row_id, bytes(size), True, 1, 0, row_cost(size))
+        store.dead[row_id] = Burial(TELEMETRY, row, "refused")
+    device = Device(tmp_path / "none", make_store=lambda: store, max_bytes=1 << 20)
+    assert device.outbox.counts()["dead"] == 2
+    assert device.outbox.counts()["bytes"] == side_cost(room // 2) + side_cost(10)
+    assert sorted(store.dead) == [2, 3]
+    device.stop()
+
+
+def test_a_store_whose_letters_can_not_be_read_is_in_trouble(tmp_path: Path) -> None:
+    """What they are is not known, and the disk is tried again."""
+    store = ChosenStore([])
+
+    def fails() -> Any:
+        raise disk_full()
+
+    store.letters = fails  # type: ignore[method-assign]
+    device = Device(tmp_path / "none", make_store=lambda: store)
+    assert device.outbox.state is State.TROUBLE
+    device.clock.advance(RETRY_S)
+    assert device.outbox.state is State.OPEN
+    device.stop()
+
+
+def test_who_waits_for_a_dead_letter_hears_of_the_end(tmp_path: Path) -> None:
+    """Committed, and so accepted; or never to be."""
+    for fails in (False, True):
+        device = Device(tmp_path / "none", StepWorker, make_store=MemoryStore)
+        device.worker.finish()
+        kept = device.outbox.take_over_letter(letter_of())
+        assert kept is not None
+        closed = device.outbox.close()
+        while device.worker.jobs:
+            if fails and device.outbox._uncommitted.running is not None:
+                device.worker.fail(disk_full())
+            else:
+                device.worker.step()
+        assert closed.called
+        assert isinstance(outcome(kept), OutboxClosed if fails else int)
+
+
+def test_a_commit_that_fails_releases_what_it_held(tmp_path: Path) -> None:
+    """An answer that waited for its commit may be sent: there is no telling when it can be made.
+    What was acknowledged meanwhile is accepted, and so is what was let go."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker, linger_s=60.0)
+    device.worker.finish()
+    lingers, gone = device.put(b"1"), device.put(b"2")
+    device.put(b"held", response=True, waits_for_commit=True)
+    device.turn()
+    told = device.told
+    first, second = device.outbox.take(9, 99, TELEMETRY)
+    assert device.outbox.take(9, 99, ANSWER) == []
+    device.outbox.retire([first.row_id])
+    device.outbox.retire([second.row_id], 0.0)
+    assert not lingers.called
+    device.worker.fail(disk_full())
+    assert device.told == told + 1
+    assert [outcome(one) for one in (lingers, gone)] == [1, 2]
+    assert [row.payload for row in device.outbox.take(9, 99, ANSWER)] == [b"held"]
+    device.clock.advance(RETRY_S)
+    device.worker.finish()
+    assert device.outbox.state is State.OPEN
+    device.stop()
+
+
+def test_a_buried_row_is_accepted_with_its_commit(tmp_path: Path) -> None:
+    """It was set aside while it was being committed, or before: whoever put it hears that it is
+    kept."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    device.worker.finish()
+    waiting = device.put(b"1")
+    device.outbox.bury([device.take(1)[0].row_id], "refused")
+    device.turn()
+    assert outcome(waiting) == "nothing yet"
+    device.worker.finish()
+    assert waiting.called
     device.stop()
