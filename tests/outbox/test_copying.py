@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from oda.outbox import recovery
 from oda.outbox.clock import FIRST_IDS
 from oda.outbox.limits import row_cost
+from oda.outbox.lock import FileLock
 from oda.outbox.queue import END, Amount, Row, Span
 from oda.outbox.recovery import (
     MAX_ID,
@@ -32,6 +35,7 @@ from oda.outbox.recovery import (
 )
 from oda.outbox.set_aside import free_place, numbered, remove, rename, set_aside
 from oda.outbox.sqlite_store import SqliteStore
+from oda.outbox.store import StoreMoved
 from oda.outbox.transaction import (
     ANSWER,
     TELEMETRY,
@@ -478,3 +482,56 @@ def test_a_step_that_fails_is_rolled_back(
     assert [one[1] for one in step.restored] == [Span(1, 1)]
     assert [row.row_id for row in store.page(TELEMETRY, Span(0, END), 9, 99)[0]] == [1]
     assert names(store.path.parent).count("outbox.sqlite.damaged-1") == 1
+
+
+def test_only_tables_that_can_be_read_are_planned(store: SqliteStore) -> None:
+    """Nothing is looked for in one that is gone; of the others each id up to the highest, or what
+    is wanted of them. The small tables are copied at once."""
+    source = store.path.with_name("outbox.sqlite.recovering-1")
+    old = SqliteStore(source, OutboxSettings())
+    old.open()
+    transaction = Transaction()
+    for row_id in (3, 8):
+        transaction.insert(ANSWER, Row(row_id, b"abc", True, 2, 0, row_cost(3)))
+    transaction.records[1] = Record(1, "1", "SET", "JSON", None, 5)
+    old.apply(transaction)
+    old.writer.execute("DROP TABLE telemetry")
+    old.close()
+    progress = recovery._start(store, Totals(), source, None)
+    assert progress.ranges == [("response", 0, 8)]
+    assert progress.expected["response"] == Stored(2, 2 * row_cost(3), 4)
+    assert not progress.is_counted
+    assert progress.set_aside == str(source.with_name("outbox.sqlite.damaged-1"))
+    assert [one.number for one in store.records()] == [1]
+    wanted = {"response": [(1, 4), (6, 20)], "telemetry": [(1, 5)]}
+    progress = recovery._start(store, Totals(), source, wanted, is_copy=True)
+    assert progress.ranges == [("response", 5, 8), ("response", 0, 4)]
+    assert progress.expected["response"] == Stored()
+    assert progress.set_aside == ""
+
+
+def test_a_store_that_stands_in_the_way_is_displaced(store: SqliteStore) -> None:
+    """It is another one, which no agent uses: it is kept, and not locked by this one."""
+    store.path.rename(store.path.with_name("moved"))
+    other = SqliteStore(store.path, OutboxSettings())
+    other.open()
+    other.close()
+    before = len(os.listdir("/proc/self/fd"))
+    opened = recovery.begin(store, StoreMoved("it is gone"), {})
+    displaced = store.path.with_name("outbox.sqlite.displaced-2")
+    assert displaced.exists()
+    assert not FileLock.is_held(displaced)
+    assert len(os.listdir("/proc/self/fd")) <= before
+    assert opened.reason == "it is gone"
+    assert opened.set_aside == ""
+    while not store.recover().is_done:
+        pass
+    assert names(store.path.parent).count("outbox.sqlite") == 1
+
+
+def test_a_new_store_gets_a_directory_of_its_own(store: SqliteStore) -> None:
+    """Where the old one was deleted with all that is above it."""
+    shutil.rmtree(store.path.parent)
+    store.path = store.path.parent / "a" / "b" / "outbox.sqlite"
+    recovery.begin(store, StoreMoved("it is gone"), {})
+    assert store.path.exists()
