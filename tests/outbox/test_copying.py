@@ -535,3 +535,16 @@ def test_a_new_store_gets_a_directory_of_its_own(store: SqliteStore) -> None:
     store.path = store.path.parent / "a" / "b" / "outbox.sqlite"
     recovery.begin(store, StoreMoved("it is gone"), {})
     assert store.path.exists()
+
+
+def test_a_file_that_somebody_took_away_ends_the_recovery(store: SqliteStore) -> None:
+    """There is nothing to wait for: what is still missing was accepted, and is lost."""
+    progress = _Progress("outbox.sqlite.recovering-1", "outbox.sqlite.damaged-1")
+    progress.ranges = [("telemetry", 0, 9)]
+    progress.expected = {"telemetry": Stored(2, 68, 4), "response": Stored()}
+    recovery._save(store.writer, progress)
+    step = store.recover()
+    assert (step.restored, step.is_done, step.rows) == ([], True, 0)
+    totals = store._read_totals()
+    assert (totals.accepted, totals.dropped) == (Tally(2, 4), Tally(2, 4))
+    assert store.recover() == ((), True, 0, "", True)
