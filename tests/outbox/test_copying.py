@@ -8,12 +8,14 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import msgspec
 import pytest
 
 from oda.outbox import recovery
 from oda.outbox.clock import FIRST_IDS
+from oda.outbox.database import _script
 from oda.outbox.limits import row_cost
 from oda.outbox.lock import FileLock
 from oda.outbox.queue import END, Amount, Row, Span
@@ -35,7 +37,7 @@ from oda.outbox.recovery import (
 )
 from oda.outbox.set_aside import free_place, numbered, remove, rename, set_aside
 from oda.outbox.sqlite_store import SqliteStore
-from oda.outbox.store import StoreMoved
+from oda.outbox.store import StoredRecord, StoreMoved
 from oda.outbox.transaction import (
     ANSWER,
     TELEMETRY,
@@ -548,3 +550,23 @@ def test_a_file_that_somebody_took_away_ends_the_recovery(store: SqliteStore) ->
     totals = store._read_totals()
     assert (totals.accepted, totals.dropped) == (Tally(2, 4), Tally(2, 4))
     assert store.recover() == ((), True, 0, "", True)
+
+
+def test_the_journal_of_an_older_schema_is_copied(store: SqliteStore) -> None:
+    """It was one table: what has an answer has ended; without a format it was JSON."""
+    with closing(sqlite3.connect(":memory:")) as old:
+        old.executescript(_script(1))
+        old.executemany(
+            "INSERT INTO journal VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (1, "a", "SET", None, '{"path":[]}', 5, None, None),
+                (2, "b", "GET", "CBOR", None, 6, crc32(b"answer"), b"answer"),
+            ],
+        )
+        for table in ("record", "answer", "dead"):
+            _copy_small(old, store.writer, table)
+    assert store.records() == [
+        StoredRecord(1, b"a", b"SET", b"JSON", b'{"path":[]}', 5, 0, None),
+        StoredRecord(2, b"b", b"GET", b"CBOR", None, 6, 1, 6),
+    ]
+    assert store.answer(2) == b"answer"
