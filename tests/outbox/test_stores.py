@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from oda.model import MessageClass
+from oda.outbox import sqlite_store as sqlite_store_module
 from oda.outbox.database import (
     SCHEMA_VERSION,
     connect,
@@ -27,6 +28,7 @@ from oda.outbox.database import (
     write_totals,
 )
 from oda.outbox.limits import row_cost, wal_allowance
+from oda.outbox.lock import FileLock
 from oda.outbox.memory_store import MemoryStore, Table
 from oda.outbox.queue import END, Amount, Row, Span
 from oda.outbox.sqlite_store import SqliteStore
@@ -663,3 +665,37 @@ def test_a_log_without_its_file_is_a_damage(place: Path) -> None:
     empty.path.with_name("empty.sqlite-wal").write_bytes(b"")
     assert empty.open().reason == ""
     empty.close()
+
+
+def test_the_name_of_a_new_file_is_synchronised(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the file: a power failure must not leave messages without a name. An old one has it."""
+    synced: list[Path] = []
+    monkeypatch.setattr(sqlite_store_module, "sync_directory", synced.append)
+    for expected in (1, 1):
+        store = sqlite_store(place)
+        store.open()
+        store.close()
+        assert synced == [store.path.parent] * expected
+
+
+def test_a_file_that_is_replaced_while_it_is_locked_is_locked_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock has to be on the file at the path; the other one is let go."""
+    is_at = FileLock.is_at
+    looks: list[bool] = []
+
+    def moves(lock: FileLock, path: Path) -> bool:
+        looks.append(True)
+        if len(looks) == 1:
+            path.rename(place / "away")
+        return is_at(lock, path)
+
+    monkeypatch.setattr(FileLock, "is_at", moves)
+    store = sqlite_store(place)
+    store.open()
+    assert FileLock.is_held(store.path)
+    assert not FileLock.is_held(place / "away")
+    store.close()
