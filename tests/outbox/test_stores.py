@@ -699,3 +699,36 @@ def test_a_file_that_is_replaced_while_it_is_locked_is_locked_again(
     assert FileLock.is_held(store.path)
     assert not FileLock.is_held(place / "away")
     store.close()
+
+
+def test_a_file_that_can_not_be_opened_again_is_tried_by_the_next_commit(place: Path) -> None:
+    """Nothing half open is left of the try."""
+    store = sqlite_store(place)
+    store.open()
+    store.apply(with_rows(row_of(1, b"one")))
+    with pytest.raises(StoreError):
+        store.apply(with_rows(row_of(1, b"two")))
+
+    def fails() -> Totals:
+        raise StoreError("no")
+
+    store._read_totals = fails  # type: ignore[method-assign]
+    with pytest.raises(StoreError, match="no"):
+        store.apply(with_rows(row_of(2)))
+    with pytest.raises(StoreError, match="not open"):
+        _ = store.writer
+    del store._read_totals  # type: ignore[method-assign]
+    store.apply(with_rows(row_of(2)))
+    assert [row.row_id for row in page_of(store)] == [1, 2]
+    store.close()
+
+
+def test_a_store_does_not_go_on_where_its_file_is_not(place: Path) -> None:
+    """It is told as gone, and no file is made there."""
+    store = sqlite_store(place)
+    store.open()
+    store.release_file()
+    with pytest.raises(StoreMoved):
+        store.go_on_at(place / "elsewhere")
+    assert not (place / "elsewhere").exists()
+    store.close()
