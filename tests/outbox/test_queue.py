@@ -250,9 +250,10 @@ def test_a_rewind_sorts_in_rows_that_turned_up_late() -> None:
 def test_a_replay_without_lingering_rows_is_a_rewind() -> None:
     """What is in memory need not be read again."""
     queue = filled(range(1, 4))
-    assert not queue.replay()
+    assert queue.replay() == 0
     queue.take(1, 1 << 20, True)
-    assert queue.replay()
+    assert queue.replay() == 0
+    assert queue.in_flight == {}
     assert [row.row_id for row in queue.head] == [1, 2, 3]
     assert list(queue.unread) == []
 
@@ -273,6 +274,24 @@ def test_rows_that_are_read_again_say_that_they_were_sent() -> None:
     queue.fill(again)
     assert [row.attempts for row in queue.head] == [1, 2, 7, 0, 0]
     assert [row.state for row in queue.head] == [RowState.PENDING] * 5
+    queue.check()
+
+
+@pytest.mark.parametrize(
+    ("max_cost", "cost", "left"),
+    [(29, 0, [1, 4, 7]), (30, 30, [1, 4]), (49, 30, [1, 4]), (50, 50, [1])],
+)
+def test_a_replay_may_be_of_the_newest_only(max_cost: int, cost: int, left: list[int]) -> None:
+    """Whole batches, the newest first, that cost no more together; the others linger on. Where none
+    is so small it is a rewind. What was in flight is pending again in any case."""
+    queue = filled(range(1, 12))
+    queue.take(10, 1 << 20, True)
+    for ids in ([1, 2], [4, 5], [7, 8, 9]):
+        retire(queue, ids, 10.0)
+    assert queue.replay(max_cost) == cost
+    assert [one.low for one in queue.lingering] == left
+    assert queue.in_flight == {}
+    assert queue.pending_rows == 4 + cost // 10
     queue.check()
 
 
@@ -450,11 +469,14 @@ def test_any_order_of_steps_keeps_every_row_in_one_place(seed: int) -> None:
             resting += done
         elif step in ("rewind", "replay"):
             if step == "replay" and resting:
-                assert queue.replay()
+                assert queue.replay() == 10 * len(resting)
                 pending = sorted(resting + flying + pending)
                 resting = []
             else:
-                assert (queue.rewind() if step == "rewind" else queue.replay()) == bool(flying)
+                if step == "rewind":
+                    assert queue.rewind() is bool(flying)
+                else:
+                    assert queue.replay() == 0
                 pending = sorted(flying + pending)
             flying = []
         elif step == "expire":
