@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -352,12 +353,15 @@ def test_a_coroutine_is_not_begun_once_its_operation_has_ended() -> None:
 
     def run(request: OperationRequest, progress: Progress) -> Any:
         bench.dispatcher.stop()
-        return body()
+        begun.append(body())
+        return begun[0]
 
+    begun: list[Coroutine[Any, Any, OperationResult]] = []
     bench = Bench(FakeOperation("X", run))
     bench.send(request(name="X"))
     assert descriptions(bench, bench.outbox.payloads) == ["the agent is stopping"]
     assert ran == []
+    assert inspect.getcoroutinestate(begun[0]) == inspect.CORO_CLOSED
 
 
 def test_an_operation_may_send_requests_itself() -> None:
