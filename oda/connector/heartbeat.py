@@ -118,7 +118,6 @@ class Heartbeat:
 
     def start(self) -> None:
         """Probe the peer and start the keepalive."""
-        self._peer.connected()
         self._start_keepalive()
         self._ping()
 
@@ -263,7 +262,7 @@ class Heartbeat:
         left_s = self._left_s()
         if expects_pong and left_s > 0:
             self._pong_limit = self._later(min(left_s, timeout_s / _LOOKS), self._look_for_pong)
-        elif self._peer.missed(self._saw_foreign_pong) is PeerClass.PONG:
+        elif self._peer.missed(self._saw_foreign_pong, self._uplink.is_waiting) is PeerClass.PONG:
             self._counters.increment("pong_timeouts")
             waited_s = self._reactor.seconds() - self._waits_since_s
             self._protocol.abort(f"no pong within {waited_s:.3g} s: the connection is dead")

@@ -21,7 +21,7 @@ from oda.connector.dialer import Dialer
 from oda.connector.drain import Drain
 from oda.connector.intake import Intake
 from oda.connector.outcome import Outcome
-from oda.connector.peer import Peer
+from oda.connector.peer import Peer, Peers
 from oda.connector.protocol import IProtocolListener, PlatformProtocol
 from oda.connector.reconnection import Reconnection
 from oda.connector.record import ConnectionRecord
@@ -77,6 +77,7 @@ class PlatformLink:
         self._dialer = Dialer(
             settings, device_info, reactor, self._reconnection, self._record, self, self._ended
         )
+        self._peers = Peers()
         self._peer = Peer()
         self._aftermath = Aftermath()
         self._running = False
@@ -152,7 +153,7 @@ class PlatformLink:
                 self._session.reconfigure(settings)
             return
         self._reconnection.begin_anew()
-        self._peer = Peer()  # it may be another platform now
+        self._peers, self._peer = Peers(), Peer()  # it may be another platform now
         if self._running and self._stopping is None:
             self._restart()
 
@@ -162,6 +163,7 @@ class PlatformLink:
         self._dialer.opened()
         self._counters.increment("connections_opened")
         self._record.opened(protocol.transport)
+        self._peer = self._peers.at(getattr(protocol.transport.getPeer(), "host", None))
         self._session = Session(
             protocol,
             self._outbox,

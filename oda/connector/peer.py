@@ -1,9 +1,11 @@
 """What kind of platform is at the other end, as far as pings are concerned.
 
 RFC 6455 obliges a peer to answer pings, yet servers exist that answer none, or with another
-payload. What is learnt is kept across connections: a platform that has answered once and then
-stays silent is dead; one that has never answered, on two connections in a row, is taken to be of
-the other kind, and the agent goes on without proofs, saying so.
+payload. What is learnt is kept across connections, for each address: a platform that has answered
+once is held to it, and is dead when it stays silent. One that has never answered, on two
+connections in a row, is taken to be of the other kind, and the agent goes on without proofs, saying
+so. Pongs that answer no ping of ours say nothing: RFC 6455 allows them, section 5.5.3. A silence
+that the network explains, because the ping has not left the device, says nothing either.
 """
 
 from __future__ import annotations
@@ -16,6 +18,8 @@ _log = Logger()
 
 #: How many connections without any answer make a peer one that doesn't answer.
 _SILENT_CONNECTIONS = 2
+#: What is remembered about addresses; a name server may give new ones for ever.
+_MAX_ADDRESSES = 64
 
 
 class PeerClass(Enum):
@@ -32,34 +36,29 @@ class Peer:
     def __init__(self) -> None:
         self.peer_class = PeerClass.PONG
         self._has_answered = False
-        self._has_answered_here = False
         self._silences = 0
-
-    def connected(self) -> None:
-        """A new connection begins."""
-        self._has_answered_here = False
 
     def answered(self) -> None:
         """A matching pong has come."""
-        self._has_answered = self._has_answered_here = True
+        self._has_answered = True
         self._silences = 0
         if self.peer_class is not PeerClass.PONG:
             self.peer_class = PeerClass.PONG
             _log.info("the platform answers pings: deliveries are acknowledged again")
 
-    def missed(self, saw_foreign_pong: bool) -> PeerClass:
+    def missed(self, saw_foreign_pong: bool, is_explained: bool = False) -> PeerClass:
         """No matching pong came in time; returns what the peer is taken for now.
+        ``is_explained``: the peer may not have got the ping.
 
         PONG means: it should have answered, the connection is dead.
         """
-        if self.peer_class is not PeerClass.PONG:
+        if self.peer_class is not PeerClass.PONG or self._has_answered or is_explained:
             return self.peer_class
-        if saw_foreign_pong and not self._has_answered_here:
-            # Otherwise they are unsolicited (RFC 6455 allows that) and the connection is dead.
-            self._become(PeerClass.UNUSABLE, "answers pings with another payload")
-        elif not self._has_answered:
-            self._silences += 1
-            if self._silences >= _SILENT_CONNECTIONS:
+        self._silences += 1
+        if self._silences >= _SILENT_CONNECTIONS:
+            if saw_foreign_pong:
+                self._become(PeerClass.UNUSABLE, "answers pings with another payload")
+            else:
                 self._become(PeerClass.NONE, "never answers pings")
         return self.peer_class
 
@@ -70,3 +69,18 @@ class Peer:
             " delivered once they are written to the network",
             behaviour=behaviour,
         )
+
+
+class Peers:
+    """The peers by their address, the one used last at the end."""
+
+    def __init__(self) -> None:
+        self._by_address: dict[object, Peer] = {}
+
+    def at(self, address: object) -> Peer:
+        """The peer at ``address`` (anything that can be compared)."""
+        peer = self._by_address.pop(address, None) or Peer()
+        self._by_address[address] = peer
+        if len(self._by_address) > _MAX_ADDRESSES:
+            del self._by_address[next(iter(self._by_address))]
+        return peer

@@ -70,6 +70,12 @@ class Uplink:
         return self._since_s
 
     @property
+    def is_waiting(self) -> bool:
+        """Whether something was left for the network to take at the last look; False where that is
+        not known."""
+        return self._taken is not None and not self._taken.is_all
+
+    @property
     def is_all_taken(self) -> bool:
         """Whether nothing was left for the network to take at the last look; False where that is
         not known."""

@@ -161,7 +161,7 @@ def test_a_platform_that_pongs_after_all(make_world: MakeWorld) -> None:
     world = make_world()
     world.platform.pong = lambda payload: b""
     world.start()
-    world.pass_time(40)
+    world.pass_time(70)
     world.platform.pong = lambda payload: payload
     world.pass_time(200)
     assert world.log.has("answers pings", "acknowledged again")
@@ -196,7 +196,7 @@ def test_a_blocked_connection_to_a_platform_without_pongs(make_world: MakeWorld)
     world = make_world(settings=connector_settings(pong_timeout_s=10.0))
     world.platform.pong = lambda payload: b""
     world.start()
-    world.pass_time(30)
+    world.pass_time(40)
     world.wire.hold()
     big = b"x" * 100_000
     world.uplink(big)
@@ -221,6 +221,29 @@ def test_unsolicited_pongs_hide_nothing(make_world: MakeWorld) -> None:
             break
     assert world.log.has("connection lost", "no pong within")
     assert not world.log.has("another payload")
+
+
+def test_a_proven_platform_is_held_to_its_pongs(make_world: MakeWorld) -> None:
+    """The front of a platform may go on to send unsolicited pongs while what is behind it hangs:
+    nothing is taken for delivered that no ping of ours has proven."""
+    world = idle_world(
+        make_world, keep_alive_interval_s=20.0, pong_timeout_s=5.0, reconnect_spread_s=0.0
+    )
+    world.pass_time(100)
+    world.wire.finish()
+    world.pass_time(2)
+    assert world.is_connected
+    world.platform.pong = lambda payload: None
+    sent = [b'{"n":%d}' % number for number in range(100)]
+    for payload in sent:
+        world.uplink(payload)
+        if world.is_connected:
+            world.peer.sendPong(b"heartbeat")
+        world.pass_time(1.5)
+    assert not world.log.has("can't be acknowledged")
+    assert world.counters.total("messages_delivered") == 0
+    counts = world.outbox.counts()
+    assert counts["pending"] + counts["in_flight"] == 100
 
 
 def test_no_module_of_the_connection_looks_at_the_wall_clock() -> None:

@@ -177,8 +177,9 @@ def test_another_platform_is_met_without_prejudice(world: World) -> None:
     a dead connection at first."""
     world.platform.pong = lambda payload: b""
     world.start()
-    world.pass_time(40)
+    world.pass_time(70)
     assert world.log.has("another payload")
+    world.log.events.clear()
     world.platform.pong = lambda payload: None
     world.service.reconfigure(connector_settings(host="192.0.2.99"))
     world.pass_time(31)
