@@ -89,7 +89,7 @@ class ConnectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     proxy_host: str | None = None
     proxy_port: int = 8080
     reconnect_max_delay_s: float = 300.0
-    reconnect_spread_s: float = 100.0
+    reconnect_spread_s: float = 10.0
     max_message_size_bytes: int = 16 * 1024 * 1024
 
 

@@ -118,9 +118,9 @@ CONNECTOR = Component(
                     "reconnectSpread",
                     "reconnect_spread_s",
                     seconds(0, 86_400),
-                    "the first pause after a connection that had lasted a minute is chosen "
-                    "between 0 and this (at most reconnectMaxDelay), so that not all devices come "
-                    "back at the same moment; 0: within a second",
+                    "the first pause after an end that the platform may have given to all its "
+                    "devices is chosen between 0 and this (at most reconnectMaxDelay), so that "
+                    "they don't come back at the same moment; 0: within a second",
                 ),
                 Key(
                     "maxMessageSize",
