@@ -172,35 +172,6 @@ def test_an_unknown_name(make_world: MakeWorld) -> None:
     assert len(world.network.nameResolver.asked) == 2
 
 
-def test_all_addresses_of_a_name_are_tried(make_world: MakeWorld) -> None:
-    """Within one attempt the addresses are tried in turn; the next attempt begins with the next
-    one."""
-    world = make_world(settings=connector_settings(host="many.example"))
-    world.network.nameResolver.names["many.example"] = ["192.0.2.7", "2001:db8::7", "192.0.2.8"]
-    world.network.default = ConnectionRefusedError()
-    world.start()
-    world.pass_time(0.51)
-    tried = [host for host, *_ in world.network.tcpClients]
-    assert tried == [
-        *["192.0.2.7", "2001:db8::7", "192.0.2.8"],
-        *["2001:db8::7", "192.0.2.8", "192.0.2.7"],
-    ]
-    assert len(warnings(world)) == 2
-    world.network.platforms = {"192.0.2.7": world.platform}
-    world.pass_time(2)
-    assert world.is_connected
-
-
-def test_a_dead_address_does_not_hide_a_living_one(make_world: MakeWorld) -> None:
-    """When the first address swallows everything, the second attempt begins with the other."""
-    world = make_world(settings=connector_settings(host="two.example"))
-    world.network.nameResolver.names["two.example"] = ["192.0.2.7", "192.0.2.8"]
-    world.network.platforms = {"192.0.2.7": None}
-    world.start()
-    world.pass_time(31)
-    assert world.is_connected
-
-
 def test_backoff_resets_only_after_a_stable_minute(make_world: MakeWorld) -> None:
     """A platform that accepts and drops at once is met with growing waits; after a connection that
     held a minute the wait is chosen from ``reconnectSpread`` again."""
