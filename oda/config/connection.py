@@ -53,7 +53,8 @@ CONNECTOR = Component(
                     "connectionTimeout",
                     "connection_timeout_s",
                     TIMEOUT,
-                    "limit for name resolution, TCP, TLS and WebSocket upgrade together",
+                    "limit for name resolution, TCP, TLS and WebSocket upgrade together; the "
+                    "addresses of a name share it",
                 ),
                 Key(
                     "keepAliveInterval",

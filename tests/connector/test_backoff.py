@@ -154,7 +154,8 @@ def test_a_platform_that_goes_away_is_not_stormed(code: int) -> None:
 
 def test_the_slow_lane_keeps_to_the_maximum() -> None:
     """A small reconnectMaxDelay holds for refusals, too."""
-    assert Backoff(10, lambda: ALMOST_ONE).next_delay_s(refused(401)) <= 10
+    assert Backoff(10, lambda: ALMOST_ONE).next_delay_s(refused(401)) == pytest.approx(10)
+    assert Backoff(10, lambda: 0.0).next_delay_s(refused(401)) == pytest.approx(2)
 
 
 @given(CHANCE, st.floats(0, 3600), st.sampled_from([429, 503, 404]))

@@ -99,6 +99,17 @@ def test_the_first_that_answers_wins(make_world: MakeWorld) -> None:
     assert not world.log.has("no connection")
 
 
+def test_one_that_fails_does_not_end_the_race(make_world: MakeWorld) -> None:
+    """As long as another one may still answer, the attempt goes on."""
+    world = racing(make_world, {ONE: None, THREE: ConnectionRefusedError()}).start()
+    world.pass_time(5)
+    assert tried(world) == [ONE, THREE]
+    assert not world.log.has("no connection")
+    world.network.connectors[0].accept(world.platform)
+    world.settle()
+    assert world.is_connected
+
+
 def test_a_resolver_that_rotates(make_world: MakeWorld) -> None:
     """Whichever address comes first, every attempt reaches the living one."""
     world = racing(make_world, {ONE: None, THREE: "alive"})
