@@ -424,9 +424,10 @@ class IOutbox(Interface):
         ``linger_s`` instead of the configured time, in seconds, unless the room is needed.
         """
 
-    def rewind(replay_lingering: bool) -> None:
+    def rewind(replay_lingering: bool, max_bytes: int | None = None) -> None:
         """The connection is gone: what was in flight is pending again, in its old place; lingering
-        rows too where ``replay_lingering``."""
+        rows too where ``replay_lingering``: all of them, or the newest that cost at most
+        ``max_bytes``."""
 
     def settle() -> None:
         """The connection was closed in good order (code 1000 both ways): what was acknowledged need

@@ -30,6 +30,10 @@ class Aftermath:
         if culprit is not None:
             outbox.bury([culprit], f"nothing else was on its way: {outcome.reason}")
         replays = self._replay.connection_ended(outcome, flight.acknowledged, culprit is not None)
-        outbox.rewind(replays or flight.has_let_go)
+        if replays and outcome.by_us and not flight.has_let_go and session.replay_bytes is not None:
+            # The agent gave up a slow link, and the platform had seconds to store what it proved.
+            outbox.rewind(replays, session.replay_bytes)
+        else:
+            outbox.rewind(replays or flight.has_let_go)
         if outcome.close_code == NORMAL_CLOSURE and not flight.has_let_go:
             outbox.settle()

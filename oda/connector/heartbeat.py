@@ -1,11 +1,15 @@
 """The pings of one connection: they keep it alive, and prove what has arrived.
 
 There is one kind of ping. It goes out at the opening (to learn what kind of peer this is), after
-so many messages, bytes or moments, and at every ``keepAliveInterval``; at most one is outstanding
-(see ``barrier``).
+so many messages, bytes or moments, and at every ``keepAliveInterval``; on a slow link a few are
+under way at once, so that the link never waits for a pong (see ``window``).
 
-A pong must come within ``pong_timeout_s``. Progress (bytes arriving, the send buffer emptying)
-extends that, but only to four times its length: bytes that arrive prove nothing about the uplink.
+A connection on which something waits for a pong is dead when the network has taken nothing more for
+``pong_timeout_s`` (see ``uplink``). A ping that needed longer to get through gets half as much time
+again for its way behind the first network, up to four times the limit. Where the progress of the
+network is not known, bytes arriving or the send buffer emptying extend the limit, but only to four
+times its length: bytes that arrive prove nothing about the uplink.
+
 A peer that is known to give no usable pongs is waited for only shortly; what was written to a
 transport that isn't blocked then counts as proven.
 """
@@ -21,6 +25,8 @@ from oda.connector.barrier import AckBarrier, Pong
 from oda.connector.bucket import TokenBucket
 from oda.connector.peer import Peer, PeerClass
 from oda.connector.protocol import PlatformProtocol
+from oda.connector.uplink import Uplink
+from oda.connector.window import PINGS, SendWindow
 from oda.interfaces import ICounters
 from oda.settings import ConnectorSettings
 
@@ -33,8 +39,12 @@ _PING_AFTER_S = 0.1
 #: with the window of messages this is a bound on the rate of a long drain.
 _PINGS_PER_S = 1000.0
 _PINGS_AT_ONCE = 200.0
-#: How often the pong's time limit can be extended.
+#: How often the pong's time limit can be extended where the network's progress is not known.
 _EXTENSIONS = 3
+#: The limit is at most so many times ``pong_timeout_s`` after the last progress.
+_MAX_LIMITS = 4
+#: Progress is looked at so many times in each limit.
+_LOOKS = 4
 #: How long a peer without usable pongs is given before messages count as proven, in seconds.
 _UNPROVEN_WAIT_S = 1.0
 
@@ -52,8 +62,12 @@ class Heartbeat:
         counters: ICounters,
         peer: Peer,
         epoch: bytes,
+        uplink: Uplink,
+        window: SendWindow,
         proven: Callable[[int], None],
     ) -> None:
+        self._uplink = uplink
+        self._window = window
         self._protocol = protocol
         self._reactor = reactor
         self._settings = settings
@@ -71,7 +85,7 @@ class Heartbeat:
         self._ping_soon: Any = None
         self._pong_limit: Any = None
         self._is_deaf = False
-        self._ping_sent_s = self._waits_since_s = 0.0
+        self._waits_since_s = 0.0
         self._keepalive: LoopingCall | None = None
 
     @property
@@ -96,6 +110,11 @@ class Heartbeat:
     def is_proven(self) -> bool:
         """True once a ping of this connection was answered (or none can be expected to be)."""
         return self._was_answered or self._peer.peer_class is not PeerClass.PONG
+
+    @property
+    def gets_pongs(self) -> bool:
+        """Whether what is proven was proven by pongs."""
+        return self._was_answered and self._peer.peer_class is PeerClass.PONG
 
     def start(self) -> None:
         """Probe the peer and start the keepalive."""
@@ -129,12 +148,20 @@ class Heartbeat:
 
     def consider_ping(self, at_once: bool) -> None:
         """Ping when enough was sent since the last one, or soon; ``at_once``: for anything."""
-        if self._barrier.is_outstanding or not self._barrier.unproven:
+        barrier = self._barrier
+        if not barrier.unproven:
             return
+        if barrier.is_outstanding:
+            # More than one only where each proves a part of a window that is narrow.
+            if not self._window.is_narrow or barrier.outstanding >= PINGS:
+                return
+            is_large = self._unproven_bytes >= self._window.step_bytes
+            if not is_large and barrier.unproven < _PING_AFTER_MESSAGES:
+                return
         if (
             at_once
-            or self._barrier.unproven >= _PING_AFTER_MESSAGES
-            or self._unproven_bytes >= _PING_AFTER_BYTES
+            or barrier.unproven >= _PING_AFTER_MESSAGES
+            or self._unproven_bytes >= min(_PING_AFTER_BYTES, self._window.step_bytes)
         ):
             wait_s = self._pings.wait_s(self._reactor.seconds())
             if wait_s <= 0:
@@ -157,10 +184,7 @@ class Heartbeat:
         if is_held:
             self._cancel_pong_limit()
         elif self._barrier.is_outstanding and self._pong_limit is None:
-            self._progress = False
-            self._extensions = 0
-            self._waits_since_s = self._reactor.seconds()
-            self._pong_limit = self._later(self._settings.pong_timeout_s, self._pong_is_late)
+            self._wait_for_pong()
 
     def writable_changed(self, writable: bool) -> None:
         """The transport's buffer has filled or emptied."""
@@ -180,9 +204,11 @@ class Heartbeat:
         self._was_answered = True
         if pong is Pong.MATCHES:
             self._cancel_pong_limit()
-            self._counters.observe(
-                "barrier_round_trip_seconds", self._reactor.seconds() - self._ping_sent_s
-            )
+            seconds = self._reactor.seconds() - self._barrier.ping_sent_s
+            self._counters.observe("barrier_round_trip_seconds", seconds)
+            self._window.round_trip(seconds)
+            if self._barrier.is_outstanding:
+                self._wait_for_pong()
         self._proven(self._barrier.acknowledged)
 
     # -- inside ------------------------------------------------------------------------------
@@ -199,8 +225,7 @@ class Heartbeat:
 
     def _ping_is_due(self) -> None:
         self._ping_soon = None
-        if not self._barrier.is_outstanding:
-            self._ping()
+        self.consider_ping(at_once=True)
 
     def _keep_alive(self) -> None:
         if not self._barrier.is_outstanding:
@@ -208,47 +233,74 @@ class Heartbeat:
 
     def _ping(self) -> None:
         self._cancel_ping_soon()
+        now_s = self._reactor.seconds()
         self._unproven_bytes = 0
-        self._progress = self._saw_foreign_pong = False
-        self._extensions = 0
-        self._ping_sent_s = self._waits_since_s = self._reactor.seconds()
-        self._pings.available(self._ping_sent_s)
+        self._pings.available(now_s)
         self._pings.spend(1)
-        wait_s = self._settings.pong_timeout_s
-        expects_pong = self._peer.peer_class is PeerClass.PONG
-        if not expects_pong:
-            wait_s = min(wait_s, _UNPROVEN_WAIT_S)
-        if not (expects_pong and self._is_deaf):
-            self._pong_limit = self._later(wait_s, self._pong_is_late)
-        self._protocol.send_ping(self._barrier.ping())
+        is_first = not self._barrier.is_outstanding
+        payload = self._barrier.ping(now_s)
+        if is_first:
+            self._saw_foreign_pong = False
+            self._wait_for_pong()
+        self._protocol.send_ping(payload)
 
-    def _pong_is_late(self) -> None:
+    def _wait_for_pong(self) -> None:
+        """The limit of the oldest ping that is not answered begins."""
+        self._progress = False
+        self._extensions = 0
+        self._waits_since_s = self._reactor.seconds()
+        self._uplink.progress_s()
+        timeout_s = self._settings.pong_timeout_s
+        expects_pong = self._peer.peer_class is PeerClass.PONG
+        wait_s = timeout_s / _LOOKS if expects_pong else min(timeout_s, _UNPROVEN_WAIT_S)
+        if not (expects_pong and self._is_deaf):
+            self._pong_limit = self._later(wait_s, self._look_for_pong)
+
+    def _look_for_pong(self) -> None:
         self._pong_limit = None
         timeout_s = self._settings.pong_timeout_s
-        if (
-            self._progress
-            and self._extensions < _EXTENSIONS
-            and not self._saw_foreign_pong
-            and self._peer.peer_class is PeerClass.PONG
-        ):
-            self._progress = False
-            self._extensions += 1
-            self._pong_limit = self._later(timeout_s, self._pong_is_late)
+        expects_pong = self._peer.peer_class is PeerClass.PONG
+        left_s = self._left_s()
+        if expects_pong and left_s > 0:
+            self._pong_limit = self._later(min(left_s, timeout_s / _LOOKS), self._look_for_pong)
         elif self._peer.missed(self._saw_foreign_pong) is PeerClass.PONG:
             self._counters.increment("pong_timeouts")
-            waited_s = timeout_s * (1 + self._extensions)
-            self._protocol.abort(f"no pong within {waited_s:g} s: the connection is dead")
+            waited_s = self._reactor.seconds() - self._waits_since_s
+            self._protocol.abort(f"no pong within {waited_s:.3g} s: the connection is dead")
         elif self._writable:
             # This peer never gives usable pongs. The outbox keeps the rows for their linger time,
             # in case the connection breaks.
             self._barrier.abandon()
             self._proven(self._barrier.sent)
-        elif self._reactor.seconds() - self._ping_sent_s < timeout_s:
-            self._pong_limit = self._later(_UNPROVEN_WAIT_S, self._pong_is_late)
+        elif self._left_s() > 0:
+            self._pong_limit = self._later(_UNPROVEN_WAIT_S, self._look_for_pong)
         else:
             self._protocol.abort(
                 f"the network has taken nothing for {timeout_s:g} s: the connection is dead"
             )
+
+    def _left_s(self) -> float:
+        """How long the pong may still take."""
+        now_s: float = self._reactor.seconds()
+        timeout_s = self._settings.pong_timeout_s
+        progress_s = self._uplink.progress_s()
+        if progress_s is not None and progress_s > self._waits_since_s:
+            if self._uplink.is_all_taken:
+                # What the first network has taken may wait in front of another one.
+                getting_through_s = progress_s - self._waits_since_s
+                timeout_s = min(max(timeout_s, getting_through_s / 2), _MAX_LIMITS * timeout_s)
+            return progress_s + timeout_s - now_s
+        left_s = self._waits_since_s + (1 + self._extensions) * timeout_s - now_s
+        if (
+            left_s <= 0
+            and self._progress
+            and self._extensions < _EXTENSIONS
+            and not self._saw_foreign_pong
+        ):
+            self._progress = False
+            self._extensions += 1
+            left_s += timeout_s
+        return left_s
 
     def _later(self, delay_s: float, call: Callable[[], None]) -> Any:
         return self._reactor.callLater(delay_s, self._protocol.guard, call)

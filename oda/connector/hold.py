@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from oda.connector.intake import Intake
 from oda.connector.protocol import PlatformProtocol
+from oda.connector.uplink import Uplink
 
 _log = Logger()
 
@@ -32,12 +33,14 @@ class ReadingHold:
         reactor: Any,
         let_go: Callable[[], bool],
         changed: Callable[[bool], None],
+        uplink: Uplink,
     ) -> None:
         self._protocol = protocol
         self._intake = intake
         self._reactor = reactor
         self._let_go = let_go
         self._changed = changed
+        self._uplink = uplink
         self._soon: Any = None
         self._look: Any = None
         self._since_s = 0.0
@@ -87,6 +90,10 @@ class ReadingHold:
         self._look = None
         # A disk that fails accepts an answer only once it has been written to the network.
         takes = self._let_go()
+        progress_s = self._uplink.progress_s()
+        if not takes and progress_s is not None:
+            # The answers of a large outbox take long on a slow link.
+            self._since_s = max(self._since_s, progress_s)
         held_s = self._reactor.seconds() - self._since_s
         if held_s >= self.limit_s and self._intake.is_full:
             if takes and self._intake.is_open_full:

@@ -26,6 +26,7 @@ from oda.connector.protocol import IProtocolListener, PlatformProtocol
 from oda.connector.reconnection import Reconnection
 from oda.connector.record import ConnectionRecord
 from oda.connector.session import Session
+from oda.connector.uplink import Taken, taken_bytes
 from oda.interfaces import ICounters, IDeviceInfoProvider, IOutbox
 from oda.model import ConnectionStatus, LinkState
 from oda.settings import ConnectorSettings, OutboxSettings
@@ -38,7 +39,8 @@ class PlatformLink:
     """Keeps one WebSocket open between ``start`` and ``stop``.
 
     ``on_message(payload, is_binary)`` is called for every message that arrives. ``random`` gives
-    floats in [0, 1), ``random_bytes(n)`` n random bytes.
+    floats in [0, 1), ``random_bytes(n)`` n random bytes. ``taken(transport)`` is as
+    ``uplink.taken_bytes``.
     """
 
     def __init__(
@@ -53,7 +55,9 @@ class PlatformLink:
         random_bytes: Callable[[int], bytes],
         on_message: Callable[[bytes, bool], None],
         intake: Intake,
+        taken: Callable[[Any], Taken | None] = taken_bytes,
     ) -> None:
+        self._taken = taken
         self._settings = settings
         self._window = window
         self._outbox = outbox
@@ -169,6 +173,7 @@ class PlatformLink:
             self._random_bytes(8),
             self._aftermath.suspects,
             self._intake,
+            self._taken,
         )
         self._reconnection.opened()
         self._session.start()

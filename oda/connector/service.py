@@ -18,6 +18,7 @@ from zope.interface import implementer
 from oda.connector.intake import Intake
 from oda.connector.link import PlatformLink
 from oda.connector.protocol import log_masking
+from oda.connector.uplink import Taken, taken_bytes
 from oda.errors import MessageTooLarge, NotConnected, OutboxError, OutboxFull
 from oda.interfaces import (
     ICodecRegistry,
@@ -41,7 +42,7 @@ FRESH_S = 3.0
 class ConnectorService(Service):
     """``random`` gives floats in [0, 1), ``random_bytes(n)`` n random bytes. ``shorten``
     gives the answer, with the reason it is given, that takes the place of one that can't be sent or
-    kept; None if it can't tell.
+    kept; None if it can't tell. ``taken(transport)`` is as ``uplink.taken_bytes``.
 
     ``is_connected`` is True while the WebSocket is open.
     """
@@ -61,6 +62,7 @@ class ConnectorService(Service):
         random: Callable[[], float],
         random_bytes: Callable[[int], bytes],
         shorten: Callable[[bytes, str], bytes | None] = lambda _payload, _reason: None,
+        taken: Callable[[Any], Taken | None] = taken_bytes,
     ) -> None:
         self._settings = settings
         self._shorten = shorten
@@ -81,6 +83,7 @@ class ConnectorService(Service):
             random_bytes,
             self._message_received,
             self._intake,
+            taken,
         )
 
     # -- IConnector --------------------------------------------------------------------------

@@ -28,6 +28,8 @@ from oda.connector.intake import Intake
 from oda.connector.peer import Peer
 from oda.connector.protocol import PlatformProtocol
 from oda.connector.suspects import Suspects
+from oda.connector.uplink import Taken, Uplink, taken_bytes
+from oda.connector.window import SendWindow
 from oda.errors import NotConnected
 from oda.interfaces import ICounters, IOutbox
 from oda.model import MessageClass, OutboxRow
@@ -58,6 +60,7 @@ class Session:
         epoch: bytes,
         suspects: Suspects,
         intake: Intake,
+        taken: Callable[[Any], Taken | None] = taken_bytes,
     ) -> None:
         self._protocol = protocol
         self._outbox = outbox
@@ -77,11 +80,22 @@ class Session:
         if window.max_rate_per_s:
             self._rate = TokenBucket(window.max_rate_per_s, max(1.0, window.max_rate_per_s))
         self._rate_call: Any = None
+        transport = protocol.transport
+        self._uplink = Uplink(lambda: taken(transport), reactor.seconds)
+        self._narrow = SendWindow(window.window_bytes, settings.pong_timeout_s)
         self._heartbeat = Heartbeat(
-            protocol, reactor, settings, counters, peer, epoch, self._proven
+            protocol,
+            reactor,
+            settings,
+            counters,
+            peer,
+            epoch,
+            self._uplink,
+            self._narrow,
+            self._proven,
         )
         self._hold = ReadingHold(
-            protocol, intake, reactor, self._let_written_go, self._heartbeat.reading_held
+            protocol, intake, reactor, self._let_written_go, self._reading_held, self._uplink
         )
         self._hold.limit_s = _HOLD_TIMES * settings.pong_timeout_s
         self.on_drained: Callable[[], None] | None = None
@@ -107,6 +121,14 @@ class Session:
         return self._heartbeat.ping_waits_s
 
     @property
+    def replay_bytes(self) -> int | None:
+        """On a link that is slow: how many bytes that were proven may be sent again after its end;
+        None for a link that carries all."""
+        if not (self._narrow.is_narrow and self._heartbeat.gets_pongs):
+            return None
+        return self._narrow.size_bytes
+
+    @property
     def sent(self) -> int:
         """How many messages were sent on this connection."""
         return self._heartbeat.sent
@@ -125,20 +147,27 @@ class Session:
         """Go on with other intervals and time limits."""
         self._settings = settings
         self._hold.limit_s = _HOLD_TIMES * settings.pong_timeout_s
+        self._narrow.pong_timeout_s = settings.pong_timeout_s
         self._heartbeat.reconfigure(settings)
 
     def pump(self) -> None:
         """Send what waits, as far as the window and the transport allow."""
-        flight = self.flight
+        flight, narrow = self.flight, self._narrow
         while self._open and self._writable and not self._suspect_is_out:
             if self._held:
                 if not self._send_rows(self._release_held()):
                     break
                 continue
             room = self._window.window_messages - len(flight.messages) + flight.let_go_count
-            room_bytes = self._window.window_bytes - flight.size_bytes
+            room_bytes = narrow.size_bytes - flight.size_bytes
             allowed = min(room, _TAKE, self._allowance())
+            if room <= 0 or room_bytes <= 0:
+                narrow.filled()
             if allowed > 0 and room_bytes > 0:
+                if narrow.is_narrow:
+                    # Each step gets a ping of its own, behind it.
+                    self._heartbeat.consider_ping(at_once=False)
+                    room_bytes = min(room_bytes, narrow.step_bytes)
                 rows = self._outbox.take(allowed, room_bytes)
             elif room > -_URGENT_EXTRA:
                 rows = self._outbox.take(1, 0, MessageClass.RESPONSE)
@@ -234,6 +263,10 @@ class Session:
             self.pump()
         return True
 
+    def _reading_held(self, is_held: bool) -> None:
+        self._narrow.interrupted()
+        self._heartbeat.reading_held(is_held)
+
     def _quiet(self) -> None:
         self._heartbeat.stop()
         if self._rate_call is not None:
@@ -277,6 +310,8 @@ class Session:
         ] or [(-1, len(payload), MessageClass.TELEMETRY, 0) for payload, _ in messages]
         size = sum(one[1] for one in sent)
         flight = self.flight
+        if not flight.messages:
+            self._narrow.begins(self._reactor.seconds())
         flight.messages.extend(sent)
         flight.size_bytes += size
         self._heartbeat.messages_sent(len(sent), size)
@@ -284,7 +319,9 @@ class Session:
 
     def _proven(self, sent: int) -> None:
         """The first ``sent`` messages of this connection have arrived."""
+        before = self.flight.size_bytes
         rows, proven = self.flight.arrived(sent)
+        self._narrow.proven(self._reactor.seconds(), before - self.flight.size_bytes)
         if proven:
             count_batch(self._counters, "messages_acknowledged", "datapoints_acknowledged", proven)
         if rows:

@@ -304,14 +304,16 @@ class Outbox:
             for backlog in self.backlogs.values():
                 backlog.expire(now_s)
 
-    def rewind(self, replay_lingering: bool) -> None:
+    def rewind(self, replay_lingering: bool, max_bytes: int | None = None) -> None:
         now_s = self._reactor.seconds()
         for backlog in self.backlogs.values():
             backlog.expire(now_s)
             queue = backlog.queue
             if replay_lingering and queue.lingering:
                 self._accounts.replayed()
-                queue.replay()
+                replayed = queue.replay(max_bytes)
+                if max_bytes is not None:
+                    max_bytes -= replayed
                 self._has_news = True
             elif queue.rewind():
                 self._has_news = True

@@ -361,26 +361,35 @@ class Queue:
             self.head = deque(sorted(self.head, key=lambda row: row.row_id))
         return True
 
-    def replay(self) -> bool:
-        """What lingers and what was in flight is pending again, to be read from the oldest row;
-        True if there was any."""
-        if not self.lingering:
-            return self.rewind()
-        spans = [Span(one.low, one.high) for one in self.lingering]
+    def replay(self, max_cost: int | None = None) -> int:
+        """What lingers and what was in flight is pending again, to be read from the oldest row. Of
+        what lingers the newest that cost at most ``max_cost``; gives what they cost."""
+        back: list[Batch] = []
+        cost = 0
+        while self.lingering:
+            cost += self.lingering[-1].amount.cost
+            if max_cost is not None and cost > max_cost:
+                cost -= self.lingering[-1].amount.cost
+                break
+            back.append(self.lingering.pop())
+        if not back:
+            self.rewind()
+            return 0
+        spans = [Span(one.low, one.high) for one in back]
         for row in (*self.in_flight.values(), *self.head):
             if row.attempts:
                 self._sent[row.row_id] = row.attempts
             row.state = RowState.PENDING
             spans.append(Span(row.row_id, row.row_id))
             self.unread_amount.add_row(row)
-        self.unread_amount.add(self._lingering)
-        self._lingering = Amount()
-        self.lingering.clear()
+        for batch in back:
+            self.unread_amount.add(batch.amount)
+            self._lingering.subtract(batch.amount)
         self.in_flight = {}
         self.head.clear()
         self._head_bytes = 0
         self.unread = deque(merged([*spans, *self.unread]))
-        return True
+        return cost
 
     # -- recovery ----------------------------------------------------------------------------
 

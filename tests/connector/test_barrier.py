@@ -29,12 +29,45 @@ def test_a_pong_proves_what_was_sent_before_its_ping() -> None:
     assert barrier.unproven == 2
 
 
-def test_only_one_ping_is_outstanding() -> None:
-    """A peer may answer only the newest ping, so there is only one."""
+def test_pings_that_cover_the_same_are_not_outstanding_together() -> None:
+    """Their pongs could not be told apart."""
     barrier = AckBarrier(EPOCH)
     barrier.ping()
     with pytest.raises(RuntimeError):
         barrier.ping()
+    barrier.sent = 1
+    barrier.ping()
+    assert barrier.outstanding == 2
+
+
+def test_a_pong_answers_all_pings_before_its_own() -> None:
+    """A peer may answer only the newest (RFC 6455, section 5.5.3); what an older pong proves does
+    not touch a newer ping."""
+    barrier = AckBarrier(EPOCH)
+    pings = []
+    for now_s, sent in enumerate((2, 5, 9)):
+        barrier.sent = sent
+        pings.append(barrier.ping(float(now_s)))
+    assert barrier.pong_received(pings[1]) is Pong.MATCHES
+    assert (barrier.acknowledged, barrier.outstanding, barrier.ping_sent_s) == (5, 1, 1.0)
+    assert barrier.pong_received(pings[0]) is Pong.FOREIGN
+    assert barrier.acknowledged == 5
+    assert barrier.pong_received(pings[2]) is Pong.MATCHES
+    assert (barrier.acknowledged, barrier.outstanding, barrier.ping_sent_s) == (9, 0, 2.0)
+
+
+def test_giving_up_keeps_what_the_newest_ping_proves() -> None:
+    """It covers what all the others do."""
+    barrier = AckBarrier(EPOCH)
+    barrier.sent = 2
+    first = barrier.ping()
+    barrier.sent = 4
+    second = barrier.ping()
+    barrier.abandon()
+    assert barrier.outstanding == 0
+    assert barrier.pong_received(first) is Pong.FOREIGN
+    assert barrier.pong_received(second) is Pong.LATE
+    assert barrier.acknowledged == 4
 
 
 @pytest.mark.parametrize(
@@ -103,7 +136,7 @@ class BarrierMachine(RuleBasedStateMachine):
     def send(self, count: int) -> None:
         self.barrier.sent += count
 
-    @precondition(lambda self: not self.barrier.is_outstanding)
+    @precondition(lambda self: self.barrier.unproven or not self.barrier.is_outstanding)
     @rule()
     def ping(self) -> None:
         payload = self.barrier.ping()

@@ -178,7 +178,7 @@ class FakeOutbox:
     def retire(self, row_ids: Sequence[int], linger_s: float | None = None) -> None:
         self.rows = [row for row in self.rows if row.row_id not in row_ids]
 
-    def rewind(self, replay_lingering: bool) -> None:
+    def rewind(self, replay_lingering: bool, max_bytes: int | None = None) -> None:
         for row in self.rows:
             row.is_taken = False
 

@@ -42,6 +42,44 @@ def address_of(host: str, port: int) -> IPv4Address | IPv6Address:
     return (IPv6Address if ":" in host else IPv4Address)("TCP", host, port)
 
 
+class SlowPath:
+    """One direction of a slow network: ``rate`` bytes a second, ``delay_s`` on the way, and at most
+    ``queue_bytes`` in the queues in front of it."""
+
+    def __init__(self, reactor: Any, rate: float, delay_s: float, queue_bytes: int = 16_384):
+        self._reactor = reactor
+        self.rate = rate
+        self._delay_s = delay_s
+        self._queue_bytes = queue_bytes
+        self._queued = 0
+        self._free_s = 0.0
+        #: What has come through and is acknowledged, in bytes.
+        self.acknowledged = 0
+
+    def stall(self, seconds: float) -> None:
+        """The network takes nothing more for so long."""
+        self._free_s = max(self._free_s, self._reactor.seconds() + seconds)
+
+    def room(self) -> int:
+        """How much it takes now, in parts that need a twentieth of a second."""
+        return min(max(100, int(self.rate / 20)), self._queue_bytes - self._queued)
+
+    def carry(self, data: bytes, receive: Callable[[bytes], None]) -> None:
+        """Bring ``data`` to the other side, in time."""
+        now_s = self._reactor.seconds()
+        self._queued += len(data)
+        self._free_s = max(self._free_s, now_s) + len(data) / self.rate
+        self._reactor.callLater(self._free_s - now_s, self._sent, data, receive)
+
+    def _sent(self, data: bytes, receive: Callable[[bytes], None]) -> None:
+        self._queued -= len(data)
+        self._reactor.callLater(self._delay_s, self._arrived, data, receive)
+
+    def _arrived(self, data: bytes, receive: Callable[[bytes], None]) -> None:
+        self.acknowledged += len(data)
+        receive(data)
+
+
 @implementer(ITCPTransport)
 class End:
     """One side's transport."""
@@ -59,6 +97,7 @@ class End:
         self.aborting = False
         self.no_delay = False
         self.chunk: int | None = None
+        self.path: SlowPath | None = None
         self.bytes_written = 0
         self.on_lost: Callable[[Failure], None] = lambda reason: None
         self._producer: Any = None
@@ -138,12 +177,19 @@ class End:
             return False
         if self.buffer:
             size = len(self.buffer) if self.chunk is None else self.chunk
+            if self.path is not None:
+                size = self.path.room()
+                if size <= 0:
+                    return False
             data = bytes(self.buffer[:size])
             del self.buffer[:size]
             if not self.buffer and self._producer is not None and self._producer_is_paused:
                 self._producer_is_paused = False
                 self._producer.resumeProducing()
-            self.far.receive(data)
+            if self.path is not None:
+                self.path.carry(data, self.far.receive)
+            else:
+                self.far.receive(data)
             return True
         if self.disconnecting:
             self.lost(ConnectionDone())
@@ -264,6 +310,7 @@ class Connector:
         server = server_factory.buildProtocol(here)
         wire.client.protocol, wire.server.protocol = client, server
         wire.client.on_lost = self._lost
+        self._network.on_wire(wire)
         client.makeConnection(wire.client)
         server.makeConnection(wire.server)
         return wire
@@ -332,6 +379,8 @@ class Network(MemoryReactorClock):
         self.connectors: list[Connector] = []
         self.wires: list[Wire] = []
         self.is_raising: Exception | None = None
+        #: Is called with each new connection, before anything is sent on it.
+        self.on_wire: Callable[[Wire], None] = lambda wire: None
 
     def connectTCP(
         self, host: str, port: int, factory: Any, timeout: float = 30, bindAddress: Any = None

@@ -11,6 +11,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from oda.codecs import default_registry
 from oda.connector.service import ConnectorService
+from oda.connector.uplink import Taken
 from oda.model import ContentType
 from oda.settings import ConnectorSettings, OutboxSettings
 from tests.wire.fakes import (
@@ -59,6 +60,14 @@ class Log:
         return sum(word in line for line in self.lines)
 
 
+def _taken(transport: Any) -> Taken | None:
+    """What Linux tells of a connection; known for slow paths only."""
+    if transport.path is None:
+        return None
+    acknowledged = transport.path.acknowledged
+    return Taken(acknowledged, acknowledged == transport.bytes_written)
+
+
 class World:
     """Everything around one ``ConnectorService``; ``close()`` gives the globals back."""
 
@@ -96,6 +105,7 @@ class World:
             self.network,
             random,
             self._random_bytes,
+            taken=_taken,
         )
 
     def _random_bytes(self, count: int) -> bytes:
