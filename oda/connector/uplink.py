@@ -36,7 +36,7 @@ def taken_bytes(transport: Any) -> Taken | None:
     known."""
     option = getattr(socket, "TCP_INFO", None)
     connection = getattr(transport, "socket", None)
-    if option is None or not isinstance(connection, socket.socket):
+    if option is None or not hasattr(connection, "getsockopt"):  # it may be a ``NotingSocket``
         return None
     try:
         info = connection.getsockopt(socket.IPPROTO_TCP, option, _TCP_INFO_BYTES)

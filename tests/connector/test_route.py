@@ -113,7 +113,8 @@ def test_a_followed_transport_works_as_before() -> None:
         assert transport.doRead() is None
         far.sendall(b"down")
         transport.doRead()
-        transport.writeSomeData(b"up")
+        assert transport.writeSomeData(b"up") == 2
+        assert transport.getHandle().fileno() == near.fileno()
         assert (received, far.recv(10)) == ([b"down"], b"up")
         assert route.fault() is None
 
