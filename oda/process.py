@@ -32,7 +32,7 @@ from oda.monitor.systemd import build_notifier
 from oda.outbox.inspection import find_leftovers
 from oda.outbox.worker import ThreadWorker
 from oda.reload import ReloadService
-from oda.settings import OutboxSettings
+from oda.settings import AgentSettings, OutboxSettings
 from oda.upkeep import Upkeep, import_command
 
 _log = Logger(namespace="oda.tap")  # what a reader of the log started it by
@@ -137,10 +137,20 @@ def _follow(log: AgentLog | None) -> Callable[[LoadedConfiguration], None]:
     def follow(configuration: LoadedConfiguration) -> None:
         settings = configuration.settings
         if log is not None:
-            log.configure(settings.monitor, [settings.device_info.api_key.reveal()])
+            log.configure(settings.monitor, secrets_of(settings))
         report(configuration)
 
     return follow
+
+
+def secrets_of(settings: AgentSettings) -> list[str]:
+    """Every text of the settings that must not show in the log, as it is and as it travels."""
+    connector = settings.connector
+    secrets = [settings.device_info.api_key, connector.key_passphrase, connector.proxy_password]
+    found = [secret.reveal() for secret in secrets if secret is not None]
+    if connector.proxy_user is not None and connector.proxy_password is not None:
+        found.append(f"{connector.proxy_user}:{connector.proxy_password.reveal()}")
+    return found
 
 
 def report(configuration: LoadedConfiguration) -> None:

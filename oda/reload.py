@@ -36,6 +36,8 @@ _log = Logger()
 
 #: The connector's settings that name a file.
 _TLS_FILES = ("ca_file", "cert_file", "key_file")
+#: Fields of the connector that name a file whose content is in another field.
+_SECRET_FILES = ("key_passphrase_file", "proxy_password_file")
 
 
 class ReloadService(MultiService):
@@ -143,7 +145,7 @@ def _renewed(
 
 def files_of(settings: AgentSettings) -> Iterable[Path]:
     """The files besides the .cfg ones whose change is a change of the configuration."""
-    files = [getattr(settings.connector, name) for name in _TLS_FILES]
+    files = [getattr(settings.connector, name) for name in (*_TLS_FILES, *_SECRET_FILES)]
     return [path for path in (*files, settings.device_info.api_key_file) if path is not None]
 
 

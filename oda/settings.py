@@ -68,7 +68,11 @@ class ValueType(Enum):
 
 
 class ConnectorSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``es.amplia.oda.connector.websocket.cfg``."""
+    """``es.amplia.oda.connector.websocket.cfg``.
+
+    ``key_passphrase`` and ``proxy_password`` are what ``key_passphrase_file`` and
+    ``proxy_password_file`` hold; the files are only named, to watch them.
+    """
 
     host: str
     port: int = 80
@@ -81,13 +85,19 @@ class ConnectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     ca_file: Path | None = None
     cert_file: Path | None = None
     key_file: Path | None = None
+    key_passphrase_file: Path | None = None
+    key_passphrase: Secret | None = None
     skip_verify: bool = False
     auth: Auth = Auth.HEADER
+    origin: str | None = None
     content_type: ContentType = ContentType.JSON
     frame_type: FrameType = FrameType.BINARY
     compression: bool = False
     proxy_host: str | None = None
     proxy_port: int = 8080
+    proxy_user: str | None = None
+    proxy_password_file: Path | None = None
+    proxy_password: Secret | None = None
     reconnect_max_delay_s: float = 300.0
     reconnect_spread_s: float = 10.0
     max_message_size_bytes: int = 16 * 1024 * 1024

@@ -26,10 +26,12 @@ PACKAGES = {
 }
 #: What a package may import besides the contracts and itself.
 EXTRA = {
-    "platform": {"codecs", "monotonic"},
+    "platform": {"codecs", "monotonic", "verification"},
+    "connector": {"verification"},
+    "datastreams": {"verification"},
     "extensions.py": {"plugins"},
     # It goes the connector's way, and shows what the tables of the configuration hold.
-    "diagnosis": {"config", "connector"},
+    "diagnosis": {"config", "connector", "verification"},
 }
 #: The only modules that may know several packages.
 SHELLS = {

@@ -22,7 +22,7 @@ from oda.interfaces import ICounters, IWallClock
 from oda.model import Event, LinkState
 from oda.outbox.outbox import Outbox, make_outbox
 from oda.outbox.worker import InlineWorker
-from oda.reload import ReloadService
+from oda.reload import ReloadService, files_of
 from oda.settings import AgentSettings
 from tests.wire.certificates import Authority
 
@@ -169,6 +169,37 @@ def test_a_renewed_certificate_waits_for_its_key(tmp_path: Path) -> None:
     world.reload.reload()
     world.reactor.advance(0)
     assert world.attempts() + len(world.reactor.sslClients) == before + 1
+    world.stop()
+
+
+def test_a_key_and_its_passphrase_are_renewed_one_after_the_other(tmp_path: Path) -> None:
+    """A key that is encrypted anew waits for its new passphrase: the connection stays until the
+    file with the passphrase is written as well."""
+    authority = Authority(tmp_path, "ca")
+    certificate, key = authority.issue("device", "device", passphrase="one")
+    (tmp_path / "passphrase").write_text("one\n")
+    world = Directory(tmp_path)
+    world.write(
+        "connector.websocket",
+        CONNECTOR.format(port=9000, keep=180)
+        + f"secure=true\ncaFile=ca.pem\ncertFile={certificate}\nkeyFile={key}\n"
+        + "keyPassphraseFile=passphrase\n",
+    )
+    world.reload.reload()
+    world.reactor.advance(0)
+    before = world.attempts() + len(world.reactor.sslClients)
+    assert world.agent.parts.connector.status().state is LinkState.CONNECTING
+    authority.issue("device", "device", passphrase="two")
+    with _errors() as errors:
+        world.reload.reload()
+        world.reactor.advance(0)
+    assert world.attempts() + len(world.reactor.sslClients) == before
+    assert any("can't be decrypted" in line for line in errors)
+    (tmp_path / "passphrase").write_text("two\n")
+    world.reload.reload()
+    world.reactor.advance(0)
+    assert world.attempts() + len(world.reactor.sslClients) == before + 1
+    assert tmp_path / "passphrase" in files_of(world.agent.settings)
     world.stop()
 
 

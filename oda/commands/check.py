@@ -18,7 +18,7 @@ from zope.interface import provider
 
 from oda.config.loader import LoadedConfiguration, find_directory, load
 from oda.connector.resolution import install_resolver
-from oda.control.client import ControlClient
+from oda.control.client import ControlClient, NoAgent
 from oda.control.location import socket_path
 from oda.control.wire import ControlError
 from oda.datastreams.clock import SystemWallClock
@@ -227,14 +227,16 @@ def _ask_agent(directory: Path, findings: Findings) -> bool:
     try:
         with ControlClient(path, timeout_s=_ASK_TIMEOUT_S) as client:
             status = client.call("status")
-    except ControlError as error:
+    except NoAgent:
+        findings.add("agent", Result.OK, "none is running with this configuration")
+        return False
+    except (ControlError, OSError) as error:
         if "not allowed" in str(error):
             text = "an agent of another user runs with this configuration"
             findings.add("agent", Result.WARNING, text, "run this as the agent's user")
             return True
-        findings.add("agent", Result.OK, "none is running with this configuration")
-        return False
-    except OSError as error:
+        # Whatever is wrong there, somebody listens: a second connection of the same device could
+        # end the one that it has.
         text = f"an agent runs with this configuration, but does not answer: {error}"
         findings.add("agent", Result.FAILED, text, "restart it")
         return True

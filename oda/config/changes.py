@@ -27,10 +27,16 @@ RECONNECT_FIELDS = frozenset(
         "ca_file",
         "cert_file",
         "key_file",
+        "key_passphrase_file",
+        "key_passphrase",
         "skip_verify",
         "auth",
+        "origin",
         "proxy_host",
         "proxy_port",
+        "proxy_user",
+        "proxy_password_file",
+        "proxy_password",
     }
 )
 #: Fields of the device info that make a new identity.

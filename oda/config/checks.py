@@ -8,20 +8,28 @@ from pathlib import Path
 
 from oda.config.files import Content
 from oda.config.interpretation import Interpretation
+from oda.config.keys import Key
 from oda.settings import Secret
 
 MAX_KEY_BYTES = 4096
 
+#: Keys that mean nothing without another one.
+_NEEDS = (
+    ("keyPassphraseFile", "keyFile"),
+    ("proxyPort", "proxyHost"),
+    ("proxyUser", "proxyHost"),
+    ("proxyPasswordFile", "proxyHost"),
+)
+
 
 def check_connector(connector: Interpretation) -> None:
     """TLS keys need TLS, a proxy's port needs a proxy, a certificate needs its key."""
-    if connector.has("certFile") != connector.has("keyFile"):
-        present, absent = (
-            ("certFile", "keyFile") if connector.has("certFile") else ("keyFile", "certFile")
-        )
-        connector.reject(present, f"needs {absent} beside it")
+    for one, other in (("certFile", "keyFile"), ("proxyUser", "proxyPasswordFile")):
+        if connector.has(one) != connector.has(other):
+            present, absent = (one, other) if connector.has(one) else (other, one)
+            connector.reject(present, f"needs {absent} beside it")
     secure = connector.values.get("secure", False) or "secure" in connector.failed
-    for name in ("caFile", "certFile", "keyFile"):
+    for name in ("caFile", "certFile", "keyFile", "keyPassphraseFile"):
         if connector.has(name) and not secure:
             connector.reject(name, "is for TLS only: set secure=true, or remove it")
     if connector.values.get("skipVerify"):
@@ -32,8 +40,9 @@ def check_connector(connector: Interpretation) -> None:
             )
         else:
             connector.reject("skipVerify", "is for TLS only: set secure=true, or remove it")
-    if connector.has("proxyPort") and not connector.has("proxyHost"):
-        connector.reject("proxyPort", "needs proxyHost beside it")
+    for name, needed in _NEEDS:
+        if connector.has(name) and not connector.has(needed):
+            connector.reject(name, f"needs {needed} beside it")
 
 
 def check_files(
@@ -61,32 +70,62 @@ def take_key_file(device_info: Interpretation, read: Callable[[Path], Content]) 
         where = f" (line {line})" if line else ""
         device_info.reject("apiKeyFile", f"stands beside apiKey{where}: give one of the two")
         return
-    file = device_info.values.get("apiKeyFile")
-    if not isinstance(file, Path) or "apiKeyFile" in device_info.failed:
-        return
+    key = _read_secret(device_info, "apiKeyFile", "the API key", read)
+    if key is not None:
+        device_info.values["apiKey"] = Secret(key.strip())
+
+
+def take_secret_files(
+    connector: Interpretation, read: Callable[[Path], Content]
+) -> dict[str, Secret]:
+    """The contents of the connector's files that hold a secret, by the field they fill."""
+    found = {}
+    for key in _secret_files(connector):
+        secret = _read_secret(connector, key.name, key.holds, read)
+        if secret is not None:
+            found[key.content] = Secret(secret)
+    return found
+
+
+def _secret_files(interpretation: Interpretation) -> list[Key]:
+    return [key for key in interpretation.component.all_keys() if key.content]
+
+
+def _read_secret(
+    interpretation: Interpretation, name: str, content: str, read: Callable[[Path], Content]
+) -> str | None:
+    """The one line in the file that the key names; None, with a fault, where there is none. The
+    text of a fault never shows the content."""
+    file = interpretation.values.get(name)
+    if not isinstance(file, Path) or name in interpretation.failed:
+        return None
     try:
-        key = read(file).data.decode("utf-8-sig").strip()
+        # Blanks may belong to a passphrase; the end of the line does not.
+        secret = read(file).data.decode("utf-8-sig").rstrip("\r\n")
     except UnicodeDecodeError:
-        device_info.reject("apiKeyFile", f"{file} is not UTF-8 text")
-        return
-    if not key:
-        device_info.reject("apiKeyFile", f"{file} is empty; it has to hold the API key")
-    elif not key.isprintable() or len(key) > MAX_KEY_BYTES:
-        device_info.reject("apiKeyFile", f"{file} has to hold one line: the key, nothing else")
+        interpretation.reject(name, f"{file} is not UTF-8 text")
+        return None
+    what = content.removeprefix("the ")
+    if not secret.strip():
+        interpretation.reject(name, f"{file} is empty; it has to hold {content}")
+    elif not secret.strip().isprintable() or len(secret) > MAX_KEY_BYTES:
+        interpretation.reject(name, f"{file} has to hold one line: the {what}, nothing else")
     else:
-        device_info.values["apiKey"] = Secret(key)
+        return secret
+    return None
 
 
 def check_permissions(
     device_info: Interpretation, connector: Interpretation, read: Callable[[Path], Content]
 ) -> None:
     """A file with a secret that every user of the machine can read is a warning, or with
-    ``strictPermissions`` a fault. Call it before the key file is taken."""
+    ``strictPermissions`` a fault. Call it before the secrets are taken."""
     strict = bool(device_info.values.get("strictPermissions", False))
     for interpretation, key, content in (
         (device_info, "apiKey", "the API key"),
         (device_info, "apiKeyFile", "the API key"),
         (connector, "keyFile", "the private key"),
+        *((connector, key.name, key.holds) for key in _secret_files(connector)),
     ):
         place = interpretation.places.get(key)
         if place is None or key in interpretation.failed:

@@ -121,8 +121,9 @@ DEVICE_INFO = Component(
                     "strictPermissions",
                     "strict_permissions",
                     boolean(),
-                    "refuse to start where a file with the API key or a private key can be read by "
-                    "every user of the machine (otherwise that is a warning)",
+                    "refuse to start where a file with the API key, a private key, a passphrase or "
+                    "a password can be read by every user of the machine (otherwise that is a "
+                    "warning)",
                 ),
                 Key(
                     "scriptTimeout",

@@ -13,9 +13,11 @@ from oda.config.parsers import (
     choice,
     host,
     integer,
+    origin,
     path,
     seconds,
     url_path,
+    user_name,
 )
 from oda.settings import (
     Auth,
@@ -30,6 +32,10 @@ from oda.settings import (
 #: What the names of all files begin with.
 PREFIX = "es.amplia.oda."
 
+_ONE_LINE = path(
+    "a file that holds it and nothing else; relative to the configuration directory",
+    anchored=True,
+)
 _PEM = path("a PEM file; relative to the configuration directory", anchored=True)
 
 CONNECTOR = Component(
@@ -79,6 +85,14 @@ CONNECTOR = Component(
                 Key("certFile", "cert_file", _PEM, "the client's certificate, for mutual TLS"),
                 Key("keyFile", "key_file", _PEM, "the private key of certFile"),
                 Key(
+                    "keyPassphraseFile",
+                    "key_passphrase_file",
+                    _ONE_LINE,
+                    "where the passphrase of keyFile is, if the key is encrypted",
+                    content="key_passphrase",
+                    holds="the passphrase",
+                ),
+                Key(
                     "skipVerify",
                     "skip_verify",
                     boolean(),
@@ -90,6 +104,12 @@ CONNECTOR = Component(
                     "auth",
                     choice(Auth),
                     "where the API key travels: header X-ApiKey or query parameter X-ApiKey",
+                ),
+                Key(
+                    "origin",
+                    "origin",
+                    origin(),
+                    "the header Origin of the upgrade, for platforms that ask for one",
                 ),
                 Key(
                     "contentType",
@@ -109,6 +129,21 @@ CONNECTOR = Component(
                     "proxyHost", "proxy_host", host(), "an HTTP proxy to connect through (CONNECT)"
                 ),
                 Key("proxyPort", "proxy_port", PORT, "the proxy's port"),
+                Key(
+                    "proxyUser",
+                    "proxy_user",
+                    user_name(),
+                    "who the agent is to the proxy (Basic authentication: whoever reads what goes "
+                    "to the proxy can read the password)",
+                ),
+                Key(
+                    "proxyPasswordFile",
+                    "proxy_password_file",
+                    _ONE_LINE,
+                    "where the password of proxyUser is",
+                    content="proxy_password",
+                    holds="the proxy's password",
+                ),
                 Key(
                     "reconnectMaxDelay",
                     "reconnect_max_delay_s",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from oda.config.components import COMPONENTS
@@ -13,6 +14,8 @@ from oda.config.parsers import without_comment
 from oda.config.properties import Entry, Properties
 from oda.errors import Fault
 
+#: How long the list of what is allowed may make a text, in characters.
+MAX_PROBLEM = 480
 #: The "file" of a fault in an environment variable.
 ENVIRONMENT = "environment"
 
@@ -122,7 +125,8 @@ def _unknown(component: Component, name: str) -> str:
     near = suggest(name, names, cutoff=0.7)
     if near:
         return f"unknown key, did you mean {near}?"
-    return "unknown key; allowed: " + ", ".join(names)
+    text = "unknown key; allowed: " + ", ".join(names)
+    return shorten(text, MAX_PROBLEM, placeholder=" ... (all are in docs/configuration.md)")
 
 
 def _belongs_elsewhere(name: str) -> str:

@@ -23,6 +23,8 @@ class Key:
 
     ``aliases`` are other spellings in use. ``alternative`` names a key that may stand instead of
     this required one. ``environment`` False keeps it from being overridden by a variable.
+    ``content`` is the field that takes what the named file holds, a secret, and ``holds`` says what
+    that is.
     """
 
     name: str
@@ -32,6 +34,8 @@ class Key:
     aliases: tuple[str, ...] = ()
     alternative: str = ""
     environment: bool = True
+    content: str = ""
+    holds: str = ""
 
     @property
     def variable(self) -> str:

@@ -12,6 +12,7 @@ from oda.config.checks import (
     check_files,
     check_permissions,
     take_key_file,
+    take_secret_files,
 )
 from oda.config.components import (
     COLLECTOR,
@@ -41,6 +42,7 @@ from oda.settings import (
     OutboxSettings,
     PluginSettings,
     PollerSettings,
+    Secret,
     StateManagerSettings,
 )
 
@@ -116,6 +118,7 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
         digests.update(check_files(interpretation, read))
     check_permissions(found[DEVICE_INFO.file], found[CONNECTOR.file], read)
     take_key_file(found[DEVICE_INFO.file], read)
+    secrets = take_secret_files(found[CONNECTOR.file], read)
     plugins, plugin_faults = read_plugins(
         str(directory / PLUGINS_FILE), files.get(PLUGINS_FILE, Properties((), ()))
     )
@@ -132,7 +135,7 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
     for interpretation in found.values():
         warnings.extend(interpretation.warnings)
     return LoadedConfiguration(
-        settings=_build(found, plugins),
+        settings=_build(found, plugins, secrets),
         directory=directory,
         read=tuple(files),
         ignored=ignored,
@@ -186,7 +189,9 @@ def _stem(file: str) -> str:
 
 
 def _build(
-    found: Mapping[str, Interpretation], plugins: tuple[PluginSettings, ...]
+    found: Mapping[str, Interpretation],
+    plugins: tuple[PluginSettings, ...],
+    secrets: Mapping[str, Secret],
 ) -> AgentSettings:
     def section(component: Component, index: int = 0) -> dict[str, Any]:
         interpretation = found[component.file]
@@ -197,7 +202,7 @@ def _build(
 
     state = found[STATE_MANAGER.file]
     return AgentSettings(
-        connector=ConnectorSettings(**section(CONNECTOR)),
+        connector=ConnectorSettings(**{**section(CONNECTOR), **secrets}),
         outbox=OutboxSettings(**section(CONNECTOR, 1)),
         device_info=DeviceInfoSettings(**section(DEVICE_INFO)),
         dispatcher=DispatcherSettings(**section(DISPATCHER)),

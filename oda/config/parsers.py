@@ -18,6 +18,7 @@ from oda.settings import Secret
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,12}(\.[0-9]{1,9})?")
+_ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._~:\[\]-]+")
 _LABEL = re.compile(r"[\w-]{1,63}")
 _TRAILING_COMMENT = re.compile(r"[ \t]+#.*$")
 
@@ -175,6 +176,30 @@ def url_path() -> Parser:
 
     def parse(value: str) -> str:
         if "://" in value or not value.isprintable() or re.search(r"[\s?#]", value):
+            raise refused(value, allowed)
+        return value
+
+    return Parser(parse, allowed, free=True)
+
+
+def origin() -> Parser:
+    """The value of the header ``Origin`` (RFC 6454, section 7)."""
+    allowed = "scheme://host[:port] without a path, or null"
+
+    def parse(value: str) -> str:
+        if value != "null" and not _ORIGIN.fullmatch(value):
+            raise refused(value, allowed)
+        return value
+
+    return Parser(parse, allowed, free=True)
+
+
+def user_name() -> Parser:
+    """The user of HTTP's scheme Basic (RFC 7617, section 2)."""
+    allowed = "a name without ':'"
+
+    def parse(value: str) -> str:
+        if ":" in value or not value.isprintable():
             raise refused(value, allowed)
         return value
 

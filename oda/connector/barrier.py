@@ -2,23 +2,23 @@
 
 WebSocket keeps order and a pong repeats its ping's payload (RFC 6455, sections 5.4 and 5.5.3). A
 ping that is sent after message number n, and answered, therefore proves that the peer's WebSocket
-layer has read the messages up to n. The payload is 20 bytes: a magic, a random number of this
+layer has read the messages up to n. The payload says whose ping it is, a random number of this
 connection, and n, so that a pong of another connection, an unsolicited one, or a mangled one can't
-acknowledge anything. A peer may answer only the newest of several pings (section 5.5.3): a pong
-proves what its ping covers, and with it answers all pings before.
+acknowledge anything. It is printable ASCII: servers exist that take it for a text. A peer may
+answer only the newest of several pings (section 5.5.3): a pong proves what its ping covers, and
+with it answers all pings before.
 
 Pure: bytes and numbers in, bytes and numbers out.
 """
 
 from __future__ import annotations
 
-import struct
+from base64 import urlsafe_b64encode
 from collections import deque
 from enum import Enum
 from typing import NamedTuple
 
-_LAYOUT = struct.Struct("!4s8sQ")
-MAGIC = b"ODA\x01"
+MAGIC = b"ODA1"
 EPOCH_BYTES = 8
 
 
@@ -46,7 +46,7 @@ class AckBarrier:
     def __init__(self, epoch: bytes) -> None:
         if len(epoch) != EPOCH_BYTES:
             raise ValueError(f"the epoch must be {EPOCH_BYTES} bytes")
-        self._epoch = epoch
+        self._prefix = b"%b-%b-" % (MAGIC, urlsafe_b64encode(epoch).rstrip(b"="))
         self.sent = 0
         self.acknowledged = 0
         self.ping_sent_s = 0.0
@@ -78,7 +78,7 @@ class AckBarrier:
         if self._outstanding and self._outstanding[-1].mark == self.sent:
             raise RuntimeError("a ping that covers the same is outstanding already")
         self._mark = self.sent
-        payload = _LAYOUT.pack(MAGIC, self._epoch, self.sent)
+        payload = b"%b%d" % (self._prefix, self.sent)
         self._outstanding.append(_Ping(payload, self.sent, now_s))
         return payload
 

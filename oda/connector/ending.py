@@ -8,22 +8,49 @@ from typing import Any
 from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.python.failure import Failure
 
+from oda.connector.handshake import Head, hint_at_scheme
 from oda.connector.outcome import (
+    MESSAGE_TOO_BIG,
     NO_CLOSE_FRAME,
     NO_STATUS,
     PROTOCOL_ERROR,
+    REFUSAL_CODES,
     Outcome,
     parse_retry_after,
 )
+from oda.model import ContentType
+from oda.settings import ConnectorSettings, FrameType
+from oda.verification import describe_tls
 
+#: What an operator should look at, by the status the upgrade was refused with.
+_HINTS = {
+    401: " (is the API key right?)",
+    403: " (may this device connect with this API key?)",
+    404: " (is 'path' right, and the device known?)",
+}
+_PROXY_HINTS = {
+    403: " (may this device connect to the platform through the proxy?)",
+    407: " (see proxyUser and proxyPasswordFile)",
+}
+#: How servers say over HTTP that the device has shown no certificate: most with 400, nginx's own
+#: are 495 and 496.
+_CERTIFICATE_STATUS = frozenset({400, 495, 496})
+_CERTIFICATE_HINT = " (does the platform want a certificate of the device? see certFile)"
+REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 #: What of a text of the platform is repeated in the log, in characters.
 _MAX_QUOTED = 160
 
 
-def describe_end(protocol: Any, reason: Failure, without_key: Callable[[str], str]) -> Outcome:
+def describe_end(
+    protocol: Any,
+    reason: Failure,
+    without_key: Callable[[str], str],
+    settings: ConnectorSettings,
+) -> Outcome:
     """The ``Outcome`` of a ``PlatformProtocol`` whose transport was lost because of ``reason``.
 
     ``without_key`` takes the API key out of a text: the platform may repeat it in its words.
+    ``settings`` are those that the connection was made with.
     """
 
     def quote(text: str) -> str:
@@ -31,7 +58,7 @@ def describe_end(protocol: Any, reason: Failure, without_key: Callable[[str], st
         return "".join(c if c.isprintable() else "?" for c in without_key(text)[:_MAX_QUOTED])
 
     if not protocol.was_open:
-        return _describe_refusal(protocol, reason, quote)
+        return _describe_refusal(protocol, reason, quote, settings)
     if protocol.failedByMe:
         said = (protocol.localCloseReason or b"").decode("utf-8", "replace")
         return Outcome(
@@ -60,33 +87,69 @@ def describe_end(protocol: Any, reason: Failure, without_key: Callable[[str], st
         text = f"closed by the platform with code {code}"
         if protocol.remoteCloseReason:
             text += f" ('{quote(protocol.remoteCloseReason)}')"
-    return Outcome(reason=text, was_open=True, close_code=code)
+    hint = ""
+    if code in REFUSAL_CODES - {MESSAGE_TOO_BIG} and protocol.sent_binary:
+        hint = _hint_at_frames(settings)
+    return Outcome(reason=text, was_open=True, close_code=code, hint=hint)
 
 
-def _describe_refusal(protocol: Any, reason: Failure, quote: Callable[[str], str]) -> Outcome:
-    headers = getattr(protocol, "http_headers", None) or {}
-    status, phrase = _parse_status(getattr(protocol, "http_status_line", None))
-    if status is not None and status != 101:
-        text = f"the platform refused the connection with HTTP status {status}"
-        if phrase:
-            text += f" ('{quote(phrase)}')"
-        retry_after_s = parse_retry_after(headers.get("retry-after"))
-        return Outcome(reason=text, http_status=status, retry_after_s=retry_after_s)
+def _describe_refusal(
+    protocol: Any, reason: Failure, quote: Callable[[str], str], settings: ConnectorSettings
+) -> Outcome:
+    answer: Head | None = protocol.answer
+    if answer is not None and answer.status not in (None, 101):
+        hint = _HINTS.get(answer.status or 0, "")
+        text = _describe_status("the platform refused the connection", answer, quote)
+        location = answer.headers.get("location")
+        if answer.status in REDIRECTIONS and location is not None:
+            text += f" and points to '{quote(location)}'"
+            hint = " (redirects are not followed: see 'host', 'port', 'path' and 'secure')"
+            to_set = hint_at_scheme(
+                location, settings.secure, settings.host, settings.port, protocol.factory.resource
+            )
+            if to_set:
+                hint = f" (redirects are not followed: set {to_set})"
+        if answer.status in _CERTIFICATE_STATUS and _may_miss_a_certificate(settings):
+            hint = _CERTIFICATE_HINT
+        return Outcome(
+            reason=text, http_status=answer.status, retry_after_s=_retry_after(answer), hint=hint
+        )
+    answer = protocol.proxy_answer
+    if answer is not None and answer.status is not None and not 200 <= answer.status < 300:
+        return Outcome(
+            reason=_describe_status("the proxy refused CONNECT", answer, quote),
+            proxy_status=answer.status,
+            retry_after_s=_retry_after(answer),
+            hint=_PROXY_HINTS.get(answer.status, ""),
+        )
     if protocol.own_reason is not None:
         return Outcome(reason=protocol.own_reason)
     if protocol.refusal is not None:
         return Outcome(reason=quote(protocol.refusal))
-    return Outcome(reason=_describe_transport(reason))
+    text = _describe_transport(reason)
+    wants = "certificate required" in text and _may_miss_a_certificate(settings)
+    return Outcome(reason=text, hint=_CERTIFICATE_HINT if wants else "")
 
 
-def _parse_status(line: str | None) -> tuple[int | None, str]:
-    """The status and phrase of ``HTTP/1.x status phrase``; (None, "") when it is none."""
-    parts = (line or "").split(maxsplit=2)
-    if len(parts) < 2 or not parts[0].startswith("HTTP/"):
-        return None, ""
-    if not (len(parts[1]) == 3 and parts[1].isascii() and parts[1].isdigit()):
-        return None, ""
-    return int(parts[1]), parts[2] if len(parts) > 2 else ""
+def _describe_status(what: str, answer: Head, quote: Callable[[str], str]) -> str:
+    text = f"{what} with HTTP status {answer.status}"
+    return f"{text} ('{quote(answer.phrase)}')" if answer.phrase else text
+
+
+def _retry_after(answer: Head) -> float | None:
+    return parse_retry_after(answer.headers.get("retry-after"), answer.headers.get("date"))
+
+
+def _may_miss_a_certificate(settings: ConnectorSettings) -> bool:
+    return settings.secure and settings.cert_file is None
+
+
+def _hint_at_frames(settings: ConnectorSettings) -> str:
+    if settings.content_type is not ContentType.JSON:
+        return " (does the platform want JSON? see contentType)"
+    if settings.frame_type is FrameType.BINARY:
+        return " (does the platform want JSON in text frames? see frameType)"
+    return ""
 
 
 def _describe_transport(reason: Failure) -> str:
@@ -98,17 +161,8 @@ def _describe_transport(reason: Failure) -> str:
     if reason.check(ConnectionLost):
         return "the TCP connection broke"
     error: BaseException = reason.value  # type: ignore[assignment]
-    module = type(error).__module__
-    if module.startswith(("OpenSSL", "service_identity")):
-        return f"TLS failed: {_describe_tls(error)}"
+    about_tls = describe_tls(error)
+    if about_tls is not None:
+        return f"TLS failed: {about_tls}"
     lines = reason.getErrorMessage().splitlines()
     return lines[0].rstrip(".") if lines and lines[0] else type(error).__name__
-
-
-def _describe_tls(error: BaseException) -> str:
-    """What pyOpenSSL and service_identity mean; their own texts are data structures."""
-    if type(error).__module__.startswith("service_identity"):
-        return "the certificate is not for this host"
-    causes = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    said = [cause[-1] for cause in causes if cause and cause[-1]]
-    return ", ".join(said) if said else "the other side ended it"

@@ -12,7 +12,6 @@ from typing import Any
 
 from autobahn.twisted.websocket import WebSocketClientFactory
 from autobahn.websocket.compress import (
-    PerMessageDeflateOffer,
     PerMessageDeflateResponse,
     PerMessageDeflateResponseAccept,
 )
@@ -20,6 +19,7 @@ from twisted.internet.protocol import ReconnectingClientFactory
 from twisted.python.failure import Failure
 
 from oda.connector.address import Address
+from oda.connector.deflate import offers
 from oda.connector.protocol import PlatformProtocol
 from oda.settings import ConnectorSettings
 
@@ -57,6 +57,7 @@ class PlatformClientFactory(
         WebSocketClientFactory.__init__(
             self,
             f"{scheme}://{host}:{address.port}",
+            origin=settings.origin,
             useragent="oda-websocket",
             headers=dict(address.headers),
             proxy=proxy,
@@ -67,7 +68,7 @@ class PlatformClientFactory(
         self.clock = reactor
         self.address = address
         self.contextFactory = tls  # Autobahn's name; used behind a proxy
-        self._settings = settings
+        self.settings = settings
         self._listener = listener
         self._connect = connect
         self._schedule_retry = schedule_retry
@@ -90,17 +91,17 @@ class PlatformClientFactory(
             closeHandshakeTimeout=0,
             serverConnectionDropTimeout=0,
             autoPingInterval=0,
-            perMessageCompressionOffers=[PerMessageDeflateOffer()] if settings.compression else [],
+            perMessageCompressionOffers=offers() if settings.compression else [],
             perMessageCompressionAccept=_accept if settings.compression else _refuse,
         )
 
     def open_socket(self, address: str, timeout_s: float) -> Any:
         """Start a TCP connection to ``address``, one of the platform's or the proxy's addresses;
         returns Twisted's connector."""
-        if self._settings.proxy_host is not None:
-            return self.reactor.connectTCP(address, self._settings.proxy_port, self, timeout_s)
-        port = self._settings.port
-        if self._settings.secure:
+        if self.settings.proxy_host is not None:
+            return self.reactor.connectTCP(address, self.settings.proxy_port, self, timeout_s)
+        port = self.settings.port
+        if self.settings.secure:
             return self.reactor.connectSSL(address, port, self, self.contextFactory, timeout_s)
         return self.reactor.connectTCP(address, port, self, timeout_s)
 

@@ -6,13 +6,15 @@ the log for a sentence. ``LANES`` is the one place that decides how eagerly to c
 
 from __future__ import annotations
 
+from email.utils import mktime_tz, parsedate_to_datetime, parsedate_tz
 from enum import Enum
 
 import msgspec
 
 #: Closes after which the platform may not have kept what it had read (RFC 6455, section 7.4, and
-#: the IANA registry: no close frame, internal error, service restart, try again later).
-REPLAY_CODES = frozenset({1006, 1011, 1012, 1013})
+#: the IANA registry: no close frame, internal error, service restart, try again later, bad
+#: gateway).
+REPLAY_CODES = frozenset({1006, 1011, 1012, 1013, 1014})
 #: Closes by which the peer says that a message was unacceptable (RFC 6455, section 7.4.1).
 REFUSAL_CODES = frozenset({1003, 1007, 1008, 1009})
 
@@ -24,14 +26,10 @@ NO_STATUS = 1005
 NO_CLOSE_FRAME = 1006
 #: A connection that the agent closed because the peer broke the protocol.
 PROTOCOL_ERROR = 1002
-
-
-#: What an operator should look at, by the status the upgrade was refused with.
-_HINTS = {
-    401: " (is the API key right?)",
-    403: " (may this device connect with this API key?)",
-    404: " (is 'path' right, and the device known?)",
-}
+#: A message is too large for the peer.
+MESSAGE_TOO_BIG = 1009
+#: The platform's own peer failed (IANA registry).
+BAD_GATEWAY = 1014
 
 
 class Cause(Enum):
@@ -49,6 +47,8 @@ class Cause(Enum):
     CLOSED = "closed"
     #: An answer to the upgrade that was no upgrade. The number is its HTTP status.
     REFUSED = "refused"
+    #: A proxy's answer to CONNECT that was a refusal. The number is its HTTP status.
+    PROXY = "proxy"
     #: An attempt that failed before any answer to the upgrade: name, TCP, proxy, TLS, time limit.
     FAILED = "failed"
 
@@ -83,6 +83,8 @@ LANES: tuple[tuple[Cause, frozenset[int], Lane], ...] = (
     (Cause.CLOSED, _ANY, Lane.SPREAD),
     (Cause.REFUSED, frozenset({401, 403, 429, 503}), Lane.SLOW),
     (Cause.REFUSED, _ANY, Lane.PROMPT),
+    (Cause.PROXY, frozenset({403, 407, 429, 503}), Lane.SLOW),
+    (Cause.PROXY, _ANY, Lane.PROMPT),
 )
 
 
@@ -90,9 +92,11 @@ class Outcome(msgspec.Struct, frozen=True):
     """The end of one attempt or connection.
 
     ``was_open`` says whether the WebSocket had been open. ``close_code`` is the peer's, 1006
-    without a close frame. ``http_status`` is what the upgrade was answered with, ``retry_after_s``
-    the wait that answer asked for. ``by_us``: the agent was the first to close. ``by_network``: the
-    device's own network ended the connection.
+    without a close frame. ``http_status`` is what the platform answered the upgrade with,
+    ``proxy_status`` what a proxy refused CONNECT with; ``retry_after_s`` is the wait that answer
+    asked for. ``by_us``: the agent was the first to close. ``by_network``: the device's own network
+    ended the connection. ``hint`` is what an operator should look at: empty, or a text to be put
+    behind ``reason``.
     """
 
     reason: str
@@ -102,10 +106,14 @@ class Outcome(msgspec.Struct, frozen=True):
     retry_after_s: float | None = None
     by_us: bool = False
     by_network: bool = False
+    proxy_status: int | None = None
+    hint: str = ""
 
     @property
     def cause(self) -> Cause:
         """What ended it."""
+        if self.proxy_status is not None:
+            return Cause.PROXY
         if self.http_status is not None:
             return Cause.REFUSED
         if not self.was_open:
@@ -120,7 +128,7 @@ class Outcome(msgspec.Struct, frozen=True):
     def lane(self) -> Lane:
         """How eagerly to connect again, see ``LANES``."""
         cause = self.cause
-        number = self.close_code if self.http_status is None else self.http_status
+        number = self.proxy_status or self.http_status or self.close_code
         return next(
             lane
             for row, numbers, lane in LANES
@@ -133,15 +141,12 @@ class Outcome(msgspec.Struct, frozen=True):
         return self.was_open and self.close_code in REPLAY_CODES
 
     @property
-    def hint(self) -> str:
-        """What an operator should look at; empty, or a text to be put behind ``reason``."""
-        return _HINTS.get(self.http_status or 0, "")
-
-    @property
     def label(self) -> str:
         """A word for counters: few different values, none of them made by the peer."""
         if self.http_status is not None:
             return f"http_{self.http_status}"
+        if self.proxy_status is not None:
+            return f"proxy_{self.proxy_status}"
         if not self.was_open:
             return "connect_failed"
         if self.by_us:
@@ -149,12 +154,31 @@ class Outcome(msgspec.Struct, frozen=True):
         return f"close_{self.close_code}"
 
 
-def parse_retry_after(text: str | None, limit_s: float = 3600.0) -> float | None:
-    """Seconds to wait according to a ``Retry-After`` header, at most ``limit_s``.
+def parse_retry_after(
+    text: str | None, date: str | None = None, limit_s: float = 3600.0
+) -> float | None:
+    """Seconds to wait according to a ``Retry-After`` header, at most ``limit_s``; None where it
+    says nothing (RFC 9110, section 10.2.3).
 
-    Only the form in seconds is read (RFC 9110, section 10.2.3); the form with a date would need a
-    clock that the device may not have.
+    Where it is a date, ``date`` (the header ``Date`` of the same answer) says what time it is: the
+    device's own clock may be wrong.
     """
-    if text is None or not text.strip().isdecimal():
+    text = (text or "").strip()
+    if text.isascii() and text.isdecimal():
+        return min(float(text), limit_s)
+    until, now = _parse_date(text), _parse_date(date or "")
+    if until is None or now is None:
         return None
-    return min(float(text.strip()), limit_s)
+    return min(max(until - now, 0.0), limit_s)
+
+
+def _parse_date(text: str) -> float | None:
+    """Seconds since the epoch of a date of HTTP (RFC 9110, section 5.6.7); None for anything
+    else."""
+    try:
+        parsedate_to_datetime(text)  # raises where there is no such day or hour
+        found = parsedate_tz(text)
+        # One of the three forms names no zone: all are in UTC.
+        return None if found is None else float(mktime_tz((*found[:9], found[9] or 0)))
+    except (ValueError, IndexError, TypeError, OverflowError):
+        return None

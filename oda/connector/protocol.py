@@ -9,6 +9,7 @@ print the upgrade request, API key included), and its own timers are off: ours r
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -19,10 +20,19 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
+from oda.connector.deflate import Deflate, with_readable_window
 from oda.connector.ending import describe_end
 from oda.connector.frames import build_frame, client_frame, mask_source
+from oda.connector.handshake import (
+    Head,
+    as_ascii,
+    connect_request,
+    read_head,
+    upgrade_request,
+    with_value,
+)
 from oda.connector.incoming import whole_message
-from oda.connector.outcome import Outcome
+from oda.connector.outcome import BAD_GATEWAY, NORMAL_CLOSURE, Outcome
 from oda.connector.route import Route
 from oda.connector.utf8 import Utf8Validator
 
@@ -103,6 +113,7 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
     transport: Any
     data: bytes  # what has arrived and was not processed yet; Autobahn's name, too
     websocket_extensions_in_use: list[Any]
+    _perMessageCompress: Any  # the compression that was agreed on; Autobahn's name
     _BINARY = 2
 
     def __init__(self, listener: Any) -> None:
@@ -116,6 +127,13 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         #: The call that goes on with what the last slice has left.
         self._next_slice: Any = None
         self.was_open = False
+        self._compresses = True
+        self._has_closed = False
+        #: True once a binary message was sent.
+        self.sent_binary = False
+        #: What the platform, and what the proxy, answered.
+        self.answer: Head | None = None
+        self.proxy_answer: Head | None = None
         #: Why the upgrade (or CONNECT) was refused, by us or by the other side.
         self.refusal: str | None = None
         #: Why the agent ends this connection, where it does.
@@ -127,6 +145,9 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
 
     def send_messages(self, messages: Iterable[tuple[bytes, bool]]) -> None:
         """Write messages, each a payload and whether it is text, to the transport at once."""
+        messages = list(messages)
+        if not self.sent_binary:
+            self.sent_binary = any(not is_text for _, is_text in messages)
         if self._perMessageCompress is None and self.state == self.STATE_OPEN:
             masks = self._masks
             self.transport.writeSequence(
@@ -134,7 +155,7 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
             )
         else:
             for payload, is_text in messages:
-                self.sendMessage(payload, isBinary=not is_text)
+                self.sendMessage(payload, isBinary=not is_text, doNotCompress=not self._compresses)
 
     def send_ping(self, payload: bytes) -> None:
         """Write one ping; ``payload`` is at most 125 bytes (RFC 6455)."""
@@ -223,11 +244,13 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
 
     def _received(self, data: bytes) -> None:
         self._listener.bytes_received(self, len(data))
-        if not self.was_open and len(self.data) + len(data) > MAX_HANDSHAKE_BYTES:
-            self.abort("the answer to the upgrade is endless")
-            return
         self._slice_end_s = self.factory.clock.seconds() + READING_SLICE_S
         super().dataReceived(data)
+        if (
+            self.state in (self.STATE_CONNECTING, self.STATE_PROXY_CONNECTING)
+            and len(self.data) > MAX_HANDSHAKE_BYTES
+        ):
+            self.abort("the answer to the upgrade is endless")
 
     def processData(self) -> bool:
         if self._is_held or self._next_slice is not None:
@@ -259,13 +282,87 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
                 self.data = data[start:]
         return start < len(data) and not self._is_held and self._next_slice is None
 
+    def startProxyConnect(self) -> None:
+        settings = self.factory.settings
+        self.sendData(
+            connect_request(
+                self.factory.host,
+                self.factory.port,
+                settings.proxy_user,
+                settings.proxy_password,
+            )
+        )
+
     def processProxyConnect(self) -> None:
-        end = self.data.find(b"\r\n\r\n")
-        if end >= 0 and len(self.data) > end + 4:
+        head = self._take_interim_answers()
+        if head is None:
+            return
+        self.proxy_answer = head
+        if head.status is None:
+            self.failProxyConnect(f"the proxy's answer is no HTTP: '{head.first_line}'")
+        elif not 200 <= head.status < 300:
+            self.failProxyConnect(head.phrase)
+        elif len(self.data) > head.size:
             # Whatever stands behind the proxy's answer came before TLS and must not be believed.
             self.abort("the proxy sent more than its answer to CONNECT")
+        else:
+            self.data = as_ascii(self.data)
+            super().processProxyConnect()
+
+    def startHandshake(self) -> None:
+        factory = self.factory
+        self.websocket_key = b64encode(os.urandom(16))  # Autobahn's name, to check the answer
+        self.sendData(
+            upgrade_request(
+                factory.resource,
+                factory.host,
+                factory.port,
+                secure=factory.isSecure,
+                headers=factory.headers,
+                key=self.websocket_key,
+                origin=factory.origin,
+                extensions=[
+                    offer.get_extension_string() for offer in self.perMessageCompressionOffers
+                ],
+                user_agent=factory.useragent,
+            )
+        )
+
+    def processHandshake(self) -> None:
+        head = self._take_interim_answers()
+        if head is None:
             return
-        super().processProxyConnect()
+        self.answer = head
+        if head.status is None:
+            self.failHandshake(f"what answered is no HTTP: '{head.first_line}'")
+            return
+        if head.status != 101:
+            self.failHandshake(head.phrase)
+            return
+        raw, rest = self.data[: head.size], self.data[head.size :]
+        if "sec-websocket-extensions" in head.headers:
+            extensions, self._compresses = with_readable_window(
+                head.headers["sec-websocket-extensions"]
+            )
+            raw = with_value(raw, "sec-websocket-extensions", extensions)
+        self.data = as_ascii(raw) + rest
+        super().processHandshake()
+
+    def _take_interim_answers(self) -> Head | None:
+        """The head of the answer; None while it is incomplete. Answers that only announce it
+        (RFC 9110, section 15.2) are skipped."""
+        while (head := read_head(self.data)) is not None and head.is_interim:
+            self.data = self.data[head.size :]
+        return head
+
+    def onConnect(self, response: Any) -> None:
+        if self._perMessageCompress is not None:
+            agreed = self._perMessageCompress
+            self._perMessageCompress = Deflate(
+                starts_anew_up=agreed.client_no_context_takeover,
+                starts_anew_down=agreed.server_no_context_takeover,
+                bits_up=agreed.client_max_window_bits,
+            )
 
     def failProxyConnect(self, reason: str) -> None:
         self.refusal = reason
@@ -290,6 +387,18 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
 
     def onPong(self, payload: bytes) -> None:
         self.guard(lambda: self._listener.pong_received(self, payload))
+
+    def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> Any:
+        if self._has_closed:
+            return None  # behind the first close frame nothing counts, no second one either
+        self._has_closed = True
+        if code != BAD_GATEWAY:
+            return super().onCloseFrame(code, reasonRaw)
+        # In the IANA registry, but not in Autobahn's list: it would be refused as a breach.
+        result = super().onCloseFrame(NORMAL_CLOSURE, reasonRaw)
+        if not self.failedByMe:
+            self.remoteCloseCode = code
+        return result
 
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
@@ -323,7 +432,9 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         if self._next_slice is not None:
             self._next_slice.cancel()
             self._next_slice = None
-        outcome = describe_end(self, reason, self.factory.address.without_key)
+        outcome = describe_end(
+            self, reason, self.factory.address.without_key, self.factory.settings
+        )
         self.guard(lambda: self._listener.closed(self, outcome))
         self._let_go()
 

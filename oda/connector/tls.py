@@ -1,26 +1,27 @@
 """TLS for the connection: always verified unless the operator says otherwise, in so many words.
 
-``optionsForClientTLS`` checks the certificate chain and the host name; a bare context factory
-would check neither. TLS 1.2 is the minimum. pyOpenSSL is imported only when TLS is used: it costs
-memory and start-up time.
+TLS 1.2 is the minimum. pyOpenSSL is imported only when TLS is used: it costs memory and start-up
+time.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.logger import Logger
-from zope.interface import implementer
 
 from oda.errors import ConnectorError
-from oda.settings import ConnectorSettings
+from oda.settings import ConnectorSettings, Secret
+from oda.verification import unverified_client, verified_client
 
 _log = Logger()
 
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
 _END = b"-----END CERTIFICATE-----"
+#: What a key file may hold besides the key: the parameters of its curve, a certificate.
+_PRIVATE_KEY = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
 
 
 def build_tls_options(settings: ConnectorSettings) -> Any:
@@ -32,36 +33,18 @@ def build_tls_options(settings: ConnectorSettings) -> Any:
 
     options: dict[str, Any] = {"raiseMinimumTo": ssl.TLSVersion.TLSv1_2}
     if settings.cert_file is not None and settings.key_file is not None:
-        options.update(_client_certificate(settings.cert_file, settings.key_file))
+        options.update(_client_certificate(settings, settings.cert_file, settings.key_file))
     if settings.skip_verify:
         _log.warn(
             "skipVerify=true: the platform's certificate is NOT checked; anybody on the way can"
             " read the API key and the data"
         )
-        context = ssl.CertificateOptions(verify=False, **options).getContext()
-        return _Unverified(settings.host, context)
+        return unverified_client(settings.host, options)
     trust_root = None if settings.ca_file is None else _trust_root(settings.ca_file)
-    return ssl.optionsForClientTLS(
-        settings.host, trustRoot=trust_root, extraCertificateOptions=options
-    )
+    return verified_client(settings.host, trust_root, options)
 
 
-@implementer(IOpenSSLClientConnectionCreator)
-class _Unverified:
-    """TLS without verification, for tests against self-made certificates."""
-
-    def __init__(self, host: str, context: Any) -> None:
-        self._host = host
-        self._context = context
-
-    def clientConnectionForTLS(self, tlsProtocol: Any) -> Any:
-        from OpenSSL import SSL
-        from twisted.internet.abstract import isIPAddress, isIPv6Address
-
-        connection = SSL.Connection(self._context, None)
-        if not (isIPAddress(self._host) or isIPv6Address(self._host)):
-            connection.set_tlsext_host_name(self._host.encode("idna"))
-        return connection
+# -- files -----------------------------------------------------------------------------------
 
 
 def _trust_root(path: Path) -> Any:
@@ -76,25 +59,69 @@ def _trust_root(path: Path) -> Any:
         raise ConnectorError(f"caFile: {path} holds a certificate that can't be read") from error
 
 
-def _client_certificate(cert_file: Path, key_file: Path) -> dict[str, Any]:
+def _client_certificate(
+    settings: ConnectorSettings, cert_file: Path, key_file: Path
+) -> dict[str, Any]:
     """The arguments of ``CertificateOptions`` for mutual TLS: certificate, chain and key."""
     from twisted.internet import ssl
 
     blocks = _pem_certificates(_read("certFile", cert_file))
     if not blocks:
         raise ConnectorError(f"certFile: {cert_file} holds no certificate (PEM)")
-    key = _read("keyFile", key_file)
     try:
-        pair = ssl.PrivateCertificate.loadPEM(blocks[0] + key)
-        chain = [ssl.Certificate.loadPEM(block).original for block in blocks[1:]]
+        certificate, *chain = [ssl.Certificate.loadPEM(block).original for block in blocks]
     except Exception as error:
         raise ConnectorError(
-            f"certFile {cert_file} and keyFile {key_file} can't be used together"
+            f"certFile: {cert_file} holds a certificate that can't be read"
         ) from error
-    options = {"privateKey": pair.privateKey.original, "certificate": pair.original}
+    key = _private_key(key_file, settings.key_passphrase)
+    try:
+        fits = certificate.to_cryptography().public_key() == key.to_cryptography_key().public_key()
+    except Exception:  # noqa: BLE001 - a kind of key that can't be compared
+        fits = False
+    if not fits:
+        raise ConnectorError(
+            f"certFile {cert_file} and keyFile {key_file} can't be used together: the certificate"
+            " is for another key"
+        )
+    options: dict[str, Any] = {"privateKey": key, "certificate": certificate}
     if chain:
         options["extraCertChain"] = chain
     return options
+
+
+def _private_key(path: Path, passphrase: Secret | None) -> Any:
+    """The key in ``path``, for pyOpenSSL. OpenSSL's own reader would ask at the terminal for a
+    passphrase, so ``cryptography`` reads it."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from OpenSSL import crypto
+
+    found = _PRIVATE_KEY.search(_read("keyFile", path))
+    if found is None:
+        raise ConnectorError(f"keyFile: {path} holds no private key (PEM)")
+    block = found.group()
+    is_encrypted = b"ENCRYPTED" in found.group(1) or b"Proc-Type: 4,ENCRYPTED" in block
+    if is_encrypted and passphrase is None:
+        raise ConnectorError(
+            f"keyFile: the key in {path} is encrypted: let keyPassphraseFile name a file with its"
+            " passphrase"
+        )
+    password = passphrase.reveal().encode() if is_encrypted and passphrase is not None else None
+    try:
+        return crypto.PKey.from_cryptography_key(load_pem_private_key(block, password))  # type: ignore[arg-type, unused-ignore]
+    except UnsupportedAlgorithm as error:
+        raise ConnectorError(
+            f"keyFile: the key in {path} is of a kind, or encrypted in a way, that is not supported"
+        ) from error
+    except Exception as error:
+        if is_encrypted:
+            # From None: whoever raised it may have the passphrase in a variable.
+            raise ConnectorError(
+                f"keyFile: the key in {path} can't be decrypted with the passphrase in"
+                " keyPassphraseFile"
+            ) from None
+        raise ConnectorError(f"keyFile: {path} holds a key that can't be read") from error
 
 
 def _read(key: str, path: Path) -> bytes:

@@ -160,7 +160,8 @@ class _SntpExchange(DatagramProtocol):
 class HttpTimeSource:
     """The ``Date`` header of a web server: accurate to a second, and open where NTP is blocked.
 
-    ``agent`` is a ``twisted.web`` ``IAgent``; by default one that verifies certificates.
+    ``agent`` is a ``twisted.web`` ``IAgent``; by default one that verifies certificates as strictly
+    as the connection to the platform does: the time decides which certificates are valid.
     """
 
     def __init__(self, url: str, reactor: Any, agent: Any = None) -> None:
@@ -171,9 +172,9 @@ class HttpTimeSource:
     def now_ms(self) -> Deferred[int]:
         """See ``ITimeSource.now_ms``: fails after 15 seconds."""
         if self._agent is None:
-            from twisted.web.client import Agent  # costs memory, and is rarely needed
+            from oda.datastreams.web_client import verified_agent  # costs memory, rarely needed
 
-            self._agent = Agent(self._reactor)
+            self._agent = verified_agent(self._reactor)
         asked_at_s = self._reactor.seconds()
         try:
             asking = self._agent.request(b"HEAD", self._url.encode("ascii"))

@@ -9,6 +9,7 @@ from twisted.internet.error import (
     TimeoutError,
 )
 
+from oda.connector.ending import REDIRECTIONS
 from oda.connector.outcome import Outcome
 
 _BY_STATUS = {
@@ -18,12 +19,15 @@ _BY_STATUS = {
     " at the platform",
     404: "see 'path' (the platform's documentation says /south/v80/sessions), and whether the"
     " device is known there under this id",
-    407: "the proxy wants a password, which this agent can't give: use another proxy",
     426: "the port speaks another version of HTTP or WebSocket: see 'port'",
     429: "the platform has had too many attempts: wait, then try again",
     503: "the platform is overloaded or in maintenance: try again later",
 }
-_REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
+_BY_PROXY_STATUS = {
+    403: "the proxy doesn't let this device through to the platform: see 'host' and 'port', and the"
+    " proxy's rules",
+    407: "the proxy wants to know who the agent is: see proxyUser and proxyPasswordFile",
+}
 
 
 def advise_tcp(error: BaseException, port_key: str) -> str:
@@ -53,10 +57,16 @@ def advise_tls(text: str) -> str:
 
 def advise_upgrade(outcome: Outcome, secure: bool) -> str:
     """For a WebSocket that did not come to be."""
+    if outcome.proxy_status is not None:
+        return _BY_PROXY_STATUS.get(
+            outcome.proxy_status, "see 'proxyHost' and 'proxyPort', and the proxy's own log"
+        )
     status = outcome.http_status
     if status in _BY_STATUS:
         return _BY_STATUS[status]
-    if status in _REDIRECTIONS:
+    if outcome.hint:
+        return outcome.hint.strip(" ()")
+    if status in REDIRECTIONS:
         return "the platform points to another address: see 'host', 'port', 'path' and 'secure'"
     if status is not None:
         return "what answers there is a web server, but no WebSocket at this path: see 'path'"

@@ -47,6 +47,11 @@ def _name(name: Any) -> str:
 
     common = name.get_attributes_for_oid(NameOID.COMMON_NAME)
     text = str(common[0].value) if common else str(name.rfc4514_string())
+    return _printable(text)
+
+
+def _printable(text: str) -> str:
+    """What may be shown of a text that somebody else has written."""
     return "".join(c if c.isprintable() else "?" for c in text[:100])
 
 
@@ -91,7 +96,7 @@ def explain_refusal(
             "the platform has to renew it; or set this machine's clock, if that is wrong",
         )
     if not is_for(certificate, host):
-        names = ", ".join(certificate.names[:10]) or "no host at all"
+        names = ", ".join(map(_printable, certificate.names[:10])) or "no host at all"
         return (
             f"the platform's certificate is for {names}, not for {host}",
             "write one of these names as 'host', or have the certificate issued for this one",

@@ -15,12 +15,13 @@ from oda.connector.address import build_address
 from oda.connector.expiry import file_certificate_ends_ms
 from oda.connector.tls import build_tls_options
 from oda.diagnosis.advice import advise_tcp, advise_tls, advise_upgrade
-from oda.diagnosis.certificates import WARN_DAYS, day, days_left, explain_refusal
+from oda.diagnosis.certificates import WARN_DAYS, day, days_left, explain_refusal, is_for
 from oda.diagnosis.findings import Findings, Result
 from oda.diagnosis.reach import Reached, Unreachable, reach, resolve
 from oda.diagnosis.upgrade import Upgrade, UpgradeProbe
 from oda.errors import ConnectorError
 from oda.settings import ConnectorSettings, Secret
+from oda.verification import CertificateRefused
 
 #: A pong that takes longer than this is not waited for by a check, in seconds.
 MAX_PONG_WAIT_S = 10.0
@@ -164,8 +165,8 @@ class ConnectionCheck:
     def _explain_tls(self, address: str, error: Unreachable) -> Any:
         """Look at the certificate that was refused. Only the handshake is done without
         verification; nothing is sent."""
-        about = str(error).lower()
-        if "verify failed" not in about and "not for this host" not in about:
+        is_of_the_names = isinstance(error.error, CertificateRefused)
+        if not is_of_the_names and "verify failed" not in str(error).lower():
             self._fail(str(error), advise_tls(str(error)))
             return
         unverified = build_tls_options(msgspec.structs.replace(self._settings, skip_verify=True))
@@ -182,9 +183,13 @@ class ConnectionCheck:
         if reached.certificate is None:
             self._fail(str(error), advise_tls(str(error)))
             return
+        host = self._settings.host
+        if is_of_the_names and is_for(reached.certificate, host):
+            self._fail(str(error), f"have the certificate issued anew, for {host}")
+            return
         text, advice = explain_refusal(
             reached.certificate,
-            self._settings.host,
+            host,
             self._now_ms(),
             self._settings.ca_file is not None,
         )

@@ -18,6 +18,7 @@ from zope.interface import implementer
 from oda.connector.resolution import AddressCollector
 from oda.diagnosis.certificates import Certificate, read_certificate
 from oda.errors import ConnectorError
+from oda.verification import CertificateRefused, describe_tls
 
 
 class Unreachable(ConnectorError):  # noqa: N818 - named like those of oda.errors
@@ -145,25 +146,28 @@ class _SecureHandshake(_Handshake):
         transport: Any = self.transport
         shown = transport.getPeerCertificate()
         tcp_s = self._owner.tcp_s or 0.0
+        try:
+            certificate = None if shown is None else read_certificate(shown.to_cryptography())
+        except Exception as error:  # noqa: BLE001 - what can't be looked at must not pass
+            problem = f"the certificate can't be read ({type(error).__name__})"
+            self._owner.failed(Failure(CertificateRefused(problem)))
+            transport.abortConnection()
+            return
         self._owner.succeeded(
             Reached(
                 tcp_s,
                 self._owner.elapsed_s() - tcp_s,
                 transport.getHandle().get_protocol_version_name(),
-                None if shown is None else read_certificate(shown.to_cryptography()),
+                certificate,
             )
         )
 
 
 def _describe(error: BaseException) -> str:
-    """One short sentence; the texts of pyOpenSSL and service_identity are data structures."""
-    module = type(error).__module__
-    if module.startswith("service_identity"):
-        return "the certificate is not for this host"
-    if module.startswith("OpenSSL"):
-        causes = error.args[0] if error.args and isinstance(error.args[0], list) else []
-        said = [cause[-1] for cause in causes if cause and cause[-1]]
-        return ", ".join(said) or "the other side ended it"
+    """One short sentence."""
+    about_tls = describe_tls(error)
+    if about_tls is not None:
+        return about_tls
     if isinstance(error, ConnectionDone | ConnectionLost):
         return "the other side ended the connection"
     lines = str(error).splitlines()

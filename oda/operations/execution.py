@@ -105,7 +105,7 @@ class Surroundings:
         self.clock = clock
         self.counters = counters
         self.timeout_s = timeout_s
-        self.unfinished: set[Execution] = set()
+        self.unfinished: dict[Execution, None] = {}
         self.is_stopping = False
 
 
@@ -157,7 +157,7 @@ class Execution:
     def begin(self) -> None:
         """Called once. The time limit counts from here."""
         request, operation = self._request, self._operation
-        self._around.unfinished.add(self)
+        self._around.unfinished[self] = None
         try:
             entry = self._around.journal.begin(
                 request.id, request.name, not operation.reads_only, request, self._content_type
@@ -264,7 +264,7 @@ class Execution:
         around = self._around
         self._stage = Stage.ENDED
         self._stop_timer()
-        around.unfinished.discard(self)
+        around.unfinished.pop(self, None)
         around.counters.increment("operations_repeated", operation=self._request.name)
         log.info(
             "{operation} {request_id} came again and is not run again",
@@ -330,7 +330,7 @@ class Execution:
     def _conclude(self, result: OperationResult, stage: Stage) -> None:
         admission = self._around.admission
         self._stop_timer()
-        self._around.unfinished.discard(self)
+        self._around.unfinished.pop(self, None)
         if stage is Stage.WAITING:
             admission.withdraw(self)
         elif stage is Stage.RUNNING:

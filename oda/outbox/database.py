@@ -122,6 +122,8 @@ def migrate(connection: sqlite3.Connection) -> None:
     tables = execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if tables and application != APPLICATION_ID:
         raise StoreDamaged("it was not written by this agent")
+    if version < 0:  # a number of 4 bytes, which may be damaged like any other
+        raise StoreDamaged(f"its schema {version} is none of this agent")
     if version > SCHEMA_VERSION:
         raise StoreDamaged(
             f"it was written by a newer version of this agent (schema {version}, "

@@ -614,7 +614,6 @@ class Outbox:
             spans, amount = opened.missing.get(message_class, ((), Amount()))
             backlog.queue.begin_recovery(spans, amount)
         self._learn(is_late)
-        self._accounts.count_anew()
         self._has_news = any(one.queue.pending_rows for one in self.backlogs.values())
         self.changed()
         if self._accounts.is_owing():
@@ -671,7 +670,6 @@ class Outbox:
 
     def detach(self) -> Mapping[MessageClass, Sequence[Span]]:
         """See ``ICommitOwner.detach``."""
-        self._accounts.count_anew()
         self.journal.write_again()
         return {
             message_class: backlog.detach(self._next_ids[message_class])

@@ -24,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import msgspec
 
@@ -75,6 +76,7 @@ _IDS_OF_A_FILE = 1 << 40
 #: How many places of a table are tried before it is given up.
 _PROBES = 64
 _RECOVERY = 2
+_CRC_LENGTH = 8
 
 _KEYS = {"response": "id", "telemetry": "id", "dead": "id", "record": "number", "answer": "number"}
 _SMALL_TABLES = ("record", "answer", "dead")
@@ -218,16 +220,22 @@ def _start(
                     for low, high in sorted(wanted.get(table, ()), reverse=True)
                 ]
             progress.ranges += ranges
-            progress.expected[table] = before.stored[table] if wanted is None else Stored()
+            progress.expected[table] = Stored()
+            if wanted is None:
+                progress.expected[table] = before.stored[table]
+                _expect_less(progress.expected[table], _amount_there(writer, table, highest))
         writer.execute("BEGIN IMMEDIATE")
         if wanted is None:
             # A store that has totals has a past already.
             _carry_over(totals, before, is_new=read_totals(writer) is None)
+            _pass_over_ids(totals, store, source)
         for table in _SMALL_TABLES:
             _copy_small(old, writer, table)
         write_totals(writer, msgspec.json.encode(totals))
         _save(writer, progress)
         writer.execute("COMMIT")
+    # Into the file itself: a log that gets lost must not take the ids with it that are given away.
+    writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return progress
 
 
@@ -257,6 +265,19 @@ def _totals_of(old: sqlite3.Connection, source: Path) -> tuple[Totals, bool]:
     return before, is_counted
 
 
+def _amount_there(writer: sqlite3.Connection, table: str, highest: int) -> Amount:
+    """What the new store has already of the rows up to ``highest``: an attempt before this one may
+    have copied some."""
+    there = Amount()
+    for length, rows, datapoints in writer.execute(
+        "SELECT length(payload), count(*), CAST(sum(datapoints) AS INTEGER)"
+        f" FROM {table} WHERE id <= ? GROUP BY 1",
+        (highest,),
+    ):
+        there.add(Amount(rows, rows * row_cost(length), datapoints))
+    return there
+
+
 def _carry_over(totals: Totals, before: Totals, is_new: bool) -> None:
     """Give the new totals the ids of the old ones and, where they are new, their past."""
     for key, last_id in before.last_ids.items():
@@ -267,6 +288,17 @@ def _carry_over(totals: Totals, before: Totals, is_new: bool) -> None:
     totals.delivered, totals.dropped, totals.dead = before.delivered, before.dropped, before.dead
     for one in (before.delivered, before.dropped, before.dead):
         totals.accepted.add(one.messages, one.datapoints)
+
+
+def _pass_over_ids(totals: Totals, store: SqliteStore, source: Path) -> None:
+    """Begin new ids above those of the other files that are still to be copied, too: they may be
+    older than ``source``, which may have lost what it knew of them."""
+    for other in numbered(store.path, "recovering").values():
+        if other == source:
+            continue
+        with suppress(*UNREADABLE), closing(connect_read_only(other)) as old:
+            for key, last_id in _totals_of(old, other)[0].last_ids.items():
+                totals.last_ids[key] = max(totals.last_ids[key], last_id)
 
 
 def _missing(progress: _Progress) -> dict[MessageClass, tuple[Sequence[Span], Amount]]:
@@ -507,14 +539,24 @@ def _is_alive(old: sqlite3.Connection, table: str, highest: int) -> bool:
 
 
 def _load(writer: sqlite3.Connection) -> _Progress | None:
-    found = writer.execute("SELECT body FROM state WHERE number = ?", (_RECOVERY,)).fetchone()
-    return None if found is None else msgspec.json.decode(found[0], type=_Progress)
+    """The progress as it was saved; None where there is none, or it was changed since: then the
+    copying begins anew, and passes over what is there already."""
+    found = writer.execute(
+        "SELECT CAST(body AS BLOB) FROM state WHERE number = ?", (_RECOVERY,)
+    ).fetchone()
+    if found is None or not isinstance(found[0], bytes):
+        return None
+    crc, body = found[0][:_CRC_LENGTH], found[0][_CRC_LENGTH:]
+    if crc != b"%08x" % crc32(body):
+        return None
+    return msgspec.json.decode(body, type=_Progress)
 
 
 def _save(writer: sqlite3.Connection, progress: _Progress) -> None:
+    body = msgspec.json.encode(progress)
     writer.execute(
         "INSERT OR REPLACE INTO state VALUES (?, ?)",
-        (_RECOVERY, msgspec.json.encode(progress).decode()),
+        (_RECOVERY, f"{crc32(body):08x}{body.decode()}"),
     )
 
 

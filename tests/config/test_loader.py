@@ -104,7 +104,7 @@ def test_every_commented_line_of_the_shipped_directory_is_right(tmp_path: Path) 
             )
         text = "\n".join(lines).replace("secure=false", "secure=true")
         (tmp_path / path.name.removesuffix(".example")).write_text(text + "\n")
-    for name in ("ca.pem", "device.pem", "device.key"):
+    for name in ("ca.pem", "device.pem", "device.key", "device.passphrase", "proxy.password"):
         (tmp_path / name).write_text("x")
     loaded = load(tmp_path, {})
     assert loaded.settings.device_info.device_id == "my-device"
@@ -136,6 +136,8 @@ def test_both_names_of_the_path_are_understood(tmp_path: Path) -> None:
         ("proxyHost=[::1]", "proxy_host", "::1"),
         ("proxyHost=proxy_1.example.org.", "proxy_host", "proxy_1.example.org."),
         ("proxyHost=10.0.0.1", "proxy_host", "10.0.0.1"),
+        ("origin=https://example.org:8443", "origin", "https://example.org:8443"),
+        ("origin=null", "origin", "null"),
     ],
 )
 def test_values_are_typed(tmp_path: Path, text: str, field: str, value: object) -> None:
@@ -166,6 +168,8 @@ def test_values_are_typed(tmp_path: Path, text: str, field: str, value: object) 
         ("contentType=XML", "JSON, MESSAGE_PACK, CBOR"),
         ("frameType=", "binary, text"),
         ("proxyHost=http://proxy", "without scheme"),
+        ("origin=example.org", "scheme://host"),
+        ("origin=https://example.org/path", "without a path"),
         ("proxyHost=proxy:8080", "without scheme, port"),
         ("proxyHost=a b", "a host name"),
         ("proxyHost=a..b", "a host name"),
@@ -195,6 +199,9 @@ def test_a_wrong_line_is_named_with_what_is_allowed(tmp_path: Path, text: str, h
         ("caFile=a.pem", "caFile", "secure=true"),
         ("skipVerify=true", "skipVerify", "secure=true"),
         ("proxyPort=1", "proxyPort", "proxyHost"),
+        ("proxyHost=h\nproxyUser=u", "proxyUser", "proxyPasswordFile"),
+        ("proxyHost=h\nproxyPasswordFile=a.pem", "proxyPasswordFile", "proxyUser"),
+        ("secure=true\nkeyPassphraseFile=a.pem", "keyPassphraseFile", "keyFile"),
         ("secure=true\ncaFile=missing.pem", "caFile", "does not exist"),
         ("secure=true\ncaFile=folder", "caFile", "is a directory"),
     ],
@@ -337,6 +344,69 @@ def test_a_missing_key_file_is_a_fault(tmp_path: Path) -> None:
     """The path it was looked for is in the text."""
     (fault,) = faults_of(tmp_path, {DEVICE: "apiKeyFile=nowhere"})
     assert str(tmp_path / "nowhere") in fault.problem
+
+
+TLS = "secure=true\ncertFile=c\nkeyFile=k\n"
+PROXY = "proxyHost=h\nproxyUser=u\n"
+
+
+def test_a_proxy_user_with_a_colon_is_a_fault(tmp_path: Path) -> None:
+    """The scheme Basic parts user and password at the first colon (RFC 7617, section 2)."""
+    (tmp_path / "f").write_text("x")
+    text = "proxyHost=h\nproxyUser=a:b\nproxyPasswordFile=f\n"
+    (fault,) = faults_of(tmp_path, {CONNECTION: BASE + text})
+    assert fault.key == "proxyUser"
+    assert "without ':'" in fault.problem
+
+
+SECRET_FILES = pytest.mark.parametrize(
+    ("lines", "key", "field"),
+    [
+        (TLS, "keyPassphraseFile", "key_passphrase"),
+        (PROXY, "proxyPasswordFile", "proxy_password"),
+    ],
+    ids=["keyPassphraseFile", "proxyPasswordFile"],
+)
+
+
+@SECRET_FILES
+def test_a_secret_comes_from_a_file(tmp_path: Path, lines: str, key: str, field: str) -> None:
+    """The content is the secret, with its blanks and without the end of its line; the file is
+    watched, and the secret doesn't show."""
+    for name in ("c", "k"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "secret").write_text(" my canary \r\n")
+    loaded = load_files(tmp_path, {CONNECTION: BASE + f"{lines}{key}=secret\n"})
+    connector = loaded.settings.connector
+    assert getattr(connector, field) == Secret(" my canary ")
+    assert getattr(connector, f"{field}_file") == tmp_path / "secret"
+    assert tmp_path / "secret" in loaded.digests
+    assert "canary" not in repr(loaded)
+
+
+@SECRET_FILES
+@pytest.mark.parametrize(
+    ("content", "help_"),
+    [
+        (None, "does not exist"),
+        (b"", "is empty"),
+        (b" \n", "is empty"),
+        (b"canary\nb", "one line"),
+        (b"canary\xff\xfe", "not UTF-8"),
+    ],
+)
+def test_a_file_without_its_secret_is_a_fault(
+    tmp_path: Path, lines: str, key: str, field: str, content: bytes | None, help_: str
+) -> None:
+    """Missing, empty, several lines, no text: named, without showing what is in it."""
+    for name in ("c", "k"):
+        (tmp_path / name).write_text("x")
+    if content is not None:
+        (tmp_path / "secret").write_bytes(content)
+    (fault,) = faults_of(tmp_path, {CONNECTION: BASE + f"{lines}{key}=secret\n"})
+    assert fault.key == key
+    assert help_ in fault.problem
+    assert "canary" not in fault.problem
 
 
 def test_the_key_is_given_once(tmp_path: Path) -> None:
@@ -575,6 +645,7 @@ def test_the_tables_fit_the_settings(component: Component) -> None:
     no name or alias means two keys."""
     for section in component.sections:
         fields = [key.field for key in section.keys]
+        fields += [key.content for key in section.keys if key.content]
         lines = component.lines
         if lines is not None and lines.field in section.settings.__struct_fields__:
             fields.append(lines.field)

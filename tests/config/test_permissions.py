@@ -25,12 +25,31 @@ SECRETS = [
         (CONNECTION, "keyFile"),
         id="keyFile",
     ),
+    pytest.param(
+        {
+            CONNECTION: "host=h\npath=p\nsecure=true\ncertFile=cert\nkeyFile=private\n"
+            "keyPassphraseFile=passphrase\n",
+            DEVICE: "apiKeyFile=key\n",
+        },
+        "passphrase",
+        (CONNECTION, "keyPassphraseFile"),
+        id="keyPassphraseFile",
+    ),
+    pytest.param(
+        {
+            CONNECTION: "host=h\npath=p\nproxyHost=q\nproxyUser=u\nproxyPasswordFile=password\n",
+            DEVICE: "apiKeyFile=key\n",
+        },
+        "password",
+        (CONNECTION, "proxyPasswordFile"),
+        id="proxyPasswordFile",
+    ),
 ]
 
 
 @pytest.fixture
 def directory(tmp_path: Path) -> Path:
-    for name in ("key", "cert", "private"):
+    for name in ("key", "cert", "private", "passphrase", "password"):
         (tmp_path / name).write_text(KEY)
     return tmp_path
 

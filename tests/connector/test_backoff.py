@@ -152,6 +152,15 @@ def test_a_platform_that_goes_away_is_not_stormed(code: int) -> None:
     assert [backoff.next_delay_s(end) for end in (lost, LOST, LOST, LOST)] == [45, 135, 150, 150]
 
 
+@pytest.mark.parametrize(
+    ("status", "lane"),
+    [(403, Lane.SLOW), (407, Lane.SLOW), (503, Lane.SLOW), (502, Lane.PROMPT)],
+)
+def test_a_refusing_proxy(status: int, lane: Lane) -> None:
+    """Haste does not help with a proxy that refuses the device, either."""
+    assert Outcome(reason="refused", proxy_status=status).lane is lane
+
+
 def test_the_slow_lane_keeps_to_the_maximum() -> None:
     """A small reconnectMaxDelay holds for refusals, too."""
     assert Backoff(10, lambda: ALMOST_ONE).next_delay_s(refused(401)) == pytest.approx(10)
@@ -185,15 +194,45 @@ def test_retry_after_is_a_minimum(chance: float, wish_s: float, status: int) -> 
     ],
 )
 def test_retry_after_is_read(text: str | None, seconds: float | None) -> None:
-    """Seconds are read, up to an hour; a date or nonsense is no wish."""
+    """Seconds are read, up to an hour; nonsense is no wish, nor is a date where nobody says what
+    time it is."""
     assert parse_retry_after(text) == seconds
 
 
-@pytest.mark.parametrize("code", [1000, 1001, 1002, 1005, 1006, 1008, 1009, 1011, 1012, 1013, 4000])
+@pytest.mark.parametrize(
+    ("until", "now", "seconds"),
+    [
+        ("Sat, 01 Jan 2000 00:00:40 GMT", "Fri, 31 Dec 1999 23:59:00 GMT", 100.0),
+        ("Saturday, 01-Jan-00 00:00:40 GMT", "Fri Dec 31 23:59:00 1999", 100.0),
+        ("Fri, 31 Dec 1999 23:58:00 GMT", "Fri, 31 Dec 1999 23:59:00 GMT", 0.0),
+        ("Fri, 31 Dec 2099 23:58:00 GMT", "Fri, 31 Dec 1999 23:59:00 GMT", 3600.0),
+        ("Sat, 01 Jan 2000 00:00:40 GMT", "", None),
+        ("Sat, 01 Jan 2000 00:00:40 GMT", "now", None),
+        ("Sat, 99 Jan 2000 00:00:40 GMT", "Fri, 31 Dec 1999 23:59:00 GMT", None),
+        ("Sat, 01 Jan 99999999999 00:00:40 GMT", "Fri, 31 Dec 1999 23:59:00 GMT", None),
+        (",", "Fri, 31 Dec 1999 23:59:00 GMT", None),
+    ],
+)
+def test_retry_after_as_a_date(until: str, now: str, seconds: float | None) -> None:
+    """It is read against the Date of the same answer, in each of the three forms of HTTP (RFC 9110,
+    section 5.6.7), up to an hour; a date that has passed is no wait."""
+    assert parse_retry_after(until, now) == seconds
+
+
+@given(st.text(), st.text())
+def test_whatever_retry_after_says(text: str, date: str) -> None:
+    """No words break it."""
+    wait_s = parse_retry_after(text, date)
+    assert wait_s is None or 0 <= wait_s <= 3600
+
+
+@pytest.mark.parametrize(
+    "code", [1000, 1001, 1002, 1005, 1006, 1008, 1009, 1011, 1012, 1013, 1014, 4000]
+)
 def test_what_is_replayed(code: int) -> None:
     """Acknowledged messages are replayed after an abnormal end of an open connection only."""
     assert Outcome(reason="", was_open=True, close_code=code).replay is (
-        code in (1006, 1011, 1012, 1013)
+        code in (1006, 1011, 1012, 1013, 1014)
     )
     assert Outcome(reason="", was_open=False, close_code=code).replay is False
 
@@ -201,6 +240,7 @@ def test_what_is_replayed(code: int) -> None:
 def test_labels_are_few() -> None:
     """A counter's label holds no words of the platform."""
     assert refused(401).label == "http_401"
+    assert Outcome(reason="x", proxy_status=407).label == "proxy_407"
     assert LOST.label == "connect_failed"
     assert Outcome(reason="x", was_open=True, by_us=True).label == "closed_by_agent"
     assert Outcome(reason="x", was_open=True, close_code=1001).label == "close_1001"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
@@ -11,11 +12,27 @@ from oda.connector.barrier import EPOCH_BYTES, AckBarrier, Pong
 EPOCH = b"epoch-01"
 
 
-def test_the_payload_is_twenty_bytes() -> None:
-    """A ping holds magic, epoch and number in 20 bytes: below the 125 of RFC 6455."""
+#: What a ping of this epoch begins with.
+PREFIX = b"ODA1-ZXBvY2gtMDE-"
+
+
+def test_the_payload_says_whose_ping_it_is() -> None:
+    """A ping holds magic, epoch and number, below the 125 bytes of RFC 6455."""
     barrier = AckBarrier(EPOCH)
     barrier.sent = 258
-    assert barrier.ping() == b"ODA\x01" + EPOCH + b"\0\0\0\0\0\0\x01\x02"
+    assert barrier.ping() == PREFIX + b"258"
+
+
+@given(st.binary(min_size=EPOCH_BYTES, max_size=EPOCH_BYTES), st.integers(0, 2**64 - 1))
+def test_the_payload_is_printable_ascii(epoch: bytes, sent: int) -> None:
+    """Servers exist that take a ping's payload for a text, and drop the connection when it is
+    none."""
+    barrier = AckBarrier(epoch)
+    barrier.sent = sent
+    payload = barrier.ping()
+    assert payload.isascii()
+    assert payload.decode().isprintable()
+    assert len(payload) <= 125
 
 
 def test_a_pong_proves_what_was_sent_before_its_ping() -> None:
@@ -75,11 +92,12 @@ def test_giving_up_keeps_what_the_newest_ping_proves() -> None:
     [
         b"",
         b"x",
-        b"ODA\x01" + b"epoch-00" + b"\0\0\0\0\0\0\0\x03",
-        b"ODA\x01" + EPOCH + b"\0\0\0\0\0\0\0\x02",
-        b"ODA\x01" + EPOCH + b"\0\0\0\0\0\0\0\x04",
-        b"ODA\x01" + EPOCH + b"\0\0\0\0\0\0\0\x03x",
-        b"ODA\x01" + EPOCH + b"\0\0\0\0\0\0\0",
+        b"ODA1-ZXBvY2gtMDA-3",
+        PREFIX + b"2",
+        PREFIX + b"4",
+        PREFIX + b"3x",
+        PREFIX + b"03",
+        PREFIX,
     ],
 )
 def test_a_foreign_pong_proves_nothing(payload: bytes) -> None:

@@ -15,6 +15,10 @@ def by_status(http_status: int) -> Outcome:
     return Outcome(reason="", http_status=http_status)
 
 
+def by_proxy(proxy_status: int) -> Outcome:
+    return Outcome(reason="", proxy_status=proxy_status)
+
+
 #: For each row of the table: ends that it stands for.
 ENDS = {
     (Cause.AGENT, Lane.PROMPT): [
@@ -32,6 +36,8 @@ ENDS = {
     (Cause.CLOSED, Lane.PROMPT): [by_code(code) for code in (1002, 1003, 1007, 1009, 1010)],
     (Cause.CLOSED, Lane.SPREAD): [by_code(code) for code in (1000, 1005, 1011, 1014, 3000, 4999)],
     (Cause.REFUSED, Lane.SLOW): [by_status(status) for status in (401, 403, 429, 503)],
+    (Cause.PROXY, Lane.SLOW): [by_proxy(status) for status in (403, 407, 429, 503)],
+    (Cause.PROXY, Lane.PROMPT): [by_proxy(status) for status in (400, 502, 504)],
     (Cause.REFUSED, Lane.PROMPT): [by_status(status) for status in (200, 302, 404, 500, 502, 504)],
 }
 
@@ -44,7 +50,7 @@ def test_each_row_of_the_table(row: tuple[Cause, frozenset[int], Lane]) -> None:
     assert {end.cause for end in ends} == {cause}
     assert {end.lane for end in ends} == {lane}
     if numbers:
-        assert numbers == {end.http_status or end.close_code for end in ends}
+        assert numbers == {end.proxy_status or end.http_status or end.close_code for end in ends}
 
 
 def test_the_table_has_a_row_for_everything() -> None:

@@ -54,7 +54,6 @@ def test_tls(text: str, words: str) -> None:
         (401, "API key"),
         (403, "deviceId"),
         (404, "'path'"),
-        (407, "proxy"),
         (429, "wait"),
         (503, "try again later"),
         (301, "another address"),
@@ -64,6 +63,21 @@ def test_tls(text: str, words: str) -> None:
 def test_a_refused_upgrade(status: int, words: str) -> None:
     """By the status it was refused with."""
     assert words in advise_upgrade(Outcome(reason="refused", http_status=status), secure=True)
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(403, "let this device through"), (407, "proxyPasswordFile"), (502, "'proxyHost'")],
+)
+def test_a_refusing_proxy(status: int, words: str) -> None:
+    """A status of the proxy's is not the platform's: another thing is to be looked at."""
+    assert words in advise_upgrade(Outcome(reason="refused", proxy_status=status), secure=True)
+
+
+def test_a_refusal_with_a_hint() -> None:
+    """What the end of the attempt hints at is the advice where the status alone says little."""
+    outcome = Outcome(reason="refused", http_status=301, hint=" (set secure=true)")
+    assert advise_upgrade(outcome, secure=False) == "set secure=true"
 
 
 def test_an_upgrade_that_got_no_http() -> None:

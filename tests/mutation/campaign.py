@@ -1,8 +1,11 @@
-"""Runs the tests of a module against its mutants, in a copy of the tree.
+"""Tries mutants of the outbox and the operations, in a copy of the tree.
 
-A mutant is killed when a test fails, or when the tests take several times as long as they take
+A mutant is killed when a test that reaches it fails, or takes several times as long as it takes
 without it: that is how an endless loop shows. What is known to change nothing that can be seen is
 listed with its reason in ``survivors.md`` and counted apart.
+
+Python starts again only for the few mutants that can't be put into an imported module: see
+``patching``.
 """
 
 from __future__ import annotations
@@ -10,46 +13,32 @@ from __future__ import annotations
 import os
 import random
 import resource
-import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
+from tests.mutation.forked import Tests
 from tests.mutation.mutants import Mutant, mutants_of
+from tests.mutation.patching import NotPatchableError, code_patch, value_patch
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SURVIVORS = Path(__file__).with_name("survivors.md")
 
-_OUTBOX = ("contract", "answers", "watermark", "reentrancy", "journal", "trouble", "durable")
-_OPERATIONS = ("execution", "dispatcher", "one_answer", "admission", "operations", "sizes")
+PACKAGES = ("oda/outbox", "oda/operations")
+TESTS = ("tests/outbox", "tests/operations")
 
-#: What the tests of a module are, besides those of its package: its own tests come first.
-_FIRST = {
-    "oda/outbox/backlog.py": ("lingering", "uncommitted", "recovery", "leftovers"),
-    "oda/outbox/committer.py": ("uncommitted", "trouble", "files"),
-    "oda/outbox/eviction.py": ("overdraft",),
-    "oda/outbox/journal.py": ("journal", "answers", "importing"),
-    "oda/outbox/ledger.py": ("ledger", "uncommitted"),
-    "oda/outbox/limits.py": ("limits", "overdraft"),
-    "oda/outbox/queue.py": ("queue", "lingering", "recovery"),
-    "oda/outbox/transaction.py": ("uncommitted", "overdraft"),
-    "oda/outbox/watermark.py": ("watermark",),
-    "oda/operations/admission.py": ("admission",),
-    "oda/operations/answer.py": ("sizes", "answers_to_bad_requests", "unreadable_requests"),
-    "oda/operations/dispatcher.py": ("dispatcher", "unreadable_requests"),
-    "oda/operations/execution.py": ("execution", "one_answer"),
-}
-MODULES = tuple(_FIRST)
-
-#: A mutant's tests may take so many times as long as those of the original, and some more.
-_TIME_FACTOR = 3.0
-_TIME_EXTRA_S = 10.0
-#: An endless loop must not take the machine's memory.
+#: The tests of a mutant take no more seconds together than this, as they were first measured; a
+#: mutant that only slower ones would find counts as a survivor.
+_WITHIN_S = 10.0
+#: A mutant for which Python starts again has so many seconds of the processor, and on the wall.
+_LIMIT_S = 60
+_WALL_LIMIT_S = 600.0
 _MAX_MEMORY_BYTES = 4 << 30
 
 
@@ -77,23 +66,37 @@ class Score(NamedTuple):
         share = 100 * self.killed / counted if counted else 100.0
         return (
             f"{self.killed} killed, {self.survived} survived, {self.equivalent} equivalent:"
-            f" {share:.0f} % killed"
+            f" {share:.1f} % killed"
         )
 
 
-def files_for(module: str) -> list[str]:
-    """The files with the tests that belong to a module, those that find most first."""
-    package, usual = "outbox", _OUTBOX
-    if module.startswith("oda/operations/"):
-        package, usual = "operations", _OPERATIONS
-    names = dict.fromkeys((*_FIRST.get(module, ()), *usual))
-    return [f"tests/{package}/test_{name}.py" for name in names]
+class Chosen(NamedTuple):
+    """Which mutants are tried: ``size`` of each module (None: all), which ones depends on ``seed``;
+    only those in ``names``, each after its module, unless that is None."""
+
+    modules: Sequence[str]
+    size: int | None = None
+    seed: int = 0
+    names: frozenset[str] | None = None
+
+
+def modules() -> list[str]:
+    """The modules of the packages that have mutants."""
+    paths = [path for one in PACKAGES for path in sorted((ROOT / one).glob("*.py"))]
+    found = [path for path in paths if mutants_of(path.read_text(encoding="utf-8"))]
+    return [str(path.relative_to(ROOT)) for path in found]
 
 
 def known_equivalents() -> set[str]:
     """The names of the mutants that ``survivors.md`` lists, each after its module."""
     lines = SURVIVORS.read_text(encoding="utf-8").splitlines()
     return {line[2:].strip() for line in lines if line.startswith("- ")}
+
+
+def survivors_in(text: str) -> frozenset[str]:
+    """The mutants that survived, each after its module, in what an earlier campaign printed."""
+    found = [line.split(maxsplit=2)[1:] for line in text.splitlines() if line.startswith("surv")]
+    return frozenset(f"{place.rpartition(':')[0]} {name}" for place, name in found)
 
 
 def sample_of(mutants: Sequence[Mutant], size: int | None, seed: str) -> list[Mutant]:
@@ -105,82 +108,111 @@ def sample_of(mutants: Sequence[Mutant], size: int | None, seed: str) -> list[Mu
 
 
 class Campaign:
-    """The mutants of one module. ``root`` is the tree to copy, ``copy`` an empty place for it."""
+    """A plugin of pytest that tries mutants instead of running tests. ``root`` is a copy of the
+    tree, and the current directory. ``scores`` has each module's."""
 
     def __init__(
-        self,
-        root: Path,
-        copy: Path,
-        module: str,
-        tests: Sequence[str],
-        say: Callable[[str], None],
-        extra_s: float = _TIME_EXTRA_S,
+        self, root: Path, chosen: Chosen, equivalents: set[str], say: Callable[[str], None]
     ) -> None:
-        self._copy = copy
-        self._extra_s = extra_s
-        self._module = module
-        self._tests = tests
+        self._root = root
+        self._chosen = chosen
+        self._equivalents = equivalents
         self._say = say
-        ignored = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist")
-        shutil.copytree(root, copy, dirs_exist_ok=True, ignore=ignored)
-        self._path = copy / module
-        self._source = self._path.read_text(encoding="utf-8")
+        self._scratch: list[str] = []
+        self.scores: dict[str, Score] = {}
 
-    def run(self, size: int | None, seed: int, equivalents: set[str]) -> Score:
-        """Try a sample of the mutants. Raises ``RuntimeError`` when the original fails."""
-        began_s = time.monotonic()
-        if not self._passes(None, writes_bytecode=True):
-            raise RuntimeError(f"the tests of {self._module} fail without a mutant")
-        limit_s = (time.monotonic() - began_s) * _TIME_FACTOR + self._extra_s
-        mutants = mutants_of(self._source)
-        sample = sample_of(mutants, size, f"{seed} {self._module}")
-        self._say(f"{self._module}: {len(sample)} of {len(mutants)} mutants")
-        score = Score()
-        for mutant in sample:
-            fate = self._fate(mutant, limit_s, equivalents)
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """The plugin's hook."""
+        places = {str((self._root / one).parent) + os.sep for one in self._chosen.modules}
+        tests = Tests(session, sorted(places))
+        scratch = session.config.getoption("basetemp")
+        self._scratch = [f"--basetemp={scratch}-2"] if scratch else []
+        for name in tests.learn():
+            self._say(f"not used, for it fails without a mutant: {name}")
+        for module in self._chosen.modules:
+            self.scores[module] = self._try(tests, module)
+            self._say(f"{module}: {self.scores[module]}")
+        return True
+
+    def _try(self, tests: Tests, module: str) -> Score:
+        path = self._root / module
+        source = path.read_text(encoding="utf-8")
+        patch = code_patch(tests.functions(str(path)), str(path), source)
+        while tests.kill(tests.reaching({str(path): _every_line(source)}, _WITHIN_S), patch):
+            # In another order than usual; one that fails by chance would kill any mutant.
+            self._say(f"not used, for it failed without a mutant: {tests.forget_killer()}")
+        names, score = self._chosen.names, Score()
+        mutants = mutants_of(source)
+        for mutant in sample_of(mutants, self._chosen.size, f"{self._chosen.seed} {module}"):
+            name = f"{module} {mutant.name}"
+            if names is not None and name not in names:
+                continue
+            fate = Fate.EQUIVALENT
+            if name not in self._equivalents:
+                try:  # the file as well, for what a test starts
+                    path.write_text(mutant.apply(source), encoding="utf-8")
+                    is_killed = self._kills(tests, path, mutant)
+                finally:
+                    path.write_text(source, encoding="utf-8")
+                fate = Fate.KILLED if is_killed else Fate.SURVIVED
             score = score.plus(fate)
-            self._say(f"{fate.value:10} {self._module}:{mutant.line} {mutant.name}")
+            self._say(f"{fate.value:10} {module}:{mutant.line} {mutant.name}")
             if fate is Fate.SURVIVED:
-                self._say(mutant.diff(self._source, self._module))
-        self._say(f"{self._module}: {score}")
+                self._say(mutant.diff(source, module))
         return score
 
-    def _fate(self, mutant: Mutant, limit_s: float, equivalents: set[str]) -> Fate:
-        if f"{self._module} {mutant.name}" in equivalents:
-            return Fate.EQUIVALENT
-        self._path.write_text(mutant.apply(self._source), encoding="utf-8")
+    def _kills(self, tests: Tests, path: Path, mutant: Mutant) -> bool:
+        place, source = str(path), path.read_text(encoding="utf-8")
         try:
-            return Fate.SURVIVED if self._passes(limit_s) else Fate.KILLED
-        finally:
-            self._path.write_text(self._source, encoding="utf-8")
+            if mutant.in_function:
+                lines = {place: set(range(mutant.line, mutant.last_line + 1))}
+                chosen = tests.reaching(lines, _WITHIN_S)
+                patch = code_patch(tests.functions(place), place, source)
+            else:
+                names, patch = value_patch(place, source)
+                chosen = tests.naming(names, _WITHIN_S)
+            return tests.kill(chosen, patch)
+        except NotPatchableError:
+            return self._kills_from_the_start(tests, place, source)
+        except Exception:
+            return True  # nothing can import such a module
 
-    def _passes(self, limit_s: float | None, writes_bytecode: bool = False) -> bool:
-        # Two mutants of one second and one length look alike to the cache of compiled modules;
-        # examples that Hypothesis remembers of one mutant would be tried on the next.
-        for stale in self._path.parent.glob(f"__pycache__/{self._path.stem}.*"):
-            stale.unlink()
-        shutil.rmtree(self._copy / ".hypothesis", ignore_errors=True)
-        environment = {**os.environ, "ODA_TEST_FDATASYNC_MS": "0", "ODA_OUTBOX_EXAMPLES": "20"}
-        if not writes_bytecode:
-            environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    def _kills_from_the_start(self, tests: Tests, place: str, source: str) -> bool:
+        """As ``_kills``, for what can't be patched: in a Python that is started for it."""
+        chosen = tests.names(tests.reaching({place: _every_line(source)}, _WITHIN_S))
         running = subprocess.Popen(
-            [sys.executable, "-m", "pytest", "-x", "-q", "--hypothesis-seed=0", *self._tests],
-            cwd=self._copy,
-            env=environment,
+            [sys.executable, "-m", "pytest", "-x", *OPTIONS, *self._scratch, *chosen],
+            cwd=self._root,
+            env={**os.environ, **ENVIRONMENT},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_bound_memory,
+            preexec_fn=_bound,
         )
         try:
-            return running.wait(limit_s) == 0
+            return running.wait(_WALL_LIMIT_S) != 0
         except subprocess.TimeoutExpired:
-            return False
+            return True
         finally:
             if running.poll() is None:
                 os.killpg(running.pid, signal.SIGKILL)
                 running.wait()
 
 
-def _bound_memory() -> None:
+def _every_line(source: str) -> set[int]:
+    return set(range(1, source.count("\n") + 2))
+
+
+#: Nothing is remembered of one mutant for the next, and no time goes into a fine report.
+OPTIONS = ("-q", "-s", "--tb=no", "-p", "no:cacheprovider", "-p", "tests.mutation.examples")
+ENVIRONMENT: Mapping[str, str] = {
+    "ODA_TEST_FDATASYNC_MS": "0",
+    "ODA_OUTBOX_EXAMPLES": "20",
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
+
+
+def _bound() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (_MAX_MEMORY_BYTES, _MAX_MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_CPU, (_LIMIT_S, _LIMIT_S))

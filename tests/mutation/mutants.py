@@ -2,8 +2,8 @@
 
 A mutant is an edit of the module's text, found by its syntax tree, so that its difference to the
 original is as small as the fault. What has no behaviour of its own is left alone: docstrings,
-annotations, decorators, log calls, ``__repr__`` and ``__slots__``. So is what fails for a trivial
-reason: a local name that is assigned once is needed by the next line.
+annotations, decorators, log calls, contracts, ``__repr__`` and ``__slots__``. So is what fails for
+a trivial reason: a local name that is assigned once is needed by the next line.
 """
 
 from __future__ import annotations
@@ -36,19 +36,25 @@ _ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 }
 _LOGGERS = {"log", "_log"}
 _SKIPPED_NAMES = {"__repr__", "__slots__"}
+#: What is derived from these only says what others do.
+_CONTRACTS = {"Interface", "Protocol"}
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 class Mutant(NamedTuple):
     """The module's text from byte ``start`` to ``end`` is replaced. ``name`` stays the same when
-    lines are added elsewhere in the module: it says where the fault is, and what it is."""
+    lines are added elsewhere in the module: it says where the fault is, and what it is.
+    ``in_function``: it shows when a function is called, not when the module is imported."""
 
     name: str
     line: int
+    last_line: int
     start: int
     end: int
     replacement: str
+    in_function: bool
 
     def apply(self, source: str) -> str:
         """The module's text with the fault."""
@@ -64,9 +70,10 @@ class Mutant(NamedTuple):
 
 
 class _Edit(NamedTuple):
-    """``node`` is to be replaced by ``replacement``, in the function ``where``."""
+    """``node`` is to be replaced by ``replacement``, in the function or class ``where``."""
 
     where: str
+    in_function: bool
     node: ast.expr | ast.stmt
     replacement: str
 
@@ -79,7 +86,7 @@ def mutants_of(source: str) -> list[Mutant]:
         starts.append(starts[-1] + len(line))
     seen: Counter[str] = Counter()
     found: dict[tuple[int, int, str], Mutant] = {}
-    for where, node, replacement in _edits(ast.parse(source), ""):
+    for where, in_function, node, replacement in _edits(ast.parse(source), "", False):
         assert node.end_lineno is not None
         assert node.end_col_offset is not None
         start = starts[node.lineno - 1] + node.col_offset
@@ -92,11 +99,13 @@ def mutants_of(source: str) -> list[Mutant]:
         seen[name] += 1
         if seen[name] > 1:
             name = f"{name} ({seen[name]})"
-        found[place] = Mutant(name, node.lineno, start, end, replacement)
+        found[place] = Mutant(
+            name, node.lineno, node.end_lineno, start, end, replacement, in_function
+        )
     return [found[place] for place in sorted(found)]
 
 
-def _edits(node: ast.AST, where: str) -> Iterator[_Edit]:
+def _edits(node: ast.AST, where: str, in_function: bool) -> Iterator[_Edit]:
     """The faults in ``node`` and below, but for what has no behaviour."""
     if _has_no_behaviour(node):
         return
@@ -106,21 +115,27 @@ def _edits(node: ast.AST, where: str) -> Iterator[_Edit]:
         yield from _statements_left_out(node, where)
     if isinstance(node, ast.expr):
         for replacement in _replacements(node):
-            yield _Edit(where, node, replacement)
+            yield _Edit(where, in_function, node, replacement)
     if isinstance(node, ast.If | ast.IfExp | ast.While):
         # A loop that is forced to go on says nothing: it never ends.
         for forced in ("False",) if isinstance(node, ast.While) else ("True", "False"):
-            yield _Edit(where, node.test, forced)
+            yield _Edit(where, in_function, node.test, forced)
     for field, value in ast.iter_fields(node):
         if field in ("annotation", "returns", "decorator_list", "bases"):
             continue
+        if field == "keywords" and isinstance(node, ast.ClassDef):
+            continue  # how it is kept in memory
+        # What a function takes by default is computed when the module is imported.
+        inside = in_function or (field == "body" and isinstance(node, _FUNCTIONS))
         for child in value if isinstance(value, list) else (value,):
             if isinstance(child, ast.AST):
-                yield from _edits(child, where)
+                yield from _edits(child, where, inside)
 
 
 def _has_no_behaviour(node: ast.AST) -> bool:
     match node:
+        case ast.ClassDef(bases=bases):
+            return any(isinstance(one, ast.Name) and one.id in _CONTRACTS for one in bases)
         case ast.FunctionDef(name=name) if name in _SKIPPED_NAMES:
             return True
         case ast.Assign(targets=[ast.Name(id=name)]) if name in _SKIPPED_NAMES:
@@ -168,18 +183,20 @@ def _statements_left_out(function: _Function, where: str) -> Iterator[_Edit]:
             continue
         match statement:
             case ast.Expr() | ast.Break() | ast.Continue() | ast.Raise():
-                yield _Edit(where, statement, "pass")
+                yield _Edit(where, True, statement, "pass")
             case ast.Return(value=None):
                 if statement is not function.body[-1]:
-                    yield _Edit(where, statement, "pass")
+                    yield _Edit(where, True, statement, "pass")
+            case ast.Return(value=ast.Constant(value=False)):
+                pass  # it would still count as false
             case ast.Return():
-                yield _Edit(where, statement, "return None")
+                yield _Edit(where, True, statement, "return None")
             case ast.AugAssign():
-                yield _Edit(where, statement, "pass")
+                yield _Edit(where, True, statement, "pass")
             case ast.Assign() | ast.AnnAssign(value=ast.expr()):
                 names = [one for one in _targets(statement) if isinstance(one, ast.Name)]
                 if all(assigned[one.id] > 1 for one in names):
-                    yield _Edit(where, statement, "pass")
+                    yield _Edit(where, True, statement, "pass")
 
 
 def _targets(statement: ast.Assign | ast.AugAssign | ast.AnnAssign) -> Iterator[ast.expr]:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from tests.mutation.campaign import (
-    MODULES,
+    OPTIONS,
     ROOT,
-    Campaign,
     Fate,
     Score,
-    files_for,
     known_equivalents,
+    modules,
     sample_of,
+    survivors_in,
 )
 from tests.mutation.mutants import mutants_of
 
@@ -72,6 +75,7 @@ def test_each_kind_of_fault_is_made() -> None:
         ("def f(a):\n    a.b = a\n", ["f: a.b = a -> pass"]),
         ("def f(a):\n    b = a\n    c[0] = b\n", ["f: c[0] = b -> pass", "f: 0 -> 1"]),
         ("class A:\n    __slots__ = (1,)\n    def __repr__(self):\n        return 1\n", []),
+        ("class IA(Interface):\n    def f(a=1):\n        return a + 1\n", []),
         ("def f(a):\n    log.info('a', a=1)\n    _log.warn('b', a=1)\n    f'{1}'\n", []),
         ("a: Literal[1] = 2\n", ["module: 2 -> 3"]),
     ],
@@ -95,7 +99,7 @@ def test_a_mutant_is_one_small_edit() -> None:
 def test_every_module_has_mutants_with_names_of_their_own() -> None:
     """A name in ``survivors.md`` means one mutant, and a mutant that is listed exists."""
     names: list[str] = []
-    for module in MODULES:
+    for module in modules():
         source = (ROOT / module).read_text(encoding="utf-8")
         names += [f"{module} {name}" for name in _names(source)]
     assert len(set(names)) == len(names)
@@ -104,52 +108,78 @@ def test_every_module_has_mutants_with_names_of_their_own() -> None:
 
 def test_mutants_compile() -> None:
     """A mutant that does not compile would count as killed and say nothing."""
-    for module in MODULES:
+    for module in modules():
         source = (ROOT / module).read_text(encoding="utf-8")
         for mutant in sample_of(mutants_of(source), 10, module):
             assert ast.dump(ast.parse(mutant.apply(source))) != ast.dump(ast.parse(source))
 
 
-def test_the_tests_of_a_module_exist() -> None:
-    """The table of modules names files that are there."""
-    for module in MODULES:
-        assert [one for one in files_for(module) if not (ROOT / one).is_file()] == []
-
-
 def test_a_seed_gives_one_sample() -> None:
     """The same seed chooses the same mutants, another one others."""
-    mutants = mutants_of((ROOT / MODULES[0]).read_text(encoding="utf-8"))
+    mutants = mutants_of((ROOT / modules()[0]).read_text(encoding="utf-8"))
     chosen = sample_of(mutants, 10, "1 a")
     assert chosen == sample_of(mutants, 10, "1 a")
     assert chosen != sample_of(mutants, 10, "2 a")
     assert sample_of(mutants, None, "1 a") == mutants
 
 
+PLUGIN = """
+from pathlib import Path
+from tests.mutation.campaign import Campaign, Chosen
+
+def pytest_configure(config):
+    said = open("said", "w", buffering=1)
+    say = lambda text: print(text, file=said)
+    campaign = Campaign(Path.cwd(), Chosen(["sample.py"]), {"sample.py room: 7 -> 8"}, say)
+    config.pluginmanager.register(campaign)
+"""
+
+
 def test_mutants_are_killed_by_the_tests_that_see_them(tmp_path: Path) -> None:
-    """A mutant is killed when a test fails or never ends, survives when none does, and is
-    counted apart when it is listed; the module is as it was afterwards."""
-    tree = tmp_path / "tree"
-    tree.mkdir()
-    source = "def room(rows):\n    while rows:\n        rows.pop()\n    return 7\n"
-    (tree / "sample.py").write_text(source)
-    (tree / "test_sample.py").write_text(
-        "from sample import room\n\ndef test_room():\n    assert room([1])\n"
+    """A mutant is killed when a test fails or never ends, survives when none does, and is counted
+    apart when it is listed: whether it shows when a function is called or when the module is
+    imported. A test that fails without a mutant kills none. The module is as it was afterwards."""
+    source = (
+        "ROWS = 1\nUNUSED = 5\n\ndef room(rows, most=ROWS):\n    while rows:\n"
+        "        rows.pop()\n    return 7\n\ndef fits(rows):\n    return rows == ROWS\n"
     )
-    said: list[str] = []
-    copy = tmp_path / "copy"
-    campaign = Campaign(tree, copy, "sample.py", ["test_sample.py"], said.append, extra_s=1.0)
-    score = campaign.run(None, 0, {"sample.py room: 7 -> 8"})
-    assert [line for line in said if " room: " in line] == [
-        "survived   sample.py:2 room: rows -> False",
-        "killed     sample.py:3 room: rows.pop() -> pass",  # it never ends
-        "killed     sample.py:4 room: return 7 -> return None",
-        "equivalent sample.py:4 room: 7 -> 8",
+    (tmp_path / "sample.py").write_text(source)
+    (tmp_path / "the_plugin.py").write_text(PLUGIN)
+    (tmp_path / "test_sample.py").write_text(
+        "from sample import fits, room, ROWS\n\n"
+        "def test_room():\n    assert room([1])\n\n"
+        "def test_fits():\n    assert fits(ROWS)\n    assert not fits(2)\n\n"
+        "def test_fails():\n    assert room([]) == 0\n"
+    )
+    options = ["-p", "the_plugin", f"--basetemp={tmp_path / 'scratch'}", *OPTIONS]
+    subprocess.run(
+        [sys.executable, "-m", "pytest", *options],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=True,
+        timeout=60,
+    )
+    said = (tmp_path / "said").read_text().splitlines()
+    assert said[0] == "not used, for it fails without a mutant: test_sample.py::test_fails"
+    assert [line for line in said if "sample.py:" in line and "test_" not in line] == [
+        "killed     sample.py:1 module: 1 -> 2",
+        "survived   sample.py:2 module: 5 -> 6",
+        "survived   sample.py:5 room: rows -> False",
+        "killed     sample.py:6 room: rows.pop() -> pass",  # it never ends
+        "killed     sample.py:7 room: return 7 -> return None",
+        "equivalent sample.py:7 room: 7 -> 8",
+        "killed     sample.py:10 fits: return rows == ROWS -> return None",
+        "killed     sample.py:10 fits: rows == ROWS -> rows != ROWS",
+        "sample.py: 5 killed, 2 survived, 1 equivalent: 71.4 % killed",
     ]
-    assert score == Score(killed=2, survived=1, equivalent=1)
-    assert (copy / "sample.py").read_text() == source
+    assert survivors_in("\n".join(said)) == {
+        "sample.py module: 5 -> 6",
+        "sample.py room: rows -> False",
+    }
+    assert (tmp_path / "sample.py").read_text() == source
 
 
 def test_the_score_leaves_out_what_is_equivalent() -> None:
     """The score is the share of killed ones among those that a test could kill."""
     score = Score().plus(Fate.KILLED).plus(Fate.SURVIVED).plus(Fate.EQUIVALENT)
-    assert str(score) == "1 killed, 1 survived, 1 equivalent: 50 % killed"
+    assert str(score) == "1 killed, 1 survived, 1 equivalent: 50.0 % killed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from twisted.internet.task import Clock
 
 from oda.operations.admission import LOOK_S, Admission
@@ -141,3 +142,67 @@ def test_who_withdraws_takes_nobody_with_it() -> None:
     is_full[0] = False
     clock.advance(LOOK_S)
     assert log == ["b"]
+
+
+def test_who_ends_in_its_turn_does_not_start_the_next_inside_of_it() -> None:
+    """Each that ends tells that its place is free, also while places are being given: the next one
+    begins after it has returned, not inside of it."""
+    admission = Admission(1, 5000, Clock())
+    inside: list[int] = []
+    depth = 0
+
+    class Ends:
+        def run(self) -> None:
+            nonlocal depth
+            depth += 1
+            inside.append(depth)
+            admission.leave()
+            admission.fill()
+            depth -= 1
+
+    admission.enter(Turn("first", []))
+    for _ in range(3000):
+        admission.enter(Ends())
+    admission.leave()
+    admission.fill()
+    assert inside == [1] * 3000
+
+
+def test_a_fault_of_an_operation_does_not_stop_the_admission() -> None:
+    """It goes up; the places are given on."""
+    log: list[str] = []
+    admission = Admission(1, 5, Clock())
+
+    class Broken:
+        def run(self) -> None:
+            admission.leave()
+            raise ValueError("broken")
+
+    admission.enter(Turn("first", log))
+    admission.enter(Broken())
+    admission.enter(Turn("last", log))
+    admission.leave()
+    with pytest.raises(ValueError, match="broken"):
+        admission.fill()
+    admission.fill()
+    assert log == ["first", "last"]
+
+
+def test_one_timer_looks_for_room_and_only_where_it_helps() -> None:
+    """Nobody looks while all places are taken: whoever leaves gives its place on. One timer serves
+    all that wait, however often places are given; it goes on while any of them waits."""
+    clock, is_full = Clock(), [False]
+    admission = Admission(1, 5, clock, lambda: not is_full[0])
+    turns = [Turn(name, []) for name in "abc"]
+    for turn in turns:
+        admission.enter(turn)
+    assert clock.getDelayedCalls() == []
+    is_full[0] = True
+    admission.leave()
+    for _ in range(2):
+        admission.fill()
+        assert [one.getTime() for one in clock.getDelayedCalls()] == [LOOK_S]
+    admission.withdraw(turns[1])
+    assert len(clock.getDelayedCalls()) == 1
+    admission.withdraw(turns[2])
+    assert clock.getDelayedCalls() == []

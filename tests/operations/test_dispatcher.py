@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
+from math import nan
 from typing import Any
 
 import pytest
@@ -23,6 +25,7 @@ from oda.model import (
     Step,
     StepResult,
 )
+from oda.operations import OperationDispatcher
 
 from .fakes import Bench, FakeOperation, Progress, request
 
@@ -343,3 +346,157 @@ def test_what_acts_leaves_one_line_in_the_log(logged: list[dict[str, Any]]) -> N
     (event,) = logged
     assert (event["operation"], event["request_id"]) == ("SET_CLOCK_EQUIPMENT", "2")
     assert event["result_code"] == "SUCCESSFUL"
+
+
+def test_a_stop_leaves_no_timer_of_the_admission() -> None:
+    """An operation waited for room for its answer, and began when another request came, before the
+    next look whether there is room: after a stop, nothing looks any more."""
+    bench = returning(Deferred())
+    bench.has_room = False
+    first = bench.send(request(id="1", name="X"))
+    bench.has_room = True
+    second = bench.send(request(id="2", name="X"))
+    assert first == second == []
+    bench.dispatcher.stop()
+    assert len(first) == len(second) == 1
+    assert not bench.clock.getDelayedCalls()
+
+
+def test_progress_is_counted_by_its_operation() -> None:
+    """Each partial answer; those that are not sent are none."""
+
+    def run(request: OperationRequest, progress: Progress) -> OperationResult:
+        progress([])
+        progress([Step("S", StepResult.SUCCESSFUL)])
+        with contextlib.suppress(OperationFailed):
+            progress([5])  # type: ignore[list-item]
+        return OperationResult()
+
+    bench = Bench(FakeOperation("X", run))
+    bench.response(name="X")
+    assert bench.counters.of("operation_partial_answers", operation="X") == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "lines"),
+    [(ValueError("late"), 1), (OperationFailed("late"), 0), (CancelledError(), 0)],
+)
+def test_a_failure_after_the_answer_is_logged_where_it_is_a_surprise(
+    error: Exception, lines: int, logged: list[dict[str, Any]]
+) -> None:
+    """A handler that was cancelled may say so in its own way; a defect is one at any time."""
+    inner: Deferred[Any] = Deferred()
+    pending: Deferred[Any] = Deferred()
+    pending.addErrback(lambda _: inner)
+    bench = returning(pending)
+    bench.send(request(name="X"))
+    bench.clock.advance(80)
+    logged.clear()
+    inner.errback(error)
+    assert [event["operation"] for event in logged if "log_failure" in event] == ["X"] * lines
+
+
+def test_the_time_of_an_operation_is_measured_from_its_arrival() -> None:
+    """The waiting included."""
+    gate: Deferred[OperationResult] = Deferred()
+    bench = returning(gate)
+    bench.clock.advance(3.0)
+    bench.send(request(name="X"))
+    bench.clock.advance(7.5)
+    gate.callback(OperationResult())
+    assert bench.counters.observed == [("operation_seconds", 7.5)]
+
+
+def test_steps_that_are_too_large_are_the_handler_s_matter() -> None:
+    """It gets the error, with both sizes; steps of just the largest size are sent."""
+    seen: list[str] = []
+
+    def run(request: OperationRequest, progress: Progress) -> OperationResult:
+        for _ in range(2):
+            try:
+                progress([Step("S" * 300, StepResult.SUCCESSFUL)])
+            except OperationFailed as error:
+                seen.append(str(error))
+            if bench.partials:
+                bench.max_answer_bytes = len(bench.partials[0][0])
+        bench.max_answer_bytes -= 1
+        progress([Step("S" * 300, StepResult.SUCCESSFUL)])
+        return OperationResult()
+
+    bench = Bench(FakeOperation("X", run))
+    bench.send(request(name="X"))
+    size = len(bench.partials[0][0])
+    assert seen == []
+    assert len(bench.partials) == 2
+    bench.max_answer_bytes = 1 << 20
+    assert bench.counters.of("operations", operation="X", result="ERROR_PROCESSING") == 1
+    assert size > 300
+
+
+def test_what_nobody_says_otherwise() -> None:
+    """80 s for an operation, 100 at once and 1000 that wait; 16 MiB for an answer; and a value that
+    no format can carry is looked for in every answer."""
+
+    def run(request: OperationRequest, progress: Progress) -> Any:
+        if request.parameters.get("kind") == "nan":
+            return OperationResult(steps=[Step("S", StepResult.SUCCESSFUL, response=[nan])])
+        if request.parameters.get("kind") == "large":
+            return OperationResult(description="d" * request.parameters["size"], steps=[])
+        return Deferred()
+
+    bench = Bench()
+    dispatcher = OperationDispatcher(
+        bench.codecs,
+        lambda: "dev-1",
+        [FakeOperation("X", run, reads_only=True)],
+        bench.journal,
+        lambda payload, content_type: None,
+        bench.clock,
+        bench.counters,
+    )
+    answers: list[Any] = []
+
+    def ask(request_id: object, **parameters: Any) -> None:
+        message = request(id=str(request_id), name="X", parameters=parameters)
+        dispatcher.process(
+            bench.codecs.codec(ContentType.JSON).encode(message), ContentType.JSON
+        ).addCallback(answers.append)
+
+    def last() -> dict[str, Any]:
+        return dict(bench.decoded(answers[-1].payload)["operation"]["response"])
+
+    ask("nan", kind="nan")
+    assert "steps[0].response[0]" in last()["resultDescription"]
+    ask("probe", kind="large", size=1)
+    rest = len(answers[-1].payload) - 1
+    for size, code in ((2**24 - rest, "SUCCESSFUL"), (2**24 - rest + 1, "ERROR_PROCESSING")):
+        ask(f"{size % 100_000:05d}", kind="large", size=size)
+        assert last()["resultCode"] == code
+    answers.clear()
+    for number in range(1101):
+        ask(number)
+    assert len(answers) == 1
+    assert "too many operations" in last()["resultDescription"]
+    assert len(dispatcher._admission._waiting) == 1000
+    bench.clock.advance(79.9)
+    assert len(answers) == 1
+    bench.clock.advance(0.1)
+    assert len(answers) == 1101
+
+
+def test_where_nothing_can_be_answered_there_is_no_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A defect in every way to answer: whoever waits for the answer hears that there is none, and
+    the place is free for the next request."""
+    bench = Bench(FakeOperation("X", lambda request, progress: OperationResult()), max_concurrent=1)
+
+    def broken(*_: object) -> Any:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patched:
+        for name in ("write", "write_bare"):
+            patched.setattr(bench.dispatcher._writer, name, broken)
+        assert bench.send(request(name="X")) == [None]
+    assert bench.response(id="2", name="X")["resultCode"] == "SUCCESSFUL"
+    assert bench.dispatcher.unanswered == 0

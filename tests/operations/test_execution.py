@@ -415,3 +415,11 @@ def test_a_defect_while_answering_costs_neither_the_answer_nor_the_place(
     (payload,) = second
     response = bench.decoded(payload, content_type)["operation"]["response"]
     assert response["resultDescription"] == "done"
+
+
+def test_a_repeated_request_leaves_no_timer() -> None:
+    """It has its answer, or shares that of the one that runs: no time limit is left for it."""
+    bench = Bench(FakeOperation("X", lambda request, progress: OperationResult()))
+    for _ in range(2):
+        bench.response(name="X")
+        assert bench.clock.getDelayedCalls() == []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 import pytest
@@ -149,6 +150,18 @@ def test_a_request_that_is_being_recorded_is_stopped_with_its_record() -> None:
     assert operation.requests == []
     assert bench.outbox.crash().journal.interrupted() == []
     assert not bench.clock.getDelayedCalls()
+
+
+def test_a_stop_answers_in_the_order_of_the_requests() -> None:
+    """What runs is interrupted in the order in which it came, not in one of chance."""
+    operation = FakeOperation("X", lambda request, progress: Deferred())
+    bench = Bench(operation)
+    ids = [str(number) for number in range(8)]
+    for one in ids:
+        bench.send(request(name="X", id=one))
+    bench.dispatcher.stop()
+    told = [bench.decoded(one)["operation"]["response"]["id"] for one in bench.outbox.payloads]
+    assert told == ids
 
 
 def test_what_was_answered_while_stopping_is_not_run_after_the_restart() -> None:
@@ -340,12 +353,15 @@ def test_a_coroutine_is_not_begun_once_its_operation_has_ended() -> None:
 
     def run(request: OperationRequest, progress: Progress) -> Any:
         bench.dispatcher.stop()
-        return body()
+        begun.append(body())
+        return begun[0]
 
+    begun: list[Coroutine[Any, Any, OperationResult]] = []
     bench = Bench(FakeOperation("X", run))
     bench.send(request(name="X"))
     assert descriptions(bench, bench.outbox.payloads) == ["the agent is stopping"]
     assert ran == []
+    assert inspect.getcoroutinestate(begun[0]) == inspect.CORO_CLOSED
 
 
 def test_an_operation_may_send_requests_itself() -> None:

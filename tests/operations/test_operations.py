@@ -233,3 +233,20 @@ def test_synchronize_does_not_hide_a_fault_of_the_source() -> None:
     assert not issubclass(ZeroDivisionError, ReadingFailed)
     response = bench.response(name="SYNCHRONIZE_CLOCK", parameters={"source": "ntp://odd"})
     assert response["resultDescription"] == "division"
+
+
+@pytest.mark.parametrize(
+    ("device_id", "named"), [("", ""), ("dev-1", ""), ("child", "child"), ("c*", "child")]
+)
+def test_a_reading_without_a_value_names_its_device(device_id: str, named: str) -> None:
+    """As recorded: the host by its empty id, however the request spells it, another device by its
+    own id."""
+    bench = Bench()
+    bench.state.datastreams = {("", "v"): Stored(None), ("child", "v"): Stored(None)}
+    members = {"deviceId": device_id} if device_id else {}
+    got = bench.response(
+        name="GET_DEVICE_PARAMETERS", parameters={"variableList": ["v"]}, **members
+    )
+    assert [entry["resultDescription"] for entry in entries(got)] == [
+        f"One of these is null : deviceId '{named}', datastreamId 'v' or value 'null'."
+    ]

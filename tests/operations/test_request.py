@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from oda.model import OperationRequest
-from oda.operations.request import Refusal, recognise
+from oda.operations.request import Refusal, echo_of_answer, recognise, recognise_refused
 
 
 def recognised(**members: Any) -> OperationRequest | Refusal | None:
@@ -169,3 +169,53 @@ def test_what_can_not_run_is_refused_by_its_first_fault(
         refused.requested_device_id,
         refused.path,
     )
+
+
+def test_a_codec_that_can_not_read_a_part_recognises_nothing() -> None:
+    """A plugin's codec need not be tolerant: a message that it refuses is no request then."""
+
+    class Codec:
+        def members(self, payload: bytes, *path: str) -> dict[str, bytes]:
+            raise AssertionError("it is not asked")
+
+    assert recognise_refused(Codec(), b"{", "torn") is None
+
+
+@pytest.mark.parametrize(
+    ("bits", "fault", "echoed"),
+    [
+        (256, None, True),
+        (257, "id: has too many digits", True),
+        (8192, "id: has too many digits", True),
+        (8193, "id: has too many digits", False),
+    ],
+)
+def test_a_number_may_be_so_large_as_an_id(bits: int, fault: str | None, echoed: bool) -> None:
+    """256 bits to be run, 8192 to be echoed."""
+    number = (1 << bits) - 1
+    request = recognised(id=number, name="A")
+    if fault is None:
+        assert isinstance(request, OperationRequest)
+        assert request.id == str(number)
+    else:
+        assert isinstance(request, Refusal)
+        assert str(request.fault) == fault
+        assert request.id == (str(number) if echoed else None)
+
+
+def test_an_answer_in_a_format_that_can_not_be_read_in_part_is_read_as_a_whole() -> None:
+    """A plugin's codec need not be tolerant; what is no answer is none."""
+
+    class Codec:
+        def __init__(self, decoded: Any) -> None:
+            self.decoded = decoded
+
+        def decode(self, payload: bytes) -> Any:
+            return self.decoded
+
+    response = {"id": "7", "deviceId": "d", "path": ["g"], "name": "A"}
+    echo = echo_of_answer(Codec({"operation": {"response": response}}), b"")
+    assert echo is not None
+    assert (echo.id, echo.name, echo.requested_device_id, echo.path) == ("7", "A", "d", ("g",))
+    assert echo_of_answer(Codec({"operation": {}}), b"") is None
+    assert echo_of_answer(Codec(5), b"") is None

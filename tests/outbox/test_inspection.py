@@ -5,17 +5,22 @@ from __future__ import annotations
 import errno
 import json
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from oda.errors import OutboxError
 from oda.outbox import inspection, offline
 from oda.outbox.clock import FIRST_IDS
+from oda.outbox.database import SCHEMA_VERSION
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.store import Recovered
 from oda.outbox.transaction import ANSWER
-from tests.outbox.fakes import Device
+from oda.settings import OutboxKind, OutboxSettings
+from tests.outbox.fakes import START_MS, Device
 
 
 @pytest.fixture
@@ -161,3 +166,167 @@ def test_a_damaged_store_that_cannot_be_taken_over_is_told(
     assert len(tried) == 1
     monkeypatch.undo()
     assert offline.purge(path, device.settings, device.wall) > 1000
+
+
+def test_the_numbers_of_a_store(tmp_path: Path) -> None:
+    """Each is what it is called: rows, datapoints, letters, records, bytes, and the oldest message
+    of either class; what waits behind the totals is counted."""
+    device = Device(tmp_path / "outbox.sqlite")
+    device.put_all([b"a", b"b"])
+    device.clock.advance(5.0)
+    device.put(b"answer", response=True, datapoints=3)
+    device.outbox.journal.begin("1", "SET", True)
+    device.turn()
+    status = inspection.read_status(device.settings.path)
+    assert status.waiting == {"telemetry": 2, "response": 1}
+    assert status.waiting_datapoints == 5
+    assert (status.dead, status.operations) == (0, 1)
+    assert status.oldest_ms == START_MS
+    parts = [Path(f"{device.settings.path}{suffix}") for suffix in ("", "-wal")]
+    assert status.file_bytes == sum(part.stat().st_size for part in parts)
+    assert status.path == str(device.settings.path)
+    device.stop()
+    stopped = inspection.read_status(device.settings.path)
+    assert stopped.file_bytes == device.settings.path.stat().st_size
+    assert 0 < stopped.used_bytes <= stopped.file_bytes
+    assert stopped.used_bytes % 1024 == 0
+    with closing(sqlite3.connect(device.settings.path)) as connection:
+        connection.execute("UPDATE totals SET body = 'x'")
+        connection.commit()
+    changed = inspection.read_status(device.settings.path)
+    assert changed.totals is None
+    assert changed.waiting == {"telemetry": 2, "response": 1}
+    assert inspection.verify(device.settings.path) == [
+        f"{device.settings.path}: the totals are missing or were changed"
+    ]
+
+
+def test_an_empty_store_has_no_oldest_message(tmp_path: Path) -> None:
+    """Nothing waits, so nothing is old."""
+    device = Device(tmp_path / "outbox.sqlite")
+    device.stop()
+    assert inspection.read_status(device.settings.path).oldest_ms is None
+
+
+def test_a_line_of_an_export() -> None:
+    """Text as text, the rest as base64; a reason and a damage only where there is one."""
+    message = inspection.StoredMessage(3, "telemetry", "waiting", 5, 2, True, True, b"{}")
+    assert json.loads(message.as_json()) == {
+        "id": 3,
+        "class": "telemetry",
+        "state": "waiting",
+        "acceptedMs": 5,
+        "datapoints": 2,
+        "isText": True,
+        "payload": "{}",
+    }
+    changed = msgspec.structs.replace(
+        message, is_sound=False, state="dead", reason="refused", payload=b"\xff"
+    )
+    assert json.loads(changed.as_json()) == {
+        "id": 3,
+        "class": "telemetry",
+        "state": "dead",
+        "acceptedMs": 5,
+        "datapoints": 2,
+        "isText": True,
+        "reason": "refused",
+        "damaged": True,
+        "payloadBase64": "/w==",
+    }
+
+
+@pytest.mark.parametrize(("version", "is_old"), [(1, True), (SCHEMA_VERSION, False), (0, False)])
+def test_a_store_of_an_older_version_is_not_read(
+    version: int, is_old: bool, tmp_path: Path
+) -> None:
+    """Its tables are others: the agent brings it up to date."""
+    device = Device(tmp_path / "outbox.sqlite")
+    device.stop()
+    with closing(sqlite3.connect(device.settings.path)) as connection:
+        connection.execute(f"PRAGMA user_version = {version}")
+    if is_old:
+        with pytest.raises(OutboxError, match="older version"):
+            inspection.read_status(device.settings.path)
+    else:
+        assert inspection.read_status(device.settings.path).dead == 0
+
+
+def test_rows_and_totals_that_do_not_agree_are_found(tmp_path: Path) -> None:
+    """In rows or in datapoints; of the class that is wrong."""
+    device = Device(tmp_path / "outbox.sqlite")
+    device.put_all([b"a", b"b"])
+    device.restart()
+    device.stop()
+    path = device.settings.path
+    assert inspection.verify(path) == []
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM telemetry WHERE id = 1")
+        connection.commit()
+    assert inspection.verify(path) == [
+        f"{path}: telemetry: 1 rows with 1 datapoints, but the totals say 2 with 2"
+    ]
+
+
+def test_what_lingers_in_a_leftover_does_not_wait(tmp_path: Path) -> None:
+    """Rows up to the watermark were acknowledged; those behind it wait."""
+    device = Device(tmp_path / "left.sqlite")
+    device.put_all([b"a", b"b", b"c"])
+    first = device.take(1)
+    device.outbox.retire([row.row_id for row in first])
+    device.stop()
+    leftover = inspection.look_into(device.settings.path)
+    assert (leftover.messages, leftover.dead, leftover.problem) == (2, 0, "")
+    assert "2 messages wait in it" in str(leftover)
+    assert "can't be read: torn" in str(inspection.Leftover(Path("/x"), 0, 0, "torn"))
+
+
+def test_an_outbox_is_known_by_its_first_bytes(tmp_path: Path) -> None:
+    """Also a damaged one; not a file of another program, one that is too short, or none."""
+    device = Device(tmp_path / "outbox.sqlite")
+    assert not inspection.is_outbox(device.settings.path), "this process uses it"
+    device.stop()
+    content = device.settings.path.read_bytes()
+    assert inspection.is_outbox(device.settings.path)
+    for name, part, expected in (
+        ("head", content[:72], True),
+        ("short", content[:71], False),
+        ("other", b"X" + content[1:], False),
+        ("program", content[:68] + b"none" + content[72:], False),
+    ):
+        (tmp_path / name).write_bytes(part)
+        assert inspection.is_outbox(tmp_path / name) is expected
+    assert not inspection.is_outbox(tmp_path)
+    assert not inspection.is_outbox(tmp_path / "missing")
+
+
+def test_free_pages_are_not_in_use(tmp_path: Path) -> None:
+    """The file does not become smaller when rows are deleted; what is used does."""
+    device = Device(tmp_path / "outbox.sqlite", linger_s=0.0)
+    device.put_all([bytes(900)] * 100)
+    device.outbox.retire([row.row_id for row in device.take_all()])
+    device.turn()
+    device.stop()
+    status = inspection.read_status(device.settings.path)
+    assert status.used_bytes < 60 * 1024 < 100 * 1024 < status.file_bytes
+
+
+def test_files_that_may_be_a_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By name and size: no link, no directory, nothing that a recovery made, nothing that is empty
+    or no multiple of SQLite's smallest page. In a large directory no more than so many are looked
+    at; where there is none, none."""
+    for name, size in (("b", 512), ("a", 1024), ("empty", 0), ("odd", 700), ("a.damaged-3", 512)):
+        (tmp_path / name).write_bytes(bytes(size))
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    (tmp_path / "directory").mkdir()
+    assert inspection._files(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+    assert inspection._files(tmp_path / "missing") == []
+    assert (
+        inspection.find_leftovers(OutboxSettings(kind=OutboxKind.MEMORY, path=tmp_path / "missing"))
+        == []
+    )
+    many = tmp_path / "directory"
+    for number in range(5):
+        (many / f"{number}").write_bytes(bytes(512))
+    monkeypatch.setattr(inspection, "_MAX_FILES", 3)
+    assert len(inspection._files(many)) == 3

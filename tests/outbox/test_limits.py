@@ -120,3 +120,17 @@ def test_the_oldest_dead_letters_go() -> None:
         assert many.add(number, 1) == []
     assert not many.has_room(1)
     assert many.add(MAX_LETTERS, 1) == [0]
+
+
+@pytest.mark.parametrize("length", [0, 1, 959, 960, 1500, 1972, 1973, 2983, 5000, 9000, 33_333])
+def test_the_cost_of_a_row_follows_the_file_format(length: int) -> None:
+    """A record longer than 989 bytes keeps 103 bytes in the leaf, and what does not fill its
+    overflow pages of 1020 bytes each, where all that fits into 989."""
+    size = length + 30
+    local, pages = size, 0
+    if size > 1024 - 35:
+        local = 103 + (size - 103) % 1020
+        if local > 989:
+            local = 103
+        pages = -(-(size - local) // 1020)
+    assert row_cost(length) == 1024 // max(1, 1016 // local) + pages * 1024

@@ -18,6 +18,10 @@ from oda.errors import OutboxClosed, OutboxError
 from oda.outbox import inspection, moving
 from oda.outbox.committer import RETRY_S
 from oda.outbox.lock import FileLock, is_locked
+from oda.outbox.queue import Row, Span
+from oda.outbox.sqlite_store import SqliteStore
+from oda.outbox.store import StoreMoved
+from oda.outbox.transaction import TELEMETRY, Transaction
 from oda.settings import OutboxSettings
 from tests.outbox.fakes import Device, FakeCounters, StepWorker, disk_full
 from tests.wire.fakes import memory_outbox
@@ -279,3 +283,108 @@ def test_a_kill_at_any_moment_loses_nothing(
             assert [row.payload for row in again.take_all()] == [b"0", b"1"]
             again.stop()
         assert not [one for one in copy.iterdir() if "damaged" in one.name]
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+def test_a_store_is_known_by_any_name(tmp_path: Path) -> None:
+    """A link to its directory leads to the same place: nothing happens."""
+    device = Device(tmp_path / "here" / "old.sqlite")
+    (tmp_path / "there").symlink_to(tmp_path / "here")
+    assert move(device, tmp_path / "there" / "old.sqlite") == [None]
+    assert device.outbox.path == tmp_path / "here" / "old.sqlite"
+    assert move(device, tmp_path / "there" / "new.sqlite") == [None]
+    assert device.outbox.path == tmp_path / "here" / "new.sqlite"
+    device.stop()
+
+
+def test_a_store_that_is_gone_is_not_moved(tmp_path: Path) -> None:
+    """It is told as gone, and not as a move that failed: then a new one is made."""
+    device = Device(tmp_path / "old.sqlite")
+    (tmp_path / "old.sqlite").rename(tmp_path / "elsewhere")
+    with pytest.raises(StoreMoved):
+        moving.move(device.store, tmp_path / "new.sqlite")
+    assert not (tmp_path / "new.sqlite").exists()
+    device.kill()
+
+
+@pytest.mark.parametrize("is_copied", [True, False])
+def test_a_move_that_fails_leaves_the_store_open(
+    is_copied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At its old place, with its lock; and nothing of the new one stays open."""
+    device = Device(tmp_path / "old.sqlite")
+    device.put_all([b"0"])
+
+    def fails(*_: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    if is_copied:
+        _into_another_file_system(monkeypatch)
+        monkeypatch.setattr(moving.os, "fsync", fails)
+    else:
+        monkeypatch.setattr(moving.os, "rename", fails)
+    counts = []
+    for _ in range(3):
+        with pytest.raises(OSError, match="Input/output error"):
+            moving.move(device.store, tmp_path / "new.sqlite")
+        assert device.store.writer is not None
+        counts.append(descriptors())
+    monkeypatch.undo()
+    assert len(set(counts)) == 1
+    assert sorted(one.name for one in tmp_path.iterdir() if one.suffix == ".sqlite") == [
+        "old.sqlite"
+    ]
+    assert device.put_all([b"1"])[0].called
+    device.stop()
+
+
+@pytest.mark.parametrize("is_copied", [True, False])
+def test_the_names_are_synchronised(
+    is_copied: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those in the new directory before an old file goes that was copied, and in the end those in
+    both directories."""
+    device = Device(tmp_path / "a" / "old.sqlite")
+    synced: list[tuple[str, bool]] = []
+    old = tmp_path / "a" / "old.sqlite"
+    if is_copied:
+        _into_another_file_system(monkeypatch)
+    monkeypatch.setattr(
+        moving, "sync_directory", lambda path: synced.append((path.name, old.exists()))
+    )
+    assert move(device, tmp_path / "b" / "new.sqlite") == [None]
+    expected = [("b", False), ("a", False)]
+    assert synced == ([("b", True), *expected] if is_copied else expected)
+    device.stop()
+
+
+@pytest.mark.usefixtures("_way")
+def test_nothing_of_the_old_place_stays_open(tmp_path: Path) -> None:
+    """Neither the lock of the old file nor a reader: what is committed at the new place is read
+    there."""
+    path = tmp_path / "old.sqlite"
+    before = descriptors()
+    store = SqliteStore(path, OutboxSettings(path=path))
+    store.open()
+    transaction = Transaction()
+    transaction.insert(TELEMETRY, Row(1, b"0", True, 0, 0, 34))
+    store.apply(transaction)
+
+    def there() -> list[int]:
+        return [row.row_id for row in store.page(TELEMETRY, Span(0, 99), 9, 99)[0]]
+
+    assert there() == [1]
+    opened = descriptors()
+    moving.move(store, tmp_path / "new.sqlite")
+    transaction = Transaction()
+    transaction.insert(TELEMETRY, Row(2, b"1", True, 0, 0, 34))
+    store.apply(transaction)
+    assert there() == [1, 2]
+    assert descriptors() == opened
+    store.check()
+    store.close()
+    assert descriptors() == before
+    FileLock(tmp_path / "new.sqlite").release()

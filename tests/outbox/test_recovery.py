@@ -336,6 +336,61 @@ def test_a_second_damage_repeats_nothing(how: str, is_killed: bool, tmp_path: Pa
     device.stop()
 
 
+@pytest.mark.usefixtures("small_steps")
+def test_new_ids_begin_above_those_of_every_file_that_is_still_to_be_copied(tmp_path: Path) -> None:
+    """A store that was damaged before it knew anything stands in front of an older one: messages
+    that are put before the older one is copied get other ids than its messages have."""
+    path = tmp_path / "outbox.sqlite"
+    older = Device(path)
+    older.put_all(numbered(0, 100))
+    older.stop()
+    path.rename(f"{path}.recovering-1")
+    Device(tmp_path / "empty.sqlite").stop()
+    (tmp_path / "empty.sqlite").rename(path)
+    newer_version(path)
+    device = Device(path, StepWorker, linger_s=0.0)
+    new = device.put_all([b"new %d" % number for number in range(5)])
+    device.recover()
+    device.worker.finish()
+    assert all(one.called for one in new)
+    rows = device.take_all()
+    assert [row.payload for row in rows if row.row_id <= 100] == numbered(0, 100)
+    assert len({row.row_id for row in rows}) == len(rows) == 105
+    device.outbox.retire([row.row_id for row in rows])
+    device.turn()
+    device.worker.finish()
+    device.stop()
+
+
+@pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("change", ["a digit", "no JSON", "no text"])
+def test_progress_that_was_changed_is_not_believed(change: str, tmp_path: Path) -> None:
+    """The copying begins anew; every message is there once."""
+    path = tmp_path / "outbox.sqlite"
+    filled(path).stop()
+    newer_version(path)
+    device = Device(path, StepWorker)
+    for _ in range(4):
+        device.turn()
+        device.worker.step()
+    assert device.outbox.is_recovering
+    device.worker.finish()
+    device.stop()
+    with closing(sqlite3.connect(path)) as connection:
+        (body,) = connection.execute("SELECT body FROM state WHERE number = 2").fetchone()
+        changed = {
+            "a digit": body.replace("[", "[1", 1),
+            "no JSON": body[:20],
+            "no text": b"\xb4" * 30,
+        }[change]
+        connection.execute("UPDATE state SET body = ? WHERE number = 2", (changed,))
+        connection.commit()
+    device = Device(path)
+    device.recover()
+    check(device)
+    device.stop()
+
+
 @pytest.mark.parametrize("pages", [1, 7, 10])
 def test_lost_pages_of_the_directory_are_replaced(pages: int, tmp_path: Path) -> None:
     """The directory of the tables needs more than one page; messages behind it are all there."""

@@ -9,7 +9,7 @@ import random
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
+from oda.errors import OutboxFull
 from oda.model import JournalEntry, MessageClass
 from oda.outbox import inspection
 from oda.outbox.clock import FIRST_IDS
@@ -260,6 +261,13 @@ class Fuzz:
         self.puts = 0
         self.closing: list[Any] = []
         self.is_closed = False
+        #: What should never be. An assertion in a callback would be lost in its Deferred.
+        self.broken: list[str] = []
+
+    def promise(self, is_kept: bool, text: str) -> None:
+        """Remember ``text`` where it is not."""
+        if not is_kept:
+            self.broken.append(text)
 
     def act(self) -> None:
         """One call, or none."""
@@ -285,13 +293,16 @@ class Fuzz:
             waits_for_commit=record is not None or self.chance.random() < 0.2,
         )
         self.puts += 1
+        if put.called:
+            self.was_refused_at_once(put, payload)
+            return
         put.addCallbacks(self.was_accepted, self.was_refused, [payload, response], None, [payload])
 
     def was_accepted(self, row_id: int, payload: bytes, response: bool) -> None:
         self.hear(payload)
         table = "response" if response else "telemetry"
         is_there = on_disk(self.device, table, payload) or on_disk(self.device, "dead", payload)
-        assert is_there or row_id in self.proven, "accepted, and not on disk"
+        self.promise(is_there or row_id in self.proven, f"{row_id} accepted, and not on disk")
         self.accepted[row_id] = payload
         self.go_on()
 
@@ -299,29 +310,46 @@ class Fuzz:
         self.hear(payload)
         self.go_on()
 
+    def was_refused_at_once(self, waiting: Deferred[Any], what: bytes) -> None:
+        """The call itself says no: nothing else is told at once."""
+        self.promise(isinstance(waiting.result, Failure), f"{what!r} accepted at once")
+        waiting.addErrback(lambda _: None)
+        self.hear(what)
+
     def begin(self) -> None:
         self.count += 1
         begun = self.device.outbox.journal.begin(f"{self.count}", "SET", True)
         assert isinstance(begun, Deferred)
         self.puts += 1
         name = b"record %d" % self.count
+        if begun.called:
+            self.was_refused_at_once(begun, name)
+            return
         begun.addCallbacks(self.was_recorded, self.was_refused, [name], None, [name])
 
     def was_recorded(self, record: JournalEntry | int, name: bytes) -> None:
         self.hear(name)
-        assert isinstance(record, int)
-        self.put(record)
+        self.promise(isinstance(record, int), f"{record!r} is no number")
+        self.put(record if isinstance(record, int) else None)
         self.go_on()
 
     def hear(self, what: bytes) -> None:
         self.told[what] = self.told.get(what, 0) + 1
-        assert self.told[what] == 1, "told twice"
+        self.promise(self.told[what] == 1, f"{what!r} told twice")
 
     def go_on(self) -> None:
-        assert self.depth == 0, "told inside a call"
+        self.promise(self.depth == 0, "told inside a call")
         while self.chance.random() < 0.5 and self.count < 400:
-            self.depth += 1
+            self.call()
+
+    def call(self) -> None:
+        """Call the outbox, which must tell nobody meanwhile."""
+        self.depth += 1
+        try:
             self.act()
+        except Exception as error:
+            self.promise(False, f"{error!r}")
+        finally:
             self.depth -= 1
 
     def take(self) -> None:
@@ -353,7 +381,8 @@ class Fuzz:
         self.device.outbox.purge()
 
     def retry(self) -> None:
-        self.device.outbox.retry_dead()
+        with suppress(OutboxFull):
+            self.device.outbox.retry_dead()
 
     def settle(self) -> None:
         self.device.outbox.settle()
@@ -381,9 +410,7 @@ def test_any_call_from_any_callback(seed: int, quick_path: Path) -> None:
     for _ in range(300):
         step = chance.random()
         if step < 0.3:
-            fuzz.depth += 1
-            fuzz.act()
-            fuzz.depth -= 1
+            fuzz.call()
         elif step < 0.6:
             device.turn()
         elif step < 0.9 and device.worker.jobs:
@@ -400,6 +427,7 @@ def test_any_call_from_any_callback(seed: int, quick_path: Path) -> None:
         device.clock.advance(RETRY_S)
         let_go_on(device)
     assert device.outbox.state is State.OPEN
+    assert fuzz.broken == []
     assert fuzz.puts == len(fuzz.told), "somebody was never told"
     wanted = {row_id: one for row_id, one in fuzz.accepted.items() if row_id not in fuzz.proven}
     device.crash()
@@ -418,9 +446,7 @@ def test_closing_in_the_middle_of_anything(seed: int, quick_path: Path) -> None:
     device = Device(quick_path / "outbox.sqlite", StepWorker, head_rows=3, linger_s=60.0)
     fuzz = Fuzz(device, chance)
     for _ in range(chance.randrange(60)):
-        fuzz.depth += 1
-        fuzz.act()
-        fuzz.depth -= 1
+        fuzz.call()
         if chance.random() < 0.4:
             device.turn()
         if device.worker.jobs and chance.random() < 0.3:
@@ -431,6 +457,7 @@ def test_closing_in_the_middle_of_anything(seed: int, quick_path: Path) -> None:
     device.outbox.close().addBoth(closed.append)
     device.worker.finish()
     assert closed == [None]
+    assert fuzz.broken == []
     assert fuzz.puts == len(fuzz.told)
     assert not device.clock.getDelayedCalls()
     wanted = {row_id: one for row_id, one in fuzz.accepted.items() if row_id not in fuzz.proven}

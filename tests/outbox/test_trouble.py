@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import resource
 import signal
 from collections.abc import Iterator
@@ -365,4 +366,26 @@ def test_a_replacement_that_fails_is_tried_again(tmp_path: Path) -> None:
     device.worker.finish()
     assert [outcome(put) for put in puts] == [2]
     assert [row.payload for row in device.take_all()] == [b"old", b"new"]
+    device.stop()
+
+
+def test_a_dead_letter_that_is_dropped_before_it_is_committed_again(tmp_path: Path) -> None:
+    """Nobody waits for a dead letter that was put back: when it is dropped before its commit, the
+    drop is counted, and no error is left in a Deferred."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    device.put_all([b"dead"])
+    device.worker.finish()
+    device.outbox.bury([row.row_id for row in device.take(1)], "it was refused")
+    device.turn()
+    device.worker.finish()
+    gc.collect()  # what other tests left is theirs
+    with capturedLogs() as logs:
+        assert device.outbox.retry_dead() == 1
+        assert device.outbox.purge() == 1
+        device.turn()
+        device.worker.finish()
+        gc.collect()
+    assert device.counters["messages_dropped:purged"] == 1
+    assert [event for event in logs if "log_failure" in event] == []
+    device.outbox.check_invariants()
     device.stop()

@@ -81,6 +81,11 @@ def test_an_older_row_that_turns_up_lowers_a_watermark() -> None:
     watermark.to_store(9)
     watermark.lower(5)
     assert watermark.to_store(4) == [4, 4, 4, 4, 4]
+    watermark = Watermark([9, 9, 9, 7, 3])
+    watermark.to_store(9)
+    watermark.lower(5)
+    assert watermark.owed == 4
+    assert watermark.to_store(3) == [3, 4, 4, 4, 4], "the row before it was acknowledged again"
 
 
 @pytest.mark.parametrize("stored", [[], [5], [7, 7], [9, 9, 9, 9, 9, 9, 9], [-3, -1]])

@@ -22,11 +22,13 @@ from oda.outbox.queue import HEAD_ROWS
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.transaction import Transaction
 from oda.settings import AgentSettings
-from tests.simulation.documents import read_answer, read_datapoints
+from tests.simulation.documents import read_document
 from tests.simulation.history import History
 from tests.simulation.scheduler import LifeReactor, Scheduler
 from tests.simulation.store import Image, SimulatedStore, WeatheredStore
 from tests.simulation.worker import DiskWeather, SimulatedWorker
+
+_TABLES = ("telemetry", "response")
 
 
 class Disk(Protocol):
@@ -66,8 +68,9 @@ class Disk(Protocol):
 
 
 class SqliteDisk:
-    """``numbers`` and ``answers`` are what was on the disk at any time since the last crash: rows
-    are deleted only after they were delivered or dropped, which others see to."""
+    """``numbers`` are what was on the disk at any time since the last crash: rows are deleted only
+    after they were delivered or dropped, which others see to. ``answers`` are what ever was: the
+    platform may read them when the process that sent them is over."""
 
     def __init__(self, scheduler: Scheduler, history: History, seed: str, folder: Path) -> None:
         self._scheduler = scheduler
@@ -81,7 +84,8 @@ class SqliteDisk:
         self._worker: SimulatedWorker | None = None
         self._look: sqlite3.Connection | None = None
         self._store: SqliteStore | None = None
-        self._seen = {"telemetry": 0, "response": 0}
+        self._seen = dict.fromkeys(_TABLES, 0)
+        self._known: dict[str, set[int]] = {one: set() for one in _TABLES}
         self._inode: int | None = None
         #: Older rows may come after newer ones: they are copied from another file.
         self._has_gaps = False
@@ -136,16 +140,23 @@ class SqliteDisk:
 
     def _next_files(self) -> None:
         """The next life works on a copy of the files as they are now."""
+        self._forget_rows()
+        is_seen = self._look_at_open_file()
         self._close_look()
         place, old = self._path.parent, self._folder / "gone"
         copies = self._folder / "copies"
-        shutil.copytree(place, copies, ignore=shutil.ignore_patterns("*-shm", "*.moved"))
+        copies.mkdir()
+        for file in place.iterdir():
+            if file.suffix != ".moved" and not file.name.endswith("-shm"):
+                (copies / file.name).write_bytes(file.read_bytes())
         place.rename(old)
         copies.rename(place)
         self._close_store()
         shutil.rmtree(old)
-        self._forget_rows()
-        self._look_at_copy()
+        if is_seen:
+            self._start_to_look()
+        else:
+            self._look_at_copy()
 
     def strike(self, action: str) -> bool:
         self._look_at_rows()
@@ -206,13 +217,29 @@ class SqliteDisk:
 
     def _forget_rows(self) -> None:
         self.numbers.clear()
-        self.answers.clear()
-        self._seen = {"telemetry": 0, "response": 0}
+        self._start_to_look()
+
+    def _start_to_look(self) -> None:
+        """Nothing that is in the file was seen yet."""
+        self._seen = dict.fromkeys(_TABLES, 0)
+        self._known = {one: set() for one in _TABLES}
 
     def _close_look(self) -> None:
         if self._look is not None:
             self._look.close()
             self._look = None
+
+    def _look_at_open_file(self) -> bool:
+        """See what is on the disk, if that file is open here anyway."""
+        if self._look is None or not self._path.exists():
+            return False
+        if self._path.stat().st_ino != self._inode:
+            return False
+        try:
+            self._read(self._look)
+        except (sqlite3.Error, UnicodeDecodeError):
+            return False
+        return True
 
     def _look_at_copy(self) -> None:
         """See what is on the disk between two lives, and touch nothing: SQLite would bring the log
@@ -227,7 +254,7 @@ class SqliteDisk:
                 self._read(look)
         for suffix in ("", "-wal", "-shm"):
             Path(f"{copies}{suffix}").unlink(missing_ok=True)
-        self._seen = {"telemetry": 0, "response": 0}
+        self._start_to_look()
 
     def _look_at_rows(self) -> None:
         # The file at the path may be another one than before.
@@ -235,19 +262,22 @@ class SqliteDisk:
         if inode != self._inode:
             self._inode = inode
             self._close_look()
-            self._seen = {"telemetry": 0, "response": 0}
+            self._start_to_look()
         if not self._path.exists():
             return
         try:
             if self._look is None:
                 self._look = sqlite3.connect(self._path)
-            self._read(self._look)
+            if self._has_gaps:
+                self._read_others(self._look)
+            else:
+                self._read(self._look)
         except (sqlite3.Error, UnicodeDecodeError):
             self._close_look()
 
     def _read(self, look: sqlite3.Connection) -> None:
         if self._has_gaps:
-            self._seen = {"telemetry": 0, "response": 0}
+            self._seen = dict.fromkeys(self._seen, 0)
         for order in ("ASC", "DESC") if self._has_gaps else ("ASC",):
             # A damaged place in the middle is come to from both ends.
             for table, after in list(self._seen.items()):
@@ -260,13 +290,34 @@ class SqliteDisk:
                         with suppress(msgspec.DecodeError, KeyError, TypeError):
                             self._enter(payload)
 
+    def _read_others(self, look: sqlite3.Connection) -> None:
+        """See the rows that were not seen before, wherever they are in the table."""
+        for table, known in list(self._known.items()):
+            found: set[int] = set()
+            for order in ("ASC", "DESC"):
+                with suppress(sqlite3.Error):
+                    found.update(
+                        one
+                        for (one,) in look.execute(f"SELECT id FROM {table} ORDER BY id {order}")
+                    )
+                    break
+            for row_id in sorted(found - known):
+                with suppress(
+                    sqlite3.Error, UnicodeDecodeError, msgspec.DecodeError, KeyError, TypeError
+                ):
+                    self._enter(
+                        look.execute(
+                            f"SELECT payload FROM {table} WHERE id = ?", (row_id,)
+                        ).fetchone()[0]
+                    )
+            self._known[table] = found
+
     def _enter(self, payload: bytes) -> None:
-        document = msgspec.json.decode(payload)
-        answer = read_answer(document)
-        if answer is None:
-            self.numbers.update(number for _, _, number, _ in read_datapoints(document))
-        elif answer[1]:
-            self.answers.add((answer[0], payload))
+        document = read_document(payload)
+        if document.key is None:
+            self.numbers.update([one[2] for one in document.datapoints])
+        elif document.is_final:
+            self.answers.add((document.key, payload))
 
 
 class FakeDisk(SqliteDisk):

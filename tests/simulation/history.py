@@ -58,6 +58,8 @@ class Facts:
     answers: dict[tuple[str, str], list[bytes]] = field(default_factory=lambda: defaultdict(list))
     #: Events that went with a disk that was taken away or damaged, which the agent has said.
     destroyed: set[int] = field(default_factory=set)
+    #: Events that were accepted because the platform had read them, while they were not on disk.
+    only_read: set[int] = field(default_factory=set)
     purged: set[int] = field(default_factory=set)
     #: The lives that ended by a crash.
     crashed: set[int] = field(default_factory=set)
@@ -67,6 +69,8 @@ class Facts:
     answers_dropped: int = 0
     #: How many answers the journal counted as forgotten.
     answers_forgotten: int = 0
+    #: Answers that the agent had written to a connection whose end came before they were read.
+    unread: set[tuple[str, str]] = field(default_factory=set)
     #: Seen as soon as it happened.
     violations: list[str] = field(default_factory=list)
     #: What happened that excuses something; see the oracle.

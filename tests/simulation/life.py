@@ -107,5 +107,17 @@ class Life:
         self.is_over = True
         self.reactor.die()
 
+    def forget(self) -> None:
+        """Let go of what this life left unfinished. Rows are not seen by the collector of garbage:
+        one that still waits for its acceptance would keep the whole world in memory."""
+        uncommitted = self.agent.parts.outbox._uncommitted
+        for transaction in (uncommitted.running, uncommitted.collecting):
+            if transaction is not None:
+                for rows in transaction.rows.values():
+                    for row in rows.values():
+                        row.accepted = None
+                for burial in transaction.burials:
+                    burial.row.accepted = None
+
     def _publish(self, events: Any) -> Deferred[None]:
         return self.agent.publish(events)

@@ -102,6 +102,7 @@ class Pipe:
             size = wire.random.randint(1, limit)
         if self.cut_after is not None and size >= self.cut_after:
             data = bytes(self.buffer[: self.cut_after])
+            del self.buffer[: self.cut_after]
             if data:
                 self._deliver(data)
             if wire.is_up:
@@ -264,8 +265,10 @@ class Wire:
         """The agent's process is gone: the system sends what it had been given, or a part."""
         if not self.is_up:
             return
-        data = bytes(self.up.buffer[: self.random.randint(0, len(self.up.buffer))])
+        size = self.random.randint(0, len(self.up.buffer))
+        data = bytes(self.up.buffer[:size])
         if data and not self.up.is_held:
+            del self.up.buffer[:size]
             self.far.received(data)
         self.is_up = self.client.connected = False
         self.far.lost()

@@ -29,12 +29,14 @@ class Step(msgspec.Struct, frozen=True, order=True):
 
 class Plan(msgspec.Struct, frozen=True):
     """``settings`` are fields of ``OutboxSettings`` (``outbox``) and so on that differ from those
-    of ``world``. Faults end at ``end_s``; then the world must come to rest."""
+    of ``world``. Faults end at ``end_s``; then the world must come to rest. ``is_patient``: it is
+    looked at for minutes after that, whether it stays there."""
 
     seed: str
     settings: dict[str, dict[str, Any]]
     steps: tuple[Step, ...]
     end_s: float
+    is_patient: bool = False
 
 
 #: The kinds of steps with their weights. Publishing and asking happen in every plan.
@@ -56,8 +58,12 @@ _WEIGHTS = {
     "clock": 1,
     "purge": 1,
     "retry_dead": 1,
-    "strike": 1,
+    "strike": 2,
 }
+#: One chain of events that are published when others are accepted has no more than so many.
+_MOST_EVENTS = 1_500
+#: The share of plans whose world is looked at for minutes after it has come to rest.
+_PATIENT = 0.1
 _ALWAYS = ("publish", "ask")
 _CLOSE_CODES = (1000, 1001, 1006, 1011, 1012, 1013, 4001)
 
@@ -69,9 +75,13 @@ def make_plan(seed: str) -> Plan:
     taste = Taste(
         poison=random.choice((0.02, 0.02, 0.2)),
         huge=random.choice((0.0, 0.0, 0.0, 0.3)),
+        scale=random.choice((1, 1, 1, 4)),
         hangs=random.choice((1, 1, 6)),
         is_bulky=random.random() < 0.15,
+        damage=random.choice((0.0, 0.0, 0.0, 0.6)),
     )
+    if not taste.damage and "strike" in kinds:
+        kinds.remove("strike")
     if taste.hangs > 1:
         kinds += [kind for kind in ("disk", "reset", "purge") if kind not in kinds]
     weights = [_WEIGHTS[kind] * random.choice((1, 1, 3)) for kind in kinds]
@@ -90,18 +100,25 @@ def make_plan(seed: str) -> Plan:
             steps.append(Step(soon_s, "crash", _arguments("crash", random, asked, taste)))
     if taste.hangs > 1:
         steps += _refused_while_it_hangs(random, length_s)
+    if taste.damage and random.random() < 0.5:
+        steps += _killed_while_it_recovers(random, length_s)
     steps.sort(key=lambda step: step.at_s)
-    return Plan(seed, _settings(random, taste), tuple(steps), length_s + 5.0)
+    return Plan(
+        seed, _settings(random, taste), tuple(steps), length_s + 5.0, random.random() < _PATIENT
+    )
 
 
 class Taste(msgspec.Struct, frozen=True):
-    """What a plan has more of than others: events that the platform refuses, answers of hundreds
-    of kilobytes, a disk that hangs, thousands of events."""
+    """What a plan has more of than others: events that the platform refuses, answers that are large
+    (``scale``: how large) for the outbox, a disk that hangs, thousands of events, files that are
+    damaged. A plan that does something to files takes several times as long as others."""
 
     poison: float
     huge: float
+    scale: int
     hangs: int
     is_bulky: bool
+    damage: float
 
 
 def _settings(random: Random, taste: Taste) -> dict[str, dict[str, Any]]:
@@ -113,7 +130,7 @@ def _settings(random: Random, taste: Taste) -> dict[str, dict[str, Any]]:
     if random.random() < 0.15 and not taste.huge:
         outbox["max_bytes"] = random.choice((262_144, 1_048_576))
     elif taste.huge:
-        outbox["max_bytes"] = 4_194_304
+        outbox["max_bytes"] = 1_048_576 * taste.scale
     if "max_bytes" in outbox:
         outbox["policy"] = random.choice(("dropOldest", "refuse"))
     return {
@@ -121,7 +138,7 @@ def _settings(random: Random, taste: Taste) -> dict[str, dict[str, Any]]:
         "connector": {"reconnect_spread_s": random.choice((0.0, 0.0, 5.0))},
         "disk": {
             "commit_s": random.choice(((0.0001, 0.0005), (0.004, 0.006), (0.05, 0.5))),
-            "has_files": random.random() < 0.1,
+            "has_files": random.random() < 0.07,
             "head_rows": random.choice((1, 3, 1024)),
         },
     }
@@ -168,7 +185,8 @@ def _arguments(
             "for_s": round(random.choice(lengths_s) * random.random(), 4),
         }
     if kind == "crash":
-        damage = random.choice((*[None] * 6, "empty", "no log", "scribble"))
+        is_damaged = random.random() < taste.damage
+        damage = random.choice(("empty", "no log", "scribble")) if is_damaged else None
         return {
             "fuse": random.choice((0, random.randint(1, 20), random.randint(1, 400))),
             "is_power_loss": random.random() < 0.4,
@@ -208,6 +226,32 @@ def _refused_while_it_hangs(random: Random, length_s: float) -> list[Step]:
     return [Step(round(step.at_s, 6), step.kind, step.arguments) for step in steps]
 
 
+def _killed_while_it_recovers(random: Random, length_s: float) -> list[Step]:
+    """A store with messages that can't be sent is damaged, and the agent is killed while it copies
+    them. What was sent before would not be missed."""
+    at_s = random.uniform(0.5, length_s)
+    refused = {"answer": "refuse", "latency_s": (0.0005, 0.005), "piece_bytes": 1 << 20}
+    one: dict[str, Any] = {"stream": "sim.b", "as_list": False}
+    kill: dict[str, Any] = {"fuse": 0, "is_power_loss": False, "down_s": 0.0}
+    steps = [
+        Step(at_s, "weather", {**refused, "for_s": 8.0}),
+        Step(at_s + 0.01, "reset", {}),
+        Step(at_s + 0.1, "publish", {**one, "count": random.randint(1, 40)}),
+        Step(at_s + 1.0, "crash", {**kill, "damage": None, "again": None}),
+        Step(at_s + 1.5, "publish", {**one, "count": random.randint(1, 40)}),
+        Step(
+            at_s + random.uniform(1.5, 3.0),
+            "crash",
+            {
+                **kill,
+                "damage": random.choice(("no log", "scribble")),
+                "again": random.randint(1, 20),
+            },
+        ),
+    ]
+    return [Step(round(step.at_s, 6), step.kind, step.arguments) for step in steps]
+
+
 def _bytes(random: Random) -> int:
     return int(random.choice((10, 300, 3000, 100_000)) * random.random())
 
@@ -234,6 +278,8 @@ def _publishing(random: Random, taste: Taste) -> dict[str, Any]:
             "fan": random.choice((1, 1, 2)),
             "size": random.choice((10, 10, 2_000)),
         }
+        if arguments["count"] * arguments["fan"] ** arguments["chain"] > _MOST_EVENTS:
+            arguments["fan"] = 1
     elif shape == "large":
         arguments |= {"count": random.randint(1, 8), "size": random.choice((3_000, 3_000, 40_000))}
     return arguments
@@ -257,7 +303,7 @@ def _asking(random: Random, asked: list[dict[str, Any]], taste: Taste) -> dict[s
             ("quick", "quick", "slow", "publishes", "waits", "large", "raises", "progress", "stops")
         )
         if taste.huge and random.random() < taste.huge:
-            parameters["size"] = random.choice((200_000, 200_000, 1_000_000))
+            parameters["size"] = taste.scale * random.choice((50_000, 50_000, 250_000))
         elif shape == "slow":
             parameters["seconds"] = random.choice((0.01, 0.5, 5.0, 60.0))
         elif shape == "publishes":
@@ -275,7 +321,7 @@ def _asking(random: Random, asked: list[dict[str, Any]], taste: Taste) -> dict[s
         "first": f"r{len(asked)}",
         "name": name,
         "parameters": parameters,
-        "count": random.choices((1, 5, 30), (6, 3, 1))[0] if size < 100_000 else 3,
+        "count": random.choices((1, 5, 30), (6, 3, 1))[0] if size < 50_000 else 3,
         "times": random.choice((1, 1, 2)),
     }
     asked.append(one)

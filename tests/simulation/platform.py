@@ -17,9 +17,8 @@ from struct import pack, unpack_from
 from typing import Any
 
 import msgspec
-from autobahn.websocket.xormasker import create_xor_masker
 
-from tests.simulation.documents import read_answer, read_datapoints
+from tests.simulation.documents import read_document
 from tests.simulation.history import Asked, History
 from tests.simulation.network import Wire
 from tests.simulation.scheduler import Scheduler
@@ -72,11 +71,15 @@ class Peer:
         self.is_closing = False
         self.has_answered = False
         self.loses = False
-        self._sent_bytes = 0
 
     @property
     def wire(self) -> Wire:
         return self._wire
+
+    @property
+    def has_uncommitted(self) -> bool:
+        """Whether something was read that is not committed yet."""
+        return bool(self._uncommitted)
 
     # -- what the network tells ----------------------------------------------------------------
 
@@ -95,6 +98,7 @@ class Peer:
 
     def lost(self) -> None:
         """The connection is over, without a word."""
+        was_upgraded = self.is_open or self.is_closing
         if self.is_open:
             self._platform.history.say("platform", f"{self.name} is lost")
         # The agent hears of the end at once, unless it is gone or hears nothing: then it could not
@@ -102,6 +106,11 @@ class Peer:
         wire = self._wire
         is_deaf = wire.reactor.is_dead or wire.down.is_held or wire.up.is_held
         self._end(keeps=is_deaf or not (self.loses or self._platform.habits.drops_on_cut))
+        if was_upgraded:
+            self.is_closing = True
+            self._data += wire.up.buffer
+            while self._take_frame():
+                pass
 
     # -- what the platform does ----------------------------------------------------------------
 
@@ -166,14 +175,16 @@ class Peer:
         opcode = data[0] & 0x0F
         mask, masked = bytes(data[at : at + 4]), bytes(data[at + 4 : at + 4 + size])
         del data[: at + 4 + size]
-        self._frame(opcode, create_xor_masker(mask, size).process(masked))
+        self._frame(opcode, _unmasked(mask, masked))
         return True
 
     def _frame(self, opcode: int, payload: bytes) -> None:
         if opcode == _CLOSE:
             self._closed(payload)
         elif self.is_closing:
-            return  # behind its own close frame the platform reads nothing
+            # Behind its own close frame the platform reads nothing.
+            if opcode in (_TEXT, _BINARY):
+                self._platform.missed(payload)
         elif opcode in (_TEXT, _BINARY):
             self._message(payload)
         elif opcode == _PING:
@@ -204,8 +215,9 @@ class Peer:
                 f"{self.name}: the agent closes with {int.from_bytes(payload[:2], 'big')}",
             )
             self._end(keeps=True)
-        self._wire.down.ends_when_empty = True
-        self._wire.down.schedule()
+        if self._wire.is_up:
+            self._wire.down.ends_when_empty = True
+            self._wire.down.schedule()
 
     def _drop(self) -> None:
         if self._wire.is_up:
@@ -222,7 +234,8 @@ class Peer:
 
 
 class Platform:
-    """All connections of the agent end here. ``on_read(number)`` and the like are the oracle's."""
+    """All connections of the agent end here. ``on_answer(key, payload)`` is called for each final
+    answer that is read."""
 
     def __init__(self, scheduler: Scheduler, history: History, seed: str) -> None:
         self.scheduler = scheduler
@@ -237,6 +250,10 @@ class Platform:
         self.life = 0
         self.is_life_over: Callable[[], bool] = lambda: False
         self.on_answer: Callable[[tuple[str, str], bytes], None] = lambda key, payload: None
+
+    def has_uncommitted(self) -> bool:
+        """Whether something was read that is not committed yet."""
+        return any(peer.has_uncommitted for peer in self._peers)
 
     def accept(self, wire: Wire) -> Peer:
         """A connection is made."""
@@ -271,23 +288,22 @@ class Platform:
 
     def read(self, peer: Peer, payload: bytes) -> Batch | None:
         """One message of the agent; None where it is refused."""
-        document = msgspec.json.decode(payload)
-        answer = read_answer(document)
-        if answer is not None:
-            key, is_final = answer
+        document = read_document(payload)
+        key = document.key
+        if key is not None:
             self.history.say(
                 "platform",
-                f"{peer.name} reads {'the' if is_final else 'a partial'} answer {_name(key)}:"
-                f" {_outcome(document)}",
+                f"{peer.name} reads {'the' if document.is_final else 'a partial'} answer"
+                f" {_name(key)}: {document.outcome}",
             )
-            if not is_final:
+            if not document.is_final:
                 return None
             self.on_answer(key, payload)
             return Batch([], (key, payload))
         numbers: list[int] = []
         is_poison = False
         facts = self.history.facts
-        for stream, at_ms, number, value in read_datapoints(document):
+        for stream, at_ms, number, value in document.datapoints:
             numbers.append(number)
             is_poison = is_poison or (isinstance(value, dict) and "poison" in value)
             known = facts.published.get(number)
@@ -312,6 +328,12 @@ class Platform:
             peer.close(1007)
             return None
         return Batch(numbers, None)
+
+    def missed(self, payload: bytes) -> None:
+        """A message was written to a connection and will not be read from there."""
+        key = read_document(payload).key
+        if key is not None:
+            self.history.facts.unread.add(key)
 
     def commit(self, batch: Batch) -> None:
         """What was read is safe now."""
@@ -401,14 +423,14 @@ class Platform:
             self.scheduler.later(_READ_AFTER_S, self._look_whether_read, peer, asked, rounds)
 
 
+def _unmasked(mask: bytes, data: bytes) -> bytes:
+    size = len(data)
+    pad = (mask * (size // 4 + 1))[:size]
+    return (int.from_bytes(data) ^ int.from_bytes(pad)).to_bytes(size)
+
+
 def _name(key: tuple[str, str]) -> str:
     return f"{key[0]}/{key[1]}"
-
-
-def _outcome(document: Any) -> str:
-    response = document["operation"]["response"]
-    text = f"{response.get('resultCode')} {response.get('resultDescription', '')}"
-    return text.strip()[:80]
 
 
 def _ranges(numbers: list[int]) -> str:

@@ -120,8 +120,10 @@ class Publishers:
                     self._history.violate(f"event {number} was refused with {outcome.value!r}")
                 continue
             known.outcome = "accepted"
-            if number not in self._disk.numbers and number not in facts.arrived:
-                self._history.violate(f"event {number} was accepted while it was not on disk")
+            if number not in self._disk.numbers:
+                facts.only_read.add(number)
+                if number not in facts.arrived:
+                    self._history.violate(f"event {number} was accepted while it was not on disk")
         self._history.say(
             "agent",
             f"{'refuses' if isinstance(outcome, Failure) else 'accepts'} events"

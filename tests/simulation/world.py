@@ -55,6 +55,10 @@ _NOTICED_S = 1.1
 _ENDLESS_S = 6.0
 #: So long a stop may take.
 STOP_S = 40.0
+#: So often the world is looked at, whether it has come to rest.
+LOOK_S = 4.0
+#: What the outbox still counts while it has something to do.
+_BUSY = ("pending", "in_flight", "lingering", "recovering", "uncommitted_bytes")
 
 MakeDisk = Callable[[Scheduler, History, str, Path], Disk]
 
@@ -130,6 +134,7 @@ class World:
         self.network = Network(self.scheduler, self.history, plan.seed)
         self.platform = Platform(self.scheduler, self.history, plan.seed)
         self.network.accept = self.platform.accept
+        self.platform.on_answer = self._answered
         self.disk = make_disk(self.scheduler, self.history, plan.seed, folder)
         self.disk.head_rows = plan.settings["disk"]["head_rows"]
         self.settings = settings_of(plan)
@@ -141,6 +146,7 @@ class World:
         self._again: int | None = None
         self._errors = 0
         self._struck_s = float("-inf")
+        self._is_ending = False
         self.history.observer = self._logged
         globalLogPublisher.addObserver(self._logged)
 
@@ -161,17 +167,18 @@ class World:
         try:
             scheduler.run_until(plan.end_s)
             self._calm()
-            scheduler.run_until(scheduler.now_s + REST_S)
+            self._rest(REST_S)
             if self.life.is_over:
                 self._begin_life()  # an operation has stopped it just now
-                scheduler.run_until(scheduler.now_s + REST_S)
+                self._rest(REST_S)
             self._count_dropped()
             judge_rest(self.facts, self.history, self.life.number)
             self._ask_again()
-            scheduler.run_until(scheduler.now_s + ASK_AGAIN_S)
+            self._rest(ASK_AGAIN_S)
             self._look_at_counts()
+            self._is_ending = True
             self.life.stop(lambda life: None)
-            scheduler.run_until(scheduler.now_s + STOP_S)
+            self._rest(STOP_S)
             if not self.life.is_over:
                 self.history.violate("the agent does not stop")
         except StuckError as error:
@@ -184,6 +191,7 @@ class World:
         """Leave nothing open."""
         for life in self._lives:
             life.reactor.die()
+            life.forget()
         self.disk.close()
 
     # -- the steps -----------------------------------------------------------------------------
@@ -415,7 +423,53 @@ class World:
             self.facts.destroyed |= lost
             self.disk.at_risk.clear()
 
+    def _answered(self, key: tuple[str, str], payload: bytes) -> None:
+        """The platform has read a final answer: of what was executed, it must be on disk, or a
+        crash at this moment would have another answer follow."""
+        facts = self.facts
+        if not facts.asked[key][0].acts or not facts.executions[key]:
+            return
+        is_excused = facts.excuses & {"disk", "opening", "store"}
+        if (key, payload) not in self.disk.answers and not is_excused:
+            self.history.violate(f"the answer {key[0]}/{key[1]} was read before it was on disk")
+
     # -- the end -------------------------------------------------------------------------------
+
+    def _rest(self, limit_s: float) -> None:
+        """Let ``limit_s`` seconds pass; less if nothing is left to do, unless the plan is to wait
+        all the same."""
+        scheduler = self.scheduler
+        ends_s = scheduler.now_s + limit_s
+        was_at_rest = False
+        while scheduler.now_s < ends_s:
+            scheduler.run_until(min(ends_s, scheduler.now_s + LOOK_S))
+            is_at_rest = not self._plan.is_patient and self._is_at_rest()
+            if is_at_rest and was_at_rest:
+                return
+            was_at_rest = is_at_rest
+
+    def _is_at_rest(self) -> bool:
+        """Whether only timers and pings are still to come."""
+        life = self.life
+        if life.is_over:
+            return self._is_ending  # otherwise another one is about to begin
+        if life.is_stopping or self.platform.peer is None or self.platform.has_uncommitted():
+            return False
+        outbox = life.agent.parts.outbox
+        counts = outbox.counts()
+        if any(counts[name] for name in _BUSY) or outbox.is_recovering:
+            return False
+        facts = self.facts
+        if any(
+            not event.outcome and event.life == life.number for event in facts.published.values()
+        ):
+            return False
+        return all(
+            key in facts.answers
+            or (not facts.executions[key] and asked[-1].life != life.number)
+            or facts.answers_lost[key]
+            for key, asked in facts.asked.items()
+        )
 
     def _calm(self) -> None:
         self.history.say("world", "everything works from now on")

@@ -15,22 +15,34 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 class Authority:
     """A certificate authority that writes PEM files into ``directory``."""
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, above: Authority | None = None) -> None:
+        """``above`` is the authority that has certified this one; None: its own root."""
         self._directory = directory
         self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         self._key = ec.generate_private_key(ec.SECP256R1())
+        issuer = above or self
         certificate = (
-            self._builder(self._name, self._key.public_key(), days=2)
-            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-            .sign(self._key, hashes.SHA256())
+            issuer._builder(self._name, self._key.public_key(), days=2)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .sign(issuer._key, hashes.SHA256())
         )
         self.file = directory / f"{name}.pem"
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(
-        self, name: str, *hosts: str, days: int = 2, client: bool = False
+        self,
+        name: str,
+        *hosts: str,
+        days: int = 2,
+        client: bool = False,
+        passphrase: str | None = None,
+        traditional: bool = False,
     ) -> tuple[Path, Path]:
-        """A certificate for ``hosts`` and its key; ``days`` below zero make one that has ended."""
+        """A certificate for ``hosts`` and its key; ``days`` below zero make one that has ended.
+
+        Hosts are names, or IP addresses; ``name:`` before one makes it a name in any case. With a
+        ``passphrase`` the key is encrypted, in the format of PKCS #8 or OpenSSL's ``traditional``
+        one."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         usage = ExtendedKeyUsageOID.CLIENT_AUTH if client else ExtendedKeyUsageOID.SERVER_AUTH
@@ -49,8 +61,12 @@ class Authority:
         key_file.write_bytes(
             key.private_bytes(
                 serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
+                serialization.PrivateFormat.TraditionalOpenSSL
+                if traditional
+                else serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption()
+                if passphrase is None
+                else serialization.BestAvailableEncryption(passphrase.encode()),
             )
         )
         return cert_file, key_file
@@ -71,6 +87,8 @@ class Authority:
 
 
 def _general_name(host: str) -> x509.GeneralName:
+    if host.startswith("name:"):
+        return x509.DNSName(host.removeprefix("name:"))
     try:
         return x509.IPAddress(ip_address(host))
     except ValueError:

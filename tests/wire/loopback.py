@@ -164,6 +164,7 @@ class Proxy(Protocol):
     def joined(self, far: Any) -> None:
         self._far = far
         assert self.transport is not None
+        self.transport.write(self.factory.before)
         self.transport.write(b"HTTP/1.1 200 Connection established\r\nVia: test\r\n\r\n")
 
     def connectionLost(self, reason: Any = None) -> None:
@@ -188,13 +189,15 @@ class _Far(Protocol):
 
 
 class ProxyFactory(Factory):
-    """``requests`` are the heads it got, ``seen`` all bytes from the agent's side."""
+    """``requests`` are the heads it got, ``seen`` all bytes from the agent's side. It says
+    ``before`` before it accepts."""
 
     protocol = Proxy
     noisy = False
 
-    def __init__(self, reactor: Any, answer: bytes | None = None) -> None:
+    def __init__(self, reactor: Any, answer: bytes | None = None, before: bytes = b"") -> None:
         self.reactor = reactor
+        self.before = before
         self.answer = answer
         self.requests: list[bytes] = []
         self.seen = b""

@@ -342,7 +342,25 @@ def test_binary_needs_no_utf8(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "code", [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 3000, 3999, 4000, 4999]
+    "code",
+    [
+        1000,
+        1001,
+        1002,
+        1003,
+        1007,
+        1008,
+        1009,
+        1010,
+        1011,
+        1012,
+        1013,
+        1014,
+        3000,
+        3999,
+        4000,
+        4999,
+    ],
 )
 def test_valid_close_codes(case: Case, code: int) -> None:
     """A close is answered with a close, and nothing more is answered after it."""
@@ -353,7 +371,7 @@ def test_valid_close_codes(case: Case, code: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "code", [0, 999, 1004, 1005, 1006, 1014, 1015, 1016, 1100, 2000, 2999, 5000, 65535]
+    "code", [0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65535]
 )
 def test_invalid_close_codes(case: Case, code: int) -> None:
     """A close code that must not travel is a protocol error."""

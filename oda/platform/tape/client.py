@@ -12,6 +12,7 @@ from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.protocol import connectionDone
 
 from oda.errors import OdaError
+from oda.verification import verified_client
 
 #: TCP, TLS and upgrade must each be done within this time.
 CONNECT_TIMEOUT_S = 30.0
@@ -174,9 +175,7 @@ def connect_client(
     )
     endpoint: Any = HostnameEndpoint(reactor, target.host, target.port, CONNECT_TIMEOUT_S)
     if target.is_secure:
-        from twisted.internet import ssl  # OpenSSL costs memory; only where it is used
-
-        endpoint = wrapClientTLS(ssl.optionsForClientTLS(target.host, trust_root), endpoint)
+        endpoint = wrapClientTLS(verified_client(target.host, trust_root, {}), endpoint)
     connected: Deferred[FrameClient] = endpoint.connect(factory)
     return connected
 

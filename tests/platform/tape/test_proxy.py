@@ -19,6 +19,7 @@ from oda.platform.tape.session_file import Entry, Side, What
 from oda.platform.tls import load_server_tls
 from tests.platform.device import Device, telemetry
 from tests.platform.test_tap import Authority
+from tests.wire.certificates import Authority as MakesAnyCertificate
 
 KEY = "a-secret-key-0123"
 
@@ -241,6 +242,25 @@ async def test_tls_to_the_platform(start: Any, tap: Any, tmp_path: Any) -> None:
     await device.next("close")
     stranger = tap(platform, url=url)
     assert await status_of(platform, stranger.port) == (502, None)
+
+
+@pytest.mark.parametrize("names", [[], ["name:*.x"], ["name:127.0.0.1"]])
+@pytest_twisted.ensureDeferred
+async def test_a_certificate_whose_names_cannot_be_used_is_refused(
+    start: Any, tap: Any, tmp_path: Any, names: list[str]
+) -> None:
+    """The proxy carries the device's key: a certificate of the authority that names no host, or
+    malformed names, gets neither key nor data."""
+    authority = MakesAnyCertificate(tmp_path, "authority")
+    platform = start(tls=load_server_tls(*authority.issue("unusable", *names)))
+    trust = ssl.Certificate.loadPEM(authority.file.read_bytes())
+    box = tap(
+        platform,
+        url=f"wss://localhost:{platform.port}",
+        trust_root=ssl.trustRootFromCertificates([trust]),
+    )
+    assert await status_of(platform, box.port) == (502, None)
+    assert platform.store.device("dev-1") is None
 
 
 class FullDisk(BytesIO):

@@ -1,0 +1,99 @@
+"""What a command learns of the agent at the other end of the local socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from oda.commands.check import _ask_agent
+from oda.control.client import ControlClient, NoAgent, _user_of_peer, may_be_trusted
+from oda.control.location import socket_path
+from oda.control.wire import ControlError
+from oda.diagnosis.findings import Findings, Result
+
+
+@contextmanager
+def _listening(path: Path, answer: bytes) -> Iterator[None]:
+    """Somebody at the socket who says this to whoever comes first, and hangs up."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield
+        thread.join(10)
+
+
+def test_nobody_listens(tmp_path: Path) -> None:
+    """No socket, or one that was left behind: no agent is running."""
+    with pytest.raises(NoAgent):
+        ControlClient(tmp_path / "none")
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / "left"))
+    with pytest.raises(NoAgent):
+        ControlClient(tmp_path / "left")
+
+
+def test_a_socket_that_cannot_be_reached(tmp_path: Path) -> None:
+    """Any other failure does not say that no agent is running."""
+    with pytest.raises(ControlError) as caught:
+        ControlClient(tmp_path / ("x" * 200))
+    assert not isinstance(caught.value, NoAgent)
+
+
+@pytest.mark.parametrize(
+    ("listener", "own", "trusted"),
+    [(7, 7, True), (0, 7, True), (8, 7, False), (8, 0, True), (0, 0, True)],
+)
+def test_whom_a_command_believes(listener: int, own: int, trusted: bool) -> None:
+    """Its own user's agent, or root's; root believes everybody's."""
+    assert may_be_trusted(listener, own) is trusted
+
+
+def test_the_user_at_the_other_end(tmp_path: Path) -> None:
+    """The system says whose process listens."""
+    with _listening(tmp_path / "own", b""), socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(str(tmp_path / "own"))
+        assert _user_of_peer(connection) == os.geteuid()
+        connection.sendall(b"x")
+        assert connection.recv(1) == b"", "the other end has hung up by itself"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"garbage\n", b'{"error":"not today"}\n'],
+    ids=["nothing", "garbage", "refusal"],
+)
+def test_the_check_takes_a_strange_agent_for_an_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: bytes
+) -> None:
+    """Whoever listens may hold the device's connection: oda check must not open another one, and
+    says what is wrong."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    findings = Findings()
+    with _listening(socket_path(tmp_path), answer):
+        assert _ask_agent(tmp_path, findings) is True
+    (finding,) = findings.all
+    assert finding.result is Result.FAILED
+
+
+def test_the_check_without_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nobody listens the check may open the WebSocket."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    findings = Findings()
+    assert _ask_agent(tmp_path, findings) is False
+    (finding,) = findings.all
+    assert finding.result is Result.OK
