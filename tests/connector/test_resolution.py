@@ -31,10 +31,19 @@ SIX = (socket.AF_INET6, TCP, 6, "", ("2001:db8::1", 80, 0, 0))
 
 @implementer(IReactorFromThreads)
 class DirectReactor:
-    """Makes the calls of threads at once: the tests' threads run in its own."""
+    """Keeps the calls of threads until ``make_calls``, as a reactor does until its next turn."""
+
+    def __init__(self) -> None:
+        self._calls: list[Callable[[], Any]] = []
 
     def callFromThread(self, callable: Callable[..., Any], *args: object, **kwargs: object) -> None:
-        callable(*args, **kwargs)
+        self._calls.append(lambda: callable(*args, **kwargs))
+
+    def make_calls(self) -> None:
+        """Make them; what they raise is the test's."""
+        calls, self._calls = self._calls, []
+        for call in calls:
+            call()
 
 
 class Bench:
@@ -46,7 +55,8 @@ class Bench:
         self.answers: list[Any] = []
         self.asked: list[tuple[Any, ...]] = []
         self.heard: dict[str, list[str]] = {}
-        self.resolver = DaemonResolver(DirectReactor(), self.threads.append, self._answer)
+        self._reactor = DirectReactor()
+        self.resolver = DaemonResolver(self._reactor, self.threads.append, self._answer)
 
     def _answer(self, *question: Any) -> Sequence[Any]:
         self.asked.append(question)
@@ -63,6 +73,7 @@ class Bench:
         """Let one of the threads come back with what was ``found``, or with an exception."""
         self.answers.append(found[0] if found and isinstance(found[0], Exception) else found)
         self.threads.pop(thread)()
+        self._reactor.make_calls()
 
 
 def test_the_contracts_are_provided() -> None:
