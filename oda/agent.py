@@ -18,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.assembly import Parts, build_parts
+from oda.connector.resolution import install_resolver
 from oda.datastreams.clock import SystemWallClock
 from oda.errors import PluginError
 from oda.extensions import load_plugins
@@ -70,6 +71,7 @@ class Agent(MultiService):
         if reactor is None:
             from twisted.internet import reactor
         install_monotonic_clock(reactor)
+        install_resolver(reactor)
         self.counters = Counters()
         self._sources: list[Any] = []
         self._plugins = load_plugins(settings.plugins, reactor)

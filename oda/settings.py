@@ -99,7 +99,7 @@ class ConnectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     proxy_password_file: Path | None = None
     proxy_password: Secret | None = None
     reconnect_max_delay_s: float = 300.0
-    reconnect_spread_s: float = 100.0
+    reconnect_spread_s: float = 10.0
     max_message_size_bytes: int = 16 * 1024 * 1024
 
 

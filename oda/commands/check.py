@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import provider
 
 from oda.config.loader import LoadedConfiguration, find_directory, load
+from oda.connector.resolution import install_resolver
 from oda.control.client import ControlClient, NoAgent
 from oda.control.location import socket_path
 from oda.control.wire import ControlError
@@ -206,6 +207,7 @@ def _check_online(
     reactor: Any = default_reactor
     globalLogBeginner.beginLoggingTo([_print_defects], redirectStandardIO=False)
     install_monotonic_clock(reactor)
+    install_resolver(reactor)
     check = OnlineCheck(configuration.settings, findings, reactor, os.environ)
 
     def begin() -> None:

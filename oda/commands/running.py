@@ -13,6 +13,7 @@ from twisted.internet.error import CannotListenError
 from twisted.logger import globalLogBeginner
 from twisted.python.failure import Failure
 
+from oda.connector.resolution import install_resolver
 from oda.errors import OdaError
 from oda.logs.lines import LogFormat
 from oda.logs.observer import AgentLog
@@ -45,6 +46,7 @@ def run(
 
     reactor: Any = installed
     install_monotonic_clock(reactor)
+    install_resolver(reactor)
     log = begin_log()
     results: list[Any] = []
 

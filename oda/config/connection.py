@@ -59,7 +59,8 @@ CONNECTOR = Component(
                     "connectionTimeout",
                     "connection_timeout_s",
                     TIMEOUT,
-                    "limit for name resolution, TCP, TLS and WebSocket upgrade together",
+                    "limit for name resolution, TCP, TLS and WebSocket upgrade together; the "
+                    "addresses of a name share it",
                 ),
                 Key(
                     "keepAliveInterval",
@@ -153,9 +154,9 @@ CONNECTOR = Component(
                     "reconnectSpread",
                     "reconnect_spread_s",
                     seconds(0, 86_400),
-                    "the first pause after a connection that had lasted a minute is chosen "
-                    "between 0 and this (at most reconnectMaxDelay), so that not all devices come "
-                    "back at the same moment; 0: within a second",
+                    "the first pause after an end that the platform may have given to all its "
+                    "devices is chosen between 0 and this (at most reconnectMaxDelay), so that "
+                    "they don't come back at the same moment; 0: within a second",
                 ),
                 Key(
                     "maxMessageSize",

@@ -1,18 +1,26 @@
-"""When to connect again: full jitter over a window that doubles.
+"""When to connect again: full jitter over windows that double.
 
-The first window is one second, so that a failure to connect costs little; each failure doubles it
-up to ``max_delay_s``. The count starts again only after a connection has stayed open for
-``stable_s``: a platform that accepts and drops at once is not hammered.
+The first window is one second, so that a fault of the device's own network costs little; each
+failure doubles it up to ``max_delay_s``. The count starts again only after a connection has stayed
+open for ``stable_s``: a platform that accepts and drops at once is not hammered.
 
-A connection that had lasted for ``stable_s`` is different. When it ends, the platform may have
-ended all its connections at that moment, and nobody can tell that from an interruption of one's own
-network. So the first window after it is ``spread_s`` wide, and doubles from there.
+How wide the window is at least depends on the lane of the end (``oda.connector.outcome.LANES``):
 
-Where every device hears the same at the same moment (a platform that restarts or is overloaded),
-the window is a minute and a half from the first time on, so that of ten thousand devices no second
-sees more than one in fifty; it doubles from there. Refusals wait a quarter of the window besides:
-none must be repeated within moments. An explicit wish of the platform (Retry-After) is a minimum;
-what chance adds comes on top of it, because it was given to all of them.
+- ``PROMPT``: no more than the doubling asks for. Nobody else connects for the same reason.
+- ``SPREAD``: ``spread_s``. The platform may have ended all its connections at that moment, and
+  nobody can tell that from an interruption of one connection.
+- ``CROWD``: a minute and a half. Every device hears the same at the same moment; of ten thousand
+  devices no second sees more than one in fifty.
+- ``SLOW``: the same, and a quarter of the window besides: a refusal must not be repeated within
+  moments.
+
+Windows follow each other without an overlap: a pause begins with what chance had left over of the
+window before. So the devices that lost their platform at one moment come back evenly over each
+window, also when an outage ends in the middle of one. Only where the windows have reached
+``max_delay_s`` they overlap, because no pause is longer than that.
+
+An explicit wish of the platform (Retry-After) is a minimum; what chance adds comes on top of it,
+because it was given to all of them.
 
 Pure: chance is an argument.
 """
@@ -39,34 +47,38 @@ class Backoff:
     ) -> None:
         self.max_delay_s = max_delay_s
         self.spread_s = spread_s
-        self._was_stable = False
         self._random = random
         self._window_s = self.initial_window_s
+        self._rest_s = 0.0
 
-    def connection_stable(self) -> None:
-        """The connection has been open for ``stable_s``: forget earlier failures."""
-        self._window_s = self.initial_window_s
-        self._was_stable = True
+    def connection_opened(self) -> None:
+        """The next end comes at a moment of its own: the last window is over."""
+        self._rest_s = 0.0
 
     def begin_anew(self) -> None:
-        """Nothing that was says anything about the connections to come."""
+        """Nothing that was says anything about the connections to come: the connection has been
+        open for ``stable_s``, or it will be another platform."""
         self._window_s = self.initial_window_s
-        self._was_stable = False
+        self._rest_s = 0.0
 
     def next_delay_s(self, outcome: Outcome) -> float:
         """The wait after this outcome, in seconds, in [0, max_delay_s] (plus what the platform
         asked for)."""
-        window_s, least_s = self._window_s, 0.0
-        if self._was_stable:
-            window_s = max(window_s, self.spread_s)
-            self._was_stable = False
-        if outcome.lane is not Lane.NORMAL:
-            window_s = max(window_s, self.crowd_window_s)
+        lane = outcome.lane
+        window_s = max(self._window_s, self._least_window_s(lane))
         window_s = min(window_s, self.max_delay_s)
         self._window_s = 2 * window_s
-        if outcome.lane is Lane.SLOW:
+        least_s = min(self._rest_s, self.max_delay_s - window_s)
+        if lane is Lane.SLOW:
             window_s = min(window_s, self.max_delay_s / 1.25)
-            least_s = window_s / 4
+            least_s = max(least_s, window_s / 4)
         if outcome.retry_after_s is not None:
             least_s = max(least_s, outcome.retry_after_s)
-        return least_s + self._random() * window_s
+        chance_s = self._random() * window_s
+        self._rest_s = window_s - chance_s
+        return least_s + chance_s
+
+    def _least_window_s(self, lane: Lane) -> float:
+        if lane is Lane.PROMPT:
+            return 0.0
+        return self.spread_s if lane is Lane.SPREAD else self.crowd_window_s

@@ -14,7 +14,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.connector.address import Address, build_address
+from oda.connector.addresses import KnownAddresses
 from oda.connector.attempt import ConnectionAttempt
+from oda.connector.backoff import Backoff
 from oda.connector.factory import PlatformClientFactory
 from oda.connector.identification import Identification
 from oda.connector.outcome import Outcome
@@ -53,7 +55,9 @@ class Dialer:
         self._factory: PlatformClientFactory | None = None
         self._address: Address | None = None
         self._attempt: ConnectionAttempt | None = None
-        self._attempts = 0
+        self._known = KnownAddresses()
+        #: Where the open connection leads, and since when.
+        self._open_at: tuple[str, float] | None = None
         self._connecting_since_s = 0.0
         self._last_outcome = Outcome(reason="not connected yet")
 
@@ -74,6 +78,7 @@ class Dialer:
     def stop(self) -> None:
         """End everything that would lead to a connection."""
         self._identification.cancel()
+        self._open_at = None
         if self._factory is not None:
             self._factory.stopTrying()
             self._factory = None
@@ -84,6 +89,7 @@ class Dialer:
     def retry(self, outcome: Outcome) -> None:
         """An attempt or connection has ended so: connect again after a pause, unless stopped."""
         self._last_outcome = outcome
+        self._judge_address(outcome)
         if self._factory is not None:
             self._factory.retry()
 
@@ -91,7 +97,9 @@ class Dialer:
         """Use other settings from now on. Where they name another address or identity, they hold
         after ``stop`` and ``start``."""
         self._settings = settings
-        if self._factory is not None and not is_elsewhere:
+        if is_elsewhere:
+            self._known = KnownAddresses()
+        elif self._factory is not None:
             self._factory.configure(settings)
 
     # -- what happens to the attempt ---------------------------------------------------------
@@ -101,15 +109,18 @@ class Dialer:
         if self._attempt is not None:
             self._attempt.connected(protocol)
 
-    def connect_failed(self, reason: Failure) -> None:
-        """The TCP connection could not be made."""
+    def connect_failed(self, connector: Any, reason: Failure) -> None:
+        """The TCP connection that ``connector`` stands for could not be made."""
         if self._attempt is not None:
-            self._attempt.connect_failed(reason)
+            self._attempt.connect_failed(connector, reason)
 
     def opened(self) -> None:
         """The WebSocket is open."""
         if self._attempt is not None:
             self._attempt.opened()
+            if self._attempt.address is not None:
+                self._known.opened(self._attempt.address)
+                self._open_at = (self._attempt.address, self._reactor.seconds())
             self._attempt = None
         _log.info(
             "connected to {url} in {elapsed:.2f} s",
@@ -121,6 +132,8 @@ class Dialer:
         """The socket is gone, whether the WebSocket was open or not."""
         if self._attempt is not None:
             self._attempt.lost()
+            if self._attempt.address is not None:
+                self._known.disappointed(self._attempt.address)
             self._attempt = None
 
     # -- inside ------------------------------------------------------------------------------
@@ -150,11 +163,10 @@ class Dialer:
             settings.proxy_host or settings.host,
             settings.proxy_port if settings.proxy_host else settings.port,
             settings.connection_timeout_s,
-            self._attempts,
+            self._known.order,
             self._open_socket,
             self._attempt_failed,
         )
-        self._attempts += 1
         self._attempt.start()
 
     def _open_socket(self, address: str) -> Any:
@@ -165,6 +177,16 @@ class Dialer:
     def _attempt_failed(self, outcome: Outcome) -> None:
         self._attempt = None
         self._failed(outcome)
+
+    def _judge_address(self, outcome: Outcome) -> None:
+        """An open connection is over. An address where it has not lasted, or where the agent had to
+        give it up, is not the first to be tried again: another one may serve better."""
+        if self._open_at is None:
+            return
+        (address, since_s), self._open_at = self._open_at, None
+        has_lasted = self._reactor.seconds() - since_s >= Backoff.stable_s
+        if outcome.by_us or not has_lasted:
+            self._known.disappointed(address)
 
     def _schedule_retry(self, connect: Callable[[], None]) -> Any:
         retry = self._reconnection.schedule(self._last_outcome, connect)

@@ -71,11 +71,17 @@ def describe_end(
     if code is None:
         # Autobahn calls it clean when a close frame has come.
         code = NO_STATUS if protocol.wasClean else NO_CLOSE_FRAME
-    if protocol.own_reason is not None:
+    # Whoever closed first counts: the agent also drops a connection that the platform has closed
+    # and then does not end.
+    if protocol.own_reason is not None and (protocol.closedByMe or code == NO_CLOSE_FRAME):
         return Outcome(reason=protocol.own_reason, was_open=True, close_code=code, by_us=True)
     if code == NO_CLOSE_FRAME:
+        fault = protocol.route.fault()
         text = _describe_transport(reason)
-    elif code == NO_STATUS:
+        if fault is not None:
+            text += f" ({fault})"
+        return Outcome(reason=text, was_open=True, by_network=fault is not None)
+    if code == NO_STATUS:
         text = "closed by the platform without a code"
     else:
         text = f"closed by the platform with code {code}"

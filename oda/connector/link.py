@@ -214,7 +214,7 @@ class PlatformLink:
             self._ended(outcome)  # whatever the outbox does: the agent connects again
 
     def connect_failed(self, connector: Any, reason: Failure) -> None:
-        self._dialer.connect_failed(reason)
+        self._dialer.connect_failed(connector, reason)
 
     def protocol_built(self, protocol: PlatformProtocol) -> None:
         self._protocol = protocol

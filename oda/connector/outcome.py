@@ -1,7 +1,7 @@
 """How a connection (or the attempt at one) ended, and what follows from it.
 
 Pure data. ``backoff`` asks for the lane, the outbox for whether acknowledged rows are replayed,
-the log for a sentence.
+the log for a sentence. ``LANES`` is the one place that decides how eagerly to connect again.
 """
 
 from __future__ import annotations
@@ -32,12 +32,60 @@ MESSAGE_TOO_BIG = 1009
 BAD_GATEWAY = 1014
 
 
-class Lane(Enum):
-    """How eagerly to connect again."""
+class Cause(Enum):
+    """Who or what ended a connection, or an attempt at one."""
 
-    NORMAL = "normal"
+    #: The agent closed the connection: no pong came, a defect, other settings.
+    AGENT = "agent"
+    #: The agent closed the connection because the platform broke the protocol.
+    BREACH = "breach"
+    #: The device's own network: timed out, unreachable, another interface or address.
+    NETWORK = "network"
+    #: FIN or RST of the other side, without a close frame.
+    DROPPED = "dropped"
+    #: A close frame of the platform. The number is its code.
+    CLOSED = "closed"
+    #: An answer to the upgrade that was no upgrade. The number is its HTTP status.
+    REFUSED = "refused"
+    #: A proxy's answer to CONNECT that was a refusal. The number is its HTTP status.
+    PROXY = "proxy"
+    #: An attempt that failed before any answer to the upgrade: name, TCP, proxy, TLS, time limit.
+    FAILED = "failed"
+
+
+class Lane(Enum):
+    """How eagerly to connect again; ``backoff`` says what each of them means in seconds."""
+
+    #: At once: nobody else has the same reason to connect at this moment.
+    PROMPT = "prompt"
+    #: The platform may have ended the connections of all its devices, without a word of it.
+    SPREAD = "spread"
+    #: The platform has told all its devices to go.
     CROWD = "crowd"
+    #: The same, or it refuses this device: haste does not help.
     SLOW = "slow"
+
+
+_ANY: frozenset[int] = frozenset()
+
+#: The lane for each cause; the first row that fits counts. The numbers are close codes (RFC 6455,
+#: section 7.4.1, and the IANA registry) or HTTP statuses; no numbers stand for all of them.
+LANES: tuple[tuple[Cause, frozenset[int], Lane], ...] = (
+    (Cause.AGENT, _ANY, Lane.PROMPT),
+    (Cause.NETWORK, _ANY, Lane.PROMPT),
+    (Cause.FAILED, _ANY, Lane.PROMPT),  # the window goes on doubling from what it was
+    (Cause.DROPPED, _ANY, Lane.SPREAD),
+    (Cause.BREACH, _ANY, Lane.SPREAD),  # one wrong message may have been sent to all devices
+    (Cause.CLOSED, frozenset({1001, 1012}), Lane.CROWD),  # going away, service restart
+    (Cause.CLOSED, frozenset({1008, 1013}), Lane.SLOW),  # policy violation, try again later
+    # What this device has sent was not acceptable: no matter of other devices.
+    (Cause.CLOSED, frozenset({1002, 1003, 1007, 1009, 1010}), Lane.PROMPT),
+    (Cause.CLOSED, _ANY, Lane.SPREAD),
+    (Cause.REFUSED, frozenset({401, 403, 429, 503}), Lane.SLOW),
+    (Cause.REFUSED, _ANY, Lane.PROMPT),
+    (Cause.PROXY, frozenset({403, 407, 429, 503}), Lane.SLOW),
+    (Cause.PROXY, _ANY, Lane.PROMPT),
+)
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -46,8 +94,9 @@ class Outcome(msgspec.Struct, frozen=True):
     ``was_open`` says whether the WebSocket had been open. ``close_code`` is the peer's, 1006
     without a close frame. ``http_status`` is what the platform answered the upgrade with,
     ``proxy_status`` what a proxy refused CONNECT with; ``retry_after_s`` is the wait that answer
-    asked for. ``hint`` is what an operator should look at: empty, or a text to be put behind
-    ``reason``.
+    asked for. ``by_us``: the agent was the first to close. ``by_network``: the device's own network
+    ended the connection. ``hint`` is what an operator should look at: empty, or a text to be put
+    behind ``reason``.
     """
 
     reason: str
@@ -56,21 +105,35 @@ class Outcome(msgspec.Struct, frozen=True):
     http_status: int | None = None
     retry_after_s: float | None = None
     by_us: bool = False
+    by_network: bool = False
     proxy_status: int | None = None
     hint: str = ""
 
     @property
+    def cause(self) -> Cause:
+        """What ended it."""
+        if self.proxy_status is not None:
+            return Cause.PROXY
+        if self.http_status is not None:
+            return Cause.REFUSED
+        if not self.was_open:
+            return Cause.FAILED
+        if self.by_us:
+            return Cause.BREACH if self.close_code == PROTOCOL_ERROR else Cause.AGENT
+        if self.close_code != NO_CLOSE_FRAME:
+            return Cause.CLOSED
+        return Cause.NETWORK if self.by_network else Cause.DROPPED
+
+    @property
     def lane(self) -> Lane:
-        """Refused credentials and an overloaded platform are not helped by haste; a platform that
-        goes away or restarts (RFC 6455, section 7.4.1; 1012 in the IANA registry) says so to all
-        its devices at once."""
-        if self.http_status in (401, 403, 429, 503) or self.proxy_status in (403, 407, 429, 503):
-            return Lane.SLOW
-        if self.close_code in (1008, 1013):
-            return Lane.SLOW
-        if self.was_open and self.close_code in (1001, 1012) and not self.by_us:
-            return Lane.CROWD
-        return Lane.NORMAL
+        """How eagerly to connect again, see ``LANES``."""
+        cause = self.cause
+        number = self.proxy_status or self.http_status or self.close_code
+        return next(
+            lane
+            for row, numbers, lane in LANES
+            if row is cause and (not numbers or number in numbers)
+        )
 
     @property
     def replay(self) -> bool:

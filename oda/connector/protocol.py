@@ -33,6 +33,7 @@ from oda.connector.handshake import (
 )
 from oda.connector.incoming import whole_message
 from oda.connector.outcome import BAD_GATEWAY, NORMAL_CLOSURE, Outcome
+from oda.connector.route import Route
 from oda.connector.utf8 import Utf8Validator
 
 _log = Logger()
@@ -137,6 +138,8 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         self.refusal: str | None = None
         #: Why the agent ends this connection, where it does.
         self.own_reason: str | None = None
+        #: Tells whether this device's network ended the connection.
+        self.route = Route()
 
     # -- what the agent asks for -------------------------------------------------------------
 
@@ -232,6 +235,7 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
     def _connected(self) -> None:
         # Autobahn has an option for this, but asks for it before it exists and swallows the error.
         self.transport.setTcpNoDelay(True)
+        self.route.follow(self.transport)
         super().connectionMade()
         self.utf8validator = Utf8Validator()  # Autobahn's name; its own is slower
 

@@ -32,6 +32,7 @@ class Reconnection:
 
     def opened(self) -> None:
         """A connection is open; once it has lasted, earlier failures are forgotten."""
+        self._backoff.connection_opened()
         self._stable = self._reactor.callLater(Backoff.stable_s, self._became_stable)
 
     def lost(self) -> None:
@@ -41,7 +42,7 @@ class Reconnection:
             self._stable = None
 
     def configure(self, max_delay_s: float, spread_s: float) -> None:
-        """Wait at most so long from now on, and so long after a connection that had lasted."""
+        """From now on, wait at most so long, and spread what may concern all devices so wide."""
         self._backoff.max_delay_s = max_delay_s
         self._backoff.spread_s = spread_s
 
@@ -64,4 +65,4 @@ class Reconnection:
 
     def _became_stable(self) -> None:
         self._stable = None
-        self._backoff.connection_stable()
+        self._backoff.begin_anew()

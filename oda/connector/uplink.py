@@ -35,8 +35,8 @@ def taken_bytes(transport: Any) -> Taken | None:
     """What the network has taken of what was written to a connection; None where that can't be
     known."""
     option = getattr(socket, "TCP_INFO", None)
-    connection = getattr(transport, "socket", None)
-    if option is None or not isinstance(connection, socket.socket):
+    connection: Any = getattr(transport, "socket", None)  # it may be a ``NotingSocket``
+    if option is None or not hasattr(connection, "getsockopt"):
         return None
     try:
         info = connection.getsockopt(socket.IPPROTO_TCP, option, _TCP_INFO_BYTES)

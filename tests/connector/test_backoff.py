@@ -18,21 +18,35 @@ def refused(status: int, retry_after_s: float | None = None) -> Outcome:
     return Outcome(reason="refused", http_status=status, retry_after_s=retry_after_s)
 
 
+DROPPED = Outcome(reason="dropped", was_open=True)
+OWN = Outcome(reason="no pong", was_open=True, by_us=True)
+
+
 @given(st.lists(CHANCE, min_size=1, max_size=80), st.floats(1, 3600))
-def test_delays_stay_within_the_doubling_window(chances: list[float], max_delay_s: float) -> None:
-    """The n-th delay in a row is at most 2**n seconds and never above the maximum."""
+def test_windows_follow_each_other(chances: list[float], max_delay_s: float) -> None:
+    """The n-th attempt in a row comes within the n-th of windows that double and don't overlap, as
+    long as two of them fit into the maximum; no pause is longer than that."""
     draws = iter(chances)
     backoff = Backoff(max_delay_s, lambda: next(draws))
+    waited_s = 0.0
     for failures in range(len(chances)):
-        assert 0 <= backoff.next_delay_s(LOST) <= min(2.0**failures, max_delay_s)
+        delay_s = backoff.next_delay_s(LOST)
+        waited_s += delay_s
+        assert 0 <= delay_s <= max_delay_s * (1 + 1e-9)
+        if 1.5 * 2.0**failures <= max_delay_s:
+            begin_s, end_s = 2.0**failures - 1, 2.0 ** (failures + 1) - 1
+            assert begin_s - 1e-6 <= waited_s <= end_s + 1e-6
 
 
 @given(CHANCE)
 def test_jitter_is_full(chance: float) -> None:
-    """A delay is chance times the window: every moment of the window is as likely."""
+    """Every moment of a window is as likely: a pause is what was left of the window before, and
+    chance times the window."""
     backoff = Backoff(300, lambda: chance)
+    left = 1 - chance
     assert [backoff.next_delay_s(LOST) for _ in range(4)] == [
-        pytest.approx(chance * window) for window in (1, 2, 4, 8)
+        pytest.approx(left * before + chance * window)
+        for before, window in ((0, 1), (1, 2), (2, 4), (4, 8))
     ]
 
 
@@ -44,32 +58,73 @@ def test_the_window_doubles_up_to_the_maximum() -> None:
     assert set(map(round, delays[9:])) == {300}
 
 
-def test_only_a_stable_connection_resets() -> None:
-    """Being told that the connection was stable, and nothing else, begins again at one second."""
+@given(st.lists(CHANCE, min_size=12, max_size=12))
+def test_at_the_maximum_nothing_is_left_over(chances: list[float]) -> None:
+    """Once the windows are as wide as the maximum, a pause is chance times the maximum."""
+    draws = iter(chances)
+    backoff = Backoff(300, lambda: next(draws))
+    delays = [backoff.next_delay_s(LOST) for _ in range(12)]
+    assert delays[9:] == [pytest.approx(300 * chance) for chance in chances[9:]]
+
+
+def test_only_beginning_anew_resets() -> None:
+    """A connection that opens does not make the windows small again; beginning anew does."""
     backoff = Backoff(300, lambda: ALMOST_ONE)
     for _ in range(5):
         backoff.next_delay_s(LOST)
-    assert round(backoff.next_delay_s(Outcome(reason="lost", was_open=True))) == 32
-    backoff.connection_stable()
+    backoff.connection_opened()
+    assert round(backoff.next_delay_s(OWN)) == 32
+    backoff.begin_anew()
     assert round(backoff.next_delay_s(LOST)) == 1
 
 
-@given(CHANCE)
-def test_the_end_of_a_stable_connection_is_spread(chance: float) -> None:
-    """After a connection that had lasted the windows begin at the spread; it is a matter of that
-    end only, and of no more than the maximum."""
-    backoff = Backoff(300, lambda: chance, spread_s=100)
-    assert backoff.next_delay_s(LOST) == chance
-    backoff.connection_stable()
-    assert [backoff.next_delay_s(LOST) for _ in range(4)] == [
-        pytest.approx(chance * window) for window in (100, 200, 300, 300)
-    ]
-    backoff.connection_stable()
+def test_an_open_connection_ends_the_window_before() -> None:
+    """What chance had left over of a window says nothing about a connection that came after."""
+    backoff = Backoff(300, lambda: 0.0)
+    backoff.next_delay_s(LOST)
+    backoff.connection_opened()
+    assert backoff.next_delay_s(OWN) == 0
     backoff.begin_anew()
-    assert backoff.next_delay_s(LOST) == chance
+    assert backoff.next_delay_s(OWN) == 0
+
+
+@given(CHANCE)
+def test_a_fault_of_ones_own_is_tried_again_at_once(chance: float) -> None:
+    """Nobody else has the same reason: within a second whatever the spread is, then backing off."""
+    backoff = Backoff(300, lambda: chance, spread_s=100)
+    assert backoff.next_delay_s(OWN) == pytest.approx(chance)
+    assert backoff.next_delay_s(LOST) == pytest.approx(1 - chance + 2 * chance)
+
+
+@given(CHANCE)
+def test_an_end_without_a_word_is_spread(chance: float) -> None:
+    """What the platform may have done to all its devices is spread from the first window on, and
+    doubles from there; by no more than the maximum."""
+    backoff = Backoff(300, lambda: chance, spread_s=100)
+    left = 1 - chance
+    assert [backoff.next_delay_s(end) for end in (DROPPED, LOST)] == [
+        pytest.approx(100 * chance),
+        pytest.approx(100 * left + 200 * chance),
+    ]
+    backoff.connection_opened()
+    assert backoff.next_delay_s(DROPPED) == pytest.approx(300 * chance)
+    backoff.begin_anew()
+    assert backoff.next_delay_s(DROPPED) == pytest.approx(100 * chance)
     small = Backoff(10, lambda: chance, spread_s=100)
-    small.connection_stable()
-    assert small.next_delay_s(LOST) == pytest.approx(chance * 10)
+    assert small.next_delay_s(DROPPED) == pytest.approx(chance * 10)
+    none = Backoff(300, lambda: chance)
+    assert none.next_delay_s(DROPPED) == pytest.approx(chance)
+
+
+def test_a_second_crash_within_a_minute_is_spread_wider() -> None:
+    """A platform that collapses under those that come back gets them back more slowly each time,
+    however short the connections were."""
+    backoff = Backoff(300, lambda: ALMOST_ONE, spread_s=10)
+    delays = []
+    for _ in range(4):
+        backoff.connection_opened()
+        delays.append(round(backoff.next_delay_s(DROPPED)))
+    assert delays == [10, 20, 40, 80]
 
 
 SLOW = [refused(status) for status in (401, 403, 429, 503)] + [
@@ -94,21 +149,12 @@ def test_a_platform_that_goes_away_is_not_stormed(code: int) -> None:
     lost = Outcome(reason="restart", was_open=True, close_code=code)
     assert lost.lane is Lane.CROWD
     backoff = Backoff(300, lambda: 0.5)
-    assert [backoff.next_delay_s(end) for end in (lost, LOST, LOST, LOST)] == [45, 90, 150, 150]
-    ours = Outcome(reason="restart", was_open=True, close_code=code, by_us=True)
-    assert ours.lane is Lane.NORMAL
-
-
-@pytest.mark.parametrize("code", [1000, 1006, 1011])
-def test_other_ends_take_the_normal_lane(code: int) -> None:
-    """An interruption is tried again at once."""
-    assert Outcome(reason="lost", was_open=True, close_code=code).lane is Lane.NORMAL
-    assert refused(404).lane is refused(500).lane is Lane.NORMAL
+    assert [backoff.next_delay_s(end) for end in (lost, LOST, LOST, LOST)] == [45, 135, 150, 150]
 
 
 @pytest.mark.parametrize(
     ("status", "lane"),
-    [(403, Lane.SLOW), (407, Lane.SLOW), (503, Lane.SLOW), (502, Lane.NORMAL)],
+    [(403, Lane.SLOW), (407, Lane.SLOW), (503, Lane.SLOW), (502, Lane.PROMPT)],
 )
 def test_a_refusing_proxy(status: int, lane: Lane) -> None:
     """Haste does not help with a proxy that refuses the device, either."""
@@ -117,7 +163,8 @@ def test_a_refusing_proxy(status: int, lane: Lane) -> None:
 
 def test_the_slow_lane_keeps_to_the_maximum() -> None:
     """A small reconnectMaxDelay holds for refusals, too."""
-    assert Backoff(10, lambda: ALMOST_ONE).next_delay_s(refused(401)) <= 10
+    assert Backoff(10, lambda: ALMOST_ONE).next_delay_s(refused(401)) == pytest.approx(10)
+    assert Backoff(10, lambda: 0.0).next_delay_s(refused(401)) == pytest.approx(2)
 
 
 @given(CHANCE, st.floats(0, 3600), st.sampled_from([429, 503, 404]))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.error import ConnectionRefusedError, NoRouteError
 
+from oda.connector.route import Route
 from tests.wire.platform import RawPlatform, say
 from tests.wire.world import HOST, World, connector_settings
 
@@ -171,39 +172,10 @@ def test_an_unknown_name(make_world: MakeWorld) -> None:
     assert len(world.network.nameResolver.asked) == 2
 
 
-def test_all_addresses_of_a_name_are_tried(make_world: MakeWorld) -> None:
-    """Within one attempt the addresses are tried in turn; the next attempt begins with the next
-    one."""
-    world = make_world(settings=connector_settings(host="many.example"))
-    world.network.nameResolver.names["many.example"] = ["192.0.2.7", "2001:db8::7", "192.0.2.8"]
-    world.network.default = ConnectionRefusedError()
-    world.start()
-    world.pass_time(0.51)
-    tried = [host for host, *_ in world.network.tcpClients]
-    assert tried == [
-        *["192.0.2.7", "2001:db8::7", "192.0.2.8"],
-        *["2001:db8::7", "192.0.2.8", "192.0.2.7"],
-    ]
-    assert len(warnings(world)) == 2
-    world.network.platforms = {"192.0.2.7": world.platform}
-    world.pass_time(2)
-    assert world.is_connected
-
-
-def test_a_dead_address_does_not_hide_a_living_one(make_world: MakeWorld) -> None:
-    """When the first address swallows everything, the second attempt begins with the other."""
-    world = make_world(settings=connector_settings(host="two.example"))
-    world.network.nameResolver.names["two.example"] = ["192.0.2.7", "192.0.2.8"]
-    world.network.platforms = {"192.0.2.7": None}
-    world.start()
-    world.pass_time(31)
-    assert world.is_connected
-
-
 def test_backoff_resets_only_after_a_stable_minute(make_world: MakeWorld) -> None:
     """A platform that accepts and drops at once is met with growing waits; after a connection that
     held a minute the wait is chosen from ``reconnectSpread`` again."""
-    world = make_world(settings=connector_settings(reconnect_spread_s=12.0), random=lambda: 0.999)
+    world = make_world(settings=connector_settings(reconnect_spread_s=2.0), random=lambda: 0.999)
     world.start()
     waits: list[float] = []
     for _ in range(5):
@@ -212,43 +184,86 @@ def test_backoff_resets_only_after_a_stable_minute(make_world: MakeWorld) -> Non
         while not world.is_connected:
             world.pass_time(0.1)
         waits.append(world.network.seconds() - began)
-    assert waits == pytest.approx([1, 2, 4, 8, 16], abs=0.2)
+    assert waits == pytest.approx([2, 4, 8, 16, 32], abs=0.2)
     world.pass_time(59)
     world.wire.finish()
-    world.pass_time(31)
+    world.pass_time(63)
     assert not world.is_connected
     world.pass_time(2)
     assert world.is_connected
     world.pass_time(61)
     world.wire.finish()
-    world.pass_time(11.9)
+    world.pass_time(1.9)
     assert not world.is_connected
     world.pass_time(0.2)
     assert world.is_connected
 
 
+@pytest.mark.parametrize("lasted_s", [1, 61])
 @pytest.mark.parametrize(
     "end",
     [
         lambda world: world.wire.reset(),
         lambda world: world.wire.finish(),
         lambda world: world.peer.sendClose(1000, "bye"),
-        lambda world: world.wire.hold(),  # no pong any more
+        lambda world: world.peer.sendCloseFrame(1011),
     ],
-    ids=["reset", "finish", "1000", "dead"],
+    ids=["reset", "finish", "1000", "1011"],
 )
-def test_a_lasting_connection_is_not_made_again_at_once(
-    world: World, end: Callable[[World], None]
+def test_an_end_that_may_concern_all_devices_is_spread(
+    make_world: MakeWorld, end: Callable[[World], None], lasted_s: float
 ) -> None:
-    """The platform may have ended those of all devices at that moment: however it ends, the first
-    attempt is spread over ``reconnectSpread``, and so are the repetitions."""
-    world.start()
+    """The platform may have ended the connections of all its devices at that moment: however long
+    this one had lasted, the first attempt is spread over ``reconnectSpread``."""
+    world = make_world(settings=connector_settings(reconnect_spread_s=10.0)).start()
+    world.pass_time(lasted_s)
+    end(world)
+    world.settle()
+    (line,) = warnings(world)
+    assert "connecting again in 5.0 s" in line
+    world.pass_time(5)
+    assert world.is_connected
+
+
+class FaultyRoute(Route):
+    """The route of a connection that timed out."""
+
+    def fault(self) -> str | None:
+        return "Connection timed out"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        lambda world: world.wire.hold(),  # no pong any more
+        lambda world: world.peer.sendCloseFrame(1009),
+    ],
+    ids=["dead", "1009"],
+)
+def test_an_end_of_ones_own_is_tried_again_at_once(
+    make_world: MakeWorld, end: Callable[[World], None]
+) -> None:
+    """A connection that is dead, or that ended over what this device has sent, is no matter of
+    other devices: it is made again within a second."""
+    world = make_world(settings=connector_settings(reconnect_spread_s=10.0)).start()
     world.pass_time(61)
     end(world)
     world.pass_time(240)  # long enough for the next ping, and its pong to be missed
     (line,) = warnings(world)
-    assert "connecting again in 50.0 s" in line
+    assert "connecting again in 0.5 s" in line
     assert world.is_connected
+
+
+def test_a_fault_of_the_own_network_is_tried_again_at_once(make_world: MakeWorld) -> None:
+    """When the kernel or its routes say that this device's network ended the connection, the line
+    says so, and nothing is spread."""
+    world = make_world(settings=connector_settings(reconnect_spread_s=10.0)).start()
+    world.pass_time(61)
+    protocol = world.wire.client.protocol
+    protocol.route = FaultyRoute()
+    world.wire.reset()
+    (line,) = warnings(world)
+    assert "the TCP connection broke (Connection timed out); connecting again in 0.5 s" in line
 
 
 def test_the_agent_itself_begins_anew_at_once(make_world: MakeWorld) -> None:
@@ -265,9 +280,13 @@ def test_the_spread_can_change(world: World) -> None:
     """``reconnectSpread`` takes effect while the connection stands; 0 is within a second."""
     world.start()
     world.pass_time(61)
+    world.service.reconfigure(connector_settings(reconnect_spread_s=30.0), reconnect=False)
+    world.wire.reset()
+    assert "connecting again in 15.0 s" in warnings(world)[0]
+    world.pass_time(80)
     world.service.reconfigure(connector_settings(reconnect_spread_s=0.0), reconnect=False)
     world.wire.reset()
-    assert "connecting again in 0.5 s" in warnings(world)[0]
+    assert "connecting again in 0.5 s" in warnings(world)[1]
 
 
 def test_the_device_id_comes_late_or_not_at_once(make_world: MakeWorld) -> None:

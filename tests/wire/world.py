@@ -28,10 +28,10 @@ HOST = "192.0.2.1"
 
 
 def connector_settings(**changes: Any) -> ConnectorSettings:
-    """Settings that lead to the platform of a ``World``."""
-    return ConnectorSettings(
-        **{"host": HOST, "port": 9955, "path": "/south/v80/sessions", **changes}
-    )
+    """Settings that lead to the platform of a ``World``. One device has nobody to spread with:
+    tests of ``reconnectSpread`` set it."""
+    usual = {"host": HOST, "port": 9955, "path": "/south/v80/sessions", "reconnect_spread_s": 0.0}
+    return ConnectorSettings(**{**usual, **changes})
 
 
 class Log:
