@@ -11,10 +11,9 @@ from enum import Enum
 
 import msgspec
 
-#: Closes after which the platform may not have kept what it had read (RFC 6455, section 7.4, and
-#: the IANA registry: no close frame, internal error, service restart, try again later, bad
-#: gateway).
-REPLAY_CODES = frozenset({1006, 1011, 1012, 1013, 1014})
+#: The only closes by which the platform says that it has finished in good order: it has kept what
+#: it had read (RFC 6455, section 7.4.1: normal closure, going away).
+ORDERLY_CODES = frozenset({1000, 1001})
 #: Closes by which the peer says that a message was unacceptable (RFC 6455, section 7.4.1).
 REFUSAL_CODES = frozenset({1003, 1007, 1008, 1009})
 
@@ -138,7 +137,7 @@ class Outcome(msgspec.Struct, frozen=True):
     @property
     def replay(self) -> bool:
         """True when messages that a pong acknowledged may still have been lost."""
-        return self.was_open and self.close_code in REPLAY_CODES
+        return self.was_open and self.close_code not in ORDERLY_CODES
 
     @property
     def label(self) -> str:

@@ -230,10 +230,9 @@ def test_whatever_retry_after_says(text: str, date: str) -> None:
     "code", [1000, 1001, 1002, 1005, 1006, 1008, 1009, 1011, 1012, 1013, 1014, 4000]
 )
 def test_what_is_replayed(code: int) -> None:
-    """Acknowledged messages are replayed after an abnormal end of an open connection only."""
-    assert Outcome(reason="", was_open=True, close_code=code).replay is (
-        code in (1006, 1011, 1012, 1013, 1014)
-    )
+    """Acknowledged messages are replayed after the end of an open connection, but for one that the
+    platform ended in good order."""
+    assert Outcome(reason="", was_open=True, close_code=code).replay is (code not in (1000, 1001))
     assert Outcome(reason="", was_open=False, close_code=code).replay is False
 
 

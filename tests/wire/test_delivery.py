@@ -45,8 +45,8 @@ def test_unacknowledged_messages_are_sent_again(world: World, end: str) -> None:
 
 @pytest.mark.parametrize("code", [1006, 1011, 1012, 1013, 1000, 1001, 1005, 4001])
 def test_what_an_abnormal_close_replays(world: World, code: int) -> None:
-    """Messages that were acknowledged within the linger time are sent again after a close by
-    which the platform may have lost them, and not after any other."""
+    """Messages that were acknowledged within the linger time are sent again after every end but an
+    orderly one: the platform has finished (1000) or goes away (1001), and says so."""
     world.start()
     world.uplink(b'{"n":1}')
     world.pass_time(1)
@@ -56,20 +56,30 @@ def test_what_an_abnormal_close_replays(world: World, code: int) -> None:
     else:
         world.peer.sendCloseFrame(None if code == 1005 else code)
     world.pass_time(70)
-    expected = 2 if code in (1006, 1011, 1012, 1013) else 1
+    expected = 1 if code in (1000, 1001) else 2
     assert world.platform.received == [b'{"n":1}'] * expected
 
 
-def test_a_broken_protocol_replays_nothing(world: World) -> None:
-    """When the agent closes because the platform broke the protocol, what the platform had
-    acknowledged is not sent again."""
+def _a_reserved_opcode(world: World) -> None:
+    world.peer.sendFrame(opcode=11)
+
+
+def _the_answer_of_a_proxy(world: World) -> None:
+    """The server behind it has died, and it says so in HTTP, in the middle of the stream."""
+    world.peer.sendData(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")
+    world.wire.server.loseConnection()
+
+
+@pytest.mark.parametrize("breach", [_a_reserved_opcode, _the_answer_of_a_proxy])
+def test_a_broken_protocol_is_no_orderly_end(breach: Callable[[World], None], world: World) -> None:
+    """Who breaks the protocol may have lost what it had read."""
     world.start()
     world.uplink(b'{"n":1}')
     world.pass_time(1)
-    world.peer.sendFrame(opcode=11)
-    world.pass_time(10)
+    breach(world)
+    world.pass_time(20)
     assert len(world.platform.peers) == 2
-    assert world.platform.received == [b'{"n":1}']
+    assert world.platform.received == [b'{"n":1}'] * 2
 
 
 def test_nothing_is_replayed_after_the_linger_time(world: World) -> None:
