@@ -288,9 +288,11 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     ``since_s`` is how long it has been open or waiting (0 in other states), ``retry_in_s`` when the
     next attempt comes. ``peer_class`` is how the platform answers pings; ``is_proven`` tells
     whether it has answered one on this connection (or none can be expected), ``ping_waits_s`` how
-    long the one that is not answered yet has been waiting, None when none is. ``unacknowledged``
-    counts messages sent that nothing has proven yet. Certificates' ends are milliseconds since the
-    Unix epoch, None where there is no such certificate.
+    long the one that is not answered yet has been waiting, None when none is. ``keep_alive_s`` is
+    how often one goes out on a silent connection: less than ``keepAliveInterval`` where silent
+    connections were found to die earlier. ``unacknowledged`` counts messages sent that nothing has
+    proven yet. Certificates' ends are milliseconds since the Unix epoch, None where there is no
+    such certificate.
     """
 
     state: LinkState
@@ -301,6 +303,7 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     peer_class: str = "pong"
     is_proven: bool = True
     ping_waits_s: float | None = None
+    keep_alive_s: float = 0.0
     pong_timeout_s: float = 30.0
     unacknowledged: int = 0
     platform_certificate_ends_ms: int | None = None

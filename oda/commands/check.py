@@ -201,7 +201,11 @@ def _check_leftovers(configuration: LoadedConfiguration, findings: Findings) -> 
 def _check_online(
     configuration: LoadedConfiguration, findings: Findings, connect: bool, timeout_s: float
 ) -> None:
-    is_running = _ask_agent(configuration.directory, findings)
+    is_running = _ask_agent(
+        configuration.directory,
+        findings,
+        configuration.settings.connector.keep_alive_interval_s,
+    )
     from twisted.internet import reactor as default_reactor
 
     reactor: Any = default_reactor
@@ -221,8 +225,8 @@ def _check_online(
     reactor.run()
 
 
-def _ask_agent(directory: Path, findings: Findings) -> bool:
-    """Whether an agent runs with this configuration."""
+def _ask_agent(directory: Path, findings: Findings, keep_alive_s: float = 0.0) -> bool:
+    """Whether an agent runs with this configuration; ``keep_alive_s`` is what that says."""
     path = socket_path(directory)
     try:
         with ControlClient(path, timeout_s=_ASK_TIMEOUT_S) as client:
@@ -248,6 +252,14 @@ def _ask_agent(directory: Path, findings: Findings) -> bool:
         "" if status["ready"] else "see its log, and: oda status",
         ready=status["ready"],
     )
+    learnt_s = status.get("connection", {}).get("keep_alive_s") or keep_alive_s
+    if learnt_s < keep_alive_s:
+        findings.add(
+            "agent",
+            Result.WARNING,
+            f"something on the way ends silent connections: a ping goes out every {learnt_s:g} s",
+            f"set keepAliveInterval={learnt_s:g}, so that a new start need not learn it again",
+        )
     return True
 
 

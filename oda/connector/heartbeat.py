@@ -86,6 +86,8 @@ class Heartbeat:
         self._pong_limit: Any = None
         self._is_deaf = False
         self._waits_since_s = 0.0
+        self._active_s = float(reactor.seconds())
+        self._silence_before_ping_s = 0.0
         self._keepalive: LoopingCall | None = None
 
     @property
@@ -121,6 +123,19 @@ class Heartbeat:
         self._start_keepalive()
         self._ping()
 
+    @property
+    def keep_alive_s(self) -> float:
+        """How often a ping goes out on a connection that is silent."""
+        return self._peer.silence.interval_s(self._settings.keep_alive_interval_s)
+
+    @property
+    def silence_s(self) -> float:
+        """How long nothing was sent or received until now, or until the ping that is not
+        answered."""
+        if self._barrier.is_outstanding:
+            return self._silence_before_ping_s
+        return float(self._reactor.seconds() - self._active_s)
+
     def reconfigure(self, settings: ConnectorSettings) -> None:
         """Go on with another interval and time limit."""
         changed = settings.keep_alive_interval_s != self._settings.keep_alive_interval_s
@@ -143,6 +158,7 @@ class Heartbeat:
     def messages_sent(self, messages: int, size: int) -> None:
         """So many messages with so many bytes together are being written."""
         self._barrier.sent += messages
+        self._active_s = self._reactor.seconds()
         self._unproven_bytes += size
 
     def consider_ping(self, at_once: bool) -> None:
@@ -174,6 +190,7 @@ class Heartbeat:
     def bytes_received(self) -> None:
         """Something arrived: the connection is not dead downwards."""
         self._progress = True
+        self._active_s = self._reactor.seconds()
 
     def reading_held(self, is_held: bool) -> None:
         """The agent itself reads nothing now (or again): no pong can come, and none is late."""
@@ -215,7 +232,7 @@ class Heartbeat:
     def _start_keepalive(self) -> None:
         self._keepalive = LoopingCall(self._protocol.guard, self._keep_alive)
         self._keepalive.clock = self._reactor
-        self._keepalive.start(self._settings.keep_alive_interval_s, now=False)
+        self._keepalive.start(self.keep_alive_s, now=False)
 
     def _stop_keepalive(self) -> None:
         if self._keepalive is not None:
@@ -239,8 +256,10 @@ class Heartbeat:
         is_first = not self._barrier.is_outstanding
         payload = self._barrier.ping(now_s)
         if is_first:
+            self._silence_before_ping_s = now_s - self._active_s
             self._saw_foreign_pong = False
             self._wait_for_pong()
+        self._active_s = now_s
         self._protocol.send_ping(payload)
 
     def _wait_for_pong(self) -> None:

@@ -20,7 +20,7 @@ from oda.connector.aftermath import Aftermath
 from oda.connector.dialer import Dialer
 from oda.connector.drain import Drain
 from oda.connector.intake import Intake
-from oda.connector.outcome import Outcome
+from oda.connector.outcome import NO_CLOSE_FRAME, Outcome
 from oda.connector.peer import Peer, Peers
 from oda.connector.protocol import IProtocolListener, PlatformProtocol
 from oda.connector.reconnection import Reconnection
@@ -207,6 +207,8 @@ class PlatformLink:
         session, self._session = self._session, None
         try:
             if session is not None:
+                silence_s = session.silence_s if outcome.close_code == NO_CLOSE_FRAME else None
+                self._peer.silence.ended(silence_s, self._settings.keep_alive_interval_s)
                 session.ended()
                 self._reconnection.lost()
                 self._aftermath.connection_ended(self._outbox, session, outcome)

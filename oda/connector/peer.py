@@ -14,6 +14,8 @@ from enum import Enum
 
 from twisted.logger import Logger
 
+from oda.connector.silence import Silence
+
 _log = Logger()
 
 #: How many connections without any answer make a peer one that doesn't answer.
@@ -31,9 +33,11 @@ class PeerClass(Enum):
 
 
 class Peer:
-    """The memory of one platform's behaviour; ``peer_class`` is PONG until shown otherwise."""
+    """The memory of one platform's behaviour; ``peer_class`` is PONG until shown otherwise.
+    ``silence`` knows how long a silent connection to it lives."""
 
     def __init__(self) -> None:
+        self.silence = Silence()
         self.peer_class = PeerClass.PONG
         self._has_answered = False
         self._silences = 0

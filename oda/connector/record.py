@@ -69,6 +69,9 @@ class ConnectionRecord:
             is_proven=session is None or session.is_proven,
             ping_waits_s=None if session is None else session.ping_waits_s,
             pong_timeout_s=settings.pong_timeout_s,
+            keep_alive_s=(
+                settings.keep_alive_interval_s if session is None else session.keep_alive_s
+            ),
             unacknowledged=0 if session is None else session.unacknowledged,
             platform_certificate_ends_ms=(
                 None if session is None else self._platform_certificate_ends_ms

@@ -129,6 +129,16 @@ class Session:
         return self._narrow.size_bytes
 
     @property
+    def silence_s(self) -> float:
+        """How long nothing was sent or received; see ``Heartbeat.silence_s``."""
+        return self._heartbeat.silence_s
+
+    @property
+    def keep_alive_s(self) -> float:
+        """How often a ping goes out on this connection while it is silent."""
+        return self._heartbeat.keep_alive_s
+
+    @property
     def sent(self) -> int:
         """How many messages were sent on this connection."""
         return self._heartbeat.sent

@@ -46,6 +46,7 @@ def build_status(snapshot: Snapshot, counters: Counters) -> dict[str, Any]:
             "opened": counters.count("connections_opened"),
             "acknowledges": readiness.acknowledges,
             "ping_waits_s": _rounded(connection.ping_waits_s),
+            "keep_alive_s": connection.keep_alive_s,
             "round_trip_s": counters.last("barrier_round_trip_seconds"),
             "platform_certificate_ends_ms": connection.platform_certificate_ends_ms,
             "client_certificate_ends_ms": connection.client_certificate_ends_ms,

@@ -14,7 +14,7 @@ import pytest
 from oda.commands.check import _ask_agent
 from oda.control.client import ControlClient, NoAgent, _user_of_peer, may_be_trusted
 from oda.control.location import socket_path
-from oda.control.wire import ControlError
+from oda.control.wire import ControlError, encode
 from oda.diagnosis.findings import Findings, Result
 
 
@@ -88,6 +88,26 @@ def test_the_check_takes_a_strange_agent_for_an_agent(
         assert _ask_agent(tmp_path, findings) is True
     (finding,) = findings.all
     assert finding.result is Result.FAILED
+
+
+@pytest.mark.parametrize("learnt_s", [30.0, 180.0])
+def test_the_check_tells_what_the_agent_has_learnt_about_silence(
+    learnt_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The setting that would spare the next start from learning again is named."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    status = {"ready": True, "reasons": [], "connection": {"keep_alive_s": learnt_s}}
+    findings = Findings()
+    with _listening(socket_path(tmp_path), encode({"result": status})):
+        assert _ask_agent(tmp_path, findings, 180.0) is True
+    agent, *more = findings.all
+    assert agent.result is Result.OK
+    if learnt_s == 180.0:
+        assert more == []
+    else:
+        (warning,) = more
+        assert warning.result is Result.WARNING
+        assert "keepAliveInterval=30" in warning.advice
 
 
 def test_the_check_without_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -246,6 +246,37 @@ def test_a_proven_platform_is_held_to_its_pongs(make_world: MakeWorld) -> None:
     assert counts["pending"] + counts["in_flight"] == 100
 
 
+@pytest.mark.parametrize("has_word", [True, False])
+def test_a_load_balancer_that_ends_silent_connections(
+    has_word: bool, make_world: MakeWorld
+) -> None:
+    """The agent learns to ping before it does, whether it says so with FIN or not at all."""
+    world = idle_world(make_world, keep_alive_interval_s=180.0)
+
+    def end_the_silent() -> None:
+        for wire in world.network.wires:
+            silent_s = world.network.seconds() - activity.get(wire, world.network.seconds())
+            written = wire.client.bytes_written + wire.server.bytes_written
+            if written != written_before.get(wire):
+                written_before[wire] = written
+                activity[wire] = world.network.seconds()
+            elif silent_s >= 60.0:
+                (wire.finish if has_word else wire.hold)()
+
+    activity: dict[object, float] = {}
+    written_before: dict[object, int] = {}
+    for _ in range(1800):
+        end_the_silent()
+        world.pass_time(1.0)
+    connections = len(world.platform.peers)
+    assert world.service.status().keep_alive_s < 60.0
+    for _ in range(3600):
+        end_the_silent()
+        world.pass_time(1.0)
+    assert len(world.platform.peers) == connections
+    assert world.log.count("a ping goes out every") == (1 if has_word else 2)
+
+
 def test_no_module_of_the_connection_looks_at_the_wall_clock() -> None:
     """Keepalive, limits and back-off run on the reactor's clock alone: nothing in the connection
     knows the time of day, so setting it by an hour can't be noticed."""
