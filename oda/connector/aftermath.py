@@ -7,7 +7,7 @@ After a normal closure they need not be kept.
 
 from __future__ import annotations
 
-from oda.connector.outcome import NORMAL_CLOSURE, Outcome
+from oda.connector.outcome import NORMAL_CLOSURE, Cause, Outcome
 from oda.connector.replay import ReplayRule
 from oda.connector.session import Session
 from oda.connector.suspects import Suspects
@@ -30,9 +30,10 @@ class Aftermath:
         if culprit is not None:
             outbox.bury([culprit], f"nothing else was on its way: {outcome.reason}")
         replays = self._replay.connection_ended(outcome, flight.acknowledged, culprit is not None)
-        if replays and outcome.by_us and not flight.has_let_go and session.replay_bytes is not None:
+        limit = session.replay_bytes if outcome.cause is Cause.AGENT else None
+        if replays and limit is not None and not flight.has_let_go:
             # The agent gave up a slow link, and the platform had seconds to store what it proved.
-            outbox.rewind(replays, session.replay_bytes)
+            outbox.rewind(replays, limit)
         else:
             outbox.rewind(replays or flight.has_let_go)
         if outcome.close_code == NORMAL_CLOSURE and not flight.has_let_go:

@@ -5,13 +5,16 @@ so many messages, bytes or moments, and at every ``keepAliveInterval``; on a slo
 under way at once, so that the link never waits for a pong (see ``window``).
 
 A connection on which something waits for a pong is dead when the network has taken nothing more for
-``pong_timeout_s`` (see ``uplink``). A ping that needed longer to get through gets half as much time
-again for its way behind the first network, up to four times the limit. Where the progress of the
+``pong_timeout_s`` (see ``uplink``). Once the network has taken the ping, what it takes after that
+says nothing: a proxy takes what is sent to a platform that hangs. A ping that needed longer to get
+through gets half as much time again for its way behind the first network, up to four times the
+limit. Where the progress of the
 network is not known, bytes arriving or the send buffer emptying extend the limit, but only to four
 times its length: bytes that arrive prove nothing about the uplink.
 
-A peer that is known to give no usable pongs is waited for only shortly; what was written to a
-transport that isn't blocked then counts as proven.
+A peer that is known to give no usable pongs is waited for only shortly; what the network has taken
+then counts as proven. Where that is not known, it is what was written to a transport that isn't
+blocked.
 """
 
 from __future__ import annotations
@@ -86,6 +89,8 @@ class Heartbeat:
         self._pong_limit: Any = None
         self._is_deaf = False
         self._waits_since_s = 0.0
+        self._ping_taken_s: float | None = None
+        self._is_stopped = False
         self._active_s = float(reactor.seconds())
         self._silence_before_ping_s = 0.0
         self._keepalive: LoopingCall | None = None
@@ -146,6 +151,7 @@ class Heartbeat:
 
     def stop(self) -> None:
         """Send no more pings and leave no timer behind; pongs may still come."""
+        self._is_stopped = True
         self._stop_keepalive()
         self._cancel_ping_soon()
         self._cancel_pong_limit()
@@ -264,9 +270,12 @@ class Heartbeat:
 
     def _wait_for_pong(self) -> None:
         """The limit of the oldest ping that is not answered begins."""
+        if self._is_stopped:
+            return  # the closing handshake has a limit of its own
         self._progress = False
         self._extensions = 0
         self._waits_since_s = self._reactor.seconds()
+        self._ping_taken_s = None
         self._uplink.progress_s()
         timeout_s = self._settings.pong_timeout_s
         expects_pong = self._peer.peer_class is PeerClass.PONG
@@ -285,7 +294,7 @@ class Heartbeat:
             self._counters.increment("pong_timeouts")
             waited_s = self._reactor.seconds() - self._waits_since_s
             self._protocol.abort(f"no pong within {waited_s:.3g} s: the connection is dead")
-        elif self._writable:
+        elif self._writable and not self._uplink.is_waiting:
             # This peer never gives usable pongs. The outbox keeps the rows for their linger time,
             # in case the connection breaks.
             self._barrier.abandon()
@@ -303,10 +312,13 @@ class Heartbeat:
         timeout_s = self._settings.pong_timeout_s
         progress_s = self._uplink.progress_s()
         if progress_s is not None and progress_s > self._waits_since_s:
-            if self._uplink.is_all_taken:
+            if self._ping_taken_s is None and self._uplink.is_all_taken:
+                self._ping_taken_s = progress_s
+            if self._ping_taken_s is not None:
                 # What the first network has taken may wait in front of another one.
-                getting_through_s = progress_s - self._waits_since_s
+                getting_through_s = self._ping_taken_s - self._waits_since_s
                 timeout_s = min(max(timeout_s, getting_through_s / 2), _MAX_LIMITS * timeout_s)
+                return self._ping_taken_s + timeout_s - now_s
             return progress_s + timeout_s - now_s
         left_s = self._waits_since_s + (1 + self._extensions) * timeout_s - now_s
         if (

@@ -124,7 +124,7 @@ class Session:
     def replay_bytes(self) -> int | None:
         """On a link that is slow: how many bytes that were proven may be sent again after its end;
         None for a link that carries all."""
-        if not (self._narrow.is_narrow and self._heartbeat.gets_pongs):
+        if not (self._narrow.follows_link and self._heartbeat.gets_pongs):
             return None
         return self._narrow.size_bytes
 

@@ -64,8 +64,9 @@ class Uplink:
         now = self._read()
         if now is None:
             return None
-        if now != self._taken:
-            self._taken = now
+        before, self._taken = self._taken, now
+        # What was written since is left to be taken, too: that is no progress.
+        if before is None or now.acknowledged != before.acknowledged:
             self._since_s = self._seconds()
         return self._since_s
 

@@ -52,6 +52,8 @@ class SendWindow:
         self._growth = _GROWTH
         self._since_s = 0.0
         self._was_full = False
+        #: Whether it is the link that keeps the window as small as it is.
+        self.follows_link = False
 
     @property
     def step_bytes(self) -> int:
@@ -85,6 +87,7 @@ class SendWindow:
             return
         if not was_full:
             self._rates.clear()
+            self.follows_link = False
             spare = max(self.size_bytes // 2, _SPARE * size)
             self.size_bytes = max(min(FIRST_BYTES, self._max_bytes), min(self.size_bytes, spare))
             return
@@ -92,7 +95,10 @@ class SendWindow:
         round_trip_s = self._shortest_s or 0.0
         queue_s = max(min(MAX_QUEUE_S, self.pong_timeout_s / 10), PIPE * round_trip_s)
         carried = max(self._rates) * (round_trip_s + queue_s)
-        wanted = min(carried, self._growth * self.size_bytes, float(self._max_bytes))
+        grown = min(self._growth * self.size_bytes, float(self._max_bytes))
+        # The first sample after a time of little traffic says too little.
+        self.follows_link = len(self._rates) == _SAMPLES and carried < grown
+        wanted = min(carried, grown)
         self.size_bytes = max(min(LEAST_BYTES, self._max_bytes), int(wanted))
 
     def interrupted(self) -> None:
