@@ -8,7 +8,8 @@ follows the measured rate::
     window = rate x (shortest round trip + queue)
 
 ``rate`` is how fast bytes were proven to arrive while the window was full, the best of the last
-three samples: one pong that was held up says nothing about the link. ``queue`` is a tenth of the
+three samples: one pong that was held up says nothing about the link. Pongs that come closer together than
+their pings can have arrived, because all of them were held up, are one sample. ``queue`` is a tenth of the
 pong's time limit, at most ``MAX_QUEUE_S``. Where the round trip is long it is at least ``PIPE`` of
 that: a quarter of the window is covered by each ping and comes back with its pong, and with less
 in the queue the link would stand still until then.
@@ -48,6 +49,7 @@ class SendWindow:
         self.pong_timeout_s = pong_timeout_s
         self.size_bytes = min(FIRST_BYTES, max_bytes)
         self._rates: deque[float] = deque(maxlen=_SAMPLES)
+        self._sample = (0.0, 0)  # how long the last one took, and its bytes
         self._shortest_s: float | None = None
         self._growth = _GROWTH
         self._since_s = 0.0
@@ -91,8 +93,13 @@ class SendWindow:
             spare = max(self.size_bytes // 2, _SPARE * size)
             self.size_bytes = max(min(FIRST_BYTES, self._max_bytes), min(self.size_bytes, spare))
             return
-        self._rates.append(size / max(now_s - since_s, 1e-6))
         round_trip_s = self._shortest_s or 0.0
+        took_s = now_s - since_s
+        if self._rates and took_s < round_trip_s / PINGS:
+            self._rates.pop()
+            took_s, size = took_s + self._sample[0], size + self._sample[1]
+        self._sample = took_s, size
+        self._rates.append(size / max(took_s, 1e-6))
         queue_s = max(min(MAX_QUEUE_S, self.pong_timeout_s / 10), PIPE * round_trip_s)
         carried = max(self._rates) * (round_trip_s + queue_s)
         grown = min(self._growth * self.size_bytes, float(self._max_bytes))

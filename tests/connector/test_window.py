@@ -117,3 +117,16 @@ def test_a_time_without_reading_is_no_sample() -> None:
     window.interrupted()
     window.proven(500.0, 100_000)
     assert window.size_bytes >= MAX // 2
+
+
+def test_pongs_at_once_are_one_sample_of_the_time_before() -> None:
+    """Pongs that were held up and come in the same moment do not measure a rate without bound: what
+    they prove has arrived in the time since the pong before them."""
+    window = SendWindow(1 << 20, 30.0)
+    window.round_trip(0.2)
+    window.begins(0.0)
+    for turn in range(1, 9):
+        for _ in range(4):
+            window.filled()
+            window.proven(10.0 * turn, 2500)
+    assert window.size_bytes <= 1000 * (0.2 + 3.0)

@@ -158,3 +158,23 @@ def test_a_fast_link_is_filled_after_a_slow_time(make_world: MakeWorld) -> None:
     slow.world.uplink_at_once(payloads)
     # 256 messages for each round trip, and some doublings before.
     assert slow.run(payloads, 30.0) < 0.2 * (5000 / 256 + 12)
+
+
+def test_pongs_that_come_together_don_t_make_the_link_quick(make_world: MakeWorld) -> None:
+    """Where the way down stands still again and again, pongs come several at once. The window
+    follows the way up all the same: an operation is answered within 10 s."""
+    slow = SlowWorld(make_world(), 1200.0, 0.2)
+    world = slow.world
+    world.dispatcher.answer = lambda payload: b'{"answer":%s}' % payload
+    slow.fill(3000)
+    world.start()
+    answered_s = []
+    for number in range(20):
+        way_down = world.wire.server.path
+        assert way_down is not None
+        way_down.stall(8.0)
+        world.pass_time(8.5)
+        world.peer.sendMessage(b"%d" % number)
+        answered_s.append(slow.run([b'{"answer":%d}' % number], 600.0))
+    assert max(answered_s) <= 10.0, answered_s
+    assert len(world.platform.peers) == 1
