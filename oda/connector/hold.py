@@ -2,7 +2,9 @@
 
 Nothing is parsed, not even pongs, because they come behind the messages that wait. So no answer can
 be proven to have arrived meanwhile: where answers that were written are in the way, they are let
-go (see ``Session``), or the agent and the platform would wait for each other.
+go (see ``Session``), or the agent and the platform would wait for each other. For the same reason
+reading does not stand still while a message under suspicion waits for a pong: nothing else is sent
+until that has come.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ _LOOK_S = 1.0
 
 class ReadingHold:
     """Holds the reading of ``protocol``. ``let_go()`` is asked to let answers go that the network
-    has taken; it says whether the network takes anything. ``changed(is_held)`` is told."""
+    has taken; it says whether the network takes anything. ``changed(is_held)`` is told.
+    ``needs_pong()`` says whether nothing can be sent before a pong has come."""
 
     def __init__(
         self,
@@ -34,6 +37,7 @@ class ReadingHold:
         let_go: Callable[[], bool],
         changed: Callable[[bool], None],
         uplink: Uplink,
+        needs_pong: Callable[[], bool],
     ) -> None:
         self._protocol = protocol
         self._intake = intake
@@ -41,6 +45,7 @@ class ReadingHold:
         self._let_go = let_go
         self._changed = changed
         self._uplink = uplink
+        self._needs_pong = needs_pong
         self._soon: Any = None
         self._look: Any = None
         self._since_s = 0.0
@@ -50,7 +55,7 @@ class ReadingHold:
 
     def begin(self) -> None:
         """Read nothing more until there is room."""
-        if self.is_held:
+        if self.is_held or self._needs_pong():
             return
         self.is_held = True
         self._since_s = self._reactor.seconds()
@@ -76,13 +81,13 @@ class ReadingHold:
     def end_for_good(self) -> None:
         """The socket is gone. Refers to the owner of ``let_go`` and ``changed`` no longer."""
         self.end()
-        self._let_go, self._changed = _never, _ignore
+        self._let_go, self._changed, self._needs_pong = _never, _ignore, _never
 
     def _go_on(self) -> None:
         self._soon = None
         if self._intake.is_full and not self._intake.is_open_full:
             self._let_go()
-        if not self._intake.is_full:
+        if not self._intake.is_full or self._needs_pong():
             self._release()
             self._protocol.resume_reading()
 

@@ -95,7 +95,13 @@ class Session:
             self._proven,
         )
         self._hold = ReadingHold(
-            protocol, intake, reactor, self._let_written_go, self._reading_held, self._uplink
+            protocol,
+            intake,
+            reactor,
+            self._let_written_go,
+            self._reading_held,
+            self._uplink,
+            self._needs_pong,
         )
         self._hold.limit_s = _HOLD_TIMES * settings.pong_timeout_s
         self.on_drained: Callable[[], None] | None = None
@@ -272,6 +278,10 @@ class Session:
             self._outbox.retire(rows, max(_LET_GO_S, self._window.linger_s))
             self.pump()
         return True
+
+    def _needs_pong(self) -> bool:
+        """Whether a suspect is on its way, or waits until it can be sent alone."""
+        return self._suspect_is_out or bool(self._held)
 
     def _reading_held(self, is_held: bool) -> None:
         self._narrow.interrupted()

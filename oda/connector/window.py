@@ -8,11 +8,11 @@ follows the measured rate::
     window = rate x (shortest round trip + queue)
 
 ``rate`` is how fast bytes were proven to arrive while the window was full, the best of the last
-three samples: one pong that was held up says nothing about the link. Pongs that come closer together than
-their pings can have arrived, because all of them were held up, are one sample. ``queue`` is a tenth of the
-pong's time limit, at most ``MAX_QUEUE_S``. Where the round trip is long it is at least ``PIPE`` of
-that: a quarter of the window is covered by each ping and comes back with its pong, and with less
-in the queue the link would stand still until then.
+three samples: one pong that was held up says nothing about the link. Pongs that come closer
+together than their pings can have arrived are one sample: all of them were held up. ``queue`` is a
+tenth of the pong's time limit, at most ``MAX_QUEUE_S``. Where the round trip is long it is at least
+``PIPE`` of that: a quarter of the window is covered by each ping and comes back with its pong, and
+with less in the queue the link would stand still until then.
 
 A window that is not used shrinks again: the link may be another one when the next backlog comes.
 

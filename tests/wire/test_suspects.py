@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
+from oda.settings import OutboxSettings
 from tests.wire.platform import Peer
 from tests.wire.test_delivery import numbered
 from tests.wire.world import World
+
+MakeWorld = Callable[..., World]
 
 BAD = b'{"n":"bad"}'
 
@@ -129,3 +132,32 @@ def test_a_platform_that_ends_each_connection_after_some_messages(
     assert list(first) == numbered(300)
     if code != 1009:
         assert world.outbox.counts()["dead"] == 0
+
+
+def test_a_suspect_is_not_kept_from_its_pong_by_requests(make_world: MakeWorld) -> None:
+    """Where the answers that wait are so many that nothing more is read, and one of them is under
+    suspicion, its pong is read all the same: every request gets its answer, on one connection."""
+    world = make_world(window=OutboxSettings(max_bytes=4 * 1024 * 1024))
+    world.dispatcher.answer = lambda payload: b'{"answer":%s}' % payload
+    world.start()
+    world.platform.pong = lambda _: None
+    answers = [b'{"n":%d}' % number for number in range(3)]
+    for payload in answers:
+        world.respond(payload)
+    world.peer.sendCloseFrame(1008)
+    world.settle()
+    for number in range(400):
+        answers.append(b'{"n":%d,"x":"%s"}' % (3 + number, b"x" * 3000))
+        world.respond(answers[-1])
+    requests: list[bytes] = []
+
+    def ask_first(ping: bytes) -> bytes:
+        requests.append(b"%d" % len(requests))
+        world.peer.sendMessage(requests[-1])
+        return ping
+
+    world.platform.pong = ask_first
+    world.pass_time(300.0)
+    assert len(world.platform.peers) == 2
+    assert world.peer.payloads[: len(answers)] == answers
+    assert world.peer.payloads[len(answers) :] == [b'{"answer":%s}' % one for one in requests]
