@@ -126,7 +126,10 @@ def render_status(status: dict[str, Any]) -> str:
             f" {status['operations']['running']} running",
         ),
         ("readings", f"{status['readings']['done']}, {status['readings']['failed']} failed"),
-        ("reactor", f"at most {status['reactor_latency_s']['max'] * 1000:.0f} ms late lately"),
+        (
+            "reactor",
+            f"at most {status['reactor_latency_s']['max'] * 1000:.0f} ms late in the last five minutes",
+        ),
     ]
     rows += [("trouble" if i == 0 else "", text) for i, text in enumerate(status["troubles"])]
     return "\n".join(f"{name:<11} {text}".rstrip() for name, text in rows) + "\n"

@@ -690,13 +690,16 @@ class Outbox:
             self.backlogs[message_class].recovered(span, amount)
             self._has_news = True
         if step.is_done:
-            before = f"damaged outbox {step.set_aside}" if step.set_aside else "outbox before"
+            before = f"damaged outbox {step.set_aside}" if step.set_aside else "former outbox"
             _log.info(
                 "{rows} messages of the {before} were taken over", rows=step.rows, before=before
             )
             self._end_recovery()
             if not step.is_counted:
-                _log.error("how many messages of the {before} are lost is not known", before=before)
+                _log.error(
+                    "it is not known how many messages of the {before} are lost, if any",
+                    before=before,
+                )
 
     def _end_recovery(self) -> None:
         lost = Amount()

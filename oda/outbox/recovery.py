@@ -128,7 +128,7 @@ def begin(
     """Set the store aside and begin a new one; ``wanted`` None means every row. Raises as
     ``IStore.open``."""
     store.path.parent.mkdir(parents=True, exist_ok=True)
-    is_copy = isinstance(fault, StoreMoved)
+    is_copy, reason = isinstance(fault, StoreMoved), str(fault)
     source: Path | None = None
     if is_copy:
         with suppress(StoreError):  # it was closed by an attempt before this one
@@ -138,7 +138,9 @@ def begin(
             # Another store stands there now; one that an agent uses stays where it is.
             theirs = FileLock(store.path, create=False)
             try:
-                rename(store.path, free_place(store.path, "displaced"))
+                displaced = free_place(store.path, "displaced")
+                rename(store.path, displaced)
+                reason += f" (another outbox is there, which is kept as {displaced})"
             finally:
                 theirs.release()
     else:
@@ -153,8 +155,8 @@ def begin(
     else:
         progress = _next_source(store, totals, spans)
     if progress is None:
-        return Opened(totals, str(fault))
-    return Opened(totals, str(fault), progress.set_aside, _missing(progress))
+        return Opened(totals, reason)
+    return Opened(totals, reason, progress.set_aside, _missing(progress))
 
 
 def go_on(store: SqliteStore, totals: Totals) -> Opened:

@@ -514,7 +514,8 @@ def test_only_tables_that_can_be_read_are_planned(store: SqliteStore) -> None:
 
 
 def test_a_store_that_stands_in_the_way_is_displaced(store: SqliteStore) -> None:
-    """It is another one, which no agent uses: it is kept, and not locked by this one."""
+    """It is another one, which no agent uses: it is kept, not locked by this one, and the reason
+    says where."""
     store.path.rename(store.path.with_name("moved"))
     other = SqliteStore(store.path, OutboxSettings())
     other.open()
@@ -525,7 +526,7 @@ def test_a_store_that_stands_in_the_way_is_displaced(store: SqliteStore) -> None
     assert displaced.exists()
     assert not FileLock.is_held(displaced)
     assert len(os.listdir("/proc/self/fd")) <= before
-    assert opened.reason == "it is gone"
+    assert opened.reason == f"it is gone (another outbox is there, which is kept as {displaced})"
     assert opened.set_aside == ""
     while not store.recover().is_done:
         pass
