@@ -278,6 +278,17 @@ def test_what_the_settings_name_is_looked_for(platform: RunningPlatform, tmp_pat
     assert (found["scripts"], found["plugins"], found["outbox"]) == ("warning", "failed", "warning")
 
 
+def test_a_damaged_outbox_is_told(platform: RunningPlatform, tmp_path: Path) -> None:
+    """A file that SQLite can't read is a warning, and nothing fails: the agent replaces it."""
+    write_configuration(tmp_path / "conf", platform)
+    (tmp_path / "oda-outbox.sqlite").write_bytes(b"damaged" * 1000)
+    status, report = check(tmp_path, "--offline")
+    assert status == 0
+    (found,) = (one for one in report["checks"] if one["check"] == "outbox")
+    assert found["result"] == "warning"
+    assert "it can't be read" in found["text"]
+
+
 # -- oda init --------------------------------------------------------------------------------
 
 
