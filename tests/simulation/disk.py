@@ -257,6 +257,8 @@ class SqliteDisk:
         self._start_to_look()
 
     def _look_at_rows(self) -> None:
+        if self._store is None:
+            return  # between two lives: SQLite would make a log that looks like a whole one
         # The file at the path may be another one than before.
         inode = self._path.stat().st_ino if self._path.exists() else None
         if inode != self._inode:
