@@ -119,7 +119,8 @@ class SlowLink:
 
 
 def run(seed: int, count: int, directory: Path, fdatasync_ms: float = 0.0) -> Report:
-    """For each link a backlog of ``count`` seconds, with and without stalls."""
+    """For each link a backlog of ``count`` seconds, with and without stalls. Less than two minutes
+    are too short for a round trip of 5 s: the window needs some of them to grow."""
     report = Report("slow", seed, count)
     for stalls in (False, True):
         for bits_per_s, round_trip_s in LINKS:
