@@ -689,6 +689,12 @@ class Outbox:
         for message_class, span, amount in step.restored:
             self.backlogs[message_class].recovered(span, amount)
             self._has_news = True
+        for what in step.incomplete:
+            _log.error(
+                "not all {what} of the damaged outbox {set_aside} can be read: the others are lost",
+                what=what,
+                set_aside=step.set_aside,
+            )
         if step.is_done:
             before = f"damaged outbox {step.set_aside}" if step.set_aside else "former outbox"
             _log.info(
