@@ -93,8 +93,8 @@ class ReloadService(MultiService):
         except ConfigurationError as error:
             self._agent.counters.increment("reloads", result="faulty")
             _log.error(
-                "the configuration has {count} faults; the agent goes on with the one before:",
-                count=len(error.faults),
+                "the configuration has {faults}; the agent goes on with the one before:",
+                faults="1 fault" if len(error.faults) == 1 else f"{len(error.faults)} faults",
             )
             for fault in error.faults:
                 _log.error("{fault}", fault=str(fault))

@@ -27,11 +27,11 @@ from oda.datastreams.script_command import find_command
 from oda.diagnosis.connection import ConnectionCheck
 from oda.diagnosis.effective import key_source, render_settings, settings_document
 from oda.diagnosis.findings import Finding, Findings, Result, document, render_finding
-from oda.errors import ConfigurationError, DatastreamError, PluginError
+from oda.errors import ConfigurationError, DatastreamError, OutboxError, PluginError
 from oda.extensions import installed_plugins, load_plugins
 from oda.interfaces import IDeviceInfoProvider
 from oda.monotonic import install_monotonic_clock
-from oda.outbox.inspection import find_leftovers
+from oda.outbox.inspection import find_leftovers, read_status
 from oda.settings import AgentSettings, OutboxKind, Secret
 from oda.upkeep import import_command
 
@@ -169,7 +169,7 @@ def _check_outbox(path: Path, findings: Findings) -> None:
     elif path.exists() and not os.access(path, os.R_OK | os.W_OK):
         problem = f"this user may not write {path.absolute()}"
     else:
-        findings.add("outbox", Result.OK, f"in {path.absolute()}")
+        _check_content(path.absolute(), findings)
         return
     findings.add(
         "outbox",
@@ -178,6 +178,23 @@ def _check_outbox(path: Path, findings: Findings) -> None:
         "see 'outboxPath' (a relative one starts at the agent's working directory), or run the"
         " check as the agent's user, where the agent runs",
     )
+
+
+def _check_content(path: Path, findings: Findings) -> None:
+    """A quick look: only ``oda outbox verify`` reads every row."""
+    try:
+        if path.exists():
+            read_status(path)
+    except OutboxError as error:
+        findings.add(
+            "outbox",
+            Result.WARNING,
+            str(error),
+            "the agent keeps a damaged file aside, and goes on with what can be read; see: oda"
+            " outbox verify",
+        )
+    else:
+        findings.add("outbox", Result.OK, f"in {path}")
 
 
 def _check_leftovers(configuration: LoadedConfiguration, findings: Findings) -> None:

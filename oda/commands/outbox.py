@@ -160,8 +160,8 @@ def _render_status(found: StoreStatus, counts: dict[str, int] | None) -> str:
     waiting = ", ".join(f"{number} {name}" for name, number in found.waiting.items())
     state = "an agent is using it" if found.is_running else "no agent is using it"
     rows = [
-        ("file", f"{found.path} ({found.file_bytes / 2**20:.1f} MiB), {state}"),
-        ("waiting", f"{waiting}; {found.waiting_datapoints} datapoints"),
+        ("file", f"{found.path} ({found.file_bytes / 1024:,.0f} KiB), {state}"),
+        ("stored", f"{waiting}; {found.waiting_datapoints} datapoints"),
         ("dead letters", str(found.dead)),
         ("operations", f"{found.operations} on record"),
     ]
@@ -171,7 +171,7 @@ def _render_status(found: StoreStatus, counts: dict[str, int] | None) -> str:
             (
                 "",
                 f"{counts['pending']} to be sent, {counts['in_flight']} on their way, "
-                f"{counts['lingering']} acknowledged a short while ago"
+                f"{counts['lingering']} acknowledged and still kept"
                 + (f", {counts['recovering']} being recovered" if counts["recovering"] else ""),
             ),
         )
@@ -190,16 +190,16 @@ def _render_status(found: StoreStatus, counts: dict[str, int] | None) -> str:
     return "".join(f"{name:<14}{text}\n" for name, text in rows)
 
 
-@command.command("list")
+@command.command("list", short_help="The stored messages, then the dead letters.")
 @click.option("--state", type=_STATES, default=None, help="Only these.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1))
 @_of_an_outbox
 def list_messages(conf: str | None, file: Path | None, state: str | None, limit: int) -> None:
-    """The messages in the order they will be sent, then the dead letters; their content is in
-    export."""
+    """The messages in the order they will be sent, then the dead letters. Those that the platform
+    acknowledged a short while ago are among them. Their content is in export."""
     target = _Target(conf, file)
     messages = read_messages(target.path, state)
-    click.echo(f"{'id':>10}  {'class':<10}{'state':<9}{'datapoints':>10}{'bytes':>10}  accepted")
+    click.echo(f"{'id':>16}  {'class':<10}{'state':<9}{'datapoints':>10}{'bytes':>10}  accepted")
     for message in islice(messages, limit):
         click.echo(_line(message))
     if next(messages, None) is not None:
@@ -213,7 +213,7 @@ def _line(message: StoredMessage) -> str:
         remark += "  DAMAGED"
     remark = "".join(c if c.isprintable() else "?" for c in remark)
     return (
-        f"{message.row_id:>10}  {message.message_class:<10}{message.state:<9}"
+        f"{message.row_id:>16}  {message.message_class:<10}{message.state:<9}"
         f"{message.datapoints:>10}{len(message.payload):>10}  {accepted}{remark}"
     )
 
@@ -230,7 +230,7 @@ def export(conf: str | None, file: Path | None, state: str | None, output: Any) 
         output.write(message.as_json() + b"\n")
 
 
-@command.command("verify")
+@command.command("verify", short_help="Read the whole file; ends with status 1 when it is damaged.")
 @_of_an_outbox
 def verify_file(conf: str | None, file: Path | None) -> None:
     """Read the whole file and compare; ends with status 1 when something is wrong with it."""
@@ -275,7 +275,7 @@ def retry_dead_letters(conf: str | None, file: Path | None) -> None:
     click.echo(f"{count} messages wait again")
 
 
-@command.command("import")
+@command.command("import", short_help="Take over everything that another outbox holds.")
 @click.argument("source", type=click.Path(path_type=Path), metavar="PATH")
 @_of_an_outbox
 def import_store(conf: str | None, file: Path | None, source: Path) -> None:

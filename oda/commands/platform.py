@@ -15,7 +15,14 @@ from oda.commands.platform_api import api_option, check_url, echo, reach
 from oda.errors import OdaError
 from oda.platform.fault_text import as_incident, read_fault_words, split_target
 from oda.platform.faults import Fault
-from oda.platform.lines import device_lines, event_lines, fault_lines, latest_lines, show_json
+from oda.platform.lines import (
+    device_lines,
+    event_lines,
+    fault_lines,
+    latest_lines,
+    printable,
+    show_json,
+)
 from oda.platform.operation import DEFAULT_TIMEOUT_S
 from oda.platform.wire import WrongParameter
 
@@ -227,6 +234,9 @@ def clear_fault(ctx: click.Context, words: tuple[str, ...], api: str | None) -> 
         raise click.UsageError(f"clear takes no {rest[0]!r}")
     with reach(api or ctx.obj) as client:
         client.clear_fault(device)
+        others = client.call("GET", "/faults")["devices"] if device is None else {}
+    if others:
+        echo([f"the faults of single devices stay: {', '.join(map(printable, others))}"])
 
 
 @_fault_command("strike", "[on DEVICE] reset|close=CODE", "End connections once, now.")

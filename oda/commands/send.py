@@ -39,6 +39,9 @@ def command(entries: tuple[str, ...], conf: str | None, at: str | None, as_json:
     With "-" lines of the same form, or JSON objects with datastream, value, and optionally device,
     at, feed, from and path, are read from standard input, and "ok N" is printed once the first N
     lines are accepted.
+
+    A datapoint without a time gets that of its arrival at the agent, in milliseconds. The platform
+    keeps one value of a datastream for each millisecond: give more of them their own "at".
     """
     try:
         at_ms = None if at is None else parse_time(at)

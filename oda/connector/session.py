@@ -82,7 +82,7 @@ class Session:
         self._rate_call: Any = None
         transport = protocol.transport
         self._uplink = Uplink(lambda: taken(transport), reactor.seconds)
-        self._narrow = SendWindow(window.window_bytes, settings.pong_timeout_s)
+        self._send_window = SendWindow(window.window_bytes, settings.pong_timeout_s)
         self._heartbeat = Heartbeat(
             protocol,
             reactor,
@@ -91,7 +91,7 @@ class Session:
             peer,
             epoch,
             self._uplink,
-            self._narrow,
+            self._send_window,
             self._proven,
         )
         self._hold = ReadingHold(
@@ -130,9 +130,9 @@ class Session:
     def replay_bytes(self) -> int | None:
         """On a link that is slow: how many bytes that were proven may be sent again after its end;
         None for a link that carries all."""
-        if not (self._narrow.follows_link and self._heartbeat.gets_pongs):
+        if not (self._send_window.follows_link and self._heartbeat.gets_pongs):
             return None
-        return self._narrow.size_bytes
+        return self._send_window.size_bytes
 
     @property
     def silence_s(self) -> float:
@@ -163,27 +163,27 @@ class Session:
         """Go on with other intervals and time limits."""
         self._settings = settings
         self._hold.limit_s = _HOLD_TIMES * settings.pong_timeout_s
-        self._narrow.pong_timeout_s = settings.pong_timeout_s
+        self._send_window.pong_timeout_s = settings.pong_timeout_s
         self._heartbeat.reconfigure(settings)
 
     def pump(self) -> None:
         """Send what waits, as far as the window and the transport allow."""
-        flight, narrow = self.flight, self._narrow
+        flight, send_window = self.flight, self._send_window
         while self._open and self._writable and not self._suspect_is_out:
             if self._held:
                 if not self._send_rows(self._release_held()):
                     break
                 continue
             room = self._window.window_messages - len(flight.messages) + flight.let_go_count
-            room_bytes = narrow.size_bytes - flight.size_bytes
+            room_bytes = send_window.size_bytes - flight.size_bytes
             allowed = min(room, _TAKE, self._allowance())
             if room <= 0 or room_bytes <= 0:
-                narrow.filled()
+                send_window.filled()
             if allowed > 0 and room_bytes > 0:
-                if narrow.is_narrow:
+                if send_window.is_narrow:
                     # Each step gets a ping of its own, behind it.
                     self._heartbeat.consider_ping(at_once=False)
-                    room_bytes = min(room_bytes, narrow.step_bytes)
+                    room_bytes = min(room_bytes, send_window.step_bytes)
                 rows = self._outbox.take(allowed, room_bytes)
             elif room > -_URGENT_EXTRA:
                 rows = self._outbox.take(1, 0, MessageClass.RESPONSE)
@@ -284,7 +284,7 @@ class Session:
         return self._suspect_is_out or bool(self._held)
 
     def _reading_held(self, is_held: bool) -> None:
-        self._narrow.interrupted()
+        self._send_window.interrupted()
         self._heartbeat.reading_held(is_held)
 
     def _quiet(self) -> None:
@@ -331,7 +331,7 @@ class Session:
         size = sum(one[1] for one in sent)
         flight = self.flight
         if not flight.messages:
-            self._narrow.begins(self._reactor.seconds())
+            self._send_window.begins(self._reactor.seconds())
         flight.messages.extend(sent)
         flight.size_bytes += size
         self._heartbeat.messages_sent(len(sent), size)
@@ -341,7 +341,7 @@ class Session:
         """The first ``sent`` messages of this connection have arrived."""
         before = self.flight.size_bytes
         rows, proven = self.flight.arrived(sent)
-        self._narrow.proven(self._reactor.seconds(), before - self.flight.size_bytes)
+        self._send_window.proven(self._reactor.seconds(), before - self.flight.size_bytes)
         if proven:
             count_batch(self._counters, "messages_acknowledged", "datapoints_acknowledged", proven)
         if rows:

@@ -7,8 +7,10 @@ feels it.
 
 from __future__ import annotations
 
+import socket
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -205,19 +207,41 @@ class ControlServer(Service):
         factory.noisy = False
         factory.protocol = lambda: ControlProtocol(self._publish, self._commands, self._flush)
         try:
-            self._port = self._reactor.listenUNIX(
-                str(self._path), factory, mode=0o600, wantPID=True
-            )
-        except (CannotListenError, OSError) as error:
-            _log.warn(
-                "no local socket at {path}: {reason}; 'oda send' and 'oda status' can't reach"
-                " this agent",
-                path=str(self._path),
-                reason=str(error),
-            )
+            _remove_leftover(self._path)
+            self._port = self._reactor.listenUNIX(str(self._path), factory, mode=0o600)
+        except CannotListenError as error:
+            self._warn(error.socketError)
+        except OSError as error:
+            self._warn(error)
+
+    def _warn(self, reason: object) -> None:
+        _log.warn(
+            "no local socket at {path}: {reason}; 'oda send' and 'oda status' can't reach"
+            " this agent",
+            path=str(self._path),
+            reason=str(reason),
+        )
 
     def stopService(self) -> Any:
         """Stop listening; fires with None when the socket is gone."""
         super().stopService()
         port, self._port = self._port, None
         return port.stopListening() if port is not None else None
+
+
+def _remove_leftover(path: Path) -> None:
+    """Remove the socket of an agent that was killed; one that a process listens at stays.
+
+    Only the kernel knows whether a process listens. Twisted's lock file names a process by its
+    id, which another process may have by now: in a container the next agent has the same one.
+    """
+    if not path.is_socket():
+        return
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
+        probe.setblocking(False)  # where the backlog is full, a process listens
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink(missing_ok=True)
+        except (BlockingIOError, FileNotFoundError):
+            pass

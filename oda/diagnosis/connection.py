@@ -234,7 +234,7 @@ class ConnectionCheck:
             self._findings.add(
                 "upgrade",
                 Result.WARNING,
-                f"the platform sent {upgrade.messages} messages meanwhile, which nobody answered",
+                f"messages that the platform sent meanwhile, without an answer: {upgrade.messages}",
                 "send those operations again once the agent runs",
             )
 

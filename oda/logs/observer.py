@@ -57,7 +57,8 @@ class AgentLog:
     def flush(self, everything: bool = False) -> None:
         """Write how often held back lines were repeated, where their time is over."""
         for repeated in self._limit.due(self._seconds(), everything):
-            self._write(self._format(repeated.event, f" (repeated {repeated.count} times)"))
+            times = "once" if repeated.count == 1 else f"{repeated.count} times"
+            self._write(self._format(repeated.event, f" (repeated {times})"))
 
     def _write(self, line: str) -> None:
         line = self._redactor.clean(line)

@@ -112,12 +112,14 @@ def render_status(status: dict[str, Any]) -> str:
         (
             "messages",
             f"{messages['accepted']} accepted, {messages['sent']} sent"
-            f" ({messages['resent']} of them again), {messages['acknowledged']} acknowledged",
+            f" ({messages['resent']} of them again), {messages['acknowledged']} acknowledged"
+            " (with repeats)",
         ),
         (
             "datapoints",
             f"{status['datapoints']['accepted']} accepted,"
-            f" {status['datapoints']['acknowledged']} acknowledged",
+            f" {status['datapoints']['acknowledged']} acknowledged"
+            " (with repeats)",
         ),
         (
             "operations",
@@ -126,7 +128,10 @@ def render_status(status: dict[str, Any]) -> str:
             f" {status['operations']['running']} running",
         ),
         ("readings", f"{status['readings']['done']}, {status['readings']['failed']} failed"),
-        ("reactor", f"at most {status['reactor_latency_s']['max'] * 1000:.0f} ms late lately"),
+        (
+            "reactor",
+            f"at most {status['reactor_latency_s']['max'] * 1000:.0f} ms late in the last 5 min",
+        ),
     ]
     rows += [("trouble" if i == 0 else "", text) for i, text in enumerate(status["troubles"])]
     return "\n".join(f"{name:<11} {text}".rstrip() for name, text in rows) + "\n"

@@ -418,7 +418,7 @@ class Committer:
     def _tell_replacement(self, opened: Opened) -> None:
         if opened.reason and not opened.set_aside:
             _log.error(
-                "the outbox {path} can't be used: {reason}; what it held is written into a new file"
+                "the outbox {path} can't be used: {reason}; its content is written into a new file"
                 " there",
                 path=self.store.name,
                 reason=opened.reason,

@@ -689,14 +689,23 @@ class Outbox:
         for message_class, span, amount in step.restored:
             self.backlogs[message_class].recovered(span, amount)
             self._has_news = True
+        for what in step.incomplete:
+            _log.error(
+                "not all {what} of the damaged outbox {set_aside} can be read: the others are lost",
+                what=what,
+                set_aside=step.set_aside,
+            )
         if step.is_done:
-            before = f"damaged outbox {step.set_aside}" if step.set_aside else "outbox before"
+            before = f"damaged outbox {step.set_aside}" if step.set_aside else "former outbox"
             _log.info(
                 "{rows} messages of the {before} were taken over", rows=step.rows, before=before
             )
             self._end_recovery()
             if not step.is_counted:
-                _log.error("how many messages of the {before} are lost is not known", before=before)
+                _log.error(
+                    "it is not known how many messages of the {before} are lost, if any",
+                    before=before,
+                )
 
     def _end_recovery(self) -> None:
         lost = Amount()

@@ -79,7 +79,12 @@ _RECOVERY = 2
 _CRC_LENGTH = 8
 
 _KEYS = {"response": "id", "telemetry": "id", "dead": "id", "record": "number", "answer": "number"}
-_SMALL_TABLES = ("record", "answer", "dead")
+#: Copied at once, and what the log calls their content.
+_SMALL_TABLES = {
+    "record": "operations on record",
+    "answer": "answers to operations",
+    "dead": "dead letters",
+}
 #: The journal of schema 1.
 _OLD_TABLES = {
     "record": (
@@ -100,6 +105,8 @@ class _Progress(msgspec.Struct):
     of each class, and ``is_counted`` tells whether that includes the newest rows. ``fruitless``
     counts the queries since the last row that was read.
 
+    ``incomplete`` are the small tables of which not all could be read.
+
     ``wanted`` is as for ``begin``. ``then`` is what the source itself had not copied yet from an
     older one."""
 
@@ -112,6 +119,7 @@ class _Progress(msgspec.Struct):
     is_counted: bool = True
     ranges: list[tuple[str, int, int]] = msgspec.field(default_factory=list)
     expected: dict[str, Stored] = msgspec.field(default_factory=dict)
+    incomplete: list[str] = msgspec.field(default_factory=list)
     rows: int = 0
     fruitless: int = 0
     then: _Progress | None = None
@@ -128,7 +136,7 @@ def begin(
     """Set the store aside and begin a new one; ``wanted`` None means every row. Raises as
     ``IStore.open``."""
     store.path.parent.mkdir(parents=True, exist_ok=True)
-    is_copy = isinstance(fault, StoreMoved)
+    is_copy, reason = isinstance(fault, StoreMoved), str(fault)
     source: Path | None = None
     if is_copy:
         with suppress(StoreError):  # it was closed by an attempt before this one
@@ -138,7 +146,9 @@ def begin(
             # Another store stands there now; one that an agent uses stays where it is.
             theirs = FileLock(store.path, create=False)
             try:
-                rename(store.path, free_place(store.path, "displaced"))
+                displaced = free_place(store.path, "displaced")
+                rename(store.path, displaced)
+                reason += f" (another outbox is there, which is kept as {displaced})"
             finally:
                 theirs.release()
     else:
@@ -153,8 +163,8 @@ def begin(
     else:
         progress = _next_source(store, totals, spans)
     if progress is None:
-        return Opened(totals, str(fault))
-    return Opened(totals, str(fault), progress.set_aside, _missing(progress))
+        return Opened(totals, reason)
+    return Opened(totals, reason, progress.set_aside, _missing(progress))
 
 
 def go_on(store: SqliteStore, totals: Totals) -> Opened:
@@ -229,8 +239,9 @@ def _start(
             # A store that has totals has a past already.
             _carry_over(totals, before, is_new=read_totals(writer) is None)
             _pass_over_ids(totals, store, source)
-        for table in _SMALL_TABLES:
-            _copy_small(old, writer, table)
+        progress.incomplete = [
+            name for table, name in _SMALL_TABLES.items() if not _copy_small(old, writer, table)
+        ]
         write_totals(writer, msgspec.json.encode(totals))
         _save(writer, progress)
         writer.execute("COMMIT")
@@ -346,7 +357,14 @@ def step(store: SqliteStore) -> Recovered:
                 writer.execute("ROLLBACK")
             raise
     is_done = progress.is_over and _finish(store, progress)
-    return Recovered(restored, is_done, progress.rows, progress.set_aside, progress.is_counted)
+    return Recovered(
+        restored,
+        is_done,
+        progress.rows,
+        progress.set_aside,
+        progress.is_counted,
+        progress.incomplete if progress.is_over else (),
+    )
 
 
 def _copy_some(
@@ -497,9 +515,10 @@ def _insert(
     return found
 
 
-def _copy_small(old: sqlite3.Connection, writer: sqlite3.Connection, table: str) -> None:
-    """Copy what can be read of a table whose size is bounded."""
+def _copy_small(old: sqlite3.Connection, writer: sqlite3.Connection, table: str) -> bool:
+    """Copy what can be read of a table whose size is bounded; False where that is not all."""
     key, source = _KEYS[table], table
+    is_whole = True
     if table in _OLD_TABLES:
         with suppress(*UNREADABLE):
             if old.execute("SELECT 1 FROM sqlite_master WHERE name = 'journal'").fetchone():
@@ -507,13 +526,17 @@ def _copy_small(old: sqlite3.Connection, writer: sqlite3.Connection, table: str)
     after = -1
     while True:
         rows: list[Sequence[Any]] = []
-        with suppress(*UNREADABLE):
+        try:
             for row in old.execute(
                 f"SELECT * FROM {source} WHERE {key} > ? ORDER BY {key} LIMIT 500", (after,)
             ):
                 rows.append([_text(value) for value in row[:-1]] + [row[-1]])
-        if not rows or not isinstance(rows[-1][0], int) or rows[-1][0] <= after:
-            return
+        except UNREADABLE:
+            is_whole = False
+        if not rows:
+            return is_whole
+        if not isinstance(rows[-1][0], int) or rows[-1][0] <= after:
+            return False
         after = rows[-1][0]
         columns = ", ".join("?" * len(rows[0]))
         writer.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({columns})", rows)

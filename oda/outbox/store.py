@@ -53,13 +53,15 @@ class Opened(NamedTuple):
 
 class Recovered(NamedTuple):
     """A step of recovery: rows that are in the store now; ``rows`` were copied so far.
-    ``is_counted``: it is known how many rows the damaged store had."""
+    ``is_counted``: it is known how many rows the damaged store had. ``incomplete`` says what else
+    could not be read to its end, once for each damaged store."""
 
     restored: Sequence[tuple[MessageClass, Span, Amount]]
     is_done: bool
     rows: int
     set_aside: str
     is_counted: bool
+    incomplete: Sequence[str] = ()
 
 
 class StoredRecord(NamedTuple):

@@ -27,6 +27,7 @@ RUNS = {
     "backlog": 1_000_000,
     "disk": 10,
     "readonly": 5,
+    "slow": 120,
 }
 #: Those whose agent can run on a slow disk.
 ON_SLOW_DISKS = {"kills", "cuts", "operations", "burst", "disk", "readonly", "backlog"}

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.error import ConnectionDone
+from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.logger import LogLevel, capturedLogs, formatEvent
+from twisted.python.failure import Failure
 
 from oda.control.location import socket_path
 from oda.control.server import ControlProtocol, ControlServer
@@ -145,8 +154,69 @@ def test_the_socket_is_private_and_goes_with_the_service(tmp_path: Path) -> None
     server = ControlServer(tmp_path / "s", Publisher().publish, {}, reactor)
     server.startService()
     ((path, _factory, _backlog, mode, want_pid),) = reactor.unixServers
-    assert (path, mode, want_pid) == (str(tmp_path / "s"), 0o600, True)
+    assert (path, mode, want_pid) == (str(tmp_path / "s"), 0o600, False)
     server.stopService()
+
+
+@pytest.fixture
+def reactor() -> Iterator[SelectReactor]:
+    """A reactor that makes real sockets and is never run."""
+    made = SelectReactor()
+    yield made
+    made.runUntilCurrent()
+    for reader in made.removeAll() + list(made._internalReaders):
+        reader.connectionLost(Failure(ConnectionDone()))
+
+
+def listens(path: Path) -> bool:
+    with closing(socket.socket(socket.AF_UNIX)) as client:
+        return client.connect_ex(str(path)) == 0
+
+
+def test_the_socket_of_a_killed_agent_is_no_hindrance(
+    tmp_path: Path, reactor: SelectReactor
+) -> None:
+    """A socket at which nobody listens is replaced, whatever process has the killed agent's id
+    now: in a container the next agent itself has it."""
+    path = tmp_path / "s"
+    with closing(socket.socket(socket.AF_UNIX)) as killed:
+        killed.bind(str(path))
+    (tmp_path / "s.lock").symlink_to(str(os.getpid()))
+    server = ControlServer(path, Publisher().publish, {}, reactor)
+    server.startService()
+    assert listens(path)
+    server.stopService()
+    reactor.runUntilCurrent()
+    assert not path.exists()
+
+
+def test_the_socket_of_a_running_agent_stays(tmp_path: Path, reactor: SelectReactor) -> None:
+    """A second agent with the same configuration says that its commands can't reach it, and takes
+    nothing from the first one, not even where the first one is too busy to accept."""
+    path = tmp_path / "s"
+    with closing(socket.socket(socket.AF_UNIX)) as running:
+        running.bind(str(path))
+        running.listen(0)
+        with closing(socket.socket(socket.AF_UNIX)) as waiting:
+            waiting.connect(str(path))
+            inode = path.stat().st_ino
+            server = ControlServer(path, Publisher().publish, {}, reactor)
+            with capturedLogs() as logs:
+                server.startService()
+            server.stopService()
+        assert path.stat().st_ino == inode
+    (said,) = (formatEvent(one) for one in logs if one.get("log_level") is LogLevel.warn)
+    assert said.startswith(f"no local socket at {path}: [Errno 98] Address already in use;")
+
+
+def test_a_file_that_is_no_socket_stays(tmp_path: Path, reactor: SelectReactor) -> None:
+    """Nothing but a socket is taken for the leftover of an agent."""
+    path = tmp_path / "s"
+    path.write_text("a user's")
+    with capturedLogs() as logs:
+        ControlServer(path, Publisher().publish, {}, reactor).startService()
+    assert path.read_text() == "a user's"
+    assert LogLevel.warn in [one["log_level"] for one in logs]
 
 
 def test_the_place_depends_on_the_directory_only(tmp_path: Path) -> None:

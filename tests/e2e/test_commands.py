@@ -262,7 +262,7 @@ def test_operations_that_come_during_the_check_are_told(
     status, report = check(tmp_path)
     warnings = [one["text"] for one in report["checks"] if one["result"] == "warning"]
     assert status == 0
-    assert any("sent 1 messages meanwhile" in text for text in warnings)
+    assert any("sent meanwhile, without an answer: 1" in text for text in warnings)
 
 
 def test_what_the_settings_name_is_looked_for(platform: RunningPlatform, tmp_path: Path) -> None:
@@ -276,6 +276,17 @@ def test_what_the_settings_name_is_looked_for(platform: RunningPlatform, tmp_pat
     assert status == 1
     found = results(report)
     assert (found["scripts"], found["plugins"], found["outbox"]) == ("warning", "failed", "warning")
+
+
+def test_a_damaged_outbox_is_told(platform: RunningPlatform, tmp_path: Path) -> None:
+    """A file that SQLite can't read is a warning, and nothing fails: the agent replaces it."""
+    write_configuration(tmp_path / "conf", platform)
+    (tmp_path / "oda-outbox.sqlite").write_bytes(b"damaged" * 1000)
+    status, report = check(tmp_path, "--offline")
+    assert status == 0
+    (found,) = (one for one in report["checks"] if one["check"] == "outbox")
+    assert found["result"] == "warning"
+    assert "it can't be read" in found["text"]
 
 
 # -- oda init --------------------------------------------------------------------------------

@@ -215,6 +215,7 @@ def test_faults_from_the_shell(
         assert "the faults of dev-1 have changed" in lines[0]
         assert lines[1].endswith("dev-1 disconnected")
         assert "dev-1: refuse=503 retryAfter=1\n" in fault().stdout
+        assert fault("clear").stdout == "the faults of single devices stay: dev-1\n"
         assert fault("clear", "on", "dev-1").returncode == 0
         assert watching.lines("dev-1 connected", 1)
         assert fault().stdout == "all devices: nothing: it behaves\n"

@@ -46,6 +46,7 @@ def test_the_screen_of_an_agent_that_is_well() -> None:
     for words in ("version 1.2.3", "1 d 2 h", "dev-1", "open for 1 min 1 s", URL, "42 ms"):
         assert words in text
     assert "3 waiting, 2 on their way" in text
+    assert text.count("acknowledged (with repeats)") == 2
     assert "trouble" not in text
     assert len(text.splitlines()) <= 24
     assert max(map(len, text.splitlines())) <= 100

@@ -38,7 +38,7 @@ from oda.outbox.recovery import (
 )
 from oda.outbox.set_aside import free_place, numbered, remove, rename, set_aside
 from oda.outbox.sqlite_store import SqliteStore
-from oda.outbox.store import StoredRecord, StoreMoved
+from oda.outbox.store import Recovered, StoredRecord, StoreMoved
 from oda.outbox.transaction import (
     ANSWER,
     TELEMETRY,
@@ -468,7 +468,7 @@ def test_a_step_that_fails_is_rolled_back(
     progress = _Progress(source.name, str(store.path.with_name("outbox.sqlite.damaged-1")))
     progress.ranges = [("telemetry", 0, 9)]
     progress.expected = {"telemetry": Stored(), "response": Stored()}
-    assert recovery.step(store) == ((), True, 0, "", True)
+    assert recovery.step(store) == Recovered((), True, 0, "", True)
     recovery._save(store.writer, progress)
 
     def fails(*_: object) -> None:
@@ -514,7 +514,8 @@ def test_only_tables_that_can_be_read_are_planned(store: SqliteStore) -> None:
 
 
 def test_a_store_that_stands_in_the_way_is_displaced(store: SqliteStore) -> None:
-    """It is another one, which no agent uses: it is kept, and not locked by this one."""
+    """It is another one, which no agent uses: it is kept, not locked by this one, and the reason
+    says where."""
     store.path.rename(store.path.with_name("moved"))
     other = SqliteStore(store.path, OutboxSettings())
     other.open()
@@ -525,7 +526,7 @@ def test_a_store_that_stands_in_the_way_is_displaced(store: SqliteStore) -> None
     assert displaced.exists()
     assert not FileLock.is_held(displaced)
     assert len(os.listdir("/proc/self/fd")) <= before
-    assert opened.reason == "it is gone"
+    assert opened.reason == f"it is gone (another outbox is there, which is kept as {displaced})"
     assert opened.set_aside == ""
     while not store.recover().is_done:
         pass
@@ -550,7 +551,7 @@ def test_a_file_that_somebody_took_away_ends_the_recovery(store: SqliteStore) ->
     assert (step.restored, step.is_done, step.rows) == ([], True, 0)
     totals = store._read_totals()
     assert (totals.accepted, totals.dropped) == (Tally(2, 4), Tally(2, 4))
-    assert store.recover() == ((), True, 0, "", True)
+    assert store.recover() == Recovered((), True, 0, "", True)
 
 
 def test_the_journal_of_an_older_schema_is_copied(store: SqliteStore) -> None:

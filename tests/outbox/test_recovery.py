@@ -391,6 +391,41 @@ def test_progress_that_was_changed_is_not_believed(change: str, tmp_path: Path) 
     device.stop()
 
 
+@pytest.mark.parametrize(
+    ("table", "what"),
+    [
+        ("record", "operations on record"),
+        ("answer", "answers to operations"),
+        ("dead", "dead letters"),
+        (None, None),
+    ],
+)
+def test_what_is_lost_beside_messages_is_told(
+    table: str | None, what: str | None, tmp_path: Path
+) -> None:
+    """An operation that is not on record any more may run again, and nobody sees it from the
+    messages: whatever can't be read is named once, and nothing else is."""
+    path = tmp_path / "outbox.sqlite"
+    filled(path).stop()
+    if table is None:
+        newer_version(path)
+    else:
+        with closing(sqlite3.connect(path)) as connection:
+            (root,) = connection.execute(
+                "SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)
+            ).fetchone()
+        with path.open("r+b") as file:
+            file.seek((root - 1) * PAGE_BYTES)
+            file.write(b"\xa5" * PAGE_BYTES)
+    with capturedLogs() as logs:
+        device = Device(path)
+        device.recover()
+    told = [one["what"] for one in logs if "can be read: the others" in str(one.get("log_format"))]
+    assert told == ([] if what is None else [what])
+    assert payloads(device) == [b"answer", *numbered(0, ROWS)]
+    device.stop()
+
+
 @pytest.mark.parametrize("pages", [1, 7, 10])
 def test_lost_pages_of_the_directory_are_replaced(pages: int, tmp_path: Path) -> None:
     """The directory of the tables needs more than one page; messages behind it are all there."""

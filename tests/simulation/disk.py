@@ -84,6 +84,7 @@ class SqliteDisk:
         self._worker: SimulatedWorker | None = None
         self._look: sqlite3.Connection | None = None
         self._store: SqliteStore | None = None
+        self._guard: WeatheredStore | None = None
         self._seen = dict.fromkeys(_TABLES, 0)
         self._known: dict[str, set[int]] = {one: set() for one in _TABLES}
         self._inode: int | None = None
@@ -108,9 +109,10 @@ class SqliteDisk:
             Random(f"{self._seed}/disk/{self._lives}"),
             self._look_at_rows,
         )
+        self._guard = WeatheredStore(self._make_store(settings), self.weather, self._failed)
         return Outbox(
             settings.outbox,
-            WeatheredStore(self._make_store(settings), self.weather, self._failed),
+            self._guard,
             worker,
             reactor,
             wall_clock,
@@ -135,6 +137,8 @@ class SqliteDisk:
     def crash(self, is_power_loss: bool) -> None:
         if self._worker is not None:
             self._worker.died()
+        if self._guard is not None:
+            self._guard.is_over = True
         self._boots += is_power_loss
         self._next_files()
 
@@ -257,6 +261,8 @@ class SqliteDisk:
         self._start_to_look()
 
     def _look_at_rows(self) -> None:
+        if self._store is None:
+            return  # between two lives: SQLite would make a log that looks like a whole one
         # The file at the path may be another one than before.
         inode = self._path.stat().st_ino if self._path.exists() else None
         if inode != self._inode:

@@ -91,13 +91,14 @@ class SimulatedStore(MemoryStore):
 @implementer(IStore)
 class WeatheredStore:
     """Passes everything on to ``inner``, unless the weather is against it. ``failed(what)`` is
-    called before it raises."""
+    called before it raises. What the code of a process that was killed still does reads no file any
+    more (``is_over``): it would open one that belongs to the next process."""
 
     def __init__(self, inner: Any, weather: DiskWeather, failed: Callable[[str], None]) -> None:
         self._inner = inner
         self._weather = weather
         self._failed = failed
-        self._is_open = False
+        self.is_over = False
 
     @property
     def name(self) -> str:
@@ -169,6 +170,8 @@ class WeatheredStore:
         self._inner.close_reader()
 
     def _read(self) -> None:
+        if self.is_over:
+            raise StoreError("the process is over")
         if self._weather.state == "broken":
             self._failed("reading")
             raise StoreError("disk I/O error")
