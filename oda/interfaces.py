@@ -427,7 +427,7 @@ class IOutbox(Interface):
     def rewind(replay_lingering: bool, max_bytes: int | None = None) -> None:
         """The connection is gone: what was in flight is pending again, in its old place; lingering
         rows too where ``replay_lingering``: all of them, or the newest that cost at most
-        ``max_bytes``."""
+        ``max_bytes``, and at least those that were acknowledged last, however large they are."""
 
     def settle() -> None:
         """The connection was closed in good order (code 1000 both ways): what was acknowledged need

@@ -363,12 +363,13 @@ class Queue:
 
     def replay(self, max_cost: int | None = None) -> int:
         """What lingers and what was in flight is pending again, to be read from the oldest row. Of
-        what lingers the newest that cost at most ``max_cost``; gives what they cost."""
+        what lingers the newest that cost at most ``max_cost``, and at least those that were
+        acknowledged last; gives what they cost."""
         back: list[Batch] = []
         cost = 0
         while self.lingering:
             cost += self.lingering[-1].amount.cost
-            if max_cost is not None and cost > max_cost:
+            if max_cost is not None and cost > max_cost and back:
                 cost -= self.lingering[-1].amount.cost
                 break
             back.append(self.lingering.pop())
