@@ -182,7 +182,7 @@ class Heartbeat:
         if (
             at_once
             or barrier.unproven >= _PING_AFTER_MESSAGES
-            or self._unproven_bytes >= min(_PING_AFTER_BYTES, self._window.step_bytes)
+            or self._unproven_bytes >= self._window.ping_after(_PING_AFTER_BYTES)
         ):
             wait_s = self._pings.wait_s(self._reactor.seconds())
             if wait_s <= 0:

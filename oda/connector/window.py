@@ -67,6 +67,13 @@ class SendWindow:
         """Whether the link is known to carry less than the window could be."""
         return bool(self._rates) and self.size_bytes < self._max_bytes
 
+    def ping_after(self, most: int) -> int:
+        """After so many bytes a ping is due, at the latest after ``most``: soon where the window is
+        full or narrow, because its pong is what more can be sent after."""
+        if self._was_full or self.is_narrow:
+            return min(most, self.step_bytes)
+        return most
+
     def filled(self) -> None:
         """More could have been sent if the window were larger."""
         self._was_full = True
