@@ -299,7 +299,7 @@ class Heartbeat:
             # in case the connection breaks.
             self._barrier.abandon()
             self._proven(self._barrier.sent)
-        elif self._left_s() > 0:
+        elif left_s > 0:
             self._pong_limit = self._later(_UNPROVEN_WAIT_S, self._look_for_pong)
         else:
             self._protocol.abort(

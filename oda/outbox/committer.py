@@ -257,8 +257,12 @@ class Committer:
             aside=transaction.is_overtaken,
         )
 
-    def _commit_ended(self, outcome: int | Failure) -> None:
+    def _job_ended(self) -> None:
+        """First of all when a job has ended: the next one may begin."""
         self._job, self._is_stuck = None, False
+
+    def _commit_ended(self, outcome: int | Failure) -> None:
+        self._job_ended()
         if isinstance(outcome, Failure):
             transaction, unwritten = self.uncommitted.failed()
             self._disturbed(outcome.value)
@@ -350,7 +354,7 @@ class Committer:
             self._worker.run(self.store.open, self._opened_late, takes_long=True)
 
     def _opened_late(self, outcome: Opened | Failure) -> None:
-        self._job, self._is_stuck = None, False
+        self._job_ended()
         if isinstance(outcome, Failure):
             self._disturbed(outcome.value)
         elif not self._adopt(outcome, is_late=True):
@@ -363,7 +367,7 @@ class Committer:
         self._owner.tell()
 
     def _given_up(self, _: Any) -> None:
-        self._job, self._is_stuck = None, False
+        self._job_ended()
         self._go_on()
 
     def _adopt(self, opened: Opened, is_late: bool) -> bool:
@@ -396,7 +400,7 @@ class Committer:
         self._worker.run(lambda: self.store.replace(fault, wanted), self._replaced, takes_long=True)
 
     def _replaced(self, outcome: Opened | Failure) -> None:
-        self._job, self._is_stuck = None, False
+        self._job_ended()
         if isinstance(outcome, Failure):
             fault = self._fault
             self._fault = None  # what failed now is the disk
@@ -438,7 +442,7 @@ class Committer:
             )
 
     def _step_ended(self, outcome: Recovered | Failure) -> None:
-        self._job, self._is_stuck = None, False
+        self._job_ended()
         if isinstance(outcome, Failure):
             self._disturbed(outcome.value)
         else:
@@ -467,7 +471,7 @@ class Committer:
         return True
 
     def _moved(self, outcome: Failure | None, path: Path, waiting: Deferred[None]) -> None:
-        self._job, self._is_stuck = None, False
+        self._job_ended()
         if isinstance(outcome, Failure):
             error = outcome.value
             if not isinstance(error, OSError | StoreError | OutboxError):

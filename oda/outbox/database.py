@@ -6,7 +6,7 @@ Every row is checked against its checksum where it is read.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -17,12 +17,14 @@ import msgspec
 
 from oda.model import MessageClass
 from oda.outbox.limits import PAGE_BYTES, row_cost
-from oda.outbox.queue import Row
+from oda.outbox.queue import Amount, Row, Span
 from oda.outbox.store import Letter, StoreDamaged, StoreError
 from oda.outbox.transaction import CLASSES, Stored, Totals, checksum
 from oda.settings import OutboxSettings
 
 SCHEMA_VERSION = 2
+#: The largest id that SQLite knows.
+_LAST_ID = (1 << 63) - 1
 #: "ODAo": tells our files from those of other programs.
 APPLICATION_ID = 0x4F44416F
 #: SQLite's result codes for a file that is not what it should be: ERROR (a table or column is
@@ -194,6 +196,21 @@ def _as_text(value: object) -> str:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
+def read_amount(
+    query: Callable[[str, tuple[int, int]], Iterable[Any]], table: str, span: Span
+) -> Amount:
+    """What the rows of ``span`` in a message table amount to; ``query`` carries out a statement
+    with its values."""
+    total = Amount()
+    for length, rows, datapoints in query(
+        "SELECT length(payload), count(*), CAST(sum(datapoints) AS INTEGER)"
+        f" FROM {table} WHERE id BETWEEN ? AND ? GROUP BY 1",
+        (span.low, span.high),
+    ):
+        total.add(Amount(rows, rows * row_cost(length), datapoints))
+    return total
+
+
 # -- totals ----------------------------------------------------------------------------------
 
 
@@ -242,15 +259,9 @@ def count_on(
         key, table = message_class.value, TABLES[message_class]
         after = totals.last_ids[key]
         stored = totals.stored[key]
-        for length, rows, datapoints in connection.execute(
-            "SELECT length(payload), count(*), CAST(sum(datapoints) AS INTEGER)"
-            f" FROM {table} WHERE id > ? GROUP BY 1",
-            (after,),
-        ).fetchall():
-            stored.rows += rows
-            stored.cost += rows * row_cost(length)
-            stored.datapoints += datapoints
-            totals.accepted.add(rows, datapoints)
+        amount = read_amount(connection.execute, table, Span(after + 1, _LAST_ID))
+        stored.add(amount)
+        totals.accepted.add(amount.rows, amount.datapoints)
         highest = connection.execute(f"SELECT max(id) FROM {table}").fetchone()[0]
         letters = connection.execute(
             "SELECT max(id) FROM dead WHERE class = ?", (table,)

@@ -35,6 +35,7 @@ from oda.outbox.database import (
     UNREADABLE,
     connect_read_only,
     count_on,
+    read_amount,
     read_totals,
     write_totals,
 )
@@ -233,7 +234,9 @@ def _start(
             progress.expected[table] = Stored()
             if wanted is None:
                 progress.expected[table] = before.stored[table]
-                _expect_less(progress.expected[table], _amount_there(writer, table, highest))
+                # An attempt before this one may have copied some.
+                there = read_amount(writer.execute, table, Span(0, highest))
+                _expect_less(progress.expected[table], there)
         writer.execute("BEGIN IMMEDIATE")
         if wanted is None:
             # A store that has totals has a past already.
@@ -274,19 +277,6 @@ def _totals_of(old: sqlite3.Connection, source: Path) -> tuple[Totals, bool]:
             before.last_ids[key] = last_id
         before.last_ids[key] = min(before.last_ids[key], MAX_ID)
     return before, is_counted
-
-
-def _amount_there(writer: sqlite3.Connection, table: str, highest: int) -> Amount:
-    """What the new store has already of the rows up to ``highest``: an attempt before this one may
-    have copied some."""
-    there = Amount()
-    for length, rows, datapoints in writer.execute(
-        "SELECT length(payload), count(*), CAST(sum(datapoints) AS INTEGER)"
-        f" FROM {table} WHERE id <= ? GROUP BY 1",
-        (highest,),
-    ):
-        there.add(Amount(rows, rows * row_cost(length), datapoints))
-    return there
 
 
 def _carry_over(totals: Totals, before: Totals, is_new: bool) -> None:

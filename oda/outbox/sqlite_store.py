@@ -31,6 +31,7 @@ from oda.outbox.database import (
     connect,
     count_on,
     migrate,
+    read_amount,
     read_letter,
     read_row,
     read_totals,
@@ -38,7 +39,7 @@ from oda.outbox.database import (
     translated,
     write_totals,
 )
-from oda.outbox.limits import PAGE_BYTES, row_cost, wal_allowance
+from oda.outbox.limits import PAGE_BYTES, wal_allowance
 from oda.outbox.lock import FileLock, sync_directory
 from oda.outbox.queue import Amount, Row, Span
 from oda.outbox.store import (
@@ -439,14 +440,7 @@ class SqliteStore:
         return rows, damaged
 
     def amount(self, message_class: MessageClass, span: Span) -> Amount:
-        total = Amount()
-        for length, rows, datapoints in self.query(
-            "SELECT length(payload), count(*), CAST(sum(datapoints) AS INTEGER)"
-            f" FROM {TABLES[message_class]} WHERE id BETWEEN ? AND ? GROUP BY 1",
-            span,
-        ):
-            total.add(Amount(rows, rows * row_cost(length), datapoints))
-        return total
+        return read_amount(self.query, TABLES[message_class], span)
 
     def letters(self) -> Sequence[tuple[int, int]]:
         return self.query("SELECT id, length(payload) FROM dead ORDER BY id")
