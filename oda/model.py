@@ -59,7 +59,23 @@ def device_order(device_id: str) -> tuple[bool, str]:
     return (device_id != HOST, device_id)
 
 
-class ContentType(Enum):
+class _Spelled(Enum):
+    """An enum whose values are texts; ``text`` is the value.
+
+    Each message needs several of these. Enum computes the value and the hash in Python code, which
+    costs more than what is done with them.
+    """
+
+    text: str
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    # Each member exists once.
+    __hash__ = object.__hash__
+
+
+class ContentType(_Spelled):
     """The formats of a payload. The values are the configuration's spelling."""
 
     JSON = "JSON"
@@ -67,14 +83,14 @@ class ContentType(Enum):
     CBOR = "CBOR"
 
 
-class MessageClass(Enum):
+class MessageClass(_Spelled):
     """Why a message is sent. Responses overtake telemetry and have room reserved for them."""
 
     RESPONSE = "response"
     TELEMETRY = "telemetry"
 
 
-class ResultCode(Enum):
+class ResultCode(_Spelled):
     """``resultCode`` of an operation response."""
 
     SUCCESSFUL = "SUCCESSFUL"
@@ -83,7 +99,7 @@ class ResultCode(Enum):
     ERROR_PROCESSING = "ERROR_PROCESSING"
 
 
-class StepResult(Enum):
+class StepResult(_Spelled):
     """``result`` of one step of an operation response."""
 
     SUCCESSFUL = "SUCCESSFUL"

@@ -18,7 +18,7 @@ def count_batch(
     for message_class in MessageClass:
         messages = sum(known is message_class for known, _ in batch)
         if messages:
-            counters.increment(messages_name, messages, message_class=message_class.value)
+            counters.increment(messages_name, messages, message_class=message_class.text)
     datapoints = sum(points for _, points in batch)
     if datapoints:
         counters.increment(datapoints_name, datapoints)

@@ -44,7 +44,10 @@ MAX_HANDSHAKE_BYTES = 64 * 1024
 #: For how long received messages are handled in one iteration of the reactor, in seconds. What is
 #: left is handled in the next one, after the timers and sockets that are due: a platform that asks
 #: without a pause must not keep the agent from publishing.
-READING_SLICE_S = 0.002
+READING_SLICE_S = 0.005
+
+#: While more than this waits for its slice, nothing more is taken from the network, in bytes.
+MAX_UNREAD_BYTES = 64 * 1024
 
 
 class IProtocolListener(Interface):
@@ -207,7 +210,6 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
             and self.factory.clock.seconds() >= self._slice_end_s
             and not self._done
         ):
-            self.transport.pauseProducing()
             self._next_slice = self.factory.clock.callLater(0, self.guard, self._next_slice_begins)
 
     def discard_messages(self) -> None:
@@ -244,8 +246,12 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
 
     def _received(self, data: bytes) -> None:
         self._listener.bytes_received(self, len(data))
-        self._slice_end_s = self.factory.clock.seconds() + READING_SLICE_S
+        if self._next_slice is None:
+            self._slice_end_s = self.factory.clock.seconds() + READING_SLICE_S
         super().dataReceived(data)
+        if self._next_slice is not None and len(self.data) > MAX_UNREAD_BYTES:
+            # Not at the end of each slice: telling the kernel costs as much as a small message.
+            self.transport.pauseProducing()
         if (
             self.state in (self.STATE_CONNECTING, self.STATE_PROXY_CONNECTING)
             and len(self.data) > MAX_HANDSHAKE_BYTES

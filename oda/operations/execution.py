@@ -360,14 +360,14 @@ class Execution:
         around, request = self._around, self._request
         payload, code = around.writer.write(request, result, self._content_type)
         seconds = around.clock.seconds() - self._arrived_s
-        around.counters.increment("operations", operation=request.name, result=code.value)
+        around.counters.increment("operations", operation=request.name, result=code.text)
         around.counters.observe("operation_seconds", seconds, operation=request.name)
         if not self._operation.reads_only or code is not ResultCode.SUCCESSFUL:
             log.info(
                 "{operation} {request_id} ended as {result_code} after {seconds:.3f} s",
                 operation=request.name,
                 request_id=request.id[:_LOGGED_ID_LENGTH],
-                result_code=code.value,
+                result_code=code.text,
                 seconds=seconds,
             )
         return payload

@@ -152,7 +152,7 @@ def _read_id(value: Any, faults: list[InvalidParameter]) -> str | None:
     if isinstance(value, str):
         if not value:
             faults.append(InvalidParameter("id", "must not be empty"))
-        return _unicode("id", value, faults)
+        return value if value.isascii() else _unicode("id", value, faults)
     if isinstance(value, int) and not isinstance(value, bool):
         bits = value.bit_length()
         if bits > MAX_ID_BITS:
@@ -173,7 +173,7 @@ def _read_text(member: str, value: Any, faults: list[InvalidParameter]) -> str |
     if value is None:
         return None
     if isinstance(value, str):
-        return _unicode(member, value, faults)
+        return value if value.isascii() else _unicode(member, value, faults)
     faults.append(InvalidParameter(member, f"must be a text, not {kind_of(value)}"))
     return None
 
@@ -191,14 +191,14 @@ def _read_path(value: Any, faults: list[InvalidParameter]) -> tuple[str, ...]:
                 InvalidParameter(f"path[{index}]", f"must be a text, not {kind_of(gateway)}")
             )
             return ()
-        path.append(_unicode(f"path[{index}]", gateway, faults))
+        if not gateway.isascii():
+            gateway = _unicode(f"path[{index}]", gateway, faults)
+        path.append(gateway)
     return tuple(path)
 
 
 def _unicode(member: str, text: str, faults: list[InvalidParameter]) -> str:
     """``text`` as every format can carry it: a codec of somebody else's may let more through."""
-    if text.isascii():
-        return text
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -49,7 +49,7 @@ def final_document(echo: Echo, host_id: str, result: OperationResult) -> dict[st
     if steps is None:
         steps = _implied_steps(echo.name or "", code, description)
     response = _envelope(echo, host_id)
-    response["resultCode"] = code.value
+    response["resultCode"] = code.text
     if description is not None:
         response["resultDescription"] = description
     response["steps"] = step_documents(steps)
@@ -134,7 +134,7 @@ def _step_document(index: int, step: Step) -> dict[str, Any]:
         raise OperationFailed(f"steps[{index}].name is {type(step.name).__name__}, not a text")
     if not isinstance(step.result, StepResult):
         raise OperationFailed(f"steps[{index}].result is {step.result!r}, not a StepResult")
-    document: dict[str, Any] = {"name": step.name, "result": step.result.value}
+    document: dict[str, Any] = {"name": step.name, "result": step.result.text}
     if step.description is not None:
         if not isinstance(step.description, str):
             raise OperationFailed(f"steps[{index}].description is no text")

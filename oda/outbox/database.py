@@ -40,10 +40,13 @@ ROW_COLUMNS = "id, is_text, datapoints, accepted_ms, crc, payload"
 #: What ``read_letter`` wants.
 LETTER_COLUMNS = "id, class, is_text, datapoints, accepted_ms, crc, reason, payload"
 
-#: How much of the file a connection keeps in memory, in KiB. Rows are written once, read rarely and
-#: then in order: more makes nothing faster, and SQLite's 2 MiB are full after the first backlog.
-#: The statement reads the file, so it can find it damaged.
-CACHE = "PRAGMA cache_size = -256"
+#: How much of the file the connection that reads, and the one that writes, keeps in memory, in KiB.
+#: Rows are read rarely and in order, so more makes nothing faster. What is written has to stay
+#: until its commit: a flood of operations commits 700 KiB at once, and what does not fit is written
+#: early and read again. SQLite's own 2 MiB are full after the first backlog.
+#: The statements read the file, so they can find it damaged.
+READING_CACHE = "PRAGMA cache_size = -256"
+WRITING_CACHE = "PRAGMA cache_size = -768"
 
 
 def is_damage(error: BaseException | None) -> bool:

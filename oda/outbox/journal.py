@@ -134,14 +134,15 @@ class Journal:
         number = self._next_number
         self._next_number += 1
         known = _Known(number, key, content_type or ContentType.JSON, now_ms, acts=acts)
-        known.record = Record(
-            number, request_id, name, known.content_type.value, _echo(request), now_ms
-        )
         self._by_key[key] = known
         self._running[number] = known
         self._id_cost += _id_cost(known)
         if not acts:
+            # Only its end goes on record: interrupted, it may simply be asked for again.
             return number
+        known.record = Record(
+            number, request_id, name, known.content_type.text, _echo(request), now_ms
+        )
         self._collecting.records[number] = known.record
         recorded = self._waiting[number] = Deferred()
         self._changed()
@@ -165,7 +166,7 @@ class Journal:
         known.at_ms = self._now_ms()
         request_id, name = known.key
         known.record = Record(
-            number, request_id, name, known.content_type.value, None, known.at_ms, True, payload
+            number, request_id, name, known.content_type.text, None, known.at_ms, True, payload
         )
         self._ended[number] = known
         known.answer_cost = side_cost(len(payload))
@@ -305,7 +306,7 @@ class Journal:
             timestamp_ms=echo.timestamp_ms,
         )
         known.record = Record(
-            number, *key, content_type.value, _echo(request), at_ms, has_ended=False
+            number, *key, content_type.text, _echo(request), at_ms, has_ended=False
         )
         self._interrupted.append(InterruptedOperation(request, content_type, number))
         return known
@@ -322,7 +323,7 @@ class Journal:
             known.number,
             request_id,
             name,
-            known.content_type.value,
+            known.content_type.text,
             None,
             known.at_ms,
             known.has_ended,
@@ -350,7 +351,7 @@ class Journal:
         return JournalEntry(name, payload, known.content_type, True, is_unreadable)
 
     def _stay_within_bounds(self) -> None:
-        limits = self._limits
+        limits, ended = self._limits, self._ended
         while self._answer_cost > limits.side_bytes and len(self._answers) > 1:
             _, known = self._answers.popitem(last=False)
             self._answer_cost -= known.answer_cost
@@ -367,10 +368,10 @@ class Journal:
                     " operations are still not run again"
                 )
         dropped = 0
-        while len(self._ended) > 1 and (
-            len(self._ended) > self._max_entries or self._id_cost > limits.total // _IDS_SHARE
+        while len(ended) > 1 and (
+            len(ended) > self._max_entries or self._id_cost > limits.total // _IDS_SHARE
         ):
-            self._forget(next(iter(self._ended.values())))
+            self._forget(next(iter(ended.values())))
             dropped += 1
         if dropped:
             self._ledger.counted("journal_entries_forgotten", dropped)

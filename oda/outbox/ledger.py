@@ -120,7 +120,7 @@ class Ledger:
         """These were acknowledged and are not kept any longer."""
         self._told.clear()
         self.past.delivered.add(amount.rows, amount.datapoints)
-        self._count("delivered", amount, message_class=message_class.value)
+        self._count("delivered", amount, message_class=message_class.text)
 
     def dropped(self, message_class: MessageClass, amount: Amount, reason: str) -> None:
         """These will not be delivered."""
@@ -129,13 +129,13 @@ class Ledger:
             self._told.add(reason)
             _log.warn(_REASONS[reason])
         self.past.dropped.add(amount.rows, amount.datapoints)
-        self._count("dropped", amount, message_class=message_class.value, reason=reason)
+        self._count("dropped", amount, message_class=message_class.text, reason=reason)
 
     def died(self, message_class: MessageClass, row: Row) -> None:
         """This is a dead letter now."""
         amount = amount_of((row,))
         self.past.dead.add(amount.rows, amount.datapoints)
-        self._count("dead", amount, message_class=message_class.value)
+        self._count("dead", amount, message_class=message_class.text)
 
     def revived(self, datapoints: int) -> None:
         """A dead letter was put once more: it is the same message, not another one."""
@@ -152,7 +152,7 @@ class Ledger:
 
     def refused(self, message_class: MessageClass) -> None:
         """A message was not accepted."""
-        self._counters.increment("messages_refused", message_class=message_class.value)
+        self._counters.increment("messages_refused", message_class=message_class.text)
 
     def counted(self, name: str, amount: int = 1, **labels: str) -> None:
         """Count something that is no message."""

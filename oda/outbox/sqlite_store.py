@@ -23,11 +23,12 @@ from zope.interface import implementer
 
 from oda.model import MessageClass
 from oda.outbox.database import (
-    CACHE,
     LETTER_COLUMNS,
+    READING_CACHE,
     ROW_COLUMNS,
     TABLES,
     UNREADABLE,
+    WRITING_CACHE,
     connect,
     count_on,
     migrate,
@@ -58,9 +59,10 @@ from oda.settings import OutboxSettings, OutboxSync
 _T = TypeVar("_T")
 #: A file in use below this size is checked as a whole when it is opened.
 _SMALL_BYTES = 4 * 1024 * 1024
-#: So many rows go into one statement. Old versions of SQLite take 999 values; each size is a
-#: statement that is kept.
-_CHUNKS = (96, 48, 24, 12, 6, 3, 1)
+#: So many rows go into one statement; each size is a statement that is kept. SQLite takes 32,766
+#: values, and took 999 before version 3.32 (2020).
+_CHUNKS = (384, 96, 48, 24, 12, 6, 3, 1)
+_MANY_VALUES = sqlite3.sqlite_version_info >= (3, 32)
 _IS_OPEN = 1
 
 
@@ -77,7 +79,7 @@ def _in_chunks(insert: str, columns: int, rows: Sequence[_T]) -> Iterator[tuple[
     interpreter, and getting it back from a busy reactor takes milliseconds.
     """
     start = 0
-    for size in _CHUNKS:
+    for size in _CHUNKS if _MANY_VALUES else _CHUNKS[1:]:
         while len(rows) - start >= size:
             yield _statement(insert, columns, size), rows[start : start + size]
             start += size
@@ -181,7 +183,7 @@ class SqliteStore:
             sync = "FULL" if self.settings.sync is OutboxSync.FULL else "NORMAL"
             # Half of what it may have: the transaction after that may be as large again.
             wal_bytes = wal_allowance(self.settings) // 2
-            execute(CACHE)
+            execute(WRITING_CACHE)
             execute(f"PRAGMA synchronous = {sync}")
             execute("PRAGMA journal_mode = WAL")
             execute(f"PRAGMA wal_autocheckpoint = {wal_bytes // PAGE_BYTES}")
@@ -414,7 +416,7 @@ class SqliteStore:
     ) -> tuple[list[Row], set[int]]:
         rows: list[Row] = []
         damaged: set[int] = set()
-        self.query(CACHE)
+        self.query(READING_CACHE)
         reader = self._reader
         assert reader is not None
         try:

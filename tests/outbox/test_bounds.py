@@ -286,4 +286,4 @@ def test_little_of_the_file_is_kept_in_memory(tmp_path: Path) -> None:
         store.open()
         assert store.page(MessageClass.TELEMETRY, Span(0, 10), 10, 1000) == ([], set())
         assert store.query("PRAGMA cache_size") == [(-256,)]
-        assert store.writer.execute("PRAGMA cache_size").fetchall() == [(-256,)]
+        assert store.writer.execute("PRAGMA cache_size").fetchall() == [(-768,)]

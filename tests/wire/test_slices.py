@@ -9,12 +9,13 @@ import pytest
 from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
 from twisted.internet.defer import Deferred
 
+from oda.connector.protocol import READING_SLICE_S
 from tests.wire.fakes import FakeDispatcher, echo
 from tests.wire.world import World, connector_settings
 
 MakeWorld = Callable[..., World]
 #: How long each message takes, in seconds; two of them fill a slice.
-WORK_S = 0.001
+WORK_S = READING_SLICE_S * 0.6
 
 
 class Slow(FakeDispatcher):
