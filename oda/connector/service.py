@@ -15,10 +15,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from oda.connector.intake import Intake
+from oda.connector.backpressure import Intake
 from oda.connector.link import PlatformLink
 from oda.connector.protocol import log_masking
-from oda.connector.uplink import Taken, taken_bytes
+from oda.connector.window import Taken, taken_bytes
 from oda.errors import MessageTooLarge, NotConnected, OutboxError, OutboxFull
 from oda.interfaces import (
     ICodecRegistry,
