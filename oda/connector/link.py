@@ -123,6 +123,7 @@ class PlatformLink:
         #: Fires when ``stop`` is done; ``start`` was called again meanwhile.
         self._stopping: Deferred[None] | None = None
         self._starts_again = False
+        self._hurries = False
         # What there is, besides: from CONNECTING on ...
         self._address: Address | None = None
         self._factory: PlatformClientFactory | None = None
@@ -188,12 +189,19 @@ class PlatformLink:
         session, protocol = self.session, self._protocol
         if protocol is None:
             self._go_on()
-        elif session is None:
+        elif session is None or self._hurries:
             self._drop(protocol, "the agent is stopping")
         else:
             self._drain = _Drain(session, self._outbox, self._reactor, self._drained)
             protocol.guard(self._drain.start)
         return stopped
+
+    def hurry(self) -> None:
+        """Stop at once, or what is stopping already: wait for no acknowledgement and for no close
+        frame. What was not delivered stays in the outbox."""
+        self._hurries = True
+        if self._stopping is not None and self._protocol is not None:
+            self._drop(self._protocol, "the agent is stopping")
 
     def reconfigure(self, settings: ConnectorSettings, reconnect: bool = True) -> None:
         """Use other settings; with ``reconnect`` (another address or identity) the present
@@ -244,6 +252,7 @@ class PlatformLink:
     def _identify(self) -> None:
         self._enter(IDENTIFYING)
         self._then = WAITING
+        self._hurries = False
         self._identification.start()
 
     def _identified(self, device_id: str, api_key: Secret) -> None:

@@ -144,6 +144,11 @@ class ConnectorService(Service):
         super().stopService()
         return self._link.stop()
 
+    def hurry(self) -> None:
+        """Let ``stopService``, called before or later, wait for nothing: the connection is dropped,
+        and what was not delivered stays in the outbox."""
+        self._link.hurry()
+
     def reconfigure(self, settings: ConnectorSettings, reconnect: bool = True) -> None:
         """Use other settings; with ``reconnect`` (another address or identity) the present
         connection is closed and a new one made, otherwise it stays."""
