@@ -11,7 +11,7 @@
        |        |           acknowledgement  pings behind the messages, pongs that prove them
        |        |           peer, window     what is known of the platform; what the link carries
        |        |           backpressure     whether requests are read on
-       |        |           rate_limit       ``maxMessagesPerSecond``
+       |        |           rate_limit       ``outboxMaxRate``
        |        |
        |        +------- outcome        why it ended, and from that:
        |        |           redelivery       what is sent again, what is set aside
