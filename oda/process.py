@@ -46,7 +46,7 @@ class AgentProcess(MultiService):
 
     The signal that stops the process lets the agent deliver what it can within some seconds. While
     it does, another one calls ``hurry``, through ``in_reactor``, which is the reactor's
-    ``callFromThread``. ``install_signal`` is ``signal.signal``.
+    ``callFromThread``. ``install_signal`` is ``signal.signal``; ``twistd`` are twistd's options.
     """
 
     def __init__(
@@ -56,8 +56,10 @@ class AgentProcess(MultiService):
         hurry: Callable[[], None] = lambda: None,
         in_reactor: Callable[..., Any] = lambda call, *details: call(*details),
         install_signal: Callable[[int, Any], Any] = signal.signal,
+        twistd: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self._twistd = twistd or {}
         self._observer = observer
         self._at_start = at_start
         self._hurry = hurry
@@ -71,13 +73,20 @@ class AgentProcess(MultiService):
         super().setServiceParent(parent)
 
     def startService(self) -> None:
-        """Start everything. Raises ``SystemExit`` with status 1 when another agent uses the same
-        outbox: two would send everything twice."""
+        """Start everything. When another agent uses the same outbox (two would send everything
+        twice), raises ``SystemExit`` with status 1, or as a daemon ``OutboxError``."""
         try:
             super().startService()
         except OutboxError as error:
             # twistd logs by now, standard error included: said there, it would be said twice.
             _log.critical("oda-websocket can't start: {reason}", reason=str(error))
+            if self._twistd.get("statusPipe") is not None:
+                # The command that made the daemon waits at this pipe. twistd writes to it, and
+                # removes its PID file, for an exception that is none of the system's.
+                raise
+            pid_file = self._twistd.get("pidfile")
+            if pid_file:
+                Path(pid_file).unlink(missing_ok=True)
             raise SystemExit(1) from None
         self._at_start()
 
@@ -126,6 +135,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
         lambda: tell_leftovers(agent.settings.outbox, directory),
         agent.parts.connector.hurry,
         agent.parts.reactor.callFromThread,
+        twistd=twistd,
     )
     if log is not None:
         LogService(log, destination, agent.parts.reactor).setServiceParent(process)
