@@ -250,9 +250,13 @@ def test_stopping_meanwhile(make_world: MakeWorld) -> None:
     assert world.timers == []
 
 
-def test_answers_let_go_are_repeated_until_they_are_proven(make_world: MakeWorld) -> None:
+@pytest.mark.parametrize("code", [1000, 1001])
+def test_answers_let_go_are_repeated_until_they_are_proven(
+    make_world: MakeWorld, code: int
+) -> None:
     """Without a pong the agent goes on by letting go what it has written. A connection that ends
-    then has proven nothing, whatever its close code."""
+    then has proven nothing, whatever its close code: not even 1000, after which nothing that was
+    acknowledged is kept."""
     world = overload_world(make_world, max_bytes=KIB * KIB)
     asked = requests(6)
     world.platform.pong = lambda payload: None
@@ -261,10 +265,10 @@ def test_answers_let_go_are_repeated_until_they_are_proven(make_world: MakeWorld
     assert world.platform.received == asked
     assert world.counters.total("messages_acknowledged") == 0
     world.platform.pong = lambda payload: payload
-    world.peer.sendCloseFrame(1001)
+    world.peer.sendCloseFrame(code)
     world.pass_time(130)
     assert world.platform.received == asked * 2
-    world.peer.sendCloseFrame(1001)
+    world.peer.sendCloseFrame(code)
     world.pass_time(130)
     assert world.platform.received == asked * 2
     assert world.counters.total("messages_acknowledged") == len(asked)
