@@ -178,5 +178,6 @@ class Aftermath:
             outbox.rewind(replays, limit)
         else:
             outbox.rewind(replays or flight.has_let_go)
-        if outcome.close_code == NORMAL_CLOSURE and not flight.has_let_go:
+        if outcome.close_code == NORMAL_CLOSURE:
+            # Only what still lingers: answers that were let go are pending again.
             outbox.settle()
