@@ -15,7 +15,8 @@ The final answer ends the record of the journal, whose number is known only when
 over. So the time limit and the end of the agent do not answer a request that is being recorded:
 they decide what is answered as soon as its record is known. Answered before, the record would stay
 open, and after a restart the platform would be told "interrupted" as well. And the journal may know
-the request already: then its earlier answer is the answer, while stopping too.
+the request already: then its earlier answer is the answer, while stopping too. Where there is no
+record in the end, the answer says so and names no time limit: the same request may run later.
 
 A partial answer ends nothing and need not wait for a commit: the beginning of the operation was
 committed before it ran, and the steps contradict no later answer. It can't be overtaken by the
@@ -245,8 +246,10 @@ class Execution:
         if self._operation.reads_only:
             self._admit()
         else:
-            # Run now, it could run a second time when the request is repeated.
-            self._refusal = self._refusal or f"the operation could not be recorded: {reason}"
+            # Run now, it could run a second time when the request is repeated. The answer says that
+            # nothing is on record, even if its time is up: asked for again, it may run.
+            if self._refusal != STOPPING_TEXT:
+                self._refusal = f"the operation could not be recorded: {reason}"
             self._admit()
 
     def _admit(self) -> None:
