@@ -161,6 +161,7 @@ def build_parts(
         if ICodec.providedBy(component):
             codecs.add(component)
     replaced_identity = _only(components, IDeviceInfoProvider)
+    parts: Parts
     host = build_datastreams(
         settings.device_info,
         reactor,
@@ -168,11 +169,11 @@ def build_parts(
         environ,
         Path.cwd(),
         identity=replaced_identity,
+        may_set_clock=lambda: parts.settings.dispatcher.allow_set_clock,
     )
     outbox = (make_outbox or build_outbox)(settings, reactor, wall_clock, counters)
     dispatcher = _only(components, IDispatcher)
     device_info = replaced_identity or host.device_info
-    parts: Parts
 
     def send_partial(payload: bytes, content_type: ContentType) -> Deferred[int]:
         return parts.connector.uplink_response(payload, content_type)
@@ -305,6 +306,7 @@ def standard_operations(
             open_source,
             settings.dispatcher.time_source,
             clock,
+            settings.dispatcher.time_sources,
         ),
     ]
 

@@ -304,7 +304,12 @@ class Bench:
                 GetDeviceParameters(self.state),
                 SetDeviceParameters(self.state),
                 SetClockEquipment(self.state, FakeWallClock()),
-                SynchronizeClock(self.state, self.time_sources.open, time_source),
+                SynchronizeClock(
+                    self.state,
+                    self.time_sources.open,
+                    time_source,
+                    named_sources=("ntp://good", "ntp://silent", "ntp://mute", "ntp://odd"),
+                ),
                 *operations,
             ],
             self.journal,
