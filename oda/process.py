@@ -6,6 +6,7 @@ Apart from ``oda.tap`` so that a process can prepare itself before it imports al
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
+from twisted.internet.defer import maybeDeferred
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
@@ -40,14 +42,27 @@ _log = Logger(namespace="oda.tap")  # what a reader of the log started it by
 
 class AgentProcess(MultiService):
     """The agent and what belongs to its process; makes ``observer`` the application's log.
-    ``at_start`` is called once everything has started."""
+    ``at_start`` is called once everything has started.
+
+    The signal that stops the process lets the agent deliver what it can within some seconds. While
+    it does, another one calls ``hurry``, through ``in_reactor``, which is the reactor's
+    ``callFromThread``. ``install_signal`` is ``signal.signal``.
+    """
 
     def __init__(
-        self, observer: AgentLog | None, at_start: Callable[[], None] = lambda: None
+        self,
+        observer: AgentLog | None,
+        at_start: Callable[[], None] = lambda: None,
+        hurry: Callable[[], None] = lambda: None,
+        in_reactor: Callable[..., Any] = lambda call, *details: call(*details),
+        install_signal: Callable[[int, Any], Any] = signal.signal,
     ) -> None:
         super().__init__()
         self._observer = observer
         self._at_start = at_start
+        self._hurry = hurry
+        self._in_reactor = in_reactor
+        self._install_signal = install_signal
 
     def setServiceParent(self, parent: Any) -> None:
         """twistd calls this with the application, before it begins to log."""
@@ -65,6 +80,28 @@ class AgentProcess(MultiService):
             _log.critical("oda-websocket can't start: {reason}", reason=str(error))
             raise SystemExit(1) from None
         self._at_start()
+
+    def stopService(self) -> Any:
+        """Stop everything; fires with None when nothing is left running."""
+        # Twisted's own handlers would stop the reactor a second time, which is an error.
+        before = {
+            number: self._install_signal(number, self._signalled)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+
+        def restore(result: object) -> object:
+            for number, handler in before.items():
+                self._install_signal(number, handler)
+            return result
+
+        return maybeDeferred(super().stopService).addBoth(restore)
+
+    def _signalled(self, number: int, _frame: Any) -> None:
+        self._in_reactor(self._stop_at_once, signal.Signals(number).name)
+
+    def _stop_at_once(self, name: str) -> None:
+        _log.info("received {signal} again: stopping at once", signal=name)
+        self._hurry()
 
 
 def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> AgentProcess:
@@ -84,7 +121,12 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     except (OdaError, OSError) as error:
         sys.stderr.write(f"oda-websocket can't start:\n{error}\n")
         raise SystemExit(1) from None
-    process = AgentProcess(log, lambda: tell_leftovers(agent.settings.outbox, directory))
+    process = AgentProcess(
+        log,
+        lambda: tell_leftovers(agent.settings.outbox, directory),
+        agent.parts.connector.hurry,
+        agent.parts.reactor.callFromThread,
+    )
     if log is not None:
         LogService(log, destination, agent.parts.reactor).setServiceParent(process)
     agent.setServiceParent(process)

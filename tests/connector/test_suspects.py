@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oda.connector.outcome import Outcome
-from oda.connector.suspects import Suspects
+from oda.connector.redelivery import Suspects
 
 
 def end(code: int = 1006, by_us: bool = False, was_open: bool = True) -> Outcome:

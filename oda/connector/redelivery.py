@@ -1,4 +1,6 @@
-"""Finds the message over which the platform closes the connection, so that the rest can go on.
+"""What is sent again after a connection has ended, and what is not.
+
+Finds the message over which the platform closes the connection, so that the rest can go on.
 
 A connection usually ends with many messages in flight, and any of them (or none) may be the reason.
 Those that were in flight when the platform refused something (codes 1003, 1007, 1008, 1009), or at
@@ -9,7 +11,7 @@ end in a row otherwise. An acknowledgement clears a message.
 
 Some platforms end each connection after a number of messages or bytes, whichever they are. So
 nobody is found guilty who was not the first message on its connection, unless the code leaves no
-doubt (1003, 1007, 1009). That everyone gets to be the first is seen to by ``replay``.
+doubt (1003, 1007, 1009). That everyone gets to be the first is seen to by ``ReplayRule``.
 
 Ends by the agent itself don't count: a pong that never came is the network's fault as often as not.
 A normal closure, a platform that goes away, restarts or asks for patience condemn nobody either,
@@ -17,14 +19,35 @@ but they isolate: to a platform that closes after every few messages, they go on
 acknowledges some. A policy violation (1008) may be about the device instead of the message: two
 messages are not found guilty of it one after the other at first sight.
 
-Pure: numbers of rows and outcomes in, a verdict out.
+Whether acknowledged messages that linger are sent again after a connection has ended.
+
+After an end by which the platform may have lost what it had read (see ``Outcome.replay``) they are.
+But a platform that ends every connection so after a number of messages would get the same ones for
+ever: they come first, are acknowledged once more, linger once more. So when repeating has led to
+nothing new being acknowledged ``MAX_IN_VAIN`` times in a row, they stay where they are, and the
+next connection begins with what the platform has not acknowledged yet.
+
+What becomes of the messages of a connection that has ended.
+
+What was taken from the outbox goes back to it, but for a message over which the platform ended the
+connection (see ``Suspects``); ``ReplayRule`` decides whether acknowledged ones are sent again.
+After a normal closure they need not be kept.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from oda.connector.outcome import NORMAL_CLOSURE, REFUSAL_CODES, Outcome
+from oda.connector.outcome import NORMAL_CLOSURE, REFUSAL_CODES, Cause, Outcome
+from oda.interfaces import IOutbox
+from oda.model import MessageClass
+
+if TYPE_CHECKING:
+    from oda.connector.session import Session
+
+# -- suspects ------------------------------------------------------------------------------------
+
 
 #: A message that was in flight at so many ends in a row is sent alone ...
 _ISOLATED_AFTER = 2
@@ -93,3 +116,67 @@ class Suspects:
         self._judged_by_policy = by_policy
         del self._strikes[only]
         return only
+
+
+# -- replay --------------------------------------------------------------------------------------
+
+
+#: So many repetitions in a row may bring nothing new.
+MAX_IN_VAIN = 3
+
+
+class ReplayRule:
+    """Remembers how far the platform's acknowledgements have ever come."""
+
+    def __init__(self) -> None:
+        self._highest: dict[MessageClass, int] = {}
+        self._in_vain = 0
+
+    def connection_ended(
+        self, outcome: Outcome, acknowledged: Mapping[MessageClass, int], found_culprit: bool
+    ) -> bool:
+        """True when lingering rows have to be sent again.
+
+        ``acknowledged`` is the highest row of each class that was acknowledged on the connection.
+        ``found_culprit``: the message that ended the connections is set aside, which counts as
+        something new.
+        """
+        is_new = found_culprit
+        for message_class, row_id in acknowledged.items():
+            if row_id > self._highest.get(message_class, -1):
+                self._highest[message_class] = row_id
+                is_new = True
+        if is_new:
+            self._in_vain = 0
+        elif acknowledged and outcome.replay:
+            self._in_vain += 1
+        return outcome.replay and (self._in_vain < MAX_IN_VAIN or not acknowledged)
+
+
+# -- after a connection --------------------------------------------------------------------------
+
+
+class Aftermath:
+    """Remembers, from one connection to the next, who is suspected and what was repeated."""
+
+    def __init__(self) -> None:
+        self.suspects = Suspects()
+        self._replay = ReplayRule()
+
+    def connection_ended(self, outbox: IOutbox, session: Session, outcome: Outcome) -> None:
+        """Give back to ``outbox`` what ``session`` had taken. Raises what the outbox raises."""
+        flight = session.flight
+        culprit = self.suspects.connection_ended(
+            outcome, flight.row_ids, session.sent, session.is_proven
+        )
+        if culprit is not None:
+            outbox.bury([culprit], f"nothing else was on its way: {outcome.reason}")
+        replays = self._replay.connection_ended(outcome, flight.acknowledged, culprit is not None)
+        limit = session.replay_bytes if outcome.cause is Cause.AGENT else None
+        if replays and limit is not None and not flight.has_let_go:
+            # The agent gave up a slow link, and the platform had seconds to store what it proved.
+            outbox.rewind(replays, limit)
+        else:
+            outbox.rewind(replays or flight.has_let_go)
+        if outcome.close_code == NORMAL_CLOSURE and not flight.has_let_go:
+            outbox.settle()
