@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.codecs import CodecRegistry, check_value, default_registry, is_plain
+from oda.codecs.limits import ARRIVING
 from oda.connector.service import ConnectorService
 from oda.datastreams.host import HostDatastreams, build_datastreams
 from oda.errors import PluginError
@@ -156,7 +157,7 @@ def build_parts(
     Raises ``PluginError`` when two components claim the same place.
     """
     components = tuple(components)
-    codecs = default_registry()
+    codecs = default_registry(ARRIVING)
     for component in components:
         if ICodec.providedBy(component):
             codecs.add(component)
@@ -268,7 +269,7 @@ def build_state_manager(
 ) -> RealtimeStateManager | InMemoryStateManager:
     """The in-memory state manager where its file is present, else the realtime one."""
     if settings.state_manager is None:
-        return RealtimeStateManager(host.access, events)
+        return RealtimeStateManager(host.access, events, reactor)
     # Imported here, as most agents have none.
     from oda.telemetry.inmemory import InMemoryStateManager
 

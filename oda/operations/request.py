@@ -31,6 +31,9 @@ MAX_ECHOED_ID_BITS = 3392
 MAX_TEXT_BYTES = 1024
 MAX_PATH = 100
 
+#: What is longer is not decoded to be repeated, in bytes as they were sent.
+_MAX_MEMBER_BYTES = 64 * MAX_TEXT_BYTES
+
 #: What stands for the parts of a text that are no Unicode.
 _REPLACEMENT = "\ufffd"
 
@@ -103,10 +106,15 @@ def recognise_refused(codec: Any, payload: bytes, problem: str) -> Refusal | Non
     for name in ("id", "deviceId", "path", "name", "parameters"):
         if name not in members:
             continue
+        if name not in ("id", "parameters") and len(members[name]) > _MAX_MEMBER_BYTES:
+            faults.append(InvalidParameter(name, f"is longer than {MAX_TEXT_BYTES} bytes"))
+            continue
         try:
             codec.decode(members[name])
         except DecodeError as error:
             faults.append(InvalidParameter(name, error.problem))
+        if name == "parameters":
+            continue  # they are not repeated
         try:
             request[name] = codec.decode_tolerantly(members[name])
         except DecodeError:

@@ -46,7 +46,7 @@ def test_pings_while_nothing_is_read(platform: HostilePlatform) -> None:
 
 
 def test_empty_fragments_without_end(platform: HostilePlatform) -> None:
-    """A fragment that holds nothing costs nothing: 1.5 million of them take no memory that lasts."""
+    """A fragment that holds nothing costs nothing: 1.5 million of them leave nothing."""
     connection = platform.accept()
     begin_mib = platform.resident_mib()
     connection.send(frame(TEXT, b"", fin=False))
