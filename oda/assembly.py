@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.codecs import CodecRegistry, check_value, default_registry, is_plain
+from oda.codecs.limits import ARRIVING
 from oda.connector.service import ConnectorService
 from oda.datastreams.host import HostDatastreams, build_datastreams
 from oda.errors import PluginError
@@ -156,11 +157,12 @@ def build_parts(
     Raises ``PluginError`` when two components claim the same place.
     """
     components = tuple(components)
-    codecs = default_registry()
+    codecs = default_registry(ARRIVING)
     for component in components:
         if ICodec.providedBy(component):
             codecs.add(component)
     replaced_identity = _only(components, IDeviceInfoProvider)
+    parts: Parts
     host = build_datastreams(
         settings.device_info,
         reactor,
@@ -168,11 +170,11 @@ def build_parts(
         environ,
         Path.cwd(),
         identity=replaced_identity,
+        may_set_clock=lambda: parts.settings.dispatcher.allow_set_clock,
     )
     outbox = (make_outbox or build_outbox)(settings, reactor, wall_clock, counters)
     dispatcher = _only(components, IDispatcher)
     device_info = replaced_identity or host.device_info
-    parts: Parts
 
     def send_partial(payload: bytes, content_type: ContentType) -> Deferred[int]:
         return parts.connector.uplink_response(payload, content_type)
@@ -267,7 +269,7 @@ def build_state_manager(
 ) -> RealtimeStateManager | InMemoryStateManager:
     """The in-memory state manager where its file is present, else the realtime one."""
     if settings.state_manager is None:
-        return RealtimeStateManager(host.access, events)
+        return RealtimeStateManager(host.access, events, reactor)
     # Imported here, as most agents have none.
     from oda.telemetry.inmemory import InMemoryStateManager
 
@@ -305,6 +307,7 @@ def standard_operations(
             open_source,
             settings.dispatcher.time_source,
             clock,
+            settings.dispatcher.time_sources,
         ),
     ]
 

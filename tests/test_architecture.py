@@ -28,7 +28,8 @@ PACKAGES = {
 EXTRA = {
     "platform": {"codecs", "monotonic", "verification"},
     "connector": {"verification"},
-    "datastreams": {"verification"},
+    "datastreams": {"slices", "verification"},
+    "telemetry": {"slices"},
     "extensions.py": {"plugins"},
     # It goes the connector's way, and shows what the tables of the configuration hold.
     "diagnosis": {"config", "connector", "verification"},

@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from oda.model import ContentType
 from oda.settings import Secret
+
+#: The schemes of time sources.
+TIME_SOURCE_SCHEMES = frozenset(("ntp", "sntp", "http", "https"))
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,12}(\.[0-9]{1,9})?")
@@ -204,6 +208,33 @@ def user_name() -> Parser:
         return value
 
     return Parser(parse, allowed, free=True)
+
+
+def time_source() -> Parser:
+    """Where the time comes from: kept as written."""
+    allowed = "ntp://host[:port], http://host or https://host"
+    return Parser(lambda value: _time_source(value, allowed), allowed, free=True)
+
+
+def time_sources() -> Parser:
+    """Several of them, separated by commas."""
+    allowed = "ntp://host[:port], http://host or https://host, separated by commas"
+
+    def parse(value: str) -> tuple[str, ...]:
+        return tuple(_time_source(part.strip(), allowed) for part in value.split(","))
+
+    return Parser(parse, allowed, free=True)
+
+
+def _time_source(value: str, allowed: str) -> str:
+    try:
+        url = urlsplit(value)
+        has_host = bool(url.hostname) and url.port != 0
+    except ValueError:
+        has_host = False
+    if not has_host or url.scheme not in TIME_SOURCE_SCHEMES or not value.isprintable():
+        raise refused(value, allowed)
+    return value
 
 
 PORT = integer(1, 65535)

@@ -34,6 +34,8 @@ _log = Logger()
 
 #: Open requests may always be so large, however small the outbox is.
 _LEAST_OPEN_BYTES = 256 * 1024
+#: And never larger, before one more is read: decoded, a byte of a request may cost seventy.
+_MOST_OPEN_BYTES = 512 * 1024
 
 
 class Intake:
@@ -44,7 +46,7 @@ class Intake:
 
     def __init__(self, outbox: IOutbox, outbox_bytes: int) -> None:
         self._outbox = outbox
-        self._max_open_bytes = max(_LEAST_OPEN_BYTES, outbox_bytes // 16)
+        self._max_open_bytes = min(max(_LEAST_OPEN_BYTES, outbox_bytes // 16), _MOST_OPEN_BYTES)
         self._max_answer_bytes = outbox_bytes // 4
         self._open_bytes = 0
         self._forgiven_bytes = 0

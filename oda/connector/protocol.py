@@ -22,6 +22,7 @@ from zope.interface import Interface, implementer
 
 from oda.connector.framing import (
     Deflate,
+    Pieces,
     Utf8Validator,
     build_frame,
     client_frame,
@@ -145,6 +146,9 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         self._slice_end_s = 0.0
         #: The call that goes on with what the last slice has left.
         self._next_slice: Any = None
+        #: Whether the network takes what is written, and the ping that is answered when it does.
+        self._takes = True
+        self._unanswered_ping: bytes | None = None
         self.was_open = False
         self._compresses = True
         self._has_closed = False
@@ -222,6 +226,9 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         reactor if the slice is over."""
         if self.listener is not None:
             self.listener.message_received(payload, is_binary)
+        self._end_slice_in_time()
+
+    def _end_slice_in_time(self) -> None:
         if (
             self._next_slice is None
             and self.factory.clock.seconds() >= self._slice_end_s
@@ -284,7 +291,11 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         if is_between and self.state == self.STATE_OPEN and not self._take_whole_messages():
             return False
         # What is left is incomplete, or Autobahn's to judge.
-        return bool(super().processData())
+        goes_on = bool(super().processData())
+        if goes_on and self.state == self.STATE_OPEN:
+            # A chunk may hold ten thousands of pings or fragments, too.
+            self._end_slice_in_time()
+        return goes_on
 
     def _take_whole_messages(self) -> bool:
         """Hand on what ``incoming`` can read; True if something is left for others to read."""
@@ -409,6 +420,22 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
             return  # behind the platform's close frame nothing counts (RFC 6455, section 5.5.1)
         self.guard(lambda: self._hand_on(payload, isBinary))
 
+    def onMessageBegin(self, isBinary: bool) -> None:
+        super().onMessageBegin(isBinary)
+        self.message_data = Pieces()
+
+    def onMessageFrameBegin(self, length: int) -> None:
+        super().onMessageFrameBegin(length)
+        self.frame_data = Pieces()
+
+    def onPing(self, payload: bytes) -> None:
+        # Only the newest ping needs an answer (RFC 6455, section 5.5.3): whoever pings and reads
+        # nothing must not fill the memory with pongs.
+        if self._takes:
+            super().onPing(payload)
+        else:
+            self._unanswered_ping = payload
+
     def onPong(self, payload: bytes) -> None:
         if (listener := self.listener) is not None:
             self.guard(lambda: listener.pong_received(payload))
@@ -439,6 +466,11 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         self._owner.closing(self)
 
     def _writable_changed(self, writable: bool) -> None:
+        self._takes = writable
+        ping = self._unanswered_ping
+        if writable and ping is not None:
+            self._unanswered_ping = None
+            self.guard(lambda: super(PlatformProtocol, self).onPing(ping))
         if (listener := self.listener) is not None:
             self.guard(lambda: listener.writable_changed(writable))
 

@@ -12,8 +12,20 @@ from oda.errors import WritingFailed
 from oda.interfaces import IDatastreamSetter, IWallClock
 from oda.model import HOST
 
-#: The end of the year 9999, the last that a date of the protocol can express.
-MAX_MS = 253_402_300_799_999
+#: When this version was made (2026-11-01): change it with the version. The system's clock is never
+#: set to a time before it: certificates that have expired would be valid again.
+EARLIEST_MS = 1_793_491_200_000
+#: Nor to a time after the end of the year 2100.
+LATEST_MS = 4_133_980_799_999
+
+#: So many characters of a value that is no time are shown.
+_SHOWN_LENGTH = 40
+
+#: How the owner of the device lets the platform set the clock.
+HOW_TO_ALLOW = (
+    "setting the system's clock is not allowed; allowSetClock=true in"
+    " es.amplia.oda.dispatcher.opengate.cfg allows it"
+)
 
 
 @implementer(IWallClock)
@@ -41,16 +53,19 @@ def set_system_time(at_ms: int) -> None:
 class ClockSetter:
     """Sets the host's clock to a value in milliseconds since the Unix epoch.
 
-    ``set_time_ms`` is the system call, given milliseconds.
+    ``is_allowed()`` says whether the owner of the device lets the platform do so. ``set_time_ms``
+    is the system call, given milliseconds.
     """
 
     def __init__(
         self,
         datastream_id: str = "device.clock",
         set_time_ms: Callable[[int], None] = set_system_time,
+        is_allowed: Callable[[], bool] = lambda: False,
     ) -> None:
         self.datastream_id = datastream_id
         self._set_time_ms = set_time_ms
+        self._is_allowed = is_allowed
 
     def devices(self) -> tuple[str, ...]:
         """The host only."""
@@ -58,11 +73,18 @@ class ClockSetter:
 
     def set(self, device_id: str, value: Any) -> None:
         """See ``IDatastreamSetter.set``."""
+        if not self._is_allowed():
+            raise WritingFailed(HOW_TO_ALLOW)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_MS:
+        if not isinstance(value, int) or isinstance(value, bool):
             raise WritingFailed(
-                f"the clock takes milliseconds since 1970 as a whole number, not {value!r}"
+                f"the clock takes milliseconds since 1970 as a whole number, not {_shown(value)}"
+            )
+        if not EARLIEST_MS <= value <= LATEST_MS:
+            raise WritingFailed(
+                f"the clock takes times from {_date(EARLIEST_MS)}, when this version was made, to"
+                f" {_date(LATEST_MS)}"
             )
         try:
             self._set_time_ms(value)
@@ -73,3 +95,16 @@ class ClockSetter:
             ) from None
         except (OSError, OverflowError) as error:
             raise WritingFailed(f"the system did not set the clock: {error}") from error
+
+
+def _date(at_ms: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(at_ms // 1000))
+
+
+def _shown(value: object) -> str:
+    """What was given, in a few characters: a wrong value may be as long as a message."""
+    if isinstance(value, str | bytes):
+        value = value[:_SHOWN_LENGTH]
+    elif isinstance(value, list | dict | tuple):
+        return type(value).__name__
+    return repr(value)

@@ -7,7 +7,7 @@ same datastream.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -96,11 +96,13 @@ def build_datastreams(
     root: Path = Path("/"),
     clock_setter: IDatastreamSetter | None = None,
     identity: IDeviceInfoProvider | None = None,
+    may_set_clock: Callable[[], bool] = lambda: False,
 ) -> HostDatastreams:
     """The datastreams of the host, ready to be read.
 
     ``environment`` is what scripts get, without the secrets in it; ``working_directory`` is where
-    they run. ``clock_setter`` None means the one that sets the system's clock. ``identity`` is
+    they run. ``clock_setter`` None means the one that sets the system's clock, where
+    ``may_set_clock()`` says that the platform may. ``identity`` is
     asked by the readings of identifier, serial number and software; None means the device info
     built here.
     """
@@ -112,7 +114,7 @@ def build_datastreams(
     )
     for getter in SystemReadings(reactor, wall_clock, root).getters(identity or device_info):
         registry.add_getter(getter, fallback=True)
-    registry.add_setter(clock_setter or ClockSetter(), fallback=True)
+    registry.add_setter(clock_setter or ClockSetter(is_allowed=may_set_clock), fallback=True)
     host = HostDatastreams(registry, access, device_info, runner)
     host.configure(settings)
     return host

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
@@ -28,6 +29,7 @@ from oda.interfaces import (
     IWallClock,
 )
 from oda.model import DatastreamValue, Reading, ValueStatus
+from oda.slices import gather_in_slices
 
 #: Seconds that a reading or writing may take unless told otherwise.
 DEFAULT_TIMEOUT_S = 30.0
@@ -74,10 +76,10 @@ class DatastreamAccess:
             datastream_ids = self._registry.datastream_ids(device_pattern)
         except Exception as error:  # noqa: BLE001 - devices() is foreign code; the answer must be a value
             return succeed([self._failed(_failure(error), "read", "*", device_pattern)])
-        outcomes: list[DatastreamValue | Deferred[DatastreamValue]] = []
-        for datastream_id in datastream_ids:
-            outcomes += self._start_reading(datastream_id, device_pattern)
-        return _gather(outcomes)
+        return gather_in_slices(
+            self._reactor,
+            (partial(self.read, datastream_id, device_pattern) for datastream_id in datastream_ids),
+        )
 
     def write(self, device_id: str, datastream_id: str, value: Any) -> Deferred[DatastreamValue]:
         """See ``IDatastreamAccess.write``."""

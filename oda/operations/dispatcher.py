@@ -31,7 +31,7 @@ from oda.interfaces import (
 )
 from oda.model import Answer, ContentType, OperationRequest, OperationResult, ResultCode
 from oda.operations.admission import Admission
-from oda.operations.answer import AnswerWriter
+from oda.operations.answer import AnswerWriter, reason_of
 from oda.operations.execution import (
     NOT_SUPPORTED_TEXT,
     STOPPING_TEXT,
@@ -219,7 +219,7 @@ class OperationDispatcher:
         self, request: OperationRequest | Refusal, content_type: ContentType
     ) -> Deferred[Answer | None]:
         if isinstance(request, Refusal):
-            result = failure(str(request.fault), ResultCode.ERROR_IN_PARAM)
+            result = failure(reason_of(request.fault), ResultCode.ERROR_IN_PARAM)
             return self._answer_at_once(request, result, content_type)
         operation = self._operations.get(request.name)
         if operation is None:

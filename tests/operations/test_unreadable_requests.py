@@ -155,7 +155,7 @@ def test_every_request_gets_exactly_one_answer_that_can_be_decoded(
     [
         (JSON, Odd("1e400"), "1e400", "id: Number out of range"),
         (JSON, Odd("-1E400"), "-1E400", "id: Number out of range"),
-        (JSON, Odd("7" * 5000), "7" * 5000, "id: Integer value out of range"),
+        (JSON, Odd("7" * 5000), "7" * 1024, "id: Integer value out of range"),
         (PACK, float("inf"), "inf", "id: inf is not a finite number"),
         (CBOR, float("-inf"), "-inf", "id: -inf is not a finite number"),
         (CBOR, float("nan"), "nan", "id: nan is not a finite number"),
