@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from importlib import import_module
+from typing import Any
 
 import click
 
 from oda import __version__
+from oda.commands.text import escaped
 
 #: Subcommand -> (module in ``oda.commands``, what ``oda --help`` says). The module has a click
 #: command named ``command``. Loading it late keeps ``oda --help`` and small commands fast.
@@ -35,6 +37,16 @@ class _LazyGroup(click.Group):
         module = import_module(f"oda.commands.{_COMMANDS[cmd_name][0]}")
         command: click.Command = module.command
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """What went wrong is often said in the words of another process."""
+        try:
+            return super().invoke(ctx)
+        except click.ClickException as error:
+            shown = escaped(error.message)
+            if shown == error.message:
+                raise
+            raise click.ClickException(shown) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

@@ -22,7 +22,7 @@ from oda import __version__
 from oda.agent import Agent
 from oda.config.connection import PREFIX
 from oda.config.loader import LoadedConfiguration, find_directory, load
-from oda.control.location import socket_path
+from oda.control.location import directories, prepare, socket_name
 from oda.control.server import ControlServer
 from oda.errors import OdaError, OutboxError
 from oda.garbage import GarbageService, memory_returner
@@ -156,7 +156,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     )
     commands = {"status": agent.supervision.status, **upkeep.handlers()}
     control = ControlServer(
-        socket_path(directory),
+        lambda: _prepare_socket(agent.settings, directory),
         agent.publish,
         commands,
         agent.parts.reactor,
@@ -168,6 +168,12 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
         notifier.setServiceParent(agent)
     GarbageService(agent.parts.reactor, memory_returner()).setServiceParent(process)
     return process
+
+
+def _prepare_socket(settings: AgentSettings, directory: Path) -> Path:
+    """Where the local socket goes. Raises ``ControlError``."""
+    places = directories(settings.outbox.path, os.environ)
+    return prepare(places, os.geteuid()) / socket_name(directory)
 
 
 def _build_log(options: Mapping[str, Any], destination: Any) -> AgentLog | None:

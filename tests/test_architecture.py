@@ -26,7 +26,9 @@ PACKAGES = {
 }
 #: What a package may import besides the contracts and itself.
 EXTRA = {
-    "platform": {"codecs", "monotonic", "verification"},
+    "platform": {"codecs", "monotonic", "private_files", "verification"},
+    "outbox": {"private_files"},
+    "telemetry": {"private_files"},
     "connector": {"verification"},
     "datastreams": {"slices", "verification"},
     "telemetry": {"slices"},

@@ -6,13 +6,14 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import click
 
+from oda.commands.running_agent import connect_to_agent
 from oda.config.loader import find_directory
 from oda.control.client import ControlClient
 from oda.control.entries import EntryError, parse_entry, parse_time
-from oda.control.location import socket_path
 from oda.control.wire import ControlError, Publish
 from oda.errors import OdaError
 from oda.model import Event
@@ -45,12 +46,12 @@ def command(entries: tuple[str, ...], conf: str | None, at: str | None, as_json:
     """
     try:
         at_ms = None if at is None else parse_time(at)
-        path = socket_path(find_directory(conf))
+        directory = find_directory(conf)
         if entries == ("-",):
-            _stream(path, as_json, at_ms)
+            _stream(directory, as_json, at_ms)
         else:
             events = [parse_entry(entry, as_json, at_ms) for entry in entries]
-            with ControlClient(path) as client, _patience():
+            with connect_to_agent(directory) as client, _patience():
                 _send_all(client, events)
     except OdaError as error:
         raise click.ClickException(str(error)) from None
@@ -80,9 +81,9 @@ def _send_all(client: ControlClient, events: list[Event]) -> None:
     raise ControlError("the agent is gone; not all datapoints were accepted")
 
 
-def _stream(path: object, as_json: bool, at_ms: int | None) -> None:
+def _stream(directory: Path, as_json: bool, at_ms: int | None) -> None:
     """Write in this thread, read the acknowledgements in another: either may block."""
-    with ControlClient(path) as client:  # type: ignore[arg-type]
+    with connect_to_agent(directory) as client:
         reader = _Acknowledgements(client)
         thread = threading.Thread(target=reader.run, daemon=True)
         thread.start()
