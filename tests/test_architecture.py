@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent / "oda"
-CONTRACTS = {"oda.model", "oda.errors", "oda.settings", "oda.interfaces"}
+CONTRACTS = {"oda.model", "oda.errors", "oda.settings", "oda.interfaces", "oda.boundary"}
 PACKAGES = {
     "codecs",
     "config",

@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from oda.boundary import foreign_code
 from oda.errors import CodecError, DecodeError, PluginError
 from oda.interfaces import (
     ICodec,
@@ -187,7 +188,8 @@ class OperationDispatcher:
         host_id = self._own_id()
         try:
             codec: ICodec = self._codecs.codec(content_type)
-            message = codec.decode(payload)
+            with foreign_code:
+                message = codec.decode(payload)
         except DecodeError as error:
             request = recognise_refused(codec, payload, error.problem)
             if request is None:

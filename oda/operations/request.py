@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from oda.boundary import foreign_code
 from oda.errors import DecodeError, InvalidParameter
 from oda.interfaces import ITolerantDecoding
 from oda.model import HOST, OperationRequest
@@ -122,7 +123,8 @@ def echo_of_answer(codec: Any, payload: bytes) -> Refusal | None:
     is_tolerant: bool = ITolerantDecoding.providedBy(codec)
     try:
         if not is_tolerant:
-            response = codec.decode(payload)["operation"]["response"]
+            with foreign_code:
+                response = codec.decode(payload)["operation"]["response"]
             return Refusal(fault, *_readable(response, []))
         members = codec.members(payload, "operation", "response")
         if members is None:
