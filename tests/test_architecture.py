@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent / "oda"
-CONTRACTS = {"oda.model", "oda.errors", "oda.settings", "oda.interfaces", "oda.boundary"}
+CONTRACTS = {
+    "oda.model",
+    "oda.errors",
+    "oda.settings",
+    "oda.interfaces",
+    "oda.boundary",
+    "oda.timestamps",
+}
 PACKAGES = {
     "codecs",
     "config",
