@@ -191,7 +191,7 @@ class OperationDispatcher:
             with foreign_code:
                 message = codec.decode(payload)
         except DecodeError as error:
-            request = recognise_refused(codec, payload, error.problem)
+            request = recognise_refused(codec, payload, error.problem, host_id or "")
             if request is None:
                 return self._ignore(payload, "malformed", error.problem)
         except CodecError as error:

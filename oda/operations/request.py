@@ -2,8 +2,8 @@
 
 ``recognise`` gives an ``OperationRequest`` that can be run, a ``Refusal`` that must be answered
 with ERROR_IN_PARAM, or None for a message that is no request and gets no answer.
-``recognise_refused`` does so for a message that the codec refuses: only that can be answered, not
-run, but who asks may be readable all the same.
+``recognise_refused`` does so for a message that the codec refuses. Where that is because of a
+member that nobody needs, the request is as good as any other; else who asks may be readable.
 """
 
 from __future__ import annotations
@@ -81,9 +81,12 @@ def recognise(message: Any, host_id: str) -> OperationRequest | Refusal | None:
     )
 
 
-def recognise_refused(codec: Any, payload: bytes, problem: str) -> Refusal | None:
+def recognise_refused(
+    codec: Any, payload: bytes, problem: str, host_id: str
+) -> OperationRequest | Refusal | None:
     """The request in ``payload``, which ``codec`` can't decode because of ``problem``; None for
-    what is no request, or nobody can tell."""
+    what is no request, or nobody can tell. It can be run if every member that is needed can be
+    decoded by itself."""
     is_tolerant: bool = ITolerantDecoding.providedBy(codec)
     if not is_tolerant:
         return None
@@ -99,7 +102,8 @@ def recognise_refused(codec: Any, payload: bytes, problem: str) -> Refusal | Non
         if name not in members:
             continue
         try:
-            codec.decode(members[name])
+            request[name] = codec.decode(members[name])
+            continue
         except DecodeError as error:
             faults.append(InvalidParameter(name, error.problem))
         try:
@@ -112,6 +116,8 @@ def recognise_refused(codec: Any, payload: bytes, problem: str) -> Refusal | Non
         for name in ("id", "deviceId", "path", "name")
         if _REPLACEMENT in str(request.get(name, ""))
     ]
+    if not faults and not mended and _REPLACEMENT not in str(request.get("parameters", "")):
+        return recognise({"operation": {"request": request}}, host_id)
     echoed = _readable(request, [])
     faults = faults or mended or [InvalidParameter("request", problem)]
     return Refusal(faults[0], *echoed)
