@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from threading import BoundedSemaphore, Thread
 from typing import Any, TypeVar
 
@@ -71,12 +72,20 @@ def in_own_thread(
     return done
 
 
+class _Unwatched(list[Thread]):
+    """Where a pool notes its threads, to wait for them when it stops; it keeps none."""
+
+    def append(self, thread: Thread) -> None:
+        """Not noted."""
+
+
 def leave_threads_behind(reactor: Any) -> None:
     """Make the end of the process wait for no thread of the reactor's pool.
 
-    Code of others may have put calls there that never end. The pool is told to stop by then, and
-    its threads are no daemons: both Twisted and the interpreter would wait for them.
+    Code of others may have put calls there that never end. To be called before the pool has any
+    thread: Twisted waits for those that the pool notes, the interpreter for those that are no
+    daemons.
     """
     pool = reactor.getThreadPool()
-    for thread in pool.threads:
-        thread.daemon = True
+    pool.threads = _Unwatched()
+    pool.threadFactory = partial(Thread, daemon=True)
