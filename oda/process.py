@@ -35,6 +35,7 @@ from oda.outbox.inspection import find_leftovers
 from oda.outbox.worker import ThreadWorker
 from oda.reload import ReloadService
 from oda.settings import AgentSettings, OutboxSettings
+from oda.threads import leave_threads_behind
 from oda.upkeep import Upkeep, import_command
 
 _log = Logger(namespace="oda.tap")  # what a reader of the log started it by
@@ -130,6 +131,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     except (OdaError, OSError) as error:
         sys.stderr.write(f"oda-websocket can't start:\n{error}\n")
         raise SystemExit(1) from None
+    leave_threads_behind(agent.parts.reactor)
     process = AgentProcess(
         log,
         lambda: tell_leftovers(agent.settings.outbox, directory),

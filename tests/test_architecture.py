@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent / "oda"
-CONTRACTS = {"oda.model", "oda.errors", "oda.settings", "oda.interfaces"}
+CONTRACTS = {
+    "oda.model",
+    "oda.errors",
+    "oda.settings",
+    "oda.interfaces",
+    "oda.boundary",
+    "oda.timestamps",
+}
 PACKAGES = {
     "codecs",
     "config",
@@ -28,10 +35,9 @@ PACKAGES = {
 EXTRA = {
     "platform": {"codecs", "monotonic", "private_files", "verification"},
     "outbox": {"private_files"},
-    "telemetry": {"private_files"},
     "connector": {"verification"},
     "datastreams": {"slices", "verification"},
-    "telemetry": {"slices"},
+    "telemetry": {"private_files", "slices"},
     "extensions.py": {"plugins"},
     # It goes the connector's way, and shows what the tables of the configuration hold.
     "diagnosis": {"config", "connector", "verification"},

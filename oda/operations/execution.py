@@ -35,6 +35,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from oda.boundary import foreign_code, reason_of
 from oda.errors import OperationError, OperationNotSupported
 from oda.interfaces import ICounters, IJournal, IOperation
 from oda.model import (
@@ -47,7 +48,7 @@ from oda.model import (
     Step,
 )
 from oda.operations.admission import Admission
-from oda.operations.answer import AnswerWriter, reason_of
+from oda.operations.answer import AnswerWriter
 from oda.operations.response import failure
 
 log = Logger()
@@ -177,14 +178,15 @@ class Execution:
         """Called by the admission when it is this operation's turn."""
         self._stage = Stage.RUNNING
         try:
-            outcome = self._operation.execute(self._request, self.progress)
+            with foreign_code:
+                outcome = self._operation.execute(self._request, self.progress)
         except Exception as error:  # noqa: BLE001 - the boundary to foreign code; it is answered
             outcome = fail(error)
         # Its own code may have stopped the dispatcher meanwhile.
         has_ended = self.stage is Stage.ENDED
         if inspect.iscoroutine(outcome):
             if has_ended:
-                outcome.close()
+                outcome.close()  # it has not begun: none of its code runs
                 return
             outcome = Deferred.fromCoroutine(outcome)
         if isinstance(outcome, Deferred):
@@ -227,7 +229,8 @@ class Execution:
     def _cancel(self) -> None:
         if self._pending is not None:
             try:
-                self._pending.cancel()
+                with foreign_code:
+                    self._pending.cancel()
             except Exception:  # noqa: BLE001 - foreign cancellers; the answer goes out all the same
                 log.failure("{operation} can't be cancelled", operation=self._request.name)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -120,6 +121,43 @@ def test_a_canceller_that_fails_does_not_cost_the_answer() -> None:
     answers = bench.send(request(name="X"))
     bench.clock.advance(80)
     assert described(bench, answers) == "time limit of 80 s exceeded"
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit("no bus"), asyncio.CancelledError("no bus"), GeneratorExit("no bus")]
+)
+@pytest.mark.parametrize("way", ["raised", "deferred", "coroutine", "cancelled"])
+def test_an_operation_that_would_end_the_process_is_answered(
+    error: BaseException, way: str
+) -> None:
+    """``sys.exit()`` and the like out of an operation are ERROR_PROCESSING with the reason, and the
+    operation's place is free for the next one."""
+
+    def end(*_: object) -> Any:
+        raise error
+
+    async def end_later(*_: object) -> OperationResult:
+        raise error
+
+    behaviour: Any = {
+        "raised": end,
+        "deferred": lambda *_: fail(error),
+        "coroutine": end_later,
+        "cancelled": lambda *_: Deferred(end),
+    }[way]
+    bench = Bench(
+        FakeOperation("X", behaviour),
+        FakeOperation("Y", lambda request, progress: OperationResult(description="mine")),
+        max_concurrent=1,
+    )
+    answers = bench.send(request(name="X"))
+    bench.clock.advance(80)
+    text = described(bench, answers)
+    limit = "time limit of 80 s exceeded"
+    assert text == (limit if way == "cancelled" else f"{type(error).__name__}: no bus")
+    response = bench.decoded(answers[0])["operation"]["response"]
+    assert response["resultCode"] == "ERROR_PROCESSING"
+    assert bench.response(id="3", name="Y")["resultDescription"] == "mine"
 
 
 def test_the_answer_of_the_time_limit_tells_the_steps_done() -> None:
