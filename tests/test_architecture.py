@@ -26,9 +26,10 @@ PACKAGES = {
 }
 #: What a package may import besides the contracts and itself.
 EXTRA = {
-    "platform": {"codecs", "monotonic", "verification"},
-    "connector": {"verification"},
+    "platform": {"codecs", "monotonic", "secret_forms", "verification"},
+    "connector": {"secret_forms", "verification"},
     "datastreams": {"slices", "verification"},
+    "logs": {"secret_forms"},
     "telemetry": {"slices"},
     "extensions.py": {"plugins"},
     # It goes the connector's way, and shows what the tables of the configuration hold.
