@@ -3,8 +3,8 @@
 Whoever has heard a secret may repeat it in another form, and each letter in a form of its own: as
 it is, as percent escapes (in either case, and escaped again), as HTML entities, with a backslash
 before it, as ``\\x`` or ``\\u`` escape; and the whole in hexadecimal or base64. One pattern finds
-them all. It holds no repetition without a bound, so that the search takes no longer than the text is long,
-whatever the text holds.
+them all. It holds no repetition without a bound, so that the search takes no longer than the text
+is long, whatever the text holds.
 
 Pure.
 """
@@ -31,7 +31,6 @@ def pattern_of(secret: str) -> str:
 def _of_letter(letter: str) -> str:
     code, data = ord(letter), letter.encode("utf-8", "surrogatepass")
     forms = [
-        rf"\\{{0,4}}{re.escape(letter)}" if letter != "\\" else r"\\{1,8}",
         _of_bytes(data, "%(?:25){0,3}"),
         _of_bytes(data, r"\\{1,4}[xX]"),
         "".join(rf"\\{{1,4}}[uU]{_hexadecimal(unit)}" for unit in _utf16(code)),
@@ -43,6 +42,8 @@ def _of_letter(letter: str) -> str:
         forms.append(r"\+")
     if not letter.isascii():
         forms.append(re.escape(data.decode("latin-1")))
+    # Last: the letter itself may be how its other forms begin.
+    forms.append(rf"\\{{0,4}}{re.escape(letter)}" if letter != "\\" else r"\\{1,8}")
     return f"(?:{'|'.join(forms)})"
 
 
