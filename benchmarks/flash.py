@@ -42,8 +42,8 @@ if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks import hurry
+from oda.commands.running_agent import connect_to_agent
 from oda.control.client import ControlClient
-from oda.control.location import socket_path
 from oda.control.wire import ControlError, Publish
 from oda.model import Event
 from oda.platform.testing import RunningPlatform
@@ -117,7 +117,7 @@ class QuietAgent:
         deadline_s = time.monotonic() + timeout_s
         while True:
             try:
-                return ControlClient(socket_path(self._conf))
+                return connect_to_agent(self._conf)
             except ControlError:
                 if time.monotonic() > deadline_s:
                     raise

@@ -241,7 +241,7 @@ def build_parts(
         operations=operations,
     )
     if operations is not None:
-        for operation in standard_operations(settings, state, wall_clock, reactor):
+        for operation in standard_operations(settings, state, wall_clock, reactor, counters):
             operations.add(operation)
         outbox.journal.subscribe(parts.answer_interrupted)
     return parts
@@ -287,7 +287,11 @@ def build_state_manager(
 
 
 def standard_operations(
-    settings: AgentSettings, state: IStateManager, wall_clock: IWallClock, reactor: Any
+    settings: AgentSettings,
+    state: IStateManager,
+    wall_clock: IWallClock,
+    reactor: Any,
+    counters: ICounters,
 ) -> list[IOperation]:
     """The operations every agent has."""
     clock = settings.dispatcher.clock_datastream
@@ -298,8 +302,8 @@ def standard_operations(
         return open_time_source(source, reactor)
 
     return [
-        RefreshInfo(state),
-        GetDeviceParameters(state),
+        RefreshInfo(state, check_value, counters),
+        GetDeviceParameters(state, check_value),
         SetDeviceParameters(state),
         SetClockEquipment(state, wall_clock, clock),
         SynchronizeClock(

@@ -22,7 +22,7 @@ from oda import __version__
 from oda.agent import Agent
 from oda.config.connection import PREFIX
 from oda.config.loader import LoadedConfiguration, find_directory, load
-from oda.control.location import socket_path
+from oda.control.location import directories, prepare, socket_name
 from oda.control.server import ControlServer
 from oda.errors import OdaError, OutboxError
 from oda.garbage import GarbageService, memory_returner
@@ -35,6 +35,7 @@ from oda.outbox.inspection import find_leftovers
 from oda.outbox.worker import ThreadWorker
 from oda.reload import ReloadService
 from oda.settings import AgentSettings, OutboxSettings
+from oda.threads import leave_threads_behind
 from oda.upkeep import Upkeep, import_command
 
 _log = Logger(namespace="oda.tap")  # what a reader of the log started it by
@@ -46,7 +47,7 @@ class AgentProcess(MultiService):
 
     The signal that stops the process lets the agent deliver what it can within some seconds. While
     it does, another one calls ``hurry``, through ``in_reactor``, which is the reactor's
-    ``callFromThread``. ``install_signal`` is ``signal.signal``.
+    ``callFromThread``. ``install_signal`` is ``signal.signal``; ``twistd`` are twistd's options.
     """
 
     def __init__(
@@ -56,8 +57,10 @@ class AgentProcess(MultiService):
         hurry: Callable[[], None] = lambda: None,
         in_reactor: Callable[..., Any] = lambda call, *details: call(*details),
         install_signal: Callable[[int, Any], Any] = signal.signal,
+        twistd: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self._twistd = twistd or {}
         self._observer = observer
         self._at_start = at_start
         self._hurry = hurry
@@ -71,13 +74,20 @@ class AgentProcess(MultiService):
         super().setServiceParent(parent)
 
     def startService(self) -> None:
-        """Start everything. Raises ``SystemExit`` with status 1 when another agent uses the same
-        outbox: two would send everything twice."""
+        """Start everything. When another agent uses the same outbox (two would send everything
+        twice), raises ``SystemExit`` with status 1, or as a daemon ``OutboxError``."""
         try:
             super().startService()
         except OutboxError as error:
             # twistd logs by now, standard error included: said there, it would be said twice.
             _log.critical("oda-websocket can't start: {reason}", reason=str(error))
+            if self._twistd.get("statusPipe") is not None:
+                # The command that made the daemon waits at this pipe. twistd writes to it, and
+                # removes its PID file, for an exception that is none of the system's.
+                raise
+            pid_file = self._twistd.get("pidfile")
+            if pid_file:
+                Path(pid_file).unlink(missing_ok=True)
             raise SystemExit(1) from None
         self._at_start()
 
@@ -121,11 +131,13 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     except (OdaError, OSError) as error:
         sys.stderr.write(f"oda-websocket can't start:\n{error}\n")
         raise SystemExit(1) from None
+    leave_threads_behind(agent.parts.reactor)
     process = AgentProcess(
         log,
         lambda: tell_leftovers(agent.settings.outbox, directory),
         agent.parts.connector.hurry,
         agent.parts.reactor.callFromThread,
+        twistd=twistd,
     )
     if log is not None:
         LogService(log, destination, agent.parts.reactor).setServiceParent(process)
@@ -146,7 +158,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     )
     commands = {"status": agent.supervision.status, **upkeep.handlers()}
     control = ControlServer(
-        socket_path(directory),
+        lambda: _prepare_socket(agent.settings, directory),
         agent.publish,
         commands,
         agent.parts.reactor,
@@ -158,6 +170,12 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
         notifier.setServiceParent(agent)
     GarbageService(agent.parts.reactor, memory_returner()).setServiceParent(process)
     return process
+
+
+def _prepare_socket(settings: AgentSettings, directory: Path) -> Path:
+    """Where the local socket goes. Raises ``ControlError``."""
+    places = directories(settings.outbox.path, os.environ)
+    return prepare(places, os.geteuid()) / socket_name(directory)
 
 
 def _build_log(options: Mapping[str, Any], destination: Any) -> AgentLog | None:

@@ -43,6 +43,15 @@ _SHORT: Final = 64 * 1024
 _LONG_NUMBER: Final = b"0" * 400
 _DIGITS: Final = bytes(48 if 48 <= code < 58 else 32 for code in range(256))
 _REPLACEMENT: Final = rb"\ufffd"
+#: A text, or what other writers take for a number and JSON does not have.
+_TEXT_OR_WORD: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|-?Infinity|NaN', re.DOTALL)
+_CONTROL: Final = re.compile(rb"[\x00-\x1f]")
+#: Numbers that no float holds stand for such words while members are looked for.
+_STAND_INS: Final = {
+    b"NaN": b"1e400000001",
+    b"Infinity": b"1e400000002",
+    b"-Infinity": b"-1e400000002",
+}
 
 
 @implementer(ICodec, ICheckedEncoding, ITolerantDecoding)
@@ -88,9 +97,9 @@ class JsonCodec:
 
     def members(self, payload: bytes, *path: str) -> Mapping[str, bytes] | None:
         """See ``ITolerantDecoding.members``."""
-        within = bytes(payload)
+        within = bytes(payload).removeprefix(_BYTE_ORDER_MARK)
         if len(within) <= self._limits.max_bytes:
-            within = _with_unicode_only(within)
+            within = _TEXT_OR_WORD.sub(_as_json, _with_unicode_only(within))
         try:
             # One object in the other, so that the message is read once only.
             found = msgspec.json.decode(within, type=_shape(path))
@@ -102,7 +111,7 @@ class JsonCodec:
             return None  # it is no object
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DecodeError(str(error)) from error
-        return {key: bytes(member) for key, member in found.items()}
+        return {key: _as_written(bytes(member)) for key, member in found.items()}
 
     def decode_tolerantly(self, payload: bytes) -> Any:
         """See ``ITolerantDecoding.decode_tolerantly``."""
@@ -136,6 +145,22 @@ def _with_unicode_only(payload: bytes) -> bytes:
             raise DecodeError(f"more than {_MAX_ESCAPES} escapes, and what may be no Unicode")
         payload = _ESCAPE.sub(lambda escape: _REPLACEMENT if escape["lone"] else escape[0], payload)
     return payload
+
+
+def _as_json(found: re.Match[bytes]) -> bytes:
+    """A text with its control characters escaped, or the stand-in for a word."""
+    text = found[0]
+    if text in _STAND_INS:
+        return _STAND_INS[text]
+    return _CONTROL.sub(lambda control: b"\\u%04x" % control[0][0], text)
+
+
+def _as_written(member: bytes) -> bytes:
+    """The member with its words in their places again: it is for the decoder to refuse them."""
+    for word, stand_in in sorted(_STAND_INS.items()):
+        if stand_in in member:
+            member = member.replace(stand_in, word)
+    return member
 
 
 def _float_or_text(text: str) -> float | str:

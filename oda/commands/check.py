@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -16,10 +15,11 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, global
 from twisted.python.failure import Failure
 from zope.interface import provider
 
+from oda.commands.running_agent import connect_to_agent
+from oda.commands.text import echo, json_text
 from oda.config.loader import LoadedConfiguration, find_directory, load
 from oda.connector.resolution import install_resolver
-from oda.control.client import ControlClient, NoAgent
-from oda.control.location import socket_path
+from oda.control.client import NoAgent, NotAllowed
 from oda.control.wire import ControlError
 from oda.datastreams.clock import SystemWallClock
 from oda.datastreams.host import build_datastreams
@@ -89,12 +89,12 @@ def command(
             "checks": [document(finding) for finding in findings.all],
             "settings": shown,
         }
-        click.echo(json.dumps(result, indent=2, ensure_ascii=False))
+        click.echo(json_text(result))
     ctx.exit(1 if findings.has_failed else 0)
 
 
 def _print(finding: Finding) -> None:
-    click.echo(render_finding(finding, finding.step), nl=False)
+    echo(render_finding(finding, finding.step), nl=False)
 
 
 # -- the configuration -----------------------------------------------------------------------
@@ -149,9 +149,11 @@ def _check_surroundings(settings: AgentSettings, findings: Findings) -> None:
             text = f"{script.datastream_id}: {error}"
             findings.add("scripts", Result.WARNING, text, advice)
     if settings.plugins:
-        installed = {plugin.name for plugin in installed_plugins()}
+        installed = installed_plugins()
+        for fault in installed.faults:
+            findings.add("plugins", Result.WARNING, fault, "mend it, or take it away")
         for plugin in settings.plugins:
-            if plugin.name not in installed:
+            if plugin.name not in installed.by_name:
                 findings.add(
                     "plugins",
                     Result.FAILED,
@@ -244,18 +246,17 @@ def _check_online(
 
 def _ask_agent(directory: Path, findings: Findings, keep_alive_s: float = 0.0) -> bool:
     """Whether an agent runs with this configuration; ``keep_alive_s`` is what that says."""
-    path = socket_path(directory)
     try:
-        with ControlClient(path, timeout_s=_ASK_TIMEOUT_S) as client:
+        with connect_to_agent(directory, timeout_s=_ASK_TIMEOUT_S) as client:
             status = client.call("status")
     except NoAgent:
         findings.add("agent", Result.OK, "none is running with this configuration")
         return False
+    except NotAllowed as error:
+        text = f"another user's agent may run with this configuration: {error}"
+        findings.add("agent", Result.WARNING, text, "run this as the agent's user")
+        return True
     except (ControlError, OSError) as error:
-        if "not allowed" in str(error):
-            text = "an agent of another user runs with this configuration"
-            findings.add("agent", Result.WARNING, text, "run this as the agent's user")
-            return True
         # Whatever is wrong there, somebody listens: a second connection of the same device could
         # end the one that it has.
         text = f"an agent runs with this configuration, but does not answer: {error}"

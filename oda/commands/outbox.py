@@ -6,7 +6,6 @@ the running agent where there is one, else in the file, under its lock.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -17,9 +16,10 @@ from typing import Any, NoReturn, TypeVar
 
 import click
 
+from oda.commands.running_agent import connect_to_agent
+from oda.commands.text import echo, json_text
 from oda.config.loader import find_directory, load
-from oda.control.client import ControlClient
-from oda.control.location import socket_path
+from oda.control.client import NotAllowed
 from oda.control.wire import ControlError
 from oda.datastreams.clock import SystemWallClock
 from oda.errors import OdaError
@@ -49,7 +49,7 @@ class _Target:
         directory = find_directory(conf)
         self._may_be_in_memory = may_be_in_memory
         self.settings: OutboxSettings = load(directory, os.environ).settings.outbox
-        self._socket = socket_path(directory)
+        self._directory = directory
         self._file = file
         self.counts: dict[str, int] | None = None  # of a running agent
         self.path = self._find(file)
@@ -62,9 +62,9 @@ class _Target:
         """The agent knows best where its file is: a relative path starts where the agent does."""
         try:
             found = self.call("outbox")
-        except ControlError as error:
-            if "not allowed" in str(error):
-                raise
+        except NotAllowed:
+            raise
+        except ControlError:
             found = None
         if found is not None and (file is None or str(file.absolute()) == found["path"]):
             if found["path"] is None and not self._may_be_in_memory:
@@ -79,7 +79,7 @@ class _Target:
 
     def call(self, command: str, timeout_s: float | None = _TIMEOUT_S, **arguments: Any) -> Any:
         """Ask the running agent. Raises ``ControlError``, also when there is none."""
-        with ControlClient(self._socket, timeout_s) as client:
+        with connect_to_agent(self._directory, timeout_s) as client:
             return client.call(command, **arguments)
 
 
@@ -131,9 +131,9 @@ def status(conf: str | None, file: Path | None, as_json: bool) -> None:
         document = _status_document(found)
         if target.counts is not None:
             document["agent"] = target.counts
-        click.echo(json.dumps(document, indent=2))
+        click.echo(json_text(document))
     else:
-        click.echo(_render_status(found, target.counts), nl=False)
+        echo(_render_status(found, target.counts), nl=False)
 
 
 def _status_document(found: StoreStatus) -> dict[str, Any]:
@@ -201,7 +201,7 @@ def list_messages(conf: str | None, file: Path | None, state: str | None, limit:
     messages = read_messages(target.path, state)
     click.echo(f"{'id':>16}  {'class':<10}{'state':<9}{'datapoints':>10}{'bytes':>10}  accepted")
     for message in islice(messages, limit):
-        click.echo(_line(message))
+        echo(_line(message))
     if next(messages, None) is not None:
         click.echo(f"... (the first {limit}; --limit shows more)")
 
@@ -237,7 +237,7 @@ def verify_file(conf: str | None, file: Path | None) -> None:
     target = _Target(conf, file)
     faults = verify(target.path)
     for fault in faults:
-        click.echo(fault)
+        echo(fault)
     if faults:
         raise click.ClickException(
             "the agent replaces a damaged file when it meets the damage, keeps it aside, and goes "
@@ -298,4 +298,4 @@ def import_store(conf: str | None, file: Path | None, source: Path) -> None:
         text, is_complete = result.describe(source), result.is_complete
     if not is_complete:
         raise click.ClickException(text)
-    click.echo(text)
+    echo(text)

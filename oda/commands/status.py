@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
+from oda.commands.running_agent import connect_to_agent
+from oda.commands.text import echo, json_text
 from oda.config.loader import find_directory
-from oda.control.client import ControlClient
-from oda.control.location import socket_path
 from oda.errors import OdaError
 from oda.monitor.status import render_status
 
@@ -28,16 +26,16 @@ def command(ctx: click.Context, conf: str | None, as_json: bool) -> None:
     ready, 3 when no agent answers.
     """
     try:
-        with ControlClient(socket_path(find_directory(conf)), timeout_s=10.0) as client:
+        with connect_to_agent(find_directory(conf), timeout_s=10.0) as client:
             status = client.call("status")
     except OdaError as error:
-        click.echo(f"Error: {error}", err=True)
+        echo(f"Error: {error}", err=True)
         ctx.exit(NOT_RUNNING)
     except OSError as error:
-        click.echo(f"Error: the agent does not answer: {error}", err=True)
+        echo(f"Error: the agent does not answer: {error}", err=True)
         ctx.exit(NOT_RUNNING)
     if as_json:
-        click.echo(json.dumps(status, indent=2, ensure_ascii=False))
+        click.echo(json_text(status))
     else:
-        click.echo(render_status(status), nl=False)
+        echo(render_status(status), nl=False)
     ctx.exit(0 if status["ready"] else NOT_READY)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from oda.config.files import Content
+from oda.config.files import Content, is_writable_directory
 from oda.config.interpretation import Interpretation
 from oda.config.keys import Key
+from oda.errors import Fault
 from oda.settings import Secret
 
 MAX_KEY_BYTES = 4096
@@ -140,3 +141,21 @@ def check_permissions(
             interpretation.reject(key, problem + " (strictPermissions=true)")
         else:
             interpretation.warnings.append(str(place.fault(problem)))
+
+
+def check_writable(
+    device_info: Interpretation,
+    directory: Path,
+    files: Iterable[Path],
+    read: Callable[[Path], Content],
+) -> tuple[list[Fault], list[str]]:
+    """What every user of the machine can write, of the directory, that of the scripts, and the
+    files that are used: faults with ``strictPermissions``, else warnings."""
+    scripts = device_info.values.get("path")
+    directories = [directory, *([scripts] if isinstance(scripts, Path) else [])]
+    places = [one for one in directories if is_writable_directory(one)]
+    places.extend(file for file in dict.fromkeys(files) if read(file).is_writable)
+    text = "can be written by every user of this machine: chmod o-w it"
+    if device_info.values.get("strictPermissions", False):
+        return [Fault(str(one), 0, "", f"{text} (strictPermissions=true)") for one in places], []
+    return [], [f"{one}: {text}" for one in places]

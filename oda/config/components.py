@@ -124,8 +124,9 @@ DEVICE_INFO = Component(
                     "strict_permissions",
                     boolean(),
                     "refuse to start where a file with the API key, a private key, a passphrase or "
-                    "a password can be read by every user of the machine (otherwise that is a "
-                    "warning)",
+                    "a password can be read by every user of the machine, or where the "
+                    "configuration directory, a file read from it or the directory path can "
+                    "be written by every user (otherwise these are warnings)",
                 ),
                 Key(
                     "scriptTimeout",

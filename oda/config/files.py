@@ -15,12 +15,13 @@ SUFFIX = ".cfg"
 class Content:
     """A file as it was found; ``problem`` says why it couldn't be read.
 
-    ``is_public``: every user of the machine may read it.
+    ``is_public``: every user of the machine may read it. ``is_writable``: every user may write it.
     """
 
     data: bytes = b""
     problem: str = ""
     is_public: bool = False
+    is_writable: bool = False
 
 
 def list_names(directory: Path) -> list[str]:
@@ -44,8 +45,21 @@ def read(path: Path) -> Content:
         if not stat.S_ISREG(mode):
             return Content(problem="is not a regular file")
         with path.open("rb") as stream:
-            return Content(stream.read(MAX_BYTES + 1), is_public=bool(mode & stat.S_IROTH))
+            return Content(
+                stream.read(MAX_BYTES + 1),
+                is_public=bool(mode & stat.S_IROTH),
+                is_writable=bool(mode & stat.S_IWOTH),
+            )
     except FileNotFoundError:
         return Content(problem="does not exist")
     except OSError as error:
         return Content(problem=f"can't be read: {error.strerror or error}")
+
+
+def is_writable_directory(directory: Path) -> bool:
+    """Whether every user of the machine may write into the directory; False where it can't be
+    seen."""
+    try:
+        return bool(directory.stat().st_mode & stat.S_IWOTH)
+    except OSError:
+        return False

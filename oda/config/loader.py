@@ -11,6 +11,7 @@ from oda.config.checks import (
     check_connector,
     check_files,
     check_permissions,
+    check_writable,
     take_key_file,
     take_secret_files,
 )
@@ -117,6 +118,10 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
     for interpretation in found.values():
         digests.update(check_files(interpretation, read))
     check_permissions(found[DEVICE_INFO.file], found[CONNECTOR.file], read)
+    writable = check_writable(
+        found[DEVICE_INFO.file], directory, [*(directory / name for name in files), *digests], read
+    )
+    faults.extend(writable[0])
     take_key_file(found[DEVICE_INFO.file], read)
     secrets = take_secret_files(found[CONNECTOR.file], read)
     plugins, plugin_faults = read_plugins(
@@ -131,6 +136,7 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
         f"{directory / name}: is ignored; is it meant to be {file}?"
         for file, name in lookalikes.items()
     ]
+    warnings.extend(writable[1])
     warnings.extend(_misspelt_variables(environ))
     for interpretation in found.values():
         warnings.extend(interpretation.warnings)

@@ -26,7 +26,7 @@ from twisted.internet.interfaces import IReactorPluggableNameResolver
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from oda.connector.outcome import Outcome
+from oda.connector.outcome import Outcome, describe_connect_failure
 from oda.connector.protocol import PlatformProtocol
 from oda.connector.resolution import AddressCollector
 from oda.errors import ConnectorError, DatastreamError
@@ -152,7 +152,7 @@ class ConnectionAttempt:
         address = self._racing.pop(connector, None)
         if self._over or address is None:
             return  # it was stopped
-        self._failures.append((address, reason.getErrorMessage().rstrip(".")))
+        self._failures.append((address, describe_connect_failure(reason)))
         if self._untried:
             self._try_next()
         elif not self._racing:

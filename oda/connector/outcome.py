@@ -7,6 +7,7 @@ Why a connection ended, in one sentence a person can act on.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from email.utils import mktime_tz, parsedate_to_datetime, parsedate_tz
 from enum import Enum
@@ -347,3 +348,12 @@ def _describe_transport(reason: Failure) -> str:
         return f"TLS failed: {about_tls}"
     lines = reason.getErrorMessage().splitlines()
     return lines[0].rstrip(".") if lines and lines[0] else type(error).__name__
+
+
+def describe_connect_failure(reason: Failure) -> str:
+    """Why a TCP connection could not be made: in the system's words, which Twisted only adds to its
+    own."""
+    number = getattr(reason.value, "osError", None)
+    if isinstance(number, int) and number > 0:
+        return os.strerror(number)
+    return str(reason.getErrorMessage()).rstrip(".")

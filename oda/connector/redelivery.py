@@ -165,18 +165,26 @@ class Aftermath:
 
     def connection_ended(self, outbox: IOutbox, session: Session, outcome: Outcome) -> None:
         """Give back to ``outbox`` what ``session`` had taken. Raises what the outbox raises."""
-        flight = session.flight
         culprit = self.suspects.connection_ended(
-            outcome, flight.row_ids, session.sent, session.is_proven
+            outcome, session.flight.row_ids, session.sent, session.is_proven
         )
-        if culprit is not None:
-            outbox.bury([culprit], f"nothing else was on its way: {outcome.reason}")
-        replays = self._replay.connection_ended(outcome, flight.acknowledged, culprit is not None)
+        try:
+            if culprit is not None:
+                outbox.bury([culprit], f"nothing else was on its way: {outcome.reason}")
+        finally:
+            self._give_back(outbox, session, outcome, culprit is not None)
+
+    def _give_back(
+        self, outbox: IOutbox, session: Session, outcome: Outcome, was_guilty: bool
+    ) -> None:
+        flight = session.flight
+        replays = self._replay.connection_ended(outcome, flight.acknowledged, was_guilty)
         limit = session.replay_bytes if outcome.cause is Cause.AGENT else None
         if replays and limit is not None and not flight.has_let_go:
             # The agent gave up a slow link, and the platform had seconds to store what it proved.
             outbox.rewind(replays, limit)
         else:
             outbox.rewind(replays or flight.has_let_go)
-        if outcome.close_code == NORMAL_CLOSURE and not flight.has_let_go:
+        if outcome.close_code == NORMAL_CLOSURE:
+            # Only what still lingers: answers that were let go are pending again.
             outbox.settle()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from oda.control.location import squatter, trusted_users
 from oda.control.wire import ControlError, decode_answer, encode
 
 
@@ -17,26 +19,36 @@ class NoAgent(ControlError):  # noqa: N818 - named like those of oda.errors
     """Nobody listens there: no agent is running. Any other ``ControlError`` doesn't say so."""
 
 
+class NotAllowed(ControlError):  # noqa: N818 - named like those of oda.errors
+    """What is there is another user's: an agent that this user may not use, or no agent at all."""
+
+
 class ControlClient:
-    """A connection to the running agent. Raises ``NoAgent`` when there is none, and
+    """A connection to the running agent. Raises ``NoAgent`` when there is none, ``NotAllowed`` when
+    it is none of the users ``trusted`` (this one and root where nothing is said), and
     ``ControlError`` when it can't be reached."""
 
-    def __init__(self, path: Path, timeout_s: float | None = None) -> None:
+    def __init__(
+        self, path: Path, timeout_s: float | None = None, trusted: Collection[int] | None = None
+    ) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(timeout_s)
         try:
             self._socket.connect(str(path))
         except PermissionError:
-            raise ControlError(f"not allowed to use {path}: run as the agent's user") from None
+            raise NotAllowed(f"not allowed to use {path}: run as the agent's user") from None
         except (FileNotFoundError, ConnectionRefusedError):
             raise NoAgent(
                 f"no agent is running with this configuration (nothing answers at {path})"
             ) from None
         except OSError as error:
             raise ControlError(f"{path} can't be reached: {error.strerror or error}") from None
-        if not may_be_trusted(_user_of_peer(self._socket), os.geteuid()):
+        listener = _user_of_peer(self._socket)
+        if listener not in (trusted_users(os.geteuid(), ()) if trusted is None else trusted):
             self._socket.close()
-            raise ControlError(f"whoever listens at {path} is another user, not this one's agent")
+            raise NotAllowed(
+                f"{path} is not used: the user {listener} listens there, not this user's agent"
+            )
         self._reader = self._socket.makefile("rb")
 
     def __enter__(self) -> ControlClient:
@@ -48,8 +60,14 @@ class ControlClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.abort()  # a thread that still reads would keep the reader from being closed
         self._reader.close()
         self._socket.close()
+
+    def abort(self) -> None:
+        """Talk no more: whoever reads the answers, in whatever thread, finds their end."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def send(self, message: object) -> None:
         """Write one message; blocks while the agent reads nothing. Raises ``ControlError``."""
@@ -80,13 +98,47 @@ class ControlClient:
         raise ControlError("the agent closed the connection without an answer")
 
 
-def may_be_trusted(listener: int, own: int) -> bool:
-    """Whether what the user ``listener`` says at the socket may be believed by the user ``own``.
+def find_agent(
+    expected: Collection[Path],
+    others: Iterable[Path],
+    trusted: Collection[int],
+    timeout_s: float | None = None,
+) -> ControlClient:
+    """A connection to the agent at one of these paths: at an ``expected`` one, else at another.
 
-    The directory for temporary files is everybody's: another user could listen there first, and
-    say that datapoints are accepted. Only root uses the sockets of others.
+    Raises ``NotAllowed`` where another user's socket stands at an expected path, which is passed
+    over at the others: there, anybody can make one. Raises ``NoAgent`` where no agent is found.
     """
-    return own == 0 or listener in (0, own)
+    refusal: ControlError | None = None
+    ignored = ""
+    for path in dict.fromkeys([*expected, *others]):
+        try:
+            reason = squatter(path, trusted)
+            if not reason:
+                return ControlClient(path, timeout_s, trusted)
+            if path not in expected:
+                ignored = f"; {path} is not used: {reason}"
+            else:
+                refusal = refusal or NotAllowed(f"{path} is not used: {reason}")
+        except PermissionError:
+            if path in expected:
+                refusal = refusal or NotAllowed(
+                    f"not allowed to use {path}: run as the agent's user"
+                )
+            else:
+                ignored = f"; not allowed to look at {path}: is that the agent's user?"
+        except NoAgent:
+            pass  # left behind by one that was killed
+        except ControlError as error:
+            refusal = refusal or error
+        except OSError:
+            pass  # there is none
+    if refusal is not None:
+        raise refusal
+    raise NoAgent(
+        "no agent is running with this configuration (nothing answers at"
+        f" {next(iter(expected))}{ignored})"
+    )
 
 
 def _user_of_peer(connection: socket.socket) -> int:

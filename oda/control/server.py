@@ -1,8 +1,9 @@
 """The agent's end of the local socket.
 
 Datapoints are published in the order they come; the answers are cumulative, so one line can
-acknowledge thousands. While too many are not accepted yet, nothing more is read: the writer
-feels it.
+acknowledge thousands. Nothing more is read while too many are not accepted yet, while a command
+runs, or while the caller does not read its answers. So one connection holds at most 2,000
+datapoints, one line, what the system's buffers hold, and the answers to one command.
 """
 
 from __future__ import annotations
@@ -68,13 +69,70 @@ class ControlProtocol(LineOnlyReceiver):
         self._accepted = 0
         self._told = 0
         self._waiting: deque[list[bool]] = deque()  # one [accepted?] per datapoint, in order
+        self._lines: deque[bytes] = deque()  # read, and not looked at yet
+        self._is_handling = False
+        self._answers_wait = False
         self._paused = False
-        self._running_commands = 0
+        self._is_running_command = False
         self._complete = False
         self._over = False
 
+    def connectionMade(self) -> None:
+        self.transport.registerProducer(self, True)
+
     def lineReceived(self, line: bytes) -> None:
-        if self._over or not line.strip():
+        if self._over:
+            return
+        self._lines.append(line)
+        self._go_on()
+
+    def pauseProducing(self) -> None:
+        """The transport: the caller does not read its answers. Nothing more is read or done."""
+        self._answers_wait = True
+        self._pause_or_resume()
+
+    def resumeProducing(self) -> None:
+        """The transport: the answers are on their way."""
+        self._answers_wait = False
+        self._go_on()
+
+    def stopProducing(self) -> None:
+        """The transport: the connection is lost."""
+        self._over = True
+
+    def _has_to_wait(self) -> bool:
+        limit = _LOW_WATER if self._paused else _HIGH_WATER - 1
+        return self._answers_wait or self._is_running_command or len(self._waiting) > limit
+
+    def _go_on(self) -> None:
+        """Look at what was read, as far as it may be, and read on if there is room."""
+        if self._is_handling:
+            return
+        self._is_handling = True
+        has_taken = False
+        try:
+            while self._lines and not self._over and not self._has_to_wait():
+                self._handle(self._lines.popleft())
+                has_taken = True
+        finally:
+            self._is_handling = False
+        if has_taken and self._complete and self._waiting:
+            self._flush()
+        self._pause_or_resume()
+        self._end_if_answered()
+
+    def _pause_or_resume(self) -> None:
+        if self._over or self._complete:
+            return
+        if self._paused is not (must_wait := bool(self._lines) or self._has_to_wait()):
+            self._paused = must_wait
+            if must_wait:
+                self.transport.pauseProducing()
+            else:
+                self.transport.resumeProducing()
+
+    def _handle(self, line: bytes) -> None:
+        if not line.strip():
             return
         try:
             request = decode_request(line)
@@ -93,7 +151,7 @@ class ControlProtocol(LineOnlyReceiver):
         self._complete = True
         if self._waiting:
             self._flush()  # the writer waits for nothing but its answers
-        self._end_if_answered()
+        self._go_on()
 
     def writeConnectionLost(self) -> None:
         self._over = True
@@ -102,9 +160,15 @@ class ControlProtocol(LineOnlyReceiver):
         self._over = True
 
     def _end_if_answered(self) -> None:
-        if self._complete and not self._waiting and not self._running_commands and not self._over:
-            self._over = True
-            self.transport.loseConnection()
+        is_answered = not self._waiting and not self._lines and not self._is_running_command
+        if self._complete and is_answered and not self._over:
+            self._end()
+
+    def _end(self) -> None:
+        self._over = True
+        self._lines.clear()
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
 
     def _take(self, event: Event) -> None:
         self._received += 1
@@ -117,9 +181,6 @@ class ControlProtocol(LineOnlyReceiver):
             callbackArgs=(entry,),
             errbackArgs=(self._received,),
         )
-        if len(self._waiting) >= _HIGH_WATER and not self._paused and not self._over:
-            self._paused = True
-            self.transport.pauseProducing()
 
     def _was_accepted(self, _: None, entry: list[bool]) -> None:
         entry[0] = True
@@ -131,10 +192,7 @@ class ControlProtocol(LineOnlyReceiver):
         if not self._waiting or self._accepted - self._told >= _LOW_WATER:
             self._told = self._accepted
             self.transport.write(encode({"ok": self._accepted}))
-        if self._paused and len(self._waiting) <= _LOW_WATER:
-            self._paused = False
-            self.transport.resumeProducing()
-        self._end_if_answered()
+        self._go_on()
 
     def _was_refused(self, failure: Failure, number: int) -> None:
         if not failure.check(OdaError):
@@ -144,39 +202,39 @@ class ControlProtocol(LineOnlyReceiver):
     def _refuse(self, text: str, number: int | None = None) -> None:
         if self._over:
             return
-        self._over = True
         if self._accepted > self._told:
             self.transport.write(encode({"ok": self._accepted}))
         answer: dict[str, Any] = {"error": text}
         if number is not None:
             answer["entry"] = number
         self.transport.write(encode(answer))
-        self.transport.loseConnection()
+        self._end()
 
     def _run(self, command: Command) -> None:
         handler = self._commands.get(command.command)
         if handler is None:
             self._refuse(f"unknown command {command.command!r}")
             return
-        self._running_commands += 1
+        self._is_running_command = True
         done = maybeDeferred(handler, command.arguments)
         done.addCallbacks(self._answer, self._command_failed)
 
     def _answer(self, result: Any) -> None:
-        self._running_commands -= 1
+        self._is_running_command = False
         if not self._over:
             self.transport.write(encode({"result": result}))
-        self._end_if_answered()
+        self._go_on()
 
     def _command_failed(self, failure: Failure) -> None:
-        self._running_commands -= 1
+        self._is_running_command = False
         if not failure.check(OdaError):
             _log.failure("a defect while running a command from the socket", failure)
         self._refuse(failure.getErrorMessage())
 
 
 class ControlServer(Service):
-    """Listens on ``path``, which only the agent's user may open.
+    """Listens at the path that ``prepare`` gives; only the agent's user may open it. ``prepare``
+    raises ``ControlError`` where there is no safe place for the socket.
 
     ``commands`` are the handlers by name: given the arguments, a value (for JSON) or Deferred.
     ``flush`` is called when a writer has said everything and waits until it is accepted. A
@@ -187,13 +245,13 @@ class ControlServer(Service):
 
     def __init__(
         self,
-        path: Path,
+        prepare: Callable[[], Path],
         publish: PublishEvent,
         commands: Mapping[str, Handler],
         reactor: Any,
         flush: Callable[[], None] = lambda: None,
     ) -> None:
-        self._path = path
+        self._prepare = prepare
         self._publish = publish
         self._flush = flush
         self._commands = commands
@@ -206,27 +264,30 @@ class ControlServer(Service):
         factory = ServerFactory()
         factory.noisy = False
         factory.protocol = lambda: ControlProtocol(self._publish, self._commands, self._flush)
+        where = ""
         try:
-            _remove_leftover(self._path)
-            self._port = self._reactor.listenUNIX(str(self._path), factory, mode=0o600)
+            path = self._prepare()
+            where = f" at {path}"
+            _remove_leftover(path)
+            self._port = self._reactor.listenUNIX(str(path), factory, mode=0o600)
         except CannotListenError as error:
-            self._warn(error.socketError)
-        except OSError as error:
-            self._warn(error)
-
-    def _warn(self, reason: object) -> None:
-        _log.warn(
-            "no local socket at {path}: {reason}; 'oda send' and 'oda status' can't reach"
-            " this agent",
-            path=str(self._path),
-            reason=str(reason),
-        )
+            _warn(where, error.socketError)
+        except (ControlError, OSError) as error:
+            _warn(where, error)
 
     def stopService(self) -> Any:
         """Stop listening; fires with None when the socket is gone."""
         super().stopService()
         port, self._port = self._port, None
         return port.stopListening() if port is not None else None
+
+
+def _warn(where: str, reason: object) -> None:
+    _log.warn(
+        "no local socket{where}: {reason}; 'oda send' and 'oda status' can't reach this agent",
+        where=where,
+        reason=str(reason),
+    )
 
 
 def _remove_leftover(path: Path) -> None:

@@ -1,8 +1,9 @@
 """From the command of a script line to what is executed.
 
-The program is looked for in the working directory, then in the scripts' directory (``path``), then,
-if it is a plain name, among the system's programs. ``scripts/clock.sh`` finds the same file whether
-``path`` ends in ``scripts`` or the working directory holds it.
+A plain name is looked for in the scripts' directory (``path``), then among the system's programs,
+and nowhere else: the working directory may be anybody's. A name with a directory is looked for in
+the working directory, then in ``path``: ``scripts/clock.sh`` finds the same file whether ``path``
+ends in ``scripts`` or the working directory holds it.
 """
 
 from __future__ import annotations
@@ -39,25 +40,35 @@ def find_command(
 def _find_file(
     program: str, working_directory: Path, scripts: Path | None, environment: Mapping[str, str]
 ) -> Path:
-    places = [working_directory]
+    is_plain = os.sep not in program
+    places = [] if is_plain else [working_directory]
     if scripts is not None:
         scripts = working_directory / scripts
         places.append(scripts)
-        if Path(program).parts[0] == scripts.name:
+        if not is_plain and Path(program).parts[0] == scripts.name:
             places.append(scripts.parent)
     for place in places:
         candidate = place / program  # an absolute program stays as it is
         if candidate.is_file():
             return candidate
-    if os.sep in program and Path(program).is_absolute():
+    if Path(program).is_absolute():
         raise ValueError(f"script {program!r} does not exist")
-    if os.sep not in program:
-        found = shutil.which(program, path=environment.get("PATH", os.defpath))
+    if is_plain:
+        system = _system_directories(environment)
+        found = shutil.which(program, path=os.pathsep.join(map(str, system))) if system else None
         if found:
-            return Path(found).absolute()
-    searched = ", ".join(dict.fromkeys(str(place) for place in places))
+            return Path(found)
+        places.extend(system)
+    searched = ", ".join(dict.fromkeys(map(str, places))) or "no directory"
     hint = "" if scripts else " (the key path can name the scripts' directory)"
     raise ValueError(f"script {program!r} was not found in {searched}{hint}")
+
+
+def _system_directories(environment: Mapping[str, str]) -> list[Path]:
+    """Where the system's programs are. A relative entry of PATH leads into the working directory,
+    and is left out."""
+    entries = map(Path, environment.get("PATH", os.defpath).split(os.pathsep))
+    return [entry for entry in entries if entry.is_absolute()]
 
 
 def _interpreter(file: Path) -> tuple[str, ...]:

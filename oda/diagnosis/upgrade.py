@@ -14,7 +14,7 @@ from zope.interface import implementer
 from oda.connector.acknowledgement import EPOCH_BYTES, AckBarrier, Pong
 from oda.connector.address import Address
 from oda.connector.factory import PlatformClientFactory
-from oda.connector.outcome import Outcome
+from oda.connector.outcome import Outcome, describe_connect_failure
 from oda.connector.protocol import IConnectionListener, IConnectionOwner, PlatformProtocol
 from oda.connector.status import platform_certificate_ends_ms
 from oda.settings import ConnectorSettings
@@ -82,7 +82,7 @@ class UpgradeProbe:
     # -- IConnectionOwner --------------------------------------------------------------------
 
     def connect_failed(self, connector: Any, reason: Failure) -> None:
-        self._finish(Outcome(reason=reason.getErrorMessage().rstrip(".")))
+        self._finish(Outcome(reason=describe_connect_failure(reason)))
 
     def protocol_built(self, protocol: PlatformProtocol) -> None:
         self._protocol = protocol

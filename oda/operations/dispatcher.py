@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from oda.boundary import foreign_code, reason_of
 from oda.errors import CodecError, DecodeError, PluginError
 from oda.interfaces import (
     ICodec,
@@ -31,7 +32,7 @@ from oda.interfaces import (
 )
 from oda.model import Answer, ContentType, OperationRequest, OperationResult, ResultCode
 from oda.operations.admission import Admission
-from oda.operations.answer import AnswerWriter, reason_of
+from oda.operations.answer import AnswerWriter
 from oda.operations.execution import (
     NOT_SUPPORTED_TEXT,
     STOPPING_TEXT,
@@ -187,9 +188,10 @@ class OperationDispatcher:
         host_id = self._own_id()
         try:
             codec: ICodec = self._codecs.codec(content_type)
-            message = codec.decode(payload)
+            with foreign_code:
+                message = codec.decode(payload)
         except DecodeError as error:
-            request = recognise_refused(codec, payload, error.problem)
+            request = recognise_refused(codec, payload, error.problem, host_id or "")
             if request is None:
                 return self._ignore(payload, "malformed", error.problem)
         except CodecError as error:

@@ -2,8 +2,8 @@
 
 ``recognise`` gives an ``OperationRequest`` that can be run, a ``Refusal`` that must be answered
 with ERROR_IN_PARAM, or None for a message that is no request and gets no answer.
-``recognise_refused`` does so for a message that the codec refuses: only that can be answered, not
-run, but who asks may be readable all the same.
+``recognise_refused`` does so for a message that the codec refuses. Where that is because of a
+member that nobody needs, the request is as good as any other; else who asks may be readable.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from oda.boundary import foreign_code
 from oda.errors import DecodeError, InvalidParameter
 from oda.interfaces import ITolerantDecoding
 from oda.model import HOST, OperationRequest
@@ -89,9 +90,12 @@ def recognise(message: Any, host_id: str) -> OperationRequest | Refusal | None:
     )
 
 
-def recognise_refused(codec: Any, payload: bytes, problem: str) -> Refusal | None:
+def recognise_refused(
+    codec: Any, payload: bytes, problem: str, host_id: str
+) -> OperationRequest | Refusal | None:
     """The request in ``payload``, which ``codec`` can't decode because of ``problem``; None for
-    what is no request, or nobody can tell."""
+    what is no request, or nobody can tell. It can be run if every member that is needed can be
+    decoded by itself."""
     is_tolerant: bool = ITolerantDecoding.providedBy(codec)
     if not is_tolerant:
         return None
@@ -110,7 +114,8 @@ def recognise_refused(codec: Any, payload: bytes, problem: str) -> Refusal | Non
             faults.append(InvalidParameter(name, f"is longer than {MAX_TEXT_BYTES} bytes"))
             continue
         try:
-            codec.decode(members[name])
+            request[name] = codec.decode(members[name])
+            continue
         except DecodeError as error:
             faults.append(InvalidParameter(name, error.problem))
         if name == "parameters":
@@ -125,6 +130,8 @@ def recognise_refused(codec: Any, payload: bytes, problem: str) -> Refusal | Non
         for name in ("id", "deviceId", "path", "name")
         if _is_mended(request.get(name))
     ]
+    if not faults and not mended and _REPLACEMENT not in str(request.get("parameters", "")):
+        return recognise({"operation": {"request": request}}, host_id)
     echoed = _readable(request, [])
     faults = faults or mended or [InvalidParameter("request", problem)]
     return Refusal(faults[0], *echoed)
@@ -142,7 +149,8 @@ def echo_of_answer(codec: Any, payload: bytes) -> Refusal | None:
     is_tolerant: bool = ITolerantDecoding.providedBy(codec)
     try:
         if not is_tolerant:
-            response = codec.decode(payload)["operation"]["response"]
+            with foreign_code:
+                response = codec.decode(payload)["operation"]["response"]
             return Refusal(fault, *_readable(response, []))
         members = codec.members(payload, "operation", "response")
         if members is None:

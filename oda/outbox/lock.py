@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from oda.errors import OutboxError
+from oda.private_files import secure
 
 
 class FileLock:
@@ -26,7 +27,11 @@ class FileLock:
     _held: ClassVar[set[tuple[int, int]]] = set()
 
     def __init__(self, path: Path, create: bool = True) -> None:
-        """Raises ``OutboxError`` naming the other process when there is one, and ``OSError``."""
+        """The file becomes private once it is locked; nothing else of it changes.
+
+        Raises ``OutboxError`` naming the other process when there is one, and ``OSError``, also for
+        a link and for a file of another user.
+        """
         if FileLock.is_held(path):
             raise OutboxError(
                 f"{path}: the outbox is in use by another agent (process {os.getpid()}, this one)"
@@ -35,6 +40,7 @@ class FileLock:
         self._descriptor = os.open(path, flags, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            secure(self._descriptor, path)
             self._identity = _identity(os.fstat(self._descriptor))
             FileLock._held.add(self._identity)
         except BlockingIOError:

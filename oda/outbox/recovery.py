@@ -6,7 +6,9 @@ live data goes on. The journal and the dead letters are copied before anything e
 operation must not run twice; the messages follow in steps, between the commits of the agent. A step
 copies rows, enters them in the totals and says how far it has come, all in one transaction of the
 new file. So a process that is killed at any moment goes on where it was: nothing is lost before it
-is copied, and nothing is copied twice. In the end the old file is kept as ``<name>.damaged-<n>``.
+is copied, and nothing is copied twice. A process that replaces its store while it runs copies only
+what it has not in memory; if it is killed before the first commit, which writes that, the next one
+copies everything. In the end the old file is kept as ``<name>.damaged-<n>``.
 
 Rows are read in ranges of ids; a range that can't be read is halved until the damaged places are
 left out. When the directory of the tables is gone, a copy of the file gets the one of a new store,
@@ -170,7 +172,7 @@ def begin(
 
 def go_on(store: SqliteStore, totals: Totals) -> Opened:
     """The store was opened: whether a recovery was under way when its process ended."""
-    progress = _load(store.writer) or _next_source(store, totals)
+    progress = _left_by_another(store.writer) or _next_source(store, totals)
     if progress is None:
         return Opened(totals)
     return Opened(totals, "", progress.set_aside, _missing(progress))
@@ -217,7 +219,7 @@ def _start(
     with closing(connect_read_only(_file(store, progress))) as old:
         before, progress.is_counted = _totals_of(old, source)
         with suppress(*UNREADABLE, msgspec.MsgspecError):
-            progress.then = _load(old)
+            progress.then = _load(old) if wanted is not None else _left_by_another(old)
         for message_class in reversed(CLASSES):
             table = TABLES[message_class]
             highest = before.last_ids[table]
@@ -242,10 +244,10 @@ def _start(
             # A store that has totals has a past already.
             _carry_over(totals, before, is_new=read_totals(writer) is None)
             _pass_over_ids(totals, store, source)
+            write_totals(writer, msgspec.json.encode(totals))
         progress.incomplete = [
             name for table, name in _SMALL_TABLES.items() if not _copy_small(old, writer, table)
         ]
-        write_totals(writer, msgspec.json.encode(totals))
         _save(writer, progress)
         writer.execute("COMMIT")
     # Into the file itself: a log that gets lost must not take the ids with it that are given away.
@@ -563,6 +565,19 @@ def _load(writer: sqlite3.Connection) -> _Progress | None:
     if crc != b"%08x" % crc32(body):
         return None
     return msgspec.json.decode(body, type=_Progress)
+
+
+def _left_by_another(connection: sqlite3.Connection) -> _Progress | None:
+    """The recovery that another process has left in a store, None where it has to begin anew.
+
+    A process that replaces its store knows which rows it has in memory, copies the others only, and
+    writes the totals with its first commit. Without totals it ended before that: its rows are in
+    the source and nowhere else.
+    """
+    progress = _load(connection)
+    if progress is None or progress.wanted is None or read_totals(connection) is not None:
+        return progress
+    return None
 
 
 def _save(writer: sqlite3.Connection, progress: _Progress) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from oda.outbox.database import TABLES, UNREADABLE, connect, connect_read_only, migrate
 from oda.outbox.limits import PAGE_BYTES
 from oda.outbox.store import StoreError
+from oda.private_files import make_private
 from oda.settings import OutboxSettings
 
 #: The maximum number of damaged files that are kept; the oldest is deleted for another one.
@@ -68,6 +69,7 @@ def copy_of_open_file(path: Path, writer: sqlite3.Connection) -> Path | None:
     place = free_place(path, "recovering")
     unfinished = place.with_name(place.name + ".tmp")
     remove(unfinished)
+    make_private(unfinished)
     try:
         with closing(sqlite3.connect(unfinished)) as copy:
             writer.backup(copy, pages=4096)
@@ -99,6 +101,7 @@ def patch(damaged: Path, settings: OutboxSettings) -> None:
     blank = damaged.with_name(damaged.name + ".blank")
     for one in (patched, blank):
         remove(one)
+    make_private(blank)
     with closing(connect(blank, settings)) as new:
         new.execute(f"PRAGMA page_size = {PAGE_BYTES}")
         migrate(new)
@@ -108,6 +111,7 @@ def patch(damaged: Path, settings: OutboxSettings) -> None:
     for suffix in ("", "-wal"):
         source = Path(f"{damaged}{suffix}")
         if source.exists():
+            make_private(Path(f"{patched}{suffix}"))
             shutil.copyfile(source, f"{patched}{suffix}")
     there = patched.stat().st_size // PAGE_BYTES
     count = len(content) // PAGE_BYTES

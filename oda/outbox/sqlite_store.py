@@ -54,6 +54,7 @@ from oda.outbox.store import (
     StoreMoved,
 )
 from oda.outbox.transaction import CLASSES, Burial, Record, Totals, Transaction, checksum
+from oda.private_files import followed, make_private
 from oda.settings import OutboxSettings, OutboxSync
 
 _T = TypeVar("_T")
@@ -107,7 +108,7 @@ class SqliteStore:
         if self._writer is not None:
             return Opened(self._read_totals())
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self.path = self.path.resolve()
+        self.path = followed(self.path)
         try:
             recovery.finish_setting_aside(self.path)
             fault = self._find_fault()
@@ -175,6 +176,7 @@ class SqliteStore:
         return None
 
     def _open_file(self) -> Totals:
+        make_private(self.path)
         connection = self._writer = connect(self.path, self.settings)
         execute = connection.execute
         try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from oda.errors import OdaError
+from oda.private_files import followed, make_private
 
 SCHEMA_VERSION = 1
 
@@ -45,11 +46,13 @@ class Database:
         self._before_commit: list[Callable[[], None]] = []
         self._on_deferred: Callable[[], None] = lambda: None
         try:
+            if path is not None:
+                make_private(followed(path))
             self._connection = sqlite3.connect(
                 ":memory:" if path is None else str(path), isolation_level=None
             )
             self._prepare()
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise DatabaseUnusable(f"{path or ':memory:'}: {error}") from error
 
     def _prepare(self) -> None:

@@ -26,6 +26,7 @@ from twisted.logger import Logger
 
 from oda.errors import EventRejected
 from oda.model import HOST, DevicePattern, Event
+from oda.private_files import followed, make_private
 from oda.telemetry.arrival import ArrivalClock, ClockReading
 
 log = Logger()
@@ -270,6 +271,11 @@ class History:
         self._db.close()
 
     def _open(self) -> None:
+        if self.path is not None:
+            try:
+                make_private(followed(self.path))
+            except OSError as error:
+                raise sqlite3.OperationalError(str(error)) from error
         self._db = sqlite3.connect(":memory:" if self.path is None else self.path, timeout=0.2)
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")

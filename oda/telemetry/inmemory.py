@@ -36,7 +36,7 @@ from oda.interfaces import (
     IStateManager,
     IWallClock,
 )
-from oda.model import HOST, DatastreamValue, Event, ValueStatus
+from oda.model import HOST, WILDCARD, DatastreamValue, Event, ValueStatus
 from oda.settings import StateManagerSettings
 from oda.slices import gather_in_slices
 from oda.telemetry.arrival import ArrivalClock
@@ -176,7 +176,9 @@ class InMemoryStateManager:
         unknown = [
             device_id
             for device_id, _ in self._registry.getters(datastream_id, pattern)
-            if device_id not in known
+            # A getter that can't tell its devices stands for the pattern: asked for that, every
+            # device would be read.
+            if device_id not in known and WILDCARD not in device_id
         ]
         for item in kept:
             self._publish(item)

@@ -12,8 +12,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from oda.commands.running_agent import connect_to_agent
 from oda.control.client import ControlClient
-from oda.control.location import socket_path
 from oda.control.wire import ControlError, Publish
 from oda.model import Event
 from tests.chaos.ledger import datapoint
@@ -32,7 +32,7 @@ class Load(threading.Thread):
         datastreams: Sequence[str] = ("a", "b", "c"),
     ) -> None:
         super().__init__(daemon=True)
-        self._socket = socket_path(configuration)
+        self._configuration = configuration
         self._pause_s = _BURST / per_second
         self._datastreams = datastreams
         self._number = 0
@@ -52,7 +52,7 @@ class Load(threading.Thread):
     def run(self) -> None:
         while not self._stopped.is_set():
             try:
-                client = ControlClient(self._socket)
+                client = connect_to_agent(self._configuration)
             except ControlError:
                 self._stopped.wait(0.01)  # the agent is not there yet
                 continue

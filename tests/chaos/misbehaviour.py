@@ -6,8 +6,7 @@ import time
 from pathlib import Path
 from random import Random
 
-from oda.control.client import ControlClient
-from oda.control.location import socket_path
+from oda.commands.running_agent import connect_to_agent
 from oda.control.wire import Publish
 from oda.model import Event
 from oda.platform.faults import Fault, PongMode
@@ -89,7 +88,7 @@ def run_one(name: str, seed: int, load_s: float, directory: Path) -> Report:
 def _send_too_much(world: World) -> None:
     """A message that is too long for this platform, between others that are not."""
     event = Event("too.much", "x" * 200_000, device_id="another")
-    with ControlClient(socket_path(world.configuration), timeout_s=10) as client:
+    with connect_to_agent(world.configuration, timeout_s=10) as client:
         client.send(Publish(event))
         client.finish()
         assert next(client.answers()) == {"ok": 1}

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from oda.control.client import ControlClient
-from oda.control.location import socket_path
+from oda.commands.running_agent import connect_to_agent
 from oda.control.wire import ControlError, Publish
 from oda.model import Event
 from tests.chaos.caller import Caller
@@ -205,7 +204,7 @@ def _publish(configuration: Path, count: int) -> int:
     deadline_s = time.monotonic() + 30.0
     while True:
         try:
-            client = ControlClient(socket_path(configuration))
+            client = connect_to_agent(configuration)
             break
         except ControlError:
             assert time.monotonic() < deadline_s, "the agent does not start"

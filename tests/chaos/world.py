@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from oda.control.client import ControlClient
-from oda.control.location import socket_path
+from oda.commands.running_agent import connect_to_agent
 from oda.control.wire import ControlError
 from oda.platform.testing import RunningPlatform
 from tests.chaos.ledger import Ledger
@@ -90,7 +89,7 @@ class World:
 
     def status(self) -> dict[str, Any]:
         """What ``oda status --json`` says."""
-        with ControlClient(socket_path(self.configuration), timeout_s=10) as client:
+        with connect_to_agent(self.configuration, timeout_s=10) as client:
             status: dict[str, Any] = client.call("status")
         return status
 

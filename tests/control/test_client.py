@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from oda.commands.check import _ask_agent
-from oda.control.client import ControlClient, NoAgent, _user_of_peer, may_be_trusted
-from oda.control.location import socket_path
+from oda.control.client import ControlClient, NoAgent, _user_of_peer
+from oda.control.location import socket_name, trusted_users
 from oda.control.wire import ControlError, encode
 from oda.diagnosis.findings import Findings, Result
 
@@ -54,13 +54,11 @@ def test_a_socket_that_cannot_be_reached(tmp_path: Path) -> None:
     assert not isinstance(caught.value, NoAgent)
 
 
-@pytest.mark.parametrize(
-    ("listener", "own", "trusted"),
-    [(7, 7, True), (0, 7, True), (8, 7, False), (8, 0, True), (0, 0, True)],
-)
-def test_whom_a_command_believes(listener: int, own: int, trusted: bool) -> None:
-    """Its own user's agent, or root's; root believes everybody's."""
-    assert may_be_trusted(listener, own) is trusted
+def test_whom_a_command_believes(tmp_path: Path) -> None:
+    """Its own user's agent, or root's; root believes those whom its configuration names, too."""
+    owner = tmp_path.stat().st_uid
+    assert trusted_users(7, [tmp_path, tmp_path / "none"]) == {0, 7}
+    assert trusted_users(0, [tmp_path, tmp_path / "none"]) == {0, owner}
 
 
 def test_the_user_at_the_other_end(tmp_path: Path) -> None:
@@ -82,9 +80,9 @@ def test_the_check_takes_a_strange_agent_for_an_agent(
 ) -> None:
     """Whoever listens may hold the device's connection: oda check must not open another one, and
     says what is wrong."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     findings = Findings()
-    with _listening(socket_path(tmp_path), answer):
+    with _listening(tmp_path / socket_name(tmp_path), answer):
         assert _ask_agent(tmp_path, findings) is True
     (finding,) = findings.all
     assert finding.result is Result.FAILED
@@ -95,10 +93,10 @@ def test_the_check_tells_what_the_agent_has_learnt_about_silence(
     learnt_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The setting that would spare the next start from learning again is named."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     status = {"ready": True, "reasons": [], "connection": {"keep_alive_s": learnt_s}}
     findings = Findings()
-    with _listening(socket_path(tmp_path), encode({"result": status})):
+    with _listening(tmp_path / socket_name(tmp_path), encode({"result": status})):
         assert _ask_agent(tmp_path, findings, 180.0) is True
     agent, *more = findings.all
     assert agent.result is Result.OK
@@ -112,7 +110,7 @@ def test_the_check_tells_what_the_agent_has_learnt_about_silence(
 
 def test_the_check_without_an_agent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nobody listens the check may open the WebSocket."""
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path))
     findings = Findings()
     assert _ask_agent(tmp_path, findings) is False
     (finding,) = findings.all

@@ -18,7 +18,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
-from oda.control.location import socket_path
+from oda.control.location import directories, socket_name
 from oda.control.server import ControlProtocol, ControlServer
 from oda.control.wire import Publish, encode
 from oda.errors import EventRejected
@@ -151,7 +151,7 @@ def test_commands_are_answered_and_unknown_ones_refused() -> None:
 def test_the_socket_is_private_and_goes_with_the_service(tmp_path: Path) -> None:
     """Only the agent's user may open it (mode 0600)."""
     reactor = MemoryReactorClock()
-    server = ControlServer(tmp_path / "s", Publisher().publish, {}, reactor)
+    server = ControlServer(lambda: tmp_path / "s", Publisher().publish, {}, reactor)
     server.startService()
     ((path, _factory, _backlog, mode, want_pid),) = reactor.unixServers
     assert (path, mode, want_pid) == (str(tmp_path / "s"), 0o600, False)
@@ -182,7 +182,7 @@ def test_the_socket_of_a_killed_agent_is_no_hindrance(
     with closing(socket.socket(socket.AF_UNIX)) as killed:
         killed.bind(str(path))
     (tmp_path / "s.lock").symlink_to(str(os.getpid()))
-    server = ControlServer(path, Publisher().publish, {}, reactor)
+    server = ControlServer(lambda: path, Publisher().publish, {}, reactor)
     server.startService()
     assert listens(path)
     server.stopService()
@@ -200,7 +200,7 @@ def test_the_socket_of_a_running_agent_stays(tmp_path: Path, reactor: SelectReac
         with closing(socket.socket(socket.AF_UNIX)) as waiting:
             waiting.connect(str(path))
             inode = path.stat().st_ino
-            server = ControlServer(path, Publisher().publish, {}, reactor)
+            server = ControlServer(lambda: path, Publisher().publish, {}, reactor)
             with capturedLogs() as logs:
                 server.startService()
             server.stopService()
@@ -214,17 +214,31 @@ def test_a_file_that_is_no_socket_stays(tmp_path: Path, reactor: SelectReactor) 
     path = tmp_path / "s"
     path.write_text("a user's")
     with capturedLogs() as logs:
-        ControlServer(path, Publisher().publish, {}, reactor).startService()
+        ControlServer(lambda: path, Publisher().publish, {}, reactor).startService()
     assert path.read_text() == "a user's"
     assert LogLevel.warn in [one["log_level"] for one in logs]
 
 
-def test_the_place_depends_on_the_directory_only(tmp_path: Path) -> None:
+def test_the_name_depends_on_the_directory_only(tmp_path: Path) -> None:
     """Agent and command find each other by naming the same directory, however it is written."""
     (tmp_path / "conf").mkdir()
+    here = socket_name(tmp_path / "conf")
+    assert here == socket_name(tmp_path / "conf" / ".." / "conf")
+    assert here != socket_name(tmp_path)
+
+
+def test_where_the_socket_may_be(tmp_path: Path) -> None:
+    """The directory that the system made for the service, the user's, one beside the outbox."""
+    outbox = tmp_path / "state" / "outbox.sqlite"
     runtime = tmp_path / "run"
-    here = socket_path(tmp_path / "conf", runtime)
-    assert here == socket_path(tmp_path / "conf" / ".." / "conf", runtime)
-    assert here != socket_path(tmp_path, runtime)
+    beside = tmp_path / "state" / "oda-run"
+    assert directories(outbox, {}, runtime) == [beside]
     runtime.mkdir()
-    assert socket_path(tmp_path / "conf", runtime).parent == runtime
+    environ = {"RUNTIME_DIRECTORY": "/run/oda-2:/run/more", "XDG_RUNTIME_DIR": "/run/user/7"}
+    assert directories(outbox, environ, runtime) == [
+        Path("/run/oda-2"),
+        runtime,
+        Path("/run/user/7/oda"),
+        beside,
+    ]
+    assert directories(Path("outbox.sqlite"), {}, tmp_path / "none")[0].is_absolute()

@@ -39,10 +39,10 @@ def test_named_with_the_scripts_directory(tmp_path: Path) -> None:
 
 
 def test_the_working_directory_comes_first(tmp_path: Path) -> None:
-    """A file in the working directory wins over one of the same name in ``path``."""
-    first = write(tmp_path / "x.sh")
-    write(tmp_path / "scripts/x.sh")
-    assert find_command("x.sh", tmp_path, Path("scripts"), NO_PATH) == (first,)
+    """Of a name with a directory, the file that the working directory has wins."""
+    first = write(tmp_path / "scripts/x.sh")
+    write(tmp_path / "more/scripts/x.sh")
+    assert find_command("scripts/x.sh", tmp_path, Path("more"), NO_PATH) == (first,)
 
 
 def test_absolute(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ def test_a_program_of_the_system(tmp_path: Path) -> None:
 def test_quotes(tmp_path: Path) -> None:
     """Arguments are split as a shell does; nothing is expanded."""
     script = write(tmp_path / "my script.sh")
-    assert find_command("'my script.sh' \"a b\" $HOME *", tmp_path, None, NO_PATH) == (
+    assert find_command("'my script.sh' \"a b\" $HOME *", tmp_path, tmp_path, NO_PATH) == (
         script,
         "a b",
         "$HOME",
@@ -85,16 +85,18 @@ def test_what_can_not_be_run(tmp_path: Path, command: str, reason: str) -> None:
 
 
 def test_the_places_searched_are_named(tmp_path: Path) -> None:
-    """With a scripts' directory, both places are in the error."""
+    """With a scripts' directory, all the places are in the error."""
     with pytest.raises(ValueError, match=rf"in {tmp_path}, {tmp_path}/scripts$"):
-        find_command("x.sh", tmp_path, Path("scripts"), NO_PATH)
+        find_command("a/x.sh", tmp_path, Path("scripts"), NO_PATH)
+    with pytest.raises(ValueError, match=rf"in {tmp_path}/scripts, /none$"):
+        find_command("x.sh", tmp_path, Path("scripts"), {"PATH": "/none"})
 
 
 def test_lost_permission(tmp_path: Path) -> None:
     """A file that lost its permission is run by the interpreter its first line names, with that
     line's one argument."""
     script = write(tmp_path / "x.py", "#! /usr/bin/env -S python3 -I\nprint(1)\n", 0o644)
-    assert find_command("x.py a", tmp_path, None, NO_PATH) == (
+    assert find_command("x.py a", tmp_path, tmp_path, NO_PATH) == (
         "/usr/bin/env",
         "-S python3 -I",
         script,
@@ -102,12 +104,12 @@ def test_lost_permission(tmp_path: Path) -> None:
     )
     write(tmp_path / "data", "no script\n", 0o644)
     with pytest.raises(ValueError, match=r"data' is not executable"):
-        find_command("data", tmp_path, None, NO_PATH)
+        find_command("data", tmp_path, tmp_path, NO_PATH)
 
 
 def test_a_script_without_a_first_line(tmp_path: Path) -> None:
     """An executable text without ``#!`` is a shell script; a binary is run as it is."""
     script = write(tmp_path / "x.sh", "echo 1\n")
-    assert find_command("x.sh", tmp_path, None, NO_PATH) == ("/bin/sh", script)
+    assert find_command("x.sh", tmp_path, tmp_path, NO_PATH) == ("/bin/sh", script)
     binary = write(tmp_path / "prog", "\x7fELF\0\0")
-    assert find_command("prog", tmp_path, None, NO_PATH) == (binary,)
+    assert find_command("prog", tmp_path, tmp_path, NO_PATH) == (binary,)

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from oda.codecs import CodecRegistry, default_registry, is_plain
+from oda.codecs import CodecRegistry, check_value, default_registry, is_plain
 from oda.errors import OperationFailed, ReadingFailed
 from oda.interfaces import ICounters, IOperation, IStateManager, ITimeSource, IWallClock
 from oda.model import (
@@ -301,8 +301,8 @@ class Bench:
             self.codecs,
             lambda: HOST_ID,
             [
-                RefreshInfo(self.state),
-                GetDeviceParameters(self.state),
+                RefreshInfo(self.state, check_value, self.counters),
+                GetDeviceParameters(self.state, check_value),
                 SetDeviceParameters(self.state),
                 SetClockEquipment(self.state, FakeWallClock()),
                 SynchronizeClock(

@@ -178,7 +178,7 @@ def test_a_codec_that_can_not_read_a_part_recognises_nothing() -> None:
         def members(self, payload: bytes, *path: str) -> dict[str, bytes]:
             raise AssertionError("it is not asked")
 
-    assert recognise_refused(Codec(), b"{", "torn") is None
+    assert recognise_refused(Codec(), b"{", "torn", "dev-1") is None
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import oda
+from oda.commands.running_agent import connect_to_agent
 from oda.control.client import ControlClient
-from oda.control.location import socket_path
 from oda.platform.testing import RunningPlatform
 
 DEVICE = "soak"
@@ -56,7 +56,7 @@ class SoakAgent:
 
     def client(self) -> ControlClient:
         """A connection to its local socket. Raises ``ControlError``."""
-        return ControlClient(socket_path(self.configuration), timeout_s=60.0)
+        return connect_to_agent(self.configuration, timeout_s=60.0)
 
     def waiting(self) -> int:
         """How many messages are not acknowledged yet."""

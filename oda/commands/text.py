@@ -1,0 +1,28 @@
+"""What came from elsewhere, as it is shown: no terminal obeys it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+
+def escaped(text: str) -> str:
+    """``text`` with everything but line ends that a terminal could obey written as ``\\x1b``."""
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char == "\n" or char.isprintable() else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
+def echo(text: str, err: bool = False, nl: bool = True) -> None:
+    """Print what came from elsewhere."""
+    click.echo(escaped(text), err=err, nl=nl)
+
+
+def json_text(document: Any) -> str:
+    """A document over several lines, in visible ASCII."""
+    return json.dumps(document, indent=2).replace("\x7f", "\\u007f")
