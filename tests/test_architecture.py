@@ -33,10 +33,11 @@ PACKAGES = {
 }
 #: What a package may import besides the contracts and itself.
 EXTRA = {
-    "platform": {"codecs", "monotonic", "private_files", "verification"},
+    "platform": {"codecs", "monotonic", "private_files", "secret_forms", "verification"},
     "outbox": {"private_files"},
-    "connector": {"verification"},
+    "connector": {"secret_forms", "verification"},
     "datastreams": {"slices", "verification"},
+    "logs": {"secret_forms"},
     "telemetry": {"private_files", "slices"},
     "extensions.py": {"plugins"},
     # It goes the connector's way, and shows what the tables of the configuration hold.

@@ -24,7 +24,6 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,12}(\.[0-9]{1,9})?")
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._~:\[\]-]+")
 _LABEL = re.compile(r"[\w-]{1,63}")
-_TRAILING_COMMENT = re.compile(r"[ \t]+#.*$")
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,10 @@ class Parser:
 def without_comment(value: str) -> str:
     """``value`` without a ``# comment`` behind it. Properties syntax has no such comments, but
     ODA's own documentation shows them, so deployments contain them."""
-    return _TRAILING_COMMENT.sub("", value)
+    for index, character in enumerate(value):
+        if character == "#" and index and value[index - 1] in " \t":
+            return value[:index].rstrip(" \t")
+    return value
 
 
 def quoted(value: str) -> str:

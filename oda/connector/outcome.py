@@ -217,6 +217,8 @@ _CERTIFICATE_HINT = " (does the platform want a certificate of the device? see c
 REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
 #: What of a text of the platform is repeated in the log, in characters.
 _MAX_QUOTED = 160
+#: Of a longer text the rest is not looked at.
+_MAX_SEARCHED = 16 * 1024
 
 
 def describe_end(
@@ -233,14 +235,16 @@ def describe_end(
 
     def quote(text: str) -> str:
         # In this order: a key that was cut in two would not be found.
-        return "".join(c if c.isprintable() else "?" for c in without_key(text)[:_MAX_QUOTED])
+        # Nor does it take the time to look through megabytes.
+        clean = without_key(text[:_MAX_SEARCHED])[:_MAX_QUOTED]
+        return "".join(c if c.isprintable() else "?" for c in clean)
 
     if not protocol.was_open:
         return _describe_refusal(protocol, reason, quote, settings)
     if protocol.failedByMe:
         said = (protocol.localCloseReason or b"").decode("utf-8", "replace")
         return Outcome(
-            reason=f"the platform broke the protocol ({protocol.localCloseCode}): {said}",
+            reason=f"the platform broke the protocol ({protocol.localCloseCode}): {quote(said)}",
             was_open=True,
             close_code=PROTOCOL_ERROR,
             by_us=True,

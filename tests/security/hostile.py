@@ -123,6 +123,15 @@ class Connection:
         number = int.from_bytes(masked) ^ int.from_bytes((mask * (size // 4 + 1))[:size])
         return data[0] & 0x0F, number.to_bytes(size)
 
+    def wait_for_the_end(self) -> None:
+        """Read until the agent has said its last, and end it."""
+        while self._socket.recv(65536)[-1:] not in (b"",) and not self._has_closed():
+            pass
+        self._socket.close()
+
+    def _has_closed(self) -> bool:
+        return not select.select([self._socket], [], [], 1.0)[0]
+
     def close(self) -> None:
         """End it without a word."""
         self._socket.close()
@@ -180,6 +189,12 @@ class HostilePlatform:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         (line,) = (line for line in status.splitlines() if line.startswith(name))
         return int(line.split()[1]) / 1024
+
+    def stop(self) -> str:
+        """End the agent in order; says what its log holds."""
+        self._process.terminate()
+        self._process.wait(_PATIENCE_S)
+        return self.log.read_text()
 
     def __enter__(self) -> HostilePlatform:
         return self
