@@ -91,6 +91,7 @@ class Platform(Service):
         self._older_wins = older_wins
         self._max_message_bytes = max_message_bytes
         self._bounds = Bounds(max_messages, max_recorded_bytes, max_datapoints, max_operations)
+        self._origins = tuple(http_origins)
         self._guard = Guard([*http_hosts, self._host], http_origins)
         self._http: JsonServer | None = None
         self._scenario = ScenarioRunner(
@@ -143,6 +144,7 @@ class Platform(Service):
             self._make_session,
             self._open_session,
             self._max_message_bytes,
+            self._origins,
         )
         if self._tls is None:
             port = self.reactor.listenTCP(self.port, factory, interface=self.interface)
