@@ -168,6 +168,7 @@ def build_parts(
         environ,
         Path.cwd(),
         identity=replaced_identity,
+        counters=counters,
     )
     outbox = (make_outbox or build_outbox)(settings, reactor, wall_clock, counters)
     dispatcher = _only(components, IDispatcher)

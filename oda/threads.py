@@ -1,7 +1,7 @@
 """Calls that block, each in a thread of its own that nobody waits for.
 
-The threads of the reactor's pool are few, shared by everything in the process, and waited for at its
-end: a call that hangs takes one away for good. A daemon thread hurts nobody but itself.
+The threads of the reactor's pool are few, shared by everything in the process, and waited for at
+its end: a call that hangs takes one away for good. A daemon thread hurts nobody but itself.
 """
 
 from __future__ import annotations
