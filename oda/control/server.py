@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
@@ -41,6 +42,9 @@ _log = Logger()
 _HIGH_WATER = 2000
 #: ... and at how many it goes on.
 _LOW_WATER = 500
+
+#: Seconds between two looks at the socket: what cleans temporary directories may take it away.
+LOOK_EVERY_S = 10.0
 
 PublishEvent = Callable[[Event], Deferred[None]]
 Handler = Callable[[Mapping[str, Any]], Any]
@@ -199,22 +203,42 @@ class ControlServer(Service):
         self._commands = commands
         self._reactor = reactor
         self._port: Any = None
+        self._warned = ""
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = reactor
 
     def startService(self) -> None:
         """Begin to listen."""
         super().startService()
+        self._looking.start(LOOK_EVERY_S, now=True)
+
+    def _look(self) -> None:
+        """Listen where nobody does: the socket could not be made, or was cleaned away."""
+        if self._port is not None:
+            if self._path.is_socket():
+                return
+            port, self._port = self._port, None
+            port.stopListening()
+            _log.warn("the local socket {path} is gone and made again", path=str(self._path))
+        self._listen()
+
+    def _listen(self) -> None:
         factory = ServerFactory()
         factory.noisy = False
         factory.protocol = lambda: ControlProtocol(self._publish, self._commands, self._flush)
         try:
             _remove_leftover(self._path)
             self._port = self._reactor.listenUNIX(str(self._path), factory, mode=0o600)
+            self._warned = ""
         except CannotListenError as error:
             self._warn(error.socketError)
         except OSError as error:
             self._warn(error)
 
     def _warn(self, reason: object) -> None:
+        if str(reason) == self._warned:
+            return
+        self._warned = str(reason)
         _log.warn(
             "no local socket at {path}: {reason}; 'oda send' and 'oda status' can't reach"
             " this agent",
@@ -225,6 +249,8 @@ class ControlServer(Service):
     def stopService(self) -> Any:
         """Stop listening; fires with None when the socket is gone."""
         super().stopService()
+        if self._looking.running:
+            self._looking.stop()
         port, self._port = self._port, None
         return port.stopListening() if port is not None else None
 

@@ -43,13 +43,19 @@ _HOUR_S = 3600
 class SystemGetter:
     """Reads one datastream of the host through a function that gives its value (or Deferred)."""
 
-    def __init__(self, datastream_id: str, read: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        datastream_id: str,
+        read: Callable[[], Any],
+        is_there: Callable[[], bool] | None = None,
+    ) -> None:
         self.datastream_id = datastream_id
         self._read = read
+        self._is_there = is_there
 
     def devices(self) -> tuple[str, ...]:
-        """The host only."""
-        return (HOST,)
+        """The host only; nothing while there is nothing to read."""
+        return (HOST,) if self._is_there is None or self._is_there() else ()
 
     def get(self, device_id: str) -> Any:
         """See ``IDatastreamGetter.get``."""
@@ -86,8 +92,11 @@ class CpuMeter:
             return self._usage or 0.0
         after = parse_cpu_times(self._read_stat())
         usage = usage_percent(self._before, after)
+        # The new sample is the base in any case: counters that went down (a suspend, processors
+        # taken away, a machine that moved) would take until they are where they were.
+        self._before, self._sampled_at_s = after, now_s
         if usage is not None:
-            self._usage, self._before, self._sampled_at_s = usage, after, now_s
+            self._usage = usage
         return self._usage or 0.0
 
 
@@ -108,8 +117,8 @@ class SystemReadings:
         self._reactor = reactor
 
     def getters(self, device_info: IDeviceInfoProvider) -> Iterator[SystemGetter]:
-        """A getter for each datastream that this machine can read: one that has no temperature
-        sensor, or no /proc, does not announce what needs it."""
+        """A getter for each datastream that this machine can read: one that has no /proc does not
+        announce what needs it. A temperature sensor may come and go."""
         table: dict[str, Callable[[], Any]] = {
             "device.identifier": device_info.device_id,
             "device.serialNumber": device_info.serial_number,
@@ -128,12 +137,15 @@ class SystemReadings:
         if self._has("proc/meminfo"):
             table["device.ram.total"] = self._ram_total
             table["device.ram.usage"] = self._ram_usage
-        sensor = TemperatureSensor(self._root)
-        if sensor.path is not None:
-            table["device.temperature.value"] = sensor.celsius
-            table["device.temperature.status"] = lambda: temperature_status(sensor.celsius())
         for datastream_id, read in table.items():
             yield SystemGetter(datastream_id, read)
+        sensor = TemperatureSensor(self._root, self._reactor.seconds)
+        temperatures: dict[str, Callable[[], Any]] = {
+            "device.temperature.value": sensor.celsius,
+            "device.temperature.status": lambda: temperature_status(sensor.celsius()),
+        }
+        for datastream_id, read in temperatures.items():
+            yield SystemGetter(datastream_id, read, sensor.is_there)
 
     def _clock(self) -> dict[str, Any]:
         """As SET_CLOCK_EQUIPMENT takes it: timezone + dst is the offset of date and time."""
