@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from oda.datastreams.cgroup import ControlGroup
 from oda.datastreams.clock import local_zone
 from oda.datastreams.kernel_text import (
     MIB,
     CpuTimes,
+    Memory,
     count_processors,
     parse_cpu_times,
     parse_memory,
@@ -76,12 +80,18 @@ class CpuMeter:
     since the agent began, or since boot where that is too short.
     """
 
-    def __init__(self, read_stat: Callable[[], str], reactor: IReactorTime) -> None:
+    def __init__(
+        self,
+        read_stat: Callable[[], str],
+        reactor: IReactorTime,
+        group: ControlGroup | None = None,
+    ) -> None:
         self._read_stat = read_stat
+        self._group = group
         self._reactor = reactor
         self._usage: float | None = None
         self._sampled_at_s = reactor.seconds()
-        self._before = parse_cpu_times(read_stat())
+        self._before = self._read()
 
     def usage_percent(self) -> float:
         """In percent, to one decimal; raises ``OSError`` or ``ValueError``."""
@@ -90,7 +100,7 @@ class CpuMeter:
             if self._usage is None:
                 self._usage = usage_percent(CpuTimes(0, 0), self._before)
             return self._usage or 0.0
-        after = parse_cpu_times(self._read_stat())
+        after = self._read()
         usage = usage_percent(self._before, after)
         # The new sample is the base in any case: counters that went down (a suspend, processors
         # taken away, a machine that moved) would take until they are where they were.
@@ -98,6 +108,13 @@ class CpuMeter:
         if usage is not None:
             self._usage = usage
         return self._usage or 0.0
+
+    def _read(self) -> CpuTimes:
+        if self._group is not None:
+            # A limit without an account, or no limit: the machine's times are the next best.
+            with suppress(ValueError):
+                return self._group.read_times(self._reactor.seconds)
+        return parse_cpu_times(self._read_stat())
 
 
 class SystemReadings:
@@ -115,6 +132,7 @@ class SystemReadings:
         self._root = root
         self._zone = zone
         self._reactor = reactor
+        self._group = ControlGroup(root)
 
     def getters(self, device_info: IDeviceInfoProvider) -> Iterator[SystemGetter]:
         """A getter for each datastream that this machine can read: one that has no /proc does not
@@ -130,8 +148,8 @@ class SystemReadings:
         if self._has("proc/uptime"):
             table["device.upTime"] = lambda: parse_uptime_s(self._text("proc/uptime"))
         if self._has("proc/stat"):
-            meter = CpuMeter(lambda: self._text("proc/stat"), self._reactor)
-            table["device.cpu.total"] = lambda: count_processors(self._text("proc/stat"))
+            meter = CpuMeter(lambda: self._text("proc/stat"), self._reactor, self._group)
+            table["device.cpu.total"] = self._processors
             table["device.cpu.usage"] = meter.usage_percent
             table["device.cpu.status"] = lambda: cpu_status(meter.usage_percent())
         if self._has("proc/meminfo"):
@@ -159,11 +177,20 @@ class SystemReadings:
             "dst": _hours(dst_s),
         }
 
+    def _processors(self) -> int:
+        """Those that the agent's container may use, begun ones counted."""
+        number = count_processors(self._text("proc/stat"))
+        share = self._group.processors()
+        return number if share is None else min(number, ceil(share))
+
+    def _memory(self) -> Memory:
+        return self._group.memory(parse_memory(self._text("proc/meminfo")))
+
     def _ram_total(self) -> int:
-        return parse_memory(self._text("proc/meminfo")).total // MIB
+        return self._memory().total // MIB
 
     def _ram_usage(self) -> float:
-        memory = parse_memory(self._text("proc/meminfo"))
+        memory = self._memory()
         return percent(memory.total - memory.available, memory.total)
 
     def _disk_total(self) -> int:
