@@ -39,6 +39,7 @@ from oda.reload import ReloadService
 from oda.settings import AgentSettings, OutboxSettings
 from oda.threads import leave_threads_behind
 from oda.upkeep import Upkeep, import_command
+from oda.zombies import build_reaper
 
 _log = Logger(namespace="oda.tap")  # what a reader of the log started it by
 
@@ -171,6 +172,9 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     notifier = build_notifier(os.environ, agent.supervision.describe, agent.parts.reactor)
     if notifier is not None:
         notifier.setServiceParent(agent)
+    reaper = build_reaper(os.getpid(), agent.parts.reactor)
+    if reaper is not None:
+        reaper.setServiceParent(process)
     GarbageService(agent.parts.reactor, memory_returner()).setServiceParent(process)
     return process
 
