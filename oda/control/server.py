@@ -45,7 +45,7 @@ _HIGH_WATER = 2000
 _LOW_WATER = 500
 
 #: Seconds between two looks at the socket: what cleans temporary directories may take it away.
-LOOK_EVERY_S = 10.0
+LOOK_EVERY_S = 5.0
 
 PublishEvent = Callable[[Event], Deferred[None]]
 Handler = Callable[[Mapping[str, Any]], Any]
