@@ -102,7 +102,9 @@ def _judge_losses(facts: Facts, history: History) -> None:
         and facts.lost_by_platform[number] < _in_vain(facts)
         and not _was_in_memory_only(facts, event)
     ]
-    if missing and len(missing) > facts.dropped:
+    if facts.dropped < 0:
+        history.violate(f"{facts.dropped} events are counted as dropped")
+    elif len(missing) > facts.dropped:
         history.violate(
             f"{len(missing)} accepted events are lost ({facts.dropped} are counted as dropped),"
             f" the first is {missing[0]}"
