@@ -207,7 +207,7 @@ class Agent(MultiService):
         yield parts.connector.stopService()
         yield parts.outbox.close()
         yield maybeDeferred(parts.state.stop)
-        parts.host.stop()
+        yield parts.host.stop()
         yield maybeDeferred(super().stopService)
 
     # -- inside ------------------------------------------------------------------------------

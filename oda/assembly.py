@@ -171,6 +171,7 @@ def build_parts(
         Path.cwd(),
         identity=replaced_identity,
         may_set_clock=lambda: parts.settings.dispatcher.allow_set_clock,
+        counters=counters,
     )
     outbox = (make_outbox or build_outbox)(settings, reactor, wall_clock, counters)
     dispatcher = _only(components, IDispatcher)

@@ -6,6 +6,7 @@ Apart from ``oda.tap`` so that a process can prepare itself before it imports al
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -20,6 +21,7 @@ from twisted.python.components import Componentized
 
 from oda import __version__
 from oda.agent import Agent
+from oda.config.checks import plaintext_warning
 from oda.config.connection import PREFIX
 from oda.config.loader import LoadedConfiguration, find_directory, load
 from oda.control.location import directories, prepare, socket_name
@@ -37,6 +39,7 @@ from oda.reload import ReloadService
 from oda.settings import AgentSettings, OutboxSettings
 from oda.threads import leave_threads_behind
 from oda.upkeep import Upkeep, import_command
+from oda.zombies import build_reaper
 
 _log = Logger(namespace="oda.tap")  # what a reader of the log started it by
 
@@ -120,6 +123,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     Raises ``SystemExit`` with status 1 when the configuration can't be used, after writing every
     fault to standard error.
     """
+    forbid_core_files()
     try:
         directory = find_directory(options["conf"])
         configuration = load(directory, os.environ)
@@ -168,8 +172,17 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     notifier = build_notifier(os.environ, agent.supervision.describe, agent.parts.reactor)
     if notifier is not None:
         notifier.setServiceParent(agent)
+    reaper = build_reaper(os.getpid(), agent.parts.reactor)
+    if reaper is not None:
+        reaper.setServiceParent(process)
     GarbageService(agent.parts.reactor, memory_returner()).setServiceParent(process)
     return process
+
+
+def forbid_core_files() -> None:
+    """A core file would hold the API key. What the agent starts inherits the limit."""
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def _prepare_socket(settings: AgentSettings, directory: Path) -> Path:
@@ -228,6 +241,8 @@ def report(configuration: LoadedConfiguration) -> None:
         )
     for note in configuration.notes:
         _log.info("{note}", note=note)
+    if warning := plaintext_warning(configuration.settings.connector):
+        _log.warn("{warning}", warning=warning)
     for warning in configuration.warnings:
         _log.warn("{warning}", warning=warning)
 

@@ -17,6 +17,7 @@ from zope.interface import provider
 
 from oda.commands.running_agent import connect_to_agent
 from oda.commands.text import echo, json_text
+from oda.config.checks import plaintext_warning
 from oda.config.loader import LoadedConfiguration, find_directory, load
 from oda.connector.resolution import install_resolver
 from oda.control.client import NoAgent, NotAllowed
@@ -129,6 +130,8 @@ def _report_configuration(configuration: LoadedConfiguration, findings: Findings
     )
     for note in configuration.notes:
         findings.add("configuration", Result.OK, note)
+    if warning := plaintext_warning(configuration.settings.connector):
+        findings.add("configuration", Result.WARNING, warning)
     for warning in configuration.warnings:
         findings.add("configuration", Result.WARNING, warning)
     if configuration.ignored:

@@ -61,8 +61,20 @@ _OFTEN = ("device.upTime", "device.cpu.usage", "device.cpu.status", "device.ram.
     type=click.FloatRange(min=0.0),
     help="End after so many seconds instead of waiting for Ctrl-C.",
 )
-@click.option("--port", default=0, show_default="a free one", help="Port for the device.")
-@click.option("--http-port", default=0, show_default="a free one", help="Port of the REST API.")
+@click.option(
+    "--port",
+    default=0,
+    show_default="a free one",
+    type=click.IntRange(0, 65535),
+    help="Port for the device.",
+)
+@click.option(
+    "--http-port",
+    default=0,
+    show_default="a free one",
+    type=click.IntRange(0, 65535),
+    help="Port of the REST API.",
+)
 def command(device: str, every: float, seconds: float | None, port: int, http_port: int) -> None:
     """Run the stand-in platform and an agent that sends it real readings of this machine.
 

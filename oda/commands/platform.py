@@ -59,14 +59,14 @@ def run(arguments: tuple[str, ...]) -> None:
     from twisted.python import usage
 
     from oda.commands.running import begin_log
-    from oda.platform.tap import Options, makeService
+    from oda.platform.tap import Options, build_platform
 
     reactor: Any = installed
     options: Any = Options()
     options.synopsis = "Usage: oda platform [run] [options]"
     try:
         options.parseOptions(["--help" if word == "-h" else word for word in arguments])
-        platform = makeService(options)
+        platform = build_platform(options)
     except usage.UsageError as error:
         raise click.UsageError(str(error)) from None
     log = begin_log()

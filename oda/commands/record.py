@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import click
 from twisted.internet.defer import Deferred
 
 from oda.commands.platform_api import api_option, reach
-from oda.platform.tape.from_record import session_from_record
+from oda.platform.tape.from_record import session_from_record, without_key
 from oda.platform.tape.recorder import create_private
 from oda.platform.tape.session_file import write_session
 
@@ -26,6 +27,12 @@ from oda.platform.tape.session_file import write_session
     help="Authority (PEM) of the platform's certificate, for wss://.",
 )
 @click.option("--device", default=None, help="Take it from a stand-in platform's record.")
+@click.option(
+    "--key-file",
+    default=None,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --device: a file with the API key to mask [default: $ODA_API_KEY].",
+)
 @api_option
 def command(
     file: Path,
@@ -34,6 +41,7 @@ def command(
     interface: str,
     ca: Path | None,
     device: str | None,
+    key_file: Path | None,
     api: str,
 ) -> None:
     """Save what a device and its platform say to each other, as JSON lines in a new FILE.
@@ -45,14 +53,15 @@ def command(
     With --device it takes what a running stand-in platform (--api) has on record of that device:
     its messages and connections, but no pings.
 
-    The API key is not written.
+    The API key is written over with "*" in every form it may have. With --to the proxy sees the
+    key; with --device it has to be given: the record does not hold it.
     """
     if (url is None) == (device is None):
         raise click.UsageError("give either --to URL or --device ID")
     if url is not None:
         _stand_between(file, url, listen, interface, ca)
     elif device is not None:
-        _take_from_record(file, device, api)
+        _take_from_record(file, device, api, _key(key_file))
 
 
 def _create(file: Path) -> Any:
@@ -64,9 +73,21 @@ def _create(file: Path) -> Any:
         raise click.ClickException(f"{file}: {error.strerror}") from None
 
 
-def _take_from_record(file: Path, device: str, api: str) -> None:
+def _key(file: Path | None) -> bytes:
+    """The key to mask, b"" where there is none."""
+    if file is None:
+        return os.fsencode(os.environ.get("ODA_API_KEY", ""))
+    try:
+        return file.read_bytes().strip()
+    except OSError as error:
+        raise click.ClickException(f"{file}: {error.strerror}") from None
+
+
+def _take_from_record(file: Path, device: str, api: str, key: bytes) -> None:
     with reach(api) as client:
         session = session_from_record(client.messages(device, None), client.connections(device))
+    if key:
+        session = without_key(session, key)
     if not session.entries:
         raise click.ClickException(f"no connection of {device!r} is on record")
     with _create(file) as lines:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable
+from ipaddress import ip_address
 from pathlib import Path
 
 from oda.config.files import Content, is_writable_directory
 from oda.config.interpretation import Interpretation
 from oda.config.keys import Key
 from oda.errors import Fault
-from oda.settings import Secret
+from oda.settings import ConnectorSettings, Secret
 
 MAX_KEY_BYTES = 4096
 
@@ -44,6 +45,27 @@ def check_connector(connector: Interpretation) -> None:
     for name, needed in _NEEDS:
         if connector.has(name) and not connector.has(needed):
             connector.reject(name, f"needs {needed} beside it")
+
+
+def plaintext_warning(connector: ConnectorSettings) -> str:
+    """What to warn of where the API key leaves this machine unencrypted; "" where it does not."""
+    if connector.secure or _is_this_machine(connector.host):
+        return ""
+    return (
+        f"the connection to {connector.host} is plaintext: anybody on the way can read the API key"
+        " and change what is sent; secure=true encrypts it"
+    )
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether what is sent to ``host`` stays on this machine."""
+    name = host.strip("[]").lower().removesuffix(".")
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
 
 
 def check_files(

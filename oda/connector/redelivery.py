@@ -66,6 +66,8 @@ class Suspects:
 
     def __init__(self) -> None:
         self._strikes: dict[int, int] = {}
+        #: How many of a row's strikes say nothing about a message: they isolate it, no more.
+        self._neutral: dict[int, int] = {}
         self._judged_by_policy = False
 
     def __bool__(self) -> bool:
@@ -82,6 +84,7 @@ class Suspects:
         if self._strikes:
             for row_id in row_ids:
                 self._strikes.pop(row_id, None)
+                self._neutral.pop(row_id, None)
 
     def connection_ended(
         self, outcome: Outcome, in_flight: Sequence[int | None], sent: int, proven: bool
@@ -95,14 +98,18 @@ class Suspects:
         if outcome.by_us or not outcome.was_open:
             return None
         is_refusal = outcome.close_code in REFUSAL_CODES
+        is_neutral = outcome.close_code in _NOT_ABOUT_MESSAGES
         for row_id in in_flight:
             if row_id is None:
                 continue
             strikes = self._strikes.pop(row_id, 0) + 1  # at the end now: the order is that of age
             self._strikes[row_id] = max(strikes, _ISOLATED_AFTER) if is_refusal else strikes
+            if is_neutral:
+                self._neutral[row_id] = self._neutral.get(row_id, 0) + 1
         for row_id in list(self._strikes)[:-_MAX_SUSPECTS]:
             del self._strikes[row_id]
-        if len(in_flight) != 1 or not proven or outcome.close_code in _NOT_ABOUT_MESSAGES:
+            self._neutral.pop(row_id, None)
+        if len(in_flight) != 1 or not proven or is_neutral:
             return None
         if sent > 1 and outcome.close_code not in _BEYOND_DOUBT:
             return None
@@ -111,10 +118,12 @@ class Suspects:
             return None
         by_policy = outcome.close_code == _POLICY_VIOLATION
         at_once = is_refusal and not (by_policy and self._judged_by_policy)
-        if not at_once and self._strikes[only] < _GUILTY_AFTER:
+        strikes = self._strikes[only] - self._neutral.get(only, 0)
+        if not at_once and strikes < _GUILTY_AFTER:
             return None
         self._judged_by_policy = by_policy
         del self._strikes[only]
+        self._neutral.pop(only, None)
         return only
 
 

@@ -1,7 +1,8 @@
 """TLS for the connection: always verified unless the operator says otherwise, in so many words.
 
-TLS 1.2 is the minimum. pyOpenSSL is imported only when TLS is used: it costs memory and start-up
-time.
+TLS 1.2 is the minimum, and of its suites only those with forward secrecy and authenticated
+encryption are offered; all of TLS 1.3 are such. pyOpenSSL is imported only when TLS is used: it
+costs memory and start-up time.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from oda.verification import unverified_client, verified_client
 
 _log = Logger()
 
+#: No exchange without forward secrecy, no CBC.
+_TLS_1_2_SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20:!aNULL"
+
 _BEGIN = b"-----BEGIN CERTIFICATE-----"
 _END = b"-----END CERTIFICATE-----"
 #: What a key file may hold besides the key: the parameters of its curve, a certificate.
@@ -31,7 +35,10 @@ def build_tls_options(settings: ConnectorSettings) -> Any:
     """
     from twisted.internet import ssl
 
-    options: dict[str, Any] = {"raiseMinimumTo": ssl.TLSVersion.TLSv1_2}
+    options: dict[str, Any] = {
+        "raiseMinimumTo": ssl.TLSVersion.TLSv1_2,
+        "acceptableCiphers": ssl.AcceptableCiphers.fromOpenSSLCipherString(_TLS_1_2_SUITES),
+    }
     if settings.cert_file is not None and settings.key_file is not None:
         options.update(_client_certificate(settings, settings.cert_file, settings.key_file))
     if settings.skip_verify:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Any
 
 from zope.interface import implementer
@@ -37,11 +40,53 @@ class SystemWallClock:
         return time.time_ns() // 1_000_000
 
 
-def local_zone(at_ms: int) -> tuple[int, int]:
-    """The local zone at that time: its offset from UTC, and the part of it that is daylight
-    saving, both in seconds."""
-    local = time.localtime(at_ms / 1000)
-    return local.tm_gmtoff, local.tm_gmtoff + time.timezone if local.tm_isdst > 0 else 0
+class LocalZone:
+    """The zone of the machine, also after it was changed: the C library reads the ``file`` once.
+
+    Where ``TZ`` is set, that is the zone for the whole life of the process.
+    """
+
+    def __init__(
+        self, file: Path = Path("/etc/localtime"), environ: Mapping[str, str] = os.environ
+    ) -> None:
+        self._file = file
+        self._environ = environ
+        self._seen: tuple[int, int, int] | None = None
+        self._zone: tzinfo | None = None
+
+    def __call__(self, at_ms: int) -> tuple[int, int]:
+        """The zone at that time: its offset from UTC, and the part of it that is daylight saving,
+        both in seconds."""
+        zone = None if self._environ.get("TZ") else self._read()
+        if zone is not None:
+            moment = datetime.fromtimestamp(at_ms / 1000, zone)
+            offset, saving = moment.utcoffset(), moment.dst()
+            if offset is not None:
+                return _seconds(offset), _seconds(saving or timedelta())
+        local = time.localtime(at_ms / 1000)
+        return local.tm_gmtoff, local.tm_gmtoff + time.timezone if local.tm_isdst > 0 else 0
+
+    def _read(self) -> tzinfo | None:
+        try:
+            status = self._file.stat()
+            seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if seen != self._seen:
+                from zoneinfo import ZoneInfo  # device.clock alone needs it
+
+                with self._file.open("rb") as data:
+                    self._zone = ZoneInfo.from_file(data)
+                self._seen = seen
+        except (OSError, ValueError):
+            return None
+        return self._zone
+
+
+def _seconds(span: timedelta) -> int:
+    return int(span.total_seconds())
+
+
+#: The zone of this machine; see ``LocalZone``.
+local_zone = LocalZone()
 
 
 def set_system_time(at_ms: int) -> None:

@@ -30,6 +30,7 @@ from oda.interfaces import (
     IDatastreamAccess,
     IDatastreamGetter,
     IDatastreamRegistry,
+    ILimitsItself,
     IWallClock,
 )
 from oda.model import DatastreamValue, Reading, ValueStatus
@@ -136,6 +137,7 @@ class DatastreamAccess:
             datastream_id,
             device_id,
             lambda reading: self._came(reading, datastream_id, device_id),
+            bool(ILimitsItself.providedBy(getter)),
         )
 
     def _came(self, reading: object, datastream_id: str, device_id: str) -> DatastreamValue:
@@ -166,6 +168,7 @@ class DatastreamAccess:
         datastream_id: str,
         device_id: str,
         complete: Callable[[Any], DatastreamValue],
+        limits_itself: bool = False,
     ) -> DatastreamValue | Deferred[DatastreamValue]:
         """Make the outcome of what a getter or setter returned: at once, or when it fires."""
         if inspect.iscoroutine(result):
@@ -178,7 +181,7 @@ class DatastreamAccess:
             lambda failure: self._failed(failure, verb, datastream_id, device_id),
             lambda reason: _error(datastream_id, device_id, reason),
         )
-        return pending.start(self._reactor, self.timeout_s)
+        return pending.start(self._reactor, None if limits_itself else self.timeout_s)
 
     def _failed(
         self, failure: Failure, verb: str, datastream_id: str, device_id: str
@@ -222,13 +225,15 @@ class _Pending:
         )
 
     def start(
-        self, reactor: IReactorTime, timeout_s: float
+        self, reactor: IReactorTime, timeout_s: float | None
     ) -> DatastreamValue | Deferred[DatastreamValue]:
-        """The outcome if it is there already, else a Deferred of it that fires within the limit."""
+        """The outcome if it is there already, else a Deferred of it that fires within the limit,
+        if there is one."""
         if self._outcome is not None:
             return self._outcome
-        reason = f"no answer within {timeout_s:g} s"
-        self._timer = reactor.callLater(timeout_s, self._give_up, reason)
+        if timeout_s is not None:
+            reason = f"no answer within {timeout_s:g} s"
+            self._timer = reactor.callLater(timeout_s, self._give_up, reason)
         self._answer = Deferred(lambda _: self._give_up(CANCELLED))
         return self._answer
 

@@ -66,7 +66,10 @@ class AgentLog:
         if self._lost:
             line = f"{self._lost} lines of the log could not be written\n{line}"
         try:
-            self._stream.write(line)
+            try:
+                self._stream.write(line)
+            except UnicodeEncodeError:  # the locale has not every character
+                self._stream.write(line.encode("ascii", "backslashreplace").decode("ascii"))
             self._stream.flush()
         except (OSError, ValueError):  # ValueError: the stream is closed
             self._lost += 1

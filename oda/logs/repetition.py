@@ -18,6 +18,8 @@ from twisted.logger import LogEvent
 #: So many of the same line are written within the window, in seconds; then they are counted.
 ALLOWED = 5
 WINDOW_S = 60.0
+#: Where the whole text of a line is that came by ``print``, a child's output or an older call.
+_TEXTS = frozenset(("log_text", "log_io"))
 #: So many different lines are watched at a time.
 _WATCHED = 1000
 #: Of each text so many characters are compared, and so many kept to be written.
@@ -31,7 +33,7 @@ def identity_of(event: LogEvent) -> Hashable:
     texts = tuple(
         value[:_COMPARED]
         for name, value in event.items()
-        if isinstance(value, str) and (name == "log_text" or not name.startswith("log_"))
+        if isinstance(value, str) and (name in _TEXTS or not name.startswith("log_"))
     )
     return (
         event.get("log_namespace"),

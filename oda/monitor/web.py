@@ -6,9 +6,11 @@ Nothing can be changed through it, and it asks for no password: it belongs on th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from io import BytesIO
 from typing import Any
 
 import msgspec
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
@@ -17,6 +19,12 @@ from oda.monitor.exposition import CONTENT_TYPE, Exposition
 from oda.monitor.health import judge
 from oda.monitor.snapshot import Snapshot
 
+#: How many scrapers may be connected at a time.
+MAX_CONNECTIONS = 32
+#: How long a connection may do nothing, and how long one lasts where others wait, in seconds.
+IDLE_S, LIFE_S = 10, 30
+
+_TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _JSON = b"application/json"
 _NOT_FOUND = (404, b"text/plain", b"there are /metrics, /health/live and /health/ready\n")
 
@@ -43,16 +51,69 @@ class _Pages(Resource):
         return body
 
 
+class _BodylessRequest(Request):
+    """A request whose body, if it has one, is refused before any of it is kept."""
+
+    _is_refused = False
+
+    def gotLength(self, length: int | None) -> None:
+        self.content = BytesIO()
+        if length != 0:
+            self._is_refused = True
+            transport: Any = self.channel.transport
+            transport.write(_TOO_LARGE)
+            transport.loseConnection()
+
+    def handleContentChunk(self, data: bytes) -> None:
+        """Dropped: it came in one piece with the headers."""
+
+    def process(self) -> None:
+        if not self._is_refused:
+            super().process()
+
+
+class _Connection(ProtocolWrapper):
+    """One connection; ``opened_s`` is when it was made."""
+
+    opened_s = 0.0
+
+    def connectionMade(self) -> None:
+        self.opened_s = self.factory.seconds()
+        super().connectionMade()
+
+
+class BoundedSite(WrappingFactory):
+    """At most 32 connections to ``site``, each idle for 10 s at most. One more is closed at once,
+    and takes the place of those that have lasted for 30 s."""
+
+    noisy = False
+    protocol = _Connection
+
+    def __init__(self, site: Site, seconds: Callable[[], float]) -> None:
+        super().__init__(site)
+        self.seconds = seconds
+
+    def buildProtocol(self, addr: Any) -> Any:
+        """The next connection, None where there are too many."""
+        if len(self.protocols) >= MAX_CONNECTIONS:
+            for one in tuple(self.protocols):
+                if self.seconds() - one.opened_s >= LIFE_S:
+                    one.transport.abortConnection()
+            return None
+        return super().buildProtocol(addr)
+
+
 class MonitorSite(Site):
     """A site that keeps no access log: a scrape every few seconds is no event."""
 
     noisy = False
+    requestFactory = _BodylessRequest
 
     def log(self, request: Any) -> None:
         """Nothing."""
 
 
-def build_site(counters: Counters, look: Callable[[], Snapshot], reactor: Any) -> MonitorSite:
+def build_site(counters: Counters, look: Callable[[], Snapshot], reactor: Any) -> BoundedSite:
     """The site for an agent that ``look`` shows."""
     exposition = Exposition(counters, look)
 
@@ -67,4 +128,5 @@ def build_site(counters: Counters, look: Callable[[], Snapshot], reactor: Any) -
         b"/health/live": lambda: (200, _JSON, b'{"live":true}\n'),
         b"/health/ready": ready,
     }
-    return MonitorSite(_Pages(pages), reactor=reactor)
+    site = MonitorSite(_Pages(pages), reactor=reactor, timeout=IDLE_S)
+    return BoundedSite(site, reactor.seconds)

@@ -15,7 +15,7 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.python import usage
 
 from oda.platform.database import DatabaseUnusable
-from oda.platform.tap import Options, makeService
+from oda.platform.tap import Options, build_platform
 
 
 def main(arguments: list[str]) -> int:
@@ -26,7 +26,7 @@ def main(arguments: list[str]) -> int:
     options = Options()
     try:
         options.parseOptions(arguments)
-        platform = makeService(options)
+        platform = build_platform(options)
     except usage.UsageError as error:
         sys.stderr.write(f"oda-platform: {error}\n(--help shows the options)\n")
         return 2

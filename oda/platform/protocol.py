@@ -146,6 +146,10 @@ class DeviceProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         self.gate.set(frozen, bytes_per_s)
 
     def onConnect(self, request: Any) -> Any:
+        if "origin" in self.http_headers and not self._is_own_page():
+            # A page in a browser: it would take the place of the device, and read its orders.
+            self.failHandshake("requests of this origin are not allowed", 403)
+            return Deferred()
         try:
             welcome = self.factory.admit(self.http_request_uri, self.http_headers.get("x-apikey"))
         except Exception:  # noqa: BLE001 - Autobahn would tell the peer the exception's text
@@ -166,6 +170,12 @@ class DeviceProtocol(WebSocketServerProtocol):  # type: ignore[misc]
             self.openHandshakeTimeoutCall.cancel()
             self.openHandshakeTimeoutCall = None
         return Deferred()  # the handshake goes no further
+
+    def _is_own_page(self) -> bool:
+        """Whether the request comes from a page of this host, or of an origin that is allowed."""
+        origin = self.http_headers["origin"].strip().lower().rstrip("/")
+        host = self.http_headers.get("host", "").strip().lower()
+        return origin in {f"http://{host}", f"https://{host}", *self.factory.origins}
 
     def failHandshake(
         self, reason: str, code: int = 400, responseHeaders: Sequence[tuple[str, str]] | None = None
@@ -216,7 +226,8 @@ class DeviceServerFactory(WebSocketServerFactory):  # type: ignore[misc]
     became WebSockets or not.
 
     ``admit`` decides about an upgrade request from its URI and key header; ``make_session`` and
-    ``open_session`` are called before and after the upgrade of those let in.
+    ``open_session`` are called before and after the upgrade of those let in. A request with an
+    Origin that is neither this host's nor one of ``origins`` is refused (403).
     """
 
     protocol = DeviceProtocol
@@ -229,8 +240,10 @@ class DeviceServerFactory(WebSocketServerFactory):  # type: ignore[misc]
         make_session: Callable[[str, str, WebSocketPipe], Session],
         open_session: Callable[[Session], None],
         max_message_bytes: int,
+        origins: Iterable[str] = (),
     ) -> None:
         super().__init__(reactor=reactor, server="oda-platform")
+        self.origins = {origin.lower().rstrip("/") for origin in origins}
         self.connections: set[DeviceProtocol] = set()
         self.admit = admit
         self.make_session = make_session

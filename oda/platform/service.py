@@ -37,6 +37,11 @@ from oda.platform.wire import Dialect
 log = Logger()
 
 
+#: The close code of an end that is meant (RFC 6455, section 7.4.1), and how long devices have to
+#: answer it, in seconds.
+GOING_AWAY, FAREWELL_S = 1001, 1.0
+
+
 class Platform(Service):
     """A platform on this computer.
 
@@ -91,6 +96,7 @@ class Platform(Service):
         self._older_wins = older_wins
         self._max_message_bytes = max_message_bytes
         self._bounds = Bounds(max_messages, max_recorded_bytes, max_datapoints, max_operations)
+        self._origins = tuple(http_origins)
         self._guard = Guard([*http_hosts, self._host], http_origins)
         self._http: JsonServer | None = None
         self._scenario = ScenarioRunner(
@@ -143,6 +149,7 @@ class Platform(Service):
             self._make_session,
             self._open_session,
             self._max_message_bytes,
+            self._origins,
         )
         if self._tls is None:
             port = self.reactor.listenTCP(self.port, factory, interface=self.interface)
@@ -160,7 +167,8 @@ class Platform(Service):
             log.info("console and REST API at {url}", url=self.http_url)
 
     def stopService(self) -> Deferred[None]:
-        """Drop every connection and close; fires when nothing is open any more."""
+        """Close every connection (1001: it goes away), drop those that don't answer within a
+        second; fires when nothing is open any more."""
         super().stopService()
         self._scenario.stop()
         return Deferred.fromCoroutine(self._stop())
@@ -172,12 +180,17 @@ class Platform(Service):
         if self._http is not None:
             self._http.drop_connections()
         for session in self.sessions.all():
+            session.strike(Incident(close=GOING_AWAY))
+        deadline_s = self.reactor.seconds() + FAREWELL_S
+        while self.sessions.all() and self.reactor.seconds() < deadline_s:
+            await _after(self.reactor, 0.01)
+        for session in self.sessions.all():
             session.strike(Incident(reset=True))
         for connection in tuple(self._factory.connections):
             connection.transport.abortConnection()
         self.requests.close()
         while self._factory.connections:
-            await _turn(self.reactor)
+            await _after(self.reactor, 0)
         self._records.close()
 
     @property
@@ -287,8 +300,8 @@ class Platform(Service):
             self._application.fault_changed(device)
 
 
-def _turn(reactor: Any) -> Deferred[None]:
-    """Fires in the reactor's next turn."""
-    turned: Deferred[None] = Deferred()
-    reactor.callLater(0, turned.callback, None)
-    return turned
+def _after(reactor: Any, seconds: float) -> Deferred[None]:
+    """Fires that much later."""
+    passed: Deferred[None] = Deferred()
+    reactor.callLater(seconds, passed.callback, None)
+    return passed

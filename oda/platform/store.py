@@ -33,6 +33,13 @@ _LATEST = (
 _SEEN_EVERY_MS = 1000
 _MAX_DEVICES = 10_000
 _MAX_LATEST = 200_000
+#: How many characters the names may have for which the time of the last arrival is known.
+_MAX_ARRIVAL_CHARS = 4 * 1024 * 1024
+#: What a datapoint or a latest value takes, in bytes: its names count like its value.
+_SIZE = (
+    "length(CAST(value AS BLOB)) + length(CAST(device AS BLOB))"
+    " + length(CAST(datastream AS BLOB)) + length(CAST(coalesce(feed, '') AS BLOB))"
+)
 
 #: The bounds that cost more than arithmetic are checked after so many datapoints or bytes.
 _CHECK_ROWS = 5_000
@@ -93,6 +100,7 @@ class Store:
         self._unchecked_rows = 0
         self._unchecked_bytes = 0
         self._seen: dict[str, int] = {}
+        self._arrival_chars = 0
         self._arrivals: dict[tuple[str, str, str], int] = {}
         self._number: int = database.select("SELECT coalesce(max(number), 0) FROM datapoints")[0][0]
         database.before_commit(self._trim)
@@ -126,20 +134,23 @@ class Store:
             value = json.decode()
             self._number += 1
             key = (device, point.datastream, point.feed, at_ms)
+            size = len(value) + sum(4 * len(name or "") for name in key[:3])
             self._database.defer(
-                _DATAPOINT, (*key, point.from_ms, value, now_ms, self._number), len(value)
+                _DATAPOINT, (*key, point.from_ms, value, now_ms, self._number), 2 * size
             )
             self._database.defer(_LATEST, (*key, value, now_ms))
             self._unchecked_rows += 1
-            self._unchecked_bytes += len(value)
+            self._unchecked_bytes += size
             kept.append((point, at_ms, json))
         return kept
 
     def _date(self, device: str, point: Point, now_ms: int) -> int:
         key = (device, point.datastream, point.feed)
         at_ms = max(now_ms, self._arrivals.get(key, now_ms - 1) + 1)
-        if len(self._arrivals) >= _MAX_DEVICES:
+        self._arrival_chars += sum(len(name or "") for name in key)
+        if len(self._arrivals) >= _MAX_DEVICES or self._arrival_chars > _MAX_ARRIVAL_CHARS:
             self._arrivals.clear()
+            self._arrival_chars = 0
         self._arrivals[key] = at_ms
         return at_ms
 
@@ -151,7 +162,7 @@ class Store:
         if self._unchecked_rows < _CHECK_ROWS and self._unchecked_bytes < _CHECK_BYTES:
             return
         self._unchecked_rows = self._unchecked_bytes = 0
-        self._database.bound_bytes("datapoints", "length(CAST(value AS BLOB))", self._max_bytes)
+        self._database.bound_bytes("datapoints", _SIZE, self._max_bytes)
         self._bound_latest()
         surplus = self._database.select("SELECT count(*) FROM devices")[0][0] - _MAX_DEVICES
         if surplus > 0:
@@ -160,6 +171,14 @@ class Store:
             self._database.execute(f"DELETE FROM devices WHERE id IN {oldest}", (surplus,))
 
     def _bound_latest(self) -> None:
+        total = self._database.select(f"SELECT coalesce(sum({_SIZE}), 0) FROM latest")[0][0]
+        while total > self._max_bytes:
+            # The newest values stay, half of them at a time.
+            self._database.execute(
+                "DELETE FROM latest WHERE arrived_ms <= (SELECT arrived_ms FROM latest"
+                " ORDER BY arrived_ms LIMIT 1 OFFSET (SELECT count(*) / 2 FROM latest))"
+            )
+            total = self._database.select(f"SELECT coalesce(sum({_SIZE}), 0) FROM latest")[0][0]
         count = self._database.select("SELECT count(*) FROM latest")[0][0]
         if count > _MAX_LATEST:
             self._database.execute(

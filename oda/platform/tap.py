@@ -8,6 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from twisted.internet.error import CannotListenError
+from twisted.logger import Logger
 from twisted.python import usage
 
 from oda.errors import ConfigurationError, Fault, OdaError
@@ -17,6 +19,8 @@ from oda.platform.fault_text import read_fault_words, split_target
 from oda.platform.faults import FaultBoard
 from oda.platform.scenario import ScenarioStep, parse_scenario
 from oda.platform.service import Platform
+
+log = Logger()
 
 
 def _whole_number(option: str, maximum: int) -> Callable[[str], int]:
@@ -130,12 +134,28 @@ def _tls(options: Options) -> Any:
     return load_server_tls(Path(options["cert"]), Path(options["key-file"]), client_ca)
 
 
+class _UnderTwistd(Platform):
+    """Says in one line of the log why it can't start: twistd would show a traceback."""
+
+    def startService(self) -> None:
+        try:
+            super().startService()
+        except (CannotListenError, OdaError) as error:
+            log.critical("oda-platform can't start: {reason}", reason=str(error))
+            raise SystemExit(1) from None
+
+
 def makeService(options: Options) -> Platform:
+    """What twistd runs: see ``build_platform``. Starting it raises ``SystemExit``."""
+    return build_platform(options, _UnderTwistd)
+
+
+def build_platform(options: Options, kind: type[Platform] = Platform) -> Platform:
     """The service that ``options`` describe, its timers on the monotonic clock."""
     from twisted.internet import reactor
 
     install_monotonic_clock(reactor)
-    return Platform(
+    return kind(
         reactor,
         port=options["port"],
         http_port=None if options["no-http"] else options["http-port"],

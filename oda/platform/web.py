@@ -68,7 +68,7 @@ class Call:
         """The body, a JSON map; raises ``HttpError`` (400)."""
         try:
             document = msgspec.json.decode(self._raw)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, RecursionError) as error:
             raise HttpError(400, f"the body is no JSON: {error}", "body") from None
         if not isinstance(document, dict):
             raise HttpError(400, "the body must be a JSON map", "body")
@@ -133,12 +133,15 @@ class Guard:
         self._hosts = _LOOPBACK | {host.lower() for host in hosts}
         self._origins = {origin.lower().rstrip("/") for origin in origins}
 
-    def check(self, host: str | None, origin: str | None) -> None:
-        """Raises ``HttpError`` (403) for a request that some foreign page may have made."""
+    def check(self, host: str | None, origin: str | None, site: str | None = None) -> None:
+        """Raises ``HttpError`` (403) for a request that some foreign page may have made; ``site``
+        is the header Sec-Fetch-Site, which browsers send also where they send no Origin."""
         name = re.sub(r":\d*$", "", (host or "").lower())
         if name not in self._hosts:
             raise HttpError(403, "this host name is not served here", "Host")
         if origin is None:
+            if (site or "").strip().lower() == "cross-site":
+                raise HttpError(403, "requests of other sites are not allowed", "Sec-Fetch-Site")
             return
         here = {f"http://{(host or '').lower()}", f"https://{(host or '').lower()}"}
         if origin.lower() not in here | self._origins:
@@ -252,7 +255,11 @@ class JsonServer(http.HTTPFactory):
 
     def answer(self, request: JsonRequest) -> Any:
         """The reply to a request, or a Deferred of it; raises ``HttpError``."""
-        self._guard.check(request.getHeader("host"), request.getHeader("origin"))
+        self._guard.check(
+            request.getHeader("host"),
+            request.getHeader("origin"),
+            request.getHeader("sec-fetch-site"),
+        )
         if request.is_too_long:
             raise HttpError(413, f"must not be longer than {MAX_BODY_BYTES} bytes", "body")
         path, _, query_text = request.uri.decode("latin-1").partition("?")

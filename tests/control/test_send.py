@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from oda.control.location import socket_path
+from oda.control.location import socket_name
 from oda.control.wire import encode
 
 pytestmark = pytest.mark.e2e
@@ -34,7 +34,9 @@ class Agent:
         self.published: list[Any] = []
         self.got = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(socket_path(self.conf, directory)))
+        self.runtime = directory / "run"
+        self.runtime.mkdir(0o700)
+        self._listener.bind(str(self.runtime / socket_name(self.conf)))
         self._listener.listen()
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -59,16 +61,10 @@ def agent() -> Iterator[Agent]:
 
 
 def start(agent: Agent, *arguments: str | bytes, **more: Any) -> subprocess.Popen[bytes]:
-    # The place of the socket is the test's: no directory of the system's is used.
-    program = (
-        "import oda.control.location as location; from pathlib import Path;"
-        "location.socket_path.__defaults__ = (Path("
-        f"{str(agent.conf.parent)!r}),);" + PROGRAM
-    )
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
     return subprocess.Popen(
-        [sys.executable, "-c", program, "send", "--conf", str(agent.conf), *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        [sys.executable, "-c", PROGRAM, "send", "--conf", str(agent.conf), *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RUNTIME_DIRECTORY": str(agent.runtime)},
         **pipes,
     )
 

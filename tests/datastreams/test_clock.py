@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from zope.interface.verify import verifyObject
 
-from oda.datastreams.clock import EARLIEST_MS, ClockSetter, SystemWallClock, local_zone
+from oda.datastreams.clock import (
+    EARLIEST_MS,
+    ClockSetter,
+    LocalZone,
+    SystemWallClock,
+    local_zone,
+)
 from oda.errors import WritingFailed
 from oda.interfaces import IDatastreamSetter, IWallClock
 
@@ -95,3 +103,33 @@ def test_the_local_zone(
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_a_change_of_the_zone_is_followed(tmp_path: Path) -> None:
+    """The file of the local zone is read anew when it is another one; ``TZ`` rules it out."""
+    file = tmp_path / "localtime"
+    zone = LocalZone(file, {})
+    january, july = 1_704_067_200_000, 1_719_792_000_000
+    file.write_bytes(tz_file(b"CET-1CEST,M3.5.0,M10.5.0/3"))
+    assert (zone(january), zone(july)) == ((3600, 0), (7200, 3600))
+    file.unlink()
+    file.write_bytes(tz_file(b"<+0530>-5:30"))
+    assert zone(july) == (19800, 0)
+    assert LocalZone(file, {"TZ": "UTC"})(july) == local_of_the_process(july)
+    file.write_bytes(b"rubbish")
+    assert zone(july) == local_of_the_process(july)
+
+
+def local_of_the_process(at_ms: int) -> tuple[int, int]:
+    """What the C library says of its zone."""
+    return LocalZone(Path("/nowhere"), {})(at_ms)
+
+
+def tz_file(rule: bytes) -> bytes:
+    """The file of a zone that follows one rule for ever (RFC 8536)."""
+
+    def header(version: bytes, zones: int) -> bytes:
+        return b"TZif" + version + bytes(15) + struct.pack(">6l", 0, 0, 0, 0, zones, 4)
+
+    local = struct.pack(">lbb", 0, 0, 0) + b"UTC\0"
+    return header(b"2", 1) + local + header(b"2", 1) + local + b"\n" + rule + b"\n"

@@ -12,7 +12,7 @@ from twisted.logger import capturedLogs, formatEvent
 from oda.model import LinkState
 from oda.monitor.counters import Counters
 from oda.monitor.latency import ReactorLatency
-from oda.monitor.service import MonitorService
+from oda.monitor.service import LISTEN_AGAIN_S, MonitorService
 from oda.monitor.snapshot import Snapshot
 from oda.settings import MonitorSettings
 from tests.monitor.snapshots import NOW_MS, SNAPSHOT, connection, snapshot
@@ -145,6 +145,28 @@ def test_a_port_that_is_taken_does_not_stop_the_agent() -> None:
     (line,) = [formatEvent(event) for event in events]
     assert "127.0.0.1:9109" in line
     assert "Address already in use" in line
+
+
+def test_a_port_that_is_taken_is_tried_again() -> None:
+    """It is said once, and served as soon as it is free; a stop leaves no timer."""
+    world = World()
+    listen = world.reactor.listenTCP
+
+    def taken(port: int, *_: Any, **__: Any) -> Any:
+        raise CannotListenError("127.0.0.1", port, OSError(98, "Address already in use"))
+
+    world.reactor.listenTCP = taken  # type: ignore[method-assign]
+    with capturedLogs() as events:
+        world.service.startService()
+        world.reactor.pump([LISTEN_AGAIN_S] * 3)
+        assert len(events) == 1
+        world.reactor.listenTCP = listen  # type: ignore[method-assign]
+        world.reactor.advance(LISTEN_AGAIN_S)
+    assert [server[0] for server in world.reactor.tcpServers] == [9109]
+    world.reactor.listenTCP = taken  # type: ignore[method-assign]
+    world.service.reconfigure(MonitorSettings(port=9110))
+    world.service.stopService()
+    assert world.reactor.getDelayedCalls() == []
 
 
 def test_certificates_are_looked_at_daily() -> None:

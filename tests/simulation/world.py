@@ -136,6 +136,7 @@ class World:
         self.network.accept = self.platform.accept
         self.platform.on_answer = self._answered
         self.disk = make_disk(self.scheduler, self.history, plan.seed, folder)
+        self.facts.answers_on_disk = self.disk.answers
         self.disk.head_rows = plan.settings["disk"]["head_rows"]
         self.settings = settings_of(plan)
         self._numbers = Numbers()

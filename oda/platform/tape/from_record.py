@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from oda.platform.recording import RecordedConnection, RecordedMessage
+from oda.platform.tape.recorder import forms_of, masked
 from oda.platform.tape.session_file import Entry, Session, Side, What
 
 #: The order of what has the same time.
@@ -65,3 +66,21 @@ def session_from_record(
     started_ms = dated[0][0] if dated else 0
     entries = [msgspec.structs.replace(entry, at_ms=at_ms - started_ms) for at_ms, entry in dated]
     return Session("platform", started_ms, entries)
+
+
+def without_key(session: Session, key: bytes) -> Session:
+    """The session with the API key written over, in payloads and reasons, in every form."""
+    forms = forms_of(key)
+    entries = []
+    for entry in session.entries:
+        payload = masked(entry.payload, forms)
+        reason = masked(entry.reason.encode("utf-8", "surrogatepass"), forms)
+        entries.append(
+            msgspec.structs.replace(
+                entry,
+                payload=payload,
+                reason=reason.decode("utf-8", "surrogatepass"),
+                is_redacted=entry.is_redacted or payload != entry.payload,
+            )
+        )
+    return Session(session.source, session.started_ms, entries)
