@@ -1,8 +1,9 @@
 """Says of a frame whether the agent owes an answer, without any code of the agent.
 
 The decoders are the smallest that do: written from RFC 8259, RFC 8949 and the MessagePack
-specification. What nobody has to read (numbers beyond every format, tags, half surrogates, keys
-that are no texts) costs a request its success, not its answer, as long as the structure is right.
+specification. What nobody has to read (numbers beyond every format, NaN, tags, half surrogates,
+keys that are no texts) costs a request its success, not its answer, as long as the structure is
+right.
 Where the protocol leaves open what a message means (beyond 60 levels) the oracle is unsure, and
 either behaviour is right.
 """
@@ -10,18 +11,26 @@ either behaviour is right.
 from __future__ import annotations
 
 import json
+import re
 import struct
 from enum import Enum
 from typing import Any, NamedTuple
 
 MAX_DEPTH = 60
+#: A longer id is refused, and need not be repeated as a whole.
+MAX_ECHOED = 1024
 #: White space that the agent has to skip in front of JSON.
 MAX_SPACE = 900
+#: A longer JSON message need not be read if there is something in it that JSON does not have.
+MAX_MENDED = 256 * 1024
 #: An integer that Python reads has fewer digits.
 _MAX_DIGITS = 4000
 #: What stands in the place of a text's bytes that are no text.
 _REPLACEMENT = "\ufffd"
 _BLANKS = b" \t\r\n"
+#: Some writers put it in front of JSON (RFC 8259, section 8.1: a reader may skip it).
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_CONTROL = re.compile("[\x00-\x1f]")
 
 
 class Verdict(Enum):
@@ -66,10 +75,13 @@ def judge(payload: bytes, is_text: bool) -> Judgement:
         return Judgement(Verdict.ANSWER)
     if isinstance(request_id, str) and not _is_text(request_id):
         return Judgement(Verdict.ANSWER)
+    if len(str(request_id).encode()) > MAX_ECHOED:
+        return Judgement(Verdict.ANSWER)
     return Judgement(Verdict.ANSWER, str(request_id))
 
 
 def _decode(payload: bytes, is_text: bool) -> Any:
+    payload = payload.removeprefix(_BYTE_ORDER_MARK)
     stripped = payload.lstrip(_BLANKS)
     if stripped.startswith(b"{"):
         if len(payload) - len(stripped) > MAX_SPACE:
@@ -95,18 +107,21 @@ def _json(payload: bytes, is_text: bool) -> Any:
         text = payload.decode("utf-8", "strict" if is_text else "replace")
     except UnicodeDecodeError:
         raise NotAMessageError from None  # such a frame ends the connection
+    constants: list[str] = []
     try:
-        message = json.loads(text, parse_constant=_no_constant, parse_int=_integer)
+        # NaN and the infinities: other writers take them for numbers, and can mean nothing else.
+        # Control characters within a text are read as if they were escaped.
+        message = json.loads(
+            text, strict=False, parse_constant=constants.append, parse_int=_integer
+        )
     except ValueError:
         raise NotAMessageError from None
     except RecursionError:
         raise UnsureError from None
+    if (constants or _CONTROL.search(text)) and len(payload) > MAX_MENDED:
+        raise UnsureError
     _check_depth(message, 1)
     return message
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
 
 
 def _integer(digits: str) -> int:
