@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,11 @@ class Agent:
         threading.Thread(target=self._serve, daemon=True).start()
 
     def _serve(self) -> None:
+        # Whoever is killed, or never comes, ends this as well.
+        with suppress(OSError):
+            self._answer()
+
+    def _answer(self) -> None:
         connection, _ = self._listener.accept()
         with connection, connection.makefile("rb") as lines:
             for line in lines:

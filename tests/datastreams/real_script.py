@@ -21,6 +21,7 @@ from oda.settings import ScriptSettings, ValueType
 def main() -> None:
     loop: Any = reactor
     runner = ScriptRunner(loop, Path.cwd(), os.environ, set_session=shutil.which("setsid"))
+    runner.scripts_directory = Path.cwd()
     runner.timeout_s = float(sys.argv[3])
     settings = ScriptSettings(
         datastream_id="t", command=sys.argv[1], value_type=ValueType(sys.argv[2])

@@ -149,7 +149,9 @@ class World:
             self.registry, FixedClock(), cast(IReactorTime, self.clock), TIMEOUT_S
         )
         self.dispatcher = FakeDispatcher()
-        self.state = RealtimeStateManager(self.access, self.dispatcher)
+        self.state = RealtimeStateManager(
+            self.access, self.dispatcher, cast(IReactorTime, self.clock)
+        )
         self.counters = Counters()
         self.names: list[str] = []
         for index, (get, devices) in enumerate(bad):

@@ -31,7 +31,7 @@ def test_line_ends_of_windows_are_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.sh").write_bytes(text.encode())
     (tmp_path / "x.sh").chmod(0o755)
     with pytest.raises(ValueError, match=r"x\.sh' has the line ends of Windows \(CRLF\)"):
-        find_command("x.sh", tmp_path, None, NO_PATH)
+        find_command("x.sh", tmp_path, tmp_path, NO_PATH)
 
 
 def test_in_the_scripts_directory(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ class Bench:
         self.runner = ScriptRunner(
             self.reactor, directory, environment, max_processes, kill, session, self.counters
         )
+        self.runner.scripts_directory = directory
 
     def run(self, command: str) -> list[Any]:
         outcome: list[Any] = []
