@@ -175,7 +175,7 @@ def the_poller(number: int) -> Contender:
     dispatcher = EventDispatcher(
         reactor, connector, JsonCodec(), check_value, clock, counters, host_id="dev-1"
     )
-    manager = RealtimeStateManager(DatastreamAccess(registry, clock, reactor), dispatcher)
+    manager = RealtimeStateManager(DatastreamAccess(registry, clock, reactor), dispatcher, reactor)
     lines = [
         Schedule(datastream_id=f"sensor.{index}", first_s=1.0, period_s=1.0)
         for index in range(number)

@@ -26,8 +26,8 @@ from zope.interface import implementer
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from oda.connector.lean import import_autobahn
     from oda.garbage import search_rarely
+    from oda.startup import import_autobahn
 
     search_rarely()
     if "agent" in sys.argv:  # as oda.tap does; the prototype needs Autobahn's native code

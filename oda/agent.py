@@ -18,9 +18,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.assembly import Parts, build_parts
+from oda.boundary import foreign_code, reason_of
 from oda.connector.resolution import install_resolver
 from oda.datastreams.clock import SystemWallClock
-from oda.errors import PluginError
+from oda.errors import DatastreamTaken, PluginError
 from oda.extensions import load_plugins
 from oda.interfaces import (
     ICodec,
@@ -39,6 +40,9 @@ from oda.settings import AgentSettings, PluginSettings
 from oda.supervision import Supervision
 
 _log = Logger()
+
+#: Seconds that a source is given to stop.
+STOP_SOURCE_S = 5.0
 
 #: What a component may be that is used while the parts are put together.
 _BUILT_IN = (ICodec, IDispatcher, IDeviceInfoProvider)
@@ -203,13 +207,24 @@ class Agent(MultiService):
         yield parts.connector.stopService()
         yield parts.outbox.close()
         yield maybeDeferred(parts.state.stop)
-        parts.host.stop()
+        yield parts.host.stop()
         yield maybeDeferred(super().stopService)
 
     # -- inside ------------------------------------------------------------------------------
 
     def _place(self, component: object) -> None:
-        """Put a component where its interfaces say it belongs."""
+        """Put a component where its interfaces say it belongs. Whatever its own code raises on the
+        way is a ``PluginError``."""
+        try:
+            with foreign_code:
+                self._put(component)
+        except (PluginError, DatastreamTaken):
+            raise
+        except Exception as error:
+            reason = reason_of(error)
+            raise PluginError(f"{type(component).__name__} can't be used: {reason}") from error
+
+    def _put(self, component: object) -> None:
         known = any(interface.providedBy(component) for interface in _BUILT_IN)
         if IDatastreamGetter.providedBy(component):
             self.parts.host.registry.add_getter(component)
@@ -240,7 +255,26 @@ class Agent(MultiService):
         started.addErrback(_report, "start", source)
 
     def _stop_source(self, source: Any) -> Deferred[None]:
-        return maybeDeferred(source.stop).addErrback(_report, "stop", source)
+        """Fires when it has stopped, at the latest after ``STOP_SOURCE_S``."""
+        stopped: Deferred[None] = Deferred()
+
+        def conclude(_: object) -> None:
+            if timer.active():
+                timer.cancel()
+            if not stopped.called:
+                stopped.callback(None)
+
+        def give_up() -> None:
+            _log.error(
+                "the source {source} has not stopped within {limit_s:g} s; nobody waits for it",
+                source=source,
+                limit_s=STOP_SOURCE_S,
+            )
+            stopped.callback(None)
+
+        timer = self.parts.reactor.callLater(STOP_SOURCE_S, give_up)
+        maybeDeferred(source.stop).addErrback(_report, "stop", source).addBoth(conclude)
+        return stopped
 
 
 def _report(failure: Failure, verb: str, source: object) -> None:

@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.codecs import CodecRegistry, check_value, default_registry, is_plain
+from oda.codecs.limits import ARRIVING
 from oda.connector.service import ConnectorService
 from oda.datastreams.host import HostDatastreams, build_datastreams
 from oda.errors import PluginError
@@ -156,11 +157,12 @@ def build_parts(
     Raises ``PluginError`` when two components claim the same place.
     """
     components = tuple(components)
-    codecs = default_registry()
+    codecs = default_registry(ARRIVING)
     for component in components:
         if ICodec.providedBy(component):
             codecs.add(component)
     replaced_identity = _only(components, IDeviceInfoProvider)
+    parts: Parts
     host = build_datastreams(
         settings.device_info,
         reactor,
@@ -168,11 +170,12 @@ def build_parts(
         environ,
         Path.cwd(),
         identity=replaced_identity,
+        may_set_clock=lambda: parts.settings.dispatcher.allow_set_clock,
+        counters=counters,
     )
     outbox = (make_outbox or build_outbox)(settings, reactor, wall_clock, counters)
     dispatcher = _only(components, IDispatcher)
     device_info = replaced_identity or host.device_info
-    parts: Parts
 
     def send_partial(payload: bytes, content_type: ContentType) -> Deferred[int]:
         return parts.connector.uplink_response(payload, content_type)
@@ -239,7 +242,7 @@ def build_parts(
         operations=operations,
     )
     if operations is not None:
-        for operation in standard_operations(settings, state, wall_clock, reactor):
+        for operation in standard_operations(settings, state, wall_clock, reactor, counters):
             operations.add(operation)
         outbox.journal.subscribe(parts.answer_interrupted)
     return parts
@@ -267,7 +270,7 @@ def build_state_manager(
 ) -> RealtimeStateManager | InMemoryStateManager:
     """The in-memory state manager where its file is present, else the realtime one."""
     if settings.state_manager is None:
-        return RealtimeStateManager(host.access, events)
+        return RealtimeStateManager(host.access, events, reactor)
     # Imported here, as most agents have none.
     from oda.telemetry.inmemory import InMemoryStateManager
 
@@ -285,7 +288,11 @@ def build_state_manager(
 
 
 def standard_operations(
-    settings: AgentSettings, state: IStateManager, wall_clock: IWallClock, reactor: Any
+    settings: AgentSettings,
+    state: IStateManager,
+    wall_clock: IWallClock,
+    reactor: Any,
+    counters: ICounters,
 ) -> list[IOperation]:
     """The operations every agent has."""
     clock = settings.dispatcher.clock_datastream
@@ -296,8 +303,8 @@ def standard_operations(
         return open_time_source(source, reactor)
 
     return [
-        RefreshInfo(state),
-        GetDeviceParameters(state),
+        RefreshInfo(state, check_value, counters),
+        GetDeviceParameters(state, check_value),
         SetDeviceParameters(state),
         SetClockEquipment(state, wall_clock, clock),
         SynchronizeClock(
@@ -305,6 +312,7 @@ def standard_operations(
             open_source,
             settings.dispatcher.time_source,
             clock,
+            settings.dispatcher.time_sources,
         ),
     ]
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 from importlib import import_module
 from typing import Any
 
 import click
 
 from oda import __version__
+from oda.commands.output import silence_output
 from oda.commands.text import escaped
 
 #: Subcommand -> (module in ``oda.commands``, what ``oda --help`` says). The module has a click
@@ -47,6 +50,22 @@ class _LazyGroup(click.Group):
             if shown == error.message:
                 raise
             raise click.ClickException(shown) from None
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the command. What can't be written or shown is one line and status 1."""
+        try:
+            try:
+                return super().main(*args, **kwargs)
+            finally:
+                sys.stdout.flush()
+        except OSError as error:
+            silence_output()
+            problem = "" if error.errno == errno.EPIPE else str(error)
+        except UnicodeEncodeError as error:
+            problem = f"{error.object[:80]!a} can't be written as {error.encoding}"
+        if problem:  # where nobody reads any more, nobody wants a reason
+            sys.stderr.write(f"Error: {escaped(problem)}\n")
+        sys.exit(1)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):

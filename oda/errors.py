@@ -139,12 +139,18 @@ class OperationError(OdaError):
     result_code = "ERROR_PROCESSING"
 
 
+#: A longer name of a parameter is cut in the text of an error: it may come from the wire.
+_MAX_PARAMETER_LENGTH = 100
+
+
 class InvalidParameter(OperationError):
     """A parameter is missing or wrong; answered as ERROR_IN_PARAM."""
 
     result_code = "ERROR_IN_PARAM"
 
     def __init__(self, parameter: str, problem: str) -> None:
+        if len(parameter) > _MAX_PARAMETER_LENGTH:
+            parameter = parameter[:_MAX_PARAMETER_LENGTH] + "..."
         self.parameter = parameter
         self.problem = problem
         super().__init__(f"{parameter}: {problem}")

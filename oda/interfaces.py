@@ -196,6 +196,12 @@ class IDatastreamGetter(Interface):
         """
 
 
+class ILimitsItself(Interface):
+    """What a getter may provide besides ``IDatastreamGetter``: every Deferred of its ``get`` fires
+    within a time that the getter itself limits. The agent sets no limit of its own then.
+    """
+
+
 class IDatastreamSetter(Interface):
     """Writes one datastream, of one or several devices."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
+from twisted.internet.defer import maybeDeferred
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
 
@@ -35,21 +37,38 @@ from oda.outbox.inspection import find_leftovers
 from oda.outbox.worker import ThreadWorker
 from oda.reload import ReloadService
 from oda.settings import AgentSettings, OutboxSettings
+from oda.threads import leave_threads_behind
 from oda.upkeep import Upkeep, import_command
+from oda.zombies import build_reaper
 
 _log = Logger(namespace="oda.tap")  # what a reader of the log started it by
 
 
 class AgentProcess(MultiService):
     """The agent and what belongs to its process; makes ``observer`` the application's log.
-    ``at_start`` is called once everything has started."""
+    ``at_start`` is called once everything has started.
+
+    The signal that stops the process lets the agent deliver what it can within some seconds. While
+    it does, another one calls ``hurry``, through ``in_reactor``, which is the reactor's
+    ``callFromThread``. ``install_signal`` is ``signal.signal``; ``twistd`` are twistd's options.
+    """
 
     def __init__(
-        self, observer: AgentLog | None, at_start: Callable[[], None] = lambda: None
+        self,
+        observer: AgentLog | None,
+        at_start: Callable[[], None] = lambda: None,
+        hurry: Callable[[], None] = lambda: None,
+        in_reactor: Callable[..., Any] = lambda call, *details: call(*details),
+        install_signal: Callable[[int, Any], Any] = signal.signal,
+        twistd: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
+        self._twistd = twistd or {}
         self._observer = observer
         self._at_start = at_start
+        self._hurry = hurry
+        self._in_reactor = in_reactor
+        self._install_signal = install_signal
 
     def setServiceParent(self, parent: Any) -> None:
         """twistd calls this with the application, before it begins to log."""
@@ -58,15 +77,44 @@ class AgentProcess(MultiService):
         super().setServiceParent(parent)
 
     def startService(self) -> None:
-        """Start everything. Raises ``SystemExit`` with status 1 when another agent uses the same
-        outbox: two would send everything twice."""
+        """Start everything. When another agent uses the same outbox (two would send everything
+        twice), raises ``SystemExit`` with status 1, or as a daemon ``OutboxError``."""
         try:
             super().startService()
         except OutboxError as error:
             # twistd logs by now, standard error included: said there, it would be said twice.
             _log.critical("oda-websocket can't start: {reason}", reason=str(error))
+            if self._twistd.get("statusPipe") is not None:
+                # The command that made the daemon waits at this pipe. twistd writes to it, and
+                # removes its PID file, for an exception that is none of the system's.
+                raise
+            pid_file = self._twistd.get("pidfile")
+            if pid_file:
+                Path(pid_file).unlink(missing_ok=True)
             raise SystemExit(1) from None
         self._at_start()
+
+    def stopService(self) -> Any:
+        """Stop everything; fires with None when nothing is left running."""
+        # Twisted's own handlers would stop the reactor a second time, which is an error.
+        before = {
+            number: self._install_signal(number, self._signalled)
+            for number in (signal.SIGTERM, signal.SIGINT)
+        }
+
+        def restore(result: object) -> object:
+            for number, handler in before.items():
+                self._install_signal(number, handler)
+            return result
+
+        return maybeDeferred(super().stopService).addBoth(restore)
+
+    def _signalled(self, number: int, _frame: Any) -> None:
+        self._in_reactor(self._stop_at_once, signal.Signals(number).name)
+
+    def _stop_at_once(self, name: str) -> None:
+        _log.info("received {signal} again: stopping at once", signal=name)
+        self._hurry()
 
 
 def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> AgentProcess:
@@ -87,7 +135,14 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     except (OdaError, OSError) as error:
         sys.stderr.write(f"oda-websocket can't start:\n{error}\n")
         raise SystemExit(1) from None
-    process = AgentProcess(log, lambda: tell_leftovers(agent.settings.outbox, directory))
+    leave_threads_behind(agent.parts.reactor)
+    process = AgentProcess(
+        log,
+        lambda: tell_leftovers(agent.settings.outbox, directory),
+        agent.parts.connector.hurry,
+        agent.parts.reactor.callFromThread,
+        twistd=twistd,
+    )
     if log is not None:
         LogService(log, destination, agent.parts.reactor).setServiceParent(process)
     agent.setServiceParent(process)
@@ -117,6 +172,9 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     notifier = build_notifier(os.environ, agent.supervision.describe, agent.parts.reactor)
     if notifier is not None:
         notifier.setServiceParent(agent)
+    reaper = build_reaper(os.getpid(), agent.parts.reactor)
+    if reaper is not None:
+        reaper.setServiceParent(process)
     GarbageService(agent.parts.reactor, memory_returner()).setServiceParent(process)
     return process
 

@@ -232,7 +232,7 @@ def _change_operations(agent: Agent, settings: AgentSettings, state: Any) -> Non
     dispatcher = settings.dispatcher
     operations.configure(dispatcher.operation_timeout_s, dispatcher.max_concurrent_operations)
     for operation in standard_operations(
-        settings, state, agent.parts.wall_clock, agent.parts.reactor
+        settings, state, agent.parts.wall_clock, agent.parts.reactor, agent.parts.counters
     ):
         operations.remove(operation.name)
         operations.add(operation)

@@ -190,14 +190,19 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``es.amplia.oda.dispatcher.opengate.cfg``. ``schedules`` collect events before sending."""
+    """``es.amplia.oda.dispatcher.opengate.cfg``. ``schedules`` collect events before sending.
+
+    ``time_sources`` are those that a request may name; ``time_source`` is one of them always.
+    """
 
     reduced_output: bool = False
     event_content_type: ContentType | None = None
     operation_timeout_s: float = 80.0
     max_concurrent_operations: int = 100
     clock_datastream: str = "device.clock"
+    allow_set_clock: bool = False
     time_source: str | None = None
+    time_sources: tuple[str, ...] = ()
     schedules: tuple[Schedule, ...] = ()
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from twisted.application.service import IService
 from twisted.python import usage
 
-from oda.connector.lean import import_autobahn
 from oda.garbage import search_rarely
 from oda.logs.lines import LogFormat
+from oda.startup import import_autobahn
 
 
 class Options(usage.Options):  # type: ignore[misc, unused-ignore]

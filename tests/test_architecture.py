@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent / "oda"
-CONTRACTS = {"oda.model", "oda.errors", "oda.settings", "oda.interfaces"}
+CONTRACTS = {
+    "oda.model",
+    "oda.errors",
+    "oda.settings",
+    "oda.interfaces",
+    "oda.boundary",
+    "oda.timestamps",
+}
 PACKAGES = {
     "codecs",
     "config",
@@ -26,11 +33,12 @@ PACKAGES = {
 }
 #: What a package may import besides the contracts and itself.
 EXTRA = {
-    "platform": {"codecs", "monotonic", "private_files", "verification"},
+    "platform": {"codecs", "monotonic", "private_files", "secret_forms", "verification"},
     "outbox": {"private_files"},
-    "telemetry": {"private_files"},
-    "connector": {"verification"},
-    "datastreams": {"verification"},
+    "connector": {"secret_forms", "verification"},
+    "datastreams": {"slices", "verification"},
+    "logs": {"secret_forms"},
+    "telemetry": {"private_files", "slices"},
     "extensions.py": {"plugins"},
     # It goes the connector's way, and shows what the tables of the configuration hold.
     "diagnosis": {"config", "connector", "verification"},

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import base64
+import signal
 from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
 
 from oda.logs.redaction import Redactor
-from oda.process import secrets_of
+from oda.process import AgentProcess, secrets_of
 from oda.settings import AgentSettings, ConnectorSettings, DeviceInfoSettings, Secret
 
 
@@ -37,3 +43,40 @@ def test_a_secret_that_is_not_there_hides_nothing() -> None:
         device_info=DeviceInfoSettings(api_key=Secret("canary-three")),
     )
     assert secrets_of(settings) == ["canary-three"]
+
+
+class Signals:
+    """Stands in for ``signal.signal``."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[int, Any] = {signal.SIGTERM: "Twisted's", signal.SIGINT: "Twisted's"}
+
+    def install(self, number: int, handler: Any) -> Any:
+        before, self.handlers[number] = self.handlers[number], handler
+        return before
+
+
+class SlowToStop(Service):
+    """A part of the process that takes its time to end."""
+
+    def __init__(self) -> None:
+        self.stopped: Deferred[None] = Deferred()
+
+    def stopService(self) -> Any:
+        super().stopService()
+        return self.stopped
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_another_signal_hurries_the_end(number: signal.Signals) -> None:
+    """Only while the process stops: before and after that, signals are Twisted's."""
+    signals, hurried, slow = Signals(), [], SlowToStop()
+    process = AgentProcess(None, hurry=lambda: hurried.append(1), install_signal=signals.install)
+    slow.setServiceParent(process)
+    process.startService()
+    assert signals.handlers[number] == "Twisted's"
+    process.stopService()
+    signals.handlers[number](number, None)
+    assert hurried == [1]
+    slow.stopped.callback(None)
+    assert signals.handlers[number] == "Twisted's"

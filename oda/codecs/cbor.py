@@ -13,7 +13,7 @@ import msgspec
 from zope.interface import implementer
 
 from oda.codecs.cbor_structure import SELF_DESCRIBED, check_structure, read_head
-from oda.codecs.limits import Limits
+from oda.codecs.limits import MAX_SEARCHED, Limits
 from oda.codecs.slices import find_members
 from oda.codecs.values import check_message
 from oda.errors import DecodeError, EncodeError
@@ -51,7 +51,7 @@ class CborCodec:
     def members(self, payload: bytes, *path: str) -> Mapping[str, bytes] | None:
         """See ``ITolerantDecoding.members``."""
         payload = bytes(payload).removeprefix(SELF_DESCRIBED)
-        return find_members(payload, path, read_head, self._limits.max_items)
+        return find_members(payload, path, read_head, min(MAX_SEARCHED, self._limits.max_items))
 
     def decode_tolerantly(self, payload: bytes) -> Any:
         """See ``ITolerantDecoding.decode_tolerantly``."""

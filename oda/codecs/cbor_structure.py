@@ -50,6 +50,7 @@ def check_structure(payload: bytes, limits: Limits) -> None:
     # Items still to come in the innermost open container; in a map, keys come on even numbers.
     left, is_map = 1, False
     outer: list[tuple[int, bool]] = []
+    parts_left = limits.max_items
     try:
         for _ in range(limits.max_items + 1):
             while not left:
@@ -85,7 +86,7 @@ def check_structure(payload: bytes, limits: Limits) -> None:
                 left, is_map = items, major == _MAP
             elif major in (_BYTES, _TEXT):
                 if first & 0x1F == _INDEFINITE:
-                    position = _after_parts(payload, start, limits)
+                    position, parts_left = _after_parts(payload, start, parts_left)
                 else:
                     length, position = _argument(payload, start)
                     position += length
@@ -124,18 +125,19 @@ def _members(payload: bytes, start: int) -> tuple[int, int]:
     return items, position
 
 
-def _after_parts(payload: bytes, start: int, limits: Limits) -> int:
-    """The position behind the bytes or text of indefinite length at ``start``."""
+def _after_parts(payload: bytes, start: int, parts_left: int) -> tuple[int, int]:
+    """The position behind the bytes or text of indefinite length at ``start``, and how many parts
+    are left of those that the texts of a message may have altogether."""
     major, position = payload[start] >> 5, start + 1
-    for _ in range(limits.max_items):
+    for used in range(parts_left):
         first = payload[position]
         if first == _BREAK:
-            return position + 1
+            return position + 1, parts_left - used
         if first >> 5 != major or first & 0x1F == _INDEFINITE:
             raise DecodeError(f"not a part of the bytes or text around it, at byte {position}")
         length, position = _argument(payload, position)
         position += length
-    raise DecodeError(f"more than {limits.max_items} parts, at byte {start}")
+    raise DecodeError(f"too many parts, at byte {start}")
 
 
 def _after_big_integer(payload: bytes, start: int) -> int:
@@ -170,11 +172,10 @@ def read_head(payload: bytes, start: int) -> Head:
         return Head(Kind.BREAK, start, start + 1)
     major = first >> 5
     kind = {_TEXT: Kind.TEXT, _MAP: Kind.MAP}.get(major, Kind.OTHER)
-    if first & 0x1F == _INDEFINITE and major in (_ARRAY, _MAP):
+    if first & 0x1F == _INDEFINITE and major in (_BYTES, _TEXT, _ARRAY, _MAP):
+        # A text in parts is no key that anybody looks for; its parts are looked at as items.
+        kind = kind if major == _MAP else Kind.OTHER
         return Head(kind, start, start + 1, None)
-    if first & 0x1F == _INDEFINITE and major in (_BYTES, _TEXT):
-        # A text in parts is no key that anybody looks for.
-        return Head(Kind.OTHER, start, _after_parts(payload, start, Limits()))
     argument, begin = _argument(payload, start)
     if first == _SHORT_SIMPLE and argument < _LEAST_SHORT_SIMPLE:
         raise _not_used(payload, start)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from math import isfinite
 from typing import Any, Final
 
@@ -35,7 +36,22 @@ _ESCAPE: Final = re.compile(
     rb"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
+#: Of a message with more escapes none is replaced.
+_MAX_ESCAPES: Final = 50_000
+#: A longer message is searched for numbers of so many digits: each costs quadratic time.
+_SHORT: Final = 64 * 1024
+_LONG_NUMBER: Final = b"0" * 400
+_DIGITS: Final = bytes(48 if 48 <= code < 58 else 32 for code in range(256))
 _REPLACEMENT: Final = rb"\ufffd"
+#: A text, or what other writers take for a number and JSON does not have.
+_TEXT_OR_WORD: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|-?Infinity|NaN', re.DOTALL)
+_CONTROL: Final = re.compile(rb"[\x00-\x1f]")
+#: Numbers that no float holds stand for such words while members are looked for.
+_STAND_INS: Final = {
+    b"NaN": b"1e400000001",
+    b"Infinity": b"1e400000002",
+    b"-Infinity": b"-1e400000002",
+}
 
 
 @implementer(ICodec, ICheckedEncoding, ITolerantDecoding)
@@ -81,18 +97,21 @@ class JsonCodec:
 
     def members(self, payload: bytes, *path: str) -> Mapping[str, bytes] | None:
         """See ``ITolerantDecoding.members``."""
-        within = _with_unicode_only(bytes(payload))
+        within = bytes(payload).removeprefix(_BYTE_ORDER_MARK)
+        if len(within) <= self._limits.max_bytes:
+            within = _TEXT_OR_WORD.sub(_as_json, _with_unicode_only(within))
         try:
-            found = msgspec.json.decode(within, type=dict[str, msgspec.Raw])
-            for step in path:
-                if step not in found:
+            # One object in the other, so that the message is read once only.
+            found = msgspec.json.decode(within, type=_shape(path))
+            for _ in path:
+                if found.member is None:
                     return None
-                found = msgspec.json.decode(found[step], type=dict[str, msgspec.Raw])
+                found = found.member
         except msgspec.ValidationError:
             return None  # it is no object
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise DecodeError(str(error)) from error
-        return {key: bytes(member) for key, member in found.items()}
+        return {key: _as_written(bytes(member)) for key, member in found.items()}
 
     def decode_tolerantly(self, payload: bytes) -> Any:
         """See ``ITolerantDecoding.decode_tolerantly``."""
@@ -104,13 +123,44 @@ class JsonCodec:
             raise DecodeError(str(error)) from error
 
 
+@cache
+def _shape(path: tuple[str, ...]) -> Any:
+    """The type of an object that holds the object at ``path``, of which each member is left as it
+    stands."""
+    shape: Any = dict[str, msgspec.Raw]
+    for step in reversed(path):
+        shape = msgspec.defstruct(
+            "Holder", [("member", shape | None, None)], rename={"member": step}
+        )
+    return shape
+
+
 def _with_unicode_only(payload: bytes) -> bytes:
-    """``payload`` with U+FFFD in the place of what is no Unicode."""
+    """``payload`` with U+FFFD in the place of what is no Unicode. Raises ``DecodeError`` where that
+    would take long."""
     if not payload.isascii():
         payload = payload.decode("utf-8", "replace").encode()
-    if b"\\u" in payload:
+    if b"\\ud" in payload or b"\\uD" in payload:
+        if payload.count(b"\\") > _MAX_ESCAPES:
+            raise DecodeError(f"more than {_MAX_ESCAPES} escapes, and what may be no Unicode")
         payload = _ESCAPE.sub(lambda escape: _REPLACEMENT if escape["lone"] else escape[0], payload)
     return payload
+
+
+def _as_json(found: re.Match[bytes]) -> bytes:
+    """A text with its control characters escaped, or the stand-in for a word."""
+    text = found[0]
+    if text in _STAND_INS:
+        return _STAND_INS[text]
+    return _CONTROL.sub(lambda control: b"\\u%04x" % control[0][0], text)
+
+
+def _as_written(member: bytes) -> bytes:
+    """The member with its words in their places again: it is for the decoder to refuse them."""
+    for word, stand_in in sorted(_STAND_INS.items()):
+        if stand_in in member:
+            member = member.replace(stand_in, word)
+    return member
 
 
 def _float_or_text(text: str) -> float | str:
@@ -130,6 +180,10 @@ def _check_structure(payload: bytes, limits: Limits) -> None:
 
     Says nothing about malformed text, which the decoder refuses.
     """
+    if len(payload) > _SHORT and _LONG_NUMBER in payload.translate(_DIGITS):
+        numbers = _outside_texts(payload, b"", limits)
+        if _LONG_NUMBER in numbers.translate(_DIGITS):
+            raise DecodeError(f"a number of more than {len(_LONG_NUMBER)} digits")
     if len(payload) > limits.max_items:
         separators = _outside_texts(payload, _NOT_SEPARATORS, limits)
         containers = separators.count(b"[") + separators.count(b"{")
@@ -137,9 +191,15 @@ def _check_structure(payload: bytes, limits: Limits) -> None:
         # counted with its container. So an empty container counts as two items here.
         if separators.count(b",") + separators.count(b":") + containers > limits.max_items:
             raise _too_many_items(limits)
+        _check_depth(separators.translate(_BRACES_TO_BRACKETS, b",:"), limits)
+        return
     if payload.count(b"[") + payload.count(b"{") <= limits.max_depth:
         return
     brackets = _outside_texts(payload, _NOT_BRACKETS, limits).translate(_BRACES_TO_BRACKETS)
+    _check_depth(brackets, limits)
+
+
+def _check_depth(brackets: bytes, limits: Limits) -> None:
     # Taking away the innermost pairs again and again takes one round per level.
     for _ in range(limits.max_depth):
         outer = brackets.replace(b"[]", b"")

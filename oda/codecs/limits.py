@@ -39,3 +39,11 @@ class Limits(NamedTuple):
         if not payload:
             raise DecodeError("the message is empty")
         return payload
+
+
+#: What the agent accepts of the platform: as much as is decoded within a tenth of a second. Longer
+#: messages (up to ``maxMessageSize``) are refused, and answered where they are requests.
+ARRIVING: Final = Limits(max_bytes=4 * 1024 * 1024, max_items=50_000)
+
+#: So many items of a refused binary message are looked at to find out who asks.
+MAX_SEARCHED: Final = 10_000

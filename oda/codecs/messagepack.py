@@ -9,7 +9,7 @@ import msgpack  # type: ignore[import-untyped]
 import msgspec
 from zope.interface import implementer
 
-from oda.codecs.limits import Limits
+from oda.codecs.limits import MAX_SEARCHED, Limits
 from oda.codecs.messagepack_structure import check_structure, read_head
 from oda.codecs.slices import find_members
 from oda.codecs.values import check_message
@@ -43,7 +43,9 @@ class MessagePackCodec:
 
     def members(self, payload: bytes, *path: str) -> Mapping[str, bytes] | None:
         """See ``ITolerantDecoding.members``."""
-        return find_members(bytes(payload), path, read_head, self._limits.max_items)
+        return find_members(
+            bytes(payload), path, read_head, min(MAX_SEARCHED, self._limits.max_items)
+        )
 
     def decode_tolerantly(self, payload: bytes) -> Any:
         """See ``ITolerantDecoding.decode_tolerantly``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from codecs import BOM_UTF8
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -63,14 +64,15 @@ class CodecRegistry:
         self._first_bytes.update(dict.fromkeys(announced, content_type))
 
     def detect(self, payload: bytes | bytearray | memoryview) -> ContentType | None:
-        """See ``ICodecRegistry.detect``. At most a kilobyte of white space is skipped."""
+        """See ``ICodecRegistry.detect``. A byte order mark is skipped, and at most a kilobyte of
+        white space."""
         if not payload:
             return None
         content_type = self._first_bytes.get(payload[0])
         if content_type is not None:
             return content_type
-        if payload[0] in _WHITE_SPACE:
-            head = bytes(payload[:_MAX_WHITE_SPACE]).lstrip(_WHITE_SPACE)
+        if payload[0] in _WHITE_SPACE or payload[0] == BOM_UTF8[0]:
+            head = bytes(payload[:_MAX_WHITE_SPACE]).removeprefix(BOM_UTF8).lstrip(_WHITE_SPACE)
             return ContentType.JSON if head.startswith(b"{") else None
         if bytes(payload[: len(SELF_DESCRIBED)]) == SELF_DESCRIBED:
             return ContentType.CBOR

@@ -9,7 +9,7 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -55,6 +55,7 @@ class _Walk:
         self._payload = payload
         self._head = head
         self._left = max_items
+        self.key_at = 0
 
     def _next(self, position: int) -> Head:
         self._left -= 1
@@ -91,6 +92,28 @@ class _Walk:
                 left = _ENDLESS if head.items is None else head.items
                 is_map = head.kind is Kind.MAP
 
+    def keys(self, position: int) -> Iterator[tuple[str, int]]:
+        """The keys of the map at ``position``, and where the value of each begins. ``key_at`` is
+        where the key that was given last begins, at the end where the map ends."""
+        first = self._next(position)
+        if first.kind is not Kind.MAP:
+            return
+        position, left = first.end, first.items
+        while left is None or left > 0:
+            key = self._next(position)
+            if key.kind is Kind.BREAK:
+                break
+            self.key_at = position
+            begin = key.end if key.items == 0 else self._after(position)
+            is_text = key.kind is Kind.TEXT
+            yield (
+                self._payload[key.begin : key.end].decode("utf-8", "replace") if is_text else "",
+                begin,
+            )
+            position = self._after(begin)
+            left = None if left is None else left - 2
+        self.key_at = position
+
     def members(self, position: int) -> tuple[dict[str, tuple[int, int]] | None, int]:
         """Where the members of the map at ``position`` are, by key, and where the map ends. None
         if it is no map. Of doubled keys the last one counts."""
@@ -117,19 +140,49 @@ def find_members(
 ) -> dict[str, bytes] | None:
     """The members of the object at ``path``, as they are encoded; None where there is none.
 
-    Raises ``DecodeError`` if the structure is malformed. If there are more than ``max_items``
-    items, nothing is found.
+    Raises ``DecodeError`` if the structure is malformed. Not more than about ``max_items`` items
+    are looked at: where there are more, the members that stand before the others are found.
     """
     try:
-        found, end = _Walk(payload, head, max_items).members(0)
+        walk = _Walk(payload, head, max_items)
+        found, end = walk.members(0)
         if end != len(payload):
             raise DecodeError(f"{len(payload) - end} bytes follow the message")
         for step in path:
             if found is None or step not in found:
                 return None
-            found, _ = _Walk(payload, head, max_items).members(found[step][0])
+            found, _ = walk.members(found[step][0])
     except _LimitReachedError:
-        return None
+        found = _first_members(payload, path, head, max_items)
     if found is None:
         return None
     return {key: payload[begin:end] for key, (begin, end) in found.items()}
+
+
+def _first_members(
+    payload: bytes, path: tuple[str, ...], head: ReadHead, max_items: int
+) -> dict[str, tuple[int, int]] | None:
+    """As ``_Walk.members`` at the first object of that path, as far as the items reach; nothing
+    behind it is looked at."""
+    found: dict[str, tuple[int, int]] = {}
+    walk = _Walk(payload, head, max_items)
+    position = 0
+    try:
+        for step in path:
+            for text, begin in walk.keys(position):
+                if text == step:
+                    position = begin
+                    break
+            else:
+                return None
+        before: str | None = None
+        begin_before = 0
+        for text, begin in walk.keys(position):
+            if before is not None:
+                found[before] = (begin_before, walk.key_at)
+            before, begin_before = text, begin
+        if before is not None:
+            found[before] = (begin_before, walk.key_at)
+    except _LimitReachedError:
+        pass
+    return found or None

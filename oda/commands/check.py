@@ -152,9 +152,11 @@ def _check_surroundings(settings: AgentSettings, findings: Findings) -> None:
             text = f"{script.datastream_id}: {error}"
             findings.add("scripts", Result.WARNING, text, advice)
     if settings.plugins:
-        installed = {plugin.name for plugin in installed_plugins()}
+        installed = installed_plugins()
+        for fault in installed.faults:
+            findings.add("plugins", Result.WARNING, fault, "mend it, or take it away")
         for plugin in settings.plugins:
-            if plugin.name not in installed:
+            if plugin.name not in installed.by_name:
                 findings.add(
                     "plugins",
                     Result.FAILED,

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from codecs import BOM_UTF8
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
+from oda.commands.output import silence_output
 from oda.commands.running_agent import connect_to_agent
 from oda.config.loader import find_directory
 from oda.control.client import ControlClient
-from oda.control.entries import EntryError, parse_entry, parse_time
+from oda.control.entries import EntryError, ValueKind, parse_entry, parse_time
 from oda.control.wire import ControlError, Publish
 from oda.errors import OdaError
 from oda.model import Event
@@ -30,12 +32,34 @@ _EXPLANATION = (
 @click.argument("entries", nargs=-1, required=True, metavar="DATASTREAM[@DEVICE]=VALUE... | -")
 @click.option("--conf", "-c", default=None, help="The agent's configuration directory.")
 @click.option("--at", default=None, help="Time of the datapoints: ms since 1970, or ISO 8601.")
-@click.option("--json", "as_json", is_flag=True, help="Read each VALUE as JSON.")
-def command(entries: tuple[str, ...], conf: str | None, at: str | None, as_json: bool) -> None:
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice([kind.value for kind in ValueKind], case_sensitive=False),
+    default=ValueKind.AUTO.value,
+    show_default=True,
+    help="Read each VALUE as this.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --type json.")
+@click.option(
+    "--any-time",
+    is_flag=True,
+    help="Send times as they are, also those that seem to be seconds or a date.",
+)
+def command(
+    entries: tuple[str, ...],
+    conf: str | None,
+    at: str | None,
+    kind: str,
+    as_json: bool,
+    any_time: bool,
+) -> None:
     """Publish datapoints through the agent that runs with the same configuration directory.
 
-    The type of VALUE is inferred: 21.5, 17, true, null, {"a": 1}, [1, 2], anything else is text.
-    Ends with status 0 only when the agent has accepted all of them.
+    The type of VALUE is inferred: 21.5, 17, true, null, {"a": 1}, [1, 2] are what they are in
+    JSON. Anything else is text: 007, +34, nan, and whole numbers of more than 64 bits. A number
+    that would lose digits is refused. Ends with status 0 only when the agent has accepted all of
+    them.
 
     With "-" lines of the same form, or JSON objects with datastream, value, and optionally device,
     at, feed, from and path, are read from standard input, and "ok N" is printed once the first N
@@ -45,12 +69,17 @@ def command(entries: tuple[str, ...], conf: str | None, at: str | None, as_json:
     keeps one value of a datastream for each millisecond: give more of them their own "at".
     """
     try:
-        at_ms = None if at is None else parse_time(at)
+        at_ms = None if at is None else parse_time(at, any_time)
+        read_as = ValueKind.JSON if as_json else ValueKind(kind.lower())
         directory = find_directory(conf)
+
+        def parse(text: str) -> Event:
+            return parse_entry(text, read_as, at_ms, any_time)
+
         if entries == ("-",):
-            _stream(directory, as_json, at_ms)
+            _stream(directory, parse)
         else:
-            events = [parse_entry(entry, as_json, at_ms) for entry in entries]
+            events = [parse(entry) for entry in entries]
             with connect_to_agent(directory) as client, _patience():
                 _send_all(client, events)
     except OdaError as error:
@@ -81,7 +110,7 @@ def _send_all(client: ControlClient, events: list[Event]) -> None:
     raise ControlError("the agent is gone; not all datapoints were accepted")
 
 
-def _stream(directory: Path, as_json: bool, at_ms: int | None) -> None:
+def _stream(directory: Path, parse: Callable[[str], Event]) -> None:
     """Write in this thread, read the acknowledgements in another: either may block."""
     with connect_to_agent(directory) as client:
         reader = _Acknowledgements(client)
@@ -89,7 +118,7 @@ def _stream(directory: Path, as_json: bool, at_ms: int | None) -> None:
         thread.start()
         sent, bad_line = 0, None
         try:
-            for number, event in _events(sys.stdin.buffer, as_json, at_ms):
+            for number, event in _events(sys.stdin.buffer, parse):
                 if isinstance(event, EntryError):
                     bad_line = f"line {number}: {event}"
                     break
@@ -106,17 +135,23 @@ def _stream(directory: Path, as_json: bool, at_ms: int | None) -> None:
             raise ControlError(bad_line)
         if reader.accepted < sent:
             raise ControlError("the agent is gone; not all datapoints were accepted")
+        if reader.unwritten is not None:
+            raise ControlError(
+                f"standard output can't be written ({reader.unwritten.strerror});"
+                f" all {sent} datapoints were accepted"
+            )
 
 
 def _events(
-    lines: Iterable[bytes], as_json: bool, at_ms: int | None
+    lines: Iterable[bytes], parse: Callable[[str], Event]
 ) -> Iterator[tuple[int, Event | EntryError]]:
-    """Each line's event, or what is wrong with it. Empty lines count but say nothing."""
+    """Each line's event, or what is wrong with it. Empty lines count but say nothing, and a byte
+    order mark is no part of the first."""
     for number, line in enumerate(lines, 1):
         try:
-            text = line.decode().rstrip("\r\n")
+            text = line.removeprefix(BOM_UTF8 if number == 1 else b"").decode().rstrip("\r\n")
             if text.strip():
-                yield number, parse_entry(text, as_json, at_ms)
+                yield number, parse(text)
         except UnicodeDecodeError:
             yield number, EntryError("it is not UTF-8")
         except EntryError as error:
@@ -124,13 +159,18 @@ def _events(
 
 
 class _Acknowledgements:
-    """Prints ``ok N`` for what was accepted. ``lines`` are the line numbers of what was sent."""
+    """Prints ``ok N`` for what was accepted. ``lines`` are the line numbers of what was sent.
+
+    ``unwritten`` is why nothing can be printed any more: whoever read the output is gone, and what
+    is accepted is accepted all the same.
+    """
 
     def __init__(self, client: ControlClient) -> None:
         self._client = client
         self.lines: list[int] = []
         self.accepted = 0
         self.problem: str | None = None
+        self.unwritten: OSError | None = None
 
     def run(self) -> None:
         """Read until the agent closes."""
@@ -142,7 +182,18 @@ class _Acknowledgements:
                     self.problem = f"{place}{answer['error']}"
                     return
                 self.accepted = answer["ok"]
-                sys.stdout.write(f"ok {self.lines[self.accepted - 1]}\n")
-                sys.stdout.flush()
+                self._print(f"ok {self.lines[self.accepted - 1]}\n")
         except OdaError as error:
             self.problem = str(error)
+        except OSError as error:
+            self.problem = f"the agent is gone: {error.strerror}"
+
+    def _print(self, text: str) -> None:
+        if self.unwritten is not None:
+            return
+        try:
+            sys.stdout.write(text)
+            sys.stdout.flush()
+        except OSError as error:
+            self.unwritten = error
+            silence_output()

@@ -31,6 +31,8 @@ from oda.config.parsers import (
     seconds,
     secret,
     text,
+    time_source,
+    time_sources,
 )
 from oda.settings import (
     CollectorSettings,
@@ -194,10 +196,24 @@ DISPATCHER = Component(
                     "the datastream that the clock operations set",
                 ),
                 Key(
+                    "allowSetClock",
+                    "allow_set_clock",
+                    boolean(),
+                    "let the platform set the system's clock (the process needs the right to, "
+                    "see docs/operating.md); a clock datastream of a plugin doesn't need it",
+                ),
+                Key(
                     "timeSource",
                     "time_source",
-                    text("a time source's name"),
+                    time_source(),
                     "the time source of SYNCHRONIZE_CLOCK where the request names none",
+                ),
+                Key(
+                    "timeSources",
+                    "time_sources",
+                    time_sources(),
+                    "the time sources that a request may name, besides timeSource; others are "
+                    "refused",
                 ),
             ),
         ),

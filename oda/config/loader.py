@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -49,6 +50,9 @@ from oda.settings import (
 
 #: Where the configuration is looked for when nobody says where it is.
 DIRECTORIES = (Path("conf"), Path("/etc/oda"))
+
+#: The address of a service, as container platforms put it into environments.
+_SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://\S+")
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,7 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
     except OSError as error:
         problem = f"the configuration directory can't be read: {error.strerror or error}"
         raise ConfigurationError([Fault(str(directory), 0, "", problem)]) from None
+    environ, links = _without_service_links(environ)
     faults: list[Fault] = []
     files = {name: _read(directory / name, faults) for name in names if name in FILES}
     ignored = tuple(name for name in names if name not in FILES)
@@ -137,6 +142,7 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
         for file, name in lookalikes.items()
     ]
     warnings.extend(writable[1])
+    warnings.extend(links)
     warnings.extend(_misspelt_variables(environ))
     for interpretation in found.values():
         warnings.extend(interpretation.warnings)
@@ -161,6 +167,24 @@ def _read(path: Path, faults: list[Fault]) -> Properties:
 
 def _position(fault: Fault) -> tuple[bool, str, int, str]:
     return fault.file != ENVIRONMENT, fault.file, fault.line, fault.key
+
+
+def _without_service_links(environ: Mapping[str, str]) -> tuple[Mapping[str, str], list[str]]:
+    """The environment without what a container platform sets for a service called oda, and a
+    warning for each such variable that looks like one of the agent's."""
+    links = {
+        name: value
+        for name, value in environ.items()
+        if name.startswith("ODA_") and _SERVICE_LINK.fullmatch(value)
+    }
+    known = {key.variable for component in COMPONENTS for key in component.overridable()}
+    warnings = [
+        f"{ENVIRONMENT}: {name}: is ignored; {value} is what a container platform sets for a"
+        " service called oda (in Kubernetes enableServiceLinks: false keeps it away)"
+        for name, value in sorted(links.items())
+        if name in known
+    ]
+    return {name: value for name, value in environ.items() if name not in links}, warnings
 
 
 def _misspelt_variables(environ: Mapping[str, str]) -> list[str]:

@@ -12,15 +12,18 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from oda.model import ContentType
 from oda.settings import Secret
+
+#: The schemes of time sources.
+TIME_SOURCE_SCHEMES = frozenset(("ntp", "sntp", "http", "https"))
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,12}(\.[0-9]{1,9})?")
 _ORIGIN = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[A-Za-z0-9._~:\[\]-]+")
 _LABEL = re.compile(r"[\w-]{1,63}")
-_TRAILING_COMMENT = re.compile(r"[ \t]+#.*$")
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,10 @@ class Parser:
 def without_comment(value: str) -> str:
     """``value`` without a ``# comment`` behind it. Properties syntax has no such comments, but
     ODA's own documentation shows them, so deployments contain them."""
-    return _TRAILING_COMMENT.sub("", value)
+    for index, character in enumerate(value):
+        if character == "#" and index and value[index - 1] in " \t":
+            return value[:index].rstrip(" \t")
+    return value
 
 
 def quoted(value: str) -> str:
@@ -204,6 +210,33 @@ def user_name() -> Parser:
         return value
 
     return Parser(parse, allowed, free=True)
+
+
+def time_source() -> Parser:
+    """Where the time comes from: kept as written."""
+    allowed = "ntp://host[:port], http://host or https://host"
+    return Parser(lambda value: _time_source(value, allowed), allowed, free=True)
+
+
+def time_sources() -> Parser:
+    """Several of them, separated by commas."""
+    allowed = "ntp://host[:port], http://host or https://host, separated by commas"
+
+    def parse(value: str) -> tuple[str, ...]:
+        return tuple(_time_source(part.strip(), allowed) for part in value.split(","))
+
+    return Parser(parse, allowed, free=True)
+
+
+def _time_source(value: str, allowed: str) -> str:
+    try:
+        url = urlsplit(value)
+        has_host = bool(url.hostname) and url.port != 0
+    except ValueError:
+        has_host = False
+    if not has_host or url.scheme not in TIME_SOURCE_SCHEMES or not value.isprintable():
+        raise refused(value, allowed)
+    return value
 
 
 PORT = integer(1, 65535)

@@ -41,6 +41,10 @@ a part of the syntax; where a number, a word or a schedule is expected, it is cu
 Where a variable is named in a table, it overrides the file (an empty variable doesn't). This keeps
 the key out of the files: `ODA_API_KEY`, or `apiKeyFile` with a file only the agent's user can read.
 A variable for one of `apiKey` and `apiKeyFile` overrides both.
+
+Each variable begins with `ODA_`; others of that prefix are left alone, with a warning where a name
+is probably misspelt. Container platforms set variables of that prefix too, for a service called
+oda: a value like `tcp://10.0.0.7:8080` is theirs, and is ignored with a warning.
 """
 
 _PLUGINS = f"""\
@@ -106,7 +110,7 @@ def _default(section: Section, key: Key) -> str:
 
 
 def _shown(value: Any) -> str:
-    if value is None:
+    if value is None or value == ():
         return "none"
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"

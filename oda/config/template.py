@@ -59,6 +59,8 @@ def _written(default: Any) -> str:
         return str(default).lower()
     if isinstance(default, Enum):
         return str(default.value)
+    if isinstance(default, tuple):
+        return ",".join(default)
     if isinstance(default, float):
         return f"{default:.10g}"
     return str(default)

@@ -7,12 +7,12 @@ segment and one query value (RFC 3986, UTF-8).
 
 from __future__ import annotations
 
-from base64 import b64encode, urlsafe_b64encode
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 import msgspec
 
 from oda.errors import ConnectorError
+from oda.secret_forms import SecretForms
 from oda.settings import Auth, ConnectorSettings, Secret
 
 API_KEY_NAME = "X-ApiKey"
@@ -40,16 +40,8 @@ class Address(msgspec.Struct, frozen=True):
         return f"<Address {self.display}>"
 
     def without_key(self, text: str) -> str:
-        """``text`` with the key made unreadable in the encodings a platform might repeat it in."""
-        key = self.key.reveal()
-        if not key:
-            return text
-        raw = key.encode()
-        forms = {key, quote(key), quote(key, safe=""), quote_plus(key), raw.decode("latin-1")}
-        forms.update(encode(raw).decode().rstrip("=") for encode in (b64encode, urlsafe_b64encode))
-        for form in sorted(forms, key=len, reverse=True):
-            text = text.replace(form, "***")
-        return text
+        """``text`` with the key made unreadable, in whatever form a platform has repeated it."""
+        return SecretForms([self.key.reveal()]).mask(text)
 
 
 def build_address(settings: ConnectorSettings, device_id: str, api_key: Secret) -> Address:

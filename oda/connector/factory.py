@@ -19,8 +19,8 @@ from twisted.internet.protocol import ReconnectingClientFactory
 from twisted.python.failure import Failure
 
 from oda.connector.address import Address
-from oda.connector.deflate import offers
-from oda.connector.protocol import PlatformProtocol
+from oda.connector.framing import offers
+from oda.connector.protocol import IConnectionOwner, PlatformProtocol
 from oda.settings import ConnectorSettings
 
 
@@ -32,7 +32,7 @@ class PlatformClientFactory(
 
     ``tls`` is the ``IOpenSSLClientConnectionCreator``, None without TLS. ``connect()`` starts an
     attempt; ``schedule_retry(call) -> IDelayedCall`` decides when the next one starts and is asked
-    after every end that the listener did not forbid with ``stopTrying``.
+    after every end that the owner did not forbid with ``stopTrying``.
     """
 
     noisy = False
@@ -42,7 +42,7 @@ class PlatformClientFactory(
         address: Address,
         settings: ConnectorSettings,
         tls: Any,
-        listener: Any,
+        owner: IConnectionOwner,
         connect: Callable[[], None],
         schedule_retry: Callable[[Callable[[], None]], Any],
         reactor: Any,
@@ -69,7 +69,7 @@ class PlatformClientFactory(
         self.address = address
         self.contextFactory = tls  # Autobahn's name; used behind a proxy
         self.settings = settings
-        self._listener = listener
+        self._owner = owner
         self._connect = connect
         self._schedule_retry = schedule_retry
         self.configure(settings)
@@ -106,16 +106,16 @@ class PlatformClientFactory(
         return self.reactor.connectTCP(address, port, self, timeout_s)
 
     def buildProtocol(self, addr: Any) -> PlatformProtocol:
-        protocol = PlatformProtocol(self._listener)
+        protocol = PlatformProtocol(self._owner)
         protocol.factory = self
-        self._listener.protocol_built(protocol)
+        self._owner.protocol_built(protocol)
         return protocol
 
     def clientConnectionFailed(self, connector: Any, reason: Failure) -> None:
-        self._listener.connect_failed(connector, reason)
+        self._owner.connect_failed(connector, reason)
 
     def clientConnectionLost(self, connector: Any, unused_reason: Failure) -> None:
-        # The listener learnt of it, with more to know, through the protocol; it has called
+        # The owner learnt of it, with more to know, through the protocol; it has called
         # ``retry`` from there, so that an attempt can't be counted twice.
         self.connector = None
         # The two refer to each other: with this, the transport and what it could not send go now.

@@ -1,9 +1,33 @@
 """The life of the connection: who we are, connect, stay connected, begin again.
 
-States: *stopped* -> *identifying* (asking who the device is) -> *connecting* -> *open* -> *waiting*
-(back-off) -> *connecting* ... In every state but *stopped* there is a socket, a timer or a pending
-answer that leads on; ``stop`` ends all of them. The ``dialer`` makes the connections; here is the
-one that is open, and what is done when it ends: connect again, begin anew, or stop.
+::
+
+                 +----------- configured anew ------------+
+                 v                                        |
+    STOPPED -> IDENTIFYING -> CONNECTING -> OPEN -> CLOSING
+       ^                        |    ^        |        |
+       |                        v    |        |        |
+       |                       WAITING <------+--------+
+       +---- stop: from each state, from OPEN and CLOSING when the socket is gone
+
+=============  ======================================  =========================================
+State          What leads on                           Where to
+=============  ======================================  =========================================
+STOPPED        ``start``                               IDENTIFYING
+IDENTIFYING    id and key are known                    CONNECTING
+CONNECTING     the WebSocket is open                   OPEN
+CONNECTING     the attempt has failed                  WAITING
+OPEN           a close frame was sent                  CLOSING
+OPEN, CLOSING  the socket is gone                      WAITING
+WAITING        the pause is over                       CONNECTING
+any            ``stop``                                STOPPED: at once where there is no socket;
+                                                       otherwise when it is gone
+any            ``reconfigure`` with ``reconnect``      IDENTIFYING: likewise
+=============  ======================================  =========================================
+
+In every state but STOPPED a socket, a timer or a pending answer leads on. ``_state`` says where the
+link is and ``_then`` where it goes when the present attempt or connection has ended: WAITING,
+unless it was stopped or configured anew meanwhile.
 """
 
 from __future__ import annotations
@@ -16,31 +40,50 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from oda.connector.aftermath import Aftermath
-from oda.connector.dialer import Dialer
-from oda.connector.drain import Drain
-from oda.connector.intake import Intake
+from oda.connector.address import Address, build_address
+from oda.connector.backpressure import Intake
+from oda.connector.connecting import ConnectionAttempt, Identification, KnownAddresses
+from oda.connector.factory import PlatformClientFactory
 from oda.connector.outcome import NO_CLOSE_FRAME, Outcome
 from oda.connector.peer import Peer, Peers
-from oda.connector.protocol import IProtocolListener, PlatformProtocol
-from oda.connector.reconnection import Reconnection
-from oda.connector.record import ConnectionRecord
+from oda.connector.protocol import IConnectionOwner, PlatformProtocol
+from oda.connector.reconnect import Backoff, Reconnection
+from oda.connector.redelivery import Aftermath
 from oda.connector.session import Session
-from oda.connector.uplink import Taken, taken_bytes
+from oda.connector.status import ConnectionRecord
+from oda.connector.tls import build_tls_options
+from oda.connector.window import Taken, taken_bytes
 from oda.interfaces import ICounters, IDeviceInfoProvider, IOutbox
 from oda.model import ConnectionStatus, LinkState
-from oda.settings import ConnectorSettings, OutboxSettings
+from oda.settings import ConnectorSettings, OutboxSettings, Secret
 
 _log = Logger()
 
+STOPPED, IDENTIFYING, CONNECTING = LinkState.STOPPED, LinkState.IDENTIFYING, LinkState.CONNECTING
+OPEN, CLOSING, WAITING = LinkState.OPEN, LinkState.CLOSING, LinkState.WAITING
 
-@implementer(IProtocolListener)
+#: The states that may follow each state. CLOSING follows CONNECTING where a socket has to be
+#: dropped first.
+FOLLOWS = {
+    STOPPED: {IDENTIFYING},
+    IDENTIFYING: {IDENTIFYING, CONNECTING, STOPPED},
+    CONNECTING: {OPEN, WAITING, CLOSING, IDENTIFYING, STOPPED},
+    OPEN: {CLOSING, WAITING, IDENTIFYING, STOPPED},
+    CLOSING: {WAITING, IDENTIFYING, STOPPED},
+    WAITING: {CONNECTING, IDENTIFYING, STOPPED},
+}
+
+#: How long closing waits for acknowledgements, in seconds.
+DRAIN_S = 5.0
+
+
+@implementer(IConnectionOwner)
 class PlatformLink:
     """Keeps one WebSocket open between ``start`` and ``stop``.
 
     ``on_message(payload, is_binary)`` is called for every message that arrives. ``random`` gives
     floats in [0, 1), ``random_bytes(n)`` n random bytes. ``taken(transport)`` is as
-    ``uplink.taken_bytes``.
+    ``window.taken_bytes``.
     """
 
     def __init__(
@@ -57,7 +100,6 @@ class PlatformLink:
         intake: Intake,
         taken: Callable[[Any], Taken | None] = taken_bytes,
     ) -> None:
-        self._taken = taken
         self._settings = settings
         self._window = window
         self._outbox = outbox
@@ -66,101 +108,224 @@ class PlatformLink:
         self._random_bytes = random_bytes
         self._on_message = on_message
         self._intake = intake
+        self._taken = taken
+        self._identification = Identification(device_info, reactor, self._identified)
         self._reconnection = Reconnection(
-            reactor,
-            counters,
-            settings.reconnect_max_delay_s,
-            random,
-            settings.reconnect_spread_s,
+            reactor, counters, settings.reconnect_max_delay_s, random, settings.reconnect_spread_s
         )
         self._record = ConnectionRecord(reactor)
-        self._dialer = Dialer(
-            settings, device_info, reactor, self._reconnection, self._record, self, self._ended
-        )
+        self._known = KnownAddresses()
         self._peers = Peers()
         self._peer = Peer()
         self._aftermath = Aftermath()
-        self._running = False
+        self._state = STOPPED
+        self._then = WAITING
+        #: Fires when ``stop`` is done; ``start`` was called again meanwhile.
         self._stopping: Deferred[None] | None = None
-        self._restarting = False
+        self._starts_again = False
+        self._hurries = False
+        # What there is, besides: from CONNECTING on ...
+        self._address: Address | None = None
+        self._factory: PlatformClientFactory | None = None
+        self._attempt: ConnectionAttempt | None = None
+        self._connecting_since_s = 0.0
+        # ... from the moment TCP is up ...
         self._protocol: PlatformProtocol | None = None
+        # ... and once the WebSocket is open: where it leads, and since when.
         self._session: Session | None = None
-        self._drain: Drain | None = None
+        self._open_at: tuple[str, float] | None = None
+        self._drain: _Drain | None = None
+        self._last_outcome = Outcome(reason="not connected yet")
         outbox.subscribe(self._rows_are_pending)
 
     @property
     def session(self) -> Session | None:
         """The open session, None while there is none."""
-        return self._session if self._session is not None and self._session.is_open else None
+        return self._session if self._state is OPEN else None
+
+    @property
+    def display(self) -> str:
+        """Where connections go, without the key."""
+        return self._address.display if self._address is not None else self._settings.host
 
     def status(self) -> ConnectionStatus:
         """See ``IConnectionObservable.status``."""
         return self._record.status(
-            self._state(), self._dialer.display, self._peer.peer_class, self.session, self._settings
+            self._state, self.display, self._peer.peer_class, self.session, self._settings
         )
 
-    def _state(self) -> LinkState:
-        if self.session is not None:
-            return LinkState.OPEN
-        if self._session is not None:
-            return LinkState.CLOSING
-        if self._dialer.is_attempting or self._protocol is not None:
-            return LinkState.CONNECTING
-        if not self._running:
-            return LinkState.STOPPED
-        if self._record.is_waiting:
-            return LinkState.WAITING
-        return LinkState.IDENTIFYING
+    def _enter(self, state: LinkState) -> None:
+        if state not in FOLLOWS[self._state]:
+            # It goes on all the same: a link that stands still would be worse.
+            _log.error(
+                "a defect: the link goes from {before} to {after}",
+                before=self._state.value,
+                after=state.value,
+            )
+        self._state = state
+
+    # -- what the agent wants ----------------------------------------------------------------
 
     def start(self) -> None:
         """Find out who the device is and connect; returns at once. While an earlier ``stop`` is
         still closing its connection, this begins when that is done."""
-        if not self._running:
-            self._running = True
-            if self._stopping is None:
-                self._dialer.start()
+        if self._stopping is not None:
+            self._starts_again = True
+        elif self._state is STOPPED:
+            self._identify()
 
     def stop(self) -> Deferred[None]:
         """Deliver what can be delivered within ``DRAIN_S``, close with code 1000, and end.
 
         The Deferred fires with None when the socket is gone and no timer is left; it never fails.
         """
-        self._running = False
+        self._starts_again = False
         if self._stopping is not None:
             return _also(self._stopping)
         self._stopping = Deferred()
         stopped = _also(self._stopping)
-        self._dialer.stop()
-        self._restarting = False
+        self._then = STOPPED
+        self._lead_nowhere()
         session, protocol = self.session, self._protocol
         if protocol is None:
-            self._finish_stopping()
-        elif session is None:
-            protocol.abort("the agent is stopping")
+            self._go_on()
+        elif session is None or self._hurries:
+            self._drop(protocol, "the agent is stopping")
         else:
-            self._drain = Drain(session, self._outbox, self._reactor, self._close_after_draining)
+            self._drain = _Drain(session, self._outbox, self._reactor, self._drained)
             protocol.guard(self._drain.start)
         return stopped
+
+    def hurry(self) -> None:
+        """Stop at once, or what is stopping already: wait for no acknowledgement and for no close
+        frame. What was not delivered stays in the outbox."""
+        self._hurries = True
+        if self._stopping is not None and self._protocol is not None:
+            self._drop(self._protocol, "the agent is stopping")
 
     def reconfigure(self, settings: ConnectorSettings, reconnect: bool = True) -> None:
         """Use other settings; with ``reconnect`` (another address or identity) the present
         connection is closed and a new one made, otherwise it stays."""
         self._settings = settings
         self._reconnection.configure(settings.reconnect_max_delay_s, settings.reconnect_spread_s)
-        self._dialer.configure(settings, is_elsewhere=reconnect)
         if not reconnect:
+            if self._factory is not None:
+                self._factory.configure(settings)
             if self._session is not None:
                 self._session.reconfigure(settings)
             return
         self._reconnection.begin_anew()
-        self._peers, self._peer = Peers(), Peer()  # it may be another platform now
-        if self._running and self._stopping is None:
-            self._restart()
+        # It may be another platform now.
+        self._known, self._peers, self._peer = KnownAddresses(), Peers(), Peer()
+        if self._state is not STOPPED and self._stopping is None:
+            self._begin_anew()
 
-    # -- IProtocolListener -------------------------------------------------------------------
+    def _begin_anew(self) -> None:
+        self._then = IDENTIFYING
+        self._lead_nowhere()
+        if self._protocol is None:
+            self._go_on()
+        elif self.session is not None:
+            self.session.close(1000, "the configuration has changed")
+        else:
+            self._drop(self._protocol, "the configuration has changed")
+
+    def _lead_nowhere(self) -> None:
+        """End everything that would lead to a connection."""
+        self._identification.cancel()
+        self._open_at = None
+        if self._factory is not None:
+            self._factory.stopTrying()
+            self._factory = None
+        if self._attempt is not None:
+            self._attempt.cancel()
+            self._attempt = None
+
+    def _drop(self, protocol: PlatformProtocol, reason: str) -> None:
+        """End a connection with which nothing more can be done; ``closed`` follows."""
+        if self._state is not CLOSING:
+            self._enter(CLOSING)
+        protocol.abort(reason)
+
+    # -- to a connection ---------------------------------------------------------------------
+
+    def _identify(self) -> None:
+        self._enter(IDENTIFYING)
+        self._then = WAITING
+        self._hurries = False
+        self._identification.start()
+
+    def _identified(self, device_id: str, api_key: Secret) -> None:
+        settings = self._settings
+        self._address = build_address(settings, device_id, api_key)
+        tls = build_tls_options(settings) if settings.secure else None
+        self._record.identified(settings)
+        self._factory = PlatformClientFactory(
+            self._address,
+            settings,
+            tls,
+            self,
+            self._connect,
+            self._schedule_retry,
+            self._reactor,
+        )
+        self._connect()
+
+    def _connect(self) -> None:
+        self._enter(CONNECTING)
+        settings = self._settings
+        self._connecting_since_s = self._reactor.seconds()
+        _log.info("connecting to {url}", url=self.display)
+        self._attempt = ConnectionAttempt(
+            self._reactor,
+            settings.proxy_host or settings.host,
+            settings.proxy_port if settings.proxy_host else settings.port,
+            settings.connection_timeout_s,
+            self._known.order,
+            self._open_socket,
+            self._attempt_failed,
+        )
+        self._attempt.start()
+
+    def _open_socket(self, address: str) -> Any:
+        assert self._factory is not None
+        # The attempt's own limit covers this; Twisted's must only not be shorter.
+        return self._factory.open_socket(address, self._settings.connection_timeout_s + 1.0)
+
+    def _attempt_failed(self, outcome: Outcome) -> None:
+        """The attempt has ended without any socket to tell of it."""
+        self._attempt = None
+        self._ended(outcome)
+
+    def _schedule_retry(self, connect: Callable[[], None]) -> Any:
+        retry = self._reconnection.schedule(self._last_outcome, connect)
+        self._record.ended(self._last_outcome.reason, retry)
+        return retry
+
+    # -- IConnectionOwner --------------------------------------------------------------------
+
+    def connect_failed(self, connector: Any, reason: Failure) -> None:
+        if self._attempt is not None:
+            self._attempt.connect_failed(connector, reason)
+
+    def protocol_built(self, protocol: PlatformProtocol) -> None:
+        self._protocol = protocol
+        if self._attempt is not None:
+            self._attempt.connected(protocol)
 
     def opened(self, protocol: PlatformProtocol) -> None:
-        self._dialer.opened()
+        self._enter(OPEN)
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.opened()
+            if attempt.address is not None:
+                self._known.opened(attempt.address)
+                self._open_at = (attempt.address, self._reactor.seconds())
+        _log.info(
+            "connected to {url} in {elapsed:.2f} s",
+            url=self.display,
+            elapsed=self._reactor.seconds() - self._connecting_since_s,
+        )
         self._counters.increment("connections_opened")
         self._record.opened(protocol.transport)
         self._peer = self._peers.at(getattr(protocol.transport.getPeer(), "host", None))
@@ -175,35 +340,24 @@ class PlatformLink:
             self._random_bytes(8),
             self._aftermath.suspects,
             self._intake,
+            self._on_message,
             self._taken,
         )
         self._reconnection.opened()
+        protocol.listener = self._session
         self._session.start()
 
-    def message_received(self, protocol: PlatformProtocol, payload: bytes, is_binary: bool) -> None:
-        self._on_message(payload, is_binary)
-        if self._intake.is_full and self._session is not None:
-            self._session.hold_reading()
-
-    def pong_received(self, protocol: PlatformProtocol, payload: bytes) -> None:
-        if self._session is not None:
-            self._session.pong_received(payload)
-
-    def bytes_received(self, protocol: PlatformProtocol, count: int) -> None:
-        if self._session is not None:
-            self._session.bytes_received()
-
-    def writable_changed(self, protocol: PlatformProtocol, writable: bool) -> None:
-        if self._session is not None:
-            self._session.writable_changed(writable)
-
     def closing(self, protocol: PlatformProtocol) -> None:
-        if self._session is not None:
-            self._session.closing()
+        if self._state is OPEN:
+            self._enter(CLOSING)
 
     def closed(self, protocol: PlatformProtocol, outcome: Outcome) -> None:
         self._protocol = None
-        self._dialer.closed()
+        attempt, self._attempt = self._attempt, None
+        if attempt is not None:
+            attempt.lost()
+            if attempt.address is not None:
+                self._known.disappointed(attempt.address)
         session, self._session = self._session, None
         try:
             if session is not None:
@@ -215,62 +369,99 @@ class PlatformLink:
         finally:
             self._ended(outcome)  # whatever the outbox does: the agent connects again
 
-    def connect_failed(self, connector: Any, reason: Failure) -> None:
-        self._dialer.connect_failed(connector, reason)
-
-    def protocol_built(self, protocol: PlatformProtocol) -> None:
-        self._protocol = protocol
-        self._dialer.connected(protocol)
-
     def _rows_are_pending(self) -> None:
         if self._session is not None and self._protocol is not None:
             self._protocol.guard(self._session.pump)
 
-    # -- beginning again ---------------------------------------------------------------------
+    # -- and on from its end -----------------------------------------------------------------
 
     def _ended(self, outcome: Outcome) -> None:
-        """One attempt or connection is over: log it, and either finish stopping or go on."""
+        """One attempt or connection is over."""
         self._counters.increment("disconnects", reason=outcome.label)
-        if self._stopping is not None:
-            if outcome.was_open:
-                _log.info("disconnected from {url}", url=self._dialer.display)
+        if self._then is STOPPED and outcome.was_open:
+            _log.info("disconnected from {url}", url=self.display)
+        self._last_outcome = outcome
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """There is no socket: go where ``_then`` leads."""
+        if self._then is STOPPED:
             self._finish_stopping()
-        elif self._restarting:
-            self._restarting = False
-            self._dialer.start()
+        elif self._then is IDENTIFYING:
+            self._identify()
         else:
-            self._dialer.retry(outcome)
+            self._wait()
 
-    def _restart(self) -> None:
-        """Drop whatever there is and begin again with the present settings."""
-        self._dialer.stop()
-        self._restarting = False
-        if self._protocol is None:
-            self._dialer.start()
+    def _wait(self) -> None:
+        self._enter(WAITING)
+        self._judge_address()
+        if self._factory is not None:
+            self._factory.retry()
+
+    def _judge_address(self) -> None:
+        """An open connection is over. An address where it has not lasted, or where the agent had to
+        give it up, is not the first to be tried again: another one may serve better."""
+        if self._open_at is None:
             return
-        self._restarting = True  # ``_ended`` goes on from here
-        session = self.session
-        if session is not None:
-            session.close(1000, "the configuration has changed")
-        else:
-            self._protocol.abort("the configuration has changed")
+        (address, since_s), self._open_at = self._open_at, None
+        has_lasted = self._reactor.seconds() - since_s >= Backoff.stable_s
+        if self._last_outcome.by_us or not has_lasted:
+            self._known.disappointed(address)
 
-    # -- stopping ----------------------------------------------------------------------------
-
-    def _close_after_draining(self) -> None:
+    def _drained(self) -> None:
         self._drain = None
         if self._session is not None:
             self._session.close(1000, "the agent is stopping")
 
     def _finish_stopping(self) -> None:
+        if self._state is not STOPPED:
+            self._enter(STOPPED)
         if self._drain is not None:
             self._drain.cancel()
             self._drain = None
         stopping, self._stopping = self._stopping, None
         if stopping is not None:
             stopping.callback(None)
-        if self._running:
-            self._dialer.start()
+        if self._starts_again:
+            self._starts_again = False
+            self._identify()
+
+
+class _Drain:
+    """The last moments of a connection: what was accepted is delivered, if that takes not long.
+
+    Calls ``done()`` once: when everything is acknowledged, or ``DRAIN_S`` have passed. Not at all
+    after ``cancel()`` (the connection is lost: there is nothing to wait for).
+    """
+
+    def __init__(
+        self, session: Session, outbox: IOutbox, reactor: Any, done: Callable[[], None]
+    ) -> None:
+        self._session = session
+        self._outbox = outbox
+        self._reactor = reactor
+        self._done = done
+        self._limit: Any = None
+
+    def start(self) -> None:
+        """Begin; the session goes on sending what waits."""
+        self._limit = self._reactor.callLater(DRAIN_S, self._finish)
+        self._session.on_drained = self._check
+        self._check()
+
+    def cancel(self) -> None:
+        """Leave no timer behind."""
+        self._session.on_drained = None
+        if self._limit is not None and self._limit.active():
+            self._limit.cancel()
+
+    def _check(self) -> None:
+        if not self._session.has_unacknowledged and not self._outbox.counts()["pending"]:
+            self._finish()
+
+    def _finish(self) -> None:
+        self.cancel()
+        self._done()
 
 
 def _also(deferred: Deferred[None]) -> Deferred[None]:

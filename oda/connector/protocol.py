@@ -1,6 +1,6 @@
 """The Autobahn protocol, reduced to what the agent wants to know.
 
-It holds no rule of ours: every callback goes to an ``IProtocolListener`` through one error
+It holds no rule of ours: every callback goes to its owner or its listener through one error
 boundary, because Autobahn swallows an exception of a callback into a Deferred nobody looks at and
 leaves the socket open. Its own log lines are silenced (they repeat ours, and at debug level they
 print the upgrade request, API key included), and its own timers are off: ours replace them.
@@ -20,9 +20,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
-from oda.connector.deflate import Deflate, with_readable_window
-from oda.connector.ending import describe_end
-from oda.connector.frames import build_frame, client_frame, mask_source
+from oda.connector.framing import (
+    Deflate,
+    Pieces,
+    Utf8Validator,
+    build_frame,
+    client_frame,
+    mask_source,
+    whole_message,
+    with_readable_window,
+)
 from oda.connector.handshake import (
     Head,
     as_ascii,
@@ -31,10 +38,8 @@ from oda.connector.handshake import (
     upgrade_request,
     with_value,
 )
-from oda.connector.incoming import whole_message
-from oda.connector.outcome import BAD_GATEWAY, NORMAL_CLOSURE, Outcome
+from oda.connector.outcome import BAD_GATEWAY, NORMAL_CLOSURE, Outcome, describe_end
 from oda.connector.route import Route
-from oda.connector.utf8 import Utf8Validator
 
 _log = Logger()
 
@@ -50,8 +55,9 @@ READING_SLICE_S = 0.005
 MAX_UNREAD_BYTES = 64 * 1024
 
 
-class IProtocolListener(Interface):
-    """What a connection tells its owner. ``protocol`` is always the one it happened to."""
+class IConnectionOwner(Interface):
+    """Who makes connections, and hears how each begins and ends. ``protocol`` is always the one it
+    happened to."""
 
     def connect_failed(connector: Any, reason: Failure) -> None:
         """A TCP connection could not be made."""
@@ -60,25 +66,34 @@ class IProtocolListener(Interface):
         """TCP is up; TLS and the upgrade follow."""
 
     def opened(protocol: PlatformProtocol) -> None:
-        """The upgrade was accepted; messages may be sent."""
-
-    def message_received(protocol: PlatformProtocol, payload: bytes, is_binary: bool) -> None:
-        """A whole message has arrived."""
-
-    def pong_received(protocol: PlatformProtocol, payload: bytes) -> None:
-        """A pong has arrived."""
-
-    def bytes_received(protocol: PlatformProtocol, count: int) -> None:
-        """Bytes of any kind have arrived."""
-
-    def writable_changed(protocol: PlatformProtocol, writable: bool) -> None:
-        """The transport's buffer is full (False) or empty again (True)."""
+        """The upgrade was accepted; messages may be sent. To hear what arrives, it sets
+        ``protocol.listener``."""
 
     def closing(protocol: PlatformProtocol) -> None:
-        """A close frame has been sent, by us or in answer: nothing can be sent any more."""
+        """A close frame has been sent, by us or in answer: nothing can be sent any more. The
+        ``listener`` heard of it before."""
 
     def closed(protocol: PlatformProtocol, outcome: Outcome) -> None:
         """The transport is gone. The last call; it comes exactly once."""
+
+
+class IConnectionListener(Interface):
+    """Who uses a connection while it is open."""
+
+    def message_received(payload: bytes, is_binary: bool) -> None:
+        """A whole message has arrived."""
+
+    def pong_received(payload: bytes) -> None:
+        """A pong has arrived."""
+
+    def bytes_received() -> None:
+        """Bytes of any kind have arrived."""
+
+    def writable_changed(writable: bool) -> None:
+        """The transport's buffer is full (False) or empty again (True)."""
+
+    def sending_ends() -> None:
+        """A close frame has been sent, by us or in answer: nothing can be sent any more."""
 
 
 class QuietLog:
@@ -119,9 +134,11 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
     _perMessageCompress: Any  # the compression that was agreed on; Autobahn's name
     _BINARY = 2
 
-    def __init__(self, listener: Any) -> None:
+    def __init__(self, owner: IConnectionOwner) -> None:
         super().__init__()
-        self._listener = listener
+        self._owner = owner
+        #: Set by the owner while the connection is open.
+        self.listener: IConnectionListener | None = None
         self._masks = mask_source(os.urandom)
         self._done = False
         self._is_held = False
@@ -129,6 +146,9 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         self._slice_end_s = 0.0
         #: The call that goes on with what the last slice has left.
         self._next_slice: Any = None
+        #: Whether the network takes what is written, and the ping that is answered when it does.
+        self._takes = True
+        self._unanswered_ping: bytes | None = None
         self.was_open = False
         self._compresses = True
         self._has_closed = False
@@ -204,7 +224,11 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
     def _hand_on(self, payload: bytes, is_binary: bool) -> None:
         """Give a message to the listener, and what comes behind it to the next iteration of the
         reactor if the slice is over."""
-        self._listener.message_received(self, payload, is_binary)
+        if self.listener is not None:
+            self.listener.message_received(payload, is_binary)
+        self._end_slice_in_time()
+
+    def _end_slice_in_time(self) -> None:
         if (
             self._next_slice is None
             and self.factory.clock.seconds() >= self._slice_end_s
@@ -245,7 +269,8 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         self.guard(lambda: self._received(data))
 
     def _received(self, data: bytes) -> None:
-        self._listener.bytes_received(self, len(data))
+        if self.listener is not None:
+            self.listener.bytes_received()
         if self._next_slice is None:
             self._slice_end_s = self.factory.clock.seconds() + READING_SLICE_S
         super().dataReceived(data)
@@ -266,7 +291,11 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         if is_between and self.state == self.STATE_OPEN and not self._take_whole_messages():
             return False
         # What is left is incomplete, or Autobahn's to judge.
-        return bool(super().processData())
+        goes_on = bool(super().processData())
+        if goes_on and self.state == self.STATE_OPEN:
+            # A chunk may hold ten thousands of pings or fragments, too.
+            self._end_slice_in_time()
+        return goes_on
 
     def _take_whole_messages(self) -> bool:
         """Hand on what ``incoming`` can read; True if something is left for others to read."""
@@ -384,15 +413,32 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
     def _opened(self) -> None:
         self.was_open = True
         self.registerProducer(self, True)
-        self._listener.opened(self)
+        self._owner.opened(self)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if self.wasClean or self._discards:
             return  # behind the platform's close frame nothing counts (RFC 6455, section 5.5.1)
         self.guard(lambda: self._hand_on(payload, isBinary))
 
+    def onMessageBegin(self, isBinary: bool) -> None:
+        super().onMessageBegin(isBinary)
+        self.message_data = Pieces()
+
+    def onMessageFrameBegin(self, length: int) -> None:
+        super().onMessageFrameBegin(length)
+        self.frame_data = Pieces()
+
+    def onPing(self, payload: bytes) -> None:
+        # Only the newest ping needs an answer (RFC 6455, section 5.5.3): whoever pings and reads
+        # nothing must not fill the memory with pongs.
+        if self._takes:
+            super().onPing(payload)
+        else:
+            self._unanswered_ping = payload
+
     def onPong(self, payload: bytes) -> None:
-        self.guard(lambda: self._listener.pong_received(self, payload))
+        if (listener := self.listener) is not None:
+            self.guard(lambda: listener.pong_received(payload))
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> Any:
         if self._has_closed:
@@ -412,7 +458,21 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         # Autobahn comes here for its own refusals, too (1002, 1007, 1009): the only place that
         # sees every way in which closing begins.
         super().sendCloseFrame(code=code, reasonUtf8=reasonUtf8, isReply=isReply)
-        self.guard(lambda: self._listener.closing(self))
+        self.guard(self._closing)
+
+    def _closing(self) -> None:
+        if self.listener is not None:
+            self.listener.sending_ends()
+        self._owner.closing(self)
+
+    def _writable_changed(self, writable: bool) -> None:
+        self._takes = writable
+        ping = self._unanswered_ping
+        if writable and ping is not None:
+            self._unanswered_ping = None
+            self.guard(lambda: super(PlatformProtocol, self).onPing(ping))
+        if (listener := self.listener) is not None:
+            self.guard(lambda: listener.writable_changed(writable))
 
     def sendFrame(
         self,
@@ -441,22 +501,22 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         outcome = describe_end(
             self, reason, self.factory.address.without_key, self.factory.settings
         )
-        self.guard(lambda: self._listener.closed(self, outcome))
+        self.guard(lambda: self._owner.closed(self, outcome))
         self._let_go()
 
     def _let_go(self) -> None:
         # What Autobahn keeps refers back to the connection. Only the rare search for cycles would
         # find it, with the bytes it could not send and its compression (a third of a megabyte).
-        self.transport = None
+        self.transport = self.listener = None
         self.is_open = self.is_closed = None
         self._perMessageCompress = None
         self.websocket_extensions_in_use = []
 
     def pauseProducing(self) -> None:
-        self.guard(lambda: self._listener.writable_changed(self, False))
+        self._writable_changed(False)
 
     def resumeProducing(self) -> None:
-        self.guard(lambda: self._listener.writable_changed(self, True))
+        self._writable_changed(True)
 
     def stopProducing(self) -> None:
         """The transport is going away; ``connectionLost`` follows."""

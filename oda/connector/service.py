@@ -15,10 +15,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from oda.connector.intake import Intake
+from oda.connector.backpressure import Intake
 from oda.connector.link import PlatformLink
 from oda.connector.protocol import log_masking
-from oda.connector.uplink import Taken, taken_bytes
+from oda.connector.window import Taken, taken_bytes
 from oda.errors import MessageTooLarge, NotConnected, OutboxError, OutboxFull
 from oda.interfaces import (
     ICodecRegistry,
@@ -143,6 +143,11 @@ class ConnectorService(Service):
         """
         super().stopService()
         return self._link.stop()
+
+    def hurry(self) -> None:
+        """Let ``stopService``, called before or later, wait for nothing: the connection is dropped,
+        and what was not delivered stays in the outbox."""
+        self._link.hurry()
 
     def reconfigure(self, settings: ConnectorSettings, reconnect: bool = True) -> None:
         """Use other settings; with ``reconnect`` (another address or identity) the present

@@ -1,4 +1,16 @@
-"""One open connection: what is sent on it, and what of that has arrived.
+"""One open connection: what is sent on it, what is acknowledged, and when it ends.
+
+Counts messages by class, and the datapoints in them, once for a whole batch.
+
+The messages on their way: sent in this order, and not yet proven to have arrived.
+
+Acknowledgements come as counts, see ``barrier``: so many messages of this connection have arrived.
+What they prove is found by the order of sending.
+
+A row is *let go* when the outbox was told that it may be forgotten, although nothing has proven yet
+that it has arrived. It takes no room in the window any more.
+
+One open connection: what is sent on it, and what of that has arrived.
 
 States: *open* (messages flow) -> *closing* (a close frame was sent; nothing is sent any more) ->
 *ended*. While open, the session takes rows from the outbox as the window and the transport allow,
@@ -19,21 +31,102 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from oda.connector.bucket import TokenBucket
-from oda.connector.counting import count_batch
-from oda.connector.flight import Flight
-from oda.connector.heartbeat import Heartbeat
-from oda.connector.hold import ReadingHold
-from oda.connector.intake import Intake
+from zope.interface import implementer
+
+from oda.connector.acknowledgement import Heartbeat
+from oda.connector.backpressure import Intake, ReadingHold
 from oda.connector.peer import Peer
-from oda.connector.protocol import PlatformProtocol
-from oda.connector.suspects import Suspects
-from oda.connector.uplink import Taken, Uplink, taken_bytes
-from oda.connector.window import SendWindow
+from oda.connector.protocol import IConnectionListener, PlatformProtocol
+from oda.connector.rate_limit import TokenBucket
+from oda.connector.redelivery import Suspects
+from oda.connector.window import SendWindow, Taken, Uplink, taken_bytes
 from oda.errors import NotConnected
 from oda.interfaces import ICounters, IOutbox
 from oda.model import MessageClass, OutboxRow
 from oda.settings import ConnectorSettings, OutboxSettings
+
+# -- counting ------------------------------------------------------------------------------------
+
+
+def count_batch(
+    counters: ICounters,
+    messages_name: str,
+    datapoints_name: str,
+    batch: Sequence[tuple[MessageClass, int]],
+) -> None:
+    """``batch`` holds the class and the number of datapoints of each message."""
+    for message_class in MessageClass:
+        messages = sum(known is message_class for known, _ in batch)
+        if messages:
+            counters.increment(messages_name, messages, message_class=message_class.text)
+    datapoints = sum(points for _, points in batch)
+    if datapoints:
+        counters.increment(datapoints_name, datapoints)
+
+
+# -- messages on their way -----------------------------------------------------------------------
+
+
+#: Row id (-1: it is no row; below: an answer that was let go), bytes, class and datapoints of a
+#: message.
+Sent = tuple[int, int, MessageClass, int]
+
+
+class Flight:
+    """The messages of one connection. Who sends one adds it to ``messages`` and its bytes to
+    ``size_bytes``; ``let_go_count`` is how many of them were let go."""
+
+    def __init__(self) -> None:
+        self.messages: deque[Sent] = deque()
+        self.size_bytes = 0
+        self.let_go_count = 0
+        #: The highest row of each class that was acknowledged on this connection.
+        self.acknowledged: dict[MessageClass, int] = {}
+        self._arrived = 0
+
+    @property
+    def row_ids(self) -> list[int | None]:
+        """The rows that nothing has proven yet, None for a message that is no row."""
+        return [None if row_id < 0 else row_id for row_id, *_ in self.messages]
+
+    @property
+    def has_let_go(self) -> bool:
+        """True while answers were let go that nothing has proven yet."""
+        return self.let_go_count > 0
+
+    def let_answers_go(self) -> list[int]:
+        """Let all answers go; gives those that were not before."""
+        rows: list[int] = []
+        for place, (row_id, size, message_class, datapoints) in enumerate(self.messages):
+            if row_id >= 0 and message_class is MessageClass.RESPONSE:
+                rows.append(row_id)
+                self.messages[place] = (-2 - row_id, 0, message_class, datapoints)
+                self.size_bytes -= size
+        self.let_go_count += len(rows)
+        return rows
+
+    def arrived(self, sent: int) -> tuple[list[int], list[tuple[MessageClass, int]]]:
+        """The first ``sent`` messages of this connection have arrived: gives the rows among them
+        that can be retired, and class and datapoints of all that come from rows."""
+        rows: list[int] = []
+        proven: list[tuple[MessageClass, int]] = []
+        while self._arrived < sent:
+            row_id, size, message_class, datapoints = self.messages.popleft()
+            self.size_bytes -= size
+            self._arrived += 1
+            if row_id < -1:
+                self.let_go_count -= 1
+                self.acknowledged[message_class] = -2 - row_id
+                proven.append((message_class, datapoints))
+            elif row_id >= 0:
+                rows.append(row_id)
+                self.acknowledged[message_class] = row_id
+                proven.append((message_class, datapoints))
+        return rows, proven
+
+
+# -- the session ---------------------------------------------------------------------------------
+
 
 #: How many rows are asked of the outbox at once.
 _TAKE = 64
@@ -45,8 +138,10 @@ _HOLD_TIMES = 4
 _LET_GO_S = 60.0
 
 
+@implementer(IConnectionListener)
 class Session:
-    """Drives one open ``PlatformProtocol``; the owner forwards what happens to it."""
+    """Drives one open ``PlatformProtocol``, and listens to it. ``on_message(payload, is_binary)``
+    is called for every message that arrives."""
 
     def __init__(
         self,
@@ -60,9 +155,12 @@ class Session:
         epoch: bytes,
         suspects: Suspects,
         intake: Intake,
+        on_message: Callable[[bytes, bool], None],
         taken: Callable[[Any], Taken | None] = taken_bytes,
     ) -> None:
         self._protocol = protocol
+        self._intake = intake
+        self._on_message = on_message
         self._outbox = outbox
         self._reactor = reactor
         self._settings = settings
@@ -199,11 +297,6 @@ class Session:
             self._heartbeat.consider_ping(self._suspect_is_out)
         self._hold.consider()
 
-    def hold_reading(self) -> None:
-        """Take no more requests until there is room for their answers."""
-        if self._open:
-            self._hold.begin()
-
     def send_now(self, payload: bytes, is_text: bool) -> None:
         """Write one message outside the outbox; it is counted by the barrier like the others.
 
@@ -214,27 +307,32 @@ class Session:
         self._send([(payload, is_text)], ())
         self._heartbeat.consider_ping(self._suspect_is_out)
 
+    def close(self, code: int, reason: str) -> None:
+        """Begin the closing handshake."""
+        if self._open:
+            self._protocol.close(code, reason)
+
+    # -- IConnectionListener -----------------------------------------------------------------
+
+    def message_received(self, payload: bytes, is_binary: bool) -> None:
+        self._on_message(payload, is_binary)
+        if self._open and self._intake.is_full:
+            # Take no more requests until there is room for their answers.
+            self._hold.begin()
+
     def bytes_received(self) -> None:
-        """Something arrived: the connection is not dead downwards."""
         self._heartbeat.bytes_received()
 
     def writable_changed(self, writable: bool) -> None:
-        """The transport's buffer has filled or emptied."""
         self._writable = writable
         self._heartbeat.writable_changed(writable)
         if writable:
             self.pump()
 
     def pong_received(self, payload: bytes) -> None:
-        """Account for a pong; retire what it proves."""
         self._heartbeat.pong_received(payload)
 
-    def close(self, code: int, reason: str) -> None:
-        """Begin the closing handshake."""
-        if self._open:
-            self._protocol.close(code, reason)
-
-    def closing(self) -> None:
+    def sending_ends(self) -> None:
         """A close frame was sent: stop sending, and don't wait for ever for the peer."""
         if not self._open:
             return

@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -59,8 +60,14 @@ class ControlClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.abort()  # a thread that still reads would keep the reader from being closed
         self._reader.close()
         self._socket.close()
+
+    def abort(self) -> None:
+        """Talk no more: whoever reads the answers, in whatever thread, finds their end."""
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def send(self, message: object) -> None:
         """Write one message; blocks while the agent reads nothing. Raises ``ControlError``."""

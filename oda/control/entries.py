@@ -2,8 +2,9 @@
 
 Two forms: ``DATASTREAM[@DEVICE]=VALUE``, and a JSON object ``{"datastream": ..., "value": ...}``
 with ``device``, ``at``, ``feed``, ``from`` and ``path`` as optional members. In the first form the
-value's type is inferred: a whole number, a number, true, false, null, a JSON list, object or quoted
-text; anything else is text as it stands.
+value's type is inferred: a number as JSON writes it, of at most 64 bits; true, false, null; a JSON
+list, object or quoted text. Anything else is text as it stands. Nothing is rounded: an identifier
+of twenty digits stays a text, and a number that would lose digits is refused.
 
 Pure.
 """
@@ -13,67 +14,132 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
+from enum import Enum
 from typing import Any
 
 from oda.errors import OdaError
 from oda.model import Event
+from oda.timestamps import doubt, show
 
-_WHOLE = re.compile(r"[+-]?\d{1,20}")
-_NUMBER = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+)([eE][+-]?\d+)?")
+_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_ANY_WHOLE = re.compile(r"[+-]?[0-9]+")
+_ANY_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
 _MEMBERS = frozenset({"datastream", "device", "value", "at", "feed", "from", "path"})
+_MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1
+
+#: No number of 64 bits has more characters: longer ones are not converted.
+_MAX_CHARACTERS = 1000
+_SHOWN_CHARACTERS = 80
+
+
+class ValueKind(Enum):
+    """How the value of the first form is read. ``AUTO`` infers the type."""
+
+    AUTO = "auto"
+    TEXT = "text"
+    INTEGER = "integer"
+    DOUBLE = "double"
+    BOOLEAN = "boolean"
+    JSON = "json"
 
 
 class EntryError(OdaError):
     """A datapoint that can't be understood; the text says what is wrong with it."""
 
 
-def parse_entry(text: str, as_json: bool = False, at_ms: int | None = None) -> Event:
+def parse_entry(
+    text: str,
+    kind: ValueKind = ValueKind.AUTO,
+    at_ms: int | None = None,
+    any_time: bool = False,
+) -> Event:
     """The event that ``text`` stands for, in either form.
 
-    ``as_json`` reads the value of the first form as JSON instead of inferring its type; ``at_ms``
-    is used where the text gives no time. Raises ``EntryError``.
+    ``kind`` is how the value of the first form is read; ``at_ms`` is used where the text gives no
+    time. ``any_time`` takes times that seem to be no milliseconds. Raises ``EntryError``.
     """
+    if not _is_unicode(text):
+        raise EntryError(f"{_shown(text)} is no Unicode text (UTF-8)")
     if text.lstrip().startswith("{"):
-        return _parse_object(text, at_ms)
+        return _parse_object(text, at_ms, any_time)
     place, separator, value = text.partition("=")
     if not separator:
-        raise EntryError(f"{text[:80]!r} is not of the form DATASTREAM[@DEVICE]=VALUE")
+        raise EntryError(f"{_shown(text)} is not of the form DATASTREAM[@DEVICE]=VALUE")
     datastream, _, device = place.strip().partition("@")
     if not datastream:
-        raise EntryError(f"{text[:80]!r} names no datastream")
+        raise EntryError(f"{_shown(text)} names no datastream")
     return Event(
         datastream_id=datastream,
         device_id=device,
-        value=_read_json(value, "the value") if as_json else infer_value(value),
+        value=_READERS[kind](value),
         at_ms=at_ms,
     )
 
 
 def infer_value(text: str) -> Any:
-    """The value that ``text`` most likely means. Raises ``EntryError`` for broken JSON."""
+    """The value that ``text`` surely means, else ``text``. Raises ``EntryError`` for broken JSON,
+    and for a number that would lose digits."""
     stripped = text.strip()
     if stripped in _WORDS:
         return _WORDS[stripped]
-    if _WHOLE.fullmatch(stripped):
-        number = int(stripped)
-        if -(2**63) <= number < 2**64:
-            return number
-    if _NUMBER.fullmatch(stripped):
-        decimal = float(stripped)
-        if math.isfinite(decimal):
-            return decimal
+    if len(stripped) <= _MAX_CHARACTERS:
+        if _WHOLE.fullmatch(stripped):
+            number = int(stripped)
+            return number if _MIN_INTEGER <= number <= _MAX_INTEGER else text
+        if _NUMBER.fullmatch(stripped):
+            decimal = float(stripped)
+            return _exact(stripped) if math.isfinite(decimal) else text
     if stripped[:1] in ("{", "[", '"'):
-        return _read_json(stripped, "the value")
+        return _read_json(stripped)
     return text
 
 
-def parse_time(text: str) -> int:
+def _exact(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number) or Decimal(repr(number)) != Decimal(text):
+        raise EntryError(
+            f"{_shown(text)} loses digits as a number ({number!r}); --type text keeps them,"
+            " --type double rounds"
+        )
+    return number
+
+
+def _integer(text: str) -> int:
+    stripped = text.strip()
+    if len(stripped) <= _MAX_CHARACTERS and _ANY_WHOLE.fullmatch(stripped):
+        number = int(stripped)
+        if _MIN_INTEGER <= number <= _MAX_INTEGER:
+            return number
+    raise EntryError(f"{_shown(text)} is no whole number of 64 bits")
+
+
+def _double(text: str) -> float:
+    stripped = text.strip()
+    if len(stripped) <= _MAX_CHARACTERS and _ANY_NUMBER.fullmatch(stripped):
+        number = float(stripped)
+        if math.isfinite(number):
+            return number
+    raise EntryError(f"{_shown(text)} is no finite number")
+
+
+def _boolean(text: str) -> bool:
+    value = _WORDS.get(text.strip())
+    if value is None:
+        raise EntryError(f"{_shown(text)} is neither true nor false")
+    return bool(value)
+
+
+def parse_time(text: str, any_time: bool = False) -> int:
     """Milliseconds since the Unix epoch, written as such or as ISO 8601 (UTC where it names no
-    zone). Raises ``EntryError``."""
-    if re.fullmatch(r"-?\d{1,16}", text):
-        return int(text)
+    zone). A number that seems to be something else is refused, unless ``any_time``. Raises
+    ``EntryError``."""
+    if re.fullmatch(r"-?[0-9]{1,19}", text):
+        return _believed(int(text), any_time)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
@@ -85,7 +151,17 @@ def parse_time(text: str) -> int:
     return round(moment.timestamp() * 1000)
 
 
-def _parse_object(text: str, at_ms: int | None) -> Event:
+def _believed(time_ms: int, any_time: bool) -> int:
+    other = None if any_time else doubt(time_ms)
+    if other is not None:
+        raise EntryError(
+            f"the time {time_ms} seems to be {other}; in milliseconds since 1970 it is"
+            f" {show(time_ms)}. Give milliseconds, or --any-time to send it as it is"
+        )
+    return time_ms
+
+
+def _parse_object(text: str, at_ms: int | None, any_time: bool) -> Event:
     entry = _read_json(text, "the line")
     unknown = sorted(set(entry) - _MEMBERS)
     if unknown:
@@ -102,10 +178,10 @@ def _parse_object(text: str, at_ms: int | None) -> Event:
         datastream_id=datastream,
         device_id=_text(entry, "device") or "",
         value=entry["value"],
-        at_ms=_time(entry, "at", at_ms),
+        at_ms=_time(entry, "at", at_ms, any_time),
         feed=_text(entry, "feed"),
         path=tuple(path),
-        from_ms=_time(entry, "from", None),
+        from_ms=_time(entry, "from", None, any_time),
     )
 
 
@@ -116,21 +192,59 @@ def _text(entry: dict[str, Any], member: str) -> str | None:
     return value
 
 
-def _time(entry: dict[str, Any], member: str, default: int | None) -> int | None:
+def _time(entry: dict[str, Any], member: str, default: int | None, any_time: bool) -> int | None:
     value = entry.get(member, default)
+    if value is None:
+        return None
     if isinstance(value, str):
-        return parse_time(value)
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool)):
+        return parse_time(value, any_time)
+    if not isinstance(value, int) or isinstance(value, bool):
         raise EntryError(f"the member {member!r} must be milliseconds since 1970 or ISO 8601")
+    return _believed(value, any_time)
+
+
+def _read_json(text: str, what: str = "the value") -> Any:
+    try:
+        value = json.loads(
+            text, parse_constant=_refuse_constant, parse_int=_json_integer, parse_float=_exact
+        )
+    except (ValueError, RecursionError) as error:
+        raise EntryError(f"{what} is no JSON: {error}") from None
+    if "\\u" in text and not _is_unicode(json.dumps(value, ensure_ascii=False)):
+        raise EntryError(f"{what} has half a surrogate pair, which is no Unicode text")
     return value
 
 
-def _read_json(text: str, what: str) -> Any:
+def _json_integer(text: str) -> int:
     try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise EntryError(f"{what} is no JSON: {error}") from None
+        return _integer(text)
+    except EntryError:
+        raise EntryError(
+            f"{_shown(text)} is no whole number of 64 bits; quote it to send it as a text"
+        ) from None
 
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON value")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _shown(text: str) -> str:
+    return ascii(text[:_SHOWN_CHARACTERS])
+
+
+_READERS: dict[ValueKind, Callable[[str], Any]] = {
+    ValueKind.AUTO: infer_value,
+    ValueKind.TEXT: str,
+    ValueKind.INTEGER: _integer,
+    ValueKind.DOUBLE: _double,
+    ValueKind.BOOLEAN: _boolean,
+    ValueKind.JSON: _read_json,
+}

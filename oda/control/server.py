@@ -20,6 +20,7 @@ from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import ServerFactory, connectionDone
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
@@ -42,6 +43,9 @@ _log = Logger()
 _HIGH_WATER = 2000
 #: ... and at how many it goes on.
 _LOW_WATER = 500
+
+#: Seconds between two looks at the socket: what cleans temporary directories may take it away.
+LOOK_EVERY_S = 10.0
 
 PublishEvent = Callable[[Event], Deferred[None]]
 Handler = Callable[[Mapping[str, Any]], Any]
@@ -257,37 +261,59 @@ class ControlServer(Service):
         self._commands = commands
         self._reactor = reactor
         self._port: Any = None
+        self._path = Path()
+        self._warned = ""
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = reactor
 
     def startService(self) -> None:
         """Begin to listen."""
         super().startService()
+        self._looking.start(LOOK_EVERY_S, now=True)
+
+    def _look(self) -> None:
+        """Listen where nobody does: the socket could not be made, or was cleaned away."""
+        if self._port is not None:
+            if self._path.is_socket():
+                return
+            port, self._port = self._port, None
+            port.stopListening()
+            _log.warn("the local socket {path} is gone and made again", path=str(self._path))
+        self._listen()
+
+    def _listen(self) -> None:
         factory = ServerFactory()
         factory.noisy = False
         factory.protocol = lambda: ControlProtocol(self._publish, self._commands, self._flush)
         where = ""
         try:
-            path = self._prepare()
-            where = f" at {path}"
-            _remove_leftover(path)
-            self._port = self._reactor.listenUNIX(str(path), factory, mode=0o600)
+            self._path = self._prepare()
+            where = f" at {self._path}"
+            _remove_leftover(self._path)
+            self._port = self._reactor.listenUNIX(str(self._path), factory, mode=0o600)
+            self._warned = ""
         except CannotListenError as error:
-            _warn(where, error.socketError)
+            self._warn(where, error.socketError)
         except (ControlError, OSError) as error:
-            _warn(where, error)
+            self._warn(where, error)
+
+    def _warn(self, where: str, reason: object) -> None:
+        if str(reason) == self._warned:
+            return
+        self._warned = str(reason)
+        _log.warn(
+            "no local socket{where}: {reason}; 'oda send' and 'oda status' can't reach this agent",
+            where=where,
+            reason=str(reason),
+        )
 
     def stopService(self) -> Any:
         """Stop listening; fires with None when the socket is gone."""
         super().stopService()
+        if self._looking.running:
+            self._looking.stop()
         port, self._port = self._port, None
         return port.stopListening() if port is not None else None
-
-
-def _warn(where: str, reason: object) -> None:
-    _log.warn(
-        "no local socket{where}: {reason}; 'oda send' and 'oda status' can't reach this agent",
-        where=where,
-        reason=str(reason),
-    )
 
 
 def _remove_leftover(path: Path) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, tzinfo
+from pathlib import Path
 from typing import Any
 
 from zope.interface import implementer
@@ -12,8 +15,20 @@ from oda.errors import WritingFailed
 from oda.interfaces import IDatastreamSetter, IWallClock
 from oda.model import HOST
 
-#: The end of the year 9999, the last that a date of the protocol can express.
-MAX_MS = 253_402_300_799_999
+#: When this version was made (2026-11-01): change it with the version. The system's clock is never
+#: set to a time before it: certificates that have expired would be valid again.
+EARLIEST_MS = 1_793_491_200_000
+#: Nor to a time after the end of the year 2100.
+LATEST_MS = 4_133_980_799_999
+
+#: So many characters of a value that is no time are shown.
+_SHOWN_LENGTH = 40
+
+#: How the owner of the device lets the platform set the clock.
+HOW_TO_ALLOW = (
+    "setting the system's clock is not allowed; allowSetClock=true in"
+    " es.amplia.oda.dispatcher.opengate.cfg allows it"
+)
 
 
 @implementer(IWallClock)
@@ -25,11 +40,53 @@ class SystemWallClock:
         return time.time_ns() // 1_000_000
 
 
-def local_zone(at_ms: int) -> tuple[int, int]:
-    """The local zone at that time: its offset from UTC, and the part of it that is daylight
-    saving, both in seconds."""
-    local = time.localtime(at_ms / 1000)
-    return local.tm_gmtoff, local.tm_gmtoff + time.timezone if local.tm_isdst > 0 else 0
+class LocalZone:
+    """The zone of the machine, also after it was changed: the C library reads the ``file`` once.
+
+    Where ``TZ`` is set, that is the zone for the whole life of the process.
+    """
+
+    def __init__(
+        self, file: Path = Path("/etc/localtime"), environ: Mapping[str, str] = os.environ
+    ) -> None:
+        self._file = file
+        self._environ = environ
+        self._seen: tuple[int, int, int] | None = None
+        self._zone: tzinfo | None = None
+
+    def __call__(self, at_ms: int) -> tuple[int, int]:
+        """The zone at that time: its offset from UTC, and the part of it that is daylight saving,
+        both in seconds."""
+        zone = None if self._environ.get("TZ") else self._read()
+        if zone is not None:
+            moment = datetime.fromtimestamp(at_ms / 1000, zone)
+            offset, saving = moment.utcoffset(), moment.dst()
+            if offset is not None:
+                return _seconds(offset), _seconds(saving or timedelta())
+        local = time.localtime(at_ms / 1000)
+        return local.tm_gmtoff, local.tm_gmtoff + time.timezone if local.tm_isdst > 0 else 0
+
+    def _read(self) -> tzinfo | None:
+        try:
+            status = self._file.stat()
+            seen = (status.st_ino, status.st_mtime_ns, status.st_size)
+            if seen != self._seen:
+                from zoneinfo import ZoneInfo  # device.clock alone needs it
+
+                with self._file.open("rb") as data:
+                    self._zone = ZoneInfo.from_file(data)
+                self._seen = seen
+        except (OSError, ValueError):
+            return None
+        return self._zone
+
+
+def _seconds(span: timedelta) -> int:
+    return int(span.total_seconds())
+
+
+#: The zone of this machine; see ``LocalZone``.
+local_zone = LocalZone()
 
 
 def set_system_time(at_ms: int) -> None:
@@ -41,16 +98,19 @@ def set_system_time(at_ms: int) -> None:
 class ClockSetter:
     """Sets the host's clock to a value in milliseconds since the Unix epoch.
 
-    ``set_time_ms`` is the system call, given milliseconds.
+    ``is_allowed()`` says whether the owner of the device lets the platform do so. ``set_time_ms``
+    is the system call, given milliseconds.
     """
 
     def __init__(
         self,
         datastream_id: str = "device.clock",
         set_time_ms: Callable[[int], None] = set_system_time,
+        is_allowed: Callable[[], bool] = lambda: False,
     ) -> None:
         self.datastream_id = datastream_id
         self._set_time_ms = set_time_ms
+        self._is_allowed = is_allowed
 
     def devices(self) -> tuple[str, ...]:
         """The host only."""
@@ -58,11 +118,18 @@ class ClockSetter:
 
     def set(self, device_id: str, value: Any) -> None:
         """See ``IDatastreamSetter.set``."""
+        if not self._is_allowed():
+            raise WritingFailed(HOW_TO_ALLOW)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= MAX_MS:
+        if not isinstance(value, int) or isinstance(value, bool):
             raise WritingFailed(
-                f"the clock takes milliseconds since 1970 as a whole number, not {value!r}"
+                f"the clock takes milliseconds since 1970 as a whole number, not {_shown(value)}"
+            )
+        if not EARLIEST_MS <= value <= LATEST_MS:
+            raise WritingFailed(
+                f"the clock takes times from {_date(EARLIEST_MS)}, when this version was made, to"
+                f" {_date(LATEST_MS)}"
             )
         try:
             self._set_time_ms(value)
@@ -73,3 +140,16 @@ class ClockSetter:
             ) from None
         except (OSError, OverflowError) as error:
             raise WritingFailed(f"the system did not set the clock: {error}") from error
+
+
+def _date(at_ms: int) -> str:
+    return time.strftime("%Y-%m-%d", time.gmtime(at_ms // 1000))
+
+
+def _shown(value: object) -> str:
+    """What was given, in a few characters: a wrong value may be as long as a message."""
+    if isinstance(value, str | bytes):
+        value = value[:_SHOWN_LENGTH]
+    elif isinstance(value, list | dict | tuple):
+        return type(value).__name__
+    return repr(value)

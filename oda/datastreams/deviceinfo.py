@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from oda.datastreams.identity import find_serial, is_usable
+from oda.datastreams.identity import HOST_NAME, find_serial, is_usable
 from oda.datastreams.scripts import ScriptGetter
 from oda.datastreams.software import installed_software
 from oda.errors import ReadingFailed
@@ -27,6 +27,13 @@ from oda.settings import DeviceInfoSettings
 SERIAL_NUMBER = "device.serialNumber"
 #: The datastreams whose script tells the serial number; the second is older deployments' name.
 SERIAL_NUMBER_SCRIPTS = (SERIAL_NUMBER, "serialNumber")
+
+#: The places whose number may be another machine's as well, or another one tomorrow, and why.
+DOUBTFUL = {
+    HOST_NAME: "a container has another name after each start, and machines of one image have the"
+    " same",
+    "/etc/machine-id": "machines that were cloned from one image may have the same",
+}
 
 log = Logger()
 
@@ -47,6 +54,7 @@ class DeviceInfo:
         self._hostname = hostname
         self._software: list[dict[str, str]] | None = None
         self._announced = ""
+        self._doubted: set[str] = set()
 
     def configure(self, settings: DeviceInfoSettings, scripts: dict[str, ScriptGetter]) -> None:
         """Take up other settings, and the scripts by datastream."""
@@ -55,7 +63,7 @@ class DeviceInfo:
 
     def device_id(self) -> Any:
         """See ``IDeviceInfoProvider.device_id``."""
-        return self._settings.device_id or self.serial_number()
+        return self._settings.device_id or self._serial_number(is_identity=True)
 
     def api_key(self) -> str:
         """See ``IDeviceInfoProvider.api_key``."""
@@ -63,6 +71,9 @@ class DeviceInfo:
 
     def serial_number(self) -> Any:
         """See ``IDeviceInfoProvider.serial_number``. Logs once where the number comes from."""
+        return self._serial_number()
+
+    def _serial_number(self, is_identity: bool = False) -> Any:
         for datastream_id in SERIAL_NUMBER_SCRIPTS:
             script = self._scripts.get(datastream_id)
             if script is not None:
@@ -75,6 +86,15 @@ class DeviceInfo:
                 f"{SERIAL_NUMBER}, in the device info configuration"
             )
         self._announce(*found)
+        if is_identity and found.place in DOUBTFUL and found.place not in self._doubted:
+            self._doubted.add(found.place)
+            log.warn(
+                "this device calls itself {serial}, after {place}: {doubt}. Set deviceId in the"
+                " device info configuration",
+                serial=found.number,
+                place=found.place,
+                doubt=DOUBTFUL[found.place],
+            )
         return found.number
 
     def software(self) -> list[dict[str, str]]:

@@ -7,22 +7,21 @@ same datastream.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
 from oda.datastreams.clock import ClockSetter
 from oda.datastreams.deviceinfo import DeviceInfo
-from oda.datastreams.reading import DEFAULT_TIMEOUT_S, DatastreamAccess
+from oda.datastreams.reading import DatastreamAccess
 from oda.datastreams.registry import DatastreamRegistry
 from oda.datastreams.scripts import ScriptGetter, ScriptRunner
 from oda.datastreams.system import SystemReadings
 from oda.errors import DatastreamTaken
-from oda.interfaces import IDatastreamSetter, IDeviceInfoProvider, IWallClock
+from oda.interfaces import ICounters, IDatastreamSetter, IDeviceInfoProvider, IWallClock
 from oda.settings import DeviceInfoSettings
-
-#: Seconds that a script is given, beyond its own time limit, to wait for its turn and to be killed.
-QUEUE_S = 5.0
 
 
 class HostDatastreams:
@@ -64,12 +63,11 @@ class HostDatastreams:
         self._runner.scripts_directory = settings.path
         self._runner.timeout_s = settings.script_timeout_s
         self._runner.max_output_bytes = settings.script_max_output_bytes
-        self.access.timeout_s = max(DEFAULT_TIMEOUT_S, settings.script_timeout_s + QUEUE_S)
         self.device_info.configure(settings, self._scripts)
 
-    def stop(self) -> None:
-        """Kill the scripts that are still running."""
-        self._runner.stop()
+    def stop(self) -> Deferred[None]:
+        """End the scripts that are still running; fires when they have ended."""
+        return self._runner.stop()
 
     def _exchange(self, removed: list[ScriptGetter], added: list[ScriptGetter]) -> None:
         done: list[ScriptGetter] = []
@@ -96,11 +94,14 @@ def build_datastreams(
     root: Path = Path("/"),
     clock_setter: IDatastreamSetter | None = None,
     identity: IDeviceInfoProvider | None = None,
+    may_set_clock: Callable[[], bool] = lambda: False,
+    counters: ICounters | None = None,
 ) -> HostDatastreams:
     """The datastreams of the host, ready to be read.
 
     ``environment`` is what scripts get, without the secrets in it; ``working_directory`` is where
-    they run. ``clock_setter`` None means the one that sets the system's clock. ``identity`` is
+    they run. ``clock_setter`` None means the one that sets the system's clock, where
+    ``may_set_clock()`` says that the platform may. ``identity`` is
     asked by the readings of identifier, serial number and software; None means the device info
     built here.
     """
@@ -108,11 +109,15 @@ def build_datastreams(
     access = DatastreamAccess(registry, wall_clock, reactor)
     device_info = DeviceInfo(settings, root)
     runner = ScriptRunner(
-        reactor, working_directory, environment, set_session=shutil.which("setsid")
+        reactor,
+        working_directory,
+        environment,
+        set_session=shutil.which("setsid"),
+        counters=counters,
     )
     for getter in SystemReadings(reactor, wall_clock, root).getters(identity or device_info):
         registry.add_getter(getter, fallback=True)
-    registry.add_setter(clock_setter or ClockSetter(), fallback=True)
+    registry.add_setter(clock_setter or ClockSetter(is_allowed=may_set_clock), fallback=True)
     host = HostDatastreams(registry, access, device_info, runner)
     host.configure(settings)
     return host

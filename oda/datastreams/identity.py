@@ -17,6 +17,9 @@ PLACES = (
     "etc/machine-id",
 )
 
+#: The place of the last resort.
+HOST_NAME = "the host's name"
+
 #: What manufacturers leave in the place of a serial number.
 _PLACEHOLDERS = frozenset(
     {
@@ -74,4 +77,4 @@ def find_serial(root: Path, hostname: Callable[[], str]) -> Serial | None:
         if is_usable(serial):
             return Serial(serial, f"/{place}")
     name = hostname().strip()
-    return Serial(name, "the host's name") if is_usable(name) else None
+    return Serial(name, HOST_NAME) if is_usable(name) else None

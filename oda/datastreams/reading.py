@@ -5,13 +5,17 @@ thousands of them every second. One that returns a Deferred gets a time limit th
 ignores being cancelled: a reading that never completes must not silence its caller.
 
 A dict or list that was read is copied: its getter may go on changing it while other readings of the
-same answer are awaited.
+same answer are awaited. A ``Decimal`` becomes the number that is written with the same digits. If
+there is none it stays what no format carries, and whoever sends it says so.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from decimal import Decimal
+from functools import partial
+from math import isfinite
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
@@ -20,14 +24,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from oda.boundary import foreign_code, reason_of
 from oda.errors import DatastreamError
 from oda.interfaces import (
     IDatastreamAccess,
     IDatastreamGetter,
     IDatastreamRegistry,
+    ILimitsItself,
     IWallClock,
 )
 from oda.model import DatastreamValue, Reading, ValueStatus
+from oda.slices import gather_in_slices
 
 #: Seconds that a reading or writing may take unless told otherwise.
 DEFAULT_TIMEOUT_S = 30.0
@@ -39,6 +46,7 @@ _MAX_DEPTH = 64
 CANCELLED = "cancelled"
 
 _CONTAINERS = frozenset((dict, list, tuple))
+_CONVERTED = _CONTAINERS | {Decimal}
 
 log = Logger()
 
@@ -71,22 +79,24 @@ class DatastreamAccess:
     def read_all(self, device_pattern: str) -> Deferred[list[DatastreamValue]]:
         """See ``IDatastreamAccess.read_all``."""
         try:
-            datastream_ids = self._registry.datastream_ids(device_pattern)
+            with foreign_code:
+                datastream_ids = self._registry.datastream_ids(device_pattern)
         except Exception as error:  # noqa: BLE001 - devices() is foreign code; the answer must be a value
             return succeed([self._failed(_failure(error), "read", "*", device_pattern)])
-        outcomes: list[DatastreamValue | Deferred[DatastreamValue]] = []
-        for datastream_id in datastream_ids:
-            outcomes += self._start_reading(datastream_id, device_pattern)
-        return _gather(outcomes)
+        return gather_in_slices(
+            self._reactor,
+            (partial(self.read, datastream_id, device_pattern) for datastream_id in datastream_ids),
+        )
 
     def write(self, device_id: str, datastream_id: str, value: Any) -> Deferred[DatastreamValue]:
         """See ``IDatastreamAccess.write``."""
         device_id = self._registry.canonical_id(device_id)
         try:
-            setter = self._registry.setter(datastream_id, device_id)
-            if setter is None:
-                return succeed(DatastreamValue(datastream_id, device_id, ValueStatus.NOT_FOUND))
-            result = setter.set(device_id, value)
+            with foreign_code:
+                setter = self._registry.setter(datastream_id, device_id)
+                if setter is None:
+                    return succeed(DatastreamValue(datastream_id, device_id, ValueStatus.NOT_FOUND))
+                result = setter.set(device_id, value)
         except Exception as error:  # noqa: BLE001 - a setter is foreign code; the outcome must be a value
             return succeed(self._failed(_failure(error), "write", datastream_id, device_id))
 
@@ -102,7 +112,8 @@ class DatastreamAccess:
         self, datastream_id: str, device_pattern: str
     ) -> list[DatastreamValue | Deferred[DatastreamValue]]:
         try:
-            found = self._registry.getters(datastream_id, device_pattern)
+            with foreign_code:
+                found = self._registry.getters(datastream_id, device_pattern)
         except Exception as error:  # noqa: BLE001 - devices() is foreign code; the answer must be a value
             return [self._failed(_failure(error), "read", datastream_id, device_pattern)]
         if not found:
@@ -114,7 +125,8 @@ class DatastreamAccess:
         self, datastream_id: str, device_id: str, getter: IDatastreamGetter
     ) -> DatastreamValue | Deferred[DatastreamValue]:
         try:
-            result = getter.get(device_id)
+            with foreign_code:
+                result = getter.get(device_id)
         except Exception as error:  # noqa: BLE001 - a getter is foreign code; the outcome must be a value
             return self._failed(_failure(error), "read", datastream_id, device_id)
         if type(result) is Reading:  # the way of nearly every reading
@@ -125,11 +137,18 @@ class DatastreamAccess:
             datastream_id,
             device_id,
             lambda reading: self._came(reading, datastream_id, device_id),
+            bool(ILimitsItself.providedBy(getter)),
         )
 
     def _came(self, reading: object, datastream_id: str, device_id: str) -> DatastreamValue:
         if not isinstance(reading, Reading):
             error = TypeError(f"the getter gave {type(reading).__name__}, not a Reading")
+            return self._failed(_failure(error), "read", datastream_id, device_id)
+        at_ms, feed = reading.at_ms, reading.feed
+        if (at_ms is not None and type(at_ms) is not int) or not isinstance(feed, str | None):
+            error = TypeError(
+                "the reading's at_ms must be whole milliseconds, its feed a text, or they are None"
+            )
             return self._failed(_failure(error), "read", datastream_id, device_id)
         self._recovered("read", datastream_id, device_id)
         value = reading.value
@@ -137,9 +156,9 @@ class DatastreamAccess:
             datastream_id,
             device_id,
             ValueStatus.OK,
-            _own(value) if type(value) in _CONTAINERS else value,
-            self._wall_clock.now_ms() if reading.at_ms is None else reading.at_ms,
-            reading.feed,
+            _own(value) if type(value) in _CONVERTED else value,
+            self._wall_clock.now_ms() if at_ms is None else at_ms,
+            feed,
         )
 
     def _finish(
@@ -149,6 +168,7 @@ class DatastreamAccess:
         datastream_id: str,
         device_id: str,
         complete: Callable[[Any], DatastreamValue],
+        limits_itself: bool = False,
     ) -> DatastreamValue | Deferred[DatastreamValue]:
         """Make the outcome of what a getter or setter returned: at once, or when it fires."""
         if inspect.iscoroutine(result):
@@ -161,12 +181,12 @@ class DatastreamAccess:
             lambda failure: self._failed(failure, verb, datastream_id, device_id),
             lambda reason: _error(datastream_id, device_id, reason),
         )
-        return pending.start(self._reactor, self.timeout_s)
+        return pending.start(self._reactor, None if limits_itself else self.timeout_s)
 
     def _failed(
         self, failure: Failure, verb: str, datastream_id: str, device_id: str
     ) -> DatastreamValue:
-        reason = str(failure.value) or type(failure.value).__name__
+        reason = reason_of(failure.value)
         key = (verb, datastream_id, device_id)
         if not isinstance(failure.value, DatastreamError) and key not in self._broken:
             self._broken.add(key)
@@ -205,20 +225,23 @@ class _Pending:
         )
 
     def start(
-        self, reactor: IReactorTime, timeout_s: float
+        self, reactor: IReactorTime, timeout_s: float | None
     ) -> DatastreamValue | Deferred[DatastreamValue]:
-        """The outcome if it is there already, else a Deferred of it that fires within the limit."""
+        """The outcome if it is there already, else a Deferred of it that fires within the limit,
+        if there is one."""
         if self._outcome is not None:
             return self._outcome
-        reason = f"no answer within {timeout_s:g} s"
-        self._timer = reactor.callLater(timeout_s, self._give_up, reason)
+        if timeout_s is not None:
+            reason = f"no answer within {timeout_s:g} s"
+            self._timer = reactor.callLater(timeout_s, self._give_up, reason)
         self._answer = Deferred(lambda _: self._give_up(CANCELLED))
         return self._answer
 
     def _give_up(self, reason: str) -> None:
         self._settle(self._abandon, reason)
         try:
-            self._source.cancel()
+            with foreign_code:
+                self._source.cancel()
         except Exception:  # noqa: BLE001 - a foreign canceller; the outcome is out already
             log.failure("cancelling a reading failed")
 
@@ -243,6 +266,8 @@ def _own(value: Any) -> Any:
 
 def _copy(value: Any, room: int) -> Any:
     kind = type(value)
+    if kind is Decimal:
+        return _number(value)
     if kind not in _CONTAINERS:
         return value
     if not room:
@@ -250,6 +275,14 @@ def _copy(value: Any, room: int) -> Any:
     if kind is dict:
         return {key: _copy(member, room - 1) for key, member in value.items()}
     return kind([_copy(member, room - 1) for member in value])
+
+
+def _number(value: Decimal) -> Any:
+    """The number that is written with the same digits; ``value`` itself if there is none."""
+    if not value.is_finite():
+        return value
+    number = float(value)
+    return number if isfinite(number) and Decimal(repr(number)) == value else value
 
 
 def _error(datastream_id: str, device_id: str, reason: str) -> DatastreamValue:

@@ -2,18 +2,25 @@
 
 Getters and setters are kept by datastream only: which devices they serve is their own affair and
 may change, so they are asked at every lookup. A datastream rarely has more than a few of them.
+
+``devices()`` is foreign code. A getter whose ``devices()`` fails stands for the devices that were
+asked for: reading one of them fails, and the other getters of the datastream are read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
+from twisted.logger import Logger
 from zope.interface import implementer
 
+from oda.boundary import foreign_code, reason_of
 from oda.errors import DatastreamNotFound, DatastreamTaken
 from oda.interfaces import IDatastreamGetter, IDatastreamRegistry, IDatastreamSetter
-from oda.model import HOST, WILDCARD, DevicePattern, device_order
+from oda.model import HOST, WILDCARD, DevicePattern, Reading, device_order
+
+log = Logger()
 
 T = TypeVar("T", IDatastreamGetter, IDatastreamSetter)
 
@@ -30,9 +37,10 @@ class _Table(Generic[T]):
         everybody = self.entries.get(entry.datastream_id, [])
         fallbacks = self._fallbacks.get(entry.datastream_id, [])
         own = everybody[: len(everybody) - len(fallbacks)]
-        for device_id in entry.devices():
-            for other in fallbacks if fallback else own:
-                if device_id in other.devices():
+        others = fallbacks if fallback else own
+        for device_id in _listed(entry) if others else ():
+            for other in others:
+                if device_id in _listed(other):
                     raise DatastreamTaken(
                         f"{entry!r}: datastream {entry.datastream_id!r} of device {device_id!r} "
                         f"is {self._action} by {other!r} already"
@@ -95,24 +103,44 @@ class DatastreamRegistry:
             return []
         if WILDCARD not in device_pattern:
             device_id = self.canonical_id(device_pattern)
+            broken: _Unlistable | None = None
             for getter in candidates:
-                if device_id in getter.devices():
-                    return [(device_id, getter)]
-            return []
+                try:
+                    with foreign_code:
+                        is_served = device_id in getter.devices()
+                except Exception as error:  # noqa: BLE001 - reading it tells
+                    broken = broken or _Unlistable(datastream_id, error)
+                else:
+                    if is_served:
+                        return [(device_id, getter)]
+            return [] if broken is None else [(device_id, broken)]
         matches = DevicePattern(device_pattern).matches
         found: dict[str, IDatastreamGetter] = {}
         for getter in candidates:
-            for device_id in getter.devices():
-                if matches(device_id):
-                    found.setdefault(device_id, getter)
+            try:
+                with foreign_code:
+                    for device_id in getter.devices():
+                        if matches(device_id):
+                            found.setdefault(device_id, getter)
+            except Exception as error:  # noqa: BLE001 - reading it tells
+                found.setdefault(device_pattern, _Unlistable(datastream_id, error))
         return [(device_id, found[device_id]) for device_id in sorted(found, key=device_order)]
 
     def setter(self, datastream_id: str, device_id: str) -> IDatastreamSetter | None:
         """See ``IDatastreamRegistry.setter``."""
         device_id = self.canonical_id(device_id)
+        problem: Exception | None = None
         for setter in self._setters.entries.get(datastream_id, ()):
-            if device_id in setter.devices():
-                return setter
+            try:
+                with foreign_code:
+                    is_served = device_id in setter.devices()
+            except Exception as error:  # noqa: BLE001 - raised below, unless another serves it
+                problem = problem or error
+            else:
+                if is_served:
+                    return setter
+        if problem is not None:
+            raise problem
         return None
 
     def datastream_ids(self, device_pattern: str) -> list[str]:
@@ -121,7 +149,7 @@ class DatastreamRegistry:
         return sorted(
             datastream_id
             for datastream_id, getters in self._getters.entries.items()
-            if any(pattern.matches(device_id) for device_id in _devices(getters))
+            if any(_may_serve(getter, pattern) for getter in getters)
         )
 
     def canonical_id(self, device_id: str) -> str:
@@ -129,6 +157,41 @@ class DatastreamRegistry:
         return HOST if device_id == self.host_id else device_id
 
 
-def _devices(getters: list[IDatastreamGetter]) -> Iterator[str]:
-    for getter in getters:
-        yield from getter.devices()
+@implementer(IDatastreamGetter)
+class _Unlistable:
+    """Stands for a getter that can't tell its devices: reading it fails with the reason."""
+
+    def __init__(self, datastream_id: str, error: Exception) -> None:
+        self.datastream_id = datastream_id
+        self._error = error
+
+    def devices(self) -> tuple[str, ...]:
+        """None that are known."""
+        return ()
+
+    def get(self, device_id: str) -> Reading:
+        """Fail as ``devices()`` did."""
+        raise self._error
+
+
+def _listed(entry: IDatastreamGetter | IDatastreamSetter) -> Sequence[str]:
+    """The devices, as far as they can be told now."""
+    try:
+        with foreign_code:
+            return tuple(entry.devices())
+    except Exception as error:  # noqa: BLE001 - it may be able to later
+        log.warn(
+            "{entry} can't tell its devices now: {reason}",
+            entry=repr(entry),
+            reason=reason_of(error),
+        )
+        return ()
+
+
+def _may_serve(getter: IDatastreamGetter, pattern: DevicePattern) -> bool:
+    """Whether it serves such a device; True where it can't tell, so that reading it tells why."""
+    try:
+        with foreign_code:
+            return any(pattern.matches(device_id) for device_id in getter.devices())
+    except Exception:  # noqa: BLE001 - see above
+        return True

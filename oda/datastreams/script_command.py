@@ -80,9 +80,15 @@ def _interpreter(file: Path) -> tuple[str, ...]:
         if executable:
             return ()  # a program may be executable and not readable
         raise ValueError(f"script {str(file)!r} can't be read: {error.strerror}") from None
+    first_line, end, _ = head.partition(b"\n")
+    if end and first_line.endswith(b"\r") and b"\0" not in head:
+        raise ValueError(
+            f"script {str(file)!r} has the line ends of Windows (CRLF), with which nothing runs it;"
+            " sed -i 's/\\r$//' takes them away"
+        )
     if head.startswith(b"#!"):
         # As the kernel does: the interpreter, and the rest of the line as one argument.
-        words = head[2:].partition(b"\n")[0].decode("utf-8", "replace").strip().split(None, 1)
+        words = first_line[2:].decode("utf-8", "replace").strip().split(None, 1)
         if executable or not words:
             return ()
         return tuple(words)

@@ -1,62 +1,88 @@
 """Datastreams that are read by running a script.
 
 No shell is involved. A run has a time limit and an output limit; at either the whole process group
-is killed, so that nothing the script started stays behind. A command that is asked for while it
-runs is not started again: the second caller gets the result of the first run. The number of
-processes at one time is limited.
+is told to end (SIGTERM), and killed ``GRACE_S`` later, so that nothing the script started stays
+behind. What can't be killed (it became another user, or hangs in the kernel) is left behind: its
+reading has failed by then, its place is free, and its command is not started again while it lives.
+
+A command that is asked for while it runs is not started again: the second caller gets the result of
+the first run. The number of processes at one time is limited, and the time limit begins with the
+run: what waits for its turn has a limit of its own.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from oda.boundary import reason_of
 from oda.datastreams.script_command import find_command
 from oda.datastreams.script_output import parse_output
 from oda.errors import ReadingFailed
-from oda.interfaces import IDatastreamGetter
+from oda.interfaces import ICounters, IDatastreamGetter, ILimitsItself
 from oda.model import HOST, Reading
 from oda.settings import ScriptSettings
 
-#: Variables that no script gets to see.
-SECRET_VARIABLES = frozenset({"ODA_API_KEY"})
+#: Variables that no script gets to see: the agent's secret, and what systemd tells the agent's own
+#: process. A script that spoke to systemd would speak in the agent's name.
+HIDDEN_VARIABLES = frozenset({"ODA_API_KEY", "NOTIFY_SOCKET", "JOURNAL_STREAM"})
+HIDDEN_PREFIXES = ("WATCHDOG_", "LISTEN_")
 MAX_PROCESSES = 8
+#: Seconds from SIGTERM to SIGKILL, and again until a process counts as one that can't be killed.
+GRACE_S = 2.0
+#: Seconds that a run may wait for its turn.
+MAX_WAIT_S = 600.0
 #: Seconds that output may still arrive after the script itself has ended: something it left
 #: running in the background may hold the pipe open for ever.
 DRAIN_S = 0.5
 _ERROR_BYTES = 4096
 _SHOWN_CHARACTERS = 200
 
+#: Sends a signal to the process group that a process leads, else to the process alone.
+Kill = Callable[[int, int], None]
+
 log = Logger()
 
 
-def kill_group(pid: int) -> None:
-    """Kill the process and, where it leads a group, everything in the group."""
+def signal_group(pid: int, number: int) -> None:
+    """Send a signal to everything in the group that the process leads; where it leads none, to the
+    process. What may not be signalled is left alone: it is another user's by now."""
     try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
         try:
-            os.kill(pid, signal.SIGKILL)
+            os.killpg(pid, number)
         except ProcessLookupError:
-            log.debug("process {pid} has ended already", pid=pid)
+            os.kill(pid, number)
+    except (ProcessLookupError, PermissionError) as error:
+        log.debug("process {pid} can't be signalled: {reason}", pid=pid, reason=str(error))
+
+
+def hand_on(environment: Mapping[str, str]) -> dict[str, str]:
+    """What of the agent's environment its scripts get."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if name not in HIDDEN_VARIABLES and not name.startswith(HIDDEN_PREFIXES)
+    }
 
 
 class ScriptRunner:
     """Runs commands; see the module for how.
 
-    ``environment`` is the agent's own: secrets are taken out of it. ``kill`` is given a process id.
-    ``set_session`` is the program that makes a process the leader of its own group (setsid of
-    util-linux or busybox), None where there is none: then only the script itself can be killed.
+    ``environment`` is the agent's own: what is not for scripts is taken out of it. ``kill`` gets a
+    process id and a signal. ``set_session`` is the program that makes a process the leader of its
+    own group (setsid of util-linux or busybox), None where there is none: then only the script
+    itself can be killed. Counts ``scripts_unkillable``.
     """
 
     def __init__(
@@ -65,80 +91,161 @@ class ScriptRunner:
         working_directory: Path,
         environment: Mapping[str, str],
         max_processes: int = MAX_PROCESSES,
-        kill: Callable[[int], None] = kill_group,
+        kill: Kill = signal_group,
         set_session: str | None = None,
+        counters: ICounters | None = None,
     ) -> None:
         self.scripts_directory: Path | None = None
         self.timeout_s = 30.0
         self.max_output_bytes = 64 * 1024
         self._reactor = reactor
         self._working_directory = working_directory
-        self._environment = {
-            name: value for name, value in environment.items() if name not in SECRET_VARIABLES
-        }
-        self._slots = DeferredSemaphore(max_processes)
+        self._environment = hand_on(environment)
+        self._max_processes = max_processes
         self._kill = kill
         self._set_session = set_session
+        self._counters = counters
         self._runs: dict[str, _Run] = {}
+        self._queue: deque[_Run] = deque()
+        self._processes: set[_ScriptProcess] = set()
+        self._unkillable: set[str] = set()
+        self._is_behind = False
+        self._stopped: Deferred[None] | None = None
 
     def run(self, command: str) -> Deferred[bytes]:
         """The standard output of the command.
 
         The Deferred fails with ``ReadingFailed``: the program was not found, took too long, wrote
-        too much, or ended with another status than 0. Cancelling it kills the script, unless
-        somebody else waits for it too.
+        too much, ended with another status than 0, or waited too long for its turn. Cancelling it
+        ends the script, unless somebody else waits for it too.
         """
         run = self._runs.get(command)
-        if run is None:
-            run = self._runs[command] = _Run(lambda: self._runs.pop(command, None))
-            answer = run.join()
-            self._slots.run(self._spawn, command, run).addErrback(self._broke, run)
-            return answer
-        return run.join()
+        if run is not None:
+            return run.join()
+        run = self._runs[command] = _Run(command, self._runs)
+        answer = run.join()
+        if command in self._unkillable:
+            run.give_up("the process of an earlier run is still there and can't be killed")
+        elif self._stopped is not None:
+            run.give_up("the agent is stopping")
+        elif len(self._processes) < self._max_processes:
+            self._spawn(run)
+        else:
+            self._wait(run)
+        return answer
 
-    def stop(self) -> None:
-        """Kill every script that is running; whoever waits for it gets ``ReadingFailed``."""
+    def stop(self) -> Deferred[None]:
+        """End every script; whoever waits for one gets ``ReadingFailed``. Fires when all have
+        ended, at the latest when those that did not are killed."""
+        self._stopped = Deferred()
         for run in list(self._runs.values()):
             run.give_up("the agent is stopping")
+        self._queue.clear()
+        self._tell_if_stopped()
+        return self._stopped
 
-    def _spawn(self, command: str, run: _Run) -> Deferred[None] | None:
-        """Fires when the process has ended and its place is free for another."""
-        if run.is_over:
-            return None  # nobody waits any more
+    def _tell_if_stopped(self) -> None:
+        if self._stopped is not None and not self._stopped.called and not self._processes:
+            self._stopped.callback(None)
+
+    # -- waiting for a turn --------------------------------------------------------------------
+
+    def _wait(self, run: _Run) -> None:
+        self._queue.append(run)
+        run.timer = self._reactor.callLater(MAX_WAIT_S, self._waited_too_long, run)
+
+    def _waited_too_long(self, run: _Run) -> None:
+        run.timer = None
+        self._say_behind()
+        run.give_up(
+            f"the script was not started: it waited {MAX_WAIT_S:g} s for one of"
+            f" {self._max_processes} places"
+        )
+
+    def _say_behind(self) -> None:
+        if not self._is_behind:
+            self._is_behind = True
+            log.warn(
+                "the scripts can't keep up: {waiting} wait for one of {places} places, and have"
+                " waited longer than a script may run. Run fewer, quicker, or less often",
+                waiting=len(self._queue),
+                places=self._max_processes,
+            )
+
+    def _fill(self) -> None:
+        while self._queue and len(self._processes) < self._max_processes:
+            run = self._queue.popleft()
+            if run.is_over:
+                continue  # nobody waits any more
+            if run.timer is not None:
+                if run.timer.getTime() - self._reactor.seconds() < MAX_WAIT_S - self.timeout_s:
+                    self._say_behind()
+                run.timer.cancel()
+                run.timer = None
+            self._spawn(run)
+        if self._is_behind and not self._queue:
+            self._is_behind = False
+            log.info("the scripts keep up again")
+
+    # -- running ---------------------------------------------------------------------------------
+
+    def _spawn(self, run: _Run) -> None:
+        process = _ScriptProcess(
+            self._reactor, run, self.timeout_s, self.max_output_bytes, self._kill, self._left
+        )
+        self._processes.add(process)
         try:
             arguments = find_command(
-                command, self._working_directory, self.scripts_directory, self._environment
-            )
-            protocol = _ScriptProcess(
-                self._reactor, run, self.timeout_s, self.max_output_bytes, self._kill
+                run.command, self._working_directory, self.scripts_directory, self._environment
             )
             if self._set_session:
                 arguments = (self._set_session, *arguments)
             self._reactor.spawnProcess(
-                protocol,
+                process,
                 arguments[0],
                 arguments,
                 env=self._environment,
                 path=str(self._working_directory),
             )
-        except (ValueError, OSError) as error:
-            run.give_up(str(error))
-            return None
-        return protocol.ended
+        except Exception as error:  # noqa: BLE001 - whoever waits for the run must get an answer
+            if not isinstance(error, ValueError | OSError):
+                log.failure("running a script failed")
+            self._processes.discard(process)
+            run.give_up(reason_of(error))
+            self._fill()
 
-    def _broke(self, failure: Failure, run: _Run) -> None:
-        # Nobody else looks at this Deferred, and whoever waits for the run must get an answer.
-        log.failure("running a script failed", failure)
-        run.give_up(str(failure.value))
+    def _left(self, process: _ScriptProcess, has_ended: bool) -> None:
+        """The process has ended, or can't be made to; its place is free for another."""
+        command = process.run.command
+        if not has_ended:
+            self._unkillable.add(command)
+            if self._counters is not None:
+                self._counters.increment("scripts_unkillable")
+            log.error(
+                "the script {command} can't be killed (process {pid}); it is not started again"
+                " while that process lives",
+                command=command,
+                pid=process.pid,
+            )
+        elif process not in self._processes:
+            self._unkillable.discard(command)
+            log.info("the script {command} has ended at last", command=command)
+        self._processes.discard(process)
+        self._fill()
+        self._tell_if_stopped()
 
 
 class _Run:
-    """One run of a command, and everybody who waits for its result."""
+    """One run of a command, and everybody who waits for its result. ``runs`` are those that are not
+    over, by command."""
 
-    def __init__(self, forget: Callable[[], object]) -> None:
+    def __init__(self, command: str, runs: dict[str, _Run]) -> None:
+        self.command = command
         self.is_over = False
         self.on_give_up: Callable[[], None] | None = None
-        self._forget = forget
+        #: Runs while it waits for its turn.
+        self.timer: IDelayedCall | None = None
+        self._runs = runs
         self._waiting: list[Deferred[bytes]] = []
 
     def join(self) -> Deferred[bytes]:
@@ -157,7 +264,7 @@ class _Run:
                 waiting.callback(output)
 
     def give_up(self, reason: str) -> None:
-        """End with ``ReadingFailed``; a process that still runs is killed."""
+        """End with ``ReadingFailed``; a process that still runs is ended."""
         if self.on_give_up is not None and not self.is_over:
             self.on_give_up()
         for waiting in self._end():
@@ -167,13 +274,17 @@ class _Run:
     def _end(self) -> Sequence[Deferred[bytes]]:
         if not self.is_over:
             self.is_over = True
-            self._forget()
+            self._runs.pop(self.command, None)
+            if self.timer is not None:
+                self.timer.cancel()
+                self.timer = None
         waiting, self._waiting = self._waiting, []
         return waiting
 
 
 class _ScriptProcess(ProcessProtocol):
-    """The process of one run: gathers its output and enforces the limits."""
+    """The process of one run: gathers its output and enforces the limits. ``left(self, has_ended)``
+    is called when it has ended, and before that if it can't be killed."""
 
     transport: Any
 
@@ -183,27 +294,32 @@ class _ScriptProcess(ProcessProtocol):
         run: _Run,
         timeout_s: float,
         max_output_bytes: int,
-        kill: Callable[[int], None],
+        kill: Kill,
+        left: Callable[[_ScriptProcess, bool], None],
     ) -> None:
-        self.ended: Deferred[None] = Deferred()
+        self.run = run
+        self.pid: int | None = None
         self._reactor = reactor
-        self._run = run
         self._timeout_s = timeout_s
         self._max_output_bytes = max_output_bytes
         self._kill = kill
+        self._left = left
         self._output = bytearray()
         self._errors = bytearray()
+        #: The limit, then the time from one step of ending the process to the next.
         self._timer: IDelayedCall | None = None
         self._drain: IDelayedCall | None = None
+        self._is_ending = False
 
     def connectionMade(self) -> None:
-        self._run.on_give_up = self._kill_all
+        self.pid = self.transport.pid
+        self.run.on_give_up = self._end_all
         self._timer = self._reactor.callLater(self._timeout_s, self._time_out)
         self.transport.closeStdin()
 
     def outReceived(self, data: bytes) -> None:
         if len(self._output) + len(data) > self._max_output_bytes:
-            self._run.give_up(f"the script wrote more than {self._max_output_bytes} bytes")
+            self.run.give_up(f"the script wrote more than {self._max_output_bytes} bytes")
             return
         self._output += data
 
@@ -212,21 +328,25 @@ class _ScriptProcess(ProcessProtocol):
         del self._errors[:-_ERROR_BYTES]
 
     def processExited(self, reason: Failure) -> None:
+        if self._is_ending:
+            self._stop_timer()
+            # At once: as long as the group has members its number belongs to nobody else.
+            self._signal(signal.SIGKILL)
         self._drain = self._reactor.callLater(DRAIN_S, self.transport.loseConnection)
 
     def processEnded(self, reason: Failure) -> None:
-        for timer in (self._timer, self._drain):
-            if timer is not None and timer.active():
-                timer.cancel()
+        self._stop_timer()
+        if self._drain is not None and self._drain.active():
+            self._drain.cancel()
         how: Any = reason.value
         status, killer = how.exitCode, how.signal
         if status == 0:
-            self._run.succeed(bytes(self._output))
+            self.run.succeed(bytes(self._output))
         else:
             ending = f"exit status {status}" if killer is None else f"killed by signal {killer}"
             last_line = self._last_error_line()
-            self._run.give_up(f"{ending}: {last_line}" if last_line else ending)
-        self.ended.callback(None)
+            self.run.give_up(f"{ending}: {last_line}" if last_line else ending)
+        self._left(self, True)
 
     def _last_error_line(self) -> str:
         lines = self._errors.decode("utf-8", "replace").strip().splitlines()
@@ -234,18 +354,38 @@ class _ScriptProcess(ProcessProtocol):
         return line if len(line) <= _SHOWN_CHARACTERS else line[:_SHOWN_CHARACTERS] + "…"
 
     def _time_out(self) -> None:
-        self._run.give_up(f"the script did not end within {self._timeout_s:g} s")
+        self._timer = None
+        self.run.give_up(f"the script did not end within {self._timeout_s:g} s")
 
-    def _kill_all(self) -> None:
+    def _end_all(self) -> None:
+        self._stop_timer()
         # Once its exit was noticed there is no id: that number may belong to somebody else.
         if self.transport.pid is not None:
-            self._kill(self.transport.pid)
+            self._is_ending = True
+            self._signal(signal.SIGTERM)
+            self._timer = self._reactor.callLater(GRACE_S, self._end_by_force)
         self.transport.loseConnection()
 
+    def _end_by_force(self) -> None:
+        self._signal(signal.SIGKILL)
+        self._timer = self._reactor.callLater(GRACE_S, self._left, self, False)
 
-@implementer(IDatastreamGetter)
+    def _signal(self, number: int) -> None:
+        if self.pid is not None:
+            try:
+                self._kill(self.pid, number)
+            except OSError as error:  # the run has to be given up in any case
+                log.warn("process {pid} can't be killed: {reason}", pid=self.pid, reason=str(error))
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None and self._timer.active():
+            self._timer.cancel()
+        self._timer = None
+
+
+@implementer(IDatastreamGetter, ILimitsItself)
 class ScriptGetter:
-    """Reads a datastream of the host by running a script."""
+    """Reads a datastream of the host by running a script, which the runner limits."""
 
     def __init__(self, settings: ScriptSettings, runner: ScriptRunner) -> None:
         self.datastream_id = settings.datastream_id

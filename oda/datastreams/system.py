@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from oda.datastreams.cgroup import ControlGroup
 from oda.datastreams.clock import local_zone
 from oda.datastreams.kernel_text import (
     MIB,
     CpuTimes,
+    Memory,
     count_processors,
     parse_cpu_times,
     parse_memory,
@@ -43,13 +47,19 @@ _HOUR_S = 3600
 class SystemGetter:
     """Reads one datastream of the host through a function that gives its value (or Deferred)."""
 
-    def __init__(self, datastream_id: str, read: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        datastream_id: str,
+        read: Callable[[], Any],
+        is_there: Callable[[], bool] | None = None,
+    ) -> None:
         self.datastream_id = datastream_id
         self._read = read
+        self._is_there = is_there
 
     def devices(self) -> tuple[str, ...]:
-        """The host only."""
-        return (HOST,)
+        """The host only; nothing while there is nothing to read."""
+        return (HOST,) if self._is_there is None or self._is_there() else ()
 
     def get(self, device_id: str) -> Any:
         """See ``IDatastreamGetter.get``."""
@@ -70,12 +80,18 @@ class CpuMeter:
     since the agent began, or since boot where that is too short.
     """
 
-    def __init__(self, read_stat: Callable[[], str], reactor: IReactorTime) -> None:
+    def __init__(
+        self,
+        read_stat: Callable[[], str],
+        reactor: IReactorTime,
+        group: ControlGroup | None = None,
+    ) -> None:
         self._read_stat = read_stat
+        self._group = group
         self._reactor = reactor
         self._usage: float | None = None
         self._sampled_at_s = reactor.seconds()
-        self._before = parse_cpu_times(read_stat())
+        self._before = self._read()
 
     def usage_percent(self) -> float:
         """In percent, to one decimal; raises ``OSError`` or ``ValueError``."""
@@ -84,11 +100,21 @@ class CpuMeter:
             if self._usage is None:
                 self._usage = usage_percent(CpuTimes(0, 0), self._before)
             return self._usage or 0.0
-        after = parse_cpu_times(self._read_stat())
+        after = self._read()
         usage = usage_percent(self._before, after)
+        # The new sample is the base in any case: counters that went down (a suspend, processors
+        # taken away, a machine that moved) would take until they are where they were.
+        self._before, self._sampled_at_s = after, now_s
         if usage is not None:
-            self._usage, self._before, self._sampled_at_s = usage, after, now_s
+            self._usage = usage
         return self._usage or 0.0
+
+    def _read(self) -> CpuTimes:
+        if self._group is not None:
+            # A limit without an account, or no limit: the machine's times are the next best.
+            with suppress(ValueError):
+                return self._group.read_times(self._reactor.seconds)
+        return parse_cpu_times(self._read_stat())
 
 
 class SystemReadings:
@@ -106,10 +132,11 @@ class SystemReadings:
         self._root = root
         self._zone = zone
         self._reactor = reactor
+        self._group = ControlGroup(root)
 
     def getters(self, device_info: IDeviceInfoProvider) -> Iterator[SystemGetter]:
-        """A getter for each datastream that this machine can read: one that has no temperature
-        sensor, or no /proc, does not announce what needs it."""
+        """A getter for each datastream that this machine can read: one that has no /proc does not
+        announce what needs it. A temperature sensor may come and go."""
         table: dict[str, Callable[[], Any]] = {
             "device.identifier": device_info.device_id,
             "device.serialNumber": device_info.serial_number,
@@ -121,19 +148,22 @@ class SystemReadings:
         if self._has("proc/uptime"):
             table["device.upTime"] = lambda: parse_uptime_s(self._text("proc/uptime"))
         if self._has("proc/stat"):
-            meter = CpuMeter(lambda: self._text("proc/stat"), self._reactor)
-            table["device.cpu.total"] = lambda: count_processors(self._text("proc/stat"))
+            meter = CpuMeter(lambda: self._text("proc/stat"), self._reactor, self._group)
+            table["device.cpu.total"] = self._processors
             table["device.cpu.usage"] = meter.usage_percent
             table["device.cpu.status"] = lambda: cpu_status(meter.usage_percent())
         if self._has("proc/meminfo"):
             table["device.ram.total"] = self._ram_total
             table["device.ram.usage"] = self._ram_usage
-        sensor = TemperatureSensor(self._root)
-        if sensor.path is not None:
-            table["device.temperature.value"] = sensor.celsius
-            table["device.temperature.status"] = lambda: temperature_status(sensor.celsius())
         for datastream_id, read in table.items():
             yield SystemGetter(datastream_id, read)
+        sensor = TemperatureSensor(self._root, self._reactor.seconds)
+        temperatures: dict[str, Callable[[], Any]] = {
+            "device.temperature.value": sensor.celsius,
+            "device.temperature.status": lambda: temperature_status(sensor.celsius()),
+        }
+        for datastream_id, read in temperatures.items():
+            yield SystemGetter(datastream_id, read, sensor.is_there)
 
     def _clock(self) -> dict[str, Any]:
         """As SET_CLOCK_EQUIPMENT takes it: timezone + dst is the offset of date and time."""
@@ -147,11 +177,20 @@ class SystemReadings:
             "dst": _hours(dst_s),
         }
 
+    def _processors(self) -> int:
+        """Those that the agent's container may use, begun ones counted."""
+        number = count_processors(self._text("proc/stat"))
+        share = self._group.processors()
+        return number if share is None else min(number, ceil(share))
+
+    def _memory(self) -> Memory:
+        return self._group.memory(parse_memory(self._text("proc/meminfo")))
+
     def _ram_total(self) -> int:
-        return parse_memory(self._text("proc/meminfo")).total // MIB
+        return self._memory().total // MIB
 
     def _ram_usage(self) -> float:
-        memory = parse_memory(self._text("proc/meminfo"))
+        memory = self._memory()
         return percent(memory.total - memory.available, memory.total)
 
     def _disk_total(self) -> int:

@@ -1,43 +1,100 @@
 """The machine's temperature sensor.
 
+A sensor is known by its name, not by its path: the kernel numbers sensors anew when drivers are
+loaded in another order, and then the number of the processor's may be the battery's. The choice is
+made again when the name at the path is another, after a failure, and now and then, as a better
+sensor may have appeared.
+
 Source: the kernel's documentation of /sys/class/thermal and /sys/class/hwmon; both give
 thousandths of a degree Celsius.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from oda.errors import ReadingFailed
 
 #: What sensors near the processor are called, the best first.
 _PREFERRED = ("x86_pkg_temp", "coretemp", "k10temp", "zenpower", "cpu", "soc", "core")
+#: Parts of names of sensors that tell nothing of the machine.
+_OTHERS = ("battery", "bat0", "bat1", "charger")
+
+#: Seconds until a better sensor is looked for, and until one where there was none.
+CHOOSE_AGAIN_S = 600.0
+LOOK_AGAIN_S = 60.0
+
+#: Degrees that no machine has which still answers: what says so is a sensor at fault.
+_LEAST, _MOST = -100.0, 250.0
+
+
+class _Sensor(NamedTuple):
+    name: str
+    name_file: Path
+    path: Path
 
 
 class TemperatureSensor:
-    """The sensor nearest to the processor. ``path`` is None for a machine without any."""
+    """The sensor nearest to the processor. ``seconds`` tells the time, monotonic."""
 
-    def __init__(self, root: Path = Path("/")) -> None:
-        found = sorted(_sensors(root), key=lambda sensor: _rank(sensor[0]))
-        self.path = next((path for _, path in found if _is_readable(path)), None)
+    def __init__(self, root: Path = Path("/"), seconds: Callable[[], float] = lambda: 0.0) -> None:
+        self._root = root
+        self._seconds = seconds
+        self._sensor: _Sensor | None = None
+        self._choose()
+
+    @property
+    def path(self) -> Path | None:
+        """Where it is; None for a machine without any."""
+        return None if self._sensor is None else self._sensor.path
+
+    def is_there(self) -> bool:
+        """Whether the machine has one now."""
+        if self._sensor is None and self._seconds() - self._chosen_at_s >= LOOK_AGAIN_S:
+            self._choose()
+        return self._sensor is not None
 
     def celsius(self) -> float:
         """The temperature now, to a tenth of a degree; raises ``ReadingFailed``."""
-        if self.path is None:
+        sensor = self._sensor
+        if (
+            sensor is None
+            or self._seconds() - self._chosen_at_s >= CHOOSE_AGAIN_S
+            or _name(sensor.name_file) != sensor.name
+        ):
+            self._choose()
+            sensor = self._sensor
+        if sensor is None:
             raise ReadingFailed("no temperature sensor")
         try:
-            return _read(self.path)
+            return _read(sensor.path)
         except (OSError, ValueError) as error:
-            raise ReadingFailed(f"the temperature sensor gave no value: {error}") from None
+            self._choose()
+            if self._sensor is None or self._sensor == sensor:
+                reason = f"the temperature sensor gave no value: {error}"
+                raise ReadingFailed(reason) from None
+        return self.celsius()
+
+    def _choose(self) -> None:
+        self._chosen_at_s = self._seconds()
+        found = sorted(_sensors(self._root), key=lambda sensor: _rank(sensor.name))
+        self._sensor = next((sensor for sensor in found if _is_readable(sensor.path)), None)
 
 
-def _sensors(root: Path) -> Iterator[tuple[str, Path]]:
+def _sensors(root: Path) -> Iterator[_Sensor]:
     for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
-        yield _name(zone / "type"), zone / "temp"
+        yield from _named(zone / "type", zone / "temp")
     for monitor in sorted((root / "sys/class/hwmon").glob("hwmon*")):
         for sensor in sorted(monitor.glob("temp*_input")):
-            yield _name(monitor / "name"), sensor
+            yield from _named(monitor / "name", sensor)
+
+
+def _named(name_file: Path, path: Path) -> Iterator[_Sensor]:
+    name = _name(name_file)
+    if not any(part in name for part in _OTHERS):
+        yield _Sensor(name, name_file, path)
 
 
 def _name(path: Path) -> str:
@@ -61,4 +118,11 @@ def _is_readable(path: Path) -> bool:
 
 
 def _read(path: Path) -> float:
-    return round(int(path.read_text()) / 1000, 1)
+    if path.name.endswith("_input"):
+        fault = path.with_name(path.name.removesuffix("_input") + "_fault")
+        if _name(fault) not in ("", "0"):
+            raise ValueError("the sensor says that it is at fault")
+    celsius = round(int(path.read_text()) / 1000, 1)
+    if not _LEAST <= celsius <= _MOST:
+        raise ValueError(f"{celsius} degrees are impossible")
+    return celsius

@@ -9,8 +9,7 @@ from twisted.internet.error import (
     TimeoutError,
 )
 
-from oda.connector.ending import REDIRECTIONS
-from oda.connector.outcome import Outcome
+from oda.connector.outcome import REDIRECTIONS, Outcome
 
 _BY_STATUS = {
     401: "the platform doesn't accept the API key: see apiKey and apiKeyFile; a platform that wants"

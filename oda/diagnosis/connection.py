@@ -12,7 +12,7 @@ import msgspec
 from twisted.internet.defer import Deferred, TimeoutError, inlineCallbacks
 
 from oda.connector.address import build_address
-from oda.connector.expiry import file_certificate_ends_ms
+from oda.connector.status import file_certificate_ends_ms
 from oda.connector.tls import build_tls_options
 from oda.diagnosis.advice import advise_tcp, advise_tls, advise_upgrade
 from oda.diagnosis.certificates import WARN_DAYS, day, days_left, explain_refusal, is_for

@@ -93,6 +93,8 @@ def _shown(value: Any) -> str | None:
         return str(value.value)
     if isinstance(value, float):
         return f"{value:.10g}"
+    if isinstance(value, tuple):
+        return ",".join(value) or None
     return str(value)
 
 

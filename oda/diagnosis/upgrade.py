@@ -11,12 +11,12 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from oda.connector.acknowledgement import EPOCH_BYTES, AckBarrier, Pong
 from oda.connector.address import Address
-from oda.connector.barrier import EPOCH_BYTES, AckBarrier, Pong
-from oda.connector.expiry import platform_certificate_ends_ms
 from oda.connector.factory import PlatformClientFactory
-from oda.connector.outcome import Outcome
-from oda.connector.protocol import IProtocolListener, PlatformProtocol
+from oda.connector.outcome import Outcome, describe_connect_failure
+from oda.connector.protocol import IConnectionListener, IConnectionOwner, PlatformProtocol
+from oda.connector.status import platform_certificate_ends_ms
 from oda.settings import ConnectorSettings
 
 #: How many pings are sent, one after the other.
@@ -38,7 +38,7 @@ class Upgrade(msgspec.Struct, frozen=True):
     certificate_ends_ms: int | None
 
 
-@implementer(IProtocolListener)
+@implementer(IConnectionOwner, IConnectionListener)
 class UpgradeProbe:
     """One connection. ``run`` may be called once; its Deferred may be cancelled."""
 
@@ -79,10 +79,10 @@ class UpgradeProbe:
         self._connector = self._factory.open_socket(ip_address, limit_s + 1.0)
         return self._done
 
-    # -- IProtocolListener -------------------------------------------------------------------
+    # -- IConnectionOwner --------------------------------------------------------------------
 
     def connect_failed(self, connector: Any, reason: Failure) -> None:
-        self._finish(Outcome(reason=reason.getErrorMessage().rstrip(".")))
+        self._finish(Outcome(reason=describe_connect_failure(reason)))
 
     def protocol_built(self, protocol: PlatformProtocol) -> None:
         self._protocol = protocol
@@ -90,32 +90,40 @@ class UpgradeProbe:
     def opened(self, protocol: PlatformProtocol) -> None:
         self._opened_s = self._reactor.seconds() - self._began_s
         self._certificate_ends_ms = platform_certificate_ends_ms(protocol.transport)
+        protocol.listener = self
         self._ping(protocol)
-
-    def message_received(self, protocol: PlatformProtocol, payload: bytes, is_binary: bool) -> None:
-        self._messages += 1
-
-    def pong_received(self, protocol: PlatformProtocol, payload: bytes) -> None:
-        if self._barrier.pong_received(payload) is not Pong.MATCHES:
-            self._foreign_pongs += 1
-            return
-        self._round_trips_s.append(self._reactor.seconds() - self._ping_sent_s)
-        if len(self._round_trips_s) < PINGS:
-            self._ping(protocol)
-        else:
-            self._close(protocol)
-
-    def bytes_received(self, protocol: PlatformProtocol, count: int) -> None:
-        """Of no interest."""
-
-    def writable_changed(self, protocol: PlatformProtocol, writable: bool) -> None:
-        """Too little is sent for that."""
 
     def closing(self, protocol: PlatformProtocol) -> None:
         self._restart_limit(self._settings.close_timeout_s, self._drop)
 
     def closed(self, protocol: PlatformProtocol, outcome: Outcome) -> None:
         self._finish(outcome)
+
+    # -- IConnectionListener -----------------------------------------------------------------
+
+    def message_received(self, payload: bytes, is_binary: bool) -> None:
+        self._messages += 1
+
+    def pong_received(self, payload: bytes) -> None:
+        if self._protocol is None:
+            return
+        if self._barrier.pong_received(payload) is not Pong.MATCHES:
+            self._foreign_pongs += 1
+            return
+        self._round_trips_s.append(self._reactor.seconds() - self._ping_sent_s)
+        if len(self._round_trips_s) < PINGS:
+            self._ping(self._protocol)
+        else:
+            self._close(self._protocol)
+
+    def bytes_received(self) -> None:
+        """Of no interest."""
+
+    def writable_changed(self, writable: bool) -> None:
+        """Too little is sent for that."""
+
+    def sending_ends(self) -> None:
+        """See ``closing``."""
 
     # -- inside ------------------------------------------------------------------------------
 

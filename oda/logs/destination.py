@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,14 +29,27 @@ def open_destination(options: Mapping[str, Any], stdout: Any) -> Any:
     return stdout if name == "-" else RotatedFile(Path(name))
 
 
+class _AppendedFile(LogFile):
+    """Written at its end, wherever that is: a tool may have made the file shorter meanwhile."""
+
+    def _openFile(self) -> None:
+        super()._openFile()
+        descriptor = self._file.fileno()
+        flags = fcntl.fcntl(descriptor, fcntl.F_GETFL)
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, flags | os.O_APPEND)
+
+
 class RotatedFile:
     """A log file that is rotated when it is large; ``reopen`` is for tools that rotate it."""
 
     def __init__(self, path: Path) -> None:
-        path = path.absolute()  # twistd changes its directory
-        self._file = LogFile(
-            path.name,
-            str(path.parent),
+        self._path = path.absolute()  # twistd changes its directory
+        self._file = self._open()
+
+    def _open(self) -> _AppendedFile:
+        return _AppendedFile(
+            self._path.name,
+            str(self._path.parent),
             rotateLength=ROTATE_BYTES,
             defaultMode=0o640,
             maxRotatedFiles=KEPT_FILES,
@@ -43,6 +57,8 @@ class RotatedFile:
 
     def write(self, text: str) -> None:
         """Append; raises ``OSError``."""
+        if self._file.closed:  # a rotation failed half-way
+            self._file = self._open()
         self._file.write(text)
 
     def flush(self) -> None:
@@ -50,8 +66,10 @@ class RotatedFile:
         self._file.flush()
 
     def reopen(self) -> None:
-        """Go on in a file of this name, whatever became of the one before."""
-        self._file.reopen()
+        """Go on in a file of this name, whatever became of the one before. Where there can be none
+        raises ``OSError``, and the one before is gone on with."""
+        before, self._file = self._file, self._open()
+        before.close()
 
 
 def default_format(stdout: Any, destination: Any, environ: Mapping[str, str]) -> LogFormat:

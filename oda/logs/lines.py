@@ -15,11 +15,14 @@ from oda.logs.components import component_of, level_of
 #: A text in a field longer than this is cut.
 _MAX_FIELD = 500
 _MAX_MESSAGE = 10_000
+_MAX_TRACEBACK = 40_000
 #: Syslog's priorities, as sd-daemon(3) wants them in front of a line.
 _PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}
 #: A line is a line: what the platform says must not be able to begin another one.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 _CONTROLS |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
+
+_JSON_CONTROLS = {code: f"\\u{code:04x}" for code in (*range(127, 160), 0x2028, 0x2029)}
 
 
 class LogFormat(Enum):
@@ -60,7 +63,9 @@ def json_line(event: LogEvent, note: str = "") -> str:
     traceback = _traceback(event)
     if traceback:
         line["traceback"] = traceback
-    return json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n"
+    # json escapes the controls below a blank only.
+    text = json.dumps(line, ensure_ascii=False, allow_nan=False)
+    return text.translate(_JSON_CONTROLS) + "\n"
 
 
 FORMATTERS: dict[LogFormat, Callable[[LogEvent, str], str]] = {
@@ -68,6 +73,18 @@ FORMATTERS: dict[LogFormat, Callable[[LogEvent, str], str]] = {
     LogFormat.JSON: json_line,
     LogFormat.JOURNAL: journal_line,
 }
+
+
+def clipped(event: LogEvent) -> LogEvent:
+    """The event with its longest texts cut: what came from the wire may have megabytes."""
+    if not any(isinstance(value, str) and len(value) > _MAX_MESSAGE for value in event.values()):
+        return event
+    return {
+        name: value[:_MAX_MESSAGE] + "..."
+        if isinstance(value, str) and len(value) > _MAX_MESSAGE
+        else value
+        for name, value in event.items()
+    }
 
 
 def _message(event: LogEvent) -> str:
@@ -82,9 +99,13 @@ def _traceback(event: LogEvent) -> str:
     if failure is None:
         return ""
     try:
-        return str(failure.getTraceback()).rstrip("\n")
+        text = str(failure.getTraceback()).rstrip("\n")
     except Exception as error:  # noqa: BLE001 - an exception may fail to describe itself
         return f"(no traceback: {type(error).__name__})"
+    if len(text) > _MAX_TRACEBACK:
+        # Where it was raised stands at the beginning, what was raised at the end.
+        text = text[: _MAX_TRACEBACK // 2] + "\n...\n" + text[-_MAX_TRACEBACK // 2 :]
+    return "\n".join(line.translate(_CONTROLS) for line in text.split("\n"))
 
 
 def _is_field(name: str) -> bool:

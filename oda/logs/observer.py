@@ -13,7 +13,7 @@ from twisted.logger import ILogObserver, LogEvent
 from zope.interface import implementer
 
 from oda.logs.components import LevelRules, component_of, level_of
-from oda.logs.lines import FORMATTERS, LogFormat
+from oda.logs.lines import FORMATTERS, LogFormat, clipped
 from oda.logs.redaction import Redactor
 from oda.logs.repetition import RepetitionLimit
 from oda.settings import MonitorSettings
@@ -50,6 +50,7 @@ class AgentLog:
         level = level_of(event)
         if not self._rules.wants(component_of(event), level):
             return
+        event = clipped(event)
         self.flush()
         if level == "debug" or self._limit.admit(event, self._seconds()):
             self._write(self._format(event, ""))
@@ -65,7 +66,10 @@ class AgentLog:
         if self._lost:
             line = f"{self._lost} lines of the log could not be written\n{line}"
         try:
-            self._stream.write(line)
+            try:
+                self._stream.write(line)
+            except UnicodeEncodeError:  # the locale has not every character
+                self._stream.write(line.encode("ascii", "backslashreplace").decode("ascii"))
             self._stream.flush()
         except (OSError, ValueError):  # ValueError: the stream is closed
             self._lost += 1

@@ -1,7 +1,8 @@
 """Keeps a line that repeats from filling the log: a few are written, the others counted.
 
 Two events are the same line when they have the same origin, the same format and the same texts in
-it; numbers may differ ("connecting again in 3.2 s"). Pure: the time is passed in.
+it; numbers may differ ("connecting again in 3.2 s"). Of long texts the beginning is compared, and
+of the events only clipped texts are kept. Pure: the time is passed in.
 """
 
 from __future__ import annotations
@@ -11,35 +12,62 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
+from constantly import NamedConstant  # type: ignore[import-untyped]
 from twisted.logger import LogEvent
 
 #: So many of the same line are written within the window, in seconds; then they are counted.
 ALLOWED = 5
 WINDOW_S = 60.0
+#: Where the whole text of a line is that came by ``print``, a child's output or an older call.
+_TEXTS = frozenset(("log_text", "log_io"))
 #: So many different lines are watched at a time.
 _WATCHED = 1000
+#: Of each text so many characters are compared, and so many kept to be written.
+_COMPARED = 200
+_KEPT = 500
 
 
 def identity_of(event: LogEvent) -> Hashable:
     """Equal for events that say the same but for numbers."""
     failure = event.get("log_failure")
     texts = tuple(
-        value
+        value[:_COMPARED]
         for name, value in event.items()
-        if isinstance(value, str) and (name == "log_text" or not name.startswith("log_"))
+        if isinstance(value, str) and (name in _TEXTS or not name.startswith("log_"))
     )
     return (
         event.get("log_namespace"),
-        event.get("log_format"),
+        str(event.get("log_format"))[:_COMPARED],
         texts,
-        None if failure is None else (failure.type, str(failure.value)),
+        None if failure is None else (failure.type, str(failure.value)[:_COMPARED]),
     )
+
+
+def _kept(event: LogEvent) -> LogEvent:
+    """What of the event is kept until its window is over: enough for its line, and nothing that
+    holds on to what the event was about."""
+    return {
+        name: _short(value)
+        for name, value in event.items()
+        if name not in ("log_source", "log_logger", "log_failure", "log_trace")
+    }
+
+
+def _short(value: Any) -> Any:
+    if value is None or isinstance(value, int | float | NamedConstant):
+        return value
+    if not isinstance(value, str):
+        try:
+            value = str(value)
+        except Exception:  # noqa: BLE001 - a foreign object need not be able to describe itself
+            value = type(value).__name__
+    return value if len(value) <= _KEPT else value[:_KEPT] + "..."
 
 
 @dataclass
 class _Window:
     began_s: float
-    event: LogEvent
+    event: LogEvent | None = None
     written: int = 0
     held_back: int = 0
 
@@ -65,12 +93,12 @@ class RepetitionLimit:
         identity = identity_of(event)
         window = self._windows.get(identity)
         if window is None:
-            window = self._windows[identity] = _Window(now_s, event)
+            window = self._windows[identity] = _Window(now_s)
         if window.written < self._allowed:
             window.written += 1
             return True
         window.held_back += 1
-        window.event = event
+        window.event = _kept(event)
         return False
 
     def due(self, now_s: float, everything: bool = False) -> list[Repeated]:
@@ -83,4 +111,4 @@ class RepetitionLimit:
         if len(self._windows) - len(over) > _WATCHED:
             over = list(self._windows)[: len(self._windows) - _WATCHED]
         closed = [self._windows.pop(identity) for identity in over]
-        return [Repeated(item.event, item.held_back) for item in closed if item.held_back]
+        return [Repeated(item.event, item.held_back) for item in closed if item.event is not None]

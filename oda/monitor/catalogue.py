@@ -115,6 +115,11 @@ COUNTERS = (
     ),
     Counted("datapoints_dead", "Datapoints in messages set aside.", _CLASS),
     Counted("events_accepted", "Datapoints accepted for publishing."),
+    Counted("scripts_unkillable", "Scripts that could not be killed, and were left behind."),
+    Counted(
+        "values_not_sendable",
+        "Values left out of an answer to REFRESH_INFO because no format carries them.",
+    ),
     Counted("events_rejected", "Datapoints that can't be published (their value, their name)."),
     Counted(
         "events_refused",

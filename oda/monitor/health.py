@@ -26,17 +26,19 @@ _NOT_OPEN = {
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """``reasons`` say why it is not ready; empty when it is."""
+    """``reasons`` say why it is not ready; empty when it is. ``public_reasons`` say it to readers
+    whom nobody knows: what the platform and the network have said is left out."""
 
     ready: bool
     reasons: tuple[str, ...]
+    public_reasons: tuple[str, ...]
     acknowledges: bool
 
     def body(self, connection: ConnectionStatus) -> dict[str, Any]:
         """What ``/health/ready`` answers."""
         return {
             "ready": self.ready,
-            "reasons": list(self.reasons),
+            "reasons": list(self.public_reasons),
             "connection": connection.state.value,
             "acknowledges": self.acknowledges,
         }
@@ -46,11 +48,11 @@ def judge(connection: ConnectionStatus) -> Readiness:
     """Whether messages sent now would arrive, as far as the agent can know."""
     acknowledges = connection.peer_class == "pong"
     reasons = []
+    detail = ""
     if connection.state is not LinkState.OPEN:
-        reason = _NOT_OPEN[connection.state]
+        reasons.append(_NOT_OPEN[connection.state])
         if connection.last_end:
-            reason += f" ({connection.last_end})"
-        reasons.append(reason)
+            detail = f" ({connection.last_end})"
     elif acknowledges and not connection.is_proven:
         # A dead platform may still accept connections: each new one would look well for a while.
         reasons.append("the platform has not answered a ping on this connection yet")
@@ -59,7 +61,9 @@ def judge(connection: ConnectionStatus) -> Readiness:
             f"the platform has not answered a ping for {connection.ping_waits_s:.0f} s"
             f" (pongTimeout is {connection.pong_timeout_s:g} s)"
         )
-    return Readiness(not reasons, tuple(reasons), acknowledges)
+    public = tuple(reasons)
+    told = tuple(reason + detail for reason in reasons)
+    return Readiness(not reasons, told, public, acknowledges)
 
 
 def certificate_warnings(connection: ConnectionStatus, now_ms: int) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -22,10 +23,13 @@ _log = Logger()
 #: How soon after the start certificates are looked at, and how often then, in seconds.
 _FIRST_LOOK_S = 60.0
 _CERTIFICATES_EVERY_S = 86_400.0
+#: Seconds until a port that was taken is tried again.
+LISTEN_AGAIN_S = 10.0
 
 
 class MonitorService(Service):
-    """``look()`` shows the agent as it is. A port that is taken is logged; the agent goes on."""
+    """``look()`` shows the agent as it is. A port that is taken is logged once and tried again;
+    the agent goes on."""
 
     name = "monitor"
 
@@ -43,6 +47,8 @@ class MonitorService(Service):
         self._latency = latency
         self._reactor = reactor
         self._port: Any = None
+        self._again: IDelayedCall | None = None
+        self._is_failing = False
         self._first_look: Any = None
         self._certificates = LoopingCall(self._look_at_certificates)
         self._certificates.clock = reactor
@@ -84,6 +90,7 @@ class MonitorService(Service):
         return closed
 
     def _listen(self) -> None:
+        self._again = None
         settings = self._settings
         if settings.port is None:
             return
@@ -94,13 +101,19 @@ class MonitorService(Service):
         try:
             self._port = self._reactor.listenTCP(settings.port, site, interface=settings.interface)
         except (CannotListenError, OSError) as error:
-            _log.error(
-                "no metrics and no health at {interface}:{port}: {reason}",
-                interface=settings.interface,
-                port=settings.port,
-                reason=str(getattr(error, "socketError", error)),
-            )
+            if not self._is_failing:
+                self._is_failing = True
+                _log.error(
+                    "no metrics and no health at {interface}:{port}: {reason}; trying again every"
+                    " {period_s:g} s",
+                    interface=settings.interface,
+                    port=settings.port,
+                    reason=str(getattr(error, "socketError", error)),
+                    period_s=LISTEN_AGAIN_S,
+                )
+            self._again = self._reactor.callLater(LISTEN_AGAIN_S, self._listen)
             return
+        self._is_failing = False
         _log.info(
             "metrics and health at http://{interface}:{port}/metrics and /health/ready",
             interface=settings.interface,
@@ -108,6 +121,10 @@ class MonitorService(Service):
         )
 
     def _close(self) -> Deferred[None]:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+        self._is_failing = False
         port, self._port = self._port, None
         if port is None:
             return succeed(None)

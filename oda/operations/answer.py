@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from twisted.logger import Logger
 
+from oda.boundary import foreign_code, reason_of
 from oda.errors import CodecError, OperationFailed
 from oda.interfaces import ICheckedEncoding, ICodec, ICodecRegistry
 from oda.model import ContentType, JournalEntry, OperationResult, ResultCode, Step
@@ -21,9 +22,6 @@ from oda.operations.request import echo_of_answer
 from oda.operations.response import Echo, failure, final_document, partial_document
 
 log = Logger()
-
-#: A longer reason says no more, and must not make the answer too large to be sent.
-MAX_REASON_LENGTH = 1000
 
 #: What is left of a text that makes an answer too large, in characters.
 _CLIPPED_LENGTH = 40
@@ -99,14 +97,14 @@ class AnswerWriter:
         """The least of an answer, for when a defect prevents any other."""
         codec: ICodec = self._codecs.codec(content_type)
         short = _ShortEcho(_clip(echo.id), _clip(echo.name), _clip(echo.requested_device_id) or "")
-        return bytes(codec.encode(final_document(short, "", failure(_UNABLE))))
+        return _encoded(codec, final_document(short, "", failure(_UNABLE)))
 
     def write_partial(self, echo: Echo, steps: Sequence[Step], content_type: ContentType) -> bytes:
         """A partial answer. Raises ``OperationFailed`` when the steps can't be sent."""
         document = partial_document(echo, self._host_id(), steps)
         codec: ICodec = self._codecs.codec(content_type)
         try:
-            payload = codec.encode(document)
+            payload = _encoded(codec, document)
         except Exception as error:
             raise OperationFailed(f"the steps can't be sent: {reason_of(error)}") from error
         if len(payload) > self._max_bytes():
@@ -130,7 +128,9 @@ class AnswerWriter:
             if entry.content_type not in (content_type, None):
                 asked: ICodec = self._codecs.codec(content_type)
                 answered: ICodec = self._codecs.codec(entry.content_type)
-                payload = asked.encode(answered.decode(payload))
+                with foreign_code:
+                    message = answered.decode(payload)
+                payload = _encoded(asked, message)
             size, limit = len(payload), self._max_bytes()
             if size <= limit:
                 return payload
@@ -159,9 +159,9 @@ class AnswerWriter:
                 if step.response is not None and not self._is_plain(step.response):
                     break
             else:
-                with suppress(CodecError):  # the codec says below what and where it is
+                with suppress(CodecError), foreign_code:  # below the codec says what it is
                     return bytes(codec.encode_checked(document))
-        return bytes(codec.encode(document))
+        return _encoded(codec, document)
 
     def _fitting(self, codec: Any, echo: Echo, result: OperationResult) -> bytes:
         """The answer with less and less of what it repeats, until it can be sent.
@@ -171,7 +171,7 @@ class AnswerWriter:
         limit = self._max_bytes()
 
         def encoded(echo: Echo, result: OperationResult = result) -> bytes:
-            return bytes(codec.encode(final_document(echo, host_id, result)))
+            return _encoded(codec, final_document(echo, host_id, result))
 
         host_id = self._host_id()
         no_path = _ShortEcho(echo.id, echo.name, _clip(echo.requested_device_id) or "")
@@ -196,15 +196,10 @@ class AnswerWriter:
         return encoded(no_texts._replace(id=request_id[:fits]), result)
 
 
-def reason_of(error: BaseException | None) -> str:
-    """The text of an error for the platform: never empty, never endless, and always encodable
-    (names of files may hold what no format carries)."""
-    try:
-        text = str(error)
-    except Exception:  # noqa: BLE001 - an error that can't be printed still has a type
-        text = ""
-    text = (text or type(error).__name__)[:MAX_REASON_LENGTH]
-    return text.encode("utf-8", "replace").decode("utf-8")
+def _encoded(codec: Any, document: Any) -> bytes:
+    """``document`` as the codec writes it, which may be a plugin's."""
+    with foreign_code:
+        return bytes(codec.encode(document))
 
 
 def _clip(text: str | None) -> str | None:

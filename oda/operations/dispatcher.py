@@ -20,6 +20,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from oda.boundary import foreign_code, reason_of
 from oda.errors import CodecError, DecodeError, PluginError
 from oda.interfaces import (
     ICodec,
@@ -187,9 +188,10 @@ class OperationDispatcher:
         host_id = self._own_id()
         try:
             codec: ICodec = self._codecs.codec(content_type)
-            message = codec.decode(payload)
+            with foreign_code:
+                message = codec.decode(payload)
         except DecodeError as error:
-            request = recognise_refused(codec, payload, error.problem)
+            request = recognise_refused(codec, payload, error.problem, host_id or "")
             if request is None:
                 return self._ignore(payload, "malformed", error.problem)
         except CodecError as error:
@@ -219,7 +221,7 @@ class OperationDispatcher:
         self, request: OperationRequest | Refusal, content_type: ContentType
     ) -> Deferred[Answer | None]:
         if isinstance(request, Refusal):
-            result = failure(str(request.fault), ResultCode.ERROR_IN_PARAM)
+            result = failure(reason_of(request.fault), ResultCode.ERROR_IN_PARAM)
             return self._answer_at_once(request, result, content_type)
         operation = self._operations.get(request.name)
         if operation is None:

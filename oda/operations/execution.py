@@ -15,7 +15,8 @@ The final answer ends the record of the journal, whose number is known only when
 over. So the time limit and the end of the agent do not answer a request that is being recorded:
 they decide what is answered as soon as its record is known. Answered before, the record would stay
 open, and after a restart the platform would be told "interrupted" as well. And the journal may know
-the request already: then its earlier answer is the answer, while stopping too.
+the request already: then its earlier answer is the answer, while stopping too. Where there is no
+record in the end, the answer says so and names no time limit: the same request may run later.
 
 A partial answer ends nothing and need not wait for a commit: the beginning of the operation was
 committed before it ran, and the steps contradict no later answer. It can't be overtaken by the
@@ -34,6 +35,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from oda.boundary import foreign_code, reason_of
 from oda.errors import OperationError, OperationNotSupported
 from oda.interfaces import ICounters, IJournal, IOperation
 from oda.model import (
@@ -46,7 +48,7 @@ from oda.model import (
     Step,
 )
 from oda.operations.admission import Admission
-from oda.operations.answer import AnswerWriter, reason_of
+from oda.operations.answer import AnswerWriter
 from oda.operations.response import failure
 
 log = Logger()
@@ -176,14 +178,15 @@ class Execution:
         """Called by the admission when it is this operation's turn."""
         self._stage = Stage.RUNNING
         try:
-            outcome = self._operation.execute(self._request, self.progress)
+            with foreign_code:
+                outcome = self._operation.execute(self._request, self.progress)
         except Exception as error:  # noqa: BLE001 - the boundary to foreign code; it is answered
             outcome = fail(error)
         # Its own code may have stopped the dispatcher meanwhile.
         has_ended = self.stage is Stage.ENDED
         if inspect.iscoroutine(outcome):
             if has_ended:
-                outcome.close()
+                outcome.close()  # it has not begun: none of its code runs
                 return
             outcome = Deferred.fromCoroutine(outcome)
         if isinstance(outcome, Deferred):
@@ -226,7 +229,8 @@ class Execution:
     def _cancel(self) -> None:
         if self._pending is not None:
             try:
-                self._pending.cancel()
+                with foreign_code:
+                    self._pending.cancel()
             except Exception:  # noqa: BLE001 - foreign cancellers; the answer goes out all the same
                 log.failure("{operation} can't be cancelled", operation=self._request.name)
 
@@ -245,8 +249,10 @@ class Execution:
         if self._operation.reads_only:
             self._admit()
         else:
-            # Run now, it could run a second time when the request is repeated.
-            self._refusal = self._refusal or f"the operation could not be recorded: {reason}"
+            # Run now, it could run a second time when the request is repeated. The answer says that
+            # nothing is on record, even if its time is up: asked for again, it may run.
+            if self._refusal != STOPPING_TEXT:
+                self._refusal = f"the operation could not be recorded: {reason}"
             self._admit()
 
     def _admit(self) -> None:

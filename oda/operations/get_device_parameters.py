@@ -14,8 +14,9 @@ from oda.operations.parameters import read_variable_names
 from oda.operations.response import (
     ERROR,
     NON_EXISTENT,
-    is_not_finite,
+    CheckValue,
     single_step,
+    unsendable,
     variable_entry,
 )
 
@@ -23,13 +24,15 @@ from oda.operations.response import (
 @implementer(IOperation)
 class GetDeviceParameters:
     """Answers with one entry per datastream of ``variableList``, or one per matching device when
-    the request's device id is a pattern. An unreadable datastream fails its entry only."""
+    the request's device id is a pattern. A datastream that can't be read, or whose value can't be
+    sent, fails its entry only."""
 
     name = "GET_DEVICE_PARAMETERS"
     reads_only = True
 
-    def __init__(self, state: IStateManager) -> None:
+    def __init__(self, state: IStateManager, check_value: CheckValue) -> None:
         self._state = state
+        self._check_value = check_value
 
     def execute(
         self, request: OperationRequest, progress: Callable[[Sequence[Step]], None]
@@ -37,21 +40,25 @@ class GetDeviceParameters:
         """Fires when everything is read. Raises ``InvalidParameter`` for a wrong
         ``variableList``."""
         names = read_variable_names(request.parameters)
-        return self._state.get(request.device_id, names).addCallback(_result, request)
+        return self._state.get(request.device_id, names).addCallback(self._result, request)
+
+    def _result(
+        self, values: Sequence[DatastreamValue], request: OperationRequest
+    ) -> OperationResult:
+        entries = [_entry(value, request, self._check_value) for value in values]
+        return single_step(self.name, entries)
 
 
-def _result(values: Sequence[DatastreamValue], request: OperationRequest) -> OperationResult:
-    return single_step(GetDeviceParameters.name, [_entry(value, request) for value in values])
-
-
-def _entry(value: DatastreamValue, request: OperationRequest) -> dict[str, Any]:
+def _entry(
+    value: DatastreamValue, request: OperationRequest, check_value: CheckValue
+) -> dict[str, Any]:
     name = value.datastream_id
     if value.status is ValueStatus.NOT_FOUND:
         return variable_entry(name, NON_EXISTENT, "No datastream found")
     if value.status is ValueStatus.ERROR:
         return variable_entry(name, ERROR, value.error or "The datastream could not be read")
     if value.value is None:
-        device_id = HOST if request.device_id == HOST else value.device_id
+        device_id = HOST if request.device_id == HOST else _sendable(value.device_id)
         # The wording of the recorded answer, so that whoever matches it finds it here too.
         return variable_entry(
             name,
@@ -59,6 +66,12 @@ def _entry(value: DatastreamValue, request: OperationRequest) -> dict[str, Any]:
             f"One of these is null : deviceId '{device_id}', datastreamId '{name}' "
             "or value 'null'.",
         )
-    if is_not_finite(value.value):
-        return variable_entry(name, ERROR, f"The value is {value.value}, which can't be sent")
+    problem = unsendable(check_value, value.value)
+    if problem is not None:
+        return variable_entry(name, ERROR, problem)
     return variable_entry(name, value=value.value)
+
+
+def _sendable(device_id: str) -> str:
+    """As every format carries it: whoever lists the devices may know ids that are no Unicode."""
+    return device_id.encode("utf-8", "replace").decode("utf-8")

@@ -35,6 +35,14 @@ KINDS: Mapping[type, str] = {
 }
 
 
+#: How many variables, and how many parameters, a request may hold: for a whole device there is
+#: REFRESH_INFO.
+MAX_VARIABLES = 1000
+
+#: How long the name of a variable may be, in characters.
+MAX_NAME_LENGTH = 1024
+
+
 def kind_of(value: object) -> str:
     """What ``value`` is, in words."""
     return KINDS.get(type(value), f"a {type(value).__name__}")
@@ -58,13 +66,15 @@ def normalise(parameters: Any) -> dict[str, Any]:
         )
     variables = normal.get("variableList")
     if isinstance(variables, list):
+        _limit("variableList", variables)
         normal = {**normal, "variableList": [_with_short_names(entry) for entry in variables]}
     return normal
 
 
 def read_variable_names(parameters: Mapping[str, Any]) -> list[str]:
-    """The names in ``variableList``: plain texts, or objects with a name."""
-    return [_name_of(entry, index) for index, entry in enumerate(_variable_list(parameters))]
+    """The names in ``variableList``, each once: plain texts, or objects with a name."""
+    names = [_name_of(entry, index) for index, entry in enumerate(_variable_list(parameters))]
+    return list(dict.fromkeys(names))
 
 
 def read_variables(parameters: Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -103,7 +113,16 @@ def _name_of(entry: Any, index: int) -> str:
         raise InvalidParameter(where, f"must be a text, not {kind_of(name)}")
     if not name:
         raise InvalidParameter(where, "must not be empty")
+    if len(name) > MAX_NAME_LENGTH:
+        raise InvalidParameter(where, f"is longer than {MAX_NAME_LENGTH} characters")
     return name
+
+
+def _limit(name: str, entries: list[Any]) -> None:
+    if len(entries) > MAX_VARIABLES:
+        raise InvalidParameter(
+            name, f"has {len(entries)} entries; at most {MAX_VARIABLES} are allowed"
+        )
 
 
 def _with_short_names(entry: Any) -> Any:
@@ -120,6 +139,7 @@ def _with_short_names(entry: Any) -> Any:
 
 
 def _from_list_dialect(parameters: list[Any]) -> dict[str, Any]:
+    _limit("parameters", parameters)
     normal: dict[str, Any] = {}
     for index, entry in enumerate(parameters):
         where = f"parameters[{index}]"

@@ -8,38 +8,48 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from oda.interfaces import IOperation, IStateManager
+from oda.interfaces import ICounters, IOperation, IStateManager
 from oda.model import DatastreamValue, OperationRequest, OperationResult, Step, ValueStatus
-from oda.operations.response import is_not_finite, single_step, variable_entry
+from oda.operations.response import CheckValue, single_step, unsendable, variable_entry
 
 
 @implementer(IOperation)
 class RefreshInfo:
     """Answers with one entry per datastream that could be read, a list of values in each: one
-    value, or one per device when the request's device id is a pattern."""
+    value, or one per device when the request's device id is a pattern. A value that can't be sent
+    is left out and counted (``values_not_sendable``)."""
 
     name = "REFRESH_INFO"
     reads_only = True
 
-    def __init__(self, state: IStateManager) -> None:
+    def __init__(self, state: IStateManager, check_value: CheckValue, counters: ICounters) -> None:
         self._state = state
+        self._check_value = check_value
+        self._counters = counters
 
     def execute(
         self, request: OperationRequest, progress: Callable[[Sequence[Step]], None]
     ) -> Deferred[OperationResult]:
         """Fires when the state manager has read everything; parameters are ignored."""
-        return self._state.get(request.device_id, None).addCallback(_result)
+        return self._state.get(request.device_id, None).addCallback(self._result)
 
-
-def _result(values: Sequence[DatastreamValue]) -> OperationResult:
-    by_datastream: dict[str, list[dict[str, Any]]] = {}
-    for value in values:
-        if value.status is ValueStatus.OK and not is_not_finite(value.value):
-            by_datastream.setdefault(value.datastream_id, []).append(_value_document(value))
-    return single_step(
-        RefreshInfo.name,
-        [variable_entry(name, value=documents) for name, documents in by_datastream.items()],
-    )
+    def _result(self, values: Sequence[DatastreamValue]) -> OperationResult:
+        by_datastream: dict[str, list[dict[str, Any]]] = {}
+        left_out = 0
+        for value in values:
+            if value.status is not ValueStatus.OK:
+                continue
+            parts = (value.value, value.datastream_id, value.feed, value.at_ms)
+            if unsendable(self._check_value, *parts) is None:
+                by_datastream.setdefault(value.datastream_id, []).append(_value_document(value))
+            else:
+                left_out += 1
+        if left_out:
+            self._counters.increment("values_not_sendable", left_out)
+        return single_step(
+            self.name,
+            [variable_entry(name, value=documents) for name, documents in by_datastream.items()],
+        )
 
 
 def _value_document(value: DatastreamValue) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 ``recognise`` gives an ``OperationRequest`` that can be run, a ``Refusal`` that must be answered
 with ERROR_IN_PARAM, or None for a message that is no request and gets no answer.
-``recognise_refused`` does so for a message that the codec refuses: only that can be answered, not
-run, but who asks may be readable all the same.
+``recognise_refused`` does so for a message that the codec refuses. Where that is because of a
+member that nobody needs, the request is as good as any other; else who asks may be readable.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from oda.boundary import foreign_code
 from oda.errors import DecodeError, InvalidParameter
 from oda.interfaces import ITolerantDecoding
 from oda.model import HOST, OperationRequest
@@ -22,8 +23,17 @@ from oda.operations.parameters import kind_of, normalise
 #: How large an id given as a number may be.
 MAX_ID_BITS = 256
 
-#: How large it may be to be echoed: writing out a huge number costs quadratic time, or fails.
-MAX_ECHOED_ID_BITS = 8192
+#: How large it may be to be echoed: its text is no longer than that of other ids then, and writing
+#: out a huge number costs quadratic time, or fails.
+MAX_ECHOED_ID_BITS = 3392
+
+#: How long each text may be that an answer repeats, in bytes of UTF-8, and how many gateways a path
+#: may name: what is longer is refused, and repeated in part.
+MAX_TEXT_BYTES = 1024
+MAX_PATH = 100
+
+#: What is longer is not decoded to be repeated, in bytes as they were sent.
+_MAX_MEMBER_BYTES = 64 * MAX_TEXT_BYTES
 
 #: What stands for the parts of a text that are no Unicode.
 _REPLACEMENT = "\ufffd"
@@ -80,9 +90,12 @@ def recognise(message: Any, host_id: str) -> OperationRequest | Refusal | None:
     )
 
 
-def recognise_refused(codec: Any, payload: bytes, problem: str) -> Refusal | None:
+def recognise_refused(
+    codec: Any, payload: bytes, problem: str, host_id: str
+) -> OperationRequest | Refusal | None:
     """The request in ``payload``, which ``codec`` can't decode because of ``problem``; None for
-    what is no request, or nobody can tell."""
+    what is no request, or nobody can tell. It can be run if every member that is needed can be
+    decoded by itself."""
     is_tolerant: bool = ITolerantDecoding.providedBy(codec)
     if not is_tolerant:
         return None
@@ -97,10 +110,16 @@ def recognise_refused(codec: Any, payload: bytes, problem: str) -> Refusal | Non
     for name in ("id", "deviceId", "path", "name", "parameters"):
         if name not in members:
             continue
+        if name not in ("id", "parameters") and len(members[name]) > _MAX_MEMBER_BYTES:
+            faults.append(InvalidParameter(name, f"is longer than {MAX_TEXT_BYTES} bytes"))
+            continue
         try:
-            codec.decode(members[name])
+            request[name] = codec.decode(members[name])
+            continue
         except DecodeError as error:
             faults.append(InvalidParameter(name, error.problem))
+        if name == "parameters":
+            continue  # they are not repeated
         try:
             request[name] = codec.decode_tolerantly(members[name])
         except DecodeError:
@@ -109,11 +128,19 @@ def recognise_refused(codec: Any, payload: bytes, problem: str) -> Refusal | Non
     mended = [
         InvalidParameter(name, NO_UNICODE)
         for name in ("id", "deviceId", "path", "name")
-        if _REPLACEMENT in str(request.get(name, ""))
+        if _is_mended(request.get(name))
     ]
+    if not faults and not mended and _REPLACEMENT not in str(request.get("parameters", "")):
+        return recognise({"operation": {"request": request}}, host_id)
     echoed = _readable(request, [])
     faults = faults or mended or [InvalidParameter("request", problem)]
     return Refusal(faults[0], *echoed)
+
+
+def _is_mended(value: Any) -> bool:
+    if isinstance(value, list):
+        return any(_is_mended(member) for member in value[:MAX_PATH])
+    return isinstance(value, str) and _REPLACEMENT in value
 
 
 def echo_of_answer(codec: Any, payload: bytes) -> Refusal | None:
@@ -122,7 +149,8 @@ def echo_of_answer(codec: Any, payload: bytes) -> Refusal | None:
     is_tolerant: bool = ITolerantDecoding.providedBy(codec)
     try:
         if not is_tolerant:
-            response = codec.decode(payload)["operation"]["response"]
+            with foreign_code:
+                response = codec.decode(payload)["operation"]["response"]
             return Refusal(fault, *_readable(response, []))
         members = codec.members(payload, "operation", "response")
         if members is None:
@@ -152,7 +180,7 @@ def _read_id(value: Any, faults: list[InvalidParameter]) -> str | None:
     if isinstance(value, str):
         if not value:
             faults.append(InvalidParameter("id", "must not be empty"))
-        return value if value.isascii() else _unicode("id", value, faults)
+        return _bounded("id", value, faults)
     if isinstance(value, int) and not isinstance(value, bool):
         bits = value.bit_length()
         if bits > MAX_ID_BITS:
@@ -173,7 +201,7 @@ def _read_text(member: str, value: Any, faults: list[InvalidParameter]) -> str |
     if value is None:
         return None
     if isinstance(value, str):
-        return value if value.isascii() else _unicode(member, value, faults)
+        return _bounded(member, value, faults)
     faults.append(InvalidParameter(member, f"must be a text, not {kind_of(value)}"))
     return None
 
@@ -184,17 +212,34 @@ def _read_path(value: Any, faults: list[InvalidParameter]) -> tuple[str, ...]:
     if not isinstance(value, list):
         faults.append(InvalidParameter("path", f"must be a list of texts, not {kind_of(value)}"))
         return ()
+    if len(value) > MAX_PATH:
+        faults.append(
+            InvalidParameter("path", f"has {len(value)} entries; at most {MAX_PATH} are allowed")
+        )
     path: list[str] = []
-    for index, gateway in enumerate(value):
+    for index, gateway in enumerate(value[:MAX_PATH]):
         if not isinstance(gateway, str):
             faults.append(
                 InvalidParameter(f"path[{index}]", f"must be a text, not {kind_of(gateway)}")
             )
             return ()
-        if not gateway.isascii():
-            gateway = _unicode(f"path[{index}]", gateway, faults)
-        path.append(gateway)
+        path.append(_bounded(f"path[{index}]", gateway, faults))
     return tuple(path)
+
+
+def _bounded(member: str, text: str, faults: list[InvalidParameter]) -> str:
+    """``text`` as it can be repeated: every format carries it, and it is not long."""
+    if text.isascii():
+        if len(text) <= MAX_TEXT_BYTES:
+            return text
+        is_long = True
+    else:
+        text = _unicode(member, text[: MAX_TEXT_BYTES + 1], faults)
+        is_long = len(text.encode()) > MAX_TEXT_BYTES
+    if is_long:
+        faults.append(InvalidParameter(member, f"is longer than {MAX_TEXT_BYTES} bytes"))
+        text = text.encode()[:MAX_TEXT_BYTES].decode("utf-8", "ignore")
+    return text
 
 
 def _unicode(member: str, text: str, faults: list[InvalidParameter]) -> str:

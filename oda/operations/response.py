@@ -6,15 +6,18 @@ left out, ``path`` and ``steps`` are always there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import isfinite
 from typing import Any, Protocol
 
-from oda.errors import OperationFailed
+from oda.errors import EncodeError, OperationFailed
 from oda.model import PROTOCOL_VERSION, OperationResult, ResultCode, Step, StepResult
 
 #: The description of a successful answer that the platform expects of reading operations.
 NO_ERROR = "No Error."
+
+#: Raises ``EncodeError`` for a value that no format carries; the second argument is its place.
+CheckValue = Callable[[Any, str], None]
 
 #: ``resultCode`` and ``resultDescription`` of one variable of a step's ``response``.
 SUCCESS = "SUCCESS"
@@ -103,10 +106,17 @@ def variable_entry(
     }
 
 
-def is_not_finite(value: Any) -> bool:
-    """Whether a reading is NaN or infinite: no format carries that, and one such reading must not
-    cost the platform all the others of the same answer."""
-    return isinstance(value, float) and not isfinite(value)
+def unsendable(check_value: CheckValue, *parts: Any) -> str | None:
+    """Why a reading made of ``parts`` can't be sent; None if it can. Judged by itself, because one
+    such reading must not cost the platform all the others of the same answer."""
+    for part in parts:
+        if isinstance(part, float) and not isfinite(part):
+            return f"The value is {part}, which can't be sent"
+        try:
+            check_value(part, "value")
+        except EncodeError as error:
+            return f"The value can't be sent: {error}"
+    return None
 
 
 def _envelope(echo: Echo, host_id: str) -> dict[str, Any]:

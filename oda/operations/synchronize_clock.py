@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
@@ -22,7 +22,9 @@ class SynchronizeClock:
     writes what it says to the datastream ``clock_datastream``.
 
     ``open_source`` makes an ``ITimeSource`` of a text like ``ntp://host``; it raises ``ValueError``
-    for a text it can't use. ``source`` is the configured text, None if there is none.
+    for a text it can't use. ``source`` is the configured text, None if there is none. A request may
+    name it, or one of ``named_sources``, and no other: who can name any host makes the agent ask
+    inside the device's network.
     """
 
     name = "SYNCHRONIZE_CLOCK"
@@ -34,11 +36,13 @@ class SynchronizeClock:
         open_source: Callable[[str], ITimeSource],
         source: str | None = None,
         clock_datastream: str = "device.clock",
+        named_sources: Collection[str] = (),
     ) -> None:
         self._state = state
         self._open_source = open_source
         self._source = source
         self._clock_datastream = clock_datastream
+        self._allowed = {*named_sources, *([] if source is None else [source])}
 
     def execute(
         self, request: OperationRequest, progress: Callable[[Sequence[Step]], None]
@@ -57,17 +61,17 @@ class SynchronizeClock:
         text = request.parameters.get("source")
         if text is not None and not isinstance(text, str):
             raise InvalidParameter("source", f"must be a text, not {kind_of(text)}")
-        if text:
-            try:
-                return self._open_source(text)
-            except ValueError as error:
-                raise InvalidParameter("source", str(error)) from error
-        if self._source is None:
+        if text and text not in self._allowed:
+            raise InvalidParameter(
+                "source", "is none of those that timeSource and timeSources of the agent name"
+            )
+        chosen = text or self._source
+        if chosen is None:
             raise OperationFailed(
                 "there is no time source: the request names none and none is configured"
             )
         try:
-            return self._open_source(self._source)
+            return self._open_source(chosen)
         except ValueError as error:
             raise OperationFailed(f"the configured time source is unusable: {error}") from error
 

@@ -251,6 +251,8 @@ class Backlog:
         """What is still missing is lost; gives how much."""
         lost = self.queue.end_recovery()
         if lost.rows > 0:
+            # Rows that nobody had counted may have had more datapoints than those that are missing.
+            lost.datapoints = max(0, lost.datapoints)
             self._ledger.found(lost)
             self._ledger.dropped(self.message_class, lost, "damaged")
         return lost

@@ -416,6 +416,9 @@ class Committer:
             self._tell_replacement(outcome)
             self._owner.replaced(outcome)
             self._is_recovering = outcome.is_recovering
+            # Even if nothing was collected: the totals tell another process that nothing is only
+            # in the old store that this one had in memory, and which ids are given away.
+            self._commit()
         self._go_on()
         self._owner.tell()
 

@@ -169,30 +169,36 @@ def _schema(connection: sqlite3.Connection) -> tuple[Any, ...]:
 # -- rows ------------------------------------------------------------------------------------
 
 
-def read_row(values: Sequence[Any]) -> tuple[Row, bool]:
-    """A row of a message table, and whether it is as it was written."""
+def is_sound(values: Sequence[Any]) -> bool:
+    """Whether a row of a message table is as it was written."""
     row_id, is_text, datapoints, accepted_ms, crc, payload = values
-    is_sound = (
+    return (
         isinstance(payload, bytes)
         and isinstance(datapoints, int)
         and isinstance(accepted_ms, int)
         and is_text in (0, 1)
         and crc == checksum(row_id, is_text, datapoints, payload)
     )
-    if not is_sound:
+
+
+def read_row(values: Sequence[Any]) -> tuple[Row, bool]:
+    """A row of a message table, and whether it is as it was written."""
+    row_id, is_text, datapoints, accepted_ms, _, payload = values
+    is_as_written = is_sound(values)
+    if not is_as_written:
         payload = payload if isinstance(payload, bytes) else repr(payload).encode()
         datapoints = datapoints if isinstance(datapoints, int) else 0
         accepted_ms = accepted_ms if isinstance(accepted_ms, int) else 0
     row = Row(row_id, payload, bool(is_text), datapoints, accepted_ms, row_cost(len(payload)))
-    return row, is_sound
+    return row, is_as_written
 
 
 def read_letter(values: Sequence[Any]) -> Letter:
     """A row of the dead letters."""
     row_id, table, is_text, datapoints, accepted_ms, crc, reason, payload = values
-    row, is_sound = read_row((row_id, is_text, datapoints, accepted_ms, crc, payload))
+    row, is_as_written = read_row((row_id, is_text, datapoints, accepted_ms, crc, payload))
     name = _as_text(table)
-    return Letter(row, name, _as_text(reason), is_sound and name in TABLES.values())
+    return Letter(row, name, _as_text(reason), is_as_written and name in TABLES.values())
 
 
 def _as_text(value: object) -> str:

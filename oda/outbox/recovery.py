@@ -6,12 +6,15 @@ live data goes on. The journal and the dead letters are copied before anything e
 operation must not run twice; the messages follow in steps, between the commits of the agent. A step
 copies rows, enters them in the totals and says how far it has come, all in one transaction of the
 new file. So a process that is killed at any moment goes on where it was: nothing is lost before it
-is copied, and nothing is copied twice. In the end the old file is kept as ``<name>.damaged-<n>``.
+is copied, and nothing is copied twice. A process that replaces its store while it runs copies only
+what it has not in memory; if it is killed before the first commit, which writes that, the next one
+copies everything. In the end the old file is kept as ``<name>.damaged-<n>``.
 
 Rows are read in ranges of ids; a range that can't be read is halved until the damaged places are
-left out. When the directory of the tables is gone, a copy of the file gets the one of a new store,
-which is the same for all of them. Copied rows keep their ids and their checksums: a row that was
-changed is found when it is read.
+left out. Where the ids within the tree are damaged, a search for one goes astray: so the last rows
+of such a table are read from its end, too, where no id leads. When the directory of the tables is
+gone, a copy of the file gets the one of a new store, which is the same for all of them. Copied rows
+keep their ids and their checksums: a row that was changed is found when it is read.
 
 A file that was deleted, or mounted over, while it was in use is still open: it is copied first.
 """
@@ -35,13 +38,14 @@ from oda.outbox.database import (
     UNREADABLE,
     connect_read_only,
     count_on,
+    is_sound,
     read_amount,
     read_totals,
     write_totals,
 )
 from oda.outbox.limits import row_cost
 from oda.outbox.lock import FileLock
-from oda.outbox.queue import Amount, Span, merged
+from oda.outbox.queue import END, Amount, Span, merged
 from oda.outbox.set_aside import (
     copy_of_open_file,
     free_place,
@@ -106,6 +110,10 @@ class _Progress(msgspec.Struct):
     of each class, and ``is_counted`` tells whether that includes the newest rows. ``fruitless``
     counts the queries since the last row that was read.
 
+    A range with low > high stands for the end of its table, which is read last where the table
+    broke off: the rows with ``after`` < id <= high that are not among ``newest``, the highest ids
+    that were read since.
+
     ``incomplete`` are the small tables of which not all could be read.
 
     ``wanted`` is as for ``begin``. ``then`` is what the source itself had not copied yet from an
@@ -123,6 +131,8 @@ class _Progress(msgspec.Struct):
     incomplete: list[str] = msgspec.field(default_factory=list)
     rows: int = 0
     fruitless: int = 0
+    after: int = 0
+    newest: list[int] = msgspec.field(default_factory=list)
     then: _Progress | None = None
 
 
@@ -170,7 +180,7 @@ def begin(
 
 def go_on(store: SqliteStore, totals: Totals) -> Opened:
     """The store was opened: whether a recovery was under way when its process ended."""
-    progress = _load(store.writer) or _next_source(store, totals)
+    progress = _left_by_another(store.writer) or _next_source(store, totals)
     if progress is None:
         return Opened(totals)
     return Opened(totals, "", progress.set_aside, _missing(progress))
@@ -217,7 +227,7 @@ def _start(
     with closing(connect_read_only(_file(store, progress))) as old:
         before, progress.is_counted = _totals_of(old, source)
         with suppress(*UNREADABLE, msgspec.MsgspecError):
-            progress.then = _load(old)
+            progress.then = _load(old) if wanted is not None else _left_by_another(old)
         for message_class in reversed(CLASSES):
             table = TABLES[message_class]
             highest = before.last_ids[table]
@@ -242,10 +252,10 @@ def _start(
             # A store that has totals has a past already.
             _carry_over(totals, before, is_new=read_totals(writer) is None)
             _pass_over_ids(totals, store, source)
+            write_totals(writer, msgspec.json.encode(totals))
         progress.incomplete = [
             name for table, name in _SMALL_TABLES.items() if not _copy_small(old, writer, table)
         ]
-        write_totals(writer, msgspec.json.encode(totals))
         _save(writer, progress)
         writer.execute("COMMIT")
     # Into the file itself: a log that gets lost must not take the ids with it that are given away.
@@ -311,7 +321,11 @@ def _missing(progress: _Progress) -> dict[MessageClass, tuple[Sequence[Span], Am
         amount = Amount()
         one: _Progress | None = progress
         while one is not None:
-            spans += [Span(low + 1, high) for name, low, high in one.ranges if name == table]
+            spans += [
+                Span(low + 1, high)
+                for name, low, high in one.ranges
+                if name == table and low < high
+            ]
             stored = one.expected.get(table, Stored())
             amount.add(Amount(stored.rows, stored.cost, stored.datapoints))
             one = one.then
@@ -365,11 +379,26 @@ def _copy_some(
     reading = _Reading(old)
     while progress.ranges and not reading.is_over:
         table, low, high = progress.ranges.pop()
-        rows, rest = reading.rows(table, low, high)
-        progress.ranges += reversed(rest)
+        rest: list[tuple[str, int, int]] = []
+        if low > high:
+            found = reading.newest(table, progress.after, high)
+            rows = [row for row in found if row[0] not in progress.newest]
+        else:
+            # In this order the last range is the only one of its table that is left.
+            is_last = progress.wanted is None and not any(
+                one == table and start < end > high for one, start, end in progress.ranges
+            )
+            rows, rest = reading.rows(table, low, high, is_last)
+            if is_last and reading.is_broken and (table, END, high) not in progress.ranges:
+                progress.ranges.append((table, END, high))
+                progress.after, progress.newest = low, []
+            if any(one == table and start > end for one, start, end in progress.ranges):
+                ids = [*progress.newest, *(row[0] for row in rows)]
+                progress.newest = sorted(ids)[-STEP_ROWS:]
+            progress.ranges += reversed(rest)
         progress.fruitless = 0 if rows else progress.fruitless + 1
         if progress.fruitless > MAX_FRUITLESS:
-            progress.ranges = [one for one in progress.ranges if one[0] != table]
+            progress.ranges = [one for one in progress.ranges if one[0] != table or one[1] > one[2]]
             progress.fruitless = 0
         for span, amount in _insert(writer, table, rows):
             restored.append((MessageClass(table), span, amount))
@@ -399,8 +428,10 @@ def _enter(
         totals.accepted.add(amount.rows, amount.datapoints)
     for stored in ended.expected.values() if ended is not None else ():
         if stored.rows > 0:
-            totals.accepted.add(stored.rows, stored.datapoints)
-            totals.dropped.add(stored.rows, stored.datapoints)
+            # Rows that were not counted may have had more datapoints than those that are missing.
+            datapoints = max(0, stored.datapoints)
+            totals.accepted.add(stored.rows, datapoints)
+            totals.dropped.add(stored.rows, datapoints)
     write_totals(writer, msgspec.json.encode(totals))
 
 
@@ -428,6 +459,8 @@ class _Reading:
         self._queries = 0
         self._rows = 0
         self._bytes = 0
+        #: Whether the last range broke off.
+        self.is_broken = False
 
     @property
     def is_over(self) -> bool:
@@ -436,36 +469,80 @@ class _Reading:
         )
 
     def rows(
-        self, table: str, low: int, high: int
+        self, table: str, low: int, high: int, is_last: bool = False
     ) -> tuple[list[Sequence[Any]], list[tuple[str, int, int]]]:
-        """Rows with low < id <= high, in order, and the ranges that have to be read after them."""
+        """Rows with low < id <= high, in order, and the ranges that have to be read after them.
+        ``is_last``: no range of the table with higher ids is left."""
         self._queries += 1
+        self.is_broken = False
         rows: list[Sequence[Any]] = []
         is_broken = False
         wanted = STEP_ROWS - self._rows
+        start = low
+        # No row is higher than the last range says, unless its id is damaged: it must not hide
+        # those behind it.
         try:
             for row in self._old.execute(
                 f"SELECT * FROM {table} WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
-                (low, high, wanted),
+                (low, END if is_last else high, wanted),
             ):
+                if row[0] > high and is_sound(row):
+                    break
                 if not low < row[0] <= high:
                     is_broken = True  # out of order: what follows could repeat for ever
                     break
                 low = row[0]
                 rows.append(row)
-                self._bytes += len(row[-1]) if isinstance(row[-1], bytes) else 0
+                self._bytes += _size_of(row)
                 if self._bytes >= STEP_BYTES:
                     break
         except UNREADABLE:
             is_broken = True
-        self._rows += len(rows)
         if not is_broken:
+            self._rows += len(rows)
             is_all = len(rows) < wanted and self._bytes < STEP_BYTES
             return rows, [] if is_all or low >= high else [(table, low, high)]
+        self.is_broken = True
+        _believe(rows)
+        low = rows[-1][0] if rows else start
+        self._rows += len(rows)
         if high - low <= 1:
             return rows, []
         middle = (low + high) // 2
         return rows, [(table, low, middle), (table, middle, high)]
+
+    def newest(self, table: str, after: int, high: int) -> list[Sequence[Any]]:
+        """The last rows of the table with after < id <= high, in order, as they are found from its
+        end without a search for an id."""
+        self._queries += 1
+        rows: list[Sequence[Any]] = []
+        before = high + 1
+        with suppress(*UNREADABLE):
+            for row in self._old.execute(
+                f"SELECT * FROM {table} WHERE id > ? AND id <= ? ORDER BY id DESC LIMIT ?",
+                (after, END, STEP_ROWS - self._rows),
+            ):
+                if not after < row[0] < before:
+                    break
+                before = row[0]
+                rows.append(row)
+                self._bytes += _size_of(row)
+                if self._bytes >= STEP_BYTES:
+                    break
+        _believe(rows)
+        self._rows += len(rows)
+        return rows[::-1]
+
+
+def _size_of(row: Sequence[Any]) -> int:
+    return len(row[-1]) if isinstance(row[-1], bytes) else 0
+
+
+def _believe(rows: list[Sequence[Any]]) -> None:
+    """Rows were read up to a break: leave those at the end for another time that are not as they
+    were written. Their ids may be wrong, and so may what they say of the rows behind them."""
+    while rows and not is_sound(rows[-1]):
+        rows.pop()
 
 
 def _insert(
@@ -563,6 +640,19 @@ def _load(writer: sqlite3.Connection) -> _Progress | None:
     if crc != b"%08x" % crc32(body):
         return None
     return msgspec.json.decode(body, type=_Progress)
+
+
+def _left_by_another(connection: sqlite3.Connection) -> _Progress | None:
+    """The recovery that another process has left in a store, None where it has to begin anew.
+
+    A process that replaces its store knows which rows it has in memory, copies the others only, and
+    writes the totals with its first commit. Without totals it ended before that: its rows are in
+    the source and nowhere else.
+    """
+    progress = _load(connection)
+    if progress is None or progress.wanted is None or read_totals(connection) is not None:
+        return progress
+    return None
 
 
 def _save(writer: sqlite3.Connection, progress: _Progress) -> None:

@@ -26,6 +26,7 @@ from oda.interfaces import ICodec, IConnector, ICounters, IEventDispatcher, IWal
 from oda.model import Datapoint, Event
 from oda.settings import Schedule
 from oda.telemetry.documents import Gathering, Places, Run, RunKey
+from oda.telemetry.doubts import TimeDoubts
 from oda.telemetry.holding import Held, Holding
 from oda.telemetry.schedules import Timetable
 from oda.telemetry.sending import Call, DocumentSender, settle_one
@@ -38,6 +39,7 @@ from oda.telemetry.validation import (
     check_place,
     check_times,
 )
+from oda.timestamps import SURE_FROM_MS, SURE_TO_MS
 
 #: So many events of one turn are sent without waiting for its end.
 MAX_GATHERED = 5_000
@@ -88,6 +90,7 @@ class EventDispatcher:
         self._sender = DocumentSender(connector, counters, codec, reduced, max_message_bytes)
         self._check_value = check_value
         self._now_ms: Callable[[], int] = wall_clock.now_ms
+        self._doubts = TimeDoubts(wall_clock.now_ms)
         self._counters = counters
         self._host_id = host_id
         # Without a host id nothing is gathered; the name is then never used.
@@ -186,11 +189,13 @@ class EventDispatcher:
             at_ms = event.at_ms
             if at_ms is None:
                 at_ms = self._now_ms()
-            elif type(at_ms) is not int or not MIN_INTEGER <= at_ms <= MAX_INTEGER:
+            elif type(at_ms) is not int or not SURE_FROM_MS <= at_ms <= SURE_TO_MS:
                 check_times(event)
+                self._doubts.consider(event)
             from_ms = event.from_ms
             if from_ms is not None:
                 check_times(event)
+                self._doubts.consider(event)
             value = event.value
             kind = type(value)
             if not (
@@ -235,6 +240,7 @@ class EventDispatcher:
         call = Call(len(accepted))
         now_ms = self._now_ms()
         for event in accepted:
+            self._doubts.consider(event)
             self._take(event, now_ms if event.at_ms is None else event.at_ms, call)
         self._flush_if_full()
         return call.done
@@ -251,11 +257,13 @@ class EventDispatcher:
             at_ms = event.at_ms
             if at_ms is None:
                 at_ms = now_ms
-            elif type(at_ms) is not int or not MIN_INTEGER <= at_ms <= MAX_INTEGER:
+            elif type(at_ms) is not int or not SURE_FROM_MS <= at_ms <= SURE_TO_MS:
                 check_times(event)
+                self._doubts.consider(event)
             from_ms = event.from_ms
             if from_ms is not None:
                 check_times(event)
+                self._doubts.consider(event)
             value = event.value
             kind = type(value)
             if not (

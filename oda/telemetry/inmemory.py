@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,9 @@ from oda.interfaces import (
     IStateManager,
     IWallClock,
 )
-from oda.model import HOST, DatastreamValue, Event, ValueStatus
+from oda.model import HOST, WILDCARD, DatastreamValue, Event, ValueStatus
 from oda.settings import StateManagerSettings
+from oda.slices import gather_in_slices
 from oda.telemetry.arrival import ArrivalClock
 from oda.telemetry.history import History, Kept, encode_event
 from oda.telemetry.keeper import Keeper
@@ -139,15 +141,18 @@ class InMemoryStateManager:
                 *self._keeper.datastream_ids(pattern),
             }
             datastream_ids = sorted(known)
-        getting = gatherResults([self._get_one(name, pattern) for name in datastream_ids])
-        return getting.addCallback(lambda lists: [value for values in lists for value in values])
+        return gather_in_slices(
+            self._clock, (partial(self._get_one, name, pattern) for name in datastream_ids)
+        )
 
     def set(
         self, device_id: str, values: Sequence[tuple[str, Any]]
     ) -> Deferred[list[DatastreamValue]]:
         """See ``IStateManager.set``. What was written is read anew, so that the kept value is not
         the one of before; the answer does not wait for that."""
-        return write_in_order(self._access, device_id, values).addCallback(self._read_written)
+        return write_in_order(self._access, device_id, values, self._clock).addCallback(
+            self._read_written
+        )
 
     def received(self, events: Sequence[Event]) -> Deferred[None]:
         """See ``IStateManager.received``: fires when they are committed."""
@@ -171,7 +176,9 @@ class InMemoryStateManager:
         unknown = [
             device_id
             for device_id, _ in self._registry.getters(datastream_id, pattern)
-            if device_id not in known
+            # A getter that can't tell its devices stands for the pattern: asked for that, every
+            # device would be read.
+            if device_id not in known and WILDCARD not in device_id
         ]
         for item in kept:
             self._publish(item)

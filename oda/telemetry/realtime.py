@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred, gatherResults, succeed
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -13,6 +15,7 @@ from zope.interface import implementer
 from oda.interfaces import IDatastreamAccess, IEventDispatcher, IStateManager
 from oda.model import DatastreamValue, Event
 from oda.settings import StateManagerSettings
+from oda.slices import gather_in_slices
 from oda.telemetry.reading import FailureChanges, events_of
 from oda.telemetry.writing import write_in_order
 
@@ -25,9 +28,13 @@ class RealtimeStateManager:
 
     A read does not wait until its values were accepted for delivery: the answer to the platform
     and the next poll must not hang on the outbox. A failure to publish is logged when it begins.
+    Long reading is done in slices of ``clock``, the reactor.
     """
 
-    def __init__(self, access: IDatastreamAccess, dispatcher: IEventDispatcher) -> None:
+    def __init__(
+        self, access: IDatastreamAccess, dispatcher: IEventDispatcher, clock: IReactorTime
+    ) -> None:
+        self._clock = clock
         self._access = access
         self._dispatcher = dispatcher
         self._failures = FailureChanges()
@@ -49,23 +56,19 @@ class RealtimeStateManager:
     ) -> Deferred[list[DatastreamValue]]:
         """See ``IStateManager.get``."""
         if datastream_ids is None:
-            reading = self._access.read_all(device_pattern)
-        elif len(datastream_ids) == 1:  # by far the most frequent request
-            reading = self._access.read(datastream_ids[0], device_pattern)
-        else:
-            reading = gatherResults(
-                [
-                    self._access.read(datastream_id, device_pattern)
-                    for datastream_id in datastream_ids
-                ]
-            ).addCallback(lambda lists: [value for values in lists for value in values])
-        return reading.addCallback(self._publish_values)
+            return self._access.read_all(device_pattern).addCallback(self._publish_in_slices)
+        if len(datastream_ids) == 1:  # by far the most frequent request
+            return self.read(datastream_ids[0], device_pattern)
+        return gather_in_slices(
+            self._clock,
+            (partial(self.read, datastream_id, device_pattern) for datastream_id in datastream_ids),
+        )
 
     def set(
         self, device_id: str, values: Sequence[tuple[str, Any]]
     ) -> Deferred[list[DatastreamValue]]:
         """See ``IStateManager.set``. Each write begins when the one before it has ended."""
-        return write_in_order(self._access, device_id, values)
+        return write_in_order(self._access, device_id, values, self._clock)
 
     def received(self, events: Sequence[Event]) -> Deferred[None]:
         """See ``IStateManager.received``: they are published at once."""
@@ -79,6 +82,12 @@ class RealtimeStateManager:
     def collect(self, datastream_id: str, device_pattern: str) -> Deferred[int]:
         """Fires with 0: nothing is ever kept."""
         return succeed(0)
+
+    def _publish_in_slices(self, values: list[DatastreamValue]) -> Deferred[list[DatastreamValue]]:
+        def publish(value: DatastreamValue) -> Deferred[list[DatastreamValue]]:
+            return succeed(self._publish_values([value]))
+
+        return gather_in_slices(self._clock, (partial(publish, value) for value in values))
 
     def _publish_values(self, values: list[DatastreamValue]) -> list[DatastreamValue]:
         for event in events_of(values):

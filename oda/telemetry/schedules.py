@@ -17,6 +17,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from oda.boundary import foreign_code
 from oda.settings import Schedule
 
 log = Logger()
@@ -85,7 +86,8 @@ class Timetable:
                 missed += 1
                 continue
             try:
-                doing = action(line)
+                with foreign_code:
+                    doing = action(line)
             except Exception:  # noqa: BLE001 -- one line must not end the others' timer
                 log.failure(
                     "the action of {datastream_id} failed", datastream_id=line.datastream_id

@@ -19,6 +19,7 @@ from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from oda.boundary import foreign_code, reason_of
 from oda.errors import EncodeError, EventRejected
 from oda.interfaces import ICheckedEncoding, ICodec, IConnector, ICounters
 from oda.model import TelemetryDocument
@@ -84,12 +85,13 @@ class DocumentSender:
 
     def _encode(self, document: TelemetryDocument) -> bytes:
         try:
-            return self._write(document)
+            with foreign_code:
+                return self._write(document)
         except EncodeError:
             raise
         except Exception as error:  # the owners must not wait for ever
             log.failure("the {content_type} codec failed", content_type=self.codec.content_type)
-            raise EncodeError(f"{type(error).__name__}: {error}") from error
+            raise EncodeError(f"{type(error).__name__}: {reason_of(error)}") from error
 
     def _fresh(self, bundle: Bundle) -> bytes | None:
         try:
@@ -111,9 +113,10 @@ class DocumentSender:
             return
         fresh = self._fresh(bundle) if self.reduced else None
         try:
-            uplink: Deferred[Any] = self._connector.uplink(
-                part.payload, self.codec.content_type, len(bundle), fresh
-            )
+            with foreign_code:
+                uplink: Deferred[Any] = self._connector.uplink(
+                    part.payload, self.codec.content_type, len(bundle), fresh
+                )
         except Exception as error:  # noqa: BLE001 - a defect of a foreign connector: owners learn
             uplink = fail(error)
         self._unanswered.add(uplink)

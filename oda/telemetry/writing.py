@@ -6,26 +6,38 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from oda.interfaces import IDatastreamAccess
 from oda.model import DatastreamValue, ValueStatus
+from oda.slices import SLICE_S
 
 
 def write_in_order(
-    access: IDatastreamAccess, device_id: str, values: Sequence[tuple[str, Any]]
+    access: IDatastreamAccess,
+    device_id: str,
+    values: Sequence[tuple[str, Any]],
+    clock: IReactorTime,
 ) -> Deferred[list[DatastreamValue]]:
-    """Write ``values`` in their order, each when the one before has ended.
+    """Write ``values`` in their order, each when the one before has ended, in slices of ``clock``,
+    the reactor.
 
     The Deferred fires with one outcome for each and never fails. Cancelling it cancels the write
     under way; those after it are not begun and have status ERROR.
     """
-    return _Writing(access, device_id, values).done
+    return _Writing(access, device_id, values, clock).done
 
 
 class _Writing:
     def __init__(
-        self, access: IDatastreamAccess, device_id: str, values: Sequence[tuple[str, Any]]
+        self,
+        access: IDatastreamAccess,
+        device_id: str,
+        values: Sequence[tuple[str, Any]],
+        clock: IReactorTime,
     ) -> None:
+        self._clock = clock
+        self._next_slice: IDelayedCall | None = None
         self.done: Deferred[list[DatastreamValue]] = Deferred(self._cancel)
         self._access = access
         self._device_id = device_id
@@ -37,6 +49,8 @@ class _Writing:
 
     def _go_on(self) -> None:
         # A loop, not a chain of callbacks: a long list of writes that end at once must not recurse.
+        self._next_slice = None
+        end_s = self._clock.seconds() + SLICE_S
         for datastream_id, value in self._values:
             if self._is_cancelled:
                 self._outcomes.append(self._not_begun(datastream_id))
@@ -47,6 +61,9 @@ class _Writing:
                 writing.addCallback(self._late)
                 return
             writing.addCallback(self._outcomes.append)
+            if self._clock.seconds() >= end_s and not self._is_cancelled:
+                self._next_slice = self._clock.callLater(0, self._go_on)
+                return
         self.done.callback(self._outcomes)
 
     def _late(self, outcome: DatastreamValue) -> None:
@@ -58,6 +75,9 @@ class _Writing:
         self._is_cancelled = True
         if self._current is not None:
             self._current.cancel()
+        elif self._next_slice is not None:
+            self._next_slice.cancel()
+            self._go_on()
 
     def _not_begun(self, datastream_id: str) -> DatastreamValue:
         return DatastreamValue(

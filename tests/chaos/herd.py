@@ -11,7 +11,7 @@ from random import Random
 from typing import Any
 
 from oda.connector.outcome import Outcome
-from oda.connector.reconnection import Reconnection
+from oda.connector.reconnect import Reconnection
 from oda.monitor.counters import Counters
 from oda.settings import ConnectorSettings
 from tests.chaos.report import Report

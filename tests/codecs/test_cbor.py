@@ -238,14 +238,16 @@ def test_the_size_limit() -> None:
 
 
 def test_the_item_limit() -> None:
-    """Containers, members and keys are counted, and the parts of a text in each text."""
+    """Containers, members and keys are counted, and the parts of all texts together."""
     codec = CborCodec(Limits(max_items=10))
     assert codec.decode(b"\x89" + b"\x01" * 9) == [1] * 9
     assert problem(b"\x8a" + b"\x01" * 10, codec) == "more than 10 items"
     assert problem(b"\x9f" + b"\x01" * 10 + b"\xff", codec) == "more than 10 items"
     assert codec.decode(b"\x83" + b"\xa1\x61a\x01" * 3) == [{"a": 1}] * 3
     assert codec.decode(b"\x7f" + b"\x61a" * 9 + b"\xff") == "a" * 9
-    assert "more than 10 parts" in problem(b"\x7f" + b"\x61a" * 10 + b"\xff", codec)
+    assert "too many parts" in problem(b"\x7f" + b"\x61a" * 10 + b"\xff", codec)
+    text_of_5 = b"\x7f" + b"\x61a" * 5 + b"\xff"
+    assert "too many parts" in problem(b"\x82" + text_of_5 * 2, codec)
 
 
 def test_nested_claims_take_no_memory() -> None:

@@ -661,3 +661,17 @@ def test_variables_are_unique() -> None:
     key = CONNECTOR.key("keepAliveInterval")
     assert key is not None
     assert key.variable == "ODA_KEEP_ALIVE_INTERVAL"
+
+
+def test_what_a_container_platform_sets_for_a_service_called_oda_is_ignored(tmp_path: Path) -> None:
+    """``ODA_PORT=tcp://...`` is no port: it is left alone, and a warning explains it."""
+    environ = {
+        "ODA_PORT": "tcp://10.0.0.7:8080",
+        "ODA_PORT_8080_TCP": "tcp://10.0.0.7:8080",
+        "ODA_PORT_8080_TCP_PORT": "8080",
+        "ODA_SERVICE_HOST": "10.0.0.7",
+    }
+    loaded = load_files(tmp_path, GOOD, environ)
+    assert loaded.settings.connector.port == 9955
+    (warning,) = [line for line in loaded.warnings if "ODA_PORT" in line]
+    assert warning.startswith("environment: ODA_PORT: is ignored; tcp://10.0.0.7:8080 is what a")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oda.connector.addresses import KnownAddresses, interleave
+from oda.connector.connecting import KnownAddresses, interleave
 
 FOUND = ["2001:db8::1", "2001:db8::2", "192.0.2.1", "192.0.2.2", "192.0.2.3"]
 

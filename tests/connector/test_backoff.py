@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oda.connector.backoff import Backoff
 from oda.connector.outcome import Lane, Outcome, parse_retry_after
+from oda.connector.reconnect import Backoff
 
 CHANCE = st.floats(0, 1, exclude_max=True)
 ALMOST_ONE = 1 - 2**-53

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from oda.connector.barrier import EPOCH_BYTES, AckBarrier, Pong
+from oda.connector.acknowledgement import EPOCH_BYTES, AckBarrier, Pong
 
 EPOCH = b"epoch-01"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oda.connector.bucket import TokenBucket
+from oda.connector.rate_limit import TokenBucket
 
 
 def test_it_starts_full_and_fills_at_its_rate() -> None:

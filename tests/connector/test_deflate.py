@@ -11,7 +11,7 @@ from autobahn.exception import PayloadCorruptError, PayloadExceededError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oda.connector.deflate import Deflate, offers, with_readable_window
+from oda.connector.framing import Deflate, offers, with_readable_window
 
 TAIL = b"\x00\x00\xff\xff"
 

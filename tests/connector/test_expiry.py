@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from OpenSSL.crypto import FILETYPE_PEM, load_certificate
 
-from oda.connector.expiry import file_certificate_ends_ms, platform_certificate_ends_ms
+from oda.connector.status import file_certificate_ends_ms, platform_certificate_ends_ms
 from tests.wire.certificates import Authority
 
 DAY_MS = 86_400_000

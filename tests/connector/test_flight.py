@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from oda.connector.flight import Flight, Sent
+from oda.connector.session import Flight, Sent
 from oda.model import MessageClass
 
 RESPONSE, TELEMETRY = MessageClass.RESPONSE, MessageClass.TELEMETRY

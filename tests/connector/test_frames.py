@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oda.connector.frames import build_frame, client_frame, mask_by_integer, mask_source
+from oda.connector.framing import build_frame, client_frame, mask_by_integer, mask_source
 
 
 def read(frame: bytes) -> tuple[int, bytes, int]:

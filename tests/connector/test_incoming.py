@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oda.connector.incoming import whole_message
+from oda.connector.framing import whole_message
 
 LIMIT = 70_000
 

@@ -12,7 +12,7 @@ _CODE = """
 import json, os, sys
 before = dict(os.environ)
 {before}
-from oda.connector.lean import import_autobahn
+from oda.startup import import_autobahn
 import_autobahn()
 loaded = sorted({{"autobahn", "click", "pycparser"}} & set(sys.modules))
 unchanged = dict(os.environ) == before

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-import pytest
+import errno
 
-from oda.connector.outcome import LANES, Cause, Lane, Outcome
+import pytest
+from twisted.internet.error import (
+    ConnectionRefusedError,
+    DNSLookupError,
+    NoRouteError,
+    UserError,
+)
+from twisted.python.failure import Failure
+
+from oda.connector.outcome import LANES, Cause, Lane, Outcome, describe_connect_failure
 
 
 def by_code(close_code: int) -> Outcome:
@@ -64,3 +73,19 @@ def test_a_close_frame_says_more_than_the_network() -> None:
     """Once the platform has said why it closes, the state of the network changes nothing."""
     end = Outcome(reason="", was_open=True, close_code=1012, by_network=True)
     assert end.lane is Lane.CROWD
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "whatever"), "Connection refused"),
+        (NoRouteError(errno.EHOSTUNREACH), "No route to host"),
+        (UserError(), "User aborted connection"),
+        (DNSLookupError("no results for hostname lookup: x"), "DNS lookup failed: no results"),
+    ],
+)
+def test_why_no_connection_could_be_made_is_said_once(error: Exception, text: str) -> None:
+    """The system's reason stands alone; Twisted's stands where the system gave none."""
+    said = describe_connect_failure(Failure(error))
+    assert said.startswith(text)
+    assert said.count("efused") <= 1

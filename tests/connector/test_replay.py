@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from oda.connector.outcome import Outcome
-from oda.connector.replay import MAX_IN_VAIN, ReplayRule
+from oda.connector.redelivery import MAX_IN_VAIN, ReplayRule
 from oda.model import MessageClass
 
 RESPONSE, TELEMETRY = MessageClass.RESPONSE, MessageClass.TELEMETRY

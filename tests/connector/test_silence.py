@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from twisted.logger import capturedLogs
 
-from oda.connector.silence import FLOOR_S, Silence
+from oda.connector.peer import FLOOR_S, Silence
 
 
 def test_two_deaths_after_the_same_silence_are_a_limit() -> None:

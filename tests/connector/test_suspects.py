@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oda.connector.outcome import Outcome
-from oda.connector.suspects import Suspects
+from oda.connector.redelivery import Suspects
 
 
 def end(code: int = 1006, by_us: bool = False, was_open: bool = True) -> Outcome:
@@ -65,6 +65,19 @@ def test_ends_that_say_nothing_about_a_message_condemn_nobody(outcome: Outcome) 
     for _ in range(10):
         assert suspects.connection_ended(outcome, [1], sent=1, proven=True) is None
     assert suspects.is_isolated(1) == (outcome.was_open and not outcome.by_us)
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1012, 1013])
+def test_ends_that_say_nothing_about_a_message_are_none_of_the_three(code: int) -> None:
+    """They isolate it, but the three ends in a row that condemn a message are others."""
+    suspects = Suspects()
+    assert suspects.connection_ended(end(code), [1], sent=1, proven=True) is None
+    assert suspects.connection_ended(end(), [1], sent=1, proven=True) is None
+    assert suspects.is_isolated(1)
+    assert suspects.connection_ended(end(), [1], sent=1, proven=True) is None
+    assert suspects.connection_ended(end(code), [1], sent=1, proven=True) is None
+    assert suspects.connection_ended(end(), [1], sent=1, proven=True) == 1
+    assert suspects.connection_ended(end(), [1], sent=1, proven=True) is None, "counted anew"
 
 
 def test_a_connection_that_never_worked_condemns_nobody() -> None:

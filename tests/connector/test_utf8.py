@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oda.connector.utf8 import Utf8Validator
+from oda.connector.framing import Utf8Validator
 
 
 def is_text(pieces: list[bytes]) -> bool:

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectionDone
+from twisted.internet.error import CannotListenError, ConnectionDone
 from twisted.internet.selectreactor import SelectReactor
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
 from oda.control.location import directories, socket_name
-from oda.control.server import ControlProtocol, ControlServer
+from oda.control.server import LOOK_EVERY_S, ControlProtocol, ControlServer
 from oda.control.wire import Publish, encode
 from oda.errors import EventRejected
 from oda.model import Event
@@ -242,3 +242,33 @@ def test_where_the_socket_may_be(tmp_path: Path) -> None:
         beside,
     ]
     assert directories(Path("outbox.sqlite"), {}, tmp_path / "none")[0].is_absolute()
+
+
+def test_a_socket_that_was_cleaned_away_is_made_again(tmp_path: Path) -> None:
+    """So is one that could not be made at first: what fails is said once."""
+    reactor = MemoryReactorClock()
+    missing = tmp_path / "later"
+    server = ControlServer(lambda: missing / "s", Publisher().publish, {}, reactor)
+    listen = reactor.listenUNIX
+
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise CannotListenError(None, 0, FileNotFoundError(2, "No such file or directory"))
+
+    reactor.listenUNIX = refuse
+    with capturedLogs() as events:
+        server.startService()
+        reactor.pump([LOOK_EVERY_S] * 3)
+    assert len(events) == 1
+    reactor.listenUNIX = listen
+    reactor.advance(LOOK_EVERY_S)
+    assert len(reactor.unixServers) == 1
+    missing.mkdir()
+    with socket.socket(socket.AF_UNIX) as there:
+        there.bind(str(missing / "s"))
+        reactor.advance(LOOK_EVERY_S)
+        assert len(reactor.unixServers) == 1
+    (missing / "s").unlink()
+    reactor.advance(LOOK_EVERY_S)
+    assert len(reactor.unixServers) == 2
+    server.stopService()
+    assert reactor.getDelayedCalls() == []

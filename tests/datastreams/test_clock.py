@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from zope.interface.verify import verifyObject
 
-from oda.datastreams.clock import ClockSetter, SystemWallClock, local_zone
+from oda.datastreams.clock import (
+    EARLIEST_MS,
+    ClockSetter,
+    LocalZone,
+    SystemWallClock,
+    local_zone,
+)
 from oda.errors import WritingFailed
 from oda.interfaces import IDatastreamSetter, IWallClock
 
@@ -23,11 +31,13 @@ def test_the_wall_clock_tells_milliseconds() -> None:
     assert before // 1_000_000 <= now_ms <= after // 1_000_000
 
 
-@pytest.mark.parametrize(("value", "set_to"), [(1_700_000_000_123, 1_700_000_000_123), (5e3, 5000)])
+@pytest.mark.parametrize(
+    ("value", "set_to"), [(1_800_000_000_123, 1_800_000_000_123), (1.8e12, 1_800_000_000_000)]
+)
 def test_the_value_reaches_the_system(value: Any, set_to: int) -> None:
     """Milliseconds since 1970 go to the system call; a whole number may come as a float."""
     calls: list[int] = []
-    setter = ClockSetter(set_time_ms=calls.append)
+    setter = ClockSetter(set_time_ms=calls.append, is_allowed=lambda: True)
     assert verifyObject(IDatastreamSetter, setter)
     assert setter.datastream_id == "device.clock"
     assert list(setter.devices()) == [""]
@@ -36,14 +46,17 @@ def test_the_value_reaches_the_system(value: Any, set_to: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["1700000000000", 1.5, True, None, -1, 10**15, float("nan"), float("inf"), {"date": 1}]
+    "value",
+    ["1800000000000", 1.5, True, None, float("nan"), float("inf"), {"date": 1}, "1" * 10**6],
 )
 def test_a_value_that_is_no_time(value: Any) -> None:
-    """Anything but milliseconds within the years 1970 to 9999 is refused before the system call."""
+    """Anything but whole milliseconds is refused before the system call, with a short reason."""
     calls: list[int] = []
-    with pytest.raises(WritingFailed, match="milliseconds since 1970"):
-        ClockSetter(set_time_ms=calls.append).set("", value)
+    setter = ClockSetter(set_time_ms=calls.append, is_allowed=lambda: True)
+    with pytest.raises(WritingFailed, match="milliseconds since 1970") as refused:
+        setter.set("", value)
     assert calls == []
+    assert len(str(refused.value)) < 200
 
 
 def raising(error: Exception) -> Callable[[int], None]:
@@ -55,14 +68,18 @@ def raising(error: Exception) -> Callable[[int], None]:
 
 def test_without_permission() -> None:
     """The reason says what is missing and how to allow it."""
+    setter = ClockSetter(set_time_ms=raising(PermissionError(1, "no")), is_allowed=lambda: True)
     with pytest.raises(WritingFailed, match=r"not permitted.*CAP_SYS_TIME.*systemd"):
-        ClockSetter(set_time_ms=raising(PermissionError(1, "no"))).set("", 1)
+        setter.set("", EARLIEST_MS)
 
 
 def test_the_system_refuses() -> None:
     """Another error of the system is the reason."""
+    setter = ClockSetter(
+        set_time_ms=raising(OSError(22, "Invalid argument")), is_allowed=lambda: True
+    )
     with pytest.raises(WritingFailed, match="Invalid argument"):
-        ClockSetter(set_time_ms=raising(OSError(22, "Invalid argument"))).set("", 1)
+        setter.set("", EARLIEST_MS)
 
 
 @pytest.mark.parametrize(
@@ -86,3 +103,33 @@ def test_the_local_zone(
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+def test_a_change_of_the_zone_is_followed(tmp_path: Path) -> None:
+    """The file of the local zone is read anew when it is another one; ``TZ`` rules it out."""
+    file = tmp_path / "localtime"
+    zone = LocalZone(file, {})
+    january, july = 1_704_067_200_000, 1_719_792_000_000
+    file.write_bytes(tz_file(b"CET-1CEST,M3.5.0,M10.5.0/3"))
+    assert (zone(january), zone(july)) == ((3600, 0), (7200, 3600))
+    file.unlink()
+    file.write_bytes(tz_file(b"<+0530>-5:30"))
+    assert zone(july) == (19800, 0)
+    assert LocalZone(file, {"TZ": "UTC"})(july) == local_of_the_process(july)
+    file.write_bytes(b"rubbish")
+    assert zone(july) == local_of_the_process(july)
+
+
+def local_of_the_process(at_ms: int) -> tuple[int, int]:
+    """What the C library says of its zone."""
+    return LocalZone(Path("/nowhere"), {})(at_ms)
+
+
+def tz_file(rule: bytes) -> bytes:
+    """The file of a zone that follows one rule for ever (RFC 8536)."""
+
+    def header(version: bytes, zones: int) -> bytes:
+        return b"TZif" + version + bytes(15) + struct.pack(">6l", 0, 0, 0, 0, zones, 4)
+
+    local = struct.pack(">lbb", 0, 0, 0) + b"UTC\0"
+    return header(b"2", 1) + local + header(b"2", 1) + local + b"\n" + rule + b"\n"

@@ -83,7 +83,7 @@ def test_the_plugins_are_found(tmp_path: Path) -> None:
     shutil.copytree(READINGS, tmp_path / "readings")
     program = (
         "import json; from oda.extensions import installed_plugins; "
-        "print(json.dumps(sorted(plugin.name for plugin in installed_plugins())))"
+        "print(json.dumps(sorted(installed_plugins().by_name)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 
+from oda.datastreams.deviceinfo import DeviceInfo
 from oda.datastreams.identity import Serial, find_serial, is_usable
+from oda.settings import DeviceInfoSettings, Secret
 
 
 def put(root: Path, place: str, content: bytes) -> None:
@@ -52,3 +55,24 @@ def test_nothing_usable(tmp_path: Path) -> None:
 def test_usable_serials(serial: str) -> None:
     """Real numbers may be short and have many zeros."""
     assert is_usable(serial)
+
+
+@pytest.mark.parametrize("place", ["etc/machine-id", "the name of the host"])
+def test_an_identity_that_others_may_have_is_warned_of(tmp_path: Path, place: str) -> None:
+    """A container's host name, or the id of a cloned machine, is a device id only with a warning
+    that says what to do; as a reading it is none."""
+    if place.startswith("etc"):
+        (tmp_path / "etc").mkdir()
+        (tmp_path / place).write_text("0123456789abcdef")
+    for settings, expected in (
+        (DeviceInfoSettings(api_key=Secret("k")), 1),
+        (DeviceInfoSettings(api_key=Secret("k"), device_id="dev-1"), 0),
+    ):
+        info = DeviceInfo(settings, tmp_path, lambda: "3f2a9c81d0e7")
+        with capturedLogs() as events:
+            info.serial_number()
+            for _ in range(2):
+                info.device_id()
+        warned = [formatEvent(event) for event in events if event["log_level"] is LogLevel.warn]
+        assert len(warned) == expected
+        assert all("Set deviceId" in line for line in warned)

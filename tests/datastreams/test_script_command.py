@@ -25,6 +25,15 @@ def test_relative_to_the_working_directory(tmp_path: Path) -> None:
         assert find_command("scripts/x.sh -a", tmp_path, path, NO_PATH) == (script, "-a")
 
 
+@pytest.mark.parametrize("text", ["#!/bin/sh\r\necho 1\r\n", "echo 1\r\n"])
+def test_line_ends_of_windows_are_named(tmp_path: Path, text: str) -> None:
+    """The kernel says "no such file" of such a script: the reason says what is wrong with it."""
+    (tmp_path / "x.sh").write_bytes(text.encode())
+    (tmp_path / "x.sh").chmod(0o755)
+    with pytest.raises(ValueError, match=r"x\.sh' has the line ends of Windows \(CRLF\)"):
+        find_command("x.sh", tmp_path, None, NO_PATH)
+
+
 def test_in_the_scripts_directory(tmp_path: Path) -> None:
     """``x.sh`` is found in ``path``, which may be relative to the working directory or absolute."""
     script = write(tmp_path / "opt/scripts/x.sh")

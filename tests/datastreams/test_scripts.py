@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from signal import SIGKILL, SIGTERM
 from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 from zope.interface.verify import verifyObject
 
-from oda.datastreams.scripts import ScriptGetter, ScriptRunner
+from oda.datastreams.scripts import (
+    GRACE_S,
+    MAX_WAIT_S,
+    ScriptGetter,
+    ScriptRunner,
+    signal_group,
+)
 from oda.errors import ReadingFailed
 from oda.interfaces import IDatastreamGetter
 from oda.model import Reading
+from oda.monitor.counters import Counters
 from oda.settings import ScriptSettings, ValueType
 from tests.datastreams.processes import ProcessReactor
 
@@ -26,10 +35,27 @@ class Bench:
             (directory / name).chmod(0o755)
         self.directory = directory
         self.reactor = ProcessReactor()
-        self.killed: list[int] = []
-        environment = {"PATH": "/bin", "HOME": "/root", "ODA_API_KEY": "canary"}
+        self.killed: list[tuple[int, int]] = []
+        environment = {
+            "PATH": "/bin",
+            "HOME": "/root",
+            "ODA_API_KEY": "canary",
+            "NOTIFY_SOCKET": "/run/systemd/notify",
+            "WATCHDOG_USEC": "1",
+            "WATCHDOG_PID": "1",
+            "LISTEN_FDS": "1",
+            "JOURNAL_STREAM": "8:1",
+        }
+        self.refusal: Exception | None = None
+        self.counters = Counters()
+
+        def kill(pid: int, number: int) -> None:
+            self.killed.append((pid, number))
+            if self.refusal is not None:
+                raise self.refusal
+
         self.runner = ScriptRunner(
-            self.reactor, directory, environment, max_processes, self.killed.append, session
+            self.reactor, directory, environment, max_processes, kill, session, self.counters
         )
 
     def run(self, command: str) -> list[Any]:
@@ -67,7 +93,8 @@ def test_the_output_of_a_script(bench: Bench) -> None:
 
 
 def test_no_secret_in_the_environment(bench: Bench) -> None:
-    """A script gets the agent's environment without the API key."""
+    """A script gets the agent's environment without the API key, and without what systemd tells
+    the agent's own process."""
     bench.run("a.sh")
     assert bench.reactor.processes[0].environment == {"PATH": "/bin", "HOME": "/root"}
 
@@ -102,13 +129,13 @@ def test_a_script_that_fails(
 
 
 def test_the_time_limit(bench: Bench) -> None:
-    """At the limit the group is killed and the reason is out, even if the end is never seen."""
+    """At the limit the group is told to end and the reason is out, before the end is seen."""
     bench.runner.timeout_s = 5
     outcome = bench.run("a.sh")
     bench.reactor.advance(4.9)
     assert bench.killed == []
     bench.reactor.advance(0.1)
-    assert bench.killed == [1000]
+    assert bench.killed == [(1000, SIGTERM)]
     assert bench.reason(outcome) == "the script did not end within 5 s"
     bench.reactor.processes[0].end(killer=9)
     bench.assert_clean()
@@ -121,7 +148,7 @@ def test_the_output_limit(bench: Bench) -> None:
     bench.reactor.processes[0].write(b"1234567890")
     assert bench.killed == []
     bench.reactor.processes[0].write(b"1")
-    assert bench.killed == [1000]
+    assert bench.killed == [(1000, SIGTERM)]
     assert bench.reason(outcome) == "the script wrote more than 10 bytes"
     bench.reactor.processes[0].write(b"more")
     bench.reactor.processes[0].end(killer=9)
@@ -176,7 +203,7 @@ def test_cancelling(bench: Bench) -> None:
     one.cancel()
     assert bench.killed == []
     two.cancel()
-    assert bench.killed == [1000]
+    assert bench.killed == [(1000, SIGTERM)]
     assert [type(failure.value) for failure in outcomes] == [CancelledError, CancelledError]
     bench.reactor.processes[0].end(killer=9)
     bench.assert_clean()
@@ -230,11 +257,115 @@ def test_what_can_not_be_started(bench: Bench) -> None:
     assert len(bench.reactor.processes) == 1
 
 
+def test_what_does_not_end_is_killed(bench: Bench) -> None:
+    """After the grace the group is killed, and only then."""
+    bench.runner.timeout_s = 5
+    bench.run("a.sh")
+    bench.reactor.advance(5)
+    bench.reactor.advance(GRACE_S - 0.1)
+    assert bench.killed == [(1000, SIGTERM)]
+    bench.reactor.advance(0.1)
+    assert bench.killed == [(1000, SIGTERM), (1000, SIGKILL)]
+    bench.reactor.processes[0].end(killer=9)
+    bench.assert_clean()
+
+
+def test_what_a_script_started_is_killed_when_the_script_has_ended(bench: Bench) -> None:
+    """A script that ends in time may leave others of its group that don't."""
+    bench.runner.timeout_s = 5
+    bench.run("a.sh")
+    bench.reactor.advance(5)
+    bench.reactor.processes[0].end(killer=15)
+    assert bench.killed == [(1000, SIGTERM), (1000, SIGKILL)]
+    bench.assert_clean()
+
+
+@pytest.mark.parametrize("refusal", [None, PermissionError(1, "Operation not permitted")])
+def test_a_script_that_can_not_be_killed(tmp_path: Path, refusal: Exception | None) -> None:
+    """One that became another user, or hangs in the kernel: its reading fails in time, its place is
+    free after the graces, it is counted, and not started a second time while it lives."""
+    bench = Bench(tmp_path, max_processes=1)
+    bench.refusal = refusal
+    bench.runner.timeout_s = 5
+    outcome, waiting = bench.run("a.sh"), bench.run("b.sh")
+    bench.reactor.advance(5)
+    assert bench.reason(outcome) == "the script did not end within 5 s"
+    assert len(bench.reactor.processes) == 1
+    bench.reactor.pump([GRACE_S, GRACE_S])
+    assert bench.counters.count("scripts_unkillable") == 1
+    bench.reactor.processes[1].write(b"7")
+    bench.reactor.processes[1].end()
+    assert waiting == [b"7"]
+    assert "can't be killed" in bench.reason(bench.run("a.sh"))
+    assert len(bench.reactor.processes) == 2
+    bench.reactor.processes[0].end(killer=9)
+    bench.run("a.sh")
+    assert len(bench.reactor.processes) == 3
+
+
+def test_the_time_limit_begins_with_the_run(tmp_path: Path) -> None:
+    """Waiting for a free place costs no time of the run: every script of a long row is read, and
+    that they can't keep up is said once."""
+    bench = Bench(tmp_path, max_processes=1)
+    bench.runner.timeout_s = 10
+    outcomes = [bench.run(f"a.sh {n}") for n in range(6)]
+    lines: list[str] = []
+
+    def observe(event: Any) -> None:
+        if event["log_level"] is LogLevel.warn:
+            lines.append(str(formatEvent(event)))
+
+    globalLogPublisher.addObserver(observe)
+    try:
+        for process in range(6):
+            bench.reactor.advance(9)
+            bench.reactor.processes[process].write(b"1")
+            bench.reactor.processes[process].end()
+    finally:
+        globalLogPublisher.removeObserver(observe)
+    assert outcomes == [[b"1"]] * 6
+    assert len(lines) == 1
+    assert lines[0].startswith("the scripts can't keep up: ")
+    bench.assert_clean()
+
+
+def test_what_waits_too_long_is_said_as_such(tmp_path: Path) -> None:
+    """It fails with the reason that it was never started."""
+    bench = Bench(tmp_path, max_processes=1)
+    bench.runner.timeout_s = 2 * MAX_WAIT_S
+    bench.run("a.sh")
+    waiting = bench.run("b.sh")
+    bench.reactor.advance(MAX_WAIT_S)
+    assert bench.reason(waiting) == (
+        f"the script was not started: it waited {MAX_WAIT_S:g} s for one of 1 places"
+    )
+    bench.reactor.processes[0].end()
+    assert len(bench.reactor.processes) == 1
+
+
+def test_the_end_of_the_agent_waits_for_scripts_to_end(bench: Bench) -> None:
+    """They are told to end, killed after the grace, and nobody waits for what can't be killed."""
+    bench.run("a.sh")
+    bench.run("b.sh")
+    stopped: list[None] = []
+    bench.runner.stop().addCallback(stopped.append)
+    bench.reactor.processes[0].end(killer=15)
+    assert stopped == []
+    bench.reactor.pump([GRACE_S, GRACE_S])
+    assert stopped == [None]
+    assert bench.reason(bench.run("a.sh")) == "the agent is stopping"
+
+
+def test_a_process_that_can_not_be_signalled_is_left_alone() -> None:
+    """No error of the system comes out: the process is gone, or another user's."""
+    signal_group(2**22 + 1, 0)
+
+
 def test_stopping(bench: Bench) -> None:
     """At the end of the agent nothing stays behind."""
     outcomes = [bench.run("a.sh"), bench.run("b.sh")]
     bench.runner.stop()
-    assert bench.killed == [1000, 1001]
+    assert bench.killed == [(1000, SIGTERM), (1001, SIGTERM)]
     assert {bench.reason(outcome) for outcome in outcomes} == {"the agent is stopping"}
     for process in bench.reactor.processes:
         process.end(killer=9)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from oda.datastreams.temperature import TemperatureSensor
+from oda.datastreams.temperature import CHOOSE_AGAIN_S, LOOK_AGAIN_S, TemperatureSensor
 from oda.errors import ReadingFailed
 
 
@@ -49,6 +49,55 @@ def test_a_sensor_without_value_is_passed_over(tmp_path: Path) -> None:
     zone(tmp_path, 0, "x86_pkg_temp", "")
     zone(tmp_path, 1, "acpitz", "20000")
     assert TemperatureSensor(tmp_path).celsius() == 20.0
+
+
+def test_a_sensor_is_known_by_its_name(tmp_path: Path) -> None:
+    """After the kernel numbered its sensors anew the value is still the processor's."""
+    cpu, battery = monitor(tmp_path, 0, "coretemp", "48000"), monitor(tmp_path, 1, "bq27", "21000")
+    sensor = TemperatureSensor(tmp_path)
+    assert sensor.celsius() == 48.0
+    (cpu.parent / "name").write_text("bq27")
+    (battery.parent / "name").write_text("coretemp")
+    cpu.write_text("21000")
+    battery.write_text("48000")
+    assert sensor.celsius() == 48.0
+
+
+def test_a_better_sensor_is_found_later(tmp_path: Path) -> None:
+    """A sensor that appears is seen: soon where there was none, now and then where there was."""
+    now = [0.0]
+    sensor = TemperatureSensor(tmp_path, lambda: now[0])
+    assert not sensor.is_there()
+    zone(tmp_path, 0, "acpitz", "20000")
+    now[0] += LOOK_AGAIN_S
+    assert sensor.is_there()
+    assert sensor.celsius() == 20.0
+    monitor(tmp_path, 0, "k10temp", "55000")
+    assert sensor.celsius() == 20.0
+    now[0] += CHOOSE_AGAIN_S
+    assert sensor.celsius() == 55.0
+
+
+@pytest.mark.parametrize("impossible", ["-263200", "3892314000", "nonsense", ""])
+def test_an_impossible_value_is_no_temperature(tmp_path: Path, impossible: str) -> None:
+    """The next sensor is read; without one the reading fails."""
+    cpu = monitor(tmp_path, 0, "coretemp", "48000")
+    sensor = TemperatureSensor(tmp_path)
+    cpu.write_text(impossible)
+    with pytest.raises(ReadingFailed):
+        sensor.celsius()
+    zone(tmp_path, 0, "acpitz", "20000")
+    assert sensor.celsius() == 20.0
+
+
+def test_a_sensor_that_says_it_is_at_fault(tmp_path: Path) -> None:
+    """Its value is not read, whatever it is; a battery is no sensor of the machine."""
+    cpu = monitor(tmp_path, 0, "coretemp", "48000")
+    monitor(tmp_path, 1, "battery", "21000")
+    (cpu.parent / "temp1_fault").write_text("1\n")
+    assert TemperatureSensor(tmp_path).path is None
+    (cpu.parent / "temp1_fault").write_text("0\n")
+    assert TemperatureSensor(tmp_path).celsius() == 48.0
 
 
 def test_a_sensor_that_disappears(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from tests.docs.pages import ROOT
 _SENTENCES = ("reason", "problem", "fault", "behaviour", "state")
 #: Sentences of others: Twisted, OpenSSL, SQLite, the operating system.
 FOREIGN = (
-    "Connection was refused by other side: 111: Connection refused",
+    "Connection refused",
     "TLS failed: certificate verify failed",
     "database or disk is full",
     "database disk image is malformed",

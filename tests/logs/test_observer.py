@@ -201,3 +201,38 @@ def test_what_was_held_back_is_written_at_the_end() -> None:
         world.log(event("y"))
     service.stopService()
     assert world.messages[-1] == "y (repeated once)"
+
+
+def test_a_directory_that_is_gone_does_not_end_the_log(tmp_path: Path) -> None:
+    """Opened anew where that is not possible, the log goes on in the file before, and in a new one
+    as soon as it can."""
+    directory = tmp_path / "log"
+    directory.mkdir()
+    destination = RotatedFile(directory / "agent.log")
+    destination.write("one\n")
+    moved = directory.rename(tmp_path / "moved")
+    with pytest.raises(OSError, match="No such file"):
+        destination.reopen()
+    destination.write("two\n")
+    assert (moved / "agent.log").read_text() == "one\ntwo\n"
+    directory.mkdir()
+    destination.reopen()
+    destination.write("three\n")
+    assert (directory / "agent.log").read_text() == "three\n"
+
+
+def test_a_file_that_was_made_shorter_has_no_hole(tmp_path: Path) -> None:
+    """What logrotate's copytruncate leaves is written from its beginning."""
+    destination = RotatedFile(tmp_path / "agent.log")
+    destination.write("one\n" * 100)
+    os.truncate(tmp_path / "agent.log", 0)
+    destination.write("two\n")
+    assert (tmp_path / "agent.log").read_bytes() == b"two\n"
+
+
+def test_a_locale_without_the_character_does_not_cost_the_line() -> None:
+    """What the stream can't write is escaped."""
+    raw = io.BytesIO()
+    log = AgentLog(io.TextIOWrapper(raw, "ascii"), LogFormat.TEXT, Clock().seconds)
+    log(event("caf\u00e9 is open"))
+    assert rb"caf\xe9 is open" in raw.getvalue()

@@ -67,3 +67,12 @@ def test_no_line_is_lost(sequence: list[tuple[str, float]]) -> None:
         written += limit.admit(event(text), now_s)
     counted += sum(repeated.count for repeated in limit.due(now_s, everything=True))
     assert written + counted == len(sequence)
+
+
+def test_lines_of_output_that_differ_are_different() -> None:
+    """What is printed comes with one format: each text is a line of its own."""
+    limit = RepetitionLimit(allowed=1)
+    for text in ("alpha", "bravo", "hotel", "Traceback: reason"):
+        printed = {"log_namespace": "stdout", "log_format": "{log_io}", "log_io": text}
+        assert limit.admit(printed, 0.0)
+        assert not limit.admit(printed, 0.0)

@@ -12,7 +12,7 @@ from twisted.logger import capturedLogs, formatEvent
 from oda.model import LinkState
 from oda.monitor.counters import Counters
 from oda.monitor.latency import ReactorLatency
-from oda.monitor.service import MonitorService
+from oda.monitor.service import LISTEN_AGAIN_S, MonitorService
 from oda.monitor.snapshot import Snapshot
 from oda.settings import MonitorSettings
 from tests.monitor.snapshots import NOW_MS, SNAPSHOT, connection, snapshot
@@ -84,7 +84,8 @@ def test_live_is_always_yes() -> None:
 
 
 def test_ready_is_200_or_503_with_reasons() -> None:
-    """A load balancer reads the status, a person the body."""
+    """A load balancer reads the status, a person the body. What the platform has said is not told
+    to everybody."""
     world = World()
     world.service.startService()
     status, content_type, body = world.get("/health/ready")
@@ -95,7 +96,7 @@ def test_ready_is_200_or_503_with_reasons() -> None:
     answer = json.loads(body)
     assert status == 503
     assert (answer["ready"], answer["connection"]) == (False, "waiting")
-    assert "refused" in answer["reasons"][0]
+    assert answer["reasons"] == ["it waits before it connects again"]
 
 
 def test_other_paths_are_not_found() -> None:
@@ -144,6 +145,28 @@ def test_a_port_that_is_taken_does_not_stop_the_agent() -> None:
     (line,) = [formatEvent(event) for event in events]
     assert "127.0.0.1:9109" in line
     assert "Address already in use" in line
+
+
+def test_a_port_that_is_taken_is_tried_again() -> None:
+    """It is said once, and served as soon as it is free; a stop leaves no timer."""
+    world = World()
+    listen = world.reactor.listenTCP
+
+    def taken(port: int, *_: Any, **__: Any) -> Any:
+        raise CannotListenError("127.0.0.1", port, OSError(98, "Address already in use"))
+
+    world.reactor.listenTCP = taken  # type: ignore[method-assign]
+    with capturedLogs() as events:
+        world.service.startService()
+        world.reactor.pump([LISTEN_AGAIN_S] * 3)
+        assert len(events) == 1
+        world.reactor.listenTCP = listen  # type: ignore[method-assign]
+        world.reactor.advance(LISTEN_AGAIN_S)
+    assert [server[0] for server in world.reactor.tcpServers] == [9109]
+    world.reactor.listenTCP = taken  # type: ignore[method-assign]
+    world.service.reconfigure(MonitorSettings(port=9110))
+    world.service.stopService()
+    assert world.reactor.getDelayedCalls() == []
 
 
 def test_certificates_are_looked_at_daily() -> None:

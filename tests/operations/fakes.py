@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from oda.codecs import default_registry, is_plain
+from oda.codecs import CodecRegistry, check_value, default_registry, is_plain
 from oda.errors import OperationFailed, ReadingFailed
 from oda.interfaces import ICounters, IOperation, IStateManager, ITimeSource, IWallClock
 from oda.model import (
@@ -281,12 +281,13 @@ class Bench:
         time_source: str | None = None,
         max_answer_bytes: int = 1 << 24,
         outbox: FakeOutbox | None = None,
+        codecs: CodecRegistry | None = None,
     ) -> None:
         self.clock = Clock()
         self.state = FakeStateManager()
         self.counters = FakeCounters()
         self.time_sources = TimeSources()
-        self.codecs = default_registry()
+        self.codecs = codecs or default_registry()
         self.outbox = outbox or FakeOutbox(journal)
         self.journal = self.outbox.journal
         self.commits = True
@@ -300,11 +301,16 @@ class Bench:
             self.codecs,
             lambda: HOST_ID,
             [
-                RefreshInfo(self.state),
-                GetDeviceParameters(self.state),
+                RefreshInfo(self.state, check_value, self.counters),
+                GetDeviceParameters(self.state, check_value),
                 SetDeviceParameters(self.state),
                 SetClockEquipment(self.state, FakeWallClock()),
-                SynchronizeClock(self.state, self.time_sources.open, time_source),
+                SynchronizeClock(
+                    self.state,
+                    self.time_sources.open,
+                    time_source,
+                    named_sources=("ntp://good", "ntp://silent", "ntp://mute", "ntp://odd"),
+                ),
                 *operations,
             ],
             self.journal,

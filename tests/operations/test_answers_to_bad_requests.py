@@ -119,7 +119,11 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ),
     (
         {**ONE, "name": SYNC, "parameters": {"source": "sundial"}},
-        refusal("source: 'sundial' is no time source", id="1", name=SYNC),
+        refusal(
+            "source: is none of those that timeSource and timeSources of the agent name",
+            id="1",
+            name=SYNC,
+        ),
     ),
 ]
 

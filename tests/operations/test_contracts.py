@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from zope.interface.verify import verifyObject
 
+from oda.codecs import check_value
 from oda.interfaces import (
     ICounters,
     IDispatcher,
@@ -38,8 +39,8 @@ from .fakes import (
 
 STATE = FakeStateManager()
 OPERATIONS = [
-    RefreshInfo(STATE),
-    GetDeviceParameters(STATE),
+    RefreshInfo(STATE, check_value, FakeCounters()),
+    GetDeviceParameters(STATE, check_value),
     SetDeviceParameters(STATE),
     SetClockEquipment(STATE, FakeWallClock()),
     SynchronizeClock(STATE, TimeSources().open),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -120,6 +121,43 @@ def test_a_canceller_that_fails_does_not_cost_the_answer() -> None:
     answers = bench.send(request(name="X"))
     bench.clock.advance(80)
     assert described(bench, answers) == "time limit of 80 s exceeded"
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit("no bus"), asyncio.CancelledError("no bus"), GeneratorExit("no bus")]
+)
+@pytest.mark.parametrize("way", ["raised", "deferred", "coroutine", "cancelled"])
+def test_an_operation_that_would_end_the_process_is_answered(
+    error: BaseException, way: str
+) -> None:
+    """``sys.exit()`` and the like out of an operation are ERROR_PROCESSING with the reason, and the
+    operation's place is free for the next one."""
+
+    def end(*_: object) -> Any:
+        raise error
+
+    async def end_later(*_: object) -> OperationResult:
+        raise error
+
+    behaviour: Any = {
+        "raised": end,
+        "deferred": lambda *_: fail(error),
+        "coroutine": end_later,
+        "cancelled": lambda *_: Deferred(end),
+    }[way]
+    bench = Bench(
+        FakeOperation("X", behaviour),
+        FakeOperation("Y", lambda request, progress: OperationResult(description="mine")),
+        max_concurrent=1,
+    )
+    answers = bench.send(request(name="X"))
+    bench.clock.advance(80)
+    text = described(bench, answers)
+    limit = "time limit of 80 s exceeded"
+    assert text == (limit if way == "cancelled" else f"{type(error).__name__}: no bus")
+    response = bench.decoded(answers[0])["operation"]["response"]
+    assert response["resultCode"] == "ERROR_PROCESSING"
+    assert bench.response(id="3", name="Y")["resultDescription"] == "mine"
 
 
 def test_the_answer_of_the_time_limit_tells_the_steps_done() -> None:
@@ -344,7 +382,7 @@ def test_a_journal_that_answers_late_may_know_the_request() -> None:
     assert not bench.clock.getDelayedCalls()
 
 
-@pytest.mark.parametrize("late", ["record", "failure", "known"])
+@pytest.mark.parametrize("late", ["record", "known"])
 def test_a_journal_that_takes_too_long_costs_the_time_limit(late: str) -> None:
     """Then the operation never runs. The answer comes with the record that it ends, because a
     record that stayed open would be answered again, as interrupted; and an earlier answer found in
@@ -360,14 +398,30 @@ def test_a_journal_that_takes_too_long_costs_the_time_limit(late: str) -> None:
         recording.callback(JournalEntry("X", b"{}", ContentType.JSON, True))
         assert answers == [b"{}"]
     else:
-        if late == "record":
-            recording.callback(17)
-        else:
-            recording.errback(ValueError("disk"))
+        recording.callback(17)
         assert described(bench, answers) == "time limit of 80 s exceeded"
-        assert bench.outbox.rows[0].message.record == (17 if late == "record" else None)
+        assert bench.outbox.rows[0].message.record == 17
     assert operation.requests == []
     assert bench.dispatcher.unanswered == 0
+
+
+def test_a_record_that_fails_too_late_is_told_as_such() -> None:
+    """An operation whose time is up before its record has failed is not on record: the same request
+    runs when it comes again. So its answer is the refusal that allows this, not the time limit,
+    which would be followed by another answer. While the agent stops, that is the reason."""
+    recordings: list[Deferred[int | JournalEntry]] = [Deferred(), Deferred()]
+    operation = FakeOperation("X", lambda request, progress: OperationResult(description="ran"))
+    bench = Bench(operation, journal=ScriptedJournal(*recordings))
+    answers = bench.send(request(name="X"))
+    bench.clock.advance(80)
+    recordings[0].errback(ValueError("disk"))
+    assert described(bench, answers) == "the operation could not be recorded: disk"
+    assert bench.outbox.rows[0].message.record is None
+    stopped = bench.send(request(name="X"))
+    bench.dispatcher.stop()
+    recordings[1].errback(ValueError("disk"))
+    assert described(bench, stopped) == "the agent is stopping"
+    assert operation.requests == []
 
 
 @pytest.mark.parametrize("is_async", [True, False])

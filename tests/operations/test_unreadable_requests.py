@@ -155,7 +155,7 @@ def test_every_request_gets_exactly_one_answer_that_can_be_decoded(
     [
         (JSON, Odd("1e400"), "1e400", "id: Number out of range"),
         (JSON, Odd("-1E400"), "-1E400", "id: Number out of range"),
-        (JSON, Odd("7" * 5000), "7" * 5000, "id: Integer value out of range"),
+        (JSON, Odd("7" * 5000), "7" * 1024, "id: Integer value out of range"),
         (PACK, float("inf"), "inf", "id: inf is not a finite number"),
         (CBOR, float("-inf"), "-inf", "id: -inf is not a finite number"),
         (CBOR, float("nan"), "nan", "id: nan is not a finite number"),
@@ -180,7 +180,7 @@ def test_an_id_that_no_text_can_be_is_refused_and_echoed_as_far_as_possible(
 
 
 @pytest.mark.parametrize("content_type", list(ContentType), ids=lambda c: c.name)
-@pytest.mark.parametrize("member", ["name", "deviceId", "path", "parameters", "extra"])
+@pytest.mark.parametrize("member", ["name", "deviceId", "path", "parameters"])
 @pytest.mark.parametrize("value", ["\ud800", Odd("1e400")], ids=["surrogate", "odd"])
 def test_the_member_that_can_not_be_read_is_named(
     content_type: ContentType, member: str, value: Any
@@ -192,11 +192,78 @@ def test_the_member_that_can_not_be_read_is_named(
     response = answered(bench, members, content_type)
     assert response["resultCode"] == "ERROR_IN_PARAM"
     named = member
-    if member == "extra" or (member == "parameters" and content_type is JSON and value == "\ud800"):
+    if member == "parameters" and content_type is JSON and value == "\ud800":
         named = "request"
     assert response["resultDescription"].startswith(f"{named}"), response
     assert response["id"] == "7"
     assert operation.requests == []
+
+
+ODDITIES: list[tuple[ContentType, bytes]] = [
+    *((JSON, text) for text in (b"NaN", b"-Infinity", b"[Infinity]", b"1e400", b'"\\ud800"')),
+    (JSON, b'"a\x01b\n"'),
+    (JSON, b'"\xff"'),
+    (JSON, b'{"NaN":"Infinity \\" NaN","x":NaN}'),
+    (CBOR, bytes.fromhex("c11a514b67b0")),  # a date
+    (CBOR, bytes.fromhex("f7")),  # undefined
+    (CBOR, bytes.fromhex("f97e00")),  # NaN
+    (CBOR, bytes.fromhex("a10102")),  # a key that is no text
+    (PACK, bytes.fromhex("d6ff514b67b0")),  # a timestamp
+    (PACK, bytes.fromhex("810102")),  # a key that is no text
+    (PACK, bytes.fromhex("cb7ff8000000000000")),  # NaN
+]
+
+
+def with_oddity(content_type: ContentType, oddity: bytes, place: str) -> bytes:
+    """A request for X with ``oddity`` in a member of the message, the operation or the request."""
+    mark = "oddity"
+    request = {"id": "7", "name": "X", "parameters": {"a": [1, "NaN"]}}
+    message: dict[str, Any] = {"operation": {"request": request}}
+    {"message": message, "operation": message["operation"], "request": request}[place]["z"] = mark
+    encoded = raw(message, content_type)
+    return encoded.replace(raw(mark, content_type), oddity)
+
+
+@pytest.mark.parametrize("place", ["message", "operation", "request"])
+@pytest.mark.parametrize(("content_type", "oddity"), ODDITIES, ids=repr)
+def test_an_oddity_where_nobody_looks_costs_nothing(
+    content_type: ContentType, oddity: bytes, place: str
+) -> None:
+    """What a decoder refuses in a member that nobody needs: the operation is run, with its
+    parameters as they are, and answered once."""
+    operation = FakeOperation("X", lambda request, progress: OperationResult())
+    bench = Bench(operation)
+    (payload,) = bench.send_bytes(with_oddity(content_type, oddity, place), content_type)
+    response = bench.decoded(payload, content_type)["operation"]["response"]
+    assert (response["id"], response["resultCode"]) == ("7", "SUCCESSFUL")
+    assert [dict(request.parameters) for request in operation.requests] == [{"a": [1, "NaN"]}]
+
+
+@pytest.mark.parametrize("oddity", [b"NaN", b"-Infinity", b"[1,NaN]"])
+def test_a_word_that_is_no_json_is_no_parameter(oddity: bytes) -> None:
+    """Where it is needed nothing is run, and the request is answered."""
+    operation = FakeOperation("X", lambda request, progress: OperationResult())
+    bench = Bench(operation)
+    message = b'{"operation":{"request":{"id":"7","name":"X","parameters":{"a":%s}}}}' % oddity
+    (payload,) = bench.send_bytes(message, JSON)
+    response = bench.decoded(payload, JSON)["operation"]["response"]
+    assert (response["id"], response["resultCode"]) == ("7", "ERROR_IN_PARAM")
+    assert response["resultDescription"].startswith("parameters: ")
+    assert operation.requests == []
+
+
+@pytest.mark.parametrize("space", [b"", b" \r\n"])
+def test_a_byte_order_mark_is_no_part_of_the_request(space: bytes) -> None:
+    """Its format is recognised, and the operation is run."""
+    operation = FakeOperation("X", lambda request, progress: OperationResult())
+    bench = Bench(operation)
+    message = (
+        b"\xef\xbb\xbf" + space + raw({"operation": {"request": {"id": "7", "name": "X"}}}, JSON)
+    )
+    assert bench.codecs.detect(message) is JSON
+    (payload,) = bench.send_bytes(message, bench.codecs.detect(message))
+    response = bench.decoded(payload, JSON)["operation"]["response"]
+    assert (response["id"], response["resultCode"]) == ("7", "SUCCESSFUL")
 
 
 @pytest.mark.parametrize("content_type", list(ContentType), ids=lambda c: c.name)

@@ -103,11 +103,29 @@ def test_a_replacement_that_fails_is_tried_again_with_all_that_was_wanted(error:
     assert isinstance(bench.store.faults[-1], StoreMoved)
     assert bench.condition == FINE
     assert bench.timers() == []
+    bench.worker.step()
     bench.owner.spans = {}
     bench.lose_file()
     bench.committer.submit()
     bench.worker.step()
     assert bench.store.wanted[-1] == {}
+
+
+def test_a_new_store_gets_a_commit_before_anything_is_copied_into_it() -> None:
+    """Even where nothing was collected: its totals say which ids are given away, and that nothing
+    is left in memory that the old store has."""
+    bench = Bench()
+    bench.lose_file()
+    bench.store.replaced = [RECOVERING]
+    bench.store.steps = [Recovered((), True, 1, "old", True)]
+    bench.committer.submit()
+    bench.seen()
+    bench.worker.step()
+    assert bench.seen() == ["replace", "replaced", "totals", "tell"]
+    bench.worker.step()
+    assert bench.seen() == ["committed", "tell"]
+    bench.worker.step()
+    assert bench.seen() == ["recover", "recovered", "changed", "tell"]
 
 
 def test_a_stop_does_not_wait_for_a_replacement_that_fails() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,7 @@ from oda.outbox.transaction import (
     Tally,
     Totals,
     Transaction,
+    checksum,
 )
 from oda.settings import OutboxSettings
 from tests.outbox.fakes import quick_directory
@@ -56,8 +57,9 @@ MALFORMED = sqlite3.DatabaseError("database disk image is malformed")
 
 
 class Old:
-    """A damaged table: the ids that can be read, and those at which reading fails. It gives rows of
-    ``size`` bytes, in ``order`` if that is given."""
+    """A damaged table: the ids that can be read, and those at which reading fails, from both ends.
+    It gives rows of ``size`` bytes, in ``order`` if that is given; those with an id of ``liars``
+    are not as they were written."""
 
     def __init__(
         self,
@@ -65,7 +67,9 @@ class Old:
         broken: Sequence[int] = (),
         size: int = 3,
         order: Sequence[int] | None = None,
+        liars: Sequence[int] = (),
     ) -> None:
+        self._liars = liars
         self._ids = sorted({*ids, *broken})
         self._broken = set(broken)
         self._order = order
@@ -75,14 +79,24 @@ class Old:
     def execute(self, statement: str, values: Sequence[int]) -> Iterator[Any]:
         self.queries.append(tuple(values))
         low, high, limit = values
-        rows = [row_id for row_id in self._order or self._ids if low < row_id <= high]
-        return self._rows(self._order or rows[:limit])
+        ids = self._order or self._ids
+        if "DESC" in statement:
+            # A search comes to the place of the highest id; from there on everything is passed.
+            at = max((at for at, one in enumerate(ids) if one <= high), default=-1)
+            passed = ids[at::-1] if at >= 0 else []
+            return self._rows(passed[:limit], lambda one: one <= low)
+        at = next((at for at, one in enumerate(ids) if one > low), len(ids))
+        return self._rows(ids[at : at + limit], lambda one: one > high)
 
-    def _rows(self, ids: Sequence[int]) -> Iterator[Any]:
+    def _rows(self, ids: Sequence[int], is_beyond: Callable[[int], bool]) -> Iterator[Any]:
         for row_id in ids:
+            if is_beyond(row_id):
+                return
             if row_id in self._broken:
                 raise MALFORMED
-            yield (row_id, 1, 2, 1000, 0, bytes(self._size))
+            payload = bytes(self._size)
+            crc = checksum(row_id, 1, 2, payload) ^ (row_id in self._liars)
+            yield (row_id, 1, 2, 1000, crc, payload)
 
 
 def ids_of(rows: Sequence[Sequence[Any]]) -> list[int]:
@@ -112,10 +126,68 @@ def test_a_range_that_breaks_off_is_halved() -> None:
 
 
 def test_rows_out_of_order_are_a_damage() -> None:
-    """What follows could repeat for ever: a row before the last one, the same one, or one that is
-    not in the range."""
-    for order in ([1, 5, 4], [1, 5, 5], [1, 5, 200]):
+    """What follows could repeat for ever: a row before the last one, the same one, or, in the last
+    range, one that is not in it."""
+    for order in ([1, 5, 4], [1, 5, 5]):
         assert read(Old(order=order)) == ([1, 5], [(5, 52), (52, 100)])
+    reading = _Reading(Old(order=[1, 5, 200, 7], liars=[200]))  # type: ignore[arg-type]
+    rows, rest = reading.rows("telemetry", 0, 100, is_last=True)
+    assert ids_of(rows) == [1, 5]
+    assert rest == [("telemetry", 5, 52), ("telemetry", 52, 100)]
+
+
+def test_a_row_that_was_not_copied_on_purpose_ends_the_last_range() -> None:
+    """One with a higher id that is as it was written is none that hides others."""
+    reading = _Reading(Old([1, 5, 200]))  # type: ignore[arg-type]
+    rows, rest = reading.rows("telemetry", 0, 100, is_last=True)
+    assert (ids_of(rows), rest) == ([1, 5], [])
+
+
+class Astray(Old):
+    """A table in which a search finds nothing but its two ends."""
+
+    def execute(self, statement: str, values: Sequence[int]) -> Iterator[Any]:
+        if values[0] and "DESC" not in statement:
+            raise MALFORMED
+        return super().execute(statement, values)
+
+
+def copied(old: Old, store: SqliteStore, high: int) -> list[int]:
+    """Copy all that can be read, in steps; gives the ids in the order in which they were found."""
+    progress = _Progress("o.sqlite.recovering-1", "damaged", ranges=[("telemetry", 0, high)])
+    progress.expected = {"telemetry": Stored()}
+    found: list[int] = []
+    while progress.ranges:
+        for _, span, amount in _copy_some(old, store.writer, progress):  # type: ignore[arg-type]
+            rows = store.writer.execute(
+                "SELECT id FROM telemetry WHERE id BETWEEN ? AND ? ORDER BY id", span
+            ).fetchall()
+            assert len(rows) == amount.rows
+            found += [one for (one,) in rows]
+    return found
+
+
+def test_the_last_rows_are_found_from_the_end(store: SqliteStore) -> None:
+    """Where a search goes astray, because ids within the tree are damaged, what lies behind the
+    damage is found from the end of the table, once, after all others."""
+    old = Astray(range(1, 101), broken=[40, 90])
+    assert copied(old, store, 100) == [*range(1, 40), *range(91, 101)]
+
+
+def test_what_was_found_already_is_not_copied_from_the_end_again(store: SqliteStore) -> None:
+    """Not even where it has been delivered and deleted meanwhile."""
+    old = Old(range(1, 101), broken=[40])
+    found = copied(old, store, 100)
+    assert found == [*range(1, 40), *range(41, 101)]
+
+
+def test_a_wrong_id_hides_no_rows(store: SqliteStore) -> None:
+    """A row whose id is damaged seems to be far behind its neighbours, or behind all: they are
+    found all the same."""
+    for liar in (90, 4000):
+        store.writer.execute("DELETE FROM telemetry")
+        old = Old(order=[1, 2, 3, liar, 5, 6, 7], liars=[liar])
+        assert {1, 2, 3, 5, 6, 7} <= set(copied(old, store, 100))
 
 
 def test_every_row_that_can_be_read_is_read_once() -> None:
@@ -234,7 +306,7 @@ def test_only_queries_in_a_row_without_a_row_are_fruitless(
     progress.ranges = [("response", 9, 10), *[("telemetry", 50, 51)] * 9, ("telemetry", 0, 1)]
     old: Any = Old([1, 10])
     _copy_some(old, store.writer, progress)
-    assert [one[:2] for one in old.queries] == [(0, 1), *[(50, 51)] * 4, (9, 10)]
+    assert [one[:2] for one in old.queries] == [(0, 1), *[(50, END)] * 4, (9, END)]
     assert progress.fruitless == 0
     assert progress.ranges == []
 
@@ -260,6 +332,16 @@ def test_copied_rows_enter_the_totals(store: SqliteStore) -> None:
     found = store._read_totals()
     assert found.accepted == Tally(15, 20)
     assert found.dropped == Tally(3, 7)
+
+
+def test_what_is_lost_has_no_negative_number_of_datapoints(store: SqliteStore) -> None:
+    """Rows that the totals did not count were found, with more datapoints than those that are
+    missing had: how many these had is not known."""
+    progress = _Progress("o.sqlite.recovering-1", "damaged")
+    progress.expected = {"telemetry": Stored(rows=2, datapoints=-9)}
+    _enter(store.writer, (), progress)
+    totals = store._read_totals()
+    assert totals.dropped == totals.accepted == Tally(2, 0)
 
 
 def test_what_is_missing_is_that_of_all_sources() -> None:

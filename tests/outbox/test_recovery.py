@@ -155,6 +155,66 @@ def test_a_kill_at_any_moment_of_a_recovery_loses_nothing(
 
 
 @pytest.mark.usefixtures("small_steps")
+@pytest.mark.parametrize("is_gone", [False, True])
+def test_a_kill_at_any_moment_of_a_replacement_loses_nothing(
+    is_gone: bool, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store that is damaged, or deleted, while it is used is replaced, and the rows that are in
+    memory are written into the new one. A process that is killed before it has done so leaves them
+    in the old one only: the next process copies all of that, and gives no id a second time."""
+    path = place / "now" / "outbox.sqlite"
+    device = Device(path, head_rows=3)
+    device.put_all(numbered(0, 100))
+    device.outbox.retire([row.row_id for row in device.take(5)[:2]])
+    device.turn()
+    snapshots = Snapshots(path.parent, place)
+    with monkeypatch.context() as patch:
+        for owner, name in (
+            (Path, "rename"),
+            (SqliteStore, "begin_file"),
+            (SqliteStore, "replace"),
+            (SqliteStore, "apply"),
+            (SqliteStore, "recover"),
+            (recovery, "_save"),
+        ):
+            snapshots.watch(patch, owner, name)
+        if is_gone:
+            for suffix in ("", "-wal", "-shm"):
+                Path(f"{path}{suffix}").unlink(missing_ok=True)
+        else:
+            fail_once(device.store)
+            device.put_all([b"meanwhile"])
+        device.clock.advance(1.0)
+        device.recover()
+    # What was deleted is lost until it is copied.
+    first = next(at for at, one in enumerate(snapshots.paths) if list(one.glob("*.recovering-?")))
+    assert len(snapshots.paths) - first > 10
+    for copy in snapshots.paths[first if is_gone else 0 :]:
+        left = Device(copy / "outbox.sqlite", head_rows=3)
+        left.recover()
+        (accepted,) = left.put_all([b"new"])
+        rows = left.take_all()
+        assert {*numbered(2, 100), b"new"} <= {row.payload for row in rows}
+        assert rows[-1].payload == b"new"
+        assert len({row.row_id for row in rows}) == len(rows)
+        assert accepted.called
+        left.outbox.check_invariants()
+        left.stop()
+        shutil.rmtree(copy)
+    device.stop()
+
+
+def fail_once(store: Any) -> None:
+    """The next commit finds the store damaged."""
+
+    def apply(transaction: Any) -> int:
+        del store.apply
+        raise StoreDamaged("torn")
+
+    store.apply = apply
+
+
+@pytest.mark.usefixtures("small_steps")
 def test_a_kill_between_the_file_and_its_log(place: Path) -> None:
     """A file that was renamed without its write-ahead log gets it back: the two are one thing."""
     path = place / "outbox.sqlite"

@@ -57,6 +57,9 @@ class Disk(Protocol):
     def damage(self, action: str) -> None:
         """Do ``action`` to the files of the store between two lives."""
 
+    def is_held_up(self, from_s: float, within_s: float) -> bool:
+        """As ``SimulatedWorker.is_held_up``, of the newest life."""
+
     def crash(self, is_power_loss: bool) -> None:
         """The present life has ended; what it had not brought to the disk is gone."""
 
@@ -133,6 +136,9 @@ class SqliteDisk:
     def weather_changed(self) -> None:
         if self._worker is not None:
             self._worker.weather_changed()
+
+    def is_held_up(self, from_s: float, within_s: float) -> bool:
+        return self._worker is not None and self._worker.is_held_up(from_s, within_s)
 
     def crash(self, is_power_loss: bool) -> None:
         if self._worker is not None:

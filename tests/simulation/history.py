@@ -56,6 +56,8 @@ class Facts:
     executions: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     #: The final answers that the platform committed, by id and name.
     answers: dict[tuple[str, str], list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    #: The answers that ever were on the disk, each with its key.
+    answers_on_disk: set[tuple[tuple[str, str], bytes]] = field(default_factory=set)
     #: Events that went with a disk that was taken away or damaged, which the agent has said.
     destroyed: set[int] = field(default_factory=set)
     #: Events that were accepted because the platform had read them, while they were not on disk.

@@ -64,6 +64,16 @@ class SimulatedWorker:
         self._after_job = after_job
         self._jobs: deque[tuple[Job, Done]] = deque()
         self._entry: Entry | None = None
+        #: When the newest jobs began and ended; the last has not ended if its end is infinite.
+        self._times: deque[tuple[float, float]] = deque(maxlen=4)
+
+    def is_held_up(self, from_s: float, within_s: float) -> bool:
+        """Whether a job that had not ended at ``from_s``, or began ``within_s`` seconds after it,
+        or the one job that followed on that, is still under way, or was when the process died."""
+        since = [one for one in self._times if one[1] > from_s]
+        return (
+            0 < len(since) <= 2 and since[-1][1] == float("inf") and since[0][0] < from_s + within_s
+        )
 
     def run(self, job: Job, done: Done, takes_long: bool = False, aside: bool = False) -> None:
         if not self._reactor.effect():
@@ -101,6 +111,8 @@ class SimulatedWorker:
 
     def _begin(self) -> None:
         self._entry = None
+        if not self._times or self._times[-1][1] != float("inf"):
+            self._times.append((self._scheduler.now_s, float("inf")))
         if self._weather.state != "hangs":
             low, high = self._weather.commit_s
             self._entry = self._scheduler.later(self._random.uniform(low, high), self._end)
@@ -121,6 +133,7 @@ class SimulatedWorker:
             outcome = self._outcome(job)
             self._after_job()
         self._jobs.popleft()
+        self._times.append((self._times.pop()[0], self._scheduler.now_s))
         # The next one begins before anybody hears of this one: that is what a thread does.
         if self._jobs:
             self._begin()

@@ -136,6 +136,7 @@ class World:
         self.network.accept = self.platform.accept
         self.platform.on_answer = self._answered
         self.disk = make_disk(self.scheduler, self.history, plan.seed, folder)
+        self.facts.answers_on_disk = self.disk.answers
         self.disk.head_rows = plan.settings["disk"]["head_rows"]
         self.settings = settings_of(plan)
         self._numbers = Numbers()
@@ -417,9 +418,12 @@ class World:
 
     def _settle_risk(self) -> None:
         """A life ends: what was on a disk that is gone can't be written anew any more. That is
-        nobody's fault if it was said, or if there was no time to notice."""
+        nobody's fault if it was said, or if there was no time to notice, and to write a new store:
+        the agent can't touch the store during a commit, however long that takes, and looks at the
+        file after it."""
         lost = self.disk.at_risk - self.disk.numbers - self.facts.committed
-        if self._errors or self.scheduler.now_s - self._struck_s < _NOTICED_S:
+        had_no_time = self.scheduler.now_s - self._struck_s < _NOTICED_S
+        if self._errors or had_no_time or self.disk.is_held_up(self._struck_s, _NOTICED_S):
             self.facts.destroyed |= lost
             self.disk.at_risk.clear()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.task import Clock
 from twisted.logger import LogLevel, globalLogPublisher
 from zope.interface.verify import verifyObject
 
@@ -20,7 +21,7 @@ class Rig:
     def __init__(self, values: dict[tuple[str, str], Any] | None = None) -> None:
         self.access = FakeAccess(values)
         self.dispatcher = FakeDispatcher()
-        self.manager = RealtimeStateManager(self.access, self.dispatcher)
+        self.manager = RealtimeStateManager(self.access, self.dispatcher, Clock())
 
     def published(self) -> list[tuple[str, str, Any, int | None]]:
         return [

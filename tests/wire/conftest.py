@@ -24,7 +24,8 @@ def _quick_collections() -> Iterator[None]:
 @pytest.fixture
 def make_world() -> Iterator[Callable[..., World]]:
     """Make a ``World``. At the end no failure may have been logged, not even one that a forgotten
-    Deferred reports when it is collected; a test that expects one empties ``world.log.events``."""
+    Deferred reports when it is collected; a test that expects one empties ``world.log.events``.
+    Nor may the link have gone from a state to one that can't follow it."""
     worlds: list[World] = []
 
     def make(**arguments: Any) -> World:
@@ -35,6 +36,7 @@ def make_world() -> Iterator[Callable[..., World]]:
     yield make
     gc.collect()
     failures = [failure for world in worlds for failure in world.log.failures]
+    failures += [world.log.lines for world in worlds if world.log.has("a defect: the link goes")]
     for world in reversed(worlds):
         world.close()
     assert failures == []

@@ -201,9 +201,8 @@ def test_no_object_shows_the_key(make_world: MakeWorld, auth: Auth) -> None:
     for thing in (
         world.service,
         link,
-        link._dialer,
-        link._dialer._factory,
-        link._dialer._address,
+        link._factory,
+        link._address,
         link._protocol,
         link._session,
         world.network.connectors[0],

@@ -50,13 +50,17 @@ class Echo(FakeDispatcher):
 
 
 def overload_world(
-    make_world: MakeWorld, dispatcher: Echo | None = None, max_bytes: int = BOUND, **more: Any
+    make_world: MakeWorld,
+    dispatcher: Echo | None = None,
+    max_bytes: int = BOUND,
+    window_messages: int = 256,
+    **more: Any,
 ) -> World:
     """A small outbox; reading stops at a quarter of ``max_bytes``."""
     dispatcher = dispatcher or Echo()
     world = make_world(
         settings=connector_settings(max_message_size_bytes=128 * KIB, **more.pop("connector", {})),
-        window=OutboxSettings(max_bytes=max_bytes),
+        window=OutboxSettings(max_bytes=max_bytes, window_messages=window_messages),
         dispatcher=dispatcher,
         **more,
     )
@@ -250,9 +254,13 @@ def test_stopping_meanwhile(make_world: MakeWorld) -> None:
     assert world.timers == []
 
 
-def test_answers_let_go_are_repeated_until_they_are_proven(make_world: MakeWorld) -> None:
+@pytest.mark.parametrize("code", [1000, 1001])
+def test_answers_let_go_are_repeated_until_they_are_proven(
+    make_world: MakeWorld, code: int
+) -> None:
     """Without a pong the agent goes on by letting go what it has written. A connection that ends
-    then has proven nothing, whatever its close code."""
+    then has proven nothing, whatever its close code: not even 1000, after which nothing that was
+    acknowledged is kept."""
     world = overload_world(make_world, max_bytes=KIB * KIB)
     asked = requests(6)
     world.platform.pong = lambda payload: None
@@ -261,10 +269,23 @@ def test_answers_let_go_are_repeated_until_they_are_proven(make_world: MakeWorld
     assert world.platform.received == asked
     assert world.counters.total("messages_acknowledged") == 0
     world.platform.pong = lambda payload: payload
-    world.peer.sendCloseFrame(1001)
+    world.peer.sendCloseFrame(code)
     world.pass_time(130)
     assert world.platform.received == asked * 2
-    world.peer.sendCloseFrame(1001)
+    world.peer.sendCloseFrame(code)
     world.pass_time(130)
     assert world.platform.received == asked * 2
     assert world.counters.total("messages_acknowledged") == len(asked)
+
+
+def test_answers_let_go_take_no_room_in_the_window(make_world: MakeWorld) -> None:
+    """Once they are let go, nobody waits for their pong: telemetry goes out although as many
+    messages as ``ackWindow`` allows are not proven."""
+    world = overload_world(make_world, max_bytes=KIB * KIB, window_messages=6)
+    world.platform.pong = lambda payload: None
+    ask(world, requests(6))
+    world.settle()
+    world.uplink(b"telemetry")
+    world.pass_time(1)
+    assert world.platform.received[-1] == b"telemetry"
+    assert world.counters.total("messages_acknowledged") == 0

@@ -16,7 +16,7 @@ from twisted.internet.interfaces import IHostnameResolver
 from zope.interface import implementer
 
 from oda.connector.route import NotingSocket
-from oda.connector.uplink import taken_bytes
+from oda.connector.window import taken_bytes
 from tests.wire.certificates import Authority
 from tests.wire.loopback import Loopback, ProxyFactory
 from tests.wire.network import Resolution, address_of

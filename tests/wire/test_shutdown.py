@@ -9,6 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionRefusedError
 
 from oda.errors import ReadingFailed
+from oda.model import LinkState
 from tests.wire.platform import RawPlatform
 from tests.wire.world import World, connector_settings
 
@@ -83,6 +84,17 @@ STATES = [
     closed_by_platform,
     waiting,
 ]
+NAMES = [
+    LinkState.IDENTIFYING,
+    LinkState.IDENTIFYING,
+    LinkState.CONNECTING,
+    LinkState.CONNECTING,
+    LinkState.CONNECTING,
+    LinkState.OPEN,
+    LinkState.CLOSING,
+    LinkState.CLOSING,
+    LinkState.WAITING,
+]
 
 
 def sockets(world: World) -> int:
@@ -94,6 +106,19 @@ def assert_nothing_left(world: World) -> None:
     assert sockets(world) == 0
     assert not any(connector.state == "connecting" for connector in world.network.connectors)
     assert not world.is_connected
+
+
+@pytest.mark.parametrize(("reach", "state"), list(zip(STATES, NAMES, strict=True)))
+def test_the_status_names_every_state(
+    world: World, reach: Callable[[World], None], state: LinkState
+) -> None:
+    """What the status says is the state that the link is in, until it has stopped."""
+    assert world.service.status().state is LinkState.STOPPED
+    reach(world)
+    assert world.service.status().state is state
+    world.stop()
+    world.pass_time(10)
+    assert world.service.status().state is LinkState.STOPPED
 
 
 @pytest.mark.parametrize("reach", STATES)
@@ -258,6 +283,41 @@ def test_a_platform_that_never_drops_the_connection(make_world: MakeWorld) -> No
     world.pass_time(45)
     assert world.is_connected
     assert len(world.network.connectors) == 2
+
+
+@pytest.mark.parametrize("reach", STATES)
+@pytest.mark.parametrize("is_early", [False, True], ids=["while it stops", "before it stops"])
+def test_a_stop_in_a_hurry_waits_for_nobody(
+    world: World, reach: Callable[[World], None], is_early: bool
+) -> None:
+    """From every state, the end takes no time; what was not acknowledged stays in the outbox."""
+    reach(world)
+    for wire in world.network.wires:
+        wire.hold()
+    world.uplink(b'{"n":1}')
+    if is_early:
+        world.service.hurry()
+        stopped = world.stop()
+    else:
+        stopped = world.stop()
+        world.service.hurry()
+    world.settle()
+    assert stopped.called
+    counts = world.outbox.counts()
+    assert counts["pending"] + counts["in_flight"] == 1
+    assert_nothing_left(world)
+
+
+def test_a_start_after_a_hurry_is_an_ordinary_one(world: World) -> None:
+    """It holds for one stop."""
+    world.start()
+    world.service.hurry()
+    world.stop()
+    world.service.startService()
+    world.settle()
+    world.stop()
+    world.pass_time(1)
+    assert world.peer.closed == (True, 1000, "the agent is stopping")
 
 
 def test_stopping_twice_and_without_a_start(world: World) -> None:

@@ -11,7 +11,7 @@ from twisted.logger import formatEvent, globalLogPublisher
 
 from oda.codecs import default_registry
 from oda.connector.service import ConnectorService
-from oda.connector.uplink import Taken
+from oda.connector.window import Taken
 from oda.model import ContentType
 from oda.settings import ConnectorSettings, OutboxSettings
 from tests.wire.fakes import (

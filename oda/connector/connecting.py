@@ -1,4 +1,13 @@
-"""One attempt to connect: name, TCP, TLS and upgrade under one time limit.
+"""What a connection needs: who the device is, an address to try first, and one attempt.
+
+In which order the addresses of a name are tried.
+
+The one that worked last is the first. Otherwise the resolver's order holds (it follows RFC 6724),
+but with the address families in turns, so that one family that leads nowhere costs one head start
+(RFC 8305, section 4). Last come those that took a TCP connection of which nothing lasting came:
+behind them may be a host that accepts, and serves nobody.
+
+One attempt to connect: name, TCP, TLS and upgrade under one time limit.
 
 The host's addresses (IPv6 and IPv4) are raced (RFC 8305): each has a head start of ``HEAD_START_S``
 over the next one, and one that fails makes room at once. The first TCP connection that is made ends
@@ -7,19 +16,80 @@ the race; the others are stopped. So a dead address costs a quarter of a second,
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import chain, zip_longest
 from typing import Any
 
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import NotConnectingError
 from twisted.internet.interfaces import IReactorPluggableNameResolver
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from oda.connector.outcome import Outcome
+from oda.connector.outcome import Outcome, describe_connect_failure
 from oda.connector.protocol import PlatformProtocol
 from oda.connector.resolution import AddressCollector
+from oda.errors import ConnectorError, DatastreamError
+from oda.interfaces import IDeviceInfoProvider
+from oda.settings import Secret
 
 _log = Logger()
+
+
+# -- addresses -----------------------------------------------------------------------------------
+
+
+#: How many addresses are remembered as disappointing.
+_MAX_REMEMBERED = 16
+
+
+class KnownAddresses:
+    """What earlier connections showed about the addresses of one host."""
+
+    def __init__(self) -> None:
+        self._worked: str | None = None
+        self._disappointed: list[str] = []  # the oldest first
+
+    def order(self, found: Sequence[str]) -> list[str]:
+        """The addresses that the resolver has ``found``, the first to try at the front."""
+        ordered = interleave(found)
+        last = [address for address in self._disappointed if address in ordered]
+        ordered = [address for address in ordered if address not in last] + last
+        if self._worked in ordered:
+            ordered.remove(self._worked)
+            ordered.insert(0, self._worked)
+        return ordered
+
+    def opened(self, address: str) -> None:
+        """The WebSocket is open there."""
+        self._worked = address
+        self._forget(address)
+
+    def disappointed(self, address: str) -> None:
+        """It took the TCP connection, but no WebSocket came of it, or none that lasted."""
+        if self._worked == address:
+            self._worked = None
+        self._forget(address)
+        self._disappointed = [*self._disappointed, address][-_MAX_REMEMBERED:]
+
+    def _forget(self, address: str) -> None:
+        if address in self._disappointed:
+            self._disappointed.remove(address)
+
+
+def interleave(addresses: Sequence[str]) -> list[str]:
+    """The addresses with IPv6 and IPv4 in turns, beginning with the family of the first; within a
+    family the order stays."""
+    if not addresses:
+        return []
+    first_is_six = ":" in addresses[0]
+    one = [address for address in addresses if (":" in address) is first_is_six]
+    other = [address for address in addresses if (":" in address) is not first_is_six]
+    return [address for address in chain(*zip_longest(one, other)) if address is not None]
+
+
+# -- the attempt ---------------------------------------------------------------------------------
+
 
 #: By so much each address is tried before the next one (RFC 8305, section 5), in seconds.
 HEAD_START_S = 0.25
@@ -82,7 +152,7 @@ class ConnectionAttempt:
         address = self._racing.pop(connector, None)
         if self._over or address is None:
             return  # it was stopped
-        self._failures.append((address, reason.getErrorMessage().rstrip(".")))
+        self._failures.append((address, describe_connect_failure(reason)))
         if self._untried:
             self._try_next()
         elif not self._racing:
@@ -189,3 +259,72 @@ class ConnectionAttempt:
         if self._next is not None and self._next.active():
             self._next.cancel()
         self._next = None
+
+
+# -- who the device is -----------------------------------------------------------------------------
+
+
+#: When the device's id can't be read, it is asked for again after this many seconds.
+IDENTIFY_AGAIN_S = 30.0
+
+
+class Identification:
+    """From ``start()`` to one successful call of ``identified(device_id, api_key)``, or
+    ``cancel()``.
+
+    When the id can't be read, or ``identified`` raises (``ConnectorError``: what was found can't be
+    used), it says why and begins again after ``IDENTIFY_AGAIN_S``.
+    """
+
+    def __init__(
+        self,
+        device_info: IDeviceInfoProvider,
+        reactor: Any,
+        identified: Callable[[str, Secret], None],
+    ) -> None:
+        self._device_info = device_info
+        self._reactor = reactor
+        self._identified = identified
+        self._again: Any = None
+        self._round = 0
+
+    @property
+    def is_waiting(self) -> bool:
+        """True while a timer will ask again."""
+        return self._again is not None
+
+    def start(self) -> None:
+        """Ask now; an answer to an earlier question doesn't count any more."""
+        self.cancel()
+        question = maybeDeferred(self._device_info.device_id)
+        question.addCallback(self._answered, self._round)
+        question.addErrback(self._failed, self._round)
+
+    def cancel(self) -> None:
+        """Ask no more, and ignore an answer that is still to come."""
+        self._round += 1
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+
+    def _answered(self, device_id: str, asked_in: int) -> None:
+        if asked_in == self._round:
+            self._identified(device_id, Secret(self._device_info.api_key()))
+
+    def _failed(self, failure: Failure, asked_in: int) -> None:
+        if asked_in != self._round:
+            return
+        if failure.check(DatastreamError, ConnectorError):
+            _log.error(
+                "can't connect: {reason}; trying again in {delay:g} s",
+                reason=failure.getErrorMessage(),
+                delay=IDENTIFY_AGAIN_S,
+            )
+        else:
+            _log.failure("can't connect: a defect in the device info", failure)
+        self._again = self._reactor.callLater(IDENTIFY_AGAIN_S, self.start_again)
+
+    def start_again(self) -> None:
+        """The wait is over."""
+        self._again = None
+        self.start()

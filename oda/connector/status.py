@@ -1,14 +1,49 @@
-"""What the link remembers of its connection for those who ask how it is."""
+"""What the link tells those who ask how the connection is.
+
+When certificates end: the platform's, as it was shown, and the client's own.
+
+What the link remembers of its connection for those who ask how it is.
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from oda.connector.expiry import file_certificate_ends_ms, platform_certificate_ends_ms
 from oda.connector.peer import PeerClass
 from oda.connector.session import Session
 from oda.model import ConnectionStatus, LinkState
 from oda.settings import ConnectorSettings
+
+# -- certificates --------------------------------------------------------------------------------
+
+
+def platform_certificate_ends_ms(transport: Any) -> int | None:
+    """The end of the certificate the peer of ``transport`` has shown, in milliseconds since the
+    Unix epoch; None without TLS."""
+    ask = getattr(transport, "getPeerCertificate", None)
+    certificate = ask() if ask is not None else None
+    return None if certificate is None else _ends_ms(certificate.to_cryptography())
+
+
+def file_certificate_ends_ms(path: Path | None) -> int | None:
+    """The end of the first certificate in a PEM file; None where there is none that can be read
+    (the connection has its own word on that)."""
+    if path is None:
+        return None
+    from cryptography.x509 import load_pem_x509_certificate
+
+    try:
+        return _ends_ms(load_pem_x509_certificate(path.read_bytes()))
+    except (OSError, ValueError):
+        return None
+
+
+def _ends_ms(certificate: Any) -> int:
+    return int(certificate.not_valid_after_utc.timestamp() * 1000)
+
+
+# -- the record ----------------------------------------------------------------------------------
 
 
 class ConnectionRecord:
@@ -38,11 +73,6 @@ class ConnectionRecord:
         self._retry_since_s = self._clock.seconds()
         self._retry = retry
 
-    @property
-    def is_waiting(self) -> bool:
-        """True while the next attempt has been set a time."""
-        return self._retry is not None and bool(self._retry.active())
-
     def status(
         self,
         state: LinkState,
@@ -56,7 +86,7 @@ class ConnectionRecord:
         since_s, retry_in_s = 0.0, None
         if session is not None:
             since_s = now_s - self._opened_at_s
-        elif state is LinkState.WAITING:
+        elif state is LinkState.WAITING and self._retry is not None and self._retry.active():
             since_s = now_s - self._retry_since_s
             retry_in_s = self._retry.getTime() - now_s
         return ConnectionStatus(

@@ -1,4 +1,6 @@
-"""When to connect again: full jitter over windows that double.
+"""The pause before the next connection.
+
+When to connect again: full jitter over windows that double.
 
 The first window is one second, so that a fault of the device's own network costs little; each
 failure doubles it up to ``max_delay_s``. The count starts again only after a connection has stayed
@@ -22,14 +24,23 @@ window, also when an outage ends in the middle of one. Only where the windows ha
 An explicit wish of the platform (Retry-After) is a minimum; what chance adds comes on top of it,
 because it was given to all of them.
 
-Pure: chance is an argument.
+The pause between two connections: how long it is, and what the operator is told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import Logger
 
 from oda.connector.outcome import Lane, Outcome
+from oda.interfaces import ICounters
+
+_log = Logger()
+
+
+# -- back-off ------------------------------------------------------------------------------------
 
 
 class Backoff:
@@ -82,3 +93,60 @@ class Backoff:
         if lane is Lane.PROMPT:
             return 0.0
         return self.spread_s if lane is Lane.SPREAD else self.crowd_window_s
+
+
+# -- the pause -----------------------------------------------------------------------------------
+
+
+class Reconnection:
+    """Keeps the back-off of one link; ``random`` gives floats in [0, 1)."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        counters: ICounters,
+        max_delay_s: float,
+        random: Callable[[], float],
+        spread_s: float = 0.0,
+    ) -> None:
+        self._reactor = reactor
+        self._counters = counters
+        self._backoff = Backoff(max_delay_s, random, spread_s)
+        self._stable: Any = None
+
+    def opened(self) -> None:
+        """A connection is open; once it has lasted, earlier failures are forgotten."""
+        self._backoff.connection_opened()
+        self._stable = self._reactor.callLater(Backoff.stable_s, self._became_stable)
+
+    def lost(self) -> None:
+        """The open connection is gone."""
+        if self._stable is not None:
+            self._stable.cancel()
+            self._stable = None
+
+    def configure(self, max_delay_s: float, spread_s: float) -> None:
+        """From now on, wait at most so long, and spread what may concern all devices so wide."""
+        self._backoff.max_delay_s = max_delay_s
+        self._backoff.spread_s = spread_s
+
+    def begin_anew(self) -> None:
+        """Another platform, or other credentials: earlier failures say nothing about it."""
+        self._backoff.begin_anew()
+
+    def schedule(self, outcome: Outcome, connect: Callable[[], None]) -> Any:
+        """Call ``connect`` after the pause that ``outcome`` asks for; returns the delayed call."""
+        delay_s = self._backoff.next_delay_s(outcome)
+        self._counters.observe("reconnect_delay_seconds", delay_s)
+        _log.warn(
+            "{state}: {reason}{hint}; connecting again in {delay:.1f} s",
+            state="connection lost" if outcome.was_open else "no connection",
+            reason=outcome.reason,
+            hint=outcome.hint,
+            delay=delay_s,
+        )
+        return self._reactor.callLater(delay_s, connect)
+
+    def _became_stable(self) -> None:
+        self._stable = None
+        self._backoff.begin_anew()

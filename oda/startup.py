@@ -1,7 +1,7 @@
 """Imports Autobahn without two things it brings that an agent doesn't use.
 
 - Its wrappers of native code (NVX) describe that code anew in each process, with cffi and a parser
-  for C. Masking and UTF-8 are the agent's own (``oda.connector.frames``, ``oda.connector.utf8``).
+  for C. Masking and UTF-8 are the agent's own (``oda.connector.framing``).
 - click, with which it colours words in its log lines; the agent silences these lines.
 
 Only for a process that is nothing but an agent: another user of Autobahn in it would get its slow

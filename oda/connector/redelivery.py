@@ -1,0 +1,199 @@
+"""What is sent again after a connection has ended, and what is not.
+
+Finds the message over which the platform closes the connection, so that the rest can go on.
+
+A connection usually ends with many messages in flight, and any of them (or none) may be the reason.
+Those that were in flight when the platform refused something (codes 1003, 1007, 1008, 1009), or at
+two ends in a row, are *isolated*: on the next connection each of them is sent alone, after a pong
+has shown that the connection works, and nothing follows until it is acknowledged. When the
+connection ends in that moment, the message is the culprit: at once after a refusal, after the third
+end in a row otherwise. An acknowledgement clears a message.
+
+Some platforms end each connection after a number of messages or bytes, whichever they are. So
+nobody is found guilty who was not the first message on its connection, unless the code leaves no
+doubt (1003, 1007, 1009). That everyone gets to be the first is seen to by ``ReplayRule``.
+
+Ends by the agent itself don't count: a pong that never came is the network's fault as often as not.
+A normal closure, a platform that goes away, restarts or asks for patience condemn nobody either,
+but they isolate: to a platform that closes after every few messages, they go one by one, so that it
+acknowledges some. A policy violation (1008) may be about the device instead of the message: two
+messages are not found guilty of it one after the other at first sight.
+
+Whether acknowledged messages that linger are sent again after a connection has ended.
+
+After an end by which the platform may have lost what it had read (see ``Outcome.replay``) they are.
+But a platform that ends every connection so after a number of messages would get the same ones for
+ever: they come first, are acknowledged once more, linger once more. So when repeating has led to
+nothing new being acknowledged ``MAX_IN_VAIN`` times in a row, they stay where they are, and the
+next connection begins with what the platform has not acknowledged yet.
+
+What becomes of the messages of a connection that has ended.
+
+What was taken from the outbox goes back to it, but for a message over which the platform ended the
+connection (see ``Suspects``); ``ReplayRule`` decides whether acknowledged ones are sent again.
+After a normal closure they need not be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from oda.connector.outcome import NORMAL_CLOSURE, REFUSAL_CODES, Cause, Outcome
+from oda.interfaces import IOutbox
+from oda.model import MessageClass
+
+if TYPE_CHECKING:
+    from oda.connector.session import Session
+
+# -- suspects ------------------------------------------------------------------------------------
+
+
+#: A message that was in flight at so many ends in a row is sent alone ...
+_ISOLATED_AFTER = 2
+#: ... and set aside at this one.
+_GUILTY_AFTER = 3
+#: Codes by which the platform speaks of itself (RFC 6455, section 7.4.1, and the IANA registry).
+_NOT_ABOUT_MESSAGES = frozenset({NORMAL_CLOSURE, 1001, 1012, 1013})
+_POLICY_VIOLATION = 1008
+_BEYOND_DOUBT = REFUSAL_CODES - {_POLICY_VIOLATION}
+#: Rows may leave the outbox without an acknowledgement; the oldest are forgotten beyond this.
+_MAX_SUSPECTS = 4096
+
+
+class Suspects:
+    """Counts, per row, the ends of connections in a row that followed its being sent."""
+
+    def __init__(self) -> None:
+        self._strikes: dict[int, int] = {}
+        #: How many of a row's strikes say nothing about a message: they isolate it, no more.
+        self._neutral: dict[int, int] = {}
+        self._judged_by_policy = False
+
+    def __bool__(self) -> bool:
+        """True while there is any suspect."""
+        return bool(self._strikes)
+
+    def is_isolated(self, row_id: int) -> bool:
+        """True when this row has to be sent alone."""
+        return self._strikes.get(row_id, 0) >= _ISOLATED_AFTER
+
+    def acknowledged(self, row_ids: Iterable[int]) -> None:
+        """The platform has read these rows and the connection has survived it."""
+        self._judged_by_policy = False
+        if self._strikes:
+            for row_id in row_ids:
+                self._strikes.pop(row_id, None)
+                self._neutral.pop(row_id, None)
+
+    def connection_ended(
+        self, outcome: Outcome, in_flight: Sequence[int | None], sent: int, proven: bool
+    ) -> int | None:
+        """The row to set aside, None where there is none.
+
+        ``in_flight`` are the rows sent and not acknowledged, None for a message that is no row;
+        ``sent`` is how many messages were sent in all; ``proven`` says that the connection had
+        worked (an earlier ping was answered).
+        """
+        if outcome.by_us or not outcome.was_open:
+            return None
+        is_refusal = outcome.close_code in REFUSAL_CODES
+        is_neutral = outcome.close_code in _NOT_ABOUT_MESSAGES
+        for row_id in in_flight:
+            if row_id is None:
+                continue
+            strikes = self._strikes.pop(row_id, 0) + 1  # at the end now: the order is that of age
+            self._strikes[row_id] = max(strikes, _ISOLATED_AFTER) if is_refusal else strikes
+            if is_neutral:
+                self._neutral[row_id] = self._neutral.get(row_id, 0) + 1
+        for row_id in list(self._strikes)[:-_MAX_SUSPECTS]:
+            del self._strikes[row_id]
+            self._neutral.pop(row_id, None)
+        if len(in_flight) != 1 or not proven or is_neutral:
+            return None
+        if sent > 1 and outcome.close_code not in _BEYOND_DOUBT:
+            return None
+        only = in_flight[0]
+        if only is None:
+            return None
+        by_policy = outcome.close_code == _POLICY_VIOLATION
+        at_once = is_refusal and not (by_policy and self._judged_by_policy)
+        strikes = self._strikes[only] - self._neutral.get(only, 0)
+        if not at_once and strikes < _GUILTY_AFTER:
+            return None
+        self._judged_by_policy = by_policy
+        del self._strikes[only]
+        self._neutral.pop(only, None)
+        return only
+
+
+# -- replay --------------------------------------------------------------------------------------
+
+
+#: So many repetitions in a row may bring nothing new.
+MAX_IN_VAIN = 3
+
+
+class ReplayRule:
+    """Remembers how far the platform's acknowledgements have ever come."""
+
+    def __init__(self) -> None:
+        self._highest: dict[MessageClass, int] = {}
+        self._in_vain = 0
+
+    def connection_ended(
+        self, outcome: Outcome, acknowledged: Mapping[MessageClass, int], found_culprit: bool
+    ) -> bool:
+        """True when lingering rows have to be sent again.
+
+        ``acknowledged`` is the highest row of each class that was acknowledged on the connection.
+        ``found_culprit``: the message that ended the connections is set aside, which counts as
+        something new.
+        """
+        is_new = found_culprit
+        for message_class, row_id in acknowledged.items():
+            if row_id > self._highest.get(message_class, -1):
+                self._highest[message_class] = row_id
+                is_new = True
+        if is_new:
+            self._in_vain = 0
+        elif acknowledged and outcome.replay:
+            self._in_vain += 1
+        return outcome.replay and (self._in_vain < MAX_IN_VAIN or not acknowledged)
+
+
+# -- after a connection --------------------------------------------------------------------------
+
+
+class Aftermath:
+    """Remembers, from one connection to the next, who is suspected and what was repeated."""
+
+    def __init__(self) -> None:
+        self.suspects = Suspects()
+        self._replay = ReplayRule()
+
+    def connection_ended(self, outbox: IOutbox, session: Session, outcome: Outcome) -> None:
+        """Give back to ``outbox`` what ``session`` had taken. Raises what the outbox raises."""
+        culprit = self.suspects.connection_ended(
+            outcome, session.flight.row_ids, session.sent, session.is_proven
+        )
+        try:
+            if culprit is not None:
+                outbox.bury([culprit], f"nothing else was on its way: {outcome.reason}")
+        finally:
+            self._give_back(outbox, session, outcome, culprit is not None)
+
+    def _give_back(
+        self, outbox: IOutbox, session: Session, outcome: Outcome, was_guilty: bool
+    ) -> None:
+        flight = session.flight
+        replays = self._replay.connection_ended(outcome, flight.acknowledged, was_guilty)
+        limit = session.replay_bytes if outcome.cause is Cause.AGENT else None
+        if replays and limit is not None and not flight.has_let_go:
+            # The agent gave up a slow link, and the platform had seconds to store what it proved.
+            outbox.rewind(replays, limit)
+        else:
+            outbox.rewind(replays or flight.has_let_go)
+        if outcome.close_code == NORMAL_CLOSURE:
+            # Only what still lingers: answers that were let go are pending again.
+            outbox.settle()

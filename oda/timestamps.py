@@ -1,0 +1,44 @@
+"""Times that are no milliseconds since 1970, though they stand where such are meant. Pure.
+
+Seconds, microseconds and nanoseconds of our time, and dates written as one number, each lie where
+no time of ours in milliseconds is. So they can be told, and are only doubted, never changed.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+
+#: From February 19, 1970 to November 20, 2286 a time in milliseconds is beyond doubt.
+SURE_FROM_MS = 4_200_000_000
+SURE_TO_MS = 9_999_999_999_999
+
+#: Of seconds: from 2001 to 2103. Of the smaller units likewise.
+_FIRST_S, _LAST_S = 1_000_000_000, 4_199_999_999
+_UNITS = (("seconds", 1), ("microseconds", 1_000_000), ("nanoseconds", 1_000_000_000))
+
+_DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
+_DATE_AND_TIME = re.compile(_DATE.pattern + r"(?:[01]\d|2[0-3])[0-5]\d[0-5]\d")
+
+
+def doubt(time_ms: int) -> str | None:
+    """What a time in milliseconds seems to be instead; None where nothing speaks against it."""
+    if SURE_FROM_MS <= time_ms <= SURE_TO_MS:
+        return None
+    for name, in_a_second in _UNITS:
+        if _FIRST_S * in_a_second <= time_ms <= _LAST_S * in_a_second + in_a_second - 1:
+            return name
+    digits = str(time_ms)
+    if _DATE.fullmatch(digits):
+        return "a date (YYYYMMDD)"
+    if _DATE_AND_TIME.fullmatch(digits):
+        return "a date and time (YYYYMMDDhhmmss)"
+    return None
+
+
+def show(time_ms: int) -> str:
+    """The day that it is in milliseconds, for people."""
+    try:
+        return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d")
+    except (ValueError, OverflowError, OSError):
+        return "no day of this era"

@@ -1,0 +1,148 @@
+"""``oda send`` as a process, at a socket where the test answers for the agent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from oda.control.location import socket_name
+from oda.control.wire import encode
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = "from oda.cli import main; main()"
+
+
+class Agent:
+    """Accepts every datapoint that comes over one connection; ``got`` is set by the first."""
+
+    def __init__(self, directory: Path) -> None:
+        self.conf = directory / "conf"
+        self.conf.mkdir()
+        self.published: list[Any] = []
+        self.got = threading.Event()
+        self._listener = socket.socket(socket.AF_UNIX)
+        self.runtime = directory / "run"
+        self.runtime.mkdir(0o700)
+        self._listener.bind(str(self.runtime / socket_name(self.conf)))
+        self._listener.listen()
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        connection, _ = self._listener.accept()
+        with connection, connection.makefile("rb") as lines:
+            for line in lines:
+                self.published.append(msgspec.json.decode(line)["publish"])
+                connection.sendall(encode({"ok": len(self.published)}))
+                self.got.set()
+
+    def close(self) -> None:
+        self._listener.close()
+
+
+@pytest.fixture
+def agent() -> Iterator[Agent]:
+    with tempfile.TemporaryDirectory(prefix="oda-") as directory:
+        running = Agent(Path(directory))
+        yield running
+        running.close()
+
+
+def start(agent: Agent, *arguments: str | bytes, **more: Any) -> subprocess.Popen[bytes]:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
+    return subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, "send", "--conf", str(agent.conf), *arguments],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "RUNTIME_DIRECTORY": str(agent.runtime)},
+        **pipes,
+    )
+
+
+def finish(process: subprocess.Popen[bytes], stdin: bytes | None = None) -> tuple[int, str]:
+    """Its status and the one line it wrote to standard error."""
+    _, errors = process.communicate(stdin, 60)
+    text = (errors or b"").decode()
+    assert "Traceback" not in text, text
+    assert text.count("\n") <= 1, text
+    return process.returncode, text
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name(agent: Agent) -> None:
+    """It is skipped in front of the first line only."""
+    status, _ = finish(start(agent, "-"), b"\xef\xbb\xbfroom=1\nb=2\n")
+    assert status == 0
+    assert [(e["datastream_id"], e["value"]) for e in agent.published] == [("room", 1), ("b", 2)]
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"datastream":"a","value":"\\ud800"}', b"t=caf\xe9", b"nothing", b"t={"]
+)
+def test_a_bad_line_ends_it_with_the_lines_number(agent: Agent, line: bytes) -> None:
+    """The lines before it are accepted, and it waits for no more input."""
+    process = start(agent, "-")
+    assert process.stdin is not None
+    process.stdin.write(b"a=1\n\n" + line + b"\nb=2\n")
+    process.stdin.flush()  # and stays open
+    assert process.wait(60) == 1
+    assert process.stderr is not None
+    text = process.stderr.read().decode()
+    assert text.startswith("Error: line 3: ")
+    assert text.count("\n") == 1
+    assert [e["datastream_id"] for e in agent.published] == ["a"]
+
+
+def test_ctrl_c_ends_it(agent: Agent) -> None:
+    """While it waits for input that does not come."""
+    process = start(agent, "-")
+    assert process.stdin is not None
+    process.stdin.write(b"a=1\n")
+    process.stdin.flush()
+    assert agent.got.wait(60)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 1
+
+
+def test_an_argument_that_is_no_utf_8_is_one_line(agent: Agent) -> None:
+    """It is named, and nothing is sent."""
+    status, text = finish(start(agent, b"name=caf\xe9"))
+    assert (status, agent.published) == (1, [])
+    assert "'name=caf\\udce9' is no Unicode text" in text
+
+
+@pytest.mark.parametrize("gone", ["closed pipe", "full"])
+def test_who_reads_its_output_is_gone(agent: Agent, gone: str) -> None:
+    """Every datapoint is accepted all the same, and it does not say anything else."""
+    if gone == "full":
+        with Path("/dev/full").open("wb") as output:
+            process = start(agent, "-", stdout=output)
+    else:
+        reader, writer = os.pipe()
+        os.close(reader)
+        process = start(agent, "-", stdout=writer)
+        os.close(writer)
+    status, text = finish(process, b"a=1\n" * 50)
+    assert status == 1
+    assert len(agent.published) == 50
+    assert "all 50 datapoints were accepted" in text
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["a=1", "b=2"]])
+def test_a_full_disk_is_one_line(agent: Agent, arguments: list[str]) -> None:
+    """Whatever a command prints: what can't be written is no traceback."""
+    with Path("/dev/full").open("wb") as output:
+        status, text = finish(start(agent, *arguments, stdout=output))
+    if arguments == ["--help"]:
+        assert (status, text) == (1, "Error: [Errno 28] No space left on device\n")
+    else:
+        assert (status, text) == (0, "")
