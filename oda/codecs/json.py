@@ -46,7 +46,9 @@ _REPLACEMENT: Final = rb"\ufffd"
 #: A longer message is not mended piece by piece: that takes a tenth of a second for a megabyte.
 _MENDED_BYTES: Final = 256 * 1024
 #: A text, or what other writers take for a number and JSON does not have.
-_TEXT_OR_WORD: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"|-?Infinity|NaN', re.DOTALL)
+_TEXT_OR_WORD: Final = re.compile(
+    rb'"(?:[^"\\]++|\\.)*+"|(?<![\w.+-])(?:-?Infinity|NaN)(?![\w.])', re.DOTALL
+)
 _CONTROL: Final = re.compile(rb"[\x00-\x1f]")
 #: Numbers that no float holds stand for such words while members are looked for.
 _STAND_INS: Final = {

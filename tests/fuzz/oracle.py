@@ -81,12 +81,11 @@ def judge(payload: bytes, is_text: bool) -> Judgement:
 
 
 def _decode(payload: bytes, is_text: bool) -> Any:
-    payload = payload.removeprefix(_BYTE_ORDER_MARK)
-    stripped = payload.lstrip(_BLANKS)
+    stripped = payload.removeprefix(_BYTE_ORDER_MARK).lstrip(_BLANKS)
     if stripped.startswith(b"{"):
         if len(payload) - len(stripped) > MAX_SPACE:
             raise UnsureError
-        return _json(payload, is_text)
+        return _json(stripped, is_text)
     if is_text or not payload:
         raise NotAMessageError
     first = payload[0]

@@ -252,6 +252,14 @@ def test_a_word_that_is_no_json_is_no_parameter(oddity: bytes) -> None:
     assert operation.requests == []
 
 
+@pytest.mark.parametrize("text", [b"17NaN00", b"NaN1", b"NaNa", b"1.NaN", b"--Infinity"])
+def test_such_a_word_within_another_makes_no_request(text: bytes) -> None:
+    """The message is malformed then: nothing is answered, as with any other."""
+    bench = Bench()
+    message = b'{"operation":{"request":{"id":[],"name":"X","timestamp":%s}}}' % text
+    assert bench.send_bytes(message, JSON) == [None]
+
+
 @pytest.mark.parametrize("space", [b"", b" \r\n"])
 def test_a_byte_order_mark_is_no_part_of_the_request(space: bytes) -> None:
     """Its format is recognised, and the operation is run."""
