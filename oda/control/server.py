@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -271,15 +271,24 @@ class ControlServer(Service):
         super().startService()
         self._looking.start(LOOK_EVERY_S, now=True)
 
-    def _look(self) -> None:
-        """Listen where nobody does: the socket could not be made, or was cleaned away."""
-        if self._port is not None:
-            if self._path.is_socket():
-                return
-            port, self._port = self._port, None
-            port.stopListening()
-            _log.warn("the local socket {path} is gone and made again", path=str(self._path))
-        self._listen()
+    def _look(self) -> Deferred[None] | None:
+        """Listen where nobody does: the socket could not be made, or was cleaned away. Fires when
+        that was tried."""
+        if self._port is None:
+            self._listen()
+            return None
+        if self._path.is_socket():
+            return None
+        _log.warn("the local socket {path} is gone and made again", path=str(self._path))
+        # Not before the old port has ended: it removes whatever is at its path by then.
+        return self._stop_listening().addBoth(lambda _: self._listen() if self.running else None)
+
+    def _stop_listening(self) -> Deferred[None]:
+        port, self._port = self._port, None
+        # Twisted removes the file, and leaves its socket open where there is none.
+        with suppress(OSError):
+            self._path.touch()
+        return maybeDeferred(port.stopListening)
 
     def _listen(self) -> None:
         factory = ServerFactory()
@@ -312,8 +321,7 @@ class ControlServer(Service):
         super().stopService()
         if self._looking.running:
             self._looking.stop()
-        port, self._port = self._port, None
-        return port.stopListening() if port is not None else None
+        return self._stop_listening() if self._port is not None else None
 
 
 def _remove_leftover(path: Path) -> None:

@@ -190,6 +190,32 @@ def test_the_socket_of_a_killed_agent_is_no_hindrance(
     assert not path.exists()
 
 
+def test_a_socket_that_was_cleaned_away_is_there_again(
+    tmp_path: Path, reactor: SelectReactor
+) -> None:
+    """It stays when the old port has ended, which removes the file at its path; and stopping after
+    it was cleaned away ends the port as well."""
+    path = tmp_path / "s"
+    server = ControlServer(lambda: path, Publisher().publish, {}, reactor)
+    server.startService()
+    path.unlink()
+    done: list[Any] = []
+    with capturedLogs() as logs:
+        looked = server._look()
+        assert looked is not None
+        looked.addCallback(done.append)
+        while not done:
+            reactor.runUntilCurrent()
+        assert listens(path)
+        path.unlink()
+        stopped = server.stopService()
+        stopped.addCallback(done.append)
+        while len(done) < 2:
+            reactor.runUntilCurrent()
+    assert not path.exists()
+    assert [one for one in logs if "log_failure" in one] == []
+
+
 def test_the_socket_of_a_running_agent_stays(tmp_path: Path, reactor: SelectReactor) -> None:
     """A second agent with the same configuration says that its commands can't reach it, and takes
     nothing from the first one, not even where the first one is too busy to accept."""
