@@ -36,7 +36,7 @@ class Burst(NamedTuple):
 BURSTS = {
     "40 kB answers": Burst(1, 40_000),
     "3 kB answers": Burst(10, 3_000),
-    "64 KiB ids": Burst(1, 100, 64 * 1024),
+    "ids of 1,000 bytes": Burst(1, 100, 1000),
 }
 
 

@@ -71,6 +71,10 @@ class Load(threading.Thread):
         self.join(30)
         assert not self.is_alive(), "the agent neither answers nor ends the connection"
 
+    def give_up(self) -> None:
+        """Write nothing more, whatever becomes of what was written."""
+        self._stopped.set()
+
     def _feed(self, client: ControlClient) -> None:
         sent: list[tuple[str, int]] = []
         reader = threading.Thread(target=self._listen, args=(client, sent), daemon=True)

@@ -71,8 +71,14 @@ class World:
 
     def start_agent(self) -> AgentProcess:
         """The agent, from this source tree."""
+        # The local socket stands elsewhere than on the disk that goes wrong, as under systemd.
+        runtime = self.directory / "run"
+        runtime.mkdir(mode=0o700, exist_ok=True)
         return AgentProcess(
-            self.configuration, fdatasync_ms=self.fdatasync_ms, PYTHONPATH=self._python_path
+            self.configuration,
+            fdatasync_ms=self.fdatasync_ms,
+            PYTHONPATH=self._python_path,
+            RUNTIME_DIRECTORY=str(runtime),
         )
 
     def wait_until_ready(self, timeout_s: float = 60.0) -> None:
@@ -148,4 +154,5 @@ class World:
 
     def close(self) -> None:
         """End what is still running."""
+        self.load.give_up()
         self.platform.kill()

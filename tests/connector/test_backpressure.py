@@ -9,8 +9,8 @@ import pytest
 from oda.connector.backpressure import Intake
 
 KIB = 1024
-#: So much may be open at once in an outbox of 16 MiB.
-BOUND = 1024 * KIB
+#: So much may be open at once in an outbox of 8 MiB, and at most in any.
+BOUND = 512 * KIB
 
 
 class Outbox:

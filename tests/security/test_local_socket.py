@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.logger import capturedLogs, formatEvent
 
@@ -138,8 +139,10 @@ def test_the_agent_says_why_it_has_no_socket(tmp_path: Path) -> None:
     def refuse() -> Path:
         raise ControlError("nowhere is safe")
 
+    server = ControlServer(refuse, lambda event: succeed(None), {}, Clock())
     with capturedLogs() as logs:
-        ControlServer(refuse, lambda event: succeed(None), {}, None).startService()
+        server.startService()
+    server.stopService()
     (line,) = map(formatEvent, logs)
     assert line is not None
     assert line.startswith("no local socket: nowhere is safe; ")
