@@ -14,6 +14,29 @@ from oda.platform.testing import RunningPlatform
 from tests.e2e.processes import BIN, AgentProcess, environment, write_configuration
 
 
+def start(
+    directory: Path, configuration: Path, name: str, *options: str
+) -> subprocess.CompletedProcess[str]:
+    """``twistd`` with a PID file and a log of that name; returns when the command has ended."""
+    return subprocess.run(
+        [
+            str(BIN / "twistd"),
+            f"--pidfile={name}.pid",
+            f"--logfile={name}.log",
+            *options,
+            "oda-websocket",
+            "--conf",
+            str(configuration),
+        ],
+        cwd=directory,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment(),
+        check=False,
+    )
+
+
 @pytest.mark.parametrize("is_daemon", [False, True], ids=["foreground", "daemon"])
 def test_a_second_agent_ends_with_status_1_and_leaves_no_pid_file(
     platform: RunningPlatform, tmp_path: Path, is_daemon: bool
@@ -23,22 +46,7 @@ def test_a_second_agent_ends_with_status_1_and_leaves_no_pid_file(
     configuration = write_configuration(tmp_path / "conf", platform)
     with AgentProcess(configuration) as agent:
         agent.wait_for_log("connected to")
-        twistd = [str(BIN / "twistd"), "--pidfile=second.pid", "--logfile=second.log"]
-        second = subprocess.run(
-            [
-                *twistd,
-                *([] if is_daemon else ["-n"]),
-                "oda-websocket",
-                "--conf",
-                str(configuration),
-            ],
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env=environment(),
-            check=False,
-        )
+        second = start(tmp_path, configuration, "second", *([] if is_daemon else ["-n"]))
         assert second.returncode == 1
         assert "in use by another agent" in (tmp_path / "second.log").read_text()
         assert not (tmp_path / "second.pid").exists()
@@ -53,22 +61,7 @@ def test_a_daemon_starts_over_a_pid_file_that_means_nobody(
     gone = subprocess.Popen(["true"])
     gone.wait()
     (tmp_path / "agent.pid").write_text(str(gone.pid))
-    started = subprocess.run(
-        [
-            str(BIN / "twistd"),
-            "--pidfile=agent.pid",
-            "--logfile=daemon.log",
-            "oda-websocket",
-            "--conf",
-            str(configuration),
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=environment(),
-        check=False,
-    )
+    started = start(tmp_path, configuration, "agent")
     assert started.returncode == 0, started.stderr
     pid = int((tmp_path / "agent.pid").read_text())
     try:
