@@ -24,6 +24,7 @@ from oda.control.wire import ControlError
 from oda.datastreams.clock import SystemWallClock
 from oda.errors import OdaError
 from oda.monitor.status import duration
+from oda.outbox.database import is_locked
 from oda.outbox.inspection import (
     StoredMessage,
     StoreStatus,
@@ -32,7 +33,6 @@ from oda.outbox.inspection import (
     read_status,
     verify,
 )
-from oda.outbox.lock import is_locked
 from oda.outbox.offline import purge, retry_dead, take_over
 from oda.settings import OutboxKind, OutboxSettings
 

@@ -17,13 +17,13 @@ from twisted.logger import Logger
 
 from oda.errors import OutboxClosed, OutboxFull
 from oda.model import MessageClass
+from oda.outbox.clock import Watermark
 from oda.outbox.committer import Committer
 from oda.outbox.ledger import Ledger
 from oda.outbox.limits import DeadLetters, Limits, side_cost
 from oda.outbox.queue import Amount, Batch, Queue, Row, RowState, Span, amount_of, runs_of
 from oda.outbox.store import StoreError
 from oda.outbox.transaction import Burial, Stored, Totals, Uncommitted
-from oda.outbox.watermark import Watermark
 
 _log = Logger()
 

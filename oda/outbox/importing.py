@@ -24,14 +24,13 @@ from twisted.logger import Logger
 
 from oda.errors import OutboxError
 from oda.model import MessageClass, OutgoingMessage
-from oda.outbox.clock import Uptime, this_machine
+from oda.outbox.clock import Uptime, Watermark, this_machine
 from oda.outbox.inspection import is_outbox
 from oda.outbox.outbox import Outbox
 from oda.outbox.queue import Amount, Row, Span, amount_of, runs_of
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.store import Letter, StoredRecord, StoreError
 from oda.outbox.transaction import CLASSES, Totals, Transaction
-from oda.outbox.watermark import Watermark
 from oda.outbox.worker import IWorker
 from oda.settings import OutboxSettings
 

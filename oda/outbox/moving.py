@@ -15,7 +15,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 
-from oda.outbox.lock import FileLock, sync_directory
+from oda.outbox.database import FileLock, sync_directory
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.store import StoreError
 

@@ -36,10 +36,9 @@ from oda.outbox.eviction import Eviction
 from oda.outbox.journal import Journal
 from oda.outbox.ledger import Ledger
 from oda.outbox.limits import DeadLetters, Limits, row_cost, side_cost
-from oda.outbox.memory_store import MemoryStore
 from oda.outbox.queue import HEAD_ROWS, Amount, Row, RowState, Span
 from oda.outbox.sqlite_store import SqliteStore
-from oda.outbox.store import IStore, Letter, Opened, Recovered, StoreError
+from oda.outbox.store import IStore, Letter, MemoryStore, Opened, Recovered, StoreError
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY, Totals, Transaction
 from oda.outbox.worker import AdaptiveWorker, InlineWorker, IWorker, ThreadWorker
 from oda.settings import OutboxKind, OutboxSettings

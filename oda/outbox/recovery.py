@@ -36,6 +36,7 @@ from oda.outbox.clock import FIRST_IDS
 from oda.outbox.database import (
     TABLES,
     UNREADABLE,
+    FileLock,
     connect_read_only,
     count_on,
     is_sound,
@@ -44,7 +45,6 @@ from oda.outbox.database import (
     write_totals,
 )
 from oda.outbox.limits import row_cost
-from oda.outbox.lock import FileLock
 from oda.outbox.queue import END, Amount, Span, merged
 from oda.outbox.set_aside import (
     copy_of_open_file,

@@ -29,6 +29,7 @@ from oda.outbox.database import (
     TABLES,
     UNREADABLE,
     WRITING_CACHE,
+    FileLock,
     connect,
     count_on,
     migrate,
@@ -37,11 +38,11 @@ from oda.outbox.database import (
     read_row,
     read_totals,
     store_error,
+    sync_directory,
     translated,
     write_totals,
 )
 from oda.outbox.limits import PAGE_BYTES, wal_allowance
-from oda.outbox.lock import FileLock, sync_directory
 from oda.outbox.queue import Amount, Row, Span
 from oda.outbox.store import (
     IStore,

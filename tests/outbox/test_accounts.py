@@ -9,13 +9,12 @@ from twisted.internet.task import Clock
 from oda.model import MessageClass
 from oda.outbox.accounts import Accounts
 from oda.outbox.backlog import Backlog
-from oda.outbox.clock import OutboxClock, Uptime
+from oda.outbox.clock import OutboxClock, Uptime, Watermark
 from oda.outbox.committer import Committer
 from oda.outbox.ledger import Ledger
 from oda.outbox.limits import DeadLetters, Limits
 from oda.outbox.queue import Row, Span
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY, Burial, Tally, Totals, Transaction
-from oda.outbox.watermark import Watermark
 from oda.settings import OutboxSettings
 from tests.outbox.chosen import ChosenStore, NotingWorker, Owner
 from tests.outbox.fakes import START_MS, FakeCounters, FakeWallClock

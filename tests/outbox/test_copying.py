@@ -16,9 +16,8 @@ import pytest
 
 from oda.outbox import recovery
 from oda.outbox.clock import FIRST_IDS
-from oda.outbox.database import _script
+from oda.outbox.database import FileLock, _script
 from oda.outbox.limits import row_cost
-from oda.outbox.lock import FileLock
 from oda.outbox.queue import END, Amount, Row, Span
 from oda.outbox.recovery import (
     MAX_ID,

@@ -14,7 +14,7 @@ from oda.model import JournalEntry, MessageClass, OperationRequest, OutgoingMess
 from oda.outbox import importing, inspection, offline
 from oda.outbox.importing import TakenOver
 from oda.outbox.limits import row_cost
-from oda.outbox.memory_store import MemoryStore
+from oda.outbox.store import MemoryStore
 from oda.outbox.transaction import Totals
 from oda.outbox.worker import InlineWorker
 from oda.settings import OutboxPolicy, OutboxSettings

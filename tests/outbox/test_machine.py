@@ -23,8 +23,8 @@ from hypothesis.stateful import (
 from twisted.internet.defer import Deferred
 
 from oda.model import MessageClass
+from oda.outbox.clock import MAX_REPEATS
 from oda.outbox.committer import State
-from oda.outbox.watermark import MAX_REPEATS
 from oda.settings import OutboxSync
 from tests.outbox.fakes import Device, StepWorker, disk_full, quick_directory
 

@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from oda.errors import OutboxClosed, OutboxError
 from oda.outbox import inspection, moving
 from oda.outbox.committer import RETRY_S
-from oda.outbox.lock import FileLock, is_locked
+from oda.outbox.database import FileLock, is_locked
 from oda.outbox.queue import Row, Span
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.store import StoreMoved

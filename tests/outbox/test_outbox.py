@@ -13,11 +13,10 @@ from oda.errors import OutboxClosed, OutboxError, OutboxFull
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
 from oda.outbox.committer import RETRY_S, State
 from oda.outbox.limits import Limits, row_cost, side_cost
-from oda.outbox.memory_store import MemoryStore
 from oda.outbox.outbox import TICK_S, Outbox, make_outbox
 from oda.outbox.queue import Amount, Row, Span
 from oda.outbox.sqlite_store import SqliteStore
-from oda.outbox.store import Letter, Opened, Recovered
+from oda.outbox.store import Letter, MemoryStore, Opened, Recovered
 from oda.outbox.transaction import ANSWER, TELEMETRY, Burial, Totals
 from oda.outbox.worker import InlineWorker
 from oda.settings import OutboxKind, OutboxSettings

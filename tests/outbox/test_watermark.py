@@ -15,12 +15,11 @@ from hypothesis import strategies as st
 
 from oda.model import OutboxRow
 from oda.outbox import inspection, offline
-from oda.outbox.clock import Uptime, this_machine
+from oda.outbox.clock import MAX_REPEATS, Uptime, Watermark, this_machine
 from oda.outbox.committer import RETRY_S
 from oda.outbox.limits import PAGE_BYTES
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.transaction import Totals, Transaction
-from oda.outbox.watermark import MAX_REPEATS, Watermark
 from tests.outbox.fakes import Device, StepWorker, copy_store, disk_full
 
 LINGER_S = 60.0
