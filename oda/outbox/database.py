@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -27,6 +27,7 @@ from oda.outbox.transaction import CLASSES, Stored, Totals, checksum
 from oda.private_files import secure
 from oda.settings import OutboxSettings
 
+_T = TypeVar("_T")
 SCHEMA_VERSION = 2
 #: The largest id that SQLite knows.
 _LAST_ID = (1 << 63) - 1
@@ -37,6 +38,13 @@ APPLICATION_ID = 0x4F44416F
 _DAMAGE_CODES = frozenset({1, 11, 26, 24, 18, 20})
 #: What reading a damaged file raises: SQLite quotes it in its errors, as text that may be none.
 UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
+
+#: The state of a file that is in use, or was when its process ended.
+IS_OPEN = 1
+#: So many rows go into one statement; each size is a statement that is kept. SQLite takes 32,766
+#: values, and took 999 before version 3.32 (2020).
+_CHUNKS = (384, 96, 48, 24, 12, 6, 3, 1)
+_MANY_VALUES = sqlite3.sqlite_version_info >= (3, 32)
 
 #: The table of each class.
 TABLES = {one: one.value for one in MessageClass}
@@ -171,6 +179,43 @@ def _schema(connection: sqlite3.Connection) -> tuple[Any, ...]:
     return tuple(sorted(rows.fetchall(), key=repr))
 
 
+# -- statements ------------------------------------------------------------------------------
+
+
+@cache
+def insertion(insert: str, columns: int, rows: int) -> str:
+    """A statement that inserts so many rows of so many columns."""
+    row = f"({', '.join(['?'] * columns)})"
+    return f"{insert} VALUES {', '.join([row] * rows)}"
+
+
+def in_chunks(insert: str, columns: int, rows: Sequence[_T]) -> Iterator[tuple[str, Sequence[_T]]]:
+    """The statements that insert ``rows``, each with the rows that it is for.
+
+    Many rows in one statement: each step of a statement lets the other threads have the
+    interpreter, and getting it back from a busy reactor takes milliseconds.
+    """
+    start = 0
+    for size in _CHUNKS if _MANY_VALUES else _CHUNKS[1:]:
+        while len(rows) - start >= size:
+            yield insertion(insert, columns, size), rows[start : start + size]
+            start += size
+
+
+def delete_numbers(
+    connection: sqlite3.Connection, table: str, key: str, numbers: Iterable[int]
+) -> None:
+    """Delete rows by their numbers, as few ranges."""
+    spans: list[Span] = []
+    for number in sorted(numbers):
+        if spans and spans[-1].high + 1 == number:
+            spans[-1] = Span(spans[-1].low, number)
+        else:
+            spans.append(Span(number, number))
+    for span in spans:
+        connection.execute(f"DELETE FROM {table} WHERE {key} BETWEEN ? AND ?", span)
+
+
 # -- rows ------------------------------------------------------------------------------------
 
 
@@ -281,6 +326,23 @@ def count_on(
             "SELECT max(id) FROM dead WHERE class = ?", (table,)
         ).fetchone()[0]
         totals.last_ids[key] = max(after, highest or 0, letters or 0)
+
+
+def find_fault(path: Path) -> StoreDamaged | None:
+    """What a power failure does to the files, and SQLite would pass over."""
+    log = Path(f"{path}-wal")
+    size = path.stat().st_size if path.exists() else 0
+    if not size and log.exists() and log.stat().st_size:
+        return StoreDamaged("the file is missing beside its write-ahead log")
+    if size and not log.exists():
+        # Read by a connection of its own: opening it to write would make an empty log.
+        with suppress(*UNREADABLE), closing(connect_read_only(path, is_immutable=True)) as found:
+            if found.execute("SELECT 1 FROM state WHERE number = ?", (IS_OPEN,)).fetchone():
+                return StoreDamaged(
+                    "it was not closed and its write-ahead log is missing: the newest messages"
+                    " may be lost"
+                )
+    return None
 
 
 # -- the lock --------------------------------------------------------------------------------

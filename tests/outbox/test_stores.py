@@ -737,6 +737,6 @@ def test_a_store_does_not_go_on_where_its_file_is_not(place: Path) -> None:
     store.open()
     store.release_file()
     with pytest.raises(StoreMoved):
-        store.go_on_at(place / "elsewhere")
+        store._go_on_at(place / "elsewhere")
     assert not (place / "elsewhere").exists()
     store.close()
