@@ -57,6 +57,7 @@ from oda.outbox.database import (
 )
 from oda.outbox.limits import PAGE_BYTES, wal_allowance
 from oda.outbox.queue import Amount, Row, Span
+from oda.outbox.salvage import finish_setting_aside
 from oda.outbox.store import (
     IStore,
     Letter,
@@ -101,7 +102,7 @@ class SqliteStore:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path = followed(self.path)
         try:
-            recovery.finish_setting_aside(self.path)
+            finish_setting_aside(self.path)
             fault = find_fault(self.path)
             if fault is None:
                 self._lock_file()
