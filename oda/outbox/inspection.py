@@ -1,7 +1,7 @@
 """Looks into a store from outside, while its agent runs or after it has stopped, and for stores
 that no agent uses any more.
 
-Nothing here writes; ``offline`` does, for an agent that has stopped.
+Nothing here writes; ``maintenance`` does, for an agent that has stopped.
 """
 
 from __future__ import annotations

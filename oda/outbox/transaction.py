@@ -52,7 +52,7 @@ class Totals(msgspec.Struct):
     accepted = delivered + dropped + dead + what is stored, in messages and in datapoints. Members
     with a key for each class use the class's value. ``clock_ms`` and ``wall_ms`` are the readings
     of the age clock and of the time of day; ``uptime_ms`` is how long the machine had run since the
-    start that ``boot_id`` names. The watermarks tell which rows linger, see ``watermark``.
+    start that ``boot_id`` names. The watermarks tell which rows linger, see ``clock``.
 
     Not every commit writes them: rows that were only added since then are counted at the start.
     """

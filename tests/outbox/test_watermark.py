@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oda.model import OutboxRow
-from oda.outbox import inspection, offline
+from oda.outbox import inspection, maintenance
 from oda.outbox.clock import MAX_REPEATS, Uptime, Watermark, this_machine
 from oda.outbox.committer import RETRY_S
 from oda.outbox.limits import PAGE_BYTES
@@ -536,7 +536,7 @@ def test_the_tools_work_beside_a_watermark(tmp_path: Path) -> None:
     path = device.settings.path
     assert inspection.verify(path) == []
     assert inspection.read_status(path).waiting["telemetry"] == 3
-    assert offline.purge(path, device.settings, device.wall) == 3
+    assert maintenance.purge(path, device.settings, device.wall) == 3
     assert inspection.verify(path) == []
     device.start()
     device.put_all([b"new"])
