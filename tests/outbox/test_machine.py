@@ -109,8 +109,12 @@ class OutboxMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.device.worker.jobs)
     @rule()
     def fail(self) -> None:
+        waiting = [message for message in self.rows.values() if not message.is_accepted]
         self.device.worker.fail(disk_full())
         assert self.device.outbox.state is State.TROUBLE
+        for message in waiting:
+            # The platform had read it while the commit was under way.
+            message.is_only_proven = message.is_only_proven or message.is_accepted
 
     # -- the way out -------------------------------------------------------------------------
 

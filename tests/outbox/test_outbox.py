@@ -206,9 +206,9 @@ def test_old_rows_go_in_the_next_turns_where_there_are_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So many in each turn, without waiting for the next second; none where there is no limit."""
-    from oda.outbox import eviction
+    from oda.outbox import limits
 
-    monkeypatch.setattr(eviction, "_AGED_ROWS", 3)
+    monkeypatch.setattr(limits, "_AGED_ROWS", 3)
     device = in_memory(tmp_path, max_age_s=5.0)
     device.put_all([b"x"] * 10)
     wait(device, 5.0)

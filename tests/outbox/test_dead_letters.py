@@ -1,0 +1,88 @@
+"""The dead letters by themselves: which are kept, and what they cost."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+
+from oda.outbox.committer import Committer
+from oda.outbox.dead_letters import MAX_LETTERS, DeadLetters
+from oda.outbox.ledger import Ledger
+from oda.outbox.limits import Limits, row_cost, side_cost
+from oda.outbox.queue import Row, RowState
+from oda.outbox.transaction import TELEMETRY
+from oda.settings import OutboxSettings
+from tests.outbox.chosen import ChosenStore, NotingWorker, Owner
+from tests.outbox.fakes import FakeCounters
+
+
+def row_of(row_id: int, size: int = 3) -> Row:
+    return Row(row_id, b"x" * size, True, 2, 1000, row_cost(size))
+
+
+class Bench:
+    """Dead letters that together may cost ``side_bytes``."""
+
+    def __init__(self, side_bytes: int = 1 << 30) -> None:
+        committer = Committer(ChosenStore([]), NotingWorker(), Clock(), Owner([]))
+        self.collecting = committer.uncommitted.collecting
+        self.counters = FakeCounters()
+        self.limits = Limits(OutboxSettings())
+        self.limits.side_bytes = side_bytes
+        self.changes = 0
+        self.letters = DeadLetters(committer, Ledger(self.counters), self.limits, self._changed)
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+
+def test_a_buried_row_is_a_dead_letter() -> None:
+    """It is kept with its reason, counted, and a commit is due; the log names it."""
+    bench = Bench()
+    row = row_of(3)
+    with capturedLogs() as logs:
+        bench.letters.bury(TELEMETRY, row, "refused")
+    assert (logs[0]["row_id"], logs[0]["reason"]) == (3, "refused")
+    (burial,) = bench.collecting.burials
+    assert (burial.row, burial.reason, burial.is_damaged) == (row, "refused", False)
+    assert burial.message_class is TELEMETRY
+    assert row.state is RowState.GONE
+    assert bench.counters["messages_dead"] == 1
+    assert bench.letters.ids() == [3]
+    assert bench.changes == 1
+
+
+def test_the_oldest_dead_letters_make_room() -> None:
+    """They are deleted, and it is counted and said."""
+    bench = Bench()
+    for row_id in range(1, MAX_LETTERS + 1):
+        assert bench.letters.has_room(1)
+        bench.letters.bury(TELEMETRY, row_of(row_id), "refused")
+    assert not bench.letters.has_room(1)
+    assert bench.counters["dead_letters_forgotten"] == 0
+    with capturedLogs() as logs:
+        bench.letters.bury(TELEMETRY, row_of(5000), "refused")
+    assert bench.collecting.letters_gone == [1]
+    assert bench.counters["dead_letters_forgotten"] == 1
+    assert [one["count"] for one in logs if "forgotten" in one["log_format"]] == [1]
+
+
+def test_the_oldest_dead_letters_go() -> None:
+    """By their number and by their size; at least the newest stays whatever its size, and one that
+    is added again is the newest. What they cost is part of what does not fit any more."""
+    cost = side_cost(50)
+    bench = Bench(side_bytes=2 * cost)
+    letters, gone = bench.letters, bench.collecting.letters_gone
+    letters.learn([(1, 50), (2, 50)])
+    assert (letters.cost, letters.has_room(0), letters.has_room(1)) == (2 * cost, True, False)
+    letters.learn([(1, 50)])
+    assert (letters.ids(), gone) == ([2, 1], [])
+    assert letters.cost == bench.limits.side_cost == 2 * cost
+    letters.learn([(3, 1)])
+    assert (letters.ids(), gone) == ([1, 3], [2])
+    letters.learn([(4, 100_000)])
+    assert (letters.ids(), len(letters), gone) == ([4], 1, [2, 1, 3])
+    assert letters.cost == bench.limits.side_cost == side_cost(100_000)
+    assert (letters.purge(), letters.purge()) == (1, 0)
+    assert (letters.ids(), gone) == ([], [2, 1, 3, 4])
+    assert letters.cost == bench.limits.side_cost == 0
