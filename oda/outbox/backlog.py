@@ -6,7 +6,8 @@ the store gives, less what was deleted and not committed yet, then what is not c
 the store can't be read for now, the rows that are not committed yet go first, and the range before
 them stays unread.
 
-``Accounts`` says, for both classes, what the store is told of them and when.
+``Shares`` says in what order the rows of both classes leave, ``Accounts`` what the store is told of
+them, and when.
 
 Every row that leaves is entered in the ledger and deleted from the store in the same place.
 """
@@ -34,6 +35,11 @@ _log = Logger()
 #: How much is read at once.
 PAGE_ROWS = 256
 PAGE_BYTES = 1024 * 1024
+#: While telemetry waits too, answers get this many bytes for each byte of telemetry.
+_ANSWER_SHARE = 3
+#: The cost of sending a message besides its bytes, and the most that telemetry may be behind.
+_MESSAGE_BYTES = 256
+_MAX_DEFICIT = 1024 * 1024
 #: While acknowledged rows have to be sent again, their acknowledgement is committed so soon, in
 #: seconds.
 _OWING_DELAY_S = 1.0
@@ -295,6 +301,38 @@ class Backlog:
             self._ledger.dropped(self.message_class, amount_of(lost), "stopped")
             self._ledger.refuse(lost, OutboxClosed("the agent is stopping"))
             _log.error("{count} messages could not be written and are lost", count=len(lost))
+
+
+class Shares:
+    """Takes rows of both classes. Answers go first; while telemetry waits, too, they get
+    ``_ANSWER_SHARE`` bytes for each byte of telemetry."""
+
+    def __init__(self, answers: Backlog, telemetry: Backlog) -> None:
+        self._answers = answers
+        self._telemetry = telemetry
+        self._deficit = 0  # the bytes that telemetry is behind
+
+    def take(self, max_messages: int, max_bytes: int, now_s: float) -> list[OutboxRow]:
+        """At most ``max_messages`` with ``max_bytes`` together, or one message of any size."""
+        rows: list[OutboxRow] = []
+        answers, telemetry = self._answers, self._telemetry
+        of_telemetry = of_answers = 0
+        if self._deficit >= _MESSAGE_BYTES and telemetry.read_on():
+            # Answers had more than their share: telemetry makes up for it first.
+            of_telemetry = telemetry.take(max_messages, min(max_bytes, self._deficit), rows, now_s)
+        sent = len(rows)
+        if answers.read_on():
+            of_answers = answers.take(max_messages, max_bytes - of_telemetry, rows, now_s)
+        answered = len(rows) - sent
+        left_bytes = max_bytes - of_telemetry - of_answers
+        of_telemetry += telemetry.take(max_messages, left_bytes, rows, now_s)
+        if answered and telemetry.queue.pending_rows:
+            deficit = (of_answers + answered * _MESSAGE_BYTES) // _ANSWER_SHARE
+            deficit -= of_telemetry + (len(rows) - answered) * _MESSAGE_BYTES
+            self._deficit = min(_MAX_DEFICIT, max(0, self._deficit + deficit))
+        else:
+            self._deficit = 0
+        return rows
 
 
 class Accounts:

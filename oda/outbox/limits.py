@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from twisted.logger import Logger
+
 from oda.model import MessageClass
 from oda.outbox.queue import Amount, Row, RowState
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 #: The maximum number of rows that are dropped at once because of their age.
 _AGED_ROWS = 4096
+
+_log = Logger()
 
 #: A small page: a commit of one datapoint writes whole pages, and flash wears with each of them.
 PAGE_BYTES = 1024
@@ -261,6 +265,20 @@ class Eviction:
             ).rows:
                 purged += dropped
         return purged
+
+    def give_up(self) -> None:
+        """The outbox is in memory, and ends: whatever is still to be delivered is dropped."""
+        lost = Amount()
+        for message_class, backlog in self._backlogs.items():
+            queue = backlog.queue
+            rows = [queue.remove_in_flight(row_id) for row_id in list(queue.in_flight)]
+            lost.add(backlog.drop(rows, "stopped"))
+            lost.add(self.drop(message_class, 0, queue.pending_rows, "stopped"))
+        if lost.rows:
+            _log.warn(
+                "{count} messages were not delivered and are lost: the outbox is in memory",
+                count=lost.rows,
+            )
 
     # -- memory ------------------------------------------------------------------------------
 

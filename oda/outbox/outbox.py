@@ -27,14 +27,14 @@ from zope.interface import implementer
 from oda.errors import OutboxClosed, OutboxFull
 from oda.interfaces import ICounters, IOutbox, IWallClock
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
-from oda.outbox.backlog import Accounts, Backlog
+from oda.outbox.backlog import Accounts, Backlog, Shares
 from oda.outbox.clock import OutboxClock, Uptime, this_machine
 from oda.outbox.committer import Committer, State
 from oda.outbox.dead_letters import DeadLetters
 from oda.outbox.journal import Journal
 from oda.outbox.ledger import Ledger
 from oda.outbox.limits import Eviction, Limits, row_cost
-from oda.outbox.queue import HEAD_ROWS, Amount, Row, RowState, Span
+from oda.outbox.queue import HEAD_ROWS, Amount, Row, Span
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.store import IStore, Letter, MemoryStore, Opened, Recovered, StoreError
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY, Totals, Transaction
@@ -53,11 +53,6 @@ _LONE_EXPIRY_S = 60.0
 _FEW_ROWS = 1024
 #: Below this size a file's fixed pages say more about it than its rows do.
 _MEASURABLE_BYTES = 1024 * 1024
-#: While telemetry waits too, answers get this many bytes for each byte of telemetry.
-_ANSWER_SHARE = 3
-#: The cost of sending a message besides its bytes, and the most that telemetry may be behind.
-_MESSAGE_BYTES = 256
-_MAX_DEFICIT = 1024 * 1024
 
 
 @implementer(IOutbox)
@@ -96,6 +91,7 @@ class Outbox:
         }
         self._answers = self.backlogs[ANSWER]
         self._telemetry = self.backlogs[TELEMETRY]
+        self._shares = Shares(self._answers, self._telemetry)
         self._accounts = Accounts(
             settings.ack_commit_delay_s, reactor, self._clock, self._ledger, self.backlogs
         )
@@ -115,7 +111,6 @@ class Outbox:
         self._expired_s = 0.0
         self._on_pending: Callable[[], None] | None = None
         self._has_news = False
-        self._deficit = 0
         self._modelled = 0
 
     @property
@@ -207,29 +202,11 @@ class Outbox:
         self, max_messages: int, max_bytes: int, only: MessageClass | None = None
     ) -> Sequence[OutboxRow]:
         self._has_news = False
-        rows: list[OutboxRow] = []
         now_s = self._reactor.seconds()
-        if only is not None:
-            self.backlogs[only].take(max_messages, max_bytes, rows, now_s)
-            return rows
-        telemetry = self._telemetry
-        of_telemetry = of_answers = 0
-        if self._deficit >= _MESSAGE_BYTES and telemetry.read_on():
-            # Answers had more than their share: telemetry makes up for it first.
-            of_telemetry = telemetry.take(max_messages, min(max_bytes, self._deficit), rows, now_s)
-        sent = len(rows)
-        if self._answers.read_on():
-            of_answers = self._answers.take(max_messages, max_bytes - of_telemetry, rows, now_s)
-        answers = len(rows) - sent
-        of_telemetry += telemetry.take(
-            max_messages, max_bytes - of_telemetry - of_answers, rows, now_s
-        )
-        if answers and telemetry.queue.pending_rows:
-            deficit = (of_answers + answers * _MESSAGE_BYTES) // _ANSWER_SHARE
-            deficit -= of_telemetry + (len(rows) - answers) * _MESSAGE_BYTES
-            self._deficit = min(_MAX_DEFICIT, max(0, self._deficit + deficit))
-        else:
-            self._deficit = 0
+        if only is None:
+            return self._shares.take(max_messages, max_bytes, now_s)
+        rows: list[OutboxRow] = []
+        self.backlogs[only].take(max_messages, max_bytes, rows, now_s)
         return rows
 
     def retire(self, row_ids: Sequence[int], linger_s: float | None = None) -> None:
@@ -321,7 +298,7 @@ class Outbox:
                 call.cancel()
         self._turn = self._tick = None
         if not self.is_durable:
-            self._give_up()
+            self._eviction.give_up()
         return self._committer.close()
 
     # -- beyond IOutbox ----------------------------------------------------------------------
@@ -340,8 +317,7 @@ class Outbox:
     def retry_dead(self) -> int:
         """Put the dead letters back, behind everything that is pending; returns how many.
 
-        Damaged ones stay. Raises ``OutboxFull`` when the store can't be read now, or when there is
-        no room for one of them; those before it are back.
+        Raises as ``DeadLetters.retry``.
         """
         return self._letters.retry(self.put)
 
@@ -385,15 +361,7 @@ class Outbox:
             backlog.queue.check()
             resting = backlog.resting(self._next_ids[message_class])
             assert resting < backlog.queue.lowest_wanted(), "a wanted row counts as acknowledged"
-        totals = self.totals()
-        for fate in ("messages", "datapoints"):
-            stored = "rows" if fate == "messages" else fate
-            assert getattr(totals.accepted, fate) == (
-                getattr(totals.delivered, fate)
-                + getattr(totals.dropped, fate)
-                + getattr(totals.dead, fate)
-                + sum(getattr(one, stored) for one in totals.stored.values())
-            ), f"the sums do not balance: {totals}"
+        self.totals().check()
 
     # -- turns and ticks ---------------------------------------------------------------------
 
@@ -472,20 +440,6 @@ class Outbox:
                 return f"the disk is too slow or fails: {size} bytes"
         return None
 
-    def _give_up(self) -> None:
-        """Nothing is kept beyond the end of the process."""
-        lost = Amount()
-        for message_class, backlog in self.backlogs.items():
-            queue = backlog.queue
-            rows = [queue.remove_in_flight(row_id) for row_id in list(queue.in_flight)]
-            lost.add(backlog.drop(rows, "stopped"))
-            lost.add(self._eviction.drop(message_class, 0, queue.pending_rows, "stopped"))
-        if lost.rows:
-            _log.warn(
-                "{count} messages were not delivered and are lost: the outbox is in memory",
-                count=lost.rows,
-            )
-
     # -- ICommitOwner ------------------------------------------------------------------------
 
     def tell(self) -> None:
@@ -530,12 +484,7 @@ class Outbox:
         if used_bytes > _MEASURABLE_BYTES:
             self._limits.measured(used_bytes, self._modelled)
         self._release(transaction)
-        for message_class in CLASSES:
-            rows = transaction.rows[message_class]
-            if rows:
-                self._ledger.accept(list(rows.values()))
-        if transaction.burials:
-            self._ledger.accept([burial.row for burial in transaction.burials])
+        self._ledger.committed(transaction)
         if transaction.records:
             self.journal.committed(transaction)
 
@@ -543,11 +492,7 @@ class Outbox:
         """See ``ICommitOwner.failed``."""
         self._accounts.count_anew()
         self._release(transaction)
-        # They were acknowledged or buried: what was dropped was told at once.
-        self._ledger.accept(unwritten)
-        # The platform has read these while the commit was under way.
-        for rows in transaction.rows.values():
-            self._ledger.accept([row for row in rows.values() if row.state is RowState.LINGERING])
+        self._ledger.failed(transaction, unwritten)
         self.journal.failed(transaction)
 
     def _release(self, transaction: Transaction) -> None:

@@ -75,6 +75,16 @@ class Totals(msgspec.Struct):
         default_factory=lambda: {one.value: [] for one in CLASSES}
     )
 
+    def check(self) -> None:
+        """Raise ``AssertionError`` where the sums do not balance."""
+        gone = (self.delivered, self.dropped, self.dead)
+        messages = sum(one.messages for one in gone)
+        datapoints = sum(one.datapoints for one in gone)
+        for stored in self.stored.values():
+            messages += stored.rows
+            datapoints += stored.datapoints
+        assert self.accepted == Tally(messages, datapoints), f"the sums do not balance: {self}"
+
     def stored_amount(self, message_class: MessageClass) -> Amount:
         stored = self.stored[message_class.value]
         return Amount(stored.rows, stored.cost, stored.datapoints)
