@@ -2,10 +2,10 @@
 
 Everything published within one turn of the reactor is gathered into as few documents as possible
 (``oda.telemetry.documents``), so a thousand single events cost little more than one list of a
-thousand. At the end of the turn, or when many wait, the documents are encoded, cut to size
-and handed to the connector; the Deferred of a ``publish`` fires once
-every document with a datapoint of that call was accepted. Events of a datastream with a line in the
-dispatcher's configuration are held first (``oda.telemetry.schedules``).
+thousand. At the end of the turn, or when many wait, the documents are encoded, cut to size and
+handed to the connector; the Deferred of a ``publish`` fires once every document with a datapoint of
+that call was accepted. Events of a datastream with a line in the dispatcher's configuration are
+held first (``oda.telemetry.schedules``).
 
 Sending may tell owners, and an owner may call back in at once (publish, stop, set another device
 id). So every method that takes events takes all of them first, and sends last.

@@ -20,23 +20,23 @@ from oda.errors import EncodeError, EventRejected
 from oda.model import Event
 from oda.timestamps import SURE_FROM_MS, SURE_TO_MS, doubt, show
 
+log = Logger()
+
 #: Times and plain integers fit into 64 bits with a sign in every format.
 MIN_INTEGER = -(2**63)
 MAX_INTEGER = 2**63 - 1
 
 #: Raises ``EncodeError`` for a value that no format carries; the second argument is its place.
 CheckValue = Callable[[Any, str], None]
+
+#: The containers that a value may be made of; a tuple can hold a list.
+_CONTAINERS = frozenset((dict, list, tuple))
+
 #: So many datastreams are remembered; of more nothing is said.
 MAX_NAMES = 1000
 
 #: A time so near to that of the machine is doubted as little as the machine's clock is.
 _NEAR_MS = 86_400_000
-
-log = Logger()
-
-
-#: The containers that a value may be made of; a tuple can hold a list.
-_CONTAINERS = frozenset((dict, list, tuple))
 
 
 def accept_value(event: Event, check_value: CheckValue) -> Any:
