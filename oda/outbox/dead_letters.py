@@ -168,7 +168,6 @@ class DeadLetters:
             self._ledger.revived(letter.row.datapoints)
             self._remove(row_id)
             retried += 1
-        self._changed()
         return retried
 
     def _remove(self, row_id: int) -> None:

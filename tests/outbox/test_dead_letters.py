@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 
-from oda.outbox.committer import Committer
+from oda.errors import OutboxFull
+from oda.model import OutgoingMessage
+from oda.outbox.committer import Committer, State
 from oda.outbox.dead_letters import MAX_LETTERS, DeadLetters
 from oda.outbox.ledger import Ledger
 from oda.outbox.limits import Limits, row_cost, side_cost
 from oda.outbox.queue import Row, RowState
+from oda.outbox.store import Letter
 from oda.outbox.transaction import TELEMETRY
 from oda.settings import OutboxSettings
 from tests.outbox.chosen import ChosenStore, NotingWorker, Owner
-from tests.outbox.fakes import FakeCounters
+from tests.outbox.fakes import FakeCounters, disk_full
 
 
 def row_of(row_id: int, size: int = 3) -> Row:
@@ -24,13 +29,26 @@ class Bench:
     """Dead letters that together may cost ``side_bytes``."""
 
     def __init__(self, side_bytes: int = 1 << 30) -> None:
-        committer = Committer(ChosenStore([]), NotingWorker(), Clock(), Owner([]))
-        self.collecting = committer.uncommitted.collecting
+        self.store = ChosenStore([])
+        self.committer = Committer(self.store, NotingWorker(), Clock(), Owner([]))
+        self.collecting = self.committer.uncommitted.collecting
         self.counters = FakeCounters()
         self.limits = Limits(OutboxSettings())
         self.limits.side_bytes = side_bytes
         self.changes = 0
-        self.letters = DeadLetters(committer, Ledger(self.counters), self.limits, self._changed)
+        self.letters = DeadLetters(
+            self.committer, Ledger(self.counters), self.limits, self._changed
+        )
+
+    def retry(self) -> str:
+        """Why nothing can be put once more."""
+
+        def put(message: OutgoingMessage) -> Deferred[int]:
+            raise AssertionError("there is nothing to put")
+
+        with pytest.raises(OutboxFull) as refusal:
+            self.letters.retry(put)
+        return str(refusal.value)
 
     def _changed(self) -> None:
         self.changes += 1
@@ -86,3 +104,29 @@ def test_the_oldest_dead_letters_go() -> None:
     assert (letters.purge(), letters.purge()) == (1, 0)
     assert (letters.ids(), gone) == ([], [2, 1, 3, 4])
     assert letters.cost == bench.limits.side_cost == 0
+
+
+def test_a_store_that_can_not_be_read_is_not_asked() -> None:
+    """While it is not open the dead letters stay as they are."""
+    bench = Bench()
+    bench.letters.learn([(1, 50)])
+    assert bench.retry() == "the store can't be read now"
+    bench.committer.open()
+    bench.store.dead.clear()
+    assert bench.letters.retry(lambda _: Deferred()) == 0, "nobody has it any more"
+    assert bench.letters.ids() == [1]
+
+
+def test_a_dead_letter_that_can_not_be_read_is_trouble_with_the_disk() -> None:
+    """So the disk is tried again in a while, and the dead letter stays."""
+    bench = Bench()
+    bench.letters.learn([(1, 50)])
+    bench.committer.open()
+
+    def fails(row_id: int) -> Letter:
+        raise disk_full()
+
+    bench.store.letter = fails  # type: ignore[method-assign]
+    assert "can't be read now: " in bench.retry()
+    assert bench.committer.state is State.TROUBLE
+    assert bench.letters.ids() == [1]
