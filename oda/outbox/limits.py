@@ -16,7 +16,7 @@ is slow or fails, has a bound of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
@@ -29,6 +29,7 @@ from oda.settings import OutboxPolicy, OutboxSettings
 if TYPE_CHECKING:
     from oda.outbox.backlog import Backlog
     from oda.outbox.committer import Committer
+    from oda.outbox.ledger import Ledger
 
 #: The maximum number of rows that are dropped at once because of their age.
 _AGED_ROWS = 4096
@@ -152,20 +153,47 @@ class Limits:
 
 
 class Eviction:
-    """Chooses which rows of ``backlogs`` have to go."""
+    """Chooses which rows of ``backlogs`` have to go. ``changed`` asks for a commit at the end of
+    the turn."""
 
     def __init__(
         self,
         settings: OutboxSettings,
         backlogs: Mapping[MessageClass, Backlog],
         committer: Committer,
+        ledger: Ledger,
         limits: Limits,
+        changed: Callable[[], None],
     ) -> None:
         self._policy = settings.policy
         self._backlogs = backlogs
         self._committer = committer
         self._uncommitted = committer.uncommitted
+        self._ledger = ledger
         self._limits = limits
+        self._changed = changed
+
+    def admit(self, message_class: MessageClass, size: int, cost: int, now_s: float) -> str | None:
+        """Why a message of ``size`` bytes has no room, None where it has, or room was made."""
+        is_answer = message_class is ANSWER
+        over, rows = self._missing(message_class, cost)
+        if (
+            (over > 0 or rows > 0)
+            and not self.make_room(message_class, cost, now_s)
+            and not (is_answer and self.may_overdraw())
+        ):
+            return f"no room for {size} bytes"
+        if self._uncommitted.collecting.size_bytes + size > self._limits.transaction_bytes:
+            # A disk that is slow is waited for, which holds back whoever produces so fast.
+            self._ledger.hold()
+            try:
+                is_relieved = self._committer.relieve()
+            finally:
+                self._ledger.release()
+                self._changed()
+            if not is_relieved and not self.fits_in_memory(size, is_answer):
+                return f"the disk is too slow or fails: {size} bytes"
+        return None
 
     def make_room(self, message_class: MessageClass, cost: int, now_s: float) -> bool:
         """Let acknowledged rows go, then drop the oldest pending ones where the policy is to do

@@ -95,7 +95,9 @@ class Outbox:
         self._accounts = Accounts(
             settings.ack_commit_delay_s, reactor, self._clock, self._ledger, self.backlogs
         )
-        self._eviction = Eviction(settings, self.backlogs, self._committer, self._limits)
+        self._eviction = Eviction(
+            settings, self.backlogs, self._committer, self._ledger, self._limits, self.changed
+        )
         self.journal = Journal(
             settings,
             self._committer,
@@ -409,35 +411,22 @@ class Outbox:
     # -- room --------------------------------------------------------------------------------
 
     def _make_room(self, message_class: MessageClass, size: int, cost: int) -> str | None:
-        """Why there is no room for a message, None where there is."""
+        """Why there is no room for a message, None where there is. ``Eviction.admit`` decides; this
+        is its first look, written out for the way of every message."""
         is_answer = message_class is ANSWER
         own, others = self._telemetry.queue.stored, self._answers.queue.stored
         if is_answer:
             own, others = others, own
         limits = self._limits
         own_cost = own.cost + cost
-        # As ``Limits.missing``, written out: this is the way of every message.
         if (
-            (
-                (own_cost > limits.telemetry and not is_answer)
-                or own_cost + others.cost + limits.side_cost > limits.total
-                or own.rows >= limits.max_rows
-                or cost > limits.transaction_bytes
-            )
-            and not self._eviction.make_room(message_class, cost, self._reactor.seconds())
-            and not (is_answer and self._eviction.may_overdraw())
+            (own_cost > limits.telemetry and not is_answer)
+            or own_cost + others.cost + limits.side_cost > limits.total
+            or own.rows >= limits.max_rows
+            or cost > limits.transaction_bytes
+            or self._uncommitted.collecting.size_bytes + size > limits.transaction_bytes
         ):
-            return f"no room for {size} bytes"
-        if self._uncommitted.collecting.size_bytes + size > limits.transaction_bytes:
-            # A disk that is slow is waited for, which holds back whoever produces so fast.
-            self._ledger.hold()
-            try:
-                is_relieved = self._committer.relieve()
-            finally:
-                self._ledger.release()
-                self.changed()
-            if not is_relieved and not self._eviction.fits_in_memory(size, is_answer):
-                return f"the disk is too slow or fails: {size} bytes"
+            return self._eviction.admit(message_class, size, cost, self._reactor.seconds())
         return None
 
     # -- ICommitOwner ------------------------------------------------------------------------

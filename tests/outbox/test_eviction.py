@@ -58,7 +58,9 @@ class Bench:
             )
             for one in CLASSES
         }
-        self.eviction = Eviction(settings, self.backlogs, self.committer, self.limits)
+        self.eviction = Eviction(
+            settings, self.backlogs, self.committer, self.ledger, self.limits, lambda: None
+        )
         self.committer.open()
 
     def put(self, message_class: MessageClass, ids: Iterable[int], size: int = 0) -> None:
