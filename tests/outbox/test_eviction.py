@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import pytest
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 
 from oda.model import MessageClass
 from oda.outbox import limits as limits_module
@@ -59,9 +60,13 @@ class Bench:
             for one in CLASSES
         }
         self.eviction = Eviction(
-            settings, self.backlogs, self.committer, self.ledger, self.limits, lambda: None
+            settings, self.backlogs, self.committer, self.ledger, self.limits, self._changed
         )
+        self.changes = 0
         self.committer.open()
+
+    def _changed(self) -> None:
+        self.changes += 1
 
     def put(self, message_class: MessageClass, ids: Iterable[int], size: int = 0) -> None:
         for row_id in ids:
@@ -374,3 +379,43 @@ def test_room_in_memory_is_made_for_more_than_one_answer() -> None:
         queue.retire([row], 50.0 + 2 * row.row_id)
     assert bench.eviction.fits_in_memory(1, True)
     assert bench.lingering(TELEMETRY) == [3, 4]
+
+
+# -- admission -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("cost", "is_admitted"), [(2 * COST, True), (2 * COST + 1, False)])
+def test_a_message_is_admitted_up_to_the_last_byte(cost: int, is_admitted: bool) -> None:
+    """One byte more is refused where nothing may be dropped, and the disk is not asked."""
+    bench = Bench(OutboxPolicy.REFUSE)
+    bench.put(TELEMETRY, range(1, 7))
+    refusal = bench.eviction.admit(TELEMETRY, 7, cost, 0.0)
+    assert refusal == (None if is_admitted else "no room for 7 bytes")
+    assert (len(bench.worker.jobs), bench.changes) == (0, 0)
+
+
+@pytest.mark.parametrize(("size", "is_full"), [(40, False), (41, True)])
+def test_a_full_transaction_is_committed_before_more_is_admitted(size: int, is_full: bool) -> None:
+    """What would not fit into the transaction waits for the next one; whoever is to be told is told
+    at the end of the turn."""
+    bench = Bench()
+    bench.put(TELEMETRY, [1], size=60)
+    bench.limits.transaction_bytes = 100
+    assert bench.eviction.admit(TELEMETRY, size, 1, 0.0) is None
+    assert len(bench.worker.jobs) == bench.changes == int(is_full)
+    assert (bench.uncommitted.running is not None) is is_full
+
+
+def test_an_outbox_in_memory_that_ends_says_what_is_lost() -> None:
+    """What waits and what is on its way is dropped and said, once; without any nothing is said."""
+    bench = Bench()
+    with capturedLogs() as logs:
+        bench.eviction.give_up()
+    assert logs == []
+    bench.put(TELEMETRY, [1, 2])
+    bench.put(ANSWER, [1])
+    bench.backlogs[TELEMETRY].queue.take(1, 1 << 20, True)
+    with capturedLogs() as logs:
+        bench.eviction.give_up()
+    assert [one["count"] for one in logs] == [3]
+    assert bench.counters["messages_dropped:stopped"] == 3
