@@ -19,6 +19,7 @@
        |        |
        |        +------- status         what all that looks like from outside
        |
+    current              the settings, which all of these read at the moment of use
     protocol             Autobahn's protocol behind one error boundary: it tells its *owner* (the
        |                 link) how it begins and ends, its *listener* (the session) what arrives
     handshake, framing   the upgrade; frames and messages as they stand on the wire

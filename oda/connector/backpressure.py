@@ -1,18 +1,16 @@
-"""Whether to read on: what was read has to be answered, and what is sent has to get away.
-
-Whether the platform's requests may be read: what was read has to be answered.
+"""Whether the platform's requests may be read: what is read has to be answered, and the answers
+have to get away.
 
 A request that was read is *open* until its answer is accepted (or it turns out to need none). The
-answers wait in the outbox until the network has taken them. When either becomes much, reading has
-to stop, or answers would be lost for lack of room.
+answers wait in the outbox until the network has taken them. When either becomes too much, answers
+would be lost for lack of room. So reading stands still while answers can't be taken
+(``ReadingHold``), and goes on as soon as they can (``Intake`` keeps the account).
 
-Reading stands still while answers can't be taken, and goes on as soon as they can.
-
-Nothing is parsed, not even pongs, because they come behind the messages that wait. So no answer can
-be proven to have arrived meanwhile: where answers that were written are in the way, they are let
-go (see ``Session``), or the agent and the platform would wait for each other. For the same reason
+Meanwhile nothing is parsed, not even pongs, because they come behind the messages that wait. So no
+answer can be proven to have arrived: where answers that were written are in the way, they are let
+go (see ``session``), or the agent and the platform would wait for each other. For the same reason
 reading does not stand still while a message under suspicion waits for a pong: nothing else is sent
-until that has come.
+until that pong has come.
 """
 
 from __future__ import annotations
@@ -22,6 +20,7 @@ from typing import Any
 
 from twisted.logger import Logger
 
+from oda.connector.current import CurrentSettings
 from oda.connector.protocol import PlatformProtocol
 from oda.connector.window import Uplink
 from oda.interfaces import IOutbox
@@ -87,6 +86,8 @@ class Intake:
 
 #: How often it is looked after a connection that stands still, in seconds.
 _LOOK_S = 1.0
+#: Reading may stand still for so many times ``pong_timeout_s``.
+_HOLD_TIMES = 4
 
 
 class ReadingHold:
@@ -99,6 +100,7 @@ class ReadingHold:
         protocol: PlatformProtocol,
         intake: Intake,
         reactor: Any,
+        settings: CurrentSettings,
         let_go: Callable[[], bool],
         changed: Callable[[bool], None],
         uplink: Uplink,
@@ -107,6 +109,7 @@ class ReadingHold:
         self._protocol = protocol
         self._intake = intake
         self._reactor = reactor
+        self._settings = settings
         self._let_go = let_go
         self._changed = changed
         self._uplink = uplink
@@ -115,8 +118,6 @@ class ReadingHold:
         self._look: Any = None
         self._since_s = 0.0
         self.is_held = False
-        #: The longest time of standing still, in seconds.
-        self.limit_s = 120.0
 
     def begin(self) -> None:
         """Read nothing more until there is room."""
@@ -165,7 +166,8 @@ class ReadingHold:
             # The answers of a large outbox take long on a slow link.
             self._since_s = max(self._since_s, progress_s)
         held_s = self._reactor.seconds() - self._since_s
-        if held_s >= self.limit_s and self._intake.is_full:
+        limit_s = _HOLD_TIMES * self._settings.now.pong_timeout_s
+        if held_s >= limit_s and self._intake.is_full:
             if takes and self._intake.is_open_full:
                 _log.warn(
                     "nothing was read for {held:.0f} s because requests are not answered;"

@@ -1,8 +1,5 @@
-"""How a connection, or the attempt at one, ended: data, and a sentence for the operator.
-
-How a connection (or the attempt at one) ended, and what follows from it.
-
-Why a connection ended, in one sentence a person can act on.
+"""How a connection, or the attempt at one, ended: as data that decides what follows, and as one
+sentence that an operator can act on.
 """
 
 from __future__ import annotations

@@ -146,8 +146,8 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         self._slice_end_s = 0.0
         #: The call that goes on with what the last slice has left.
         self._next_slice: Any = None
-        #: Whether the network takes what is written, and the ping that is answered when it does.
-        self._takes = True
+        #: Whether the transport's buffer has room, and the ping that is answered when it does.
+        self.is_writable = True
         self._unanswered_ping: bytes | None = None
         self.was_open = False
         self._compresses = True
@@ -165,6 +165,11 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         self.route = Route()
 
     # -- what the agent asks for -------------------------------------------------------------
+
+    @property
+    def may_send(self) -> bool:
+        """True from the opening until a close frame was sent or the socket was lost."""
+        return bool(self.state == self.STATE_OPEN)
 
     def send_messages(self, messages: Iterable[tuple[bytes, bool]]) -> None:
         """Write messages, each a payload and whether it is text, to the transport at once."""
@@ -318,7 +323,7 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         return start < len(data) and not self._is_held and self._next_slice is None
 
     def startProxyConnect(self) -> None:
-        settings = self.factory.settings
+        settings = self.factory.made_with
         self.sendData(
             connect_request(
                 self.factory.host,
@@ -431,7 +436,7 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
     def onPing(self, payload: bytes) -> None:
         # Only the newest ping needs an answer (RFC 6455, section 5.5.3): whoever pings and reads
         # nothing must not fill the memory with pongs.
-        if self._takes:
+        if self.is_writable:
             super().onPing(payload)
         else:
             self._unanswered_ping = payload
@@ -466,7 +471,7 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         self._owner.closing(self)
 
     def _writable_changed(self, writable: bool) -> None:
-        self._takes = writable
+        self.is_writable = writable
         ping = self._unanswered_ping
         if writable and ping is not None:
             self._unanswered_ping = None
@@ -498,9 +503,8 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         if self._next_slice is not None:
             self._next_slice.cancel()
             self._next_slice = None
-        outcome = describe_end(
-            self, reason, self.factory.address.without_key, self.factory.settings
-        )
+        factory = self.factory
+        outcome = describe_end(self, reason, factory.address.without_key, factory.made_with)
         self.guard(lambda: self._owner.closed(self, outcome))
         self._let_go()
 

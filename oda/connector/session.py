@@ -1,28 +1,16 @@
-"""One open connection: what is sent on it, what is acknowledged, and when it ends.
+"""One open connection: what is sent on it, and what of that has arrived.
 
-Counts messages by class, and the datapoints in them, once for a whole batch.
+As long as its protocol may send, the session takes rows from the outbox as far as the window and
+the transport allow. It retires them when its ``Heartbeat`` has proven that the peer has read them;
+until then they are in its ``Flight``. A proof is a number: so many messages of this connection have
+arrived. The order of sending says which ones these are.
 
-The messages on their way: sent in this order, and not yet proven to have arrived.
+A message under suspicion of ending connections (``redelivery.Suspects``) goes out alone; the
+session holds what it has taken behind that message until the message is acknowledged.
 
-Acknowledgements come as counts, see ``barrier``: so many messages of this connection have arrived.
-What they prove is found by the order of sending.
-
-A row is *let go* when the outbox was told that it may be forgotten, although nothing has proven yet
-that it has arrived. It takes no room in the window any more.
-
-One open connection: what is sent on it, and what of that has arrived.
-
-States: *open* (messages flow) -> *closing* (a close frame was sent; nothing is sent any more) ->
-*ended*. While open, the session takes rows from the outbox as the window and the transport allow,
-and retires them when its ``heartbeat`` has proven that the peer has read them; in between they are
-in its ``flight``.
-
-A message under suspicion of ending connections (see ``suspects``) is sent alone; what was taken
-behind it is held until it is acknowledged.
-
-While reading stands still (see ``hold``), answers that the network has taken are *let go*: the
-outbox may forget them when it needs the room, and repeats them if the connection ends before they
-are proven.
+While reading stands still (``backpressure.ReadingHold``), answers that the network has taken are
+*let go*: they take no room in the window any more, and the outbox may forget them when it needs
+theirs. The outbox repeats them if the connection ends before they are proven.
 """
 
 from __future__ import annotations
@@ -35,6 +23,7 @@ from zope.interface import implementer
 
 from oda.connector.acknowledgement import Heartbeat
 from oda.connector.backpressure import Intake, ReadingHold
+from oda.connector.current import CurrentSettings
 from oda.connector.peer import Peer
 from oda.connector.protocol import IConnectionListener, PlatformProtocol
 from oda.connector.rate_limit import TokenBucket
@@ -43,7 +32,7 @@ from oda.connector.window import SendWindow, Taken, Uplink, taken_bytes
 from oda.errors import NotConnected
 from oda.interfaces import ICounters, IOutbox
 from oda.model import MessageClass, OutboxRow
-from oda.settings import ConnectorSettings, OutboxSettings
+from oda.settings import OutboxSettings
 
 # -- counting ------------------------------------------------------------------------------------
 
@@ -54,7 +43,8 @@ def count_batch(
     datapoints_name: str,
     batch: Sequence[tuple[MessageClass, int]],
 ) -> None:
-    """``batch`` holds the class and the number of datapoints of each message."""
+    """Count messages by class, and the datapoints in them, once for a whole batch: it holds the
+    class and the number of datapoints of each message."""
     for message_class in MessageClass:
         messages = sum(known is message_class for known, _ in batch)
         if messages:
@@ -132,8 +122,6 @@ class Flight:
 _TAKE = 64
 #: Responses may exceed a full window by this many messages: they are what a person waits for.
 _URGENT_EXTRA = 64
-#: Reading may stand still for so many times ``pong_timeout_s``.
-_HOLD_TIMES = 4
 #: Answers that were let go are kept at least so long unless the room is needed, in seconds.
 _LET_GO_S = 60.0
 
@@ -148,7 +136,7 @@ class Session:
         protocol: PlatformProtocol,
         outbox: IOutbox,
         reactor: Any,
-        settings: ConnectorSettings,
+        settings: CurrentSettings,
         window: OutboxSettings,
         counters: ICounters,
         peer: Peer,
@@ -171,8 +159,6 @@ class Session:
         self._suspect_is_out = False
         #: What was sent and is not yet proven to have arrived.
         self.flight = Flight()
-        self._writable = True
-        self._open = True
         self._close_limit: Any = None
         self._rate: TokenBucket | None = None
         if window.max_rate_per_s:
@@ -180,7 +166,7 @@ class Session:
         self._rate_call: Any = None
         transport = protocol.transport
         self._uplink = Uplink(lambda: taken(transport), reactor.seconds)
-        self._send_window = SendWindow(window.window_bytes, settings.pong_timeout_s)
+        self._send_window = SendWindow(window.window_bytes, settings)
         self._heartbeat = Heartbeat(
             protocol,
             reactor,
@@ -196,18 +182,13 @@ class Session:
             protocol,
             intake,
             reactor,
+            settings,
             self._let_written_go,
             self._reading_held,
             self._uplink,
             self._needs_pong,
         )
-        self._hold.limit_s = _HOLD_TIMES * settings.pong_timeout_s
         self.on_drained: Callable[[], None] | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """True until a close frame was sent or the socket was lost."""
-        return self._open
 
     @property
     def has_unacknowledged(self) -> bool:
@@ -257,17 +238,10 @@ class Session:
         self._heartbeat.start()
         self.pump()
 
-    def reconfigure(self, settings: ConnectorSettings) -> None:
-        """Go on with other intervals and time limits."""
-        self._settings = settings
-        self._hold.limit_s = _HOLD_TIMES * settings.pong_timeout_s
-        self._send_window.pong_timeout_s = settings.pong_timeout_s
-        self._heartbeat.reconfigure(settings)
-
     def pump(self) -> None:
         """Send what waits, as far as the window and the transport allow."""
         flight, send_window = self.flight, self._send_window
-        while self._open and self._writable and not self._suspect_is_out:
+        while self._takes and not self._suspect_is_out:
             if self._held:
                 if not self._send_rows(self._release_held()):
                     break
@@ -293,7 +267,7 @@ class Session:
                 self._held.extend(rows)
             else:
                 self._send_rows(rows)
-        if self._open:
+        if self._protocol.may_send:
             self._heartbeat.consider_ping(self._suspect_is_out)
         self._hold.consider()
 
@@ -302,21 +276,21 @@ class Session:
 
         Raises ``NotConnected`` when the network takes nothing more: it can't be sent now.
         """
-        if not (self._open and self._writable):
+        if not self._takes:
             raise NotConnected("the connection to the platform is congested")
         self._send([(payload, is_text)], ())
         self._heartbeat.consider_ping(self._suspect_is_out)
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake."""
-        if self._open:
+        if self._protocol.may_send:
             self._protocol.close(code, reason)
 
     # -- IConnectionListener -----------------------------------------------------------------
 
     def message_received(self, payload: bytes, is_binary: bool) -> None:
         self._on_message(payload, is_binary)
-        if self._open and self._intake.is_full:
+        if self._protocol.may_send and self._intake.is_full:
             # Take no more requests until there is room for their answers.
             self._hold.begin()
 
@@ -324,7 +298,6 @@ class Session:
         self._heartbeat.bytes_received()
 
     def writable_changed(self, writable: bool) -> None:
-        self._writable = writable
         self._heartbeat.writable_changed(writable)
         if writable:
             self.pump()
@@ -334,20 +307,18 @@ class Session:
 
     def sending_ends(self) -> None:
         """A close frame was sent: stop sending, and don't wait for ever for the peer."""
-        if not self._open:
+        if self._close_limit is not None:
             return
-        self._open = False
         self._hold.end()
         self._quiet()
         self._close_limit = self._reactor.callLater(
-            self._settings.close_timeout_s,
+            self._settings.now.close_timeout_s,
             self._protocol.abort,
             "the platform did not end the connection after the closing handshake",
         )
 
     def ended(self) -> None:
         """The socket is gone: leave no timer behind, nor a cycle for the garbage collector."""
-        self._open = False
         self._hold.end_for_good()
         self._quiet()
         self._heartbeat.end()
@@ -356,6 +327,11 @@ class Session:
         self._close_limit = None
 
     # -- inside ------------------------------------------------------------------------------
+
+    @property
+    def _takes(self) -> bool:
+        """Whether messages can be written now."""
+        return self._protocol.may_send and self._protocol.is_writable
 
     def _release_held(self) -> list[OutboxRow]:
         """Those of the held rows that may go now: all before the first suspect, or that alone."""
@@ -369,7 +345,7 @@ class Session:
 
     def _let_written_go(self) -> bool:
         """Let the answers go that were sent; False when the network has not taken them."""
-        if not (self._open and self._writable):
+        if not self._takes:
             return False
         rows = self.flight.let_answers_go()
         if rows:
@@ -449,5 +425,5 @@ class Session:
             self._suspect_is_out = False
         if not self.has_unacknowledged and self.on_drained is not None:
             self.on_drained()
-        if self._open:
+        if self._protocol.may_send:
             self.pump()

@@ -1,8 +1,5 @@
-"""What the link tells those who ask how the connection is.
-
-When certificates end: the platform's, as it was shown, and the client's own.
-
-What the link remembers of its connection for those who ask how it is.
+"""What the link tells those who ask how the connection is: times, the last end, and when the
+platform's and the client's own certificate end.
 """
 
 from __future__ import annotations

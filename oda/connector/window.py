@@ -1,17 +1,13 @@
 """How much may be on its way at once, and how much of it the network has taken.
 
-How far the network has taken what a connection has written.
+*What the network has taken* (``Uplink``). A pong tells that the platform has read something; on a
+slow link its ping waits behind everything that was written before. Long before the pong, the TCP of
+the other side acknowledges bytes. As long as it does, the connection is alive, however long a
+message takes. Linux tells how many in ``TCP_INFO``, and with ``SIOCOUTQ`` how many are left
+(tcp(7)); elsewhere that is not known, and ``Uplink`` says so.
 
-A pong tells that the platform has read something; on a slow link its ping waits behind everything
-that was written before. Long before the pong, the TCP of the other side acknowledges bytes. As long
-as it does, the connection is alive, however long a message takes.
-
-Linux tells how many in ``TCP_INFO``, and with ``SIOCOUTQ`` how many are left (tcp(7)); elsewhere
-that is not known, and ``Uplink`` says so.
-
-How many bytes may be on their way: as many as the link carries in little time.
-
-On a slow link whatever is written waits in queues before it is sent: a ping, the answer to an
+*How much may be on its way* (``SendWindow``): as many bytes as the link carries in little time. On
+a slow link whatever is written waits in queues before it is sent: a ping, the answer to an
 operation, the datapoint of this second. The window keeps that wait short. It begins small and
 doubles with each answered ping as long as the link keeps up, on a quick link eightfold; then it
 follows the measured rate::
@@ -37,6 +33,8 @@ import termios
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from oda.connector.current import CurrentSettings
 
 # -- what the network has taken ------------------------------------------------------------------
 
@@ -128,12 +126,11 @@ _SPARE = 4
 
 
 class SendWindow:
-    """The window of one connection, at most ``max_bytes``; ``pong_timeout_s`` is the pong's time
-    limit."""
+    """The window of one connection, at most ``max_bytes``."""
 
-    def __init__(self, max_bytes: int, pong_timeout_s: float) -> None:
+    def __init__(self, max_bytes: int, settings: CurrentSettings) -> None:
         self._max_bytes = max_bytes
-        self.pong_timeout_s = pong_timeout_s
+        self._settings = settings
         self.size_bytes = min(FIRST_BYTES, max_bytes)
         self._rates: deque[float] = deque(maxlen=_SAMPLES)
         self._sample = (0.0, 0)  # how long the last one took, and its bytes
@@ -194,7 +191,8 @@ class SendWindow:
             took_s, size = took_s + self._sample[0], size + self._sample[1]
         self._sample = took_s, size
         self._rates.append(size / max(took_s, 1e-6))
-        queue_s = max(min(MAX_QUEUE_S, self.pong_timeout_s / 10), PIPE * round_trip_s)
+        pong_timeout_s = self._settings.now.pong_timeout_s
+        queue_s = max(min(MAX_QUEUE_S, pong_timeout_s / 10), PIPE * round_trip_s)
         carried = max(self._rates) * (round_trip_s + queue_s)
         grown = min(self._growth * self.size_bytes, float(self._max_bytes))
         # The first sample after a time of little traffic says too little.
