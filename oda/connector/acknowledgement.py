@@ -2,11 +2,11 @@
 
 *The barrier.* WebSocket keeps order and a pong repeats its ping's payload (RFC 6455, sections 5.4
 and 5.5.3). A ping that is sent after message number n, and answered, therefore proves that the
-peer's WebSocket layer has read the messages up to n. The payload says whose ping it is, a random number of this
-connection, and n, so that a pong of another connection, an unsolicited one, or a mangled one can't
-acknowledge anything. It is printable ASCII: servers exist that take it for a text. A peer may
-answer only the newest of several pings (section 5.5.3): a pong proves what its ping covers, and
-with it answers all pings before.
+peer's WebSocket layer has read the messages up to n. The payload says whose ping it is, a random
+number of this connection, and n, so that a pong of another connection, an unsolicited one, or a
+mangled one can't acknowledge anything. It is printable ASCII: servers exist that take it for a
+text. A peer may answer only the newest of several pings (section 5.5.3): a pong proves what its
+ping covers, and with it answers all pings before.
 
 *The heartbeat.* There is one kind of ping. It goes out at the opening (to learn what kind of peer
 this is), after so many messages, bytes or moments, and at every ``keepAliveInterval``; on a slow

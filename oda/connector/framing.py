@@ -12,10 +12,10 @@
   validators, native or not.
 - *permessage-deflate* as platforms really speak it (RFC 7692). A message may end with a final block
   (BFINAL, section 7.2.3.4): zlib's decompressor is at its end then and ignores what follows, so
-  ``Deflate`` goes on with a new one. Its dictionary is the last 32 KiB, because the next message may
-  refer to them (section 7.2.3.2). A window of 8 bits may be agreed upon (section 7.1.2), with which
-  zlib can't compress: a larger window reads what arrives, and messages go out uncompressed, which is
-  always allowed (section 6.1).
+  ``Deflate`` goes on with a new one. Its dictionary is the last 32 KiB, because the next message
+  may refer to them (section 7.2.3.2). A window of 8 bits may be agreed upon (section 7.1.2), with
+  which zlib can't compress: a larger window reads what arrives, and messages go out uncompressed,
+  which is always allowed (section 6.1).
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class Cause(Enum):
 
 
 class Lane(Enum):
-    """How eagerly to connect again; ``backoff`` says what each of them means in seconds."""
+    """How eagerly to connect again; ``reconnect`` says what each of them means in seconds."""
 
     #: At once: nobody else has the same reason to connect at this moment.
     PROMPT = "prompt"

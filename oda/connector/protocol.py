@@ -303,7 +303,7 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         return goes_on
 
     def _take_whole_messages(self) -> bool:
-        """Hand on what ``incoming`` can read; True if something is left for others to read."""
+        """Hand on what ``whole_message`` can read; True if something is left for others to read."""
         data = self.data
         start = 0
         try:

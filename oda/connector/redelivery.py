@@ -7,8 +7,8 @@ closure these need not be kept.
 
 *Suspects.* A connection usually ends with many messages in flight, and any of them (or none) may be
 the reason. Those that were in flight when the platform refused something (codes 1003, 1007, 1008,
-1009), or at two ends in a row, are *isolated*: the next connection sends each of them alone, after a
-pong has shown that the connection works, and nothing follows until it is acknowledged. When the
+1009), or at two ends in a row, are *isolated*: the next connection sends each of them alone, after
+a pong has shown that the connection works, and nothing follows until it is acknowledged. When the
 connection ends in that moment, the message is the culprit: at once after a refusal, after the third
 end in a row otherwise. An acknowledgement clears a message.
 
