@@ -54,7 +54,9 @@ class Walk:
         self.world.service.startService = self.noting_start  # type: ignore[method-assign]
         self.world.service.stopService = self.noting_stop  # type: ignore[method-assign]
         self.is_running = False
+        #: Every stop, with the time at which it has to have ended.
         self.stops: list[tuple[float, Deferred[None]]] = []
+        self.is_hurried = False
         self.questions: list[Deferred[Any]] = []
         self.on_message: Callable[[], None] = lambda: None
         self.on_stopped: Callable[[], None] = lambda: None
@@ -71,13 +73,14 @@ class Walk:
     # -- inputs of the agent -----------------------------------------------------------------
 
     def noting_start(self) -> None:
-        self.is_running = True
+        self.is_running, self.is_hurried = True, False
         type(self.world.service).startService(self.world.service)
 
     def noting_stop(self) -> Deferred[None]:
         self.is_running = False
+        until_s = self.world.network.seconds() + (0.0 if self.is_hurried else STOP_S)
         stopped = type(self.world.service).stopService(self.world.service)
-        self.stops.append((self.world.network.seconds(), stopped))
+        self.stops.append((until_s, stopped))
         stopped.addCallback(lambda _: self.stop_has_ended())
         return stopped
 
@@ -92,6 +95,8 @@ class Walk:
         self.noting_stop()
 
     def hurry(self) -> None:
+        self.is_hurried = True
+        self.stops = [(self.world.network.seconds(), stopped) for _, stopped in self.stops]
         self.world.service.hurry()
 
     def reload(self) -> None:
@@ -248,7 +253,7 @@ class Walk:
         sockets = sum(wire.client.connected for wire in world.network.wires)
         racing = [one for one in world.network.connectors if one.state == "connecting"]
         now_s = world.network.seconds()
-        late = [since for since, one in self.stops if not one.called and now_s >= since + STOP_S]
+        late = [one for until_s, one in self.stops if not one.called and now_s >= until_s]
         assert not late, "a stop has not ended in time"
         assert sockets <= 1, "two connections"
         assert len({id(one.factory) for one in racing}) <= 1, "two attempts"
