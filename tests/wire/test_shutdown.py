@@ -224,6 +224,18 @@ def test_a_stop_in_a_hurry_waits_for_nobody(
     assert_nothing_left(world)
 
 
+def test_a_reconnection_forgets_no_hurry(world: World) -> None:
+    """It holds for the next stop, whatever connection that finds."""
+    world.start()
+    world.service.hurry()
+    world.service.reconfigure(connector_settings(path="/other"))
+    world.pass_time(1)
+    assert world.is_connected
+    world.wire.hold()
+    assert world.stop().called
+    assert_nothing_left(world)
+
+
 def test_a_start_after_a_hurry_is_an_ordinary_one(world: World) -> None:
     """It holds for one stop."""
     world.start()
