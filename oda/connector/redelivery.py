@@ -185,11 +185,11 @@ class Aftermath:
         flight = session.flight
         replays = self._replay.connection_ended(outcome, flight.acknowledged, was_guilty)
         limit = session.replay_bytes if outcome.cause is Cause.AGENT else None
-        if replays and limit is not None and not flight.has_let_go:
+        if replays and limit is not None and not flight.let_go:
             # The agent gave up a slow link, and the platform had seconds to store what it proved.
             outbox.rewind(replays, limit)
         else:
-            outbox.rewind(replays or flight.has_let_go)
+            outbox.rewind(replays or bool(flight.let_go))
         if outcome.close_code == NORMAL_CLOSURE:
             # Only what still lingers: answers that were let go are pending again.
             outbox.settle()

@@ -57,42 +57,39 @@ def count_batch(
 # -- messages on their way -----------------------------------------------------------------------
 
 
-#: Row id (-1: it is no row; below: an answer that was let go), bytes, class and datapoints of a
-#: message.
-Sent = tuple[int, int, MessageClass, int]
+#: Row id (None: it is no row), bytes, class and datapoints of a message.
+Sent = tuple[int | None, int, MessageClass, int]
 
 
 class Flight:
     """The messages of one connection. Who sends one adds it to ``messages`` and its bytes to
-    ``size_bytes``; ``let_go_count`` is how many of them were let go."""
+    ``size_bytes``. Answers that were let go stay in ``messages``, but their bytes are out of
+    ``size_bytes``; ``let_go`` are their rows."""
 
     def __init__(self) -> None:
         self.messages: deque[Sent] = deque()
         self.size_bytes = 0
-        self.let_go_count = 0
+        self.let_go: set[int] = set()
         #: The highest row of each class that was acknowledged on this connection.
         self.acknowledged: dict[MessageClass, int] = {}
         self._arrived = 0
 
     @property
     def row_ids(self) -> list[int | None]:
-        """The rows that nothing has proven yet, None for a message that is no row."""
-        return [None if row_id < 0 else row_id for row_id, *_ in self.messages]
-
-    @property
-    def has_let_go(self) -> bool:
-        """True while answers were let go that nothing has proven yet."""
-        return self.let_go_count > 0
+        """The rows that nothing has proven yet, None for a message that is no row and for an
+        answer that was let go."""
+        return [None if row_id in self.let_go else row_id for row_id, *_ in self.messages]
 
     def let_answers_go(self) -> list[int]:
         """Let all answers go; gives those that were not before."""
         rows: list[int] = []
-        for place, (row_id, size, message_class, datapoints) in enumerate(self.messages):
-            if row_id >= 0 and message_class is MessageClass.RESPONSE:
+        for row_id, size, message_class, _ in self.messages:
+            if row_id is None or row_id in self.let_go:
+                continue
+            if message_class is MessageClass.RESPONSE:
                 rows.append(row_id)
-                self.messages[place] = (-2 - row_id, 0, message_class, datapoints)
                 self.size_bytes -= size
-        self.let_go_count += len(rows)
+        self.let_go.update(rows)
         return rows
 
     def arrived(self, sent: int) -> tuple[list[int], list[tuple[MessageClass, int]]]:
@@ -102,16 +99,17 @@ class Flight:
         proven: list[tuple[MessageClass, int]] = []
         while self._arrived < sent:
             row_id, size, message_class, datapoints = self.messages.popleft()
-            self.size_bytes -= size
             self._arrived += 1
-            if row_id < -1:
-                self.let_go_count -= 1
-                self.acknowledged[message_class] = -2 - row_id
-                proven.append((message_class, datapoints))
-            elif row_id >= 0:
+            if row_id is None:
+                self.size_bytes -= size
+                continue
+            if row_id in self.let_go:
+                self.let_go.remove(row_id)
+            else:
+                self.size_bytes -= size
                 rows.append(row_id)
-                self.acknowledged[message_class] = row_id
-                proven.append((message_class, datapoints))
+            self.acknowledged[message_class] = row_id
+            proven.append((message_class, datapoints))
         return rows, proven
 
 
@@ -246,7 +244,7 @@ class Session:
                 if not self._send_rows(self._release_held()):
                     break
                 continue
-            room = self._window.window_messages - len(flight.messages) + flight.let_go_count
+            room = self._window.window_messages - len(flight.messages) + len(flight.let_go)
             room_bytes = send_window.size_bytes - flight.size_bytes
             allowed = min(room, _TAKE, self._allowance())
             if room <= 0 or room_bytes <= 0:
@@ -399,9 +397,9 @@ class Session:
 
     def _send(self, messages: Sequence[tuple[bytes, bool]], rows: Sequence[OutboxRow]) -> None:
         """Write ``messages`` at once; ``rows`` are what they come from, if they are rows."""
-        sent = [
+        sent: list[Sent] = [
             (row.row_id, len(row.payload), row.message_class, row.datapoints) for row in rows
-        ] or [(-1, len(payload), MessageClass.TELEMETRY, 0) for payload, _ in messages]
+        ] or [(None, len(payload), MessageClass.TELEMETRY, 0) for payload, _ in messages]
         size = sum(one[1] for one in sent)
         flight = self.flight
         if not flight.messages:

@@ -35,7 +35,7 @@ LEADS: dict[LinkState, set[str]] = {
     LinkState.IDENTIFYING: {"Identification._start_again"},
     LinkState.CONNECTING: {"ConnectionAttempt._expire"},
     LinkState.OPEN: {"LoopingCall"},
-    LinkState.CLOSING: {"PlatformProtocol.abort"},
+    LinkState.CLOSING: {"UpgradingProtocol.abort"},
     LinkState.WAITING: {"PlatformClientFactory._reconnect"},
 }
 #: The timers of ``tests.wire.network`` are no part of the agent.
