@@ -31,8 +31,9 @@ from base64 import urlsafe_b64encode
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 
 from oda.connector.current import CurrentSettings
@@ -166,7 +167,7 @@ class Heartbeat:
     def __init__(
         self,
         protocol: PlatformProtocol,
-        reactor: Any,
+        reactor: IReactorTime,
         settings: CurrentSettings,
         counters: ICounters,
         peer: Peer,
@@ -190,8 +191,8 @@ class Heartbeat:
         self._extensions = 0
         self._saw_foreign_pong = False
         self._was_answered = False
-        self._ping_soon: Any = None
-        self._pong_limit: Any = None
+        self._ping_soon: IDelayedCall | None = None
+        self._pong_limit: IDelayedCall | None = None
         self._is_deaf = False
         self._waits_since_s = 0.0
         self._ping_taken_s: float | None = None
@@ -438,7 +439,7 @@ class Heartbeat:
             left_s += timeout_s
         return left_s
 
-    def _later(self, delay_s: float, call: Callable[[], None]) -> Any:
+    def _later(self, delay_s: float, call: Callable[[], None]) -> IDelayedCall:
         return self._reactor.callLater(delay_s, self._protocol.guard, call)
 
     def _cancel_ping_soon(self) -> None:

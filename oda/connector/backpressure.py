@@ -16,8 +16,8 @@ until that pong has come.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from oda.connector.current import CurrentSettings
@@ -99,7 +99,7 @@ class ReadingHold:
         self,
         protocol: PlatformProtocol,
         intake: Intake,
-        reactor: Any,
+        reactor: IReactorTime,
         settings: CurrentSettings,
         let_go: Callable[[], bool],
         changed: Callable[[bool], None],
@@ -114,8 +114,8 @@ class ReadingHold:
         self._changed = changed
         self._uplink = uplink
         self._needs_pong = needs_pong
-        self._soon: Any = None
-        self._look: Any = None
+        self._soon: IDelayedCall | None = None
+        self._look: IDelayedCall | None = None
         self._since_s = 0.0
         self.is_held = False
 

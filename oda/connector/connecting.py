@@ -21,7 +21,7 @@ from typing import Any
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import NotConnectingError
-from twisted.internet.interfaces import IReactorPluggableNameResolver
+from twisted.internet.interfaces import IDelayedCall, IReactorPluggableNameResolver, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -126,8 +126,8 @@ class ConnectionAttempt:
         self._untried: list[str] = []
         self._racing: dict[Any, str] = {}  # connectors and their addresses
         self._failures: list[tuple[str, str]] = []  # addresses, and why not
-        self._next: Any = None  # the delayed call that tries the next address
-        self._limit: Any = None
+        self._next: IDelayedCall | None = None  # the delayed call that tries the next address
+        self._limit: IDelayedCall | None = None
         self._over = False
         self.protocol: PlatformProtocol | None = None
         self.address: str | None = None
@@ -277,13 +277,13 @@ class Identification:
     def __init__(
         self,
         device_info: IDeviceInfoProvider,
-        reactor: Any,
+        reactor: IReactorTime,
         identified: Callable[[str, Secret], None],
     ) -> None:
         self._device_info = device_info
         self._reactor = reactor
         self._identified = identified
-        self._again: Any = None
+        self._again: IDelayedCall | None = None
         self._round = 0
 
     def start(self) -> None:

@@ -15,6 +15,7 @@ from autobahn.websocket.compress import (
     PerMessageDeflateResponse,
     PerMessageDeflateResponseAccept,
 )
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ReconnectingClientFactory
 from twisted.python.failure import Failure
 
@@ -47,7 +48,7 @@ class PlatformClientFactory(
         tls: Any,
         owner: IConnectionOwner,
         connect: Callable[[], None],
-        schedule_retry: Callable[[Callable[[], None]], Any],
+        schedule_retry: Callable[[Callable[[], None]], IDelayedCall | None],
         reactor: Any,
     ) -> None:
         host = f"[{address.host}]" if ":" in address.host else address.host

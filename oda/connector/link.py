@@ -36,6 +36,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -285,7 +286,7 @@ class PlatformLink:
         self._attempt = None
         self._ended(outcome)
 
-    def _schedule_retry(self, connect: Callable[[], None]) -> Any:
+    def _schedule_retry(self, connect: Callable[[], None]) -> IDelayedCall:
         retry = self._reconnection.schedule(self._last_outcome, connect)
         self._record.ended(self._last_outcome.reason, retry)
         return retry
@@ -429,7 +430,7 @@ class _Drain:
         session: Session,
         protocol: PlatformProtocol,
         outbox: IOutbox,
-        reactor: Any,
+        reactor: IReactorTime,
         done: Callable[[], None],
     ) -> None:
         self._session = session
@@ -437,7 +438,7 @@ class _Drain:
         self._outbox = outbox
         self._reactor = reactor
         self._done = done
-        self._limit: Any = None
+        self._limit: IDelayedCall | None = None
 
     def start(self) -> None:
         """Begin; the session goes on sending what waits."""

@@ -128,7 +128,7 @@ class PlatformProtocol(UpgradingProtocol):
         self._discards = False
         self._slice_end_s = 0.0
         #: The call that goes on with what the last slice has left.
-        self._next_slice: Any = None
+        self._next_slice: twisted_interfaces.IDelayedCall | None = None
         #: Whether the transport's buffer has room, and the ping that is answered when it does.
         self.is_writable = True
         self._unanswered_ping: bytes | None = None

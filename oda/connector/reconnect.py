@@ -26,8 +26,8 @@ because it was given to all of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
 from oda.connector.current import CurrentSettings
@@ -99,7 +99,7 @@ class Reconnection:
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorTime,
         counters: ICounters,
         settings: CurrentSettings,
         random: Callable[[], float],
@@ -107,7 +107,7 @@ class Reconnection:
         self._reactor = reactor
         self._counters = counters
         self._backoff = Backoff(settings, random)
-        self._stable: Any = None
+        self._stable: IDelayedCall | None = None
 
     def opened(self) -> None:
         """A connection is open; once it has lasted, earlier failures are forgotten."""
@@ -124,7 +124,7 @@ class Reconnection:
         """Another platform, or other credentials: earlier failures say nothing about it."""
         self._backoff.begin_anew()
 
-    def schedule(self, outcome: Outcome, connect: Callable[[], None]) -> Any:
+    def schedule(self, outcome: Outcome, connect: Callable[[], None]) -> IDelayedCall:
         """Call ``connect`` after the pause that ``outcome`` asks for; returns the delayed call."""
         delay_s = self._backoff.next_delay_s(outcome)
         self._counters.observe("reconnect_delay_seconds", delay_s)

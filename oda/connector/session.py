@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from oda.connector.acknowledgement import Heartbeat
@@ -133,7 +134,7 @@ class Session:
         self,
         protocol: PlatformProtocol,
         outbox: IOutbox,
-        reactor: Any,
+        reactor: IReactorTime,
         settings: CurrentSettings,
         window: OutboxSettings,
         counters: ICounters,
@@ -157,11 +158,11 @@ class Session:
         self._suspect_is_out = False
         #: What was sent and is not yet proven to have arrived.
         self.flight = Flight()
-        self._close_limit: Any = None
+        self._close_limit: IDelayedCall | None = None
         self._rate: TokenBucket | None = None
         if window.max_rate_per_s:
             self._rate = TokenBucket(window.max_rate_per_s, max(1.0, window.max_rate_per_s))
-        self._rate_call: Any = None
+        self._rate_call: IDelayedCall | None = None
         transport = protocol.transport
         self._uplink = Uplink(lambda: taken(transport), reactor.seconds)
         self._send_window = SendWindow(window.window_bytes, settings)

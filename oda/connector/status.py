@@ -7,6 +7,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
 from oda.connector.peer import PeerClass
 from oda.connector.session import Session
 from oda.model import ConnectionStatus, LinkState
@@ -46,10 +48,10 @@ def _ends_ms(certificate: Any) -> int:
 class ConnectionRecord:
     """Times of the present connection or pause, the reason of the last end, certificates' ends."""
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._opened_at_s = 0.0
-        self._retry: Any = None
+        self._retry: IDelayedCall | None = None
         self._retry_since_s = 0.0
         self._last_end: str | None = None
         self._platform_certificate_ends_ms: int | None = None
@@ -64,7 +66,7 @@ class ConnectionRecord:
         self._opened_at_s = self._clock.seconds()
         self._platform_certificate_ends_ms = platform_certificate_ends_ms(transport)
 
-    def ended(self, reason: str, retry: Any) -> None:
+    def ended(self, reason: str, retry: IDelayedCall) -> None:
         """An attempt or connection is over; ``retry`` is the delayed call of the next one."""
         self._last_end = reason
         self._retry_since_s = self._clock.seconds()
