@@ -9,8 +9,9 @@ text. A peer may answer only the newest of several pings (section 5.5.3): a pong
 ping covers, and with it answers all pings before.
 
 *The heartbeat.* There is one kind of ping. It goes out at the opening (to learn what kind of peer
-this is), after so many messages, bytes or moments, and at every ``keepAliveInterval``; on a slow
-link a few are under way at once, so that the link never waits for a pong (``window.SendWindow``).
+this is), after a number of messages, bytes or moments, and at every ``keepAliveInterval``; on a
+slow link a few are under way at once, so that the link never waits for a pong
+(``window.SendWindow``).
 
 A connection on which a ping waits for its pong is dead when the network has taken nothing more for
 ``pongTimeout`` (``window.Uplink``). Once the network has taken the ping, what it takes after that
@@ -140,10 +141,10 @@ class AckBarrier:
 # -- the heartbeat -------------------------------------------------------------------------------
 
 
-#: A ping is sent after so many unproven messages or bytes ...
+#: Number of unproven messages, or bytes, after which a ping goes out ...
 _PING_AFTER_MESSAGES = 64
 _PING_AFTER_BYTES = 256 * 1024
-#: ... or so long after the first of them, in seconds.
+#: ... and the longest time that the first of them waits for it, in seconds.
 _PING_AFTER_S = 0.1
 #: Pings a second, on average and at once, however much is sent: some servers count them. Together
 #: with the window of messages this is a bound on the rate of a long drain.
@@ -151,9 +152,9 @@ _PINGS_PER_S = 1000.0
 _PINGS_AT_ONCE = 200.0
 #: How often the pong's time limit can be extended where the network's progress is not known.
 _EXTENSIONS = 3
-#: The limit is at most so many times ``pong_timeout_s`` after the last progress.
+#: Longest time limit after the last progress, as a multiple of ``pong_timeout_s``.
 _MAX_LIMITS = 4
-#: Progress is looked at so many times in each limit.
+#: Number of looks at the progress in each time limit.
 _LOOKS = 4
 #: How long a peer without usable pongs is given before messages count as proven, in seconds.
 _UNPROVEN_WAIT_S = 1.0
@@ -260,7 +261,7 @@ class Heartbeat:
         self._proven = _ignore
 
     def messages_sent(self, messages: int, size: int) -> None:
-        """So many messages with so many bytes together are being written."""
+        """``messages`` messages with ``size`` bytes together are being written."""
         self._barrier.sent += messages
         self._active_s = self._reactor.seconds()
         self._unproven_bytes += size

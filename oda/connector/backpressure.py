@@ -52,7 +52,7 @@ class Intake:
         self.on_room: Callable[[], None] | None = None
 
     def began(self, size: int) -> None:
-        """A request of so many bytes was read."""
+        """A request of ``size`` bytes was read."""
         self._open_bytes += size
 
     def concluded(self, size: int) -> None:
@@ -84,16 +84,16 @@ class Intake:
 # -- holding -------------------------------------------------------------------------------------
 
 
-#: How often it is looked after a connection that stands still, in seconds.
+#: Interval of the looks at a connection whose reading stands still, in seconds.
 _LOOK_S = 1.0
-#: Reading may stand still for so many times ``pong_timeout_s``.
+#: Longest time for which reading stands still, as a multiple of ``pong_timeout_s``.
 _HOLD_TIMES = 4
 
 
 class ReadingHold:
-    """Holds the reading of ``protocol``. ``let_go()`` is asked to let answers go that the network
-    has taken; it says whether the network takes anything. ``changed(is_held)`` is told.
-    ``needs_pong()`` says whether nothing can be sent before a pong has come."""
+    """Holds the reading of ``protocol``, and tells ``changed(is_held)``. ``let_go()`` lets answers
+    go that the network has taken, and says whether the network takes anything. ``needs_pong()``
+    says whether nothing can be sent before a pong has come."""
 
     def __init__(
         self,

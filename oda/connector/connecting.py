@@ -90,9 +90,9 @@ def interleave(addresses: Sequence[str]) -> list[str]:
 # -- the attempt ---------------------------------------------------------------------------------
 
 
-#: By so much each address is tried before the next one (RFC 8305, section 5), in seconds.
+#: Head start of each address over the next one (RFC 8305, section 5), in seconds.
 HEAD_START_S = 0.25
-#: So many addresses are named with their own failure when an attempt ends.
+#: Maximum number of addresses that an attempt names with their own failure when it ends.
 _MAX_NAMED = 4
 
 
@@ -229,7 +229,7 @@ class ConnectionAttempt:
         self._limit = None
         reason = f"not open within {self._timeout_s:g} s (while {self.stage})"
         if self.protocol is not None:
-            self.protocol.abort(reason)  # its end comes through the protocol
+            self.protocol.abort(reason)  # the owner hears of the end through the protocol
             return
         self._end(reason)
 

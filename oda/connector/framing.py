@@ -130,7 +130,7 @@ def whole_message(data: bytes, start: int, limit: int) -> tuple[bytes, int] | No
     return payload, end
 
 
-#: So many pieces that came one after the other are joined to one.
+#: Number of pieces in a row that are joined to one.
 _JOINED = 256
 
 

@@ -47,7 +47,7 @@ class Silence:
         return configured_s if self.keep_alive_s is None else min(configured_s, self.keep_alive_s)
 
     def ended(self, silence_s: float | None, configured_s: float) -> None:
-        """A connection has ended: after so much silence without a word, or (None) otherwise."""
+        """A connection has ended without a word after ``silence_s``, or (None) in another way."""
         before_s, self._before_s = self._before_s, silence_s
         if silence_s is None or silence_s < _LEAST_S:
             self._before_s = None

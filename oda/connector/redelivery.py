@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 # -- suspects ------------------------------------------------------------------------------------
 
 
-#: A message that was in flight at so many ends in a row is sent alone ...
+#: Number of ends in a row after which a message that was in flight at each is sent alone ...
 _ISOLATED_AFTER = 2
-#: ... and set aside at this one.
+#: ... and set aside.
 _GUILTY_AFTER = 3
 #: Codes by which the platform speaks of itself (RFC 6455, section 7.4.1, and the IANA registry).
 _NOT_ABOUT_MESSAGES = frozenset({NORMAL_CLOSURE, 1001, 1012, 1013})
@@ -126,7 +126,7 @@ class Suspects:
 # -- replay --------------------------------------------------------------------------------------
 
 
-#: So many repetitions in a row may bring nothing new.
+#: Maximum number of repetitions in a row that bring nothing new.
 MAX_IN_VAIN = 3
 
 

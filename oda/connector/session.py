@@ -2,8 +2,8 @@
 
 As long as its protocol may send, the session takes rows from the outbox as far as the window and
 the transport allow. It retires them when its ``Heartbeat`` has proven that the peer has read them;
-until then they are in its ``Flight``. A proof is a number: so many messages of this connection have
-arrived. The order of sending says which ones these are.
+until then they are in its ``Flight``. A proof is the number of messages of this connection that
+have arrived; the order of sending says which ones these are.
 
 A message under suspicion of ending connections (``redelivery.Suspects``) goes out alone; the
 session holds what it has taken behind that message until the message is acknowledged.
@@ -121,7 +121,8 @@ class Flight:
 _TAKE = 64
 #: Responses may exceed a full window by this many messages: they are what a person waits for.
 _URGENT_EXTRA = 64
-#: Answers that were let go are kept at least so long unless the room is needed, in seconds.
+#: Shortest time for which the outbox keeps answers that were let go, unless it needs the room, in
+#: seconds.
 _LET_GO_S = 60.0
 
 

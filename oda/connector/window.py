@@ -121,7 +121,7 @@ _SAMPLES = 3
 _GROWTH = 2.0
 _QUICK_GROWTH = 8.0
 _QUICK_S = 0.1
-#: A window of so many times what was on its way is large enough for a link that is not busy.
+#: Size of the window of a link that is not busy, as a multiple of what was on its way.
 _SPARE = 4
 
 
@@ -143,7 +143,7 @@ class SendWindow:
 
     @property
     def step_bytes(self) -> int:
-        """After so many bytes a ping is worth sending."""
+        """Number of bytes after which a ping is worth sending."""
         return max(1, self.size_bytes // PINGS)
 
     @property
@@ -152,7 +152,7 @@ class SendWindow:
         return bool(self._rates) and self.size_bytes < self._max_bytes
 
     def ping_after(self, most: int) -> int:
-        """After so many bytes a ping is due, at the latest after ``most``: soon where the window is
+        """Number of bytes after which a ping is due, at most ``most``: few where the window is
         full or narrow, because its pong is what more can be sent after."""
         if self._was_full or self.is_narrow:
             return min(most, self.step_bytes)
@@ -167,7 +167,7 @@ class SendWindow:
         self._since_s = now_s
 
     def round_trip(self, seconds: float) -> None:
-        """A ping was answered after so long."""
+        """A ping was answered after ``seconds``."""
         self._growth = _QUICK_GROWTH if seconds <= _QUICK_S else _GROWTH
         if self._shortest_s is None or seconds < self._shortest_s:
             self._shortest_s = seconds
