@@ -18,6 +18,8 @@ IDENTIFYING    id and key are known                    CONNECTING
 CONNECTING     the WebSocket is open                   OPEN
 CONNECTING     the attempt has failed                  WAITING
 OPEN           a close frame was sent                  CLOSING
+CONNECTING,    the agent drops the socket (``_drop``)  CLOSING
+OPEN
 OPEN, CLOSING  the socket is gone                      WAITING
 WAITING        the pause is over                       CONNECTING
 any            ``stop``                                STOPPED: at once where there is no socket;
@@ -27,7 +29,11 @@ any            settings that need a reconnection       IDENTIFYING: likewise
 
 In every state but STOPPED a socket, a timer or a pending answer leads on. ``_state`` says where the
 link is and ``_then`` where it goes when the present attempt or connection has ended: WAITING,
-unless it was stopped or configured anew meanwhile.
+unless it was stopped or configured anew meanwhile. OPEN also lasts while a stop drains.
+
+A question for id and key, a message and the end of a stop run code of others, which may call
+``start``, ``stop`` and ``hurry``, or change the settings. So the link's own state is settled before
+each of them, and what was asked for before such a call counts only if it is still wanted after it.
 """
 
 from __future__ import annotations
@@ -64,8 +70,7 @@ _log = Logger()
 STOPPED, IDENTIFYING, CONNECTING = LinkState.STOPPED, LinkState.IDENTIFYING, LinkState.CONNECTING
 OPEN, CLOSING, WAITING = LinkState.OPEN, LinkState.CLOSING, LinkState.WAITING
 
-#: The states that may follow each state. CLOSING follows CONNECTING where a socket has to be
-#: dropped first.
+#: The states that may follow each state: the table above.
 FOLLOWS = {
     STOPPED: {IDENTIFYING},
     IDENTIFYING: {IDENTIFYING, CONNECTING, STOPPED},
