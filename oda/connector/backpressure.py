@@ -71,10 +71,7 @@ class Intake:
     @property
     def is_full(self) -> bool:
         """True while nothing more may be read."""
-        return (
-            self._open_bytes - self._forgiven_bytes >= self._max_open_bytes
-            or self._outbox.answer_bytes() >= self._max_answer_bytes
-        )
+        return self.is_open_full or self._outbox.answer_bytes() >= self._max_answer_bytes
 
     def forgive(self) -> None:
         """Go on without those that are open now: their dispatcher may never answer."""
@@ -117,13 +114,13 @@ class ReadingHold:
         self._soon: IDelayedCall | None = None
         self._look: IDelayedCall | None = None
         self._since_s = 0.0
-        self.is_held = False
+        self._is_held = False
 
     def begin(self) -> None:
         """Read nothing more until there is room."""
-        if self.is_held or self._needs_pong():
+        if self._is_held or self._needs_pong():
             return
-        self.is_held = True
+        self._is_held = True
         self._since_s = self._reactor.seconds()
         self._intake.on_room = self.consider
         self._protocol.hold_reading()
@@ -133,13 +130,13 @@ class ReadingHold:
 
     def consider(self) -> None:
         """Something has changed: go on, soon, if there is room now."""
-        if self.is_held and self._soon is None:
+        if self._is_held and self._soon is None:
             self._soon = self._reactor.callLater(0, self._protocol.guard, self._go_on)
 
     def end(self) -> None:
         """The connection is closing or gone: leave no timer behind. What was not read never will
         be, but the platform's close frame behind it is."""
-        if self.is_held:
+        if self._is_held:
             self._release()
             self._protocol.discard_messages()
             self._protocol.resume_reading()
@@ -184,7 +181,7 @@ class ReadingHold:
         self.consider()
 
     def _release(self) -> None:
-        self.is_held = False
+        self._is_held = False
         self._intake.on_room = None
         for call in (self._soon, self._look):
             if call is not None and call.active():
