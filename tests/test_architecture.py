@@ -33,9 +33,11 @@ PACKAGES = {
 }
 #: What a package may import besides the contracts and itself.
 EXTRA = {
-    "platform": {"codecs", "monotonic", "private_files", "secret_forms", "verification"},
+    "platform": {
+        *("codecs", "monotonic", "peer_bounds", "private_files", "secret_forms", "verification"),
+    },
     "outbox": {"private_files"},
-    "connector": {"secret_forms", "verification"},
+    "connector": {"peer_bounds", "secret_forms", "verification"},
     "datastreams": {"slices", "verification"},
     "logs": {"secret_forms"},
     "telemetry": {"private_files", "slices"},

@@ -22,7 +22,6 @@ from zope.interface import Interface, implementer
 
 from oda.connector.framing import (
     Deflate,
-    Pieces,
     Utf8Validator,
     build_frame,
     client_frame,
@@ -40,11 +39,9 @@ from oda.connector.handshake import (
 )
 from oda.connector.outcome import BAD_GATEWAY, NORMAL_CLOSURE, Outcome, describe_end
 from oda.connector.route import Route
+from oda.peer_bounds import BoundedReception, NewestPong
 
 _log = Logger()
-
-#: An answer to the upgrade (or to CONNECT) longer than this is no answer.
-MAX_HANDSHAKE_BYTES = 64 * 1024
 
 #: For how long received messages are handled in one iteration of the reactor, in seconds. What is
 #: left is handled in the next one, after the timers and sockets that are due: a platform that asks
@@ -124,7 +121,7 @@ def log_masking() -> None:
 
 
 @implementer(twisted_interfaces.IPushProducer)
-class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
+class PlatformProtocol(BoundedReception, WebSocketClientProtocol):  # type: ignore[misc]
     """One connection to the platform."""
 
     log = QuietLog()  # Autobahn's name for its logger
@@ -146,9 +143,7 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         self._slice_end_s = 0.0
         #: The call that goes on with what the last slice has left.
         self._next_slice: Any = None
-        #: Whether the network takes what is written, and the ping that is answered when it does.
-        self._takes = True
-        self._unanswered_ping: bytes | None = None
+        self._pong = NewestPong()
         self.was_open = False
         self._compresses = True
         self._has_closed = False
@@ -277,11 +272,9 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         if self._next_slice is not None and len(self.data) > MAX_UNREAD_BYTES:
             # Not at the end of each slice: telling the kernel costs as much as a small message.
             self.transport.pauseProducing()
-        if (
-            self.state in (self.STATE_CONNECTING, self.STATE_PROXY_CONNECTING)
-            and len(self.data) > MAX_HANDSHAKE_BYTES
-        ):
-            self.abort("the answer to the upgrade is endless")
+
+    def handshake_is_endless(self) -> None:
+        self.abort("the answer to the upgrade is endless")
 
     def processData(self) -> bool:
         if self._is_held or self._next_slice is not None:
@@ -420,21 +413,9 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
             return  # behind the platform's close frame nothing counts (RFC 6455, section 5.5.1)
         self.guard(lambda: self._hand_on(payload, isBinary))
 
-    def onMessageBegin(self, isBinary: bool) -> None:
-        super().onMessageBegin(isBinary)
-        self.message_data = Pieces()
-
-    def onMessageFrameBegin(self, length: int) -> None:
-        super().onMessageFrameBegin(length)
-        self.frame_data = Pieces()
-
     def onPing(self, payload: bytes) -> None:
-        # Only the newest ping needs an answer (RFC 6455, section 5.5.3): whoever pings and reads
-        # nothing must not fill the memory with pongs.
-        if self._takes:
+        if self._pong.may_go(payload):
             super().onPing(payload)
-        else:
-            self._unanswered_ping = payload
 
     def onPong(self, payload: bytes) -> None:
         if (listener := self.listener) is not None:
@@ -466,11 +447,9 @@ class PlatformProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         self._owner.closing(self)
 
     def _writable_changed(self, writable: bool) -> None:
-        self._takes = writable
-        ping = self._unanswered_ping
-        if writable and ping is not None:
-            self._unanswered_ping = None
-            self.guard(lambda: super(PlatformProtocol, self).onPing(ping))
+        payload = self._pong.writable_changed(writable)
+        if payload is not None:
+            self.guard(lambda: super(PlatformProtocol, self).onPing(payload))
         if (listener := self.listener) is not None:
             self.guard(lambda: listener.writable_changed(writable))
 
