@@ -216,11 +216,6 @@ class DeviceProtocol(BoundedReception, WebSocketServerProtocol):  # type: ignore
         if payload is not None:
             self.sendPong(payload)
 
-    def _closeConnection(self, abort: bool = False) -> None:
-        # Twisted does not end a connection while somebody may have more to write.
-        self.unregisterProducer()
-        super()._closeConnection(abort)
-
     def stopProducing(self) -> None:
         """The transport is going away; ``connectionLost`` follows."""
 
