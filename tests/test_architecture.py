@@ -38,7 +38,7 @@ EXTRA = {
     },
     "outbox": {"private_files"},
     "connector": {"peer_bounds", "secret_forms", "verification"},
-    "datastreams": {"slices", "verification"},
+    "datastreams": {"built", "slices", "verification"},
     "logs": {"secret_forms"},
     "telemetry": {"private_files", "slices"},
     "extensions.py": {"plugins"},
