@@ -15,14 +15,14 @@ from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflat
 from twisted.internet import interfaces as twisted_interfaces
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from oda.peer_bounds import BoundedReception, NewestPong
 from oda.platform.gate import ReadingGate
+from oda.platform.logger import PlatformLogger
 from oda.platform.sessions import Session
 
-log = Logger()
+log = PlatformLogger()
 
 #: The reason phrases of the statuses this endpoint answers with.
 _PHRASES = {

@@ -12,15 +12,15 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 
 from oda.interfaces import ICodecRegistry
 from oda.model import ContentType
 from oda.platform.faults import NORMAL, Fault, Incident, PongMode
+from oda.platform.logger import PlatformLogger
 from oda.platform.pongs import PongPolicy
 from oda.platform.recording import Recording, Traffic
 
-log = Logger()
+log = PlatformLogger()
 
 #: Close code for a connection whose device has connected again; from the range for private use.
 REPLACED = 4001
