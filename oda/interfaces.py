@@ -7,7 +7,7 @@ Deferred is announced as "value or Deferred".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -157,8 +157,10 @@ class ITolerantDecoding(Interface):
     refuses. A request with a number out of range is answered this way, instead of being ignored.
     """
 
-    def members(payload: bytes, *path: str) -> Mapping[str, bytes] | None:
-        """The members of the object at ``path``, each as it is encoded; None if there is no object.
+    def members(payload: bytes, *path: str, names: Collection[str]) -> Mapping[str, bytes] | None:
+        """The members of these names of the object at ``path``, each as it is encoded; None if
+        there is no object. One that is too long to be looked at may be given as something that no
+        decoder takes.
 
         Only the structure is looked at: nothing is built of what the message claims to hold.
         Raises ``DecodeError`` where the structure is malformed or nested too deeply.

@@ -23,7 +23,7 @@ from __future__ import annotations
 import re
 import zlib
 from codecs import getincrementaldecoder
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from struct import pack
 from typing import Any
@@ -128,34 +128,6 @@ def whole_message(data: bytes, start: int, limit: int) -> tuple[bytes, int] | No
         except UnicodeDecodeError:
             return None
     return payload, end
-
-
-#: Number of pieces in a row that are joined to one.
-_JOINED = 256
-
-
-class Pieces(list[bytes]):
-    """What has arrived of a message or a frame, for Autobahn, which keeps a list.
-
-    A piece of two bytes costs forty in a list, and an empty one eight, for as long as the message
-    lasts: pieces that came one after the other are joined, and empty ones left out.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._joined = 0
-
-    def append(self, piece: bytes) -> None:
-        if not piece:
-            return
-        super().append(piece)
-        if len(self) - self._joined >= _JOINED:
-            self[self._joined :] = [b"".join(self[self._joined :])]
-            self._joined += 1
-
-    def extend(self, pieces: Iterable[bytes]) -> None:
-        for piece in pieces:
-            self.append(piece)
 
 
 # -- UTF-8 ---------------------------------------------------------------------------------------

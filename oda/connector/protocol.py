@@ -19,7 +19,6 @@ from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
 from oda.connector.framing import (
-    Pieces,
     Utf8Validator,
     build_frame,
     client_frame,
@@ -29,6 +28,7 @@ from oda.connector.framing import (
 from oda.connector.outcome import BAD_GATEWAY, NORMAL_CLOSURE, Outcome, describe_end
 from oda.connector.route import Route
 from oda.connector.upgrade import UpgradingProtocol
+from oda.peer_bounds import NewestPong
 
 _log = Logger()
 
@@ -129,9 +129,9 @@ class PlatformProtocol(UpgradingProtocol):
         self._slice_end_s = 0.0
         #: The call that goes on with what the last slice has left.
         self._next_slice: twisted_interfaces.IDelayedCall | None = None
-        #: Whether the transport's buffer has room, and the ping that is answered when it does.
+        #: Whether the transport's buffer has room.
         self.is_writable = True
-        self._unanswered_ping: bytes | None = None
+        self._pong = NewestPong()
         self.was_open = False
         self._has_closed = False
         #: True once a binary message was sent.
@@ -250,7 +250,6 @@ class PlatformProtocol(UpgradingProtocol):
         if self._next_slice is not None and len(self.data) > MAX_UNREAD_BYTES:
             # Not at the end of each slice: telling the kernel costs as much as a small message.
             self.transport.pauseProducing()
-        self.refuse_endless_answer()
 
     def processData(self) -> bool:
         if self._is_held or self._next_slice is not None:
@@ -299,21 +298,9 @@ class PlatformProtocol(UpgradingProtocol):
             return  # behind the platform's close frame nothing counts (RFC 6455, section 5.5.1)
         self.guard(lambda: self._hand_on(payload, isBinary))
 
-    def onMessageBegin(self, isBinary: bool) -> None:
-        super().onMessageBegin(isBinary)
-        self.message_data = Pieces()
-
-    def onMessageFrameBegin(self, length: int) -> None:
-        super().onMessageFrameBegin(length)
-        self.frame_data = Pieces()
-
     def onPing(self, payload: bytes) -> None:
-        # Only the newest ping needs an answer (RFC 6455, section 5.5.3): whoever pings and reads
-        # nothing must not fill the memory with pongs.
-        if self.is_writable:
+        if self._pong.may_go(payload):
             super().onPing(payload)
-        else:
-            self._unanswered_ping = payload
 
     def onPong(self, payload: bytes) -> None:
         if (listener := self.listener) is not None:
@@ -346,10 +333,9 @@ class PlatformProtocol(UpgradingProtocol):
 
     def _writable_changed(self, writable: bool) -> None:
         self.is_writable = writable
-        ping = self._unanswered_ping
-        if writable and ping is not None:
-            self._unanswered_ping = None
-            self.guard(lambda: super(PlatformProtocol, self).onPing(ping))
+        payload = self._pong.writable_changed(writable)
+        if payload is not None:
+            self.guard(lambda: super(PlatformProtocol, self).onPing(payload))
         if (listener := self.listener) is not None:
             self.guard(lambda: listener.writable_changed(writable))
 

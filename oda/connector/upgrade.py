@@ -21,12 +21,10 @@ from oda.connector.handshake import (
     upgrade_request,
     with_value,
 )
-
-#: An answer to the upgrade (or to CONNECT) longer than this is no answer.
-MAX_HANDSHAKE_BYTES = 64 * 1024
+from oda.peer_bounds import BoundedReception
 
 
-class UpgradingProtocol(WebSocketClientProtocol):  # type: ignore[misc]
+class UpgradingProtocol(BoundedReception, WebSocketClientProtocol):  # type: ignore[misc]
     """A connection from TCP to the open WebSocket."""
 
     transport: Any
@@ -52,11 +50,8 @@ class UpgradingProtocol(WebSocketClientProtocol):  # type: ignore[misc]
         if self.transport is not None:
             self.transport.abortConnection()
 
-    def refuse_endless_answer(self) -> None:
-        """Bytes have arrived: drop a connection whose answer does not come to an end."""
-        is_answer = self.state in (self.STATE_CONNECTING, self.STATE_PROXY_CONNECTING)
-        if is_answer and len(self.data) > MAX_HANDSHAKE_BYTES:
-            self.abort("the answer to the upgrade is endless")
+    def handshake_is_endless(self) -> None:
+        self.abort("the answer to the upgrade is endless")
 
     # -- what Autobahn calls -----------------------------------------------------------------
 

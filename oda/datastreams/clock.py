@@ -11,13 +11,14 @@ from typing import Any
 
 from zope.interface import implementer
 
+from oda.built import BUILT_MS
 from oda.errors import WritingFailed
 from oda.interfaces import IDatastreamSetter, IWallClock
 from oda.model import HOST
 
-#: When this version was made (2026-11-01): change it with the version. The system's clock is never
-#: set to a time before it: certificates that have expired would be valid again.
-EARLIEST_MS = 1_793_491_200_000
+#: The system's clock is never set to a time before the package was built: certificates that have
+#: expired would be valid again.
+EARLIEST_MS = BUILT_MS
 #: Nor to a time after the end of the year 2100.
 LATEST_MS = 4_133_980_799_999
 
@@ -128,7 +129,7 @@ class ClockSetter:
             )
         if not EARLIEST_MS <= value <= LATEST_MS:
             raise WritingFailed(
-                f"the clock takes times from {_date(EARLIEST_MS)}, when this version was made, to"
+                f"the clock takes times from {_date(EARLIEST_MS)}, when this version was built, to"
                 f" {_date(LATEST_MS)}"
             )
         try:
