@@ -48,6 +48,29 @@ class Unprintable(Exception):  # noqa: N818 - what it is matters here
         raise SystemExit("not even shown")
 
 
+class Unseen:
+    """A proxy to something that is not there: to look at its class fails."""
+
+    def __init__(self, error: BaseException) -> None:
+        object.__setattr__(self, "error", error)
+
+    @property
+    def __class__(self) -> Any:
+        raise object.__getattribute__(self, "error")
+
+
+class HashedOnce:
+    """A key that can be put into one dict only."""
+
+    hashed = 0
+
+    def __hash__(self) -> int:
+        self.hashed += 1
+        if self.hashed > 1:
+            raise RuntimeError("no hash any more")
+        return 1
+
+
 RAISED: list[BaseException] = [
     SystemExit("no bus"),
     SystemExit(),
@@ -121,6 +144,10 @@ BAD_GETS: list[Callable[[], Any]] = [
     *(lambda value=value: Reading(value) for value in UNSENDABLE),
     *(lambda value=value: succeed(Reading(value)) for value in UNSENDABLE),
     *(lambda value=value: value for value in NO_READINGS),
+    *(lambda error=error: Unseen(error) for error in RAISED),
+    *(lambda error=error: succeed(Unseen(error)) for error in RAISED),
+    lambda: Reading({HashedOnce(): 1}),
+    lambda: succeed(Reading([{HashedOnce(): 1}])),
     stubborn,
     Deferred,
 ]
@@ -307,3 +334,25 @@ def test_a_setter_that_wants_to_end_the_process() -> None:
     assert outcomes[1].status is ValueStatus.OK
     world.access.write("other", "t", 1).addCallback(outcomes.append)
     assert outcomes[2].error == "SystemExit: gone"
+
+
+@pytest.mark.parametrize("error", RAISED, ids=repr)
+def test_what_a_getter_gave_may_fail_when_it_is_looked_at(error: BaseException) -> None:
+    """A proxy whose class can't be told is a failed reading, at once, with the proxy's reason; so
+    it is a failed writing."""
+    from tests.datastreams.fakes import FakeSetter
+
+    world = World([(lambda: Unseen(error), host), (lambda: succeed(Unseen(error)), host)])
+    values: list[DatastreamValue] = []
+    world.access.read("bad.0", "").addCallback(values.extend)
+    world.access.read("bad.1", "").addCallback(values.extend)
+    world.registry.add_setter(FakeSetter("t", ("",), lambda _: Unseen(error)))
+    world.access.write("", "t", 1).addCallback(values.append)
+    assert [value.error for value in values] == [reason_of(error)] * 3
+
+
+def test_the_traceback_names_the_line_at_fault() -> None:
+    """What the boundary makes of an exit is logged with the traceback of the exit itself."""
+    with pytest.raises(ForeignCodeError) as caught, foreign_code:
+        raise_it(SystemExit("no bus"))
+    assert "raise_it" in [entry.name for entry in caught.traceback]
