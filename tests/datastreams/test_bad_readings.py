@@ -36,6 +36,7 @@ from oda.settings import Schedule
 from oda.telemetry.poller import Poller
 from oda.telemetry.realtime import RealtimeStateManager
 from tests.datastreams.fakes import FixedClock
+from tests.foreign import HashedOnce, Unseen
 from tests.telemetry.fakes import FakeDispatcher
 
 TIMEOUT_S = 30.0
@@ -46,29 +47,6 @@ class Unprintable(Exception):  # noqa: N818 - what it is matters here
 
     def __str__(self) -> str:
         raise SystemExit("not even shown")
-
-
-class Unseen:
-    """A proxy to something that is not there: to look at its class fails."""
-
-    def __init__(self, error: BaseException) -> None:
-        object.__setattr__(self, "error", error)
-
-    @property
-    def __class__(self) -> Any:
-        raise object.__getattribute__(self, "error")
-
-
-class HashedOnce:
-    """A key that can be put into one dict only."""
-
-    hashed = 0
-
-    def __hash__(self) -> int:
-        self.hashed += 1
-        if self.hashed > 1:
-            raise RuntimeError("no hash any more")
-        return 1
 
 
 RAISED: list[BaseException] = [
