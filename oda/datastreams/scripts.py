@@ -7,8 +7,8 @@ reading has failed by then, its place is free, and its command is not started ag
 
 A command that is asked for while it runs is not started again: the second caller gets the result of
 the first run. One whose last run was given up waits until the process of that run has ended, so
-that no command ever runs twice at the same time. The number of processes at one time is limited, and the time limit begins with the
-run: what waits for its turn has a limit of its own.
+that no command ever runs twice at the same time. The number of processes at one time is limited,
+and the time limit begins with the run: what waits for its turn has a limit of its own.
 """
 
 from __future__ import annotations
