@@ -217,8 +217,7 @@ class Agent(MultiService):
         parts = self.parts
         parts.poller.stop()
         parts.collector.stop()
-        for source in self._sources:
-            yield self._stop_source(source)
+        yield gatherResults([self._stop_source(source) for source in self._sources])
         yield parts.events.stop()
         if parts.operations is not None:
             parts.operations.stop()
@@ -269,7 +268,8 @@ class Agent(MultiService):
         return self.parts.state.received(events)
 
     def _start_source(self, source: Any) -> None:
-        started = maybeDeferred(source.start, self._received)
+        # A lambda, as the attribute may be a property that raises.
+        started = maybeDeferred(lambda: source.start(self._received))
         started.addErrback(_report, "start", source)
 
     def _stop_source(self, source: Any) -> Deferred[None]:
@@ -291,7 +291,7 @@ class Agent(MultiService):
             stopped.callback(None)
 
         timer = self.parts.reactor.callLater(STOP_SOURCE_S, give_up)
-        maybeDeferred(source.stop).addErrback(_report, "stop", source).addBoth(conclude)
+        maybeDeferred(lambda: source.stop()).addErrback(_report, "stop", source).addBoth(conclude)
         return stopped
 
 
