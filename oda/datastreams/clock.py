@@ -76,7 +76,7 @@ class LocalZone:
                 with self._file.open("rb") as data:
                     self._zone = ZoneInfo.from_file(data)
                 self._seen = seen
-        except (OSError, ValueError):
+        except Exception:  # noqa: BLE001 - a file that is no zone, or half written, fails in any way
             return None
         return self._zone
 
