@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from codecs import BOM_UTF8
@@ -82,11 +83,19 @@ def command(
         if entries == ("-",):
             _stream(directory, parse)
         else:
-            events = [parse(entry) for entry in entries]
+            events = [parse(_as_utf8(entry)) for entry in entries]
             with connect_to_agent(directory) as client, _patience():
                 _send_all(client, events)
     except OdaError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _as_utf8(argument: str) -> str:
+    """The argument as standard input would be read, whatever the locale: UTF-8 where it is that."""
+    try:
+        return os.fsencode(argument).decode()
+    except UnicodeError:
+        return argument
 
 
 @contextmanager

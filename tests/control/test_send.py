@@ -130,6 +130,14 @@ def test_an_argument_that_is_no_utf_8_is_one_line(agent: Agent) -> None:
     assert "'name=caf\\udce9' is no Unicode text" in text
 
 
+def test_the_locale_does_not_matter(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument is UTF-8, as standard input is, also where the locale knows ASCII only."""
+    for name, value in {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert finish(start(agent, "caf\u00e9=\u2603".encode())) == (0, "")
+    assert [(e["datastream_id"], e["value"]) for e in agent.published] == [("caf\u00e9", "\u2603")]
+
+
 @pytest.mark.parametrize("gone", ["closed pipe", "full"])
 def test_who_reads_its_output_is_gone(agent: Agent, gone: str) -> None:
     """Every datapoint is accepted all the same, and it does not say anything else."""
