@@ -183,11 +183,12 @@ def _is_in(entries: Sequence[object], entry: object) -> bool:
 
 
 def _datastream_of(entry: IDatastreamGetter | IDatastreamSetter) -> str:
-    """Its datastream, asked once. Any other id than a text would be found among all ids, and none
-    of them could be sorted or sent."""
-    datastream_id: object = entry.datastream_id
-    if type(datastream_id) is not str or not datastream_id:
+    """Its datastream, asked once, as a plain text: it may be the member of an enumeration. Any
+    other id would be found among all ids, and none of them could be sorted or sent."""
+    given: object = entry.datastream_id
+    if not isinstance(given, str) or not given:
         raise DatastreamError(f"{entry!r}: the datastream id must be a text that is not empty")
+    datastream_id = str.__str__(given)
     try:
         datastream_id.encode()
     except UnicodeEncodeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import cast
 
 import pytest
@@ -164,3 +165,17 @@ def test_what_changes_its_id_is_removed_all_the_same() -> None:
     getter.datastream_id = "u"
     registry.remove_getter(getter)
     assert registry.getters("t", "") == []
+
+
+def test_the_id_may_be_a_member_of_an_enumeration() -> None:
+    """What is read of it is named by the plain text, which every format carries."""
+
+    class Ids(StrEnum):
+        TEMPERATURE = "room.temperature"
+
+    registry = DatastreamRegistry()
+    getter = FakeGetter(Ids.TEMPERATURE)
+    registry.add_getter(getter)
+    assert registry.getters("room.temperature", "") == [("", getter)]
+    assert [type(name) for name in registry.datastream_ids("")] == [str]
+    registry.remove_getter(getter)
