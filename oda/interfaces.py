@@ -230,8 +230,9 @@ class IDatastreamRegistry(Interface):
     def add_getter(getter: Any) -> None:
         """Take up an ``IDatastreamGetter``.
 
-        Raises ``DatastreamTaken`` when another getter reads one of its devices already. A getter
-        whose ``devices()`` grow later into another's is not asked for those: the older one is.
+        Raises ``DatastreamTaken`` when another getter reads one of its devices already, and
+        ``DatastreamError`` when the id of its datastream is none: it is asked once. A getter whose
+        ``devices()`` grow later into another's is not asked for those: the older one is.
         """
 
     def remove_getter(getter: Any) -> None:

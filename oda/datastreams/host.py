@@ -19,7 +19,7 @@ from oda.datastreams.reading import DatastreamAccess
 from oda.datastreams.registry import DatastreamRegistry
 from oda.datastreams.scripts import ScriptGetter, ScriptRunner
 from oda.datastreams.system import SystemReadings
-from oda.errors import DatastreamTaken
+from oda.errors import DatastreamError
 from oda.interfaces import ICounters, IDatastreamSetter, IDeviceInfoProvider, IWallClock
 from oda.settings import DeviceInfoSettings
 
@@ -47,8 +47,8 @@ class HostDatastreams:
     def configure(self, settings: DeviceInfoSettings) -> None:
         """Take up the settings: only scripts whose line changed are replaced.
 
-        Raises ``DatastreamTaken`` when a plugin reads the datastream of a new script; the scripts
-        are then as they were before.
+        Raises ``DatastreamError`` when a plugin reads the datastream of a new script, or its id is
+        none; the scripts are then as they were before.
         """
         wanted = {script.datastream_id: script for script in settings.scripts}
         kept = {
@@ -77,7 +77,7 @@ class HostDatastreams:
             for getter in added:
                 self.registry.add_getter(getter)
                 done.append(getter)
-        except DatastreamTaken:
+        except DatastreamError:
             for getter in done:
                 self.registry.remove_getter(getter)
             for getter in removed:

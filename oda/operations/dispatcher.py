@@ -127,6 +127,14 @@ class OperationDispatcher:
         if self._operations.pop(name, None) is None:
             raise PluginError(f"nobody handles the operation {name}")
 
+    def remove_handler(self, operation: IOperation) -> None:
+        """As ``remove``, of what that object handles, whatever it is called by now."""
+        for name, handler in self._operations.items():
+            if handler is operation:
+                del self._operations[name]
+                return
+        raise PluginError(f"{type(operation).__name__} handles no operation")
+
     def configure(self, timeout_s: float, max_concurrent: int) -> None:
         """Change the limits: the first for the requests to come, the second at once."""
         self._around.timeout_s = timeout_s
