@@ -119,7 +119,7 @@ def difference(old: AgentSettings, new: AgentSettings) -> Changes:
         state_manager_replaced=(old.state_manager is None) != (new.state_manager is None),
         reconnect=(connector & RECONNECT_FIELDS)
         | (device_info & IDENTITY_FIELDS)
-        | _changed_serial_number(new, scripts),
+        | _changed_serial_number(new, scripts, device_info),
         scripts=scripts,
         dispatcher_schedules=_compare(old.dispatcher.schedules, new.dispatcher.schedules),
         poller_schedules=_compare(old.poller.schedules, new.poller.schedules),
@@ -140,11 +140,12 @@ def _changed(old: msgspec.Struct | None, new: msgspec.Struct | None) -> frozense
 
 
 def _changed_serial_number(
-    new: AgentSettings, scripts: LineChanges[ScriptSettings]
+    new: AgentSettings, scripts: LineChanges[ScriptSettings], device_info: frozenset[str]
 ) -> frozenset[str]:
-    """Without a device id the serial number is the identity, and a script may read it."""
+    """Without a device id the serial number is the identity, and a script may read it: that of its
+    line, or the usual one in the scripts' directory."""
     touched = {script.datastream_id for script in (*scripts.added, *scripts.removed)}
-    if new.device_info.device_id is None and SERIAL_NUMBER in touched:
+    if new.device_info.device_id is None and (SERIAL_NUMBER in touched or "path" in device_info):
         return frozenset({"device_id"})
     return frozenset()
 
