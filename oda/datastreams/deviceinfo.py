@@ -95,10 +95,10 @@ class DeviceInfo:
             if script is not None:
                 reading: Deferred[Any] = script.get(HOST)
                 return reading.addCallback(self._from_script, f"the script of {datastream_id}")
-        if self._usual_script is not None and self._usual_file is not None:
-            if self._usual_file.is_file():
-                reading = self._usual_script.get(HOST)
-                return reading.addCallback(self._from_script, str(self._usual_file))
+        usual_file = self._usual_file
+        if self._usual_script is not None and usual_file is not None and usual_file.is_file():
+            reading = self._usual_script.get(HOST)
+            return reading.addCallback(self._from_script, str(usual_file))
         found = find_serial(self._root, self._hostname)
         if found is None:
             raise ReadingFailed(
