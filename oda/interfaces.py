@@ -328,6 +328,20 @@ class IOperation(Interface):
         """
 
 
+class IOperationRoute(Interface):
+    """Hands operations down to gateways behind this device, and their answers up."""
+
+    def execute(
+        gateway: str, request: OperationRequest, progress: Callable[[Sequence[Step]], None]
+    ) -> Any:
+        """Have the operation executed by ``gateway``, the next one on the request's path.
+
+        ``request.path`` holds the gateways behind it, () where it is the last. Returns the
+        ``OperationResult``, as ``IOperation.execute`` does: the same time limit, partial answers,
+        record and errors. Return the result code NOT_SUPPORTED for a gateway that is not known.
+        """
+
+
 class IJournal(Interface):
     """Remembers operations by the id of their request and their name, so that none runs twice.
 
