@@ -136,7 +136,7 @@ class Journal:
         known = _Known(number, key, content_type or ContentType.JSON, now_ms, acts=acts)
         self._by_key[key] = known
         self._running[number] = known
-        self._id_cost += _id_cost(known)
+        self._charge(ids=_id_cost(known))
         if not acts:
             # Only its end goes on record: interrupted, it may simply be asked for again.
             return number
@@ -170,7 +170,7 @@ class Journal:
         )
         self._ended[number] = known
         known.answer_cost = side_cost(len(payload))
-        self._answer_cost += known.answer_cost
+        self._charge(answers=known.answer_cost)
         self._answers[number] = known
         self._collecting.records[number] = known.record
         self._stay_within_bounds()
@@ -252,6 +252,12 @@ class Journal:
 
     # -- inside ------------------------------------------------------------------------------
 
+    def _charge(self, answers: int = 0, ids: int = 0) -> None:
+        """Records and answers cost so many bytes on disk more."""
+        self._answer_cost += answers
+        self._id_cost += ids
+        self._limits.side_cost += answers + ids
+
     def _refuse(self, number: int, reason: str) -> None:
         """A record can't be committed, if somebody waits for it."""
         waiting = self._waiting.pop(number, None)
@@ -288,10 +294,10 @@ class Journal:
         number = stored.number
         known = _Known(number, key, content_type, at_ms, bool(stored.has_ended))
         self._by_key[key] = known
-        self._id_cost += _id_cost(known)
+        self._charge(ids=_id_cost(known))
         if stored.answer_bytes is not None:
             known.answer_cost = side_cost(stored.answer_bytes)
-            self._answer_cost += known.answer_cost
+            self._charge(answers=known.answer_cost)
             self._answers[number] = known
         if known.has_ended:
             self._ended[number] = known
@@ -354,7 +360,7 @@ class Journal:
         limits, ended = self._limits, self._ended
         while self._answer_cost > limits.side_bytes and len(self._answers) > 1:
             _, known = self._answers.popitem(last=False)
-            self._answer_cost -= known.answer_cost
+            self._charge(answers=-known.answer_cost)
             known.answer_cost = 0
             collected = self._collecting.records.get(known.number)
             if collected is not None:
@@ -383,8 +389,7 @@ class Journal:
         self._running.pop(number, None)
         self._ended.pop(number, None)
         self._answers.pop(number, None)
-        self._answer_cost -= known.answer_cost
-        self._id_cost -= _id_cost(known)
+        self._charge(answers=-known.answer_cost, ids=-_id_cost(known))
         self._collecting.records[number] = None
         self._changed()
 

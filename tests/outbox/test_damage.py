@@ -20,8 +20,8 @@ from twisted.logger import capturedLogs
 from oda.errors import OutboxError
 from oda.outbox import inspection
 from oda.outbox.committer import State
+from oda.outbox.database import FileLock, is_locked
 from oda.outbox.limits import PAGE_BYTES
-from oda.outbox.lock import FileLock, is_locked
 from oda.outbox.outbox import Outbox
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.store import StoreDamaged
@@ -416,7 +416,7 @@ def test_a_second_agent_is_refused(tmp_path: Path) -> None:
     """The message names the file and the process that has it."""
     path = tmp_path / "outbox.sqlite"
     code = (
-        "import sys; from pathlib import Path; from oda.outbox.lock import FileLock\n"
+        "import sys; from pathlib import Path; from oda.outbox.database import FileLock\n"
         "lock = FileLock(Path(sys.argv[1])); print('held', flush=True); sys.stdin.read()"
     )
     root = Path(__file__).parents[2]

@@ -8,12 +8,12 @@ import pytest
 from twisted.internet.task import Clock
 
 from oda.model import MessageClass
-from oda.outbox import eviction as eviction_module
+from oda.outbox import limits as limits_module
 from oda.outbox.backlog import Backlog
 from oda.outbox.committer import Committer
-from oda.outbox.eviction import Eviction
+from oda.outbox.dead_letters import DeadLetters
 from oda.outbox.ledger import Ledger
-from oda.outbox.limits import DeadLetters, Limits
+from oda.outbox.limits import Eviction, Limits
 from oda.outbox.queue import Row, Span
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY
 from oda.settings import OutboxPolicy, OutboxSettings
@@ -53,13 +53,14 @@ class Bench:
                 100,
                 self.committer,
                 self.ledger,
-                self.limits,
-                DeadLetters(1000),
+                DeadLetters(self.committer, self.ledger, self.limits, lambda: None),
                 lambda: None,
             )
             for one in CLASSES
         }
-        self.eviction = Eviction(settings, self.backlogs, self.committer, self.limits)
+        self.eviction = Eviction(
+            settings, self.backlogs, self.committer, self.ledger, self.limits, lambda: None
+        )
         self.committer.open()
 
     def put(self, message_class: MessageClass, ids: Iterable[int], size: int = 0) -> None:
@@ -243,7 +244,7 @@ def test_old_rows_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench.ids(TELEMETRY) == [3, 4, 5]
     assert bench.ids(ANSWER) == [9]
     assert bench.counters["messages_dropped:age"] == 3
-    monkeypatch.setattr(eviction_module, "_AGED_ROWS", 2)
+    monkeypatch.setattr(limits_module, "_AGED_ROWS", 2)
     assert bench.eviction.drop_aged(2000)
     assert bench.ids(TELEMETRY) == [5]
     assert not bench.eviction.drop_aged(2000)
@@ -251,7 +252,7 @@ def test_old_rows_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_more_old_rows_of_either_class_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever comes first."""
-    monkeypatch.setattr(eviction_module, "_AGED_ROWS", 2)
+    monkeypatch.setattr(limits_module, "_AGED_ROWS", 2)
     for message_class in CLASSES:
         bench = Bench()
         bench.put(message_class, range(1, 4))
@@ -260,7 +261,7 @@ def test_more_old_rows_of_either_class_are_told(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_purge_drops_all_that_is_pending(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many; what is in flight or lingers goes its way."""
-    monkeypatch.setattr(eviction_module, "_AGED_ROWS", 2)
+    monkeypatch.setattr(limits_module, "_AGED_ROWS", 2)
     bench = Bench()
     bench.linger(TELEMETRY, [1])
     bench.put(TELEMETRY, range(2, 8))

@@ -21,7 +21,7 @@ from oda.model import ContentType, Event
 from oda.settings import Schedule
 from oda.telemetry import dispatcher as module
 from oda.telemetry.dispatcher import EventDispatcher
-from oda.telemetry.holding import MAX_HELD
+from oda.telemetry.schedules import MAX_HELD
 from tests.telemetry import strategies
 from tests.telemetry.fakes import (
     NOW_MS,
