@@ -27,7 +27,7 @@ from oda.settings import AgentSettings
 from tests.wire.certificates import Authority
 
 #: The long form (10,000 reloads, about two minutes) is asked for by this variable.
-RELOADS = int(os.environ.get("ODA_TEST_RELOADS", "200"))
+RELOADS = int(os.environ.get("ODA_TEST_RELOADS", "100"))
 
 
 @contextmanager
