@@ -31,6 +31,7 @@ from oda.interfaces import (
     IDeviceInfoProvider,
     IDispatcher,
     IOperation,
+    IOperationRoute,
     IWallClock,
 )
 from oda.model import Event
@@ -53,10 +54,10 @@ class Agent(MultiService):
 
     ``settings`` come from ``oda.config.loader.load`` or are made in code. ``components`` are
     objects providing ``IDatastreamGetter``, ``IDatastreamSetter``, ``IDatastreamSource``,
-    ``IOperation``, ``ICodec``, ``IDispatcher`` or ``IDeviceInfoProvider``: each is used for every
-    one of these that it provides; the last two replace the built-in ones. ``reactor`` None means
-    the default one, whose timers are put on the monotonic clock. ``assemble`` is called as
-    ``oda.assembly.build_parts`` is.
+    ``IOperation``, ``IOperationRoute``, ``ICodec``, ``IDispatcher`` or ``IDeviceInfoProvider``:
+    each is used for every one of these that it provides; the last two replace the built-in ones.
+    ``reactor`` None means the default one, whose timers are put on the monotonic clock.
+    ``assemble`` is called as ``oda.assembly.build_parts`` is.
 
     Raises ``PluginError`` when a plugin of the settings can't be loaded, a component provides
     nothing the agent knows, or two claim the same place; ``DatastreamTaken`` likewise.
@@ -115,7 +116,7 @@ class Agent(MultiService):
         return self.parts.events.publish(events)
 
     def add(self, component: object) -> None:
-        """Use a getter, setter, source or operation from now on.
+        """Use a getter, setter, source, operation or route from now on.
 
         Raises ``PluginError`` or ``DatastreamTaken`` as the constructor does, also for a codec,
         dispatcher or device info: these are given to the constructor.
@@ -132,6 +133,8 @@ class Agent(MultiService):
             self.parts.host.registry.remove_setter(component)
         if IOperation.providedBy(component) and self.parts.operations is not None:
             self.parts.operations.remove_handler(component)
+        if IOperationRoute.providedBy(component) and self.parts.operations is not None:
+            self.parts.operations.route = None
         if any(source is component for source in self._sources):
             self._sources = [source for source in self._sources if source is not component]
             if self.running:
@@ -256,6 +259,9 @@ class Agent(MultiService):
                 )
             self.parts.operations.add(component)
             known = True
+        if IOperationRoute.providedBy(component):
+            self._put_route(component)
+            known = True
         if IDatastreamSource.providedBy(component):
             self._sources.append(component)
             if self.running:
@@ -263,6 +269,19 @@ class Agent(MultiService):
             known = True
         if not known:
             raise PluginError(f"{component!r} provides no interface that the agent uses")
+
+    def _put_route(self, route: Any) -> None:
+        operations = self.parts.operations
+        if operations is None:
+            raise PluginError(
+                f"{route!r}: a route needs the built-in dispatcher, which is replaced"
+            )
+        if operations.route is not None:
+            raise PluginError(
+                f"only one IOperationRoute can be used, but there are {operations.route!r} and"
+                f" {route!r}"
+            )
+        operations.route = route
 
     def _received(self, events: Sequence[Event]) -> Deferred[None]:
         return self.parts.state.received(events)

@@ -309,7 +309,9 @@ def standard_operations(
     counters: ICounters,
 ) -> list[IOperation]:
     """The operations every agent has."""
-    clock = settings.dispatcher.clock_datastream
+    usual_clock = settings.dispatcher.clock_datastream
+    set_clock = settings.set_clock.clock_datastream or usual_clock
+    synchronized_clock = settings.synchronize_clock.clock_datastream or usual_clock
 
     def open_source(source: str) -> ITimeSource:
         from oda.datastreams.timesource import open_time_source  # used now and then, if ever
@@ -320,12 +322,13 @@ def standard_operations(
         RefreshInfo(state, check_value, counters),
         GetDeviceParameters(state, check_value),
         SetDeviceParameters(state),
-        SetClockEquipment(state, wall_clock, clock),
+        SetClockEquipment(state, wall_clock, set_clock),
         SynchronizeClock(
             state,
             open_source,
+            wall_clock,
             settings.dispatcher.time_source,
-            clock,
+            synchronized_clock,
             settings.dispatcher.time_sources,
         ),
     ]

@@ -28,7 +28,7 @@ from tests.datastreams.fakes import FakeGetter
 from tests.wire.certificates import Authority
 
 #: The long form (10,000 reloads, about two minutes) is asked for by this variable.
-RELOADS = int(os.environ.get("ODA_TEST_RELOADS", "200"))
+RELOADS = int(os.environ.get("ODA_TEST_RELOADS", "100"))
 
 
 @contextmanager

@@ -237,7 +237,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("host_id", ["dev-1", None])
-@pytest.mark.parametrize("bad", BAD, ids=repr)
+@pytest.mark.parametrize("bad", BAD, ids=lambda event: repr(event).partition(" at 0x")[0])
 def test_a_bad_event_rejects_the_whole_call_at_once(bad: Any, host_id: str | None) -> None:
     """The call fails with EventRejected before the turn ends, names the datastream, is counted,
     and nothing of it is sent; alone, in a list, and while the device id is unknown."""
