@@ -16,6 +16,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.datastreams.identity import HOST_NAME, find_serial, is_usable
@@ -94,11 +95,11 @@ class DeviceInfo:
             script = self._scripts.get(datastream_id)
             if script is not None:
                 reading: Deferred[Any] = script.get(HOST)
-                return reading.addCallback(self._from_script, f"the script of {datastream_id}")
+                return self._from_script(reading, f"the script of {datastream_id}")
         usual_file = self._usual_file
         if self._usual_script is not None and usual_file is not None and usual_file.is_file():
             reading = self._usual_script.get(HOST)
-            return reading.addCallback(self._from_script, str(usual_file))
+            return self._from_script(reading, str(usual_file))
         found = find_serial(self._root, self._hostname)
         if found is None:
             raise ReadingFailed(
@@ -123,12 +124,19 @@ class DeviceInfo:
             self._software = installed_software(self._root)
         return self._software
 
-    def _from_script(self, reading: Reading, place: str) -> str:
-        serial = "" if reading.value is None else str(reading.value).strip()
-        if not is_usable(serial):
-            raise ReadingFailed(f"{place} gave no serial number: {serial!r}")
-        self._announce(serial, place)
-        return serial
+    def _from_script(self, reading: Deferred[Any], place: str) -> Deferred[str]:
+        def take(read: Reading) -> str:
+            serial = "" if read.value is None else str(read.value).strip()
+            if not is_usable(serial):
+                raise ReadingFailed(f"{place} gave no serial number: {serial!r}")
+            self._announce(serial, place)
+            return serial
+
+        def explain(failure: Failure) -> None:
+            failure.trap(ReadingFailed)
+            raise ReadingFailed(f"{place} gave no serial number: {failure.getErrorMessage()}")
+
+        return reading.addCallbacks(take, explain)
 
     def _announce(self, serial: str, place: str) -> None:
         if place != self._announced:

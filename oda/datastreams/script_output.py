@@ -14,30 +14,27 @@ from oda.settings import ValueType
 
 _WHOLE = re.compile(r"[+-]?[0-9]+", re.ASCII)
 _DECIMAL = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
-_TRUE = frozenset({"true", "1", "yes", "on"})
-_FALSE = frozenset({"false", "0", "no", "off"})
 _SHOWN_CHARACTERS = 60
 
 
 def parse_output(output: bytes, value_type: ValueType) -> Any:
-    """The value, without the white space around it. The text of a ``ValueError`` shows the start
-    of what was written."""
+    """The value: the first line that is not blank, without the white space around it; for JSON
+    everything that was written. The text of a ``ValueError`` shows the start of it."""
     try:
         text = output.decode().strip()
     except UnicodeDecodeError as error:
         raise ValueError(
             f"the output is not UTF-8 ({error.reason} at byte {error.start})"
         ) from None
-    if not text and value_type is not ValueType.STRING:
+    if not text:
         raise ValueError(f"the script wrote nothing, {value_type.value} expected")
+    if value_type is not ValueType.JSON:
+        text = text.splitlines()[0].rstrip()
     return _PARSERS[value_type](text)
 
 
 def _boolean(text: str) -> bool:
-    word = text.lower()
-    if word in _TRUE or word in _FALSE:
-        return word in _TRUE
-    raise ValueError(f"{_shown(text)} is no BOOLEAN (true or false)")
+    return text.lower() == "true"
 
 
 def _whole(name: str, bits: int) -> Callable[[str], int]:

@@ -18,7 +18,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -79,6 +79,14 @@ def hand_on(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+class Output(NamedTuple):
+    """What a script wrote to its standard output, and how it failed: with which status, and its
+    last line of error output; "" for status 0."""
+
+    written: bytes
+    failure: str = ""
+
+
 class ScriptRunner:
     """Runs commands; see the module for how.
 
@@ -117,12 +125,12 @@ class ScriptRunner:
         self._is_behind = False
         self._stopped: Deferred[None] | None = None
 
-    def run(self, command: str) -> Deferred[bytes]:
-        """The standard output of the command.
+    def run(self, command: str) -> Deferred[Output]:
+        """What the command wrote, whatever status it ended with.
 
         The Deferred fails with ``ReadingFailed``: the program was not found, took too long, wrote
-        too much, ended with another status than 0, or waited too long for its turn. Cancelling it
-        ends the script, unless somebody else waits for it too.
+        too much, was killed by a signal, or waited too long for its turn. Cancelling it ends the
+        script, unless somebody else waits for it too.
         """
         run = self._runs.get(command)
         if run is not None:
@@ -265,19 +273,19 @@ class _Run:
         #: Runs while it waits for its turn.
         self.timer: IDelayedCall | None = None
         self._runs = runs
-        self._waiting: list[Deferred[bytes]] = []
+        self._waiting: list[Deferred[Output]] = []
 
-    def join(self) -> Deferred[bytes]:
-        waiting: Deferred[bytes] = Deferred(self._leave)
+    def join(self) -> Deferred[Output]:
+        waiting: Deferred[Output] = Deferred(self._leave)
         self._waiting.append(waiting)
         return waiting
 
-    def _leave(self, waiting: Deferred[bytes]) -> None:
+    def _leave(self, waiting: Deferred[Output]) -> None:
         self._waiting = [other for other in self._waiting if other is not waiting]
         if not self._waiting:
             self.give_up("cancelled")
 
-    def succeed(self, output: bytes) -> None:
+    def succeed(self, output: Output) -> None:
         for waiting in self._end():
             if not waiting.called:  # one waiter may have cancelled another
                 waiting.callback(output)
@@ -290,7 +298,7 @@ class _Run:
             if not waiting.called:
                 waiting.errback(ReadingFailed(reason))
 
-    def _end(self) -> Sequence[Deferred[bytes]]:
+    def _end(self) -> Sequence[Deferred[Output]]:
         if not self.is_over:
             self.is_over = True
             self._runs.pop(self.command, None)
@@ -359,12 +367,13 @@ class _ScriptProcess(ProcessProtocol):
             self._drain.cancel()
         how: Any = reason.value
         status, killer = how.exitCode, how.signal
-        if status == 0:
-            self.run.succeed(bytes(self._output))
+        ending = f"exit status {status}" if killer is None else f"killed by signal {killer}"
+        last_line = self._last_error_line()
+        failure = f"{ending}: {last_line}" if last_line else ending
+        if killer is not None:
+            self.run.give_up(failure)
         else:
-            ending = f"exit status {status}" if killer is None else f"killed by signal {killer}"
-            last_line = self._last_error_line()
-            self.run.give_up(f"{ending}: {last_line}" if last_line else ending)
+            self.run.succeed(Output(bytes(self._output), failure if status else ""))
         self._left(self, True)
 
     def _last_error_line(self) -> str:
@@ -410,6 +419,7 @@ class ScriptGetter:
         self.datastream_id = settings.datastream_id
         self.settings = settings
         self._runner = runner
+        self._has_told_failure = False
 
     def devices(self) -> tuple[str, ...]:
         """The host only."""
@@ -419,11 +429,21 @@ class ScriptGetter:
         """See ``IDatastreamGetter.get``; fails with ``ReadingFailed`` only."""
         return self._runner.run(self.settings.command).addCallback(self._read)
 
-    def _read(self, output: bytes) -> Reading:
+    def _read(self, output: Output) -> Reading:
+        """A value counts whatever the status is, as in the reference agent: scripts there end with
+        the status of whatever ran last. Without a value the status is the reason."""
         try:
-            return Reading(parse_output(output, self.settings.value_type))
+            value = parse_output(output.written, self.settings.value_type)
         except ValueError as error:
-            raise ReadingFailed(str(error)) from None
+            raise ReadingFailed(output.failure or str(error)) from None
+        if output.failure and not self._has_told_failure:
+            log.info(
+                "the script {command} wrote a value, which is used, and ended with {failure}",
+                command=self.settings.command,
+                failure=output.failure,
+            )
+        self._has_told_failure = bool(output.failure)
+        return Reading(value)
 
     def __repr__(self) -> str:
         return f"ScriptGetter({self.datastream_id!r})"

@@ -46,14 +46,20 @@ def test_a_script_without_a_first_line(tmp_path: Path) -> None:
 
 def test_no_key_reaches_a_script(tmp_path: Path) -> None:
     """The environment of the script has no API key."""
-    outcome = read(tmp_path, '#!/bin/sh\necho "[$ODA_API_KEY]"; env | grep -c canary\nexit 0\n')
-    assert outcome == {"value": "[]\n0"}
+    outcome = read(tmp_path, '#!/bin/sh\necho "[$ODA_API_KEY]" $(env | grep -c canary)\nexit 0\n')
+    assert outcome == {"value": "[] 0"}
 
 
 def test_a_failure(tmp_path: Path) -> None:
-    """Exit status and last error line of a real script."""
-    outcome = read(tmp_path, "#!/bin/sh\necho 5\necho one >&2\necho two >&2\nexit 7\n", "INTEGER")
+    """Exit status and last error line of a real script that writes no value."""
+    outcome = read(tmp_path, "#!/bin/sh\necho one >&2\necho two >&2\nexit 7\n", "INTEGER")
     assert outcome == {"error": "exit status 7: two"}
+
+
+def test_a_value_counts_whatever_the_status_is(tmp_path: Path) -> None:
+    """A real script whose last command fails: its first line is the value."""
+    outcome = read(tmp_path, "#!/bin/sh\necho 5\necho more\necho one >&2\nexit 7\n", "INTEGER")
+    assert outcome == {"value": 5}
 
 
 def test_the_whole_group_is_killed(tmp_path: Path) -> None:

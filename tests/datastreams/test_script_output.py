@@ -17,11 +17,16 @@ from oda.settings import ValueType
     ("output", "value_type", "value"),
     [
         ("hello world\n", "STRING", "hello world"),
-        ("", "STRING", ""),
+        ("first\nsecond\n", "STRING", "first"),
+        ("\n \nfirst \r\nsecond", "STRING", "first"),
+        ("21.5\nof all sensors\n", "DOUBLE", 21.5),
+        ('{"a":\n1}\n', "JSON", {"a": 1}),
         ("café ☃\n", "STRING", "café ☃"),
         ("TRUE\n", "BOOLEAN", True),
-        ("0", "BOOLEAN", False),
-        ("off", "BOOLEAN", False),
+        ("true\n0", "BOOLEAN", True),
+        ("false", "BOOLEAN", False),
+        ("1", "BOOLEAN", False),
+        ("on", "BOOLEAN", False),
         (" -17 \n", "INTEGER", -17),
         ("2147483647", "INTEGER", 2**31 - 1),
         ("9223372036854775807", "LONG", 2**63 - 1),
@@ -33,7 +38,8 @@ from oda.settings import ValueType
     ],
 )
 def test_values(output: str, value_type: str, value: Any) -> None:
-    """Each type reads its texts; white space around them does not count."""
+    """Each type reads its texts; white space around them does not count, and of several lines the
+    first, but for JSON. A BOOLEAN is true only for "true", as in the reference agent."""
     parsed = parse_output(output.encode(), ValueType(value_type))
     assert parsed == value
     assert type(parsed) is type(value)
@@ -43,7 +49,8 @@ def test_values(output: str, value_type: str, value: Any) -> None:
     ("output", "value_type", "reason"),
     [
         (b"", "INTEGER", "wrote nothing, INTEGER expected"),
-        (b"maybe", "BOOLEAN", "'maybe' is no BOOLEAN"),
+        (b"", "STRING", "wrote nothing, STRING expected"),
+        (b" \n", "BOOLEAN", "wrote nothing, BOOLEAN expected"),
         (b"21.5", "INTEGER", "'21.5' is no INTEGER"),
         (b"1_000", "INTEGER", "is no INTEGER"),
         ("\u0663".encode(), "LONG", "is no LONG"),

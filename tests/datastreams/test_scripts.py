@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.logger import LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import LogLevel, capturedLogs, formatEvent, globalLogPublisher
 from zope.interface.verify import verifyObject
 
 from oda.datastreams.scripts import (
     GRACE_S,
     MAX_WAIT_S,
+    Output,
     ScriptGetter,
     ScriptRunner,
     signal_group,
@@ -60,13 +61,22 @@ class Bench:
         self.runner.scripts_directory = directory
 
     def run(self, command: str) -> list[Any]:
+        """What comes of it: the bytes written by a script that ends with 0, an ``Output`` with the
+        failure, or a Failure."""
         outcome: list[Any] = []
-        self.runner.run(command).addBoth(outcome.append)
+
+        def keep(result: Any) -> None:
+            is_sound = isinstance(result, Output) and not result.failure
+            outcome.append(result.written if is_sound else result)
+
+        self.runner.run(command).addBoth(keep)
         return outcome
 
     def reason(self, outcome: list[Any]) -> str:
         """The text of the failure that ended a run."""
         assert len(outcome) == 1
+        if isinstance(outcome[0], Output):
+            return outcome[0].failure
         assert isinstance(outcome[0].value, ReadingFailed)
         return str(outcome[0].value)
 
@@ -408,16 +418,23 @@ def test_stopping(bench: Bench) -> None:
     bench.assert_clean()
 
 
-def read(bench: Bench, value_type: ValueType, output: bytes) -> Any:
+def getter_of(bench: Bench, value_type: ValueType) -> ScriptGetter:
     settings = ScriptSettings(datastream_id="t", command="a.sh", value_type=value_type)
-    getter = ScriptGetter(settings, bench.runner)
+    return ScriptGetter(settings, bench.runner)
+
+
+def read(bench: Bench, value_type: ValueType, output: bytes, **ending: int) -> Any:
+    return read_by(bench, getter_of(bench, value_type), output, **ending)
+
+
+def read_by(bench: Bench, getter: ScriptGetter, output: bytes, **ending: int) -> Any:
     assert verifyObject(IDatastreamGetter, getter)
     assert list(getter.devices()) == [""]
     reading: Deferred[Reading] = getter.get("")
     outcome: list[Any] = []
     reading.addBoth(outcome.append)
-    bench.reactor.processes[-1].write(output)
-    bench.reactor.processes[-1].end()
+    bench.reactor.processes[-1].write(output, b"a warning\n")
+    bench.reactor.processes[-1].end(**ending)
     return outcome[0]
 
 
@@ -431,3 +448,34 @@ def test_an_output_of_another_type(bench: Bench) -> None:
     failure = read(bench, ValueType.INTEGER, b"warm\n")
     assert isinstance(failure.value, ReadingFailed)
     assert str(failure.value) == "'warm' is no INTEGER"
+
+
+def test_a_value_counts_whatever_the_status_is(bench: Bench) -> None:
+    """As in the reference agent: the script ends with the status of whatever ran last. The log says
+    so once, and again after a run that was in order."""
+    getter = getter_of(bench, ValueType.INTEGER)
+    with capturedLogs() as logs:
+        for status in (3, 3, 0, 1):
+            assert read_by(bench, getter, b"5\n", status=status) == Reading(5)
+    told = [formatEvent(event) for event in logs if event["log_namespace"].startswith("oda")]
+    text = "the script a.sh wrote a value, which is used, and ended with exit status"
+    assert told == [f"{text} 3: a warning", f"{text} 1: a warning"]
+
+
+@pytest.mark.parametrize(
+    ("output", "ending", "reason"),
+    [
+        (b"", {"status": 3}, "exit status 3: a warning"),
+        (b"\n \n", {"status": 3}, "exit status 3: a warning"),
+        (b"warm\n", {"status": 3}, "exit status 3: a warning"),
+        (b"5\n", {"status": 0, "killer": 9}, "killed by signal 9: a warning"),
+    ],
+)
+def test_without_a_value_the_status_is_the_reason(
+    bench: Bench, output: bytes, ending: dict[str, int], reason: str
+) -> None:
+    """A script that wrote nothing of its type failed as its status says; what one wrote that was
+    killed may be half a value."""
+    failure = read(bench, ValueType.INTEGER, output, **ending)
+    assert isinstance(failure.value, ReadingFailed)
+    assert str(failure.value) == reason
