@@ -132,7 +132,7 @@ class DeviceInfo:
             self._announce(serial, place)
             return serial
 
-        def explain(failure: Failure) -> None:
+        def explain(failure: Failure) -> str:
             failure.trap(ReadingFailed)
             raise ReadingFailed(f"{place} gave no serial number: {failure.getErrorMessage()}")
 
