@@ -6,6 +6,10 @@ before it, as ``\\x`` or ``\\u`` escape; and the whole in hexadecimal or base64.
 them all. It holds no repetition without a bound, so that the search takes no longer than the text
 is long, whatever the text holds.
 
+A secret that is no UTF-8 (bytes, or a text in which Python has escaped bytes) has each of its bytes
+as a letter. Somebody else may have taken the byte for the letter of Latin-1 with this number, or
+for none, and written U+FFFD: these forms are found as well.
+
 Pure.
 """
 
@@ -19,13 +23,50 @@ from collections.abc import Iterable
 MASK = "***"
 
 
-def pattern_of(secret: str) -> str:
-    """A regular expression for every form of ``secret``, which is not empty."""
-    data = secret.encode("utf-8", "surrogatepass")
+#: What decoders write in the place of a byte that is no UTF-8.
+_REPLACEMENT = "\ufffd"
+
+
+def pattern_of(secret: str | bytes) -> str:
+    """A regular expression for every form of ``secret``, which is not empty. A byte that is no
+    UTF-8 stands there as Python escapes it (U+DC80 to U+DCFF)."""
+    data = _bytes_of(secret)
     whole = [_of_bytes(data, "")]
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         whole.append(re.escape(encode(data).decode().rstrip("=")))
-    return "|".join(["".join(_of_letter(letter) for letter in secret), *whole])
+    return "|".join([_of_letters(data), *whole])
+
+
+def _bytes_of(secret: str | bytes) -> bytes:
+    if isinstance(secret, bytes):
+        return secret
+    try:
+        return secret.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # other halves of surrogates
+        return secret.encode("utf-8", "surrogatepass")
+
+
+def _of_letters(data: bytes) -> str:
+    try:
+        text = data.decode("utf-8", "surrogatepass")
+    except UnicodeDecodeError:
+        return "".join(_of_wild_byte(byte) for byte in data)
+    return "".join(_of_letter(letter) for letter in text)
+
+
+def _of_wild_byte(byte: int) -> str:
+    letter = chr(byte)
+    if letter.isascii():
+        return _of_letter(letter)
+    itself = bytes((byte,))
+    forms = [
+        _of_bytes(itself, "%(?:25){0,3}"),
+        _of_bytes(itself, r"\\{1,4}[xX]"),
+        itself.decode("ascii", "surrogateescape"),
+        _of_letter(letter),
+        _of_letter(_REPLACEMENT),
+    ]
+    return f"(?:{'|'.join(forms)})"
 
 
 def _of_letter(letter: str) -> str:
@@ -72,17 +113,26 @@ def _entities(letter: str) -> list[str]:
     return sorted(names, key=len, reverse=True)
 
 
-class SecretForms:
-    """Finds the secrets in texts. Empty ones are not looked for."""
-
-    def __init__(self, secrets: Iterable[str] = ()) -> None:
-        pattern = "|".join(
-            pattern_of(secret)
-            for secret in sorted({one for one in secrets if one}, key=len, reverse=True)
+def _as_bytes(pattern: str) -> bytes:
+    """The pattern for bytes. Escaped bytes are themselves, other surrogates as UTF-8 has them."""
+    return b"".join(
+        part.encode(
+            "utf-8", "surrogateescape" if "\udc80" <= part[0] <= "\udcff" else "surrogatepass"
         )
+        for part in re.split("([\udc80-\udcff]+)", pattern)
+        if part
+    )
+
+
+class SecretForms:
+    """Finds the secrets in texts and bytes. Empty ones are not looked for."""
+
+    def __init__(self, secrets: Iterable[str | bytes] = ()) -> None:
+        found = {_bytes_of(secret) for secret in secrets}
+        ordered = sorted(found - {b""}, key=len, reverse=True)
+        pattern = "|".join(pattern_of(secret) for secret in ordered)
         self._text = re.compile(pattern) if pattern else None
-        encoded = pattern.encode("utf-8", "surrogatepass")
-        self._bytes = re.compile(encoded) if pattern else None
+        self._bytes = re.compile(_as_bytes(pattern)) if pattern else None
 
     def mask(self, text: str) -> str:
         """``text`` with ``MASK`` in the place of each form of each secret."""

@@ -33,10 +33,12 @@ PACKAGES = {
 }
 #: What a package may import besides the contracts and itself.
 EXTRA = {
-    "platform": {"codecs", "monotonic", "private_files", "secret_forms", "verification"},
+    "platform": {
+        *("codecs", "monotonic", "peer_bounds", "private_files", "secret_forms", "verification"),
+    },
     "outbox": {"private_files"},
-    "connector": {"secret_forms", "verification"},
-    "datastreams": {"slices", "verification"},
+    "connector": {"peer_bounds", "secret_forms", "verification"},
+    "datastreams": {"built", "slices", "verification"},
     "logs": {"secret_forms"},
     "telemetry": {"private_files", "slices"},
     "extensions.py": {"plugins"},

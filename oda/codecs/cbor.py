@@ -6,7 +6,7 @@ them a megabyte.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -48,10 +48,13 @@ class CborCodec:
         """See ``ICodec.decode``. Of doubled keys the last one counts."""
         return self._decode(payload, "strict")
 
-    def members(self, payload: bytes, *path: str) -> Mapping[str, bytes] | None:
+    def members(
+        self, payload: bytes, *path: str, names: Collection[str]
+    ) -> Mapping[str, bytes] | None:
         """See ``ITolerantDecoding.members``."""
         payload = bytes(payload).removeprefix(SELF_DESCRIBED)
-        return find_members(payload, path, read_head, min(MAX_SEARCHED, self._limits.max_items))
+        max_items = min(MAX_SEARCHED, self._limits.max_items)
+        return find_members(payload, path, names, read_head, max_items)
 
     def decode_tolerantly(self, payload: bytes) -> Any:
         """See ``ITolerantDecoding.decode_tolerantly``."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cache
 from math import isfinite
 from typing import Any, Final
@@ -43,8 +43,12 @@ _SHORT: Final = 64 * 1024
 _LONG_NUMBER: Final = b"0" * 400
 _DIGITS: Final = bytes(48 if 48 <= code < 58 else 32 for code in range(256))
 _REPLACEMENT: Final = rb"\ufffd"
-#: A longer message is not mended piece by piece: that takes a tenth of a second for a megabyte.
+#: A longer text is not mended piece by piece: that takes a tenth of a second for a megabyte.
 _MENDED_BYTES: Final = 256 * 1024
+#: A text longer than this is not mended at all. The most that is decoded is half as long.
+_WRITTEN_OVER_BYTES: Final = 8 * 1024 * 1024
+#: So many words of each kind are written over; a text with more is malformed.
+_MAX_WORDS: Final = 200_000
 #: A text, or what other writers take for a number and JSON does not have.
 _TEXT_OR_WORD: Final = re.compile(
     rb'"(?:[^"\\]++|\\.)*+"|(?<![\w.+-])(?:-?Infinity|NaN)(?![\w.])', re.DOTALL
@@ -56,6 +60,24 @@ _STAND_INS: Final = {
     b"Infinity": b"1e400000002",
     b"-Infinity": b"-1e400000002",
 }
+
+
+#: What is written over words, in this order, with the letter that a text with such a word holds.
+_INSTEAD: Final = (
+    (b"N", b"NaN", b" 0 "),
+    (b"I", b"-Infinity", b"    0    "),
+    (b"I", b"Infinity", b"   0    "),
+    (b"u", b"\\ud", b"\\u0"),
+    (b"u", b"\\uD", b"\\u0"),
+)
+#: A text without them is not written over.
+_MARKS: Final = (b"\x7f", b" ", b"\\u0")
+#: What stands for a member that is too long to be looked at: no decoder takes it.
+_UNREADABLE: Final = b"\x00"
+#: DEL for each control character that is no white space, blanks for white space.
+_NO_CONTROLS: Final = bytes(
+    code if code >= 32 else 32 if code in b"\t\n\r" else 127 for code in range(256)
+)
 
 
 @implementer(ICodec, ICheckedEncoding, ITolerantDecoding)
@@ -99,25 +121,18 @@ class JsonCodec:
         except ValueError as error:  # an integer of thousands of digits
             raise DecodeError(str(error)) from error
 
-    def members(self, payload: bytes, *path: str) -> Mapping[str, bytes] | None:
+    def members(
+        self, payload: bytes, *path: str, names: Collection[str]
+    ) -> Mapping[str, bytes] | None:
         """See ``ITolerantDecoding.members``."""
         within = bytes(payload).removeprefix(_BYTE_ORDER_MARK)
-        if len(within) <= self._limits.max_bytes:
-            within = _with_unicode_only(within)
-        if len(within) <= _MENDED_BYTES:
-            within = _TEXT_OR_WORD.sub(_as_json, within)
-        try:
-            # One object in the other, so that the message is read once only.
-            found = msgspec.json.decode(within, type=_shape(path))
-            for _ in path:
-                if found.member is None:
-                    return None
-                found = found.member
-        except msgspec.ValidationError:
-            return None  # it is no object
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise DecodeError(str(error)) from error
-        return {key: _as_written(bytes(member)) for key, member in found.items()}
+        if len(within) > _MENDED_BYTES:
+            return _members_of_long(within, path, tuple(names), self._limits)
+        mended = _TEXT_OR_WORD.sub(_as_json, _with_unicode_only(within))
+        found = _members(mended, path, tuple(names))
+        if found is None:
+            return None
+        return {name: _as_written(member) for name, member in found.items()}
 
     def decode_tolerantly(self, payload: bytes) -> Any:
         """See ``ITolerantDecoding.decode_tolerantly``."""
@@ -130,15 +145,88 @@ class JsonCodec:
 
 
 @cache
-def _shape(path: tuple[str, ...]) -> Any:
-    """The type of an object that holds the object at ``path``, of which each member is left as it
-    stands."""
-    shape: Any = dict[str, msgspec.Raw]
+def _shape(path: tuple[str, ...], names: tuple[str, ...]) -> Any:
+    """The type of an object that holds the object at ``path``, of which the members of these names
+    are left as they stand."""
+    fields = [(f"member{number}", msgspec.Raw, msgspec.Raw()) for number in range(len(names))]
+    renamed = {field[0]: name for field, name in zip(fields, names, strict=True)}
+    shape: Any = msgspec.defstruct("Members", fields, rename=renamed)
     for step in reversed(path):
         shape = msgspec.defstruct(
             "Holder", [("member", shape | None, None)], rename={"member": step}
         )
     return shape
+
+
+def _members(text: bytes, path: tuple[str, ...], names: tuple[str, ...]) -> dict[str, bytes] | None:
+    """The members of the object at ``path``, as they stand there. Raises ``DecodeError``."""
+    try:
+        # One object in the other, so that the message is read once only.
+        found = msgspec.json.decode(text, type=_shape(path, names))
+        for _ in path:
+            if found.member is None:
+                return None
+            found = found.member
+    except msgspec.ValidationError:
+        return None  # it is no object
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DecodeError(str(error)) from error
+    members = {name: bytes(getattr(found, f"member{at}")) for at, name in enumerate(names)}
+    return {name: member for name, member in members.items() if member}
+
+
+def _members_of_long(
+    text: bytes, path: tuple[str, ...], names: tuple[str, ...], limits: Limits
+) -> dict[str, bytes] | None:
+    """As ``_members``, of a text that is too long to be mended piece by piece. What JSON does not
+    have is written over in a copy, and the members are cut out of the original."""
+    plain = _written_over(text) if len(text) <= _WRITTEN_OVER_BYTES else text
+    found = _members(plain, path, names)
+    if found is None or plain is text:
+        return found
+    return {
+        name: _cut_out(text, plain, member, limits) if member != b"0" else _zero(text, plain, name)
+        for name, member in found.items()
+    }
+
+
+def _cut_out(text: bytes, plain: bytes, member: bytes, limits: Limits) -> bytes:
+    """The part of ``text`` that stands where ``member`` stands in ``plain``; mended if it is
+    short."""
+    is_long = len(member) > _MENDED_BYTES
+    if is_long and len(text) > limits.max_bytes:
+        # To look for it would take as long as all the rest, and most are refused for their size.
+        return member if len(member) > limits.max_bytes else _UNREADABLE
+    if not any(mark in member for mark in _MARKS):
+        return member  # nothing is written over
+    begin = plain.find(member)
+    original = text[begin : begin + len(member)]
+    if is_long:
+        return original
+    return _as_written(_TEXT_OR_WORD.sub(_as_json, _with_unicode_only(original)))
+
+
+def _zero(text: bytes, plain: bytes, name: str) -> bytes:
+    """The member of this name that is 0 in ``plain``: the word that it was, or really 0."""
+    for key in re.finditer(b'"' + re.escape(name.encode()) + b'" *:', plain):
+        value = text[key.end() : key.end() + _MENDED_BYTES].lstrip()
+        for word in _STAND_INS:
+            if value.startswith(word):
+                return word
+    return b"0"
+
+
+def _written_over(text: bytes) -> bytes:
+    """A text of the same length and structure without what JSON does not have: words that are no
+    numbers, control characters in texts, halves of surrogate pairs. What is malformed stays so:
+    what is written over a word is no part of a number beside it, and DEL stands in texts only.
+    It is ``text`` itself where there is nothing of this."""
+    before = text
+    for first, word, instead in _INSTEAD:
+        if first in text:  # much faster than to look for the word
+            text = text.replace(word, instead, _MAX_WORDS)
+    plain = text.translate(_NO_CONTROLS)
+    return before if plain == before else plain
 
 
 def _with_unicode_only(payload: bytes) -> bytes:

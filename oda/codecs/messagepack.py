@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import msgpack  # type: ignore[import-untyped]
@@ -41,11 +41,12 @@ class MessagePackCodec:
         """See ``ICodec.decode``. Of doubled keys the last one counts."""
         return self._decode(payload, "strict")
 
-    def members(self, payload: bytes, *path: str) -> Mapping[str, bytes] | None:
+    def members(
+        self, payload: bytes, *path: str, names: Collection[str]
+    ) -> Mapping[str, bytes] | None:
         """See ``ITolerantDecoding.members``."""
-        return find_members(
-            bytes(payload), path, read_head, min(MAX_SEARCHED, self._limits.max_items)
-        )
+        max_items = min(MAX_SEARCHED, self._limits.max_items)
+        return find_members(bytes(payload), path, names, read_head, max_items)
 
     def decode_tolerantly(self, payload: bytes) -> Any:
         """See ``ITolerantDecoding.decode_tolerantly``."""

@@ -9,7 +9,7 @@ Pure.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -136,9 +136,10 @@ class _Walk:
 
 
 def find_members(
-    payload: bytes, path: tuple[str, ...], head: ReadHead, max_items: int
+    payload: bytes, path: tuple[str, ...], names: Collection[str], head: ReadHead, max_items: int
 ) -> dict[str, bytes] | None:
-    """The members of the object at ``path``, as they are encoded; None where there is none.
+    """The members of these names of the object at ``path``, as they are encoded; None where there
+    is none.
 
     Raises ``DecodeError`` if the structure is malformed. Not more than about ``max_items`` items
     are looked at: where there are more, the members that stand before the others are found.
@@ -156,7 +157,7 @@ def find_members(
         found = _first_members(payload, path, head, max_items)
     if found is None:
         return None
-    return {key: payload[begin:end] for key, (begin, end) in found.items()}
+    return {key: payload[begin:end] for key, (begin, end) in found.items() if key in names}
 
 
 def _first_members(

@@ -16,14 +16,6 @@ import msgspec
 from twisted.application.service import MultiService
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import CannotListenError
-from twisted.logger import (
-    ILogObserver,
-    LogEvent,
-    LogLevel,
-    formatEventAsClassicLogText,
-    globalLogPublisher,
-)
-from zope.interface import provider
 
 from oda.agent import Agent
 from oda.platform.access import KeyRing
@@ -33,6 +25,8 @@ from oda.settings import (
     AgentSettings,
     ConnectorSettings,
     DeviceInfoSettings,
+    LogLevel,
+    MonitorSettings,
     OutboxSettings,
     PollerSettings,
     Schedule,
@@ -83,7 +77,10 @@ def command(device: str, every: float, seconds: float | None, port: int, http_po
     """
     from twisted.internet import reactor
 
-    globalLogPublisher.addObserver(_print_problems)
+    from oda.commands.running import begin_log
+
+    # Without an observer Twisted keeps the last 65,536 events.
+    log = begin_log(MonitorSettings(log_level=LogLevel.WARN))
     demo = Demo(reactor, device, every, port, http_port)
     try:
         demo.start()
@@ -93,6 +90,7 @@ def command(device: str, every: float, seconds: float | None, port: int, http_po
         reactor.callLater(seconds, reactor.stop)
     reactor.addSystemEventTrigger("before", "shutdown", demo.stop)
     reactor.run()
+    log.flush(everything=True)
 
 
 class Demo:
@@ -185,10 +183,3 @@ class _Printer:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             gone, self._gone = self._gone, None
             gone()
-
-
-@provider(ILogObserver)
-def _print_problems(event: LogEvent) -> None:
-    """The log of the demo: warnings and errors of the agent, on standard error."""
-    if event.get("log_level") in (LogLevel.warn, LogLevel.error, LogLevel.critical):
-        sys.stderr.write(formatEventAsClassicLogText(event) or "")

@@ -26,9 +26,9 @@ _T = TypeVar("_T")
 _LEVELS = MonitorSettings(log_levels=(ComponentLogLevel(component="twisted", level=LogLevel.WARN),))
 
 
-def begin_log() -> AgentLog:
+def begin_log(settings: MonitorSettings = _LEVELS) -> AgentLog:
     """Send the log to standard error; to be flushed (everything) at the end."""
-    log = AgentLog(sys.stderr, LogFormat.TEXT, time.monotonic, _LEVELS)
+    log = AgentLog(sys.stderr, LogFormat.TEXT, time.monotonic, settings)
     globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
     return log
 

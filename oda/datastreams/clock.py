@@ -6,18 +6,20 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, tzinfo
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from zope.interface import implementer
 
+from oda.built import BUILT_MS
 from oda.errors import WritingFailed
 from oda.interfaces import IDatastreamSetter, IWallClock
 from oda.model import HOST
 
-#: When this version was made (2026-11-01): change it with the version. The system's clock is never
-#: set to a time before it: certificates that have expired would be valid again.
-EARLIEST_MS = 1_793_491_200_000
+#: The system's clock is never set to a time before the package was built: certificates that have
+#: expired would be valid again.
+EARLIEST_MS = BUILT_MS
 #: Nor to a time after the end of the year 2100.
 LATEST_MS = 4_133_980_799_999
 
@@ -73,12 +75,22 @@ class LocalZone:
             if seen != self._seen:
                 from zoneinfo import ZoneInfo  # device.clock alone needs it
 
-                with self._file.open("rb") as data:
-                    self._zone = ZoneInfo.from_file(data)
+                self._zone = ZoneInfo.from_file(_Whole(self._file.read_bytes()))
                 self._seen = seen
-        except (OSError, ValueError):
+        except Exception:  # noqa: BLE001 - a file that is no zone, or half written, fails in any way
             return None
         return self._zone
+
+
+class _Whole(BytesIO):
+    """Bytes that have to be enough: of a file that is half written the library would read the end
+    for ever, with the reactor standing still."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        found = super().read(size)
+        if size is not None and len(found) < size:
+            raise EOFError("the file of the zone is not whole")
+        return found
 
 
 def _seconds(span: timedelta) -> int:
@@ -128,7 +140,7 @@ class ClockSetter:
             )
         if not EARLIEST_MS <= value <= LATEST_MS:
             raise WritingFailed(
-                f"the clock takes times from {_date(EARLIEST_MS)}, when this version was made, to"
+                f"the clock takes times from {_date(EARLIEST_MS)}, when this version was built, to"
                 f" {_date(LATEST_MS)}"
             )
         try:

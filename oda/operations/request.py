@@ -35,6 +35,10 @@ MAX_PATH = 100
 #: What is longer is not decoded to be repeated, in bytes as they were sent.
 _MAX_MEMBER_BYTES = 64 * MAX_TEXT_BYTES
 
+#: The members that an answer repeats, and those that a request needs.
+_ECHOED = ("id", "deviceId", "path", "name")
+_MEMBERS = (*_ECHOED, "parameters")
+
 #: What stands for the parts of a text that are no Unicode.
 _REPLACEMENT = "\ufffd"
 
@@ -90,6 +94,22 @@ def recognise(message: Any, host_id: str) -> OperationRequest | Refusal | None:
     )
 
 
+def gateways_below(request: OperationRequest, host_id: str) -> tuple[str, ...]:
+    """The gateways that the operation still has to pass behind this one, the next one first.
+
+    A path names the gateways from the platform to the device (OpenGate protocol, "Operation
+    request"): what stands before this device's own id is behind us. An operation on this device
+    itself has arrived.
+    """
+    path = request.path
+    if not path or (request.device_id == HOST and request.requested_device_id):
+        return ()
+    if host_id in path:
+        last = len(path) - 1 - path[::-1].index(host_id)
+        return path[last + 1 :]
+    return path
+
+
 def recognise_refused(
     codec: Any, payload: bytes, problem: str, host_id: str
 ) -> OperationRequest | Refusal | None:
@@ -100,14 +120,14 @@ def recognise_refused(
     if not is_tolerant:
         return None
     try:
-        members = codec.members(payload, "operation", "request")
+        members = codec.members(payload, "operation", "request", names=_MEMBERS)
     except DecodeError:
         return None
     if members is None:
         return None
     faults: list[InvalidParameter] = []
     request: dict[str, Any] = {}
-    for name in ("id", "deviceId", "path", "name", "parameters"):
+    for name in _MEMBERS:
         if name not in members:
             continue
         if name not in ("id", "parameters") and len(members[name]) > _MAX_MEMBER_BYTES:
@@ -126,9 +146,7 @@ def recognise_refused(
             continue
     # A text that was mended by the codec looks right: what mends it leaves a mark.
     mended = [
-        InvalidParameter(name, NO_UNICODE)
-        for name in ("id", "deviceId", "path", "name")
-        if _is_mended(request.get(name))
+        InvalidParameter(name, NO_UNICODE) for name in _ECHOED if _is_mended(request.get(name))
     ]
     if not faults and not mended and _REPLACEMENT not in str(request.get("parameters", "")):
         return recognise({"operation": {"request": request}}, host_id)
@@ -152,13 +170,11 @@ def echo_of_answer(codec: Any, payload: bytes) -> Refusal | None:
             with foreign_code:
                 response = codec.decode(payload)["operation"]["response"]
             return Refusal(fault, *_readable(response, []))
-        members = codec.members(payload, "operation", "response")
+        members = codec.members(payload, "operation", "response", names=_ECHOED)
         if members is None:
             return None
         response = {
-            name: codec.decode_tolerantly(members[name])
-            for name in ("id", "deviceId", "path", "name")
-            if name in members
+            name: codec.decode_tolerantly(members[name]) for name in _ECHOED if name in members
         }
     except Exception:  # noqa: BLE001 - it is a foreign dispatcher's; it may be anything
         return None

@@ -45,7 +45,7 @@ def read_request(uri: str, header_key: str | None, base_path: str) -> Request:
 
     ``header_key`` is the header's value with one character per byte, as HTTP libraries give it.
     """
-    path, _, query = uri.partition("?")
+    path = uri.partition("?")[0]
     base = normal_path(base_path)
     if not path.startswith(base + "/"):
         raise Denied(404, "no such path")
@@ -56,13 +56,18 @@ def read_request(uri: str, header_key: str | None, base_path: str) -> Request:
         device = unquote_to_bytes(segment).decode("utf-8")
     except UnicodeDecodeError:
         raise Denied(400, "the device id is no UTF-8") from None
-    if header_key is not None:
-        return Request(device, header_key.encode("latin-1", "replace"))
-    for pair in query.split("&"):
+    shown = shown_keys(uri, header_key)
+    return Request(device, shown[0] if shown else None)
+
+
+def shown_keys(uri: str, header_key: str | None) -> list[bytes]:
+    """Every key that a request shows. The first one counts: the header's, where there is one."""
+    keys = [] if header_key is None else [header_key.encode("latin-1", "replace")]
+    for pair in uri.partition("?")[2].split("&"):
         name, _, value = pair.partition("=")
         if name.lower() == KEY_NAME.lower():
-            return Request(device, unquote_to_bytes(value))
-    return Request(device, None)
+            keys.append(unquote_to_bytes(value))
+    return keys
 
 
 class KeyRing:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from twisted.logger import Logger
 
 from oda.errors import CodecError
 from oda.interfaces import ICodecRegistry
@@ -14,6 +13,7 @@ from oda.model import ContentType
 from oda.platform.access import Denied, KeyRing, read_request
 from oda.platform.events import EventLog
 from oda.platform.faults import Fault, FaultBoard, Refusal
+from oda.platform.logger import PlatformLogger
 from oda.platform.operation import Operation
 from oda.platform.protocol import Welcome
 from oda.platform.requests import Requests
@@ -21,7 +21,7 @@ from oda.platform.sessions import Session, Sessions
 from oda.platform.store import Store
 from oda.platform.wire import Answer, Point, Telemetry, Unreadable, read_message
 
-log = Logger()
+log = PlatformLogger()
 
 #: Longer values (as JSON) are left out of live events.
 _MAX_LIVE_VALUE_BYTES = 4096

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 
 from oda.platform.faults import Fault, PongMode
+
+#: So many late pongs wait at once; the newest ping takes the place of the one before it then.
+MAX_LATE = 1000
 
 
 class PongPolicy:
@@ -24,7 +28,7 @@ class PongPolicy:
         self._die = die
         self._newest = b""
         self._window: IDelayedCall | None = None
-        self._late: set[IDelayedCall] = set()
+        self._late: deque[_LatePong] = deque()
         self._answers: dict[PongMode, Callable[[bytes, Fault], None]] = {
             PongMode.NORMAL: self._answer,
             PongMode.EARLY: self._answer,
@@ -42,8 +46,10 @@ class PongPolicy:
 
     def close(self) -> None:
         """The connection is gone: answer nothing more."""
-        for call in (*self._late, *([self._window] if self._window else [])):
-            call.cancel()
+        for late in self._late:
+            late.call.cancel()
+        if self._window is not None:
+            self._window.cancel()
         self._late.clear()
         self._window = None
 
@@ -55,12 +61,16 @@ class PongPolicy:
         self._die()
 
     def _answer_late(self, payload: bytes, fault: Fault) -> None:
-        def answer() -> None:
-            self._late.discard(call)
-            self._send(payload)
+        if len(self._late) >= MAX_LATE:
+            self._late[-1].payload = payload
+            return
+        late = _LatePong(payload)
+        late.call = self._reactor.callLater(fault.pong_delay_s, self._send_late, late)
+        self._late.append(late)
 
-        call = self._reactor.callLater(fault.pong_delay_s, answer)
-        self._late.add(call)
+    def _send_late(self, late: _LatePong) -> None:
+        self._late.remove(late)  # the first one, unless the delay has changed
+        self._send(late.payload)
 
     def _answer_newest(self, payload: bytes, fault: Fault) -> None:
         self._newest = payload
@@ -70,6 +80,16 @@ class PongPolicy:
     def _close_window(self) -> None:
         self._window = None
         self._send(self._newest)
+
+
+class _LatePong:
+    """A pong that waits."""
+
+    __slots__ = ("call", "payload")
+    call: IDelayedCall
+
+    def __init__(self, payload: bytes) -> None:
+        self.payload = payload
 
 
 def wrong_payload(payload: bytes) -> bytes:

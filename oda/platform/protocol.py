@@ -12,14 +12,17 @@ from typing import Any
 
 from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerProtocol
 from autobahn.websocket.compress import PerMessageDeflateOffer, PerMessageDeflateOfferAccept
+from twisted.internet import interfaces as twisted_interfaces
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
+from zope.interface import implementer
 
+from oda.peer_bounds import BoundedReception, NewestPong
 from oda.platform.gate import ReadingGate
+from oda.platform.logger import PlatformLogger
 from oda.platform.sessions import Session
 
-log = Logger()
+log = PlatformLogger()
 
 #: The reason phrases of the statuses this endpoint answers with.
 _PHRASES = {
@@ -87,7 +90,7 @@ class WebSocketPipe:
             self._protocol.sendMessage(payload, isBinary=not is_text)
 
     def send_pong(self, payload: bytes) -> None:
-        self._protocol.sendPong(payload)
+        self._protocol.send_pong(payload)
 
     def send_close(self, code: int, reason: str) -> None:
         # sendClose() refuses the codes of RFC 6455 itself, and any code may be wanted here
@@ -109,7 +112,8 @@ class WebSocketPipe:
         self._protocol.maxMessagePayloadSize = max_bytes
 
 
-class DeviceProtocol(WebSocketServerProtocol):  # type: ignore[misc]
+@implementer(twisted_interfaces.IPushProducer)
+class DeviceProtocol(BoundedReception, WebSocketServerProtocol):  # type: ignore[misc]
     """One connection."""
 
     factory: DeviceServerFactory
@@ -118,6 +122,7 @@ class DeviceProtocol(WebSocketServerProtocol):  # type: ignore[misc]
     openHandshakeTimeoutCall: Any  # Autobahn's
 
     def connectionMade(self) -> None:
+        self._pong = NewestPong()
         self.gate = ReadingGate(
             self.factory.reactor,
             super().dataReceived,
@@ -187,6 +192,7 @@ class DeviceProtocol(WebSocketServerProtocol):  # type: ignore[misc]
         self.dropConnection(abort=False)
 
     def onOpen(self) -> None:
+        self.registerProducer(self, True)
         self._guard(lambda session: self.factory.open_session(session))
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
@@ -194,6 +200,24 @@ class DeviceProtocol(WebSocketServerProtocol):  # type: ignore[misc]
 
     def onPing(self, payload: bytes) -> None:
         self._guard(lambda session: session.ping_received(payload))
+
+    def send_pong(self, payload: bytes) -> None:
+        """Send a pong, or the newest one when the device reads again."""
+        if self._pong.may_go(payload):
+            self.sendPong(payload)
+
+    def pauseProducing(self) -> None:
+        """The device reads less than is written."""
+        self._pong.writable_changed(False)
+
+    def resumeProducing(self) -> None:
+        """The device has read what was written."""
+        payload = self._pong.writable_changed(True)
+        if payload is not None:
+            self.sendPong(payload)
+
+    def stopProducing(self) -> None:
+        """The transport is going away; ``connectionLost`` follows."""
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         self.gate.close()

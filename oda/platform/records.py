@@ -9,15 +9,15 @@ from typing import Any
 import msgspec
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 
 from oda.interfaces import IWallClock
 from oda.platform.database import Database
 from oda.platform.ledger import OperationLedger
+from oda.platform.logger import PlatformLogger
 from oda.platform.recording import Recording
 from oda.platform.store import Store
 
-log = Logger()
+log = PlatformLogger()
 
 #: What was read is committed at least this often.
 _COMMIT_EVERY_S = 0.25

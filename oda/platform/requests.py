@@ -18,18 +18,18 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 
 from oda.interfaces import ICodecRegistry, IWallClock
 from oda.model import ContentType
 from oda.platform.delivery import OperationDelivery
 from oda.platform.faults import OperationsMode
 from oda.platform.ledger import OperationLedger
+from oda.platform.logger import PlatformLogger
 from oda.platform.operation import Operation, OperationState, OperationTimedOut, Order
 from oda.platform.sessions import Session
 from oda.platform.wire import Answer, WrongParameter, request_document
 
-log = Logger()
+log = PlatformLogger()
 
 #: So many operations may wait for their answers at once.
 _MAX_OPEN = 10_000

@@ -7,12 +7,12 @@ from random import Random
 from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 
 from oda.platform.faults import FaultBoard, Incident, merge
+from oda.platform.logger import PlatformLogger
 from oda.platform.scenario import ScenarioStep, without
 
-log = Logger()
+log = PlatformLogger()
 
 
 class ScenarioRunner:

@@ -10,7 +10,6 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from oda.codecs import default_registry
 from oda.interfaces import ICodecRegistry, IWallClock
@@ -22,6 +21,7 @@ from oda.platform.clock import SystemClock
 from oda.platform.console.site import Console
 from oda.platform.events import EventLog
 from oda.platform.faults import FaultBoard, Incident
+from oda.platform.logger import PlatformLogger
 from oda.platform.operation import DEFAULT_TIMEOUT_S, Operation, Order
 from oda.platform.protocol import DeviceServerFactory, WebSocketPipe
 from oda.platform.recording import RecordedMessage
@@ -34,7 +34,7 @@ from oda.platform.store import LatestValue, StoredDatapoint
 from oda.platform.web import Guard, JsonServer
 from oda.platform.wire import Dialect
 
-log = Logger()
+log = PlatformLogger()
 
 
 #: The close code of an end that is meant (RFC 6455, section 7.4.1), and how long devices have to

@@ -12,18 +12,22 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.logger import Logger
 
 from oda.interfaces import ICodecRegistry
 from oda.model import ContentType
 from oda.platform.faults import NORMAL, Fault, Incident, PongMode
+from oda.platform.logger import PlatformLogger
 from oda.platform.pongs import PongPolicy
 from oda.platform.recording import Recording, Traffic
 
-log = Logger()
+log = PlatformLogger()
 
 #: Close code for a connection whose device has connected again; from the range for private use.
 REPLACED = 4001
+
+#: What is held back of one device while pongs are early: so many bytes, and so many messages. The
+#: oldest are read before their time then.
+MAX_HELD_BYTES, MAX_HELD_MESSAGES = 4 * 1024 * 1024, 10_000
 
 
 class Pipe(Protocol):
@@ -95,6 +99,7 @@ class Session:
         self._fault = NORMAL
         self._pongs = PongPolicy(reactor, self._send_pong, pipe.hang_up)
         self._unread: deque[tuple[bytes, bool]] = deque()
+        self._unread_bytes = 0
         self._reading_later: IDelayedCall | None = None
 
     def open(self, fault: Fault) -> None:
@@ -136,6 +141,11 @@ class Session:
             return
         if self._fault.pong is PongMode.EARLY:
             self._unread.append((payload, is_text))
+            self._unread_bytes += len(payload)
+            while not self._is_ending and (
+                self._unread_bytes > MAX_HELD_BYTES or len(self._unread) > MAX_HELD_MESSAGES
+            ):
+                self._read_oldest()
             if self._reading_later is None:
                 self._reading_later = self._reactor.callLater(
                     self._fault.pong_delay_s, self._read_held_messages
@@ -181,7 +191,12 @@ class Session:
                 self._reading_later.cancel()
             self._reading_later = None
         while self._unread and not self._is_ending:
-            self._read(*self._unread.popleft())
+            self._read_oldest()
+
+    def _read_oldest(self) -> None:
+        payload, is_text = self._unread.popleft()
+        self._unread_bytes -= len(payload)
+        self._read(payload, is_text)
 
     def _record(
         self,

@@ -9,7 +9,6 @@ from random import Random
 from typing import Any
 
 from twisted.internet.error import CannotListenError
-from twisted.logger import Logger
 from twisted.python import usage
 
 from oda.errors import ConfigurationError, Fault, OdaError
@@ -17,10 +16,11 @@ from oda.monotonic import install_monotonic_clock
 from oda.platform.access import DEFAULT_PATH, KeyRing, parse_keys
 from oda.platform.fault_text import read_fault_words, split_target
 from oda.platform.faults import FaultBoard
+from oda.platform.logger import PlatformLogger
 from oda.platform.scenario import ScenarioStep, parse_scenario
 from oda.platform.service import Platform
 
-log = Logger()
+log = PlatformLogger()
 
 
 def _whole_number(option: str, maximum: int) -> Callable[[str], int]:

@@ -15,14 +15,14 @@ from weakref import WeakSet
 
 import msgspec
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web import http
 
 from oda.errors import CodecError
+from oda.platform.logger import PlatformLogger
 from oda.platform.wire import WrongParameter
 
-log = Logger()
+log = PlatformLogger()
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
 

@@ -83,8 +83,12 @@ def check_times(event: Event) -> None:
         if time_ms is None:
             continue
         if type(time_ms) is not int or not MIN_INTEGER <= time_ms <= MAX_INTEGER:
+            # Its own words may be endless, or none: it is foreign.
+            kind = (
+                "a number of more than 64 bits" if type(time_ms) is int else type(time_ms).__name__
+            )
             raise EventRejected(
-                _name(event), f"{name} must be milliseconds since 1970 or None, not {time_ms!r}"
+                _name(event), f"{name} must be milliseconds since 1970 or None, not {kind}"
             )
 
 

@@ -43,10 +43,17 @@ def main() -> int:
     sys.stdout.write(f"the (fake) clock was set {report.times_clock_set} times\n")
     for complaint in report.complaints:
         sys.stdout.write(f"{complaint}\n")
+    for kind, cost in sorted(report.costs.items()):
+        left, peak = cost.left_bytes / 2**20, cost.peak_bytes / 2**20
+        sys.stdout.write(
+            f"{kind}: {cost.frames} frames, {peak:.1f} MiB at once, {left:+.1f} left\n"
+        )
+    for line in report.expensive:
+        sys.stdout.write(f"too expensive: {line}\n")
     memory, objects = _growth(report.memory), _growth(report.objects)
     sys.stdout.write(f"after the first fifth: {memory / 2**20:+.2f} MiB, {objects:+.0f} objects\n")
     is_flat = memory < FLAT_BYTES and objects < FLAT_OBJECTS
-    return 0 if is_flat and not report.complaints else 1
+    return 0 if is_flat and not report.complaints and not report.expensive else 1
 
 
 def _growth(measured: list[tuple[int, int]]) -> float:

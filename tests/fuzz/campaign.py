@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import gc
-import os
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.fuzz.live import MAX_MESSAGE_BYTES, LiveAgent
-from tests.fuzz.mutation import Frame, make_frame, make_giant
+from tests.fuzz.memory import Cost, MemoryWatch, give_back, resident_bytes
+from tests.fuzz.mutation import Frame, make_frame, make_giant, make_large
 from tests.fuzz.oracle import Judgement, Verdict, judge
 
 #: Every so many frames one is larger than the agent accepts, which ends the connection.
 _GIANT_EVERY = 5_000
+#: And every so many frames one is large.
+_LARGE_EVERY = 200
 _CODES = {"SUCCESSFUL", "ERROR_IN_PARAM", "NOT_SUPPORTED", "ERROR_PROCESSING"}
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class Complaint(NamedTuple):
@@ -31,7 +31,8 @@ class Complaint(NamedTuple):
 
 class Report(NamedTuple):
     """What a campaign found; ``memory`` are (frames sent, resident bytes), ``objects`` (frames
-    sent, objects that the garbage collector knows)."""
+    sent, objects that the garbage collector knows). ``costs`` is what each kind of frame cost,
+    behind the first fifth of the campaign, and ``expensive`` says which cost too much."""
 
     complaints: list[Complaint]
     verdicts: Counter[str]
@@ -40,6 +41,8 @@ class Report(NamedTuple):
     times_clock_set: int
     memory: list[tuple[int, int]]
     objects: list[tuple[int, int]]
+    costs: dict[str, Cost]
+    expensive: list[str]
 
 
 def run(
@@ -56,14 +59,17 @@ def run(
     results: Counter[str] = Counter()
     memory: list[tuple[int, int]] = []
     objects: list[tuple[int, int]] = []
+    watch = MemoryWatch()
     for sent, number in enumerate(numbers, 1):
-        giant = number % _GIANT_EVERY == _GIANT_EVERY - 1
-        frame = make_giant(MAX_MESSAGE_BYTES) if giant else make_frame(seed, number)
+        frame = frame_of(seed, number)
         judgement = judge(frame.payload, frame.is_text)
         if len(frame.payload) > MAX_MESSAGE_BYTES:
             judgement = Judgement(Verdict.SILENCE)
         verdicts[judgement.verdict.value] += 1
+        watch.before(frame)
         answers = live.exchange(frame, judgement.verdict is Verdict.ANSWER)
+        if sent > len(numbers) // 5:
+            watch.after(frame)
         results.update(str(answer.get("resultCode")) for answer in answers)
         problem = find_fault(frame, judgement, answers, live)
         if problem:
@@ -77,13 +83,32 @@ def run(
             live.let_time_pass(0.2)
         if sent % measure_every == 0:
             gc.collect()
+            give_back()
             memory.append((sent, resident_bytes()))
             objects.append((sent, len(gc.get_objects())))
             progress(*memory[-1])
     live.close()
     return Report(
-        complaints, verdicts, results, live.reconnects, live.clock.times_set, memory, objects
+        complaints,
+        verdicts,
+        results,
+        live.reconnects,
+        live.clock.times_set,
+        memory,
+        objects,
+        watch.costs,
+        watch.complaints(),
     )
+
+
+def frame_of(seed: int, number: int) -> Frame:
+    """The frame of that number: mostly a small one, now and then a large one, rarely one that is
+    larger than the agent accepts."""
+    if number % _GIANT_EVERY == _GIANT_EVERY - 1:
+        return make_giant(MAX_MESSAGE_BYTES)
+    if number % _LARGE_EVERY == _LARGE_EVERY // 2:
+        return make_large(seed, number)
+    return make_frame(seed, number)
 
 
 def find_fault(frame: Frame, judgement: Judgement, answers: list[Any], live: LiveAgent) -> str:
@@ -114,8 +139,3 @@ def _is_utf8(payload: bytes) -> bool:
     except UnicodeDecodeError:
         return False
     return True
-
-
-def resident_bytes() -> int:
-    """The memory of this process that is in use."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * _PAGE_BYTES

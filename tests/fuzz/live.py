@@ -165,6 +165,8 @@ class LiveAgent:
         when one is wanted."""
         self._answers.clear()
         peer = self.platform.peer
+        for _ in range(frame.pings):
+            peer.sendPing(b"x" * 125)
         peer.sendMessage(frame.payload, not frame.is_text, frame.fragment_bytes)
         self.network.settle()
         waited_s = 0.0

@@ -61,16 +61,24 @@ _WORDS = (
     "https://time.invalid/",
     "file:///etc/passwd",
 )
-#: The largest frame, in bytes, but for the rare ones that are beyond what the agent accepts.
+#: What a large frame is, in bytes, and what it holds.
+LARGE_BYTES = 1024 * 1024
+_PIECES = (
+    *(b"[],", b"{},", b'"",', b"1,", b'{"a":1},', b'"device.clock",', b"NaN,", b"1.5e300,"),
+    *(b" ", b"\\u0041", b"\\ud800", b"\x01", "\U0001f600".encode(), b"\xff", b"[[[],[]]],"),
+)
+#: The largest other frame, in bytes, but for the rare ones that are beyond what the agent accepts.
 _MAX_BYTES = 60_000
 
 
 class Frame(NamedTuple):
-    """One WebSocket message; ``fragment_bytes`` cuts it into frames of that size."""
+    """One WebSocket message; ``fragment_bytes`` cuts it into frames of that size, and so many
+    ``pings`` go before it."""
 
     payload: bytes
     is_text: bool
     fragment_bytes: int | None
+    pings: int = 0
 
 
 def make_frame(seed: int, number: int) -> Frame:
@@ -89,7 +97,26 @@ def make_frame(seed: int, number: int) -> Frame:
     fragment = random.choice((1, 7, 100)) if random.random() < 0.02 else None
     if fragment == 1:
         payload = payload[:300]
-    return Frame(payload[:_MAX_BYTES], is_text, fragment)
+    pings = random.choice((1, 100, 1000)) if random.random() < 0.01 else 0
+    return Frame(payload[:_MAX_BYTES], is_text, fragment, pings)
+
+
+def make_large(seed: int, number: int) -> Frame:
+    """A request of a megabyte and more, nearly all of it one thing again and again."""
+    random = Random(f"{seed}:{number}:large")
+    count = random.choice((LARGE_BYTES, 2 * LARGE_BYTES, 4 * LARGE_BYTES - 500))
+    piece = random.choice(_PIECES)
+    crowd = piece * (count // len(piece))
+    request_id = f'"fuzz-{number}"'.encode()
+    members = {b"id": request_id, b"name": b'"REFRESH_INFO"', b"parameters": b"{}"}
+    members[random.choice((*members, b"timestamp", b"other"))] = random.choice(
+        (b'{"variableList":[' + crowd + b"0]}", b'"' + crowd.replace(b'"', b"") + b'"')
+    )
+    written = list(members.items())
+    random.shuffle(written)
+    inner = b",".join(b'"' + name + b'":' + value for name, value in written)
+    fragment = random.choice((None, None, 4096, 70_000))
+    return Frame(b'{"operation":{"request":{' + inner + b"}}}", False, fragment)
 
 
 def make_giant(size_bytes: int) -> Frame:

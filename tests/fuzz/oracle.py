@@ -22,7 +22,7 @@ MAX_ECHOED = 1024
 #: White space that the agent has to skip in front of JSON.
 MAX_SPACE = 900
 #: A longer JSON message need not be read if there is something in it that JSON does not have.
-MAX_MENDED = 256 * 1024
+MAX_MENDED = 8 * 1024 * 1024
 #: An integer that Python reads has fewer digits.
 _MAX_DIGITS = 4000
 #: What stands in the place of a text's bytes that are no text.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import cbor2
 import msgpack
 import pytest
 
 from tests.fuzz.campaign import find_fault, run
 from tests.fuzz.live import LiveAgent
-from tests.fuzz.mutation import Frame, make_frame
+from tests.fuzz.memory import LEFT_MIB, MIB, PEAK_MIB, MemoryWatch
+from tests.fuzz.mutation import LARGE_BYTES, Frame, make_frame
 from tests.fuzz.oracle import Judgement, Verdict, judge
 
 FRAMES = 2500
+LARGE = Frame(b"{" + b" " * LARGE_BYTES + b"}", False, None)
 REQUEST = {"operation": {"request": {"id": "a", "name": "REFRESH_INFO"}}}
 EXTENDED = {"operation": {"request": {"x": msgpack.ExtType(1, b"x")}}}
 
@@ -30,8 +34,30 @@ def test_the_agent_survives_and_answers_once() -> None:
     assert report.times_clock_set > 0
     early, late = report.memory[1][1], report.memory[-1][1]
     assert late - early < 8 * 1024 * 1024
+    assert report.expensive == []
     # The journal keeps every answer until it has ten thousand of them: a few objects for each.
     assert report.objects[-1][1] - report.objects[1][1] < 15 * FRAMES
+
+
+def test_a_kind_of_frame_that_takes_or_leaves_too_much_is_named() -> None:
+    """The campaign would notice: what a frame takes at once and what frames leave are bounded for
+    each kind by itself, by the figures that SECURITY.md names."""
+    watch, kept = MemoryWatch(), []
+    for frame, keeps in ((LARGE, True), (LARGE._replace(is_text=True), False)):
+        watch.before(frame)
+        kept.append(bytearray(b"x") * (LEFT_MIB + 4) * MIB if keeps else b"")
+        watch.after(frame)
+    (line,) = watch.complaints()
+    assert line.startswith("binary, JSON, large: ")
+    taking = MemoryWatch()
+    taking.before(LARGE)
+    del kept[:], frame
+    assert len(bytearray(b"x") * (PEAK_MIB + 40) * MIB) > 0
+    taking.after(LARGE)
+    assert len(taking.complaints()) == 1
+    page = (Path(__file__).parents[2] / "SECURITY.md").read_text()
+    assert f"{PEAK_MIB} MiB" in page
+    assert f"{LEFT_MIB} MiB" in page
 
 
 def test_a_frame_can_be_made_again() -> None:

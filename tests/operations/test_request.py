@@ -175,7 +175,7 @@ def test_a_codec_that_can_not_read_a_part_recognises_nothing() -> None:
     """A plugin's codec need not be tolerant: a message that it refuses is no request then."""
 
     class Codec:
-        def members(self, payload: bytes, *path: str) -> dict[str, bytes]:
+        def members(self, payload: bytes, *path: str, names: tuple[str, ...]) -> dict[str, bytes]:
             raise AssertionError("it is not asked")
 
     assert recognise_refused(Codec(), b"{", "torn", "dev-1") is None

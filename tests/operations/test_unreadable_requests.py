@@ -260,6 +260,74 @@ def test_such_a_word_within_another_makes_no_request(text: bytes) -> None:
     assert bench.send_bytes(message, JSON) == [None]
 
 
+LONG = b"x" * 300_000
+LONG_ODDITIES: dict[str, bytes] = {
+    "NaN": b"NaN",
+    "Infinity": b"[Infinity,-Infinity]",
+    "control characters": b'"\x01\n\x1f"',
+    "half a pair": b'"\\ud800x\\uDFFF"',
+    "no Unicode": b'"\xff\xc3"',
+    "many halves": b'"' + b"\\ud800" * 60_000 + b'"',
+}
+
+
+@pytest.mark.parametrize("size", [300_000, 5_000_000])
+@pytest.mark.parametrize("oddity", LONG_ODDITIES)
+def test_a_long_request_with_an_oddity_is_answered(oddity: str, size: int) -> None:
+    """However long the message is, within 8 MiB: what JSON does not have costs a request its
+    success where it is needed, and never its answer."""
+    operation = FakeOperation("X", lambda request, progress: OperationResult())
+    bench = Bench(operation)
+    odd, long = LONG_ODDITIES[oddity], b"x" * size
+    beside = b'{"operation":{"request":{"pad":[%s,"%s"],"id":"7","name":"X"}}}' % (odd, long)
+    within = b'{"operation":{"request":{"id":"8","name":"X","parameters":{"a":[%s,"%s"]}}}}' % (
+        odd,
+        long,
+    )
+    responses = []
+    for message in (beside, within):
+        (payload,) = bench.send_bytes(message, JSON)
+        responses.append(bench.decoded(payload, JSON)["operation"]["response"])
+    assert [response["id"] for response in responses] == ["7", "8"]
+    assert [response["resultCode"] for response in responses] == ["SUCCESSFUL", "ERROR_IN_PARAM"]
+    assert [request.id for request in operation.requests] == ["7"]
+
+
+@pytest.mark.parametrize(
+    ("written", "echoed"),
+    [
+        (b'"a\x01b\tc NaN"', "a\x01b\tc NaN"),
+        (b'"a\x7fb 0  -Infinity"', "a\x7fb 0  -Infinity"),
+        (b'"\\u0041\\\\ud"', "A\\ud"),
+        (b'"\xff"', "\ufffd"),
+        (b'"\xc3\xbc"', "\xfc"),
+        (b"17", "17"),
+        (b"0", "0"),
+        (b" \n-Infinity", "-inf"),
+        (b"NaN", "nan"),
+    ],
+)
+def test_the_id_of_a_long_request_is_repeated_as_it_was(written: bytes, echoed: str) -> None:
+    """What is written over to read the message is not written over in the answer."""
+    bench = Bench()
+    message = b'{"operation":{"request":{"pad":["%s",NaN,"\x02"],"name":"X","id":%s}}}' % (
+        LONG,
+        written,
+    )
+    (payload,) = bench.send_bytes(message, JSON)
+    assert bench.decoded(payload, JSON)["operation"]["response"]["id"] == echoed
+
+
+@pytest.mark.parametrize(
+    "malformed", [b"17NaN00", b"NaN1", b"1.NaN", b"--Infinity", b"\x01", b"1\x7f", b"[NaN", b"-NaN"]
+)
+def test_a_long_message_that_is_malformed_is_no_request(malformed: bytes) -> None:
+    """What is written over does not make a request of what is none."""
+    bench = Bench()
+    message = b'{"operation":{"request":{"id":"7","pad":["%s"],"t":%s}}}' % (LONG, malformed)
+    assert bench.send_bytes(message, JSON) == [None]
+
+
 @pytest.mark.parametrize("space", [b"", b" \r\n"])
 def test_a_byte_order_mark_is_no_part_of_the_request(space: bytes) -> None:
     """Its format is recognised, and the operation is run."""

@@ -4,8 +4,12 @@ inside the device's network. The machine's clock is never touched: the system ca
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,7 @@ from oda.settings import (
     Secret,
 )
 
+ROOT = Path(__file__).resolve().parents[2]
 HOST = "dev-1"
 IN_2099 = {"datetime": {"date": "2099-02-03", "time": "04:05:06"}}
 #: 2099-02-03T04:05:06Z, computed with date(1).
@@ -145,13 +150,28 @@ def test_the_platform_sets_the_clock_to_another_age(
     device = Device(tmp_path, DispatcherSettings(allow_set_clock=True))
     response = device.ask("SET_CLOCK_EQUIPMENT", {"datetime": {"date": date, "time": "00:00:00"}})
     assert response["resultCode"] == "ERROR_PROCESSING"
-    assert "the clock takes times from 2026-11-01" in response["resultDescription"]
+    made = datetime.fromtimestamp(EARLIEST_MS / 1000, UTC).strftime("%Y-%m-%d")
+    assert f"the clock takes times from {made}" in response["resultDescription"]
     assert clock_calls == []
 
 
 def test_the_version_was_made_in_the_past() -> None:
     """The bound never refuses the present."""
     assert time.time() * 1000 >= EARLIEST_MS
+
+
+def test_the_build_writes_down_its_time(tmp_path: Path) -> None:
+    """Nobody has to change the bound for a version: what is built holds the time of its build."""
+    egg_info = ["egg_info", "--egg-base", str(tmp_path)]
+    build = ["build_py", "--build-lib", str(tmp_path / "lib")]
+    subprocess.run(
+        [sys.executable, "setup.py", "-q", *egg_info, *build],
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "SOURCE_DATE_EPOCH": "1800000000"},
+    )
+    assert "\nBUILT_MS: Final = 1800000000000\n" in (tmp_path / "lib/oda/built.py").read_text()
+    assert "1_793_491_200_000" in (ROOT / "oda" / "built.py").read_text()
 
 
 def test_a_clock_of_a_plugin_needs_no_permission(tmp_path: Path, clock_calls: list[int]) -> None:

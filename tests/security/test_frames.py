@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from oda.connector.framing import Pieces
+from oda.peer_bounds import Pieces
 from tests.security.hostile import (
     BINARY,
     BOUND_MIB,

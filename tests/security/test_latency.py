@@ -95,6 +95,20 @@ JSON_ATTACKS: dict[str, Callable[[int], bytes]] = {
         b"{" + b",".join(b'"%d":1' % number for number in range(ITEMS // 2 - 20)) + b"}"
     ),
 }
+#: These stand in front of a word that JSON does not have, so that more is tried.
+ODD_ATTACKS: dict[str, Callable[[int], bytes]] = {
+    "empty lists": lambda size: listed(size, b"[]"),
+    "empty maps": lambda size: listed(size, b"{}"),
+    "texts of quotes": lambda size: listed(size, b'"\\""'),
+    "texts with letters of the words": lambda size: listed(size, b'"NIu"'),
+    "numbers": lambda size: listed(size, b"1"),
+    "control characters": lambda size: text(size, b"\x01"),
+    "line breaks": lambda size: listed(size, b"\n1"),
+    "words": lambda size: listed(size, b"NaN"),
+    "words with a sign": lambda size: listed(size, b"-Infinity"),
+    "halves of pairs": lambda size: listed(size, b'"\\ud800"'),
+    "no Unicode": lambda size: text(size, b"\xff"),
+}
 PACKED_ATTACKS: dict[str, bytes] = {
     "as many maps as are allowed": b"\xdd" + (ITEMS - 50).to_bytes(4) + b"\x80" * (ITEMS - 50),
     "too many maps": b"\xdd" + (LARGEST - 200).to_bytes(4) + b"\x80" * (LARGEST - 200),
@@ -138,6 +152,22 @@ def handle(payload: bytes, content_type: ContentType) -> None:
 def test_a_json_message_holds_the_reactor(attack: str, size: str) -> None:
     """No JSON message of up to 16 MiB holds the reactor for 0.1 s."""
     handle(in_json(JSON_ATTACKS[attack](SIZES[size])), JSON)
+
+
+@pytest.mark.parametrize("size", [BYTES // 2, 2 * BYTES - 200, LARGEST - 200])
+@pytest.mark.parametrize("attack", ODD_ATTACKS)
+def test_an_odd_json_message_holds_the_reactor(attack: str, size: int) -> None:
+    """Nor does one that can be read only when what JSON does not have is written over."""
+    odd = b'{"a":' + ODD_ATTACKS[attack](size) + b',"b":NaN}'
+    handle(in_json(odd), JSON)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_request_of_many_members_holds_the_reactor(size: str) -> None:
+    """What stands beside the members of a request that count is passed over, not collected."""
+    beside = ",".join(f'"{number:x}":1' for number in range(SIZES[size] // 11))
+    request = f'{{"id":"7","name":"X",{beside}}}'
+    handle(f'{{"operation":{{"request":{request}}}}}'.encode(), JSON)
 
 
 @pytest.mark.parametrize("attack", PACKED_ATTACKS)

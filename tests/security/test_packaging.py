@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import configparser
+import re
 import resource
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from oda.cli import main
@@ -94,6 +99,57 @@ def test_the_image_is_built_from_nothing_but_the_package() -> None:
         *("oda", "twisted", "setup.py", "setup.cfg", "MANIFEST.in", "README.md", "LICENSE"),
         *("conf", "docs", "deploy"),
     }
+
+
+CONTAINER = ROOT / "deploy" / "container"
+
+
+def pinned() -> dict[str, tuple[Version, list[str]]]:
+    """What constraints.txt names: version and hashes by name."""
+    found: dict[str, tuple[Version, list[str]]] = {}
+    text = (CONTAINER / "constraints.txt").read_text().replace("\\\n", "")
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        requirement, *hashes = line.split()
+        name, version = requirement.split("==")
+        found[canonicalize_name(name)] = Version(version), hashes
+    return found
+
+
+def test_the_image_holds_what_is_named_with_its_hashes() -> None:
+    """Each package of the image is named in one version with SHA-256 sums, and pip is told to take
+    nothing else: not for the package's own sake (``--no-deps``), nor to build it."""
+    for name, (_, hashes) in pinned().items():
+        assert hashes, name
+        assert all(re.fullmatch("--hash=sha256:[0-9a-f]{64}", one) for one in hashes), name
+    text = (CONTAINER / "Containerfile").read_text().replace("\\\n", "")
+    installs = [command for command in re.split("&&|\n", text) if "pip install" in command]
+    assert len(installs) == 2
+    assert {"--require-hashes", "/src/deploy/container/constraints.txt"} <= set(installs[0].split())
+    assert {"--no-index", "--no-deps", "--no-build-isolation"} <= set(installs[1].split())
+
+
+def test_the_versions_of_the_image_are_those_that_the_package_asks_for() -> None:
+    """A requirement that is new, or higher than what the image holds, makes this fail until
+    constraints.txt is made again (docs/operating.md, "Container")."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg")
+    asked = setup["options"]["install_requires"].strip().splitlines()
+    asked += (CONTAINER / "build-requirements.txt").read_text().splitlines()[1:]
+    found = pinned()
+    for requirement in map(Requirement, asked):
+        version, _ = found[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), requirement
+
+
+def test_the_versions_of_the_image_are_those_for_its_python() -> None:
+    """The command at the top of constraints.txt names the Python of the base image."""
+    images = re.findall("^FROM python:([0-9.]+)-", (CONTAINER / "Containerfile").read_text(), re.M)
+    (command,) = re.findall("uv pip compile .*", (CONTAINER / "constraints.txt").read_text())
+    assert len(images) == 2
+    assert set(images) == set(re.findall("--python-version ([0-9.]+)", command))
+    assert command in (ROOT / "docs" / "operating.md").read_text()
 
 
 def test_the_source_distribution_holds_what_goes_with_the_code() -> None:

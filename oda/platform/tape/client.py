@@ -12,6 +12,7 @@ from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.protocol import connectionDone
 
 from oda.errors import OdaError
+from oda.peer_bounds import BoundedReception
 from oda.verification import verified_client
 
 #: TCP, TLS and upgrade must each be done within this time.
@@ -85,7 +86,7 @@ class SilentLog:
     trace = debug = info = warn = warning = error = critical = failure = _ignore
 
 
-class FrameClient(WebSocketClientProtocol):  # type: ignore[misc]
+class FrameClient(BoundedReception, WebSocketClientProtocol):  # type: ignore[misc]
     """One connection to a platform."""
 
     log = SilentLog()

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from oda.platform.recording import RecordedConnection, RecordedMessage
-from oda.platform.tape.recorder import forms_of, masked
 from oda.platform.tape.session_file import Entry, Session, Side, What
+from oda.secret_forms import SecretForms
 
 #: The order of what has the same time.
 _RANKS = {What.OPEN: 0, What.MESSAGE: 1, What.CLOSE: 2}
@@ -70,11 +70,11 @@ def session_from_record(
 
 def without_key(session: Session, key: bytes) -> Session:
     """The session with the API key written over, in payloads and reasons, in every form."""
-    forms = forms_of(key)
+    forms = SecretForms([key])
     entries = []
     for entry in session.entries:
-        payload = masked(entry.payload, forms)
-        reason = masked(entry.reason.encode("utf-8", "surrogatepass"), forms)
+        payload = forms.mask_bytes(entry.payload)
+        reason = forms.mask_bytes(entry.reason.encode("utf-8", "surrogatepass"))
         entries.append(
             msgspec.structs.replace(
                 entry,

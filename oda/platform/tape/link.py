@@ -7,13 +7,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPushProducer
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from oda.errors import OdaError
+from oda.platform.logger import PlatformLogger
 from oda.platform.tape.client import FrameClient, Target, connect_client
 
-log = Logger()
+log = PlatformLogger()
 
 
 class LinkRefused(OdaError):  # noqa: N818 - named like those of oda.errors

@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from oda.errors import CodecError
 from oda.interfaces import ICodecRegistry, IWallClock
@@ -16,6 +15,7 @@ from oda.platform.access import KeyRing
 from oda.platform.application import Door
 from oda.platform.database import Database
 from oda.platform.faults import NORMAL, Incident
+from oda.platform.logger import PlatformLogger
 from oda.platform.protocol import DeviceServerFactory, WebSocketPipe
 from oda.platform.recording import Recording
 from oda.platform.sessions import Session
@@ -32,7 +32,7 @@ from oda.platform.tape.script import (
 from oda.platform.tape.session_file import Session as RecordedSession
 from oda.platform.wire import Answer, read_message
 
-log = Logger()
+log = PlatformLogger()
 
 _MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 

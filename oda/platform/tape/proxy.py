@@ -16,6 +16,7 @@ from autobahn.twisted.websocket import WebSocketServerFactory, WebSocketServerPr
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import connectionDone
 
+from oda.peer_bounds import BoundedReception
 from oda.platform.protocol import refusal
 from oda.platform.tape.client import (
     FrameClient,
@@ -108,7 +109,7 @@ class RecordingProxy:
             self._failed(error)
 
 
-class DeviceSide(WebSocketServerProtocol):  # type: ignore[misc]
+class DeviceSide(BoundedReception, WebSocketServerProtocol):  # type: ignore[misc]
     """A device's connection to the proxy."""
 
     log = SilentLog()

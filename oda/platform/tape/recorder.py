@@ -2,42 +2,13 @@
 
 from __future__ import annotations
 
-import base64
-import html
-import json
 import os
-import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import quote, quote_plus
 
 from oda.platform.tape.session_file import Entry, Side, What, write_entry, write_header
-
-
-def forms_of(key: bytes) -> set[bytes]:
-    """The texts that give ``key`` away: itself, and as it stands in URLs (either case of the
-    hexadecimal digits, also encoded twice), in hexadecimal, base64, HTML and JSON."""
-    text = key.decode("utf-8", "surrogateescape")
-    quoted = quote(key, safe="").encode()
-    lower = re.sub(rb"%[0-9A-F]{2}", lambda found: found.group().lower(), quoted)
-    forms = {key, quote(key).encode(), quote_plus(key).encode(), quoted, lower}
-    forms |= {quote(one, safe="").encode() for one in (quoted, lower)}
-    forms |= {key.hex().encode(), key.hex().upper().encode()}
-    for encoded in (base64.b64encode(key), base64.urlsafe_b64encode(key)):
-        forms |= {encoded.rstrip(b"=")}
-    written = json.dumps(text)[1:-1]
-    for one in (html.escape(text), written, written.replace("/", "\\/")):
-        forms.add(one.encode("utf-8", "surrogateescape"))
-    return forms - {b""}
-
-
-def masked(payload: bytes, forms: Iterable[bytes]) -> bytes:
-    """The payload with each of ``forms``, the longest first, written over with ``*``."""
-    for form in sorted(forms, key=len, reverse=True):
-        if form in payload:
-            payload = payload.replace(form, b"*" * len(form))
-    return payload
+from oda.secret_forms import SecretForms
 
 
 def create_private(path: Path) -> BinaryIO:
@@ -59,15 +30,17 @@ class SessionRecorder:
         self._file = file
         self._seconds = seconds
         self._began_s = seconds()
-        self._forms: set[bytes] = set()
+        self._hidden: set[bytes] = set()
+        self._forms = SecretForms()
         self.connections = 0
         self.messages = 0
         self._write(write_header("proxy", started_ms))
 
     def hide(self, key: bytes | None) -> None:
         """Keep this key out of the file from now on."""
-        if key:
-            self._forms |= forms_of(key)
+        if key and key not in self._hidden:
+            self._hidden.add(key)
+            self._forms = SecretForms(self._hidden)
 
     def opened(self, device: str) -> int:
         """A connection of ``device`` is open; its number."""
@@ -114,7 +87,7 @@ class SessionRecorder:
         self._file.close()
 
     def _clean(self, payload: bytes) -> bytes:
-        return masked(payload, self._forms)
+        return self._forms.mask_bytes(payload)
 
     def _add(self, **members: Any) -> None:
         at_ms = round((self._seconds() - self._began_s) * 1000)

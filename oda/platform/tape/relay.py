@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from oda.platform.access import Denied, Request, read_request
+from oda.platform.access import Denied, Request, read_request, shown_keys
+from oda.platform.logger import PlatformLogger
 from oda.platform.protocol import refusal
 from oda.platform.tape.client import FrameClient, FrameListener
 from oda.platform.tape.recorder import SessionRecorder
 from oda.platform.tape.session_file import Side, What
 
-log = Logger()
+log = PlatformLogger()
 
 #: Headers that belong to one hop, or to Autobahn.
 _OWN_HEADERS = ("host", "connection", "upgrade", "origin", "content-length")
@@ -65,7 +65,9 @@ class Relay:
             self._finish()
             return self._accepted
         self._name = request.device
-        self._recorder.hide(request.key)
+        header_key = device.http_headers.get("x-apikey")
+        for key in shown_keys(str(device.http_request_uri), header_key):
+            self._recorder.hide(key)
         headers = {
             name: value
             for name, value in device.http_headers.items()
