@@ -62,10 +62,8 @@ class Ledger:
     def committed(self, transaction: Transaction) -> None:
         """The rows of ``transaction`` are on disk."""
         for rows in transaction.rows.values():
-            if rows:
-                self.accept(rows.values())
-        if transaction.burials:
-            self.accept([burial.row for burial in transaction.burials])
+            self.accept(rows.values())
+        self.accept(burial.row for burial in transaction.burials)
 
     def failed(self, transaction: Transaction, unwritten: Iterable[Row]) -> None:
         """``transaction`` is not on disk; ``unwritten`` were let go while it was under way."""

@@ -306,7 +306,6 @@ class SqliteStore:
         return step
 
     def move(self, path: Path) -> None:
-        path = path.absolute()
         path.parent.mkdir(parents=True, exist_ok=True)
         path = path.parent.resolve() / path.name
         if path == self.path:
@@ -326,7 +325,7 @@ class SqliteStore:
         # Of an empty write-ahead log that another program had open.
         for suffix in ("-wal", "-shm") if lock is None else ("", "-wal", "-shm"):
             with suppress(OSError):
-                Path(f"{old}{suffix}").unlink(missing_ok=True)
+                Path(f"{old}{suffix}").unlink()
         sync_directory(path.parent)
         sync_directory(old.parent)
         self._go_on_at(path, lock)

@@ -303,12 +303,15 @@ def test_a_store_is_known_by_any_name(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_gone_is_not_moved(tmp_path: Path) -> None:
-    """It is told as gone, and not as a move that failed: then a new one is made."""
+    """It is told as gone, and not as a move that failed: then a new one is made. What stands at its
+    place instead stays there."""
     device = Device(tmp_path / "old.sqlite")
     (tmp_path / "old.sqlite").rename(tmp_path / "elsewhere")
+    (tmp_path / "old.sqlite").write_bytes(b"another")
     with pytest.raises(StoreMoved):
         device.store.move(tmp_path / "new.sqlite")
     assert not (tmp_path / "new.sqlite").exists()
+    assert (tmp_path / "old.sqlite").read_bytes() == b"another"
     device.kill()
 
 

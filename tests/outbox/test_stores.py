@@ -21,6 +21,7 @@ from oda.outbox.database import (
     FileLock,
     connect,
     connect_read_only,
+    find_fault,
     is_damage,
     read_row,
     read_totals,
@@ -740,3 +741,12 @@ def test_a_store_does_not_go_on_where_its_file_is_not(place: Path) -> None:
         store._go_on_at(place / "elsewhere")
     assert not (place / "elsewhere").exists()
     store.close()
+
+
+def test_looking_for_a_fault_leaves_nothing_beside_the_file(place: Path) -> None:
+    """A look would otherwise make the write-ahead log whose absence it looks for."""
+    store = sqlite_store(place)
+    store.open()
+    store.close()
+    assert find_fault(place / "store.sqlite") is None
+    assert [one.name for one in place.iterdir()] == ["store.sqlite"]
