@@ -21,7 +21,7 @@ from oda.assembly import Parts, build_parts
 from oda.boundary import foreign_code, reason_of
 from oda.connector.resolution import install_resolver
 from oda.datastreams.clock import SystemWallClock
-from oda.errors import DatastreamTaken, PluginError
+from oda.errors import DatastreamTaken, OdaError, PluginError
 from oda.extensions import load_plugins
 from oda.interfaces import (
     ICodec,
@@ -31,6 +31,7 @@ from oda.interfaces import (
     IDeviceInfoProvider,
     IDispatcher,
     IOperation,
+    IOperationRoute,
     IWallClock,
 )
 from oda.model import Event
@@ -53,10 +54,10 @@ class Agent(MultiService):
 
     ``settings`` come from ``oda.config.loader.load`` or are made in code. ``components`` are
     objects providing ``IDatastreamGetter``, ``IDatastreamSetter``, ``IDatastreamSource``,
-    ``IOperation``, ``ICodec``, ``IDispatcher`` or ``IDeviceInfoProvider``: each is used for every
-    one of these that it provides; the last two replace the built-in ones. ``reactor`` None means
-    the default one, whose timers are put on the monotonic clock. ``assemble`` is called as
-    ``oda.assembly.build_parts`` is.
+    ``IOperation``, ``IOperationRoute``, ``ICodec``, ``IDispatcher`` or ``IDeviceInfoProvider``:
+    each is used for every one of these that it provides; the last two replace the built-in ones.
+    ``reactor`` None means the default one, whose timers are put on the monotonic clock.
+    ``assemble`` is called as ``oda.assembly.build_parts`` is.
 
     Raises ``PluginError`` when a plugin of the settings can't be loaded, a component provides
     nothing the agent knows, or two claim the same place; ``DatastreamTaken`` likewise.
@@ -115,7 +116,7 @@ class Agent(MultiService):
         return self.parts.events.publish(events)
 
     def add(self, component: object) -> None:
-        """Use a getter, setter, source or operation from now on.
+        """Use a getter, setter, source, operation or route from now on.
 
         Raises ``PluginError`` or ``DatastreamTaken`` as the constructor does, also for a codec,
         dispatcher or device info: these are given to the constructor.
@@ -131,9 +132,11 @@ class Agent(MultiService):
         if IDatastreamSetter.providedBy(component):
             self.parts.host.registry.remove_setter(component)
         if IOperation.providedBy(component) and self.parts.operations is not None:
-            self.parts.operations.remove(component.name)
-        if component in self._sources:
-            self._sources.remove(component)
+            self.parts.operations.remove_handler(component)
+        if IOperationRoute.providedBy(component) and self.parts.operations is not None:
+            self.parts.operations.route = None
+        if any(source is component for source in self._sources):
+            self._sources = [source for source in self._sources if source is not component]
             if self.running:
                 return self._stop_source(component)
         return maybeDeferred(lambda: None)
@@ -146,20 +149,38 @@ class Agent(MultiService):
         """Remove the components of some plugins and add those of others.
 
         Codecs, dispatchers and device infos can't be exchanged while the agent runs: that is said
-        in the log. Fires with None when the sources that went have stopped.
+        in the log. So is what can't be removed or used; the others are, as the settings that name
+        them are in force. Fires with None when the sources that went have stopped.
         """
         stopped: list[Deferred[None]] = []
         for plugin in removed:
             for component in self._plugins.pop(plugin.name, ()):
                 if self._is_built_in(component, plugin.name):
                     continue
-                stopped.append(self.remove(component))
+                try:
+                    with foreign_code:
+                        stopped.append(self.remove(component))
+                except Exception:  # noqa: BLE001 - one component must not keep the others
+                    _log.failure(
+                        "plugin {plugin}: {component} can't be removed",
+                        plugin=plugin.name,
+                        component=type(component).__name__,
+                    )
         for name, created in components.items():
-            self._plugins[name] = [
-                component for component in created if not self._is_built_in(component, name)
-            ]
-            for component in self._plugins[name]:
-                self._place(component)
+            used = self._plugins[name] = []
+            for component in created:
+                if self._is_built_in(component, name):
+                    continue
+                try:
+                    self._place(component)
+                except OdaError as error:
+                    _log.error(
+                        "plugin {plugin}: {reason}; the rest of the plugin is used",
+                        plugin=name,
+                        reason=str(error),
+                    )
+                else:
+                    used.append(component)
         return gatherResults(stopped).addCallback(lambda _: None)
 
     @staticmethod
@@ -199,8 +220,7 @@ class Agent(MultiService):
         parts = self.parts
         parts.poller.stop()
         parts.collector.stop()
-        for source in self._sources:
-            yield self._stop_source(source)
+        yield gatherResults([self._stop_source(source) for source in self._sources])
         yield parts.events.stop()
         if parts.operations is not None:
             parts.operations.stop()
@@ -239,6 +259,9 @@ class Agent(MultiService):
                 )
             self.parts.operations.add(component)
             known = True
+        if IOperationRoute.providedBy(component):
+            self._put_route(component)
+            known = True
         if IDatastreamSource.providedBy(component):
             self._sources.append(component)
             if self.running:
@@ -247,11 +270,25 @@ class Agent(MultiService):
         if not known:
             raise PluginError(f"{component!r} provides no interface that the agent uses")
 
+    def _put_route(self, route: Any) -> None:
+        operations = self.parts.operations
+        if operations is None:
+            raise PluginError(
+                f"{route!r}: a route needs the built-in dispatcher, which is replaced"
+            )
+        if operations.route is not None:
+            raise PluginError(
+                f"only one IOperationRoute can be used, but there are {operations.route!r} and"
+                f" {route!r}"
+            )
+        operations.route = route
+
     def _received(self, events: Sequence[Event]) -> Deferred[None]:
         return self.parts.state.received(events)
 
     def _start_source(self, source: Any) -> None:
-        started = maybeDeferred(source.start, self._received)
+        # A lambda, as the attribute may be a property that raises.
+        started = maybeDeferred(lambda: source.start(self._received))
         started.addErrback(_report, "start", source)
 
     def _stop_source(self, source: Any) -> Deferred[None]:
@@ -273,7 +310,7 @@ class Agent(MultiService):
             stopped.callback(None)
 
         timer = self.parts.reactor.callLater(STOP_SOURCE_S, give_up)
-        maybeDeferred(source.stop).addErrback(_report, "stop", source).addBoth(conclude)
+        maybeDeferred(lambda: source.stop()).addErrback(_report, "stop", source).addBoth(conclude)
         return stopped
 
 

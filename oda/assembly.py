@@ -21,7 +21,7 @@ from oda.codecs import CodecRegistry, check_value, default_registry, is_plain
 from oda.codecs.limits import ARRIVING
 from oda.connector.service import ConnectorService
 from oda.datastreams.host import HostDatastreams, build_datastreams
-from oda.errors import PluginError
+from oda.errors import EncodeError, PluginError, ReadingFailed
 from oda.interfaces import (
     ICodec,
     ICounters,
@@ -118,11 +118,13 @@ class AnnouncingDeviceInfo:
     def device_id(self) -> Deferred[str]:
         """See ``IDeviceInfoProvider.device_id``."""
 
-        def announce(device_id: str) -> str:
-            self._identified(device_id)
-            return device_id
+        def announce(device_id: Any) -> str:
+            # Telemetry that waits for an id is published under it at once.
+            known = _checked_id(device_id)
+            self._identified(known)
+            return known
 
-        return maybeDeferred(self._inner.device_id).addCallback(announce)
+        return maybeDeferred(lambda: self._inner.device_id()).addCallback(announce)
 
     def api_key(self) -> str:
         """See ``IDeviceInfoProvider.api_key``."""
@@ -135,6 +137,18 @@ class AnnouncingDeviceInfo:
     def software(self) -> Any:
         """See ``IDeviceInfoProvider.software``."""
         return self._inner.software()
+
+
+def _checked_id(device_id: object) -> str:
+    """A device id as every message can carry it. Raises ``ReadingFailed`` for anything else."""
+    if type(device_id) is not str or not device_id:
+        kind = "an empty text" if device_id == "" else type(device_id).__name__
+        raise ReadingFailed(f"the device info gave no device id: {kind}")
+    try:
+        check_value(device_id, "device id")
+    except EncodeError as error:
+        raise ReadingFailed(str(error)) from None
+    return device_id
 
 
 def build_parts(
@@ -295,7 +309,9 @@ def standard_operations(
     counters: ICounters,
 ) -> list[IOperation]:
     """The operations every agent has."""
-    clock = settings.dispatcher.clock_datastream
+    usual_clock = settings.dispatcher.clock_datastream
+    set_clock = settings.set_clock.clock_datastream or usual_clock
+    synchronized_clock = settings.synchronize_clock.clock_datastream or usual_clock
 
     def open_source(source: str) -> ITimeSource:
         from oda.datastreams.timesource import open_time_source  # used now and then, if ever
@@ -306,12 +322,13 @@ def standard_operations(
         RefreshInfo(state, check_value, counters),
         GetDeviceParameters(state, check_value),
         SetDeviceParameters(state),
-        SetClockEquipment(state, wall_clock, clock),
+        SetClockEquipment(state, wall_clock, set_clock),
         SynchronizeClock(
             state,
             open_source,
+            wall_clock,
             settings.dispatcher.time_source,
-            clock,
+            synchronized_clock,
             settings.dispatcher.time_sources,
         ),
     ]

@@ -39,7 +39,8 @@ class _Boundary:
     ) -> None:
         if error is None or isinstance(error, Exception | KeyboardInterrupt):
             return
-        raise ForeignCodeError(reason_of(error)) from error
+        # With the traceback: it names the line that is at fault.
+        raise ForeignCodeError(reason_of(error)).with_traceback(traceback) from error
 
 
 #: ``with foreign_code:`` stands around every call of foreign code; see the module.

@@ -12,6 +12,7 @@ import click
 from oda import __version__
 from oda.commands.output import silence_output
 from oda.commands.text import escaped
+from oda.standard_streams import open_missing_streams
 
 #: Subcommand -> (module in ``oda.commands``, what ``oda --help`` says). The module has a click
 #: command named ``command``. Loading it late keeps ``oda --help`` and small commands fast.
@@ -53,6 +54,7 @@ class _LazyGroup(click.Group):
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
         """Run the command. What can't be written or shown is one line and status 1."""
+        open_missing_streams()
         try:
             try:
                 return super().main(*args, **kwargs)

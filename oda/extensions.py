@@ -50,11 +50,17 @@ class InstalledPlugins:
     def add(self, plugins: Iterable[Any], module: str) -> None:
         """Take up the plugins of one module."""
         for plugin in plugins:
-            name = getattr(plugin, "name", None)
+            reason = ""
+            try:
+                with foreign_code:
+                    name = getattr(plugin, "name", None)
+            except Exception as error:  # noqa: BLE001 - a foreign property
+                name, reason = None, f": {reason_of(error)}"
             if isinstance(name, str) and name:
                 self.by_name.setdefault(name, []).append(plugin)
             else:
-                self.faults.append(f"the plugin {type(plugin).__name__} of {module} has no name")
+                kind = type(plugin).__name__
+                self.faults.append(f"the plugin {kind} of {module} has no name{reason}")
 
 
 def installed_plugins() -> InstalledPlugins:
@@ -116,6 +122,11 @@ def _plugins_in(module: ModuleType) -> Iterator[Any]:
     """The module's objects that are plugins, each once."""
     seen: list[object] = []
     for _, value in sorted(vars(module).items()):
-        if IPlugin.providedBy(value) and not any(value is other for other in seen):
+        try:
+            with foreign_code:
+                is_plugin: bool = IPlugin.providedBy(value)
+        except Exception:  # noqa: BLE001, S112 - a proxy to what is not there is no plugin
+            continue
+        if is_plugin and not any(value is other for other in seen):
             seen.append(value)
             yield value

@@ -230,8 +230,9 @@ class IDatastreamRegistry(Interface):
     def add_getter(getter: Any) -> None:
         """Take up an ``IDatastreamGetter``.
 
-        Raises ``DatastreamTaken`` when another getter reads one of its devices already. A getter
-        whose ``devices()`` grow later into another's is not asked for those: the older one is.
+        Raises ``DatastreamTaken`` when another getter reads one of its devices already, and
+        ``DatastreamError`` when the id of its datastream is none: it is asked once. A getter whose
+        ``devices()`` grow later into another's is not asked for those: the older one is.
         """
 
     def remove_getter(getter: Any) -> None:
@@ -330,10 +331,25 @@ class IOperation(Interface):
         """
 
 
-class IJournal(Interface):
-    """Remembers operations by the id of their request and their name, so that none runs twice.
+class IOperationRoute(Interface):
+    """Hands operations down to gateways behind this device, and their answers up."""
 
-    Two operations that share an id but differ in name have records of their own.
+    def execute(
+        gateway: str, request: OperationRequest, progress: Callable[[Sequence[Step]], None]
+    ) -> Any:
+        """Have the operation executed by ``gateway``, the next one on the request's path.
+
+        ``request.path`` holds the gateways behind it, () where it is the last. Returns the
+        ``OperationResult``, as ``IOperation.execute`` does: the same time limit, partial answers,
+        record and errors. Return the result code NOT_SUPPORTED for a gateway that is not known.
+        """
+
+
+class IJournal(Interface):
+    """Remembers operations by their requests, so that none runs twice.
+
+    Two requests are the same if id, name, device, path and parameters are. Others have records of
+    their own, also where they share an id.
     """
 
     def begin(
@@ -345,12 +361,13 @@ class IJournal(Interface):
     ) -> Any:
         """Called when a request arrives; a value or Deferred.
 
-        ``request`` and the ``content_type`` of its answer are kept (without parameters) for the
-        answer that an interrupted operation gets; see ``interrupted``. The Deferred fails with
+        ``request`` and the ``content_type`` of its answer are kept (of the parameters only a
+        fingerprint) for the answer that an interrupted operation gets; see ``interrupted``. Without
+        ``request``, id and name alone count. The Deferred fails with
         ``OutboxError`` when the operation can't be put on record: it must not run then.
 
         Gives the number of the new record (for an operation that ``acts``: once it is committed),
-        or the ``JournalEntry`` of an earlier request with this id and name: its answer, the fact
+        or the ``JournalEntry`` of an earlier request that was the same: its answer, the fact
         that it is still running, or the fact that it has ended and its answer is no longer kept.
 
         The record ends when its answer is put into the outbox, as the ``OutgoingMessage`` whose

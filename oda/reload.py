@@ -187,7 +187,7 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
         )
     if changes.dispatcher_schedules:
         parts.events.set_schedules(settings.dispatcher.schedules)
-    if changes.dispatcher or changes.state_manager_replaced:
+    if changes.dispatcher or changes.clock_operations or changes.state_manager_replaced:
         _change_operations(agent, settings, new_state)
     if changes.state_manager_replaced:
         _replace_state(agent, new_state)

@@ -76,7 +76,7 @@ class ConnectorSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     host: str
     port: int = 80
-    path: str
+    path: str = ""
     connection_timeout_s: float = 30.0
     keep_alive_interval_s: float = 180.0
     pong_timeout_s: float = 30.0
@@ -206,6 +206,15 @@ class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True):
     schedules: tuple[Schedule, ...] = ()
 
 
+class ClockOperationSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``es.amplia.oda.operation.setclock.cfg`` or ``es.amplia.oda.operation.synchronizeclock.cfg``.
+
+    ``clock_datastream`` None chooses that of the dispatcher's file.
+    """
+
+    clock_datastream: str | None = None
+
+
 class PollerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``es.amplia.oda.subsystem.poller.cfg``: which datastreams are read, and when."""
 
@@ -267,6 +276,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     device_info: DeviceInfoSettings
     outbox: OutboxSettings = OutboxSettings()
     dispatcher: DispatcherSettings = DispatcherSettings()
+    set_clock: ClockOperationSettings = ClockOperationSettings()
+    synchronize_clock: ClockOperationSettings = ClockOperationSettings()
     poller: PollerSettings = PollerSettings()
     collector: CollectorSettings = CollectorSettings()
     state_manager: StateManagerSettings | None = None

@@ -11,6 +11,7 @@ from twisted.python import usage
 
 from oda.garbage import search_rarely
 from oda.logs.lines import LogFormat
+from oda.standard_streams import open_missing_streams
 from oda.startup import import_autobahn
 
 
@@ -45,6 +46,7 @@ def makeService(options: Options) -> IService:
     Raises ``SystemExit`` with status 1 when the configuration can't be used, after writing every
     fault to standard error.
     """
+    open_missing_streams()
     search_rarely()
     import_autobahn()
     from oda.process import build_process

@@ -15,7 +15,7 @@ import msgspec
 from twisted.internet.defer import Deferred
 
 from oda.errors import OutboxError
-from oda.outbox.importing import TakenOver, take_over
+from oda.outbox.maintenance import TakenOver, take_over
 from oda.outbox.outbox import Outbox
 from oda.outbox.worker import IWorker
 from oda.settings import OutboxSettings

@@ -109,6 +109,31 @@ def test_a_plugin_without_a_name_is_one_line(
     assert logged[0][1].endswith(".bad has no name")
 
 
+@pytest.mark.parametrize("raised", ["SystemExit('no licence')", "ValueError('no licence')"])
+def test_a_plugin_whose_name_fails_is_one_line(
+    package: Package, logged: list[tuple[LogLevel, str]], raised: str
+) -> None:
+    """It is told with the reason, and the plugin beside it in the same module is used."""
+    bad = f"@property\n    def name(self): raise {raised}"
+    other = PLUGIN.format(members=CREATES).replace("plugin = ", "other = ").replace("same", "also")
+    package.write("both", PLUGIN.format(members=bad) + other.replace("= plugin", "= other"))
+    assert load_plugins(wanted("good"), Clock(), package.find) == {"good": [{}]}
+    assert logged[0][1].startswith("the plugin Plugin of plugins_of_")
+    assert ".both has no name: " in logged[0][1]
+    assert logged[0][1].endswith("no licence")
+
+
+@pytest.mark.parametrize("raised", ["SystemExit('no context')", "RuntimeError('no context')"])
+def test_a_module_may_hold_what_cannot_be_looked_at(package: Package, raised: str) -> None:
+    """A proxy that a module has imported and that fails when it is asked what it provides is no
+    plugin, and costs the module none."""
+    proxy = (
+        "class Proxy:\n    def __getattribute__(self, name): raise " + raised + "\na = Proxy()\n"
+    )
+    package.write("mixed", proxy + PLUGIN.format(members=CREATES))
+    assert load_plugins(wanted("good"), Clock(), package.find) == {"good": [{}]}
+
+
 @pytest.mark.parametrize("raised", ["SystemExit('no bus')", "ValueError('no bus')"])
 @pytest.mark.parametrize("way", ["raise {0}", "yield 1; raise {0}"])
 def test_a_plugin_that_can_not_be_created(package: Package, raised: str, way: str) -> None:

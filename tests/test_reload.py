@@ -23,11 +23,12 @@ from oda.model import Event, LinkState
 from oda.outbox.outbox import Outbox, make_outbox
 from oda.outbox.worker import InlineWorker
 from oda.reload import ReloadService, files_of
-from oda.settings import AgentSettings
+from oda.settings import AgentSettings, PluginSettings
+from tests.datastreams.fakes import FakeGetter
 from tests.wire.certificates import Authority
 
 #: The long form (10,000 reloads, about two minutes) is asked for by this variable.
-RELOADS = int(os.environ.get("ODA_TEST_RELOADS", "200"))
+RELOADS = int(os.environ.get("ODA_TEST_RELOADS", "100"))
 
 
 @contextmanager
@@ -233,6 +234,23 @@ def test_a_plugin_that_is_not_installed_changes_nothing(directory: Directory) ->
         directory.reload.reload()
     assert directory.agent.settings is before
     assert any("no-such-plugin" in line for line in errors)
+    directory.stop()
+
+
+def test_what_a_plugin_brings_that_cannot_be_used_costs_nothing_else(directory: Directory) -> None:
+    """By the time a new plugin's objects are put in their places the new settings are in force:
+    one that can't be used, or can't be removed later, is told, and the others come and go."""
+    agent = directory.agent
+    registry = agent.parts.host.registry
+    agent.add(FakeGetter("taken"))
+    good, later = FakeGetter("good"), FakeGetter("later")
+    with _errors() as errors:
+        agent.exchange_plugins((), {"bus": [FakeGetter("taken"), good, object(), later]})
+    assert registry.getters("good", "") == [("", good)]
+    assert registry.getters("later", "") == [("", later)]
+    assert [line.partition(":")[0] for line in errors] == ["plugin bus"] * 2
+    agent.exchange_plugins([PluginSettings(name="bus", options={})], {})
+    assert registry.getters("good", "") == registry.getters("later", "") == []
     directory.stop()
 
 

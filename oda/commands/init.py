@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from oda.config.components import COMPONENTS, FILES, POLLER, STATE_MANAGER
+from oda.config.components import COMPONENTS, OPTIONAL, PLUGINS_FILE, POLLER
 from oda.config.loader import load
 from oda.config.template import find_key, render_file
 from oda.errors import ConfigurationError
@@ -110,7 +110,8 @@ def command(
 def _refuse_existing(directory: Path) -> None:
     if directory.exists() and not directory.is_dir():
         raise click.ClickException(f"{directory} is a file")
-    for name in (*FILES, _KEY_FILE):
+    files = [name for one in COMPONENTS for name in (one.file, *one.variants)]
+    for name in (*files, PLUGINS_FILE, _KEY_FILE):
         if os.path.lexists(directory / name):
             raise click.ClickException(f"{directory / name} exists; nothing was written")
 
@@ -153,8 +154,7 @@ def _ask(values: dict[str, str], needs_key: bool) -> str:
 
 
 def _render(values: Mapping[str, str], every: str) -> dict[str, str]:
-    """The text of each file. The state manager's is left out where nothing of it is set: its
-    presence alone means something."""
+    """The text of each file. An optional one is left out where nothing of it is set."""
     texts: dict[str, str] = {}
     for component in COMPONENTS:
         own = {
@@ -166,7 +166,7 @@ def _render(values: Mapping[str, str], every: str) -> dict[str, str]:
         if component is POLLER and every.strip("0.") != "":
             lines = [(name, "1;0") for name in _READ_ONCE]
             lines += [(name, f"1;{every}") for name in _READINGS]
-        if component is not STATE_MANAGER or own:
+        if component not in OPTIONAL or own:
             texts[component.file] = render_file(component, own, lines)
     return texts
 

@@ -24,6 +24,7 @@ from oda.control.wire import ControlError
 from oda.datastreams.clock import SystemWallClock
 from oda.errors import OdaError
 from oda.monitor.status import duration
+from oda.outbox.database import is_locked
 from oda.outbox.inspection import (
     StoredMessage,
     StoreStatus,
@@ -32,8 +33,7 @@ from oda.outbox.inspection import (
     read_status,
     verify,
 )
-from oda.outbox.lock import is_locked
-from oda.outbox.offline import purge, retry_dead, take_over
+from oda.outbox.maintenance import purge, retry_dead, take_over_offline
 from oda.settings import OutboxKind, OutboxSettings
 
 #: How long a running agent may take to answer, in seconds.
@@ -294,7 +294,7 @@ def import_store(conf: str | None, file: Path | None, source: Path) -> None:
         taken = target.call("outbox-import", None, path=str(source))
         text, is_complete = taken["text"], taken["isComplete"]
     else:
-        result = take_over(source, target.path, target.settings, SystemWallClock())
+        result = take_over_offline(source, target.path, target.settings, SystemWallClock())
         text, is_complete = result.describe(source), result.is_complete
     if not is_complete:
         raise click.ClickException(text)

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
 from oda.commands.output import silence_output
 from oda.commands.running_agent import connect_to_agent
 from oda.config.loader import find_directory
-from oda.control.client import ControlClient
+from oda.control.client import ControlClient, TooLong
 from oda.control.entries import EntryError, ValueKind, parse_entry, parse_time
-from oda.control.wire import ControlError, Publish
+from oda.control.wire import MAX_LINE_BYTES, ControlError, Publish
 from oda.errors import OdaError
 from oda.model import Event
 
@@ -71,6 +73,8 @@ def command(
     try:
         at_ms = None if at is None else parse_time(at, any_time)
         read_as = ValueKind.JSON if as_json else ValueKind(kind.lower())
+        if as_json and kind.lower() not in (ValueKind.AUTO.value, ValueKind.JSON.value):
+            raise click.UsageError(f"--json contradicts --type {kind}")
         directory = find_directory(conf)
 
         def parse(text: str) -> Event:
@@ -79,11 +83,19 @@ def command(
         if entries == ("-",):
             _stream(directory, parse)
         else:
-            events = [parse(entry) for entry in entries]
+            events = [parse(_as_utf8(entry)) for entry in entries]
             with connect_to_agent(directory) as client, _patience():
                 _send_all(client, events)
     except OdaError as error:
         raise click.ClickException(str(error)) from None
+
+
+def _as_utf8(argument: str) -> str:
+    """The argument as standard input would be read, whatever the locale: UTF-8 where it is that."""
+    try:
+        return os.fsencode(argument).decode()
+    except UnicodeError:
+        return argument
 
 
 @contextmanager
@@ -99,8 +111,11 @@ def _patience() -> Iterator[None]:
 
 
 def _send_all(client: ControlClient, events: list[Event]) -> None:
-    for event in events:
-        client.send(Publish(event))
+    for number, event in enumerate(events, 1):
+        try:
+            client.send(Publish(event))
+        except TooLong as error:
+            raise ControlError(f"datapoint {number}: {error}") from None
     client.finish()
     for answer in client.answers():
         if "error" in answer:
@@ -118,15 +133,21 @@ def _stream(directory: Path, parse: Callable[[str], Event]) -> None:
         thread.start()
         sent, bad_line = 0, None
         try:
-            for number, event in _events(sys.stdin.buffer, parse):
+            for number, event in _events(_lines(sys.stdin.buffer), parse):
                 if isinstance(event, EntryError):
                     bad_line = f"line {number}: {event}"
                     break
                 reader.lines.append(number)
-                client.send(Publish(event))
+                try:
+                    client.send(Publish(event))
+                except TooLong as error:
+                    bad_line = f"line {number}: {error}"
+                    break
                 sent += 1
         except ControlError as error:
             bad_line = str(error)
+        except OSError as error:
+            bad_line = f"standard input can't be read: {error.strerror}"
         client.finish()
         thread.join()
         if reader.problem is not None:
@@ -142,6 +163,12 @@ def _stream(directory: Path, parse: Callable[[str], Event]) -> None:
             )
 
 
+def _lines(stream: BinaryIO) -> Iterator[bytes]:
+    """The lines of the stream. A longer one than the agent takes comes in pieces of which the
+    first is too long: it does not fill the memory."""
+    return iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b"")
+
+
 def _events(
     lines: Iterable[bytes], parse: Callable[[str], Event]
 ) -> Iterator[tuple[int, Event | EntryError]]:
@@ -149,6 +176,8 @@ def _events(
     order mark is no part of the first."""
     for number, line in enumerate(lines, 1):
         try:
+            if len(line) > MAX_LINE_BYTES:
+                raise EntryError(f"it is longer than {MAX_LINE_BYTES} bytes")
             text = line.removeprefix(BOM_UTF8 if number == 1 else b"").decode().rstrip("\r\n")
             if text.strip():
                 yield number, parse(text)

@@ -60,8 +60,9 @@ class LineChanges(Generic[Line]):
 class Changes:
     """What changed; falsy when nothing did.
 
-    ``connector``, ``outbox``, ``device_info``, ``dispatcher``, ``state_manager`` and ``monitor``
-    are the names of the changed settings fields (without ``schedules`` and ``scripts``).
+    ``connector``, ``outbox``, ``device_info``, ``dispatcher``, ``state_manager``, ``monitor``
+    and ``clock_operations`` are the names of the changed settings fields (without ``schedules`` and
+    ``scripts``).
     ``reconnect`` are the fields, of connector and device info, because of which a new connection is
     needed; empty: keep it. ``state_manager_replaced``: the file came or went, so the other kind of
     manager is needed.
@@ -81,6 +82,7 @@ class Changes:
     plugins_added: tuple[PluginSettings, ...]
     plugins_removed: tuple[PluginSettings, ...]
     monitor: frozenset[str] = frozenset()
+    clock_operations: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) for field in fields(self))
@@ -92,6 +94,7 @@ class Changes:
             "outbox": self.outbox,
             "device info": self.device_info or self.scripts,
             "dispatcher": self.dispatcher or self.dispatcher_schedules,
+            "clock operations": self.clock_operations,
             "poller": self.poller_schedules,
             "collector": self.collector_schedules,
             "state manager": self.state_manager or self.state_manager_replaced,
@@ -116,7 +119,7 @@ def difference(old: AgentSettings, new: AgentSettings) -> Changes:
         state_manager_replaced=(old.state_manager is None) != (new.state_manager is None),
         reconnect=(connector & RECONNECT_FIELDS)
         | (device_info & IDENTITY_FIELDS)
-        | _changed_serial_number(new, scripts),
+        | _changed_serial_number(new, scripts, device_info),
         scripts=scripts,
         dispatcher_schedules=_compare(old.dispatcher.schedules, new.dispatcher.schedules),
         poller_schedules=_compare(old.poller.schedules, new.poller.schedules),
@@ -124,6 +127,8 @@ def difference(old: AgentSettings, new: AgentSettings) -> Changes:
         plugins_added=_without(new.plugins, old.plugins),
         plugins_removed=_without(old.plugins, new.plugins),
         monitor=_changed(old.monitor, new.monitor),
+        clock_operations=_changed(old.set_clock, new.set_clock)
+        | _changed(old.synchronize_clock, new.synchronize_clock),
     )
 
 
@@ -135,11 +140,12 @@ def _changed(old: msgspec.Struct | None, new: msgspec.Struct | None) -> frozense
 
 
 def _changed_serial_number(
-    new: AgentSettings, scripts: LineChanges[ScriptSettings]
+    new: AgentSettings, scripts: LineChanges[ScriptSettings], device_info: frozenset[str]
 ) -> frozenset[str]:
-    """Without a device id the serial number is the identity, and a script may read it."""
+    """Without a device id the serial number is the identity, and a script may read it: that of its
+    line, or the usual one in the scripts' directory."""
     touched = {script.datastream_id for script in (*scripts.added, *scripts.removed)}
-    if new.device_info.device_id is None and SERIAL_NUMBER in touched:
+    if new.device_info.device_id is None and (SERIAL_NUMBER in touched or "path" in device_info):
         return frozenset({"device_id"})
     return frozenset()
 

@@ -35,6 +35,7 @@ from oda.config.parsers import (
     time_sources,
 )
 from oda.settings import (
+    ClockOperationSettings,
     CollectorSettings,
     ComponentLogLevel,
     DeviceInfoSettings,
@@ -76,6 +77,10 @@ def _script_identity(script: ScriptSettings) -> str:
 DEVICE_INFO = Component(
     file=PREFIX + "datastreams.deviceinfo.cfg",
     about="Who the device is, and datastreams that are read by scripts.",
+    variants=(
+        PREFIX + "datastreams.deviceinfofx30.cfg",
+        PREFIX + "datastreams.deviceinfoowa450.cfg",
+    ),
     environment=True,
     sections=(
         Section(
@@ -84,8 +89,9 @@ DEVICE_INFO = Component(
                 Key(
                     "deviceId",
                     "device_id",
-                    text("any text, not empty"),
+                    text("any text"),
                     "the device's id; without it the serial number is used",
+                    empty_is_absent=True,
                 ),
                 Key(
                     "apiKey",
@@ -193,7 +199,8 @@ DISPATCHER = Component(
                     "clockDatastream",
                     "clock_datastream",
                     text("a datastream's id"),
-                    "the datastream that the clock operations set",
+                    "the datastream that the clock operations set, where they have no file of "
+                    "their own",
                 ),
                 Key(
                     "allowSetClock",
@@ -224,6 +231,31 @@ DISPATCHER = Component(
         "first (the period where it isn't given)",
     ),
 )
+
+
+def _clock_operation(file: str, operation: str) -> Component:
+    return Component(
+        file=PREFIX + file,
+        about=f"{operation}, where its clock is another one than that of the dispatcher's file.",
+        sections=(
+            Section(
+                ClockOperationSettings,
+                (
+                    Key(
+                        "clockDatastream",
+                        "clock_datastream",
+                        text("a datastream's id"),
+                        f"the datastream that {operation} sets; without it that of the "
+                        "dispatcher's file",
+                    ),
+                ),
+            ),
+        ),
+    )
+
+
+SET_CLOCK = _clock_operation("operation.setclock.cfg", "SET_CLOCK_EQUIPMENT")
+SYNCHRONIZE_CLOCK = _clock_operation("operation.synchronizeclock.cfg", "SYNCHRONIZE_CLOCK")
 
 POLLER = Component(
     file=PREFIX + "subsystem.poller.cfg",
@@ -324,5 +356,18 @@ MONITOR = Component(
     ),
 )
 
-COMPONENTS = (CONNECTOR, DEVICE_INFO, DISPATCHER, POLLER, COLLECTOR, STATE_MANAGER, MONITOR)
+COMPONENTS = (
+    CONNECTOR,
+    DEVICE_INFO,
+    DISPATCHER,
+    SET_CLOCK,
+    SYNCHRONIZE_CLOCK,
+    POLLER,
+    COLLECTOR,
+    STATE_MANAGER,
+    MONITOR,
+)
+#: Components whose file a usual installation does not have; the state manager's chooses it by being
+#: there.
+OPTIONAL = (SET_CLOCK, SYNCHRONIZE_CLOCK, STATE_MANAGER)
 FILES = (*(component.file for component in COMPONENTS), PLUGINS_FILE)

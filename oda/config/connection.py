@@ -54,19 +54,22 @@ CONNECTOR = Component(
                     url_path(),
                     "the URL's path before the device id; slashes at its ends make no difference",
                     aliases=("generalPath",),
+                    empty_is_absent=True,
                 ),
                 Key(
                     "connectionTimeout",
                     "connection_timeout_s",
                     TIMEOUT,
                     "limit for name resolution, TCP, TLS and WebSocket upgrade together; the "
-                    "addresses of a name share it",
+                    "addresses of a name share it; 0 is read as one day, with a warning",
+                    off=86_400.0,
                 ),
                 Key(
                     "keepAliveInterval",
                     "keep_alive_interval_s",
                     TIMEOUT,
-                    "how often a ping is sent",
+                    "how often a ping is sent; 0 is read as one day, with a warning",
+                    off=86_400.0,
                 ),
                 Key(
                     "pongTimeout",

@@ -142,8 +142,17 @@ def _read_value(result: Interpretation, key: Key, value: str, directory: Path) -
             problem = "what follows '#' is not a part of the value; comments need their own line"
             result.warnings.append(str(place.fault(problem)))
             value = bare
+    if not value and key.empty_is_absent:
+        del result.places[key.name]
+        result.notes.append(str(place.fault("is empty: counts as no such line")))
+        return
     if not value:
         result.reject(key.name, f"is empty; allowed: {key.parser.allowed}, or no such line")
+        return
+    if key.off is not None and value == "0":
+        problem = f"0 does not turn it off here: it is read as {key.off:g} {key.parser.unit}"
+        result.warnings.append(str(place.fault(problem)))
+        result.values[key.name] = key.off
         return
     try:
         parsed = key.parser.parse(value)

@@ -23,6 +23,8 @@ class Key:
 
     ``aliases`` are other spellings in use. ``alternative`` names a key that may stand instead of
     this required one. ``environment`` False keeps it from being overridden by a variable.
+    ``empty_is_absent``: a line without a value counts as no line, as existing deployments have it.
+    ``off`` is the value that ``0`` stands for, which existing deployments write to turn it off.
     ``content`` is the field that takes what the named file holds, a secret, and ``holds`` says what
     that is.
     """
@@ -34,6 +36,8 @@ class Key:
     aliases: tuple[str, ...] = ()
     alternative: str = ""
     environment: bool = True
+    empty_is_absent: bool = False
+    off: Any = None
     content: str = ""
     holds: str = ""
 
@@ -86,7 +90,8 @@ class Lines:
 
 @dataclass(frozen=True)
 class Component:
-    """One file: ``ignored`` are keys of existing deployments that mean nothing here, with why."""
+    """One file: ``ignored`` are keys of existing deployments that mean nothing here, with why;
+    ``variants`` are other names of the file, of which a directory may hold one instead."""
 
     file: str
     about: str
@@ -94,6 +99,7 @@ class Component:
     lines: Lines | None = None
     ignored: Mapping[str, str] = dataclasses.field(default_factory=dict)
     environment: bool = False
+    variants: tuple[str, ...] = ()
 
     def all_keys(self) -> Iterable[Key]:
         return (key for section in self.sections for key in section.keys)

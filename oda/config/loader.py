@@ -25,7 +25,9 @@ from oda.config.components import (
     MONITOR,
     PLUGINS_FILE,
     POLLER,
+    SET_CLOCK,
     STATE_MANAGER,
+    SYNCHRONIZE_CLOCK,
 )
 from oda.config.connection import CONNECTOR, PREFIX
 from oda.config.files import SUFFIX, Content, list_names, read
@@ -36,6 +38,7 @@ from oda.config.properties import Properties, read_properties
 from oda.errors import ConfigurationError, Fault
 from oda.settings import (
     AgentSettings,
+    ClockOperationSettings,
     CollectorSettings,
     ConnectorSettings,
     DeviceInfoSettings,
@@ -104,13 +107,16 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
         raise ConfigurationError([Fault(str(directory), 0, "", problem)]) from None
     environ, links = _without_service_links(environ)
     faults: list[Fault] = []
-    files = {name: _read(directory / name, faults) for name in names if name in FILES}
-    ignored = tuple(name for name in names if name not in FILES)
+    variants = _find_variants(directory, names, faults)
+    places = {variants.get(file, file): file for file in FILES}
+    files = {places[name]: _read(directory / name, faults) for name in names if name in places}
+    known = {*FILES, *(name for component in COMPONENTS for name in component.variants)}
+    ignored = tuple(name for name in names if name not in known)
     lookalikes = _find_lookalikes(files, ignored)
     found = {
         component.file: interpret(
             component,
-            str(directory / component.file),
+            str(directory / variants.get(component.file, component.file)),
             files.get(component.file),
             environ,
             directory,
@@ -124,7 +130,10 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
         digests.update(check_files(interpretation, read))
     check_permissions(found[DEVICE_INFO.file], found[CONNECTOR.file], read)
     writable = check_writable(
-        found[DEVICE_INFO.file], directory, [*(directory / name for name in files), *digests], read
+        found[DEVICE_INFO.file],
+        directory,
+        [*(directory / name for name in names if name in places), *digests],
+        read,
     )
     faults.extend(writable[0])
     take_key_file(found[DEVICE_INFO.file], read)
@@ -149,12 +158,26 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
     return LoadedConfiguration(
         settings=_build(found, plugins, secrets),
         directory=directory,
-        read=tuple(files),
+        read=tuple(name for name in names if name in places),
         ignored=ignored,
         notes=tuple(note for item in found.values() for note in item.notes),
         warnings=tuple(warnings),
         digests=digests,
     )
+
+
+def _find_variants(directory: Path, names: list[str], faults: list[Fault]) -> dict[str, str]:
+    """For components whose file has another name here: which. Two files of one component would
+    contradict each other: that is a fault."""
+    found: dict[str, str] = {}
+    for component in COMPONENTS:
+        present = [name for name in (component.file, *component.variants) if name in names]
+        if present:
+            found[component.file] = present[0]
+        for name in present[1:]:
+            problem = f"says the same as {present[0]}: keep one of the two files"
+            faults.append(Fault(str(directory / name), 0, "", problem))
+    return found
 
 
 def _read(path: Path, faults: list[Fault]) -> Properties:
@@ -236,6 +259,8 @@ def _build(
         outbox=OutboxSettings(**section(CONNECTOR, 1)),
         device_info=DeviceInfoSettings(**section(DEVICE_INFO)),
         dispatcher=DispatcherSettings(**section(DISPATCHER)),
+        set_clock=ClockOperationSettings(**section(SET_CLOCK)),
+        synchronize_clock=ClockOperationSettings(**section(SYNCHRONIZE_CLOCK)),
         poller=PollerSettings(**section(POLLER)),
         collector=CollectorSettings(**section(COLLECTOR)),
         state_manager=StateManagerSettings(**section(STATE_MANAGER)) if state.exists else None,

@@ -28,7 +28,8 @@ a part of the syntax; where a number, a word or a schedule is expected, it is cu
 
 - All faults of all files are reported at once, as `file:line: key: what is wrong, what is allowed`,
   and the agent does not start. While it runs, a faulty change is reported and not applied.
-- A key that stands twice, an unknown key and an empty value are faults.
+- A key that stands twice, an unknown key and an empty value are faults (but `deviceId=` and `path=`
+  of existing files count as no such line).
 - Files of components this agent doesn't have are named once in the log and left alone.
 - Changes take effect while the agent runs. A file that is removed means its defaults.
 - `true` and `false` are the only booleans; names of choices may be in any case, and `-` and `_` in
@@ -71,6 +72,9 @@ def _component(component: Component) -> str:
 
 def _lines_of(component: Component) -> Iterator[str]:
     yield f"## `{component.file}`\n\n{component.about}"
+    if component.variants:
+        names = " or ".join(f"`{name}`" for name in component.variants)
+        yield f"\n{names} is read in its place, with the same keys; two of them are a fault."
     keys = [(section, key) for section in component.sections for key in section.keys]
     overridable = set(component.overridable())
     if keys:

@@ -19,9 +19,11 @@
        |        |
        |        +------- status         what all that looks like from outside
        |
+    current              the settings, which all of these read at the moment of use
     protocol             Autobahn's protocol behind one error boundary: it tells its *owner* (the
        |                 link) how it begins and ends, its *listener* (the session) what arrives
-    handshake, framing   the upgrade; frames and messages as they stand on the wire
+    upgrade, handshake   from TCP to the WebSocket; the HTTP of it
+    framing              frames and messages as they stand on the wire
 
 A row's way: ``Session.pump`` takes it from the outbox and writes it; ``Heartbeat`` sends a ping
 behind it; the pong proves it (``AckBarrier``) and ``Session._proven`` retires it in the outbox.

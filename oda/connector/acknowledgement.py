@@ -1,32 +1,29 @@
-"""What the platform has read: pings, their pongs, and when a silent connection is dead.
+"""Pings and their pongs: they prove what the platform has read, and keep the connection alive.
 
-The acknowledgement barrier: pings that prove what the peer has read.
+*The barrier.* WebSocket keeps order and a pong repeats its ping's payload (RFC 6455, sections 5.4
+and 5.5.3). A ping that is sent after message number n, and answered, therefore proves that the
+peer's WebSocket layer has read the messages up to n. The payload says whose ping it is, a random
+number of this connection, and n, so that a pong of another connection, an unsolicited one, or a
+mangled one can't acknowledge anything. It is printable ASCII: servers exist that take it for a
+text. A peer may answer only the newest of several pings (section 5.5.3): a pong proves what its
+ping covers, and with it answers all pings before.
 
-WebSocket keeps order and a pong repeats its ping's payload (RFC 6455, sections 5.4 and 5.5.3). A
-ping that is sent after message number n, and answered, therefore proves that the peer's WebSocket
-layer has read the messages up to n. The payload says whose ping it is, a random number of this
-connection, and n, so that a pong of another connection, an unsolicited one, or a mangled one can't
-acknowledge anything. It is printable ASCII: servers exist that take it for a text. A peer may
-answer only the newest of several pings (section 5.5.3): a pong proves what its ping covers, and
-with it answers all pings before.
+*The heartbeat.* There is one kind of ping. It goes out at the opening (to learn what kind of peer
+this is), after a number of messages, bytes or moments, and at every ``keepAliveInterval``; on a
+slow link a few are under way at once, so that the link never waits for a pong
+(``window.SendWindow``).
 
-The pings of one connection: they keep it alive, and prove what has arrived.
-
-There is one kind of ping. It goes out at the opening (to learn what kind of peer this is), after
-so many messages, bytes or moments, and at every ``keepAliveInterval``; on a slow link a few are
-under way at once, so that the link never waits for a pong (see ``window``).
-
-A connection on which something waits for a pong is dead when the network has taken nothing more for
-``pong_timeout_s`` (see ``uplink``). Once the network has taken the ping, what it takes after that
+A connection on which a ping waits for its pong is dead when the network has taken nothing more for
+``pongTimeout`` (``window.Uplink``). Once the network has taken the ping, what it takes after that
 says nothing: a proxy takes what is sent to a platform that hangs. A ping that needed longer to get
 through gets half as much time again for its way behind the first network, up to four times the
-limit. Where the progress of the
-network is not known, bytes arriving or the send buffer emptying extend the limit, but only to four
-times its length: bytes that arrive prove nothing about the uplink.
+limit. Where the progress of the network is not known, bytes that arrive or a send buffer that
+empties extend the limit, but only to four times its length: bytes that arrive prove nothing about
+the uplink.
 
-A peer that is known to give no usable pongs is waited for only shortly; what the network has taken
-then counts as proven. Where that is not known, it is what was written to a transport that isn't
-blocked.
+For a peer that is known to give no usable pongs the heartbeat waits only shortly; what the network
+has taken then counts as proven. Where that is not known, what was written to a transport that isn't
+blocked counts.
 """
 
 from __future__ import annotations
@@ -35,16 +32,17 @@ from base64 import urlsafe_b64encode
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 
+from oda.connector.current import CurrentSettings
 from oda.connector.peer import Peer, PeerClass
 from oda.connector.protocol import PlatformProtocol
 from oda.connector.rate_limit import TokenBucket
 from oda.connector.window import PINGS, SendWindow, Uplink
 from oda.interfaces import ICounters
-from oda.settings import ConnectorSettings
 
 # -- the barrier ---------------------------------------------------------------------------------
 
@@ -143,10 +141,10 @@ class AckBarrier:
 # -- the heartbeat -------------------------------------------------------------------------------
 
 
-#: A ping is sent after so many unproven messages or bytes ...
+#: Number of unproven messages, or bytes, after which a ping goes out ...
 _PING_AFTER_MESSAGES = 64
 _PING_AFTER_BYTES = 256 * 1024
-#: ... or so long after the first of them, in seconds.
+#: ... and the longest time that the first of them waits for it, in seconds.
 _PING_AFTER_S = 0.1
 #: Pings a second, on average and at once, however much is sent: some servers count them. Together
 #: with the window of messages this is a bound on the rate of a long drain.
@@ -154,9 +152,9 @@ _PINGS_PER_S = 1000.0
 _PINGS_AT_ONCE = 200.0
 #: How often the pong's time limit can be extended where the network's progress is not known.
 _EXTENSIONS = 3
-#: The limit is at most so many times ``pong_timeout_s`` after the last progress.
+#: Longest time limit after the last progress, as a multiple of ``pong_timeout_s``.
 _MAX_LIMITS = 4
-#: Progress is looked at so many times in each limit.
+#: Number of looks at the progress in each time limit.
 _LOOKS = 4
 #: How long a peer without usable pongs is given before messages count as proven, in seconds.
 _UNPROVEN_WAIT_S = 1.0
@@ -170,8 +168,8 @@ class Heartbeat:
     def __init__(
         self,
         protocol: PlatformProtocol,
-        reactor: Any,
-        settings: ConnectorSettings,
+        reactor: IReactorTime,
+        settings: CurrentSettings,
         counters: ICounters,
         peer: Peer,
         epoch: bytes,
@@ -190,13 +188,12 @@ class Heartbeat:
         self._proven = proven
         self._pings = TokenBucket(_PINGS_PER_S, _PINGS_AT_ONCE)
         self._unproven_bytes = 0
-        self._writable = True
         self._progress = False
         self._extensions = 0
         self._saw_foreign_pong = False
         self._was_answered = False
-        self._ping_soon: Any = None
-        self._pong_limit: Any = None
+        self._ping_soon: IDelayedCall | None = None
+        self._pong_limit: IDelayedCall | None = None
         self._is_deaf = False
         self._waits_since_s = 0.0
         self._ping_taken_s: float | None = None
@@ -241,7 +238,7 @@ class Heartbeat:
     @property
     def keep_alive_s(self) -> float:
         """How often a ping goes out on a connection that is silent."""
-        return self._peer.silence.interval_s(self._settings.keep_alive_interval_s)
+        return self._peer.silence.interval_s(self._settings.now.keep_alive_interval_s)
 
     @property
     def silence_s(self) -> float:
@@ -250,14 +247,6 @@ class Heartbeat:
         if self._barrier.is_outstanding:
             return self._silence_before_ping_s
         return float(self._reactor.seconds() - self._active_s)
-
-    def reconfigure(self, settings: ConnectorSettings) -> None:
-        """Go on with another interval and time limit."""
-        changed = settings.keep_alive_interval_s != self._settings.keep_alive_interval_s
-        self._settings = settings
-        if changed and self._keepalive is not None:
-            self._stop_keepalive()
-            self._start_keepalive()
 
     def stop(self) -> None:
         """Send no more pings and leave no timer behind; pongs may still come."""
@@ -272,7 +261,7 @@ class Heartbeat:
         self._proven = _ignore
 
     def messages_sent(self, messages: int, size: int) -> None:
-        """So many messages with so many bytes together are being written."""
+        """``messages`` messages with ``size`` bytes together are being written."""
         self._barrier.sent += messages
         self._active_s = self._reactor.seconds()
         self._unproven_bytes += size
@@ -320,7 +309,6 @@ class Heartbeat:
 
     def writable_changed(self, writable: bool) -> None:
         """The transport's buffer has filled or emptied."""
-        self._writable = writable
         if writable:
             self._progress = True
 
@@ -349,11 +337,21 @@ class Heartbeat:
         self._keepalive = LoopingCall(self._protocol.guard, self._keep_alive)
         self._keepalive.clock = self._reactor
         self._keepalive.start(self.keep_alive_s, now=False)
+        self._settings.watch(self._settings_changed)
 
     def _stop_keepalive(self) -> None:
+        self._settings.unwatch(self._settings_changed)
         if self._keepalive is not None:
             self._keepalive.stop()
             self._keepalive = None
+
+    def _settings_changed(self, reconnect: bool) -> None:
+        self._protocol.guard(self._follow_interval)
+
+    def _follow_interval(self) -> None:
+        if self._keepalive is not None and self._keepalive.interval != self.keep_alive_s:
+            self._stop_keepalive()
+            self._start_keepalive()
 
     def _ping_is_due(self) -> None:
         self._ping_soon = None
@@ -387,7 +385,7 @@ class Heartbeat:
         self._waits_since_s = self._reactor.seconds()
         self._ping_taken_s = None
         self._uplink.progress_s()
-        timeout_s = self._settings.pong_timeout_s
+        timeout_s = self._settings.now.pong_timeout_s
         expects_pong = self._peer.peer_class is PeerClass.PONG
         wait_s = timeout_s / _LOOKS if expects_pong else min(timeout_s, _UNPROVEN_WAIT_S)
         if not (expects_pong and self._is_deaf):
@@ -395,7 +393,7 @@ class Heartbeat:
 
     def _look_for_pong(self) -> None:
         self._pong_limit = None
-        timeout_s = self._settings.pong_timeout_s
+        timeout_s = self._settings.now.pong_timeout_s
         expects_pong = self._peer.peer_class is PeerClass.PONG
         left_s = self._left_s()
         if expects_pong and left_s > 0:
@@ -404,7 +402,7 @@ class Heartbeat:
             self._counters.increment("pong_timeouts")
             waited_s = self._reactor.seconds() - self._waits_since_s
             self._protocol.abort(f"no pong within {waited_s:.3g} s: the connection is dead")
-        elif self._writable and not self._uplink.is_waiting:
+        elif self._protocol.is_writable and not self._uplink.is_waiting:
             # This peer never gives usable pongs. The outbox keeps the rows for their linger time,
             # in case the connection breaks.
             self._barrier.abandon()
@@ -419,7 +417,7 @@ class Heartbeat:
     def _left_s(self) -> float:
         """How long the pong may still take."""
         now_s: float = self._reactor.seconds()
-        timeout_s = self._settings.pong_timeout_s
+        timeout_s = self._settings.now.pong_timeout_s
         progress_s = self._uplink.progress_s()
         if progress_s is not None and progress_s > self._waits_since_s:
             if self._ping_taken_s is None and self._uplink.is_all_taken:
@@ -442,7 +440,7 @@ class Heartbeat:
             left_s += timeout_s
         return left_s
 
-    def _later(self, delay_s: float, call: Callable[[], None]) -> Any:
+    def _later(self, delay_s: float, call: Callable[[], None]) -> IDelayedCall:
         return self._reactor.callLater(delay_s, self._protocol.guard, call)
 
     def _cancel_ping_soon(self) -> None:

@@ -7,6 +7,7 @@ segment and one query value (RFC 3986, UTF-8).
 
 from __future__ import annotations
 
+from functools import cached_property
 from urllib.parse import quote
 
 import msgspec
@@ -22,7 +23,7 @@ API_KEY_NAME = "X-ApiKey"
 _PATH_SAFE = "/%!$&'()*+,;=:@-._~"
 
 
-class Address(msgspec.Struct, frozen=True):
+class Address(msgspec.Struct, frozen=True, dict=True):
     """One connection target. ``resource`` and ``headers`` may hold the key: don't log them.
 
     ``display`` is the URL without the key, for people.
@@ -41,7 +42,12 @@ class Address(msgspec.Struct, frozen=True):
 
     def without_key(self, text: str) -> str:
         """``text`` with the key made unreadable, in whatever form a platform has repeated it."""
-        return SecretForms([self.key.reveal()]).mask(text)
+        return self._key_forms.mask(text)
+
+    @cached_property
+    def _key_forms(self) -> SecretForms:
+        # Its pattern takes longer to build than to search with, and each end needs it.
+        return SecretForms([self.key.reveal()])
 
 
 def build_address(settings: ConnectorSettings, device_id: str, api_key: Secret) -> Address:

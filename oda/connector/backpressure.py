@@ -1,27 +1,26 @@
-"""Whether to read on: what was read has to be answered, and what is sent has to get away.
-
-Whether the platform's requests may be read: what was read has to be answered.
+"""Whether the platform's requests may be read: what is read has to be answered, and the answers
+have to get away.
 
 A request that was read is *open* until its answer is accepted (or it turns out to need none). The
-answers wait in the outbox until the network has taken them. When either becomes much, reading has
-to stop, or answers would be lost for lack of room.
+answers wait in the outbox until the network has taken them. When either becomes too much, answers
+would be lost for lack of room. So reading stands still while answers can't be taken
+(``ReadingHold``), and goes on as soon as they can (``Intake`` keeps the account).
 
-Reading stands still while answers can't be taken, and goes on as soon as they can.
-
-Nothing is parsed, not even pongs, because they come behind the messages that wait. So no answer can
-be proven to have arrived meanwhile: where answers that were written are in the way, they are let
-go (see ``Session``), or the agent and the platform would wait for each other. For the same reason
+Meanwhile nothing is parsed, not even pongs, because they come behind the messages that wait. So no
+answer can be proven to have arrived: where answers that were written are in the way, they are let
+go (see ``session``), or the agent and the platform would wait for each other. For the same reason
 reading does not stand still while a message under suspicion waits for a pong: nothing else is sent
-until that has come.
+until that pong has come.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from oda.connector.current import CurrentSettings
 from oda.connector.protocol import PlatformProtocol
 from oda.connector.window import Uplink
 from oda.interfaces import IOutbox
@@ -53,7 +52,7 @@ class Intake:
         self.on_room: Callable[[], None] | None = None
 
     def began(self, size: int) -> None:
-        """A request of so many bytes was read."""
+        """A request of ``size`` bytes was read."""
         self._open_bytes += size
 
     def concluded(self, size: int) -> None:
@@ -72,10 +71,7 @@ class Intake:
     @property
     def is_full(self) -> bool:
         """True while nothing more may be read."""
-        return (
-            self._open_bytes - self._forgiven_bytes >= self._max_open_bytes
-            or self._outbox.answer_bytes() >= self._max_answer_bytes
-        )
+        return self.is_open_full or self._outbox.answer_bytes() >= self._max_answer_bytes
 
     def forgive(self) -> None:
         """Go on without those that are open now: their dispatcher may never answer."""
@@ -85,20 +81,23 @@ class Intake:
 # -- holding -------------------------------------------------------------------------------------
 
 
-#: How often it is looked after a connection that stands still, in seconds.
+#: Interval of the looks at a connection whose reading stands still, in seconds.
 _LOOK_S = 1.0
+#: Longest time for which reading stands still, as a multiple of ``pong_timeout_s``.
+_HOLD_TIMES = 4
 
 
 class ReadingHold:
-    """Holds the reading of ``protocol``. ``let_go()`` is asked to let answers go that the network
-    has taken; it says whether the network takes anything. ``changed(is_held)`` is told.
-    ``needs_pong()`` says whether nothing can be sent before a pong has come."""
+    """Holds the reading of ``protocol``, and tells ``changed(is_held)``. ``let_go()`` lets answers
+    go that the network has taken, and says whether the network takes anything. ``needs_pong()``
+    says whether nothing can be sent before a pong has come."""
 
     def __init__(
         self,
         protocol: PlatformProtocol,
         intake: Intake,
-        reactor: Any,
+        reactor: IReactorTime,
+        settings: CurrentSettings,
         let_go: Callable[[], bool],
         changed: Callable[[bool], None],
         uplink: Uplink,
@@ -107,22 +106,21 @@ class ReadingHold:
         self._protocol = protocol
         self._intake = intake
         self._reactor = reactor
+        self._settings = settings
         self._let_go = let_go
         self._changed = changed
         self._uplink = uplink
         self._needs_pong = needs_pong
-        self._soon: Any = None
-        self._look: Any = None
+        self._soon: IDelayedCall | None = None
+        self._look: IDelayedCall | None = None
         self._since_s = 0.0
-        self.is_held = False
-        #: The longest time of standing still, in seconds.
-        self.limit_s = 120.0
+        self._is_held = False
 
     def begin(self) -> None:
         """Read nothing more until there is room."""
-        if self.is_held or self._needs_pong():
+        if self._is_held or self._needs_pong():
             return
-        self.is_held = True
+        self._is_held = True
         self._since_s = self._reactor.seconds()
         self._intake.on_room = self.consider
         self._protocol.hold_reading()
@@ -132,13 +130,13 @@ class ReadingHold:
 
     def consider(self) -> None:
         """Something has changed: go on, soon, if there is room now."""
-        if self.is_held and self._soon is None:
+        if self._is_held and self._soon is None:
             self._soon = self._reactor.callLater(0, self._protocol.guard, self._go_on)
 
     def end(self) -> None:
         """The connection is closing or gone: leave no timer behind. What was not read never will
         be, but the platform's close frame behind it is."""
-        if self.is_held:
+        if self._is_held:
             self._release()
             self._protocol.discard_messages()
             self._protocol.resume_reading()
@@ -165,7 +163,8 @@ class ReadingHold:
             # The answers of a large outbox take long on a slow link.
             self._since_s = max(self._since_s, progress_s)
         held_s = self._reactor.seconds() - self._since_s
-        if held_s >= self.limit_s and self._intake.is_full:
+        limit_s = _HOLD_TIMES * self._settings.now.pong_timeout_s
+        if held_s >= limit_s and self._intake.is_full:
             if takes and self._intake.is_open_full:
                 _log.warn(
                     "nothing was read for {held:.0f} s because requests are not answered;"
@@ -182,7 +181,7 @@ class ReadingHold:
         self.consider()
 
     def _release(self) -> None:
-        self.is_held = False
+        self._is_held = False
         self._intake.on_room = None
         for call in (self._soon, self._look):
             if call is not None and call.active():

@@ -1,17 +1,16 @@
-"""What a connection needs: who the device is, an address to try first, and one attempt.
+"""What leads to a connection: who the device is, the order of the addresses, and one attempt.
 
-In which order the addresses of a name are tried.
+``Identification`` asks for id and key until it has them. Then each ``ConnectionAttempt`` looks the
+name up and goes through TCP, TLS and the upgrade under one time limit.
 
-The one that worked last is the first. Otherwise the resolver's order holds (it follows RFC 6724),
-but with the address families in turns, so that one family that leads nowhere costs one head start
-(RFC 8305, section 4). Last come those that took a TCP connection of which nothing lasting came:
-behind them may be a host that accepts, and serves nobody.
+An attempt races the host's addresses (RFC 8305): each has a head start of ``HEAD_START_S`` over the
+next one, and one that fails makes room at once. The first TCP connection ends the race; the attempt
+stops the others. So a dead address costs a quarter of a second, not the time limit.
 
-One attempt to connect: name, TCP, TLS and upgrade under one time limit.
-
-The host's addresses (IPv6 and IPv4) are raced (RFC 8305): each has a head start of ``HEAD_START_S``
-over the next one, and one that fails makes room at once. The first TCP connection that is made ends
-the race; the others are stopped. So a dead address costs a quarter of a second, not the limit.
+``KnownAddresses`` puts the addresses in order. First comes the one that worked last. The others
+keep the resolver's order (RFC 6724), but with the address families in turns, so that a family that
+leads nowhere costs one head start (RFC 8305, section 4). Last come those that took a TCP connection
+of which nothing lasting came: a host that accepts, and serves nobody, may be behind them.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from typing import Any
 
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import NotConnectingError
-from twisted.internet.interfaces import IReactorPluggableNameResolver
+from twisted.internet.interfaces import IDelayedCall, IReactorPluggableNameResolver, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -91,18 +90,18 @@ def interleave(addresses: Sequence[str]) -> list[str]:
 # -- the attempt ---------------------------------------------------------------------------------
 
 
-#: By so much each address is tried before the next one (RFC 8305, section 5), in seconds.
+#: Head start of each address over the next one (RFC 8305, section 5), in seconds.
 HEAD_START_S = 0.25
-#: So many addresses are named with their own failure when an attempt ends.
+#: Maximum number of addresses that an attempt names with their own failure when it ends.
 _MAX_NAMED = 4
 
 
 class ConnectionAttempt:
     """From ``start()`` to exactly one of ``opened()`` (told by the owner) and ``failed``.
 
-    ``order(addresses)`` says in which order to try them. ``open_socket(address)`` starts the TCP
-    connection and returns Twisted's connector; ``failed(outcome)`` is called when no address worked
-    or the limit passed.
+    ``order(addresses)`` says in which order to try them. ``open_socket(address, timeout_s)`` starts
+    the TCP connection and returns Twisted's connector. ``failed(outcome)`` is called when no
+    address worked or the limit passed.
 
     ``address`` is the one that the TCP connection was made to, None before that.
     """
@@ -114,7 +113,7 @@ class ConnectionAttempt:
         port: int,
         timeout_s: float,
         order: Callable[[list[str]], list[str]],
-        open_socket: Callable[[str], Any],
+        open_socket: Callable[[str, float], Any],
         failed: Callable[[Outcome], None],
     ) -> None:
         self._reactor = reactor
@@ -127,8 +126,8 @@ class ConnectionAttempt:
         self._untried: list[str] = []
         self._racing: dict[Any, str] = {}  # connectors and their addresses
         self._failures: list[tuple[str, str]] = []  # addresses, and why not
-        self._next: Any = None  # the delayed call that tries the next address
-        self._limit: Any = None
+        self._next: IDelayedCall | None = None  # the delayed call that tries the next address
+        self._limit: IDelayedCall | None = None
         self._over = False
         self.protocol: PlatformProtocol | None = None
         self.address: str | None = None
@@ -175,9 +174,9 @@ class ConnectionAttempt:
         self._finish()
 
     def cancel(self) -> None:
-        """Stop without calling ``failed``; closes whatever is half open."""
+        """Stop without calling ``failed``. A protocol that was built is for the owner to end."""
         self._finish()
-        self._drop("the agent is stopping")
+        self._stop_racing()
 
     def lost(self) -> None:
         """The socket closed before the upgrade: the owner knows why, the limit is over."""
@@ -201,7 +200,8 @@ class ConnectionAttempt:
 
     def _open_next(self) -> None:
         address = self._untried.pop(0)
-        self._racing[self._open_socket(address)] = address
+        # The attempt's own limit covers this; Twisted's must only not be shorter.
+        self._racing[self._open_socket(address, self._timeout_s + 1.0)] = address
         if self._untried:
             self._next = self._reactor.callLater(HEAD_START_S, self._try_next)
 
@@ -229,18 +229,16 @@ class ConnectionAttempt:
         self._limit = None
         reason = f"not open within {self._timeout_s:g} s (while {self.stage})"
         if self.protocol is not None:
-            self.protocol.abort(reason)  # its end comes through the protocol
+            self.protocol.abort(reason)  # the owner hears of the end through the protocol
             return
         self._end(reason)
 
     def _end(self, reason: str) -> None:
         self._finish()
-        self._drop(reason)
+        self._stop_racing()
         self._failed(Outcome(reason=reason))
 
-    def _drop(self, reason: str) -> None:
-        if self.protocol is not None:
-            self.protocol.abort(reason)
+    def _stop_racing(self) -> None:
         racing, self._racing = self._racing, {}
         for connector in racing:
             try:
@@ -279,26 +277,22 @@ class Identification:
     def __init__(
         self,
         device_info: IDeviceInfoProvider,
-        reactor: Any,
+        reactor: IReactorTime,
         identified: Callable[[str, Secret], None],
     ) -> None:
         self._device_info = device_info
         self._reactor = reactor
         self._identified = identified
-        self._again: Any = None
+        self._again: IDelayedCall | None = None
         self._round = 0
-
-    @property
-    def is_waiting(self) -> bool:
-        """True while a timer will ask again."""
-        return self._again is not None
 
     def start(self) -> None:
         """Ask now; an answer to an earlier question doesn't count any more."""
         self.cancel()
+        asked_in = self._round  # who is asked may cancel at once
         question = maybeDeferred(self._device_info.device_id)
-        question.addCallback(self._answered, self._round)
-        question.addErrback(self._failed, self._round)
+        question.addCallback(self._answered, asked_in)
+        question.addErrback(self._failed, asked_in)
 
     def cancel(self) -> None:
         """Ask no more, and ignore an answer that is still to come."""
@@ -308,8 +302,11 @@ class Identification:
             self._again = None
 
     def _answered(self, device_id: str, asked_in: int) -> None:
+        if asked_in != self._round:
+            return
+        api_key = Secret(self._device_info.api_key())
         if asked_in == self._round:
-            self._identified(device_id, Secret(self._device_info.api_key()))
+            self._identified(device_id, api_key)
 
     def _failed(self, failure: Failure, asked_in: int) -> None:
         if asked_in != self._round:
@@ -322,9 +319,8 @@ class Identification:
             )
         else:
             _log.failure("can't connect: a defect in the device info", failure)
-        self._again = self._reactor.callLater(IDENTIFY_AGAIN_S, self.start_again)
+        self._again = self._reactor.callLater(IDENTIFY_AGAIN_S, self._start_again)
 
-    def start_again(self) -> None:
-        """The wait is over."""
+    def _start_again(self) -> None:
         self._again = None
         self.start()

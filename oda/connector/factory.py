@@ -15,13 +15,14 @@ from autobahn.websocket.compress import (
     PerMessageDeflateResponse,
     PerMessageDeflateResponseAccept,
 )
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ReconnectingClientFactory
 from twisted.python.failure import Failure
 
 from oda.connector.address import Address
+from oda.connector.current import CurrentSettings
 from oda.connector.framing import offers
 from oda.connector.protocol import IConnectionOwner, PlatformProtocol
-from oda.settings import ConnectorSettings
 
 
 class PlatformClientFactory(
@@ -33,6 +34,9 @@ class PlatformClientFactory(
     ``tls`` is the ``IOpenSSLClientConnectionCreator``, None without TLS. ``connect()`` starts an
     attempt; ``schedule_retry(call) -> IDelayedCall`` decides when the next one starts and is asked
     after every end that the owner did not forbid with ``stopTrying``.
+
+    ``made_with`` are the settings that ``address`` and ``tls`` come from; they hold for each
+    connection until its end. Compression and the limit of a message are read anew for each one.
     """
 
     noisy = False
@@ -40,24 +44,25 @@ class PlatformClientFactory(
     def __init__(
         self,
         address: Address,
-        settings: ConnectorSettings,
+        settings: CurrentSettings,
         tls: Any,
         owner: IConnectionOwner,
         connect: Callable[[], None],
-        schedule_retry: Callable[[Callable[[], None]], Any],
+        schedule_retry: Callable[[Callable[[], None]], IDelayedCall | None],
         reactor: Any,
     ) -> None:
         host = f"[{address.host}]" if ":" in address.host else address.host
         scheme = "wss" if address.secure else "ws"
+        made_with = settings.now
         proxy = None
-        if settings.proxy_host is not None:
-            proxy = {"host": settings.proxy_host, "port": settings.proxy_port}
+        if made_with.proxy_host is not None:
+            proxy = {"host": made_with.proxy_host, "port": made_with.proxy_port}
         # The URL given here has no path: Autobahn repeats it in error texts, and the resource may
         # hold the key.
         WebSocketClientFactory.__init__(
             self,
             f"{scheme}://{host}:{address.port}",
-            origin=settings.origin,
+            origin=made_with.origin,
             useragent="oda-websocket",
             headers=dict(address.headers),
             proxy=proxy,
@@ -68,14 +73,15 @@ class PlatformClientFactory(
         self.clock = reactor
         self.address = address
         self.contextFactory = tls  # Autobahn's name; used behind a proxy
-        self.settings = settings
+        self.made_with = made_with
+        self._settings = settings
         self._owner = owner
         self._connect = connect
         self._schedule_retry = schedule_retry
-        self.configure(settings)
 
-    def configure(self, settings: ConnectorSettings) -> None:
-        """Take up what holds for the connections to come."""
+    def _set_protocol_options(self) -> None:
+        """What holds for the next connection, whose protocol copies it when it begins."""
+        settings = self._settings.now
         limit = settings.max_message_size_bytes
         if settings.compression:
             # Autobahn holds the compressed size against the limit as well, in both directions, and
@@ -98,14 +104,16 @@ class PlatformClientFactory(
     def open_socket(self, address: str, timeout_s: float) -> Any:
         """Start a TCP connection to ``address``, one of the platform's or the proxy's addresses;
         returns Twisted's connector."""
-        if self.settings.proxy_host is not None:
-            return self.reactor.connectTCP(address, self.settings.proxy_port, self, timeout_s)
-        port = self.settings.port
-        if self.settings.secure:
+        made_with = self.made_with
+        if made_with.proxy_host is not None:
+            return self.reactor.connectTCP(address, made_with.proxy_port, self, timeout_s)
+        port = made_with.port
+        if made_with.secure:
             return self.reactor.connectSSL(address, port, self, self.contextFactory, timeout_s)
         return self.reactor.connectTCP(address, port, self, timeout_s)
 
     def buildProtocol(self, addr: Any) -> PlatformProtocol:
+        self._set_protocol_options()
         protocol = PlatformProtocol(self._owner)
         protocol.factory = self
         self._owner.protocol_built(protocol)

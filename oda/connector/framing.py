@@ -1,30 +1,21 @@
 """Frames and messages as they stand on the wire, where Autobahn is slower or knows less.
 
-Builds the frames that an agent sends (RFC 6455, section 5.2): whole messages and control frames.
-
-Autobahn builds frames, too, with a general way that asks about fragments, compression, tracing and
-chopped writes each time; for the one shape that an agent sends all day (final, masked, not
-compressed) this is five times cheaper. Masking an integer beats the native helper for short
-payloads; for longer ones the helper wins.
-
-Reads the frame that nearly every message from the platform is (RFC 6455, section 5.2).
-
-A message in one frame, not masked, not compressed and shorter than 64 KiB is cut out here, for a
-fifth of what Autobahn's general way costs. Everything else, and everything that is wrong, is left
-to Autobahn as if nobody had looked.
-
-Whether the payload of a text message is UTF-8 (RFC 6455, section 8.1), piece by piece.
-
-Python's decoder says it faster than Autobahn's validators, native or not.
-
-permessage-deflate as platforms really speak it (RFC 7692), where Autobahn knows less.
-
-- A message may end with a final block (BFINAL, section 7.2.3.4). zlib's decompressor is at its end
-  then and ignores what follows, so a new one goes on, with the last 32 KiB as its dictionary:
-  the next message may refer to them (section 7.2.3.2).
-- A window of 8 bits may be agreed upon (section 7.1.2). zlib can't compress with it. For what is
-  received a larger window does as well; messages that are sent go out uncompressed, which is always
-  allowed (section 6.1).
+- *Frames to the platform* (RFC 6455, section 5.2). Autobahn's general way asks about fragments,
+  compression, tracing and chopped writes each time. For the one shape that an agent sends all day
+  (final, masked, not compressed) ``build_frame`` is five times cheaper. Integer arithmetic masks
+  short payloads faster than the native helper; for longer ones the helper wins.
+- *Frames from the platform.* ``whole_message`` cuts out the frame that nearly every message is: not
+  fragmented, not masked, not compressed, shorter than 64 KiB. That costs a fifth of Autobahn's
+  general way. Everything else, and everything that is wrong, is left to Autobahn as if nobody had
+  looked.
+- *UTF-8* of text messages (section 8.1), piece by piece: Python's decoder is faster than Autobahn's
+  validators, native or not.
+- *permessage-deflate* as platforms really speak it (RFC 7692). A message may end with a final block
+  (BFINAL, section 7.2.3.4): zlib's decompressor is at its end then and ignores what follows, so
+  ``Deflate`` goes on with a new one. Its dictionary is the last 32 KiB, because the next message
+  may refer to them (section 7.2.3.2). A window of 8 bits may be agreed upon (section 7.1.2), with
+  which zlib can't compress: a larger window reads what arrives, and messages go out uncompressed,
+  which is always allowed (section 6.1).
 """
 
 from __future__ import annotations

@@ -18,16 +18,22 @@ IDENTIFYING    id and key are known                    CONNECTING
 CONNECTING     the WebSocket is open                   OPEN
 CONNECTING     the attempt has failed                  WAITING
 OPEN           a close frame was sent                  CLOSING
+CONNECTING,    the agent drops the socket (``_drop``)  CLOSING
+OPEN
 OPEN, CLOSING  the socket is gone                      WAITING
 WAITING        the pause is over                       CONNECTING
 any            ``stop``                                STOPPED: at once where there is no socket;
                                                        otherwise when it is gone
-any            ``reconfigure`` with ``reconnect``      IDENTIFYING: likewise
+any            settings that need a reconnection       IDENTIFYING: likewise
 =============  ======================================  =========================================
 
 In every state but STOPPED a socket, a timer or a pending answer leads on. ``_state`` says where the
 link is and ``_then`` where it goes when the present attempt or connection has ended: WAITING,
-unless it was stopped or configured anew meanwhile.
+unless it was stopped or configured anew meanwhile. OPEN also lasts while a stop drains.
+
+A question for id and key, a message and the end of a stop run code of others, which may call
+``start``, ``stop`` and ``hurry``, or change the settings. So the link's own state is settled before
+each of them, and what was asked for before such a call counts only if it is still wanted after it.
 """
 
 from __future__ import annotations
@@ -36,6 +42,7 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -43,6 +50,7 @@ from zope.interface import implementer
 from oda.connector.address import Address, build_address
 from oda.connector.backpressure import Intake
 from oda.connector.connecting import ConnectionAttempt, Identification, KnownAddresses
+from oda.connector.current import CurrentSettings
 from oda.connector.factory import PlatformClientFactory
 from oda.connector.outcome import NO_CLOSE_FRAME, Outcome
 from oda.connector.peer import Peer, Peers
@@ -55,15 +63,14 @@ from oda.connector.tls import build_tls_options
 from oda.connector.window import Taken, taken_bytes
 from oda.interfaces import ICounters, IDeviceInfoProvider, IOutbox
 from oda.model import ConnectionStatus, LinkState
-from oda.settings import ConnectorSettings, OutboxSettings, Secret
+from oda.settings import OutboxSettings, Secret
 
 _log = Logger()
 
 STOPPED, IDENTIFYING, CONNECTING = LinkState.STOPPED, LinkState.IDENTIFYING, LinkState.CONNECTING
 OPEN, CLOSING, WAITING = LinkState.OPEN, LinkState.CLOSING, LinkState.WAITING
 
-#: The states that may follow each state. CLOSING follows CONNECTING where a socket has to be
-#: dropped first.
+#: The states that may follow each state: the table above.
 FOLLOWS = {
     STOPPED: {IDENTIFYING},
     IDENTIFYING: {IDENTIFYING, CONNECTING, STOPPED},
@@ -88,7 +95,7 @@ class PlatformLink:
 
     def __init__(
         self,
-        settings: ConnectorSettings,
+        settings: CurrentSettings,
         window: OutboxSettings,
         outbox: IOutbox,
         device_info: IDeviceInfoProvider,
@@ -110,9 +117,7 @@ class PlatformLink:
         self._intake = intake
         self._taken = taken
         self._identification = Identification(device_info, reactor, self._identified)
-        self._reconnection = Reconnection(
-            reactor, counters, settings.reconnect_max_delay_s, random, settings.reconnect_spread_s
-        )
+        self._reconnection = Reconnection(reactor, counters, settings, random)
         self._record = ConnectionRecord(reactor)
         self._known = KnownAddresses()
         self._peers = Peers()
@@ -137,6 +142,7 @@ class PlatformLink:
         self._drain: _Drain | None = None
         self._last_outcome = Outcome(reason="not connected yet")
         outbox.subscribe(self._rows_are_pending)
+        settings.watch(self._settings_changed)
 
     @property
     def session(self) -> Session | None:
@@ -146,12 +152,12 @@ class PlatformLink:
     @property
     def display(self) -> str:
         """Where connections go, without the key."""
-        return self._address.display if self._address is not None else self._settings.host
+        return self._address.display if self._address is not None else self._settings.now.host
 
     def status(self) -> ConnectionStatus:
         """See ``IConnectionObservable.status``."""
         return self._record.status(
-            self._state, self.display, self._peer.peer_class, self.session, self._settings
+            self._state, self.display, self._peer.peer_class, self.session, self._settings.now
         )
 
     def _enter(self, state: LinkState) -> None:
@@ -172,6 +178,7 @@ class PlatformLink:
         if self._stopping is not None:
             self._starts_again = True
         elif self._state is STOPPED:
+            self._hurries = False
             self._identify()
 
     def stop(self) -> Deferred[None]:
@@ -192,7 +199,7 @@ class PlatformLink:
         elif session is None or self._hurries:
             self._drop(protocol, "the agent is stopping")
         else:
-            self._drain = _Drain(session, self._outbox, self._reactor, self._drained)
+            self._drain = _Drain(session, protocol, self._outbox, self._reactor, self._drained)
             protocol.guard(self._drain.start)
         return stopped
 
@@ -203,16 +210,8 @@ class PlatformLink:
         if self._stopping is not None and self._protocol is not None:
             self._drop(self._protocol, "the agent is stopping")
 
-    def reconfigure(self, settings: ConnectorSettings, reconnect: bool = True) -> None:
-        """Use other settings; with ``reconnect`` (another address or identity) the present
-        connection is closed and a new one made, otherwise it stays."""
-        self._settings = settings
-        self._reconnection.configure(settings.reconnect_max_delay_s, settings.reconnect_spread_s)
+    def _settings_changed(self, reconnect: bool) -> None:
         if not reconnect:
-            if self._factory is not None:
-                self._factory.configure(settings)
-            if self._session is not None:
-                self._session.reconfigure(settings)
             return
         self._reconnection.begin_anew()
         # It may be another platform now.
@@ -252,17 +251,16 @@ class PlatformLink:
     def _identify(self) -> None:
         self._enter(IDENTIFYING)
         self._then = WAITING
-        self._hurries = False
         self._identification.start()
 
     def _identified(self, device_id: str, api_key: Secret) -> None:
-        settings = self._settings
+        settings = self._settings.now
         self._address = build_address(settings, device_id, api_key)
         tls = build_tls_options(settings) if settings.secure else None
         self._record.identified(settings)
         self._factory = PlatformClientFactory(
             self._address,
-            settings,
+            self._settings,
             tls,
             self,
             self._connect,
@@ -272,8 +270,9 @@ class PlatformLink:
         self._connect()
 
     def _connect(self) -> None:
+        assert self._factory is not None
         self._enter(CONNECTING)
-        settings = self._settings
+        settings = self._settings.now
         self._connecting_since_s = self._reactor.seconds()
         _log.info("connecting to {url}", url=self.display)
         self._attempt = ConnectionAttempt(
@@ -282,22 +281,17 @@ class PlatformLink:
             settings.proxy_port if settings.proxy_host else settings.port,
             settings.connection_timeout_s,
             self._known.order,
-            self._open_socket,
+            self._factory.open_socket,
             self._attempt_failed,
         )
         self._attempt.start()
-
-    def _open_socket(self, address: str) -> Any:
-        assert self._factory is not None
-        # The attempt's own limit covers this; Twisted's must only not be shorter.
-        return self._factory.open_socket(address, self._settings.connection_timeout_s + 1.0)
 
     def _attempt_failed(self, outcome: Outcome) -> None:
         """The attempt has ended without any socket to tell of it."""
         self._attempt = None
         self._ended(outcome)
 
-    def _schedule_retry(self, connect: Callable[[], None]) -> Any:
+    def _schedule_retry(self, connect: Callable[[], None]) -> IDelayedCall:
         retry = self._reconnection.schedule(self._last_outcome, connect)
         self._record.ended(self._last_outcome.reason, retry)
         return retry
@@ -362,7 +356,8 @@ class PlatformLink:
         try:
             if session is not None:
                 silence_s = session.silence_s if outcome.close_code == NO_CLOSE_FRAME else None
-                self._peer.silence.ended(silence_s, self._settings.keep_alive_interval_s)
+                configured_s = self._settings.now.keep_alive_interval_s
+                self._peer.silence.ended(silence_s, configured_s)
                 session.ended()
                 self._reconnection.lost()
                 self._aftermath.connection_ended(self._outbox, session, outcome)
@@ -420,11 +415,12 @@ class PlatformLink:
             self._drain.cancel()
             self._drain = None
         stopping, self._stopping = self._stopping, None
+        starts_again, self._starts_again = self._starts_again, False
+        # Begin again before anybody is told: who hears of the end may start or stop.
+        if starts_again:
+            self.start()
         if stopping is not None:
             stopping.callback(None)
-        if self._starts_again:
-            self._starts_again = False
-            self._identify()
 
 
 class _Drain:
@@ -435,17 +431,23 @@ class _Drain:
     """
 
     def __init__(
-        self, session: Session, outbox: IOutbox, reactor: Any, done: Callable[[], None]
+        self,
+        session: Session,
+        protocol: PlatformProtocol,
+        outbox: IOutbox,
+        reactor: IReactorTime,
+        done: Callable[[], None],
     ) -> None:
         self._session = session
+        self._protocol = protocol
         self._outbox = outbox
         self._reactor = reactor
         self._done = done
-        self._limit: Any = None
+        self._limit: IDelayedCall | None = None
 
     def start(self) -> None:
         """Begin; the session goes on sending what waits."""
-        self._limit = self._reactor.callLater(DRAIN_S, self._finish)
+        self._limit = self._reactor.callLater(DRAIN_S, self._protocol.guard, self._finish)
         self._session.on_drained = self._check
         self._check()
 

@@ -1,8 +1,5 @@
-"""How a connection, or the attempt at one, ended: data, and a sentence for the operator.
-
-How a connection (or the attempt at one) ended, and what follows from it.
-
-Why a connection ended, in one sentence a person can act on.
+"""How a connection, or the attempt at one, ended: as data that decides what follows, and as one
+sentence that an operator can act on.
 """
 
 from __future__ import annotations
@@ -67,7 +64,7 @@ class Cause(Enum):
 
 
 class Lane(Enum):
-    """How eagerly to connect again; ``backoff`` says what each of them means in seconds."""
+    """How eagerly to connect again; ``reconnect`` says what each of them means in seconds."""
 
     #: At once: nobody else has the same reason to connect at this moment.
     PROMPT = "prompt"

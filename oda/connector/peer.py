@@ -1,21 +1,17 @@
-"""What is known of the platform at one address: how it answers pings, how long silence lives.
+"""What is known of the platform at one address: whether its pongs prove anything, and how much
+silence a connection to it survives. ``Peers`` keeps both as long as the process runs.
 
-How long a silent connection lives, learnt from those that died.
+RFC 6455 obliges a peer to answer pings, yet some servers answer none, or with another payload. A
+platform that has answered once is held to it (``Peer``): when it stays silent, the connection is
+dead. One that has never answered, on two connections in a row, is of the other kind: the agent goes
+on without proofs, and says so. Pongs that answer no ping of ours say nothing (RFC 6455, section
+5.5.3, allows them). A silence that the network explains, because the ping has not left the device,
+says nothing either.
 
-Load balancers, proxies and NATs end a connection on which nothing was sent for a while; many do so
-without a word, and only the next ping finds out. When two connections in a row to the same address
-end after about the same time of silence, pings go out twice as often as that from then on, until
-that is often enough or ``FLOOR_S`` is reached. The configured ``keepAliveInterval`` is the upper
-limit. What was learnt holds as long as the process runs.
-
-What kind of platform is at the other end, as far as pings are concerned.
-
-RFC 6455 obliges a peer to answer pings, yet servers exist that answer none, or with another
-payload. What is learnt is kept across connections, for each address: a platform that has answered
-once is held to it, and is dead when it stays silent. One that has never answered, on two
-connections in a row, is taken to be of the other kind, and the agent goes on without proofs, saying
-so. Pongs that answer no ping of ours say nothing: RFC 6455 allows them, section 5.5.3. A silence
-that the network explains, because the ping has not left the device, says nothing either.
+Load balancers, proxies and NATs end a connection on which nothing was sent for a while. Many do so
+without a word, and only the next ping finds out. When two connections in a row to one address end
+after about the same time of silence, pings go out twice as often as that from then on, but not more
+often than every ``FLOOR_S`` (``Silence``). The configured ``keepAliveInterval`` is the upper limit.
 """
 
 from __future__ import annotations
@@ -51,7 +47,7 @@ class Silence:
         return configured_s if self.keep_alive_s is None else min(configured_s, self.keep_alive_s)
 
     def ended(self, silence_s: float | None, configured_s: float) -> None:
-        """A connection has ended: after so much silence without a word, or (None) otherwise."""
+        """A connection has ended without a word after ``silence_s``, or (None) in another way."""
         before_s, self._before_s = self._before_s, silence_s
         if silence_s is None or silence_s < _LEAST_S:
             self._before_s = None

@@ -9,11 +9,9 @@ print the upgrade request, API key included), and its own timers are off: ours r
 from __future__ import annotations
 
 import os
-from base64 import b64encode
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from autobahn.twisted.websocket import WebSocketClientProtocol
 from autobahn.websocket import HAS_NVX
 from twisted.internet import interfaces as twisted_interfaces
 from twisted.logger import Logger
@@ -21,25 +19,16 @@ from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
 from oda.connector.framing import (
-    Deflate,
     Utf8Validator,
     build_frame,
     client_frame,
     mask_source,
     whole_message,
-    with_readable_window,
-)
-from oda.connector.handshake import (
-    Head,
-    as_ascii,
-    connect_request,
-    read_head,
-    upgrade_request,
-    with_value,
 )
 from oda.connector.outcome import BAD_GATEWAY, NORMAL_CLOSURE, Outcome, describe_end
 from oda.connector.route import Route
-from oda.peer_bounds import BoundedReception, NewestPong
+from oda.connector.upgrade import UpgradingProtocol
+from oda.peer_bounds import NewestPong
 
 _log = Logger()
 
@@ -121,14 +110,11 @@ def log_masking() -> None:
 
 
 @implementer(twisted_interfaces.IPushProducer)
-class PlatformProtocol(BoundedReception, WebSocketClientProtocol):  # type: ignore[misc]
+class PlatformProtocol(UpgradingProtocol):
     """One connection to the platform."""
 
     log = QuietLog()  # Autobahn's name for its logger
-    transport: Any
-    data: bytes  # what has arrived and was not processed yet; Autobahn's name, too
     websocket_extensions_in_use: list[Any]
-    _perMessageCompress: Any  # the compression that was agreed on; Autobahn's name
     _BINARY = 2
 
     def __init__(self, owner: IConnectionOwner) -> None:
@@ -142,24 +128,23 @@ class PlatformProtocol(BoundedReception, WebSocketClientProtocol):  # type: igno
         self._discards = False
         self._slice_end_s = 0.0
         #: The call that goes on with what the last slice has left.
-        self._next_slice: Any = None
+        self._next_slice: twisted_interfaces.IDelayedCall | None = None
+        #: Whether the transport's buffer has room.
+        self.is_writable = True
         self._pong = NewestPong()
         self.was_open = False
-        self._compresses = True
         self._has_closed = False
         #: True once a binary message was sent.
         self.sent_binary = False
-        #: What the platform, and what the proxy, answered.
-        self.answer: Head | None = None
-        self.proxy_answer: Head | None = None
-        #: Why the upgrade (or CONNECT) was refused, by us or by the other side.
-        self.refusal: str | None = None
-        #: Why the agent ends this connection, where it does.
-        self.own_reason: str | None = None
         #: Tells whether this device's network ended the connection.
         self.route = Route()
 
     # -- what the agent asks for -------------------------------------------------------------
+
+    @property
+    def may_send(self) -> bool:
+        """True from the opening until a close frame was sent or the socket was lost."""
+        return bool(self.state == self.STATE_OPEN)
 
     def send_messages(self, messages: Iterable[tuple[bytes, bool]]) -> None:
         """Write messages, each a payload and whether it is text, to the transport at once."""
@@ -173,7 +158,7 @@ class PlatformProtocol(BoundedReception, WebSocketClientProtocol):  # type: igno
             )
         else:
             for payload, is_text in messages:
-                self.sendMessage(payload, isBinary=not is_text, doNotCompress=not self._compresses)
+                self.sendMessage(payload, isBinary=not is_text, doNotCompress=not self.compresses)
 
     def send_ping(self, payload: bytes) -> None:
         """Write one ping; ``payload`` is at most 125 bytes (RFC 6455)."""
@@ -183,13 +168,6 @@ class PlatformProtocol(BoundedReception, WebSocketClientProtocol):  # type: igno
         """Begin the closing handshake; ``closing`` and ``closed`` follow."""
         self.own_reason = reason
         self.sendClose(code, reason)
-
-    def abort(self, reason: str) -> None:
-        """Drop the connection at once; ``closed`` follows with ``reason``, unless the closing
-        handshake had begun for another."""
-        self.own_reason = self.own_reason or reason
-        if self.transport is not None:
-            self.transport.abortConnection()
 
     def hold_reading(self) -> None:
         """Take nothing more from the network, and process nothing of what was taken, from the next
@@ -273,9 +251,6 @@ class PlatformProtocol(BoundedReception, WebSocketClientProtocol):  # type: igno
             # Not at the end of each slice: telling the kernel costs as much as a small message.
             self.transport.pauseProducing()
 
-    def handshake_is_endless(self) -> None:
-        self.abort("the answer to the upgrade is endless")
-
     def processData(self) -> bool:
         if self._is_held or self._next_slice is not None:
             # Autobahn processes all it was given in one go: a chunk may hold many messages.
@@ -291,7 +266,7 @@ class PlatformProtocol(BoundedReception, WebSocketClientProtocol):  # type: igno
         return goes_on
 
     def _take_whole_messages(self) -> bool:
-        """Hand on what ``incoming`` can read; True if something is left for others to read."""
+        """Hand on what ``whole_message`` can read; True if something is left for others to read."""
         data = self.data
         start = 0
         try:
@@ -309,96 +284,6 @@ class PlatformProtocol(BoundedReception, WebSocketClientProtocol):  # type: igno
             if start:
                 self.data = data[start:]
         return start < len(data) and not self._is_held and self._next_slice is None
-
-    def startProxyConnect(self) -> None:
-        settings = self.factory.settings
-        self.sendData(
-            connect_request(
-                self.factory.host,
-                self.factory.port,
-                settings.proxy_user,
-                settings.proxy_password,
-            )
-        )
-
-    def processProxyConnect(self) -> None:
-        head = self._take_interim_answers()
-        if head is None:
-            return
-        self.proxy_answer = head
-        if head.status is None:
-            self.failProxyConnect(f"the proxy's answer is no HTTP: '{head.first_line}'")
-        elif not 200 <= head.status < 300:
-            self.failProxyConnect(head.phrase)
-        elif len(self.data) > head.size:
-            # Whatever stands behind the proxy's answer came before TLS and must not be believed.
-            self.abort("the proxy sent more than its answer to CONNECT")
-        else:
-            self.data = as_ascii(self.data)
-            super().processProxyConnect()
-
-    def startHandshake(self) -> None:
-        factory = self.factory
-        self.websocket_key = b64encode(os.urandom(16))  # Autobahn's name, to check the answer
-        self.sendData(
-            upgrade_request(
-                factory.resource,
-                factory.host,
-                factory.port,
-                secure=factory.isSecure,
-                headers=factory.headers,
-                key=self.websocket_key,
-                origin=factory.origin,
-                extensions=[
-                    offer.get_extension_string() for offer in self.perMessageCompressionOffers
-                ],
-                user_agent=factory.useragent,
-            )
-        )
-
-    def processHandshake(self) -> None:
-        head = self._take_interim_answers()
-        if head is None:
-            return
-        self.answer = head
-        if head.status is None:
-            self.failHandshake(f"what answered is no HTTP: '{head.first_line}'")
-            return
-        if head.status != 101:
-            self.failHandshake(head.phrase)
-            return
-        raw, rest = self.data[: head.size], self.data[head.size :]
-        if "sec-websocket-extensions" in head.headers:
-            extensions, self._compresses = with_readable_window(
-                head.headers["sec-websocket-extensions"]
-            )
-            raw = with_value(raw, "sec-websocket-extensions", extensions)
-        self.data = as_ascii(raw) + rest
-        super().processHandshake()
-
-    def _take_interim_answers(self) -> Head | None:
-        """The head of the answer; None while it is incomplete. Answers that only announce it
-        (RFC 9110, section 15.2) are skipped."""
-        while (head := read_head(self.data)) is not None and head.is_interim:
-            self.data = self.data[head.size :]
-        return head
-
-    def onConnect(self, response: Any) -> None:
-        if self._perMessageCompress is not None:
-            agreed = self._perMessageCompress
-            self._perMessageCompress = Deflate(
-                starts_anew_up=agreed.client_no_context_takeover,
-                starts_anew_down=agreed.server_no_context_takeover,
-                bits_up=agreed.client_max_window_bits,
-            )
-
-    def failProxyConnect(self, reason: str) -> None:
-        self.refusal = reason
-        super().failProxyConnect(reason)
-
-    def failHandshake(self, reason: str) -> None:
-        self.refusal = reason
-        super().failHandshake(reason)
 
     def onOpen(self) -> None:
         self.guard(self._opened)
@@ -447,6 +332,7 @@ class PlatformProtocol(BoundedReception, WebSocketClientProtocol):  # type: igno
         self._owner.closing(self)
 
     def _writable_changed(self, writable: bool) -> None:
+        self.is_writable = writable
         payload = self._pong.writable_changed(writable)
         if payload is not None:
             self.guard(lambda: super(PlatformProtocol, self).onPing(payload))
@@ -477,9 +363,8 @@ class PlatformProtocol(BoundedReception, WebSocketClientProtocol):  # type: igno
         if self._next_slice is not None:
             self._next_slice.cancel()
             self._next_slice = None
-        outcome = describe_end(
-            self, reason, self.factory.address.without_key, self.factory.settings
-        )
+        factory = self.factory
+        outcome = describe_end(self, reason, factory.address.without_key, factory.made_with)
         self.guard(lambda: self._owner.closed(self, outcome))
         self._let_go()
 

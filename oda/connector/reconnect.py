@@ -1,16 +1,14 @@
-"""The pause before the next connection.
-
-When to connect again: full jitter over windows that double.
+"""The pause before the next connection: full jitter over windows that double.
 
 The first window is one second, so that a fault of the device's own network costs little; each
-failure doubles it up to ``max_delay_s``. The count starts again only after a connection has stayed
-open for ``stable_s``: a platform that accepts and drops at once is not hammered.
+failure doubles it up to ``reconnectMaxDelay``. The count starts again only after a connection has
+stayed open for ``stable_s``: a platform that accepts and drops at once is not hammered.
 
 How wide the window is at least depends on the lane of the end (``oda.connector.outcome.LANES``):
 
 - ``PROMPT``: no more than the doubling asks for. Nobody else connects for the same reason.
-- ``SPREAD``: ``spread_s``. The platform may have ended all its connections at that moment, and
-  nobody can tell that from an interruption of one connection.
+- ``SPREAD``: ``reconnectSpread``. The platform may have ended all its connections at that moment,
+  and nobody can tell that from an interruption of one connection.
 - ``CROWD``: a minute and a half. Every device hears the same at the same moment; of ten thousand
   devices no second sees more than one in fifty.
 - ``SLOW``: the same, and a quarter of the window besides: a refusal must not be repeated within
@@ -18,22 +16,21 @@ How wide the window is at least depends on the lane of the end (``oda.connector.
 
 Windows follow each other without an overlap: a pause begins with what chance had left over of the
 window before. So the devices that lost their platform at one moment come back evenly over each
-window, also when an outage ends in the middle of one. Only where the windows have reached
-``max_delay_s`` they overlap, because no pause is longer than that.
+window, also when an outage ends in the middle of one. The windows overlap only where they have
+reached ``reconnectMaxDelay``, because no pause is longer than that.
 
 An explicit wish of the platform (Retry-After) is a minimum; what chance adds comes on top of it,
 because it was given to all of them.
-
-The pause between two connections: how long it is, and what the operator is told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
+from oda.connector.current import CurrentSettings
 from oda.connector.outcome import Lane, Outcome
 from oda.interfaces import ICounters
 
@@ -53,11 +50,8 @@ class Backoff:
     crowd_window_s = 90.0
     stable_s = 60.0
 
-    def __init__(
-        self, max_delay_s: float, random: Callable[[], float], spread_s: float = 0.0
-    ) -> None:
-        self.max_delay_s = max_delay_s
-        self.spread_s = spread_s
+    def __init__(self, settings: CurrentSettings, random: Callable[[], float]) -> None:
+        self._settings = settings
         self._random = random
         self._window_s = self.initial_window_s
         self._rest_s = 0.0
@@ -73,15 +67,16 @@ class Backoff:
         self._rest_s = 0.0
 
     def next_delay_s(self, outcome: Outcome) -> float:
-        """The wait after this outcome, in seconds, in [0, max_delay_s] (plus what the platform
-        asked for)."""
+        """The wait after this outcome, in seconds: at most ``reconnectMaxDelay``, plus what the
+        platform asked for."""
         lane = outcome.lane
+        max_delay_s = self._settings.now.reconnect_max_delay_s
         window_s = max(self._window_s, self._least_window_s(lane))
-        window_s = min(window_s, self.max_delay_s)
+        window_s = min(window_s, max_delay_s)
         self._window_s = 2 * window_s
-        least_s = min(self._rest_s, self.max_delay_s - window_s)
+        least_s = min(self._rest_s, max_delay_s - window_s)
         if lane is Lane.SLOW:
-            window_s = min(window_s, self.max_delay_s / 1.25)
+            window_s = min(window_s, max_delay_s / 1.25)
             least_s = max(least_s, window_s / 4)
         if outcome.retry_after_s is not None:
             least_s = max(least_s, outcome.retry_after_s)
@@ -92,27 +87,27 @@ class Backoff:
     def _least_window_s(self, lane: Lane) -> float:
         if lane is Lane.PROMPT:
             return 0.0
-        return self.spread_s if lane is Lane.SPREAD else self.crowd_window_s
+        spread_s = self._settings.now.reconnect_spread_s
+        return spread_s if lane is Lane.SPREAD else self.crowd_window_s
 
 
 # -- the pause -----------------------------------------------------------------------------------
 
 
 class Reconnection:
-    """Keeps the back-off of one link; ``random`` gives floats in [0, 1)."""
+    """The pauses of one link, each begun and logged; ``random`` gives floats in [0, 1)."""
 
     def __init__(
         self,
-        reactor: Any,
+        reactor: IReactorTime,
         counters: ICounters,
-        max_delay_s: float,
+        settings: CurrentSettings,
         random: Callable[[], float],
-        spread_s: float = 0.0,
     ) -> None:
         self._reactor = reactor
         self._counters = counters
-        self._backoff = Backoff(max_delay_s, random, spread_s)
-        self._stable: Any = None
+        self._backoff = Backoff(settings, random)
+        self._stable: IDelayedCall | None = None
 
     def opened(self) -> None:
         """A connection is open; once it has lasted, earlier failures are forgotten."""
@@ -125,16 +120,11 @@ class Reconnection:
             self._stable.cancel()
             self._stable = None
 
-    def configure(self, max_delay_s: float, spread_s: float) -> None:
-        """From now on, wait at most so long, and spread what may concern all devices so wide."""
-        self._backoff.max_delay_s = max_delay_s
-        self._backoff.spread_s = spread_s
-
     def begin_anew(self) -> None:
         """Another platform, or other credentials: earlier failures say nothing about it."""
         self._backoff.begin_anew()
 
-    def schedule(self, outcome: Outcome, connect: Callable[[], None]) -> Any:
+    def schedule(self, outcome: Outcome, connect: Callable[[], None]) -> IDelayedCall:
         """Call ``connect`` after the pause that ``outcome`` asks for; returns the delayed call."""
         delay_s = self._backoff.next_delay_s(outcome)
         self._counters.observe("reconnect_delay_seconds", delay_s)

@@ -1,37 +1,33 @@
-"""What is sent again after a connection has ended, and what is not.
+"""What becomes of a connection's messages when it has ended: sent again, set aside, or kept.
 
-Finds the message over which the platform closes the connection, so that the rest can go on.
+``Aftermath`` gives back to the outbox what the connection had taken, but for a message over which
+the platform has ended it. ``Suspects`` finds that message, so that the rest can go on.
+``ReplayRule`` decides whether acknowledged messages that linger are sent again, too. After a normal
+closure these need not be kept.
 
-A connection usually ends with many messages in flight, and any of them (or none) may be the reason.
-Those that were in flight when the platform refused something (codes 1003, 1007, 1008, 1009), or at
-two ends in a row, are *isolated*: on the next connection each of them is sent alone, after a pong
-has shown that the connection works, and nothing follows until it is acknowledged. When the
+*Suspects.* A connection usually ends with many messages in flight, and any of them (or none) may be
+the reason. Those that were in flight when the platform refused something (codes 1003, 1007, 1008,
+1009), or at two ends in a row, are *isolated*: the next connection sends each of them alone, after
+a pong has shown that the connection works, and nothing follows until it is acknowledged. When the
 connection ends in that moment, the message is the culprit: at once after a refusal, after the third
 end in a row otherwise. An acknowledgement clears a message.
 
-Some platforms end each connection after a number of messages or bytes, whichever they are. So
-nobody is found guilty who was not the first message on its connection, unless the code leaves no
-doubt (1003, 1007, 1009). That everyone gets to be the first is seen to by ``ReplayRule``.
+Some platforms end each connection after a number of messages or bytes, whichever they are. So no
+message is found guilty that was not the first on its connection, unless the code leaves no doubt
+(1003, 1007, 1009). ``ReplayRule`` sees to it that each message gets to be the first.
 
 Ends by the agent itself don't count: a pong that never came is the network's fault as often as not.
-A normal closure, a platform that goes away, restarts or asks for patience condemn nobody either,
-but they isolate: to a platform that closes after every few messages, they go one by one, so that it
+A normal closure, or a platform that goes away, restarts or asks for patience, condemns no message
+but isolates them: to a platform that closes after every few messages they go one by one, so that it
 acknowledges some. A policy violation (1008) may be about the device instead of the message: two
 messages are not found guilty of it one after the other at first sight.
 
-Whether acknowledged messages that linger are sent again after a connection has ended.
-
-After an end by which the platform may have lost what it had read (see ``Outcome.replay``) they are.
-But a platform that ends every connection so after a number of messages would get the same ones for
-ever: they come first, are acknowledged once more, linger once more. So when repeating has led to
-nothing new being acknowledged ``MAX_IN_VAIN`` times in a row, they stay where they are, and the
-next connection begins with what the platform has not acknowledged yet.
-
-What becomes of the messages of a connection that has ended.
-
-What was taken from the outbox goes back to it, but for a message over which the platform ended the
-connection (see ``Suspects``); ``ReplayRule`` decides whether acknowledged ones are sent again.
-After a normal closure they need not be kept.
+*Replay.* After an end by which the platform may have lost what it had read (``Outcome.replay``),
+acknowledged messages that linger are sent again. But a platform that ends every connection so after
+a number of messages would get the same ones for ever: they come first, are acknowledged once more,
+linger once more. So when ``MAX_IN_VAIN`` repetitions in a row have led to no new acknowledgement,
+these messages stay where they are, and the next connection begins with what the platform has not
+acknowledged yet.
 """
 
 from __future__ import annotations
@@ -49,9 +45,9 @@ if TYPE_CHECKING:
 # -- suspects ------------------------------------------------------------------------------------
 
 
-#: A message that was in flight at so many ends in a row is sent alone ...
+#: Number of ends in a row after which a message that was in flight at each is sent alone ...
 _ISOLATED_AFTER = 2
-#: ... and set aside at this one.
+#: ... and set aside.
 _GUILTY_AFTER = 3
 #: Codes by which the platform speaks of itself (RFC 6455, section 7.4.1, and the IANA registry).
 _NOT_ABOUT_MESSAGES = frozenset({NORMAL_CLOSURE, 1001, 1012, 1013})
@@ -130,7 +126,7 @@ class Suspects:
 # -- replay --------------------------------------------------------------------------------------
 
 
-#: So many repetitions in a row may bring nothing new.
+#: Maximum number of repetitions in a row that bring nothing new.
 MAX_IN_VAIN = 3
 
 
@@ -189,11 +185,11 @@ class Aftermath:
         flight = session.flight
         replays = self._replay.connection_ended(outcome, flight.acknowledged, was_guilty)
         limit = session.replay_bytes if outcome.cause is Cause.AGENT else None
-        if replays and limit is not None and not flight.has_let_go:
+        if replays and limit is not None and not flight.let_go:
             # The agent gave up a slow link, and the platform had seconds to store what it proved.
             outbox.rewind(replays, limit)
         else:
-            outbox.rewind(replays or flight.has_let_go)
+            outbox.rewind(replays or bool(flight.let_go))
         if outcome.close_code == NORMAL_CLOSURE:
             # Only what still lingers: answers that were let go are pending again.
             outbox.settle()

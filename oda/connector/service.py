@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.connector.backpressure import Intake
+from oda.connector.current import CurrentSettings
 from oda.connector.link import PlatformLink
 from oda.connector.protocol import log_masking
 from oda.connector.window import Taken, taken_bytes
@@ -42,7 +43,7 @@ FRESH_S = 3.0
 class ConnectorService(Service):
     """``random`` gives floats in [0, 1), ``random_bytes(n)`` n random bytes. ``shorten``
     gives the answer, with the reason it is given, that takes the place of one that can't be sent or
-    kept; None if it can't tell. ``taken(transport)`` is as ``uplink.taken_bytes``.
+    kept; None if it can't tell. ``taken(transport)`` is as ``window.taken_bytes``.
 
     ``is_connected`` is True while the WebSocket is open.
     """
@@ -64,7 +65,7 @@ class ConnectorService(Service):
         shorten: Callable[[bytes, str], bytes | None] = lambda _payload, _reason: None,
         taken: Callable[[Any], Taken | None] = taken_bytes,
     ) -> None:
-        self._settings = settings
+        self._settings = CurrentSettings(settings)
         self._shorten = shorten
         self._outbox = outbox
         self._dispatcher = dispatcher
@@ -73,7 +74,7 @@ class ConnectorService(Service):
         self._reactor = reactor
         self._intake = Intake(outbox, window.max_bytes)
         self._link = PlatformLink(
-            settings,
+            self._settings,
             window,
             outbox,
             device_info,
@@ -152,8 +153,7 @@ class ConnectorService(Service):
     def reconfigure(self, settings: ConnectorSettings, reconnect: bool = True) -> None:
         """Use other settings; with ``reconnect`` (another address or identity) the present
         connection is closed and a new one made, otherwise it stays."""
-        self._settings = settings
-        self._link.reconfigure(settings, reconnect)
+        self._settings.replace(settings, reconnect)
 
     # -- what arrives ------------------------------------------------------------------------
 
@@ -201,7 +201,7 @@ class ConnectorService(Service):
             self._answer_not_accepted(outcome)
 
     def _respond(self, answer: Answer, is_text: bool) -> Deferred[int]:
-        size, limit = len(answer.payload), self._settings.max_message_size_bytes
+        size, limit = len(answer.payload), self._settings.now.max_message_size_bytes
         if size > limit:
             # The dispatcher sees to this; here is the last place where the request gets an answer.
             reason = f"the answer has {size} bytes; maxMessageSize is {limit}"
@@ -238,14 +238,15 @@ class ConnectorService(Service):
         _log.failure("the dispatcher failed on a message; it is not answered", failure)
 
     def _put(self, message: OutgoingMessage) -> Deferred[int]:
-        limit = self._settings.max_message_size_bytes
+        limit = self._settings.now.max_message_size_bytes
         if len(message.payload) > limit:
             size = len(message.payload)
             return fail(MessageTooLarge(f"{size} bytes; maxMessageSize is {limit}"))
         return self._outbox.put(message)
 
     def _is_text(self, content_type: ContentType) -> bool:
-        return content_type is ContentType.JSON and self._settings.frame_type is FrameType.TEXT
+        frame_type = self._settings.now.frame_type
+        return content_type is ContentType.JSON and frame_type is FrameType.TEXT
 
 
 def _message(answer: Answer, is_text: bool) -> OutgoingMessage:

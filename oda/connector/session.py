@@ -1,28 +1,16 @@
-"""One open connection: what is sent on it, what is acknowledged, and when it ends.
+"""One open connection: what is sent on it, and what of that has arrived.
 
-Counts messages by class, and the datapoints in them, once for a whole batch.
+As long as its protocol may send, the session takes rows from the outbox as far as the window and
+the transport allow. It retires them when its ``Heartbeat`` has proven that the peer has read them;
+until then they are in its ``Flight``. A proof is the number of messages of this connection that
+have arrived; the order of sending says which ones these are.
 
-The messages on their way: sent in this order, and not yet proven to have arrived.
+A message under suspicion of ending connections (``redelivery.Suspects``) goes out alone; the
+session holds what it has taken behind that message until the message is acknowledged.
 
-Acknowledgements come as counts, see ``barrier``: so many messages of this connection have arrived.
-What they prove is found by the order of sending.
-
-A row is *let go* when the outbox was told that it may be forgotten, although nothing has proven yet
-that it has arrived. It takes no room in the window any more.
-
-One open connection: what is sent on it, and what of that has arrived.
-
-States: *open* (messages flow) -> *closing* (a close frame was sent; nothing is sent any more) ->
-*ended*. While open, the session takes rows from the outbox as the window and the transport allow,
-and retires them when its ``heartbeat`` has proven that the peer has read them; in between they are
-in its ``flight``.
-
-A message under suspicion of ending connections (see ``suspects``) is sent alone; what was taken
-behind it is held until it is acknowledged.
-
-While reading stands still (see ``hold``), answers that the network has taken are *let go*: the
-outbox may forget them when it needs the room, and repeats them if the connection ends before they
-are proven.
+While reading stands still (``backpressure.ReadingHold``), answers that the network has taken are
+*let go*: they take no room in the window any more, and the outbox may forget them when it needs
+theirs. The outbox repeats them if the connection ends before they are proven.
 """
 
 from __future__ import annotations
@@ -31,10 +19,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from oda.connector.acknowledgement import Heartbeat
 from oda.connector.backpressure import Intake, ReadingHold
+from oda.connector.current import CurrentSettings
 from oda.connector.peer import Peer
 from oda.connector.protocol import IConnectionListener, PlatformProtocol
 from oda.connector.rate_limit import TokenBucket
@@ -43,7 +33,7 @@ from oda.connector.window import SendWindow, Taken, Uplink, taken_bytes
 from oda.errors import NotConnected
 from oda.interfaces import ICounters, IOutbox
 from oda.model import MessageClass, OutboxRow
-from oda.settings import ConnectorSettings, OutboxSettings
+from oda.settings import OutboxSettings
 
 # -- counting ------------------------------------------------------------------------------------
 
@@ -54,7 +44,8 @@ def count_batch(
     datapoints_name: str,
     batch: Sequence[tuple[MessageClass, int]],
 ) -> None:
-    """``batch`` holds the class and the number of datapoints of each message."""
+    """Count messages by class, and the datapoints in them, once for a whole batch: it holds the
+    class and the number of datapoints of each message."""
     for message_class in MessageClass:
         messages = sum(known is message_class for known, _ in batch)
         if messages:
@@ -67,42 +58,39 @@ def count_batch(
 # -- messages on their way -----------------------------------------------------------------------
 
 
-#: Row id (-1: it is no row; below: an answer that was let go), bytes, class and datapoints of a
-#: message.
-Sent = tuple[int, int, MessageClass, int]
+#: Row id (None: it is no row), bytes, class and datapoints of a message.
+Sent = tuple[int | None, int, MessageClass, int]
 
 
 class Flight:
     """The messages of one connection. Who sends one adds it to ``messages`` and its bytes to
-    ``size_bytes``; ``let_go_count`` is how many of them were let go."""
+    ``size_bytes``. Answers that were let go stay in ``messages``, but their bytes are out of
+    ``size_bytes``; ``let_go`` are their rows."""
 
     def __init__(self) -> None:
         self.messages: deque[Sent] = deque()
         self.size_bytes = 0
-        self.let_go_count = 0
+        self.let_go: set[int] = set()
         #: The highest row of each class that was acknowledged on this connection.
         self.acknowledged: dict[MessageClass, int] = {}
         self._arrived = 0
 
     @property
     def row_ids(self) -> list[int | None]:
-        """The rows that nothing has proven yet, None for a message that is no row."""
-        return [None if row_id < 0 else row_id for row_id, *_ in self.messages]
-
-    @property
-    def has_let_go(self) -> bool:
-        """True while answers were let go that nothing has proven yet."""
-        return self.let_go_count > 0
+        """The rows that nothing has proven yet, None for a message that is no row and for an
+        answer that was let go."""
+        return [None if row_id in self.let_go else row_id for row_id, *_ in self.messages]
 
     def let_answers_go(self) -> list[int]:
         """Let all answers go; gives those that were not before."""
         rows: list[int] = []
-        for place, (row_id, size, message_class, datapoints) in enumerate(self.messages):
-            if row_id >= 0 and message_class is MessageClass.RESPONSE:
+        for row_id, size, message_class, _ in self.messages:
+            if row_id is None or row_id in self.let_go:
+                continue
+            if message_class is MessageClass.RESPONSE:
                 rows.append(row_id)
-                self.messages[place] = (-2 - row_id, 0, message_class, datapoints)
                 self.size_bytes -= size
-        self.let_go_count += len(rows)
+        self.let_go.update(rows)
         return rows
 
     def arrived(self, sent: int) -> tuple[list[int], list[tuple[MessageClass, int]]]:
@@ -112,16 +100,17 @@ class Flight:
         proven: list[tuple[MessageClass, int]] = []
         while self._arrived < sent:
             row_id, size, message_class, datapoints = self.messages.popleft()
-            self.size_bytes -= size
             self._arrived += 1
-            if row_id < -1:
-                self.let_go_count -= 1
-                self.acknowledged[message_class] = -2 - row_id
-                proven.append((message_class, datapoints))
-            elif row_id >= 0:
+            if row_id is None:
+                self.size_bytes -= size
+                continue
+            if row_id in self.let_go:
+                self.let_go.remove(row_id)
+            else:
+                self.size_bytes -= size
                 rows.append(row_id)
-                self.acknowledged[message_class] = row_id
-                proven.append((message_class, datapoints))
+            self.acknowledged[message_class] = row_id
+            proven.append((message_class, datapoints))
         return rows, proven
 
 
@@ -132,9 +121,8 @@ class Flight:
 _TAKE = 64
 #: Responses may exceed a full window by this many messages: they are what a person waits for.
 _URGENT_EXTRA = 64
-#: Reading may stand still for so many times ``pong_timeout_s``.
-_HOLD_TIMES = 4
-#: Answers that were let go are kept at least so long unless the room is needed, in seconds.
+#: Shortest time for which the outbox keeps answers that were let go, unless it needs the room, in
+#: seconds.
 _LET_GO_S = 60.0
 
 
@@ -147,8 +135,8 @@ class Session:
         self,
         protocol: PlatformProtocol,
         outbox: IOutbox,
-        reactor: Any,
-        settings: ConnectorSettings,
+        reactor: IReactorTime,
+        settings: CurrentSettings,
         window: OutboxSettings,
         counters: ICounters,
         peer: Peer,
@@ -171,16 +159,14 @@ class Session:
         self._suspect_is_out = False
         #: What was sent and is not yet proven to have arrived.
         self.flight = Flight()
-        self._writable = True
-        self._open = True
-        self._close_limit: Any = None
+        self._close_limit: IDelayedCall | None = None
         self._rate: TokenBucket | None = None
         if window.max_rate_per_s:
             self._rate = TokenBucket(window.max_rate_per_s, max(1.0, window.max_rate_per_s))
-        self._rate_call: Any = None
+        self._rate_call: IDelayedCall | None = None
         transport = protocol.transport
         self._uplink = Uplink(lambda: taken(transport), reactor.seconds)
-        self._send_window = SendWindow(window.window_bytes, settings.pong_timeout_s)
+        self._send_window = SendWindow(window.window_bytes, settings)
         self._heartbeat = Heartbeat(
             protocol,
             reactor,
@@ -196,18 +182,13 @@ class Session:
             protocol,
             intake,
             reactor,
+            settings,
             self._let_written_go,
             self._reading_held,
             self._uplink,
             self._needs_pong,
         )
-        self._hold.limit_s = _HOLD_TIMES * settings.pong_timeout_s
         self.on_drained: Callable[[], None] | None = None
-
-    @property
-    def is_open(self) -> bool:
-        """True until a close frame was sent or the socket was lost."""
-        return self._open
 
     @property
     def has_unacknowledged(self) -> bool:
@@ -257,22 +238,15 @@ class Session:
         self._heartbeat.start()
         self.pump()
 
-    def reconfigure(self, settings: ConnectorSettings) -> None:
-        """Go on with other intervals and time limits."""
-        self._settings = settings
-        self._hold.limit_s = _HOLD_TIMES * settings.pong_timeout_s
-        self._send_window.pong_timeout_s = settings.pong_timeout_s
-        self._heartbeat.reconfigure(settings)
-
     def pump(self) -> None:
         """Send what waits, as far as the window and the transport allow."""
         flight, send_window = self.flight, self._send_window
-        while self._open and self._writable and not self._suspect_is_out:
+        while self._takes and not self._suspect_is_out:
             if self._held:
                 if not self._send_rows(self._release_held()):
                     break
                 continue
-            room = self._window.window_messages - len(flight.messages) + flight.let_go_count
+            room = self._window.window_messages - len(flight.messages) + len(flight.let_go)
             room_bytes = send_window.size_bytes - flight.size_bytes
             allowed = min(room, _TAKE, self._allowance())
             if room <= 0 or room_bytes <= 0:
@@ -293,7 +267,7 @@ class Session:
                 self._held.extend(rows)
             else:
                 self._send_rows(rows)
-        if self._open:
+        if self._protocol.may_send:
             self._heartbeat.consider_ping(self._suspect_is_out)
         self._hold.consider()
 
@@ -302,21 +276,21 @@ class Session:
 
         Raises ``NotConnected`` when the network takes nothing more: it can't be sent now.
         """
-        if not (self._open and self._writable):
+        if not self._takes:
             raise NotConnected("the connection to the platform is congested")
         self._send([(payload, is_text)], ())
         self._heartbeat.consider_ping(self._suspect_is_out)
 
     def close(self, code: int, reason: str) -> None:
         """Begin the closing handshake."""
-        if self._open:
+        if self._protocol.may_send:
             self._protocol.close(code, reason)
 
     # -- IConnectionListener -----------------------------------------------------------------
 
     def message_received(self, payload: bytes, is_binary: bool) -> None:
         self._on_message(payload, is_binary)
-        if self._open and self._intake.is_full:
+        if self._protocol.may_send and self._intake.is_full:
             # Take no more requests until there is room for their answers.
             self._hold.begin()
 
@@ -324,7 +298,6 @@ class Session:
         self._heartbeat.bytes_received()
 
     def writable_changed(self, writable: bool) -> None:
-        self._writable = writable
         self._heartbeat.writable_changed(writable)
         if writable:
             self.pump()
@@ -334,20 +307,18 @@ class Session:
 
     def sending_ends(self) -> None:
         """A close frame was sent: stop sending, and don't wait for ever for the peer."""
-        if not self._open:
+        if self._close_limit is not None:
             return
-        self._open = False
         self._hold.end()
         self._quiet()
         self._close_limit = self._reactor.callLater(
-            self._settings.close_timeout_s,
+            self._settings.now.close_timeout_s,
             self._protocol.abort,
             "the platform did not end the connection after the closing handshake",
         )
 
     def ended(self) -> None:
         """The socket is gone: leave no timer behind, nor a cycle for the garbage collector."""
-        self._open = False
         self._hold.end_for_good()
         self._quiet()
         self._heartbeat.end()
@@ -356,6 +327,11 @@ class Session:
         self._close_limit = None
 
     # -- inside ------------------------------------------------------------------------------
+
+    @property
+    def _takes(self) -> bool:
+        """Whether messages can be written now."""
+        return self._protocol.may_send and self._protocol.is_writable
 
     def _release_held(self) -> list[OutboxRow]:
         """Those of the held rows that may go now: all before the first suspect, or that alone."""
@@ -369,7 +345,7 @@ class Session:
 
     def _let_written_go(self) -> bool:
         """Let the answers go that were sent; False when the network has not taken them."""
-        if not (self._open and self._writable):
+        if not self._takes:
             return False
         rows = self.flight.let_answers_go()
         if rows:
@@ -423,9 +399,9 @@ class Session:
 
     def _send(self, messages: Sequence[tuple[bytes, bool]], rows: Sequence[OutboxRow]) -> None:
         """Write ``messages`` at once; ``rows`` are what they come from, if they are rows."""
-        sent = [
+        sent: list[Sent] = [
             (row.row_id, len(row.payload), row.message_class, row.datapoints) for row in rows
-        ] or [(-1, len(payload), MessageClass.TELEMETRY, 0) for payload, _ in messages]
+        ] or [(None, len(payload), MessageClass.TELEMETRY, 0) for payload, _ in messages]
         size = sum(one[1] for one in sent)
         flight = self.flight
         if not flight.messages:
@@ -449,5 +425,5 @@ class Session:
             self._suspect_is_out = False
         if not self.has_unacknowledged and self.on_drained is not None:
             self.on_drained()
-        if self._open:
+        if self._protocol.may_send:
             self.pump()

@@ -1,14 +1,13 @@
-"""What the link tells those who ask how the connection is.
-
-When certificates end: the platform's, as it was shown, and the client's own.
-
-What the link remembers of its connection for those who ask how it is.
+"""What the link tells those who ask how the connection is: times, the last end, and when the
+platform's and the client's own certificate end.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from oda.connector.peer import PeerClass
 from oda.connector.session import Session
@@ -49,10 +48,10 @@ def _ends_ms(certificate: Any) -> int:
 class ConnectionRecord:
     """Times of the present connection or pause, the reason of the last end, certificates' ends."""
 
-    def __init__(self, clock: Any) -> None:
+    def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._opened_at_s = 0.0
-        self._retry: Any = None
+        self._retry: IDelayedCall | None = None
         self._retry_since_s = 0.0
         self._last_end: str | None = None
         self._platform_certificate_ends_ms: int | None = None
@@ -67,7 +66,7 @@ class ConnectionRecord:
         self._opened_at_s = self._clock.seconds()
         self._platform_certificate_ends_ms = platform_certificate_ends_ms(transport)
 
-    def ended(self, reason: str, retry: Any) -> None:
+    def ended(self, reason: str, retry: IDelayedCall) -> None:
         """An attempt or connection is over; ``retry`` is the delayed call of the next one."""
         self._last_end = reason
         self._retry_since_s = self._clock.seconds()

@@ -1,17 +1,13 @@
 """How much may be on its way at once, and how much of it the network has taken.
 
-How far the network has taken what a connection has written.
+*What the network has taken* (``Uplink``). A pong tells that the platform has read something; on a
+slow link its ping waits behind everything that was written before. Long before the pong, the TCP of
+the other side acknowledges bytes. As long as it does, the connection is alive, however long a
+message takes. Linux tells how many in ``TCP_INFO``, and with ``SIOCOUTQ`` how many are left
+(tcp(7)); elsewhere that is not known, and ``Uplink`` says so.
 
-A pong tells that the platform has read something; on a slow link its ping waits behind everything
-that was written before. Long before the pong, the TCP of the other side acknowledges bytes. As long
-as it does, the connection is alive, however long a message takes.
-
-Linux tells how many in ``TCP_INFO``, and with ``SIOCOUTQ`` how many are left (tcp(7)); elsewhere
-that is not known, and ``Uplink`` says so.
-
-How many bytes may be on their way: as many as the link carries in little time.
-
-On a slow link whatever is written waits in queues before it is sent: a ping, the answer to an
+*How much may be on its way* (``SendWindow``): as many bytes as the link carries in little time. On
+a slow link whatever is written waits in queues before it is sent: a ping, the answer to an
 operation, the datapoint of this second. The window keeps that wait short. It begins small and
 doubles with each answered ping as long as the link keeps up, on a quick link eightfold; then it
 follows the measured rate::
@@ -37,6 +33,8 @@ import termios
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from oda.connector.current import CurrentSettings
 
 # -- what the network has taken ------------------------------------------------------------------
 
@@ -123,17 +121,16 @@ _SAMPLES = 3
 _GROWTH = 2.0
 _QUICK_GROWTH = 8.0
 _QUICK_S = 0.1
-#: A window of so many times what was on its way is large enough for a link that is not busy.
+#: Size of the window of a link that is not busy, as a multiple of what was on its way.
 _SPARE = 4
 
 
 class SendWindow:
-    """The window of one connection, at most ``max_bytes``; ``pong_timeout_s`` is the pong's time
-    limit."""
+    """The window of one connection, at most ``max_bytes``."""
 
-    def __init__(self, max_bytes: int, pong_timeout_s: float) -> None:
+    def __init__(self, max_bytes: int, settings: CurrentSettings) -> None:
         self._max_bytes = max_bytes
-        self.pong_timeout_s = pong_timeout_s
+        self._settings = settings
         self.size_bytes = min(FIRST_BYTES, max_bytes)
         self._rates: deque[float] = deque(maxlen=_SAMPLES)
         self._sample = (0.0, 0)  # how long the last one took, and its bytes
@@ -146,7 +143,7 @@ class SendWindow:
 
     @property
     def step_bytes(self) -> int:
-        """After so many bytes a ping is worth sending."""
+        """Number of bytes after which a ping is worth sending."""
         return max(1, self.size_bytes // PINGS)
 
     @property
@@ -155,7 +152,7 @@ class SendWindow:
         return bool(self._rates) and self.size_bytes < self._max_bytes
 
     def ping_after(self, most: int) -> int:
-        """After so many bytes a ping is due, at the latest after ``most``: soon where the window is
+        """Number of bytes after which a ping is due, at most ``most``: few where the window is
         full or narrow, because its pong is what more can be sent after."""
         if self._was_full or self.is_narrow:
             return min(most, self.step_bytes)
@@ -170,7 +167,7 @@ class SendWindow:
         self._since_s = now_s
 
     def round_trip(self, seconds: float) -> None:
-        """A ping was answered after so long."""
+        """A ping was answered after ``seconds``."""
         self._growth = _QUICK_GROWTH if seconds <= _QUICK_S else _GROWTH
         if self._shortest_s is None or seconds < self._shortest_s:
             self._shortest_s = seconds
@@ -194,7 +191,8 @@ class SendWindow:
             took_s, size = took_s + self._sample[0], size + self._sample[1]
         self._sample = took_s, size
         self._rates.append(size / max(took_s, 1e-6))
-        queue_s = max(min(MAX_QUEUE_S, self.pong_timeout_s / 10), PIPE * round_trip_s)
+        pong_timeout_s = self._settings.now.pong_timeout_s
+        queue_s = max(min(MAX_QUEUE_S, pong_timeout_s / 10), PIPE * round_trip_s)
         carried = max(self._rates) * (round_trip_s + queue_s)
         grown = min(self._growth * self.size_bytes, float(self._max_bytes))
         # The first sample after a time of little traffic says too little.

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from oda.control.location import squatter, trusted_users
-from oda.control.wire import ControlError, decode_answer, encode
+from oda.control.wire import MAX_LINE_BYTES, ControlError, decode_answer, encode
 
 
 class NoAgent(ControlError):  # noqa: N818 - named like those of oda.errors
@@ -21,6 +21,10 @@ class NoAgent(ControlError):  # noqa: N818 - named like those of oda.errors
 
 class NotAllowed(ControlError):  # noqa: N818 - named like those of oda.errors
     """What is there is another user's: an agent that this user may not use, or no agent at all."""
+
+
+class TooLong(ControlError):  # noqa: N818 - named like those of oda.errors
+    """A message that the agent would refuse; nothing of it was sent."""
 
 
 class ControlClient:
@@ -70,9 +74,13 @@ class ControlClient:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def send(self, message: object) -> None:
-        """Write one message; blocks while the agent reads nothing. Raises ``ControlError``."""
+        """Write one message; blocks while the agent reads nothing. Raises ``TooLong``, and
+        ``ControlError`` when the agent is gone."""
+        line = encode(message)
+        if len(line) > MAX_LINE_BYTES:
+            raise TooLong(f"it is longer than {MAX_LINE_BYTES} bytes")
         try:
-            self._socket.sendall(encode(message))
+            self._socket.sendall(line)
         except OSError as error:
             raise ControlError(f"the agent is gone: {error.strerror}") from None
 

@@ -206,13 +206,26 @@ def _time(entry: dict[str, Any], member: str, default: int | None, any_time: boo
 def _read_json(text: str, what: str = "the value") -> Any:
     try:
         value = json.loads(
-            text, parse_constant=_refuse_constant, parse_int=_json_integer, parse_float=_exact
+            text,
+            parse_constant=_refuse_constant,
+            parse_int=_json_integer,
+            parse_float=_exact,
+            object_pairs_hook=_members,
         )
     except (ValueError, RecursionError) as error:
         raise EntryError(f"{what} is no JSON: {error}") from None
     if "\\u" in text and not _is_unicode(json.dumps(value, ensure_ascii=False)):
         raise EntryError(f"{what} has half a surrogate pair, which is no Unicode text")
     return value
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise EntryError(f"the member {_shown(twice)} is given twice")
+    return members
 
 
 def _json_integer(text: str) -> int:

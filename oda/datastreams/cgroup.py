@@ -53,16 +53,15 @@ class ControlGroup:
             return None  # "max", or no such file
         return share if share > 0 else None
 
-    def read_times(self, seconds: Callable[[], float]) -> CpuTimes:
-        """The time that the group could have used since some moment, and what of it was idle.
-        Raises ``ValueError`` where there is no limit or no account."""
-        processors = self.processors()
+    def read_times(self, seconds: Callable[[], float], processors: float) -> CpuTimes:
+        """The time that the group could have used since some moment on so many ``processors``, and
+        what of it was idle. Raises ``ValueError`` where there is no account."""
         used = self._statistic("cpu.stat", "usage_usec")
         if used is None:
             nanoseconds = self._number("cpuacct/cpuacct.usage")
             used = None if nanoseconds is None else nanoseconds // 1000
-        if processors is None or used is None:
-            raise ValueError("the control group has no limit of processor time")
+        if used is None:
+            raise ValueError("the control group has no account of processor time")
         total = int(seconds() * processors * _MICROSECONDS)
         return CpuTimes(total - used, total)
 

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, tzinfo
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,22 @@ class LocalZone:
             if seen != self._seen:
                 from zoneinfo import ZoneInfo  # device.clock alone needs it
 
-                with self._file.open("rb") as data:
-                    self._zone = ZoneInfo.from_file(data)
+                self._zone = ZoneInfo.from_file(_Whole(self._file.read_bytes()))
                 self._seen = seen
-        except (OSError, ValueError):
+        except Exception:  # noqa: BLE001 - a file that is no zone, or half written, fails in any way
             return None
         return self._zone
+
+
+class _Whole(BytesIO):
+    """Bytes that have to be enough: of a file that is half written the library would read the end
+    for ever, with the reactor standing still."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        found = super().read(size)
+        if size is not None and len(found) < size:
+            raise EOFError("the file of the zone is not whole")
+        return found
 
 
 def _seconds(span: timedelta) -> int:

@@ -1,8 +1,10 @@
 """Who this device is (DeviceInfoProvider).
 
 The device id is the configured one, else the serial number. A serial number comes from the script
-that is configured for it, and only from that: falling back when the script fails would give the
-device another identity from one start to the next. Without a script it is the machine's own.
+that is configured for it, else from ``obtainSerialNumber.sh`` in the directory of scripts, which
+the reference agent runs though no line names it. Where there is such a script the number comes only
+from it: falling back when it fails would give the device another identity from one start to the
+next. Without a script it is the machine's own.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ SERIAL_NUMBER = "device.serialNumber"
 #: The datastreams whose script tells the serial number; the second is older deployments' name.
 SERIAL_NUMBER_SCRIPTS = (SERIAL_NUMBER, "serialNumber")
 
+#: The script that tells it where no line names one.
+USUAL_SCRIPT = "obtainSerialNumber.sh"
+
 #: The places whose number may be another machine's as well, or another one tomorrow, and why.
 DOUBTFUL = {
     HOST_NAME: "a container has another name after each start, and machines of one image have the"
@@ -50,16 +55,27 @@ class DeviceInfo:
     ) -> None:
         self._settings = settings
         self._scripts: dict[str, ScriptGetter] = {}
+        self._usual_file: Path | None = None
+        self._usual_script: ScriptGetter | None = None
         self._root = root
         self._hostname = hostname
         self._software: list[dict[str, str]] | None = None
         self._announced = ""
         self._doubted: set[str] = set()
 
-    def configure(self, settings: DeviceInfoSettings, scripts: dict[str, ScriptGetter]) -> None:
-        """Take up other settings, and the scripts by datastream."""
+    def configure(
+        self,
+        settings: DeviceInfoSettings,
+        scripts: dict[str, ScriptGetter],
+        usual_file: Path | None = None,
+        usual_script: ScriptGetter | None = None,
+    ) -> None:
+        """Take up other settings, and the scripts by datastream. ``usual_script`` is the one that
+        counts where none of them tells the serial number, if ``usual_file`` exists."""
         self._settings = settings
         self._scripts = scripts
+        self._usual_file = usual_file
+        self._usual_script = usual_script
 
     def device_id(self) -> Any:
         """See ``IDeviceInfoProvider.device_id``."""
@@ -78,7 +94,11 @@ class DeviceInfo:
             script = self._scripts.get(datastream_id)
             if script is not None:
                 reading: Deferred[Any] = script.get(HOST)
-                return reading.addCallback(self._from_script, datastream_id)
+                return reading.addCallback(self._from_script, f"the script of {datastream_id}")
+        usual_file = self._usual_file
+        if self._usual_script is not None and usual_file is not None and usual_file.is_file():
+            reading = self._usual_script.get(HOST)
+            return reading.addCallback(self._from_script, str(usual_file))
         found = find_serial(self._root, self._hostname)
         if found is None:
             raise ReadingFailed(
@@ -103,11 +123,11 @@ class DeviceInfo:
             self._software = installed_software(self._root)
         return self._software
 
-    def _from_script(self, reading: Reading, datastream_id: str) -> str:
+    def _from_script(self, reading: Reading, place: str) -> str:
         serial = "" if reading.value is None else str(reading.value).strip()
         if not is_usable(serial):
-            raise ReadingFailed(f"the script of {datastream_id} gave no serial number: {serial!r}")
-        self._announce(serial, f"the script of {datastream_id}")
+            raise ReadingFailed(f"{place} gave no serial number: {serial!r}")
+        self._announce(serial, place)
         return serial
 
     def _announce(self, serial: str, place: str) -> None:

@@ -14,14 +14,14 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from oda.datastreams.clock import ClockSetter
-from oda.datastreams.deviceinfo import DeviceInfo
+from oda.datastreams.deviceinfo import SERIAL_NUMBER, USUAL_SCRIPT, DeviceInfo
 from oda.datastreams.reading import DatastreamAccess
 from oda.datastreams.registry import DatastreamRegistry
 from oda.datastreams.scripts import ScriptGetter, ScriptRunner
 from oda.datastreams.system import SystemReadings
-from oda.errors import DatastreamTaken
+from oda.errors import DatastreamError
 from oda.interfaces import ICounters, IDatastreamSetter, IDeviceInfoProvider, IWallClock
-from oda.settings import DeviceInfoSettings
+from oda.settings import DeviceInfoSettings, ScriptSettings, ValueType
 
 
 class HostDatastreams:
@@ -37,18 +37,26 @@ class HostDatastreams:
         access: DatastreamAccess,
         device_info: DeviceInfo,
         runner: ScriptRunner,
+        working_directory: Path,
     ) -> None:
         self.registry = registry
         self.access = access
         self.device_info = device_info
         self._runner = runner
+        self._working_directory = working_directory
+        self._usual_serial = ScriptGetter(
+            ScriptSettings(
+                datastream_id=SERIAL_NUMBER, command=USUAL_SCRIPT, value_type=ValueType.STRING
+            ),
+            runner,
+        )
         self._scripts: dict[str, ScriptGetter] = {}
 
     def configure(self, settings: DeviceInfoSettings) -> None:
         """Take up the settings: only scripts whose line changed are replaced.
 
-        Raises ``DatastreamTaken`` when a plugin reads the datastream of a new script; the scripts
-        are then as they were before.
+        Raises ``DatastreamError`` when a plugin reads the datastream of a new script, or its id is
+        none; the scripts are then as they were before.
         """
         wanted = {script.datastream_id: script for script in settings.scripts}
         kept = {
@@ -63,7 +71,10 @@ class HostDatastreams:
         self._runner.scripts_directory = settings.path
         self._runner.timeout_s = settings.script_timeout_s
         self._runner.max_output_bytes = settings.script_max_output_bytes
-        self.device_info.configure(settings, self._scripts)
+        usual_file = None
+        if settings.path is not None:
+            usual_file = self._working_directory / settings.path / USUAL_SCRIPT
+        self.device_info.configure(settings, self._scripts, usual_file, self._usual_serial)
 
     def stop(self) -> Deferred[None]:
         """End the scripts that are still running; fires when they have ended."""
@@ -77,7 +88,7 @@ class HostDatastreams:
             for getter in added:
                 self.registry.add_getter(getter)
                 done.append(getter)
-        except DatastreamTaken:
+        except DatastreamError:
             for getter in done:
                 self.registry.remove_getter(getter)
             for getter in removed:
@@ -118,6 +129,6 @@ def build_datastreams(
     for getter in SystemReadings(reactor, wall_clock, root).getters(identity or device_info):
         registry.add_getter(getter, fallback=True)
     registry.add_setter(clock_setter or ClockSetter(is_allowed=may_set_clock), fallback=True)
-    host = HostDatastreams(registry, access, device_info, runner)
+    host = HostDatastreams(registry, access, device_info, runner, working_directory)
     host.configure(settings)
     return host

@@ -91,21 +91,21 @@ class DatastreamAccess:
     def write(self, device_id: str, datastream_id: str, value: Any) -> Deferred[DatastreamValue]:
         """See ``IDatastreamAccess.write``."""
         device_id = self._registry.canonical_id(device_id)
-        try:
-            with foreign_code:
-                setter = self._registry.setter(datastream_id, device_id)
-                if setter is None:
-                    return succeed(DatastreamValue(datastream_id, device_id, ValueStatus.NOT_FOUND))
-                result = setter.set(device_id, value)
-        except Exception as error:  # noqa: BLE001 - a setter is foreign code; the outcome must be a value
-            return succeed(self._failed(_failure(error), "write", datastream_id, device_id))
 
         def written(_: object) -> DatastreamValue:
             self._recovered("write", datastream_id, device_id)
             at_ms = self._wall_clock.now_ms()
             return DatastreamValue(datastream_id, device_id, ValueStatus.OK, value, at_ms)
 
-        outcome = self._finish(result, "write", datastream_id, device_id, written)
+        try:
+            with foreign_code:
+                setter = self._registry.setter(datastream_id, device_id)
+                if setter is None:
+                    return succeed(DatastreamValue(datastream_id, device_id, ValueStatus.NOT_FOUND))
+                result = setter.set(device_id, value)
+                outcome = self._finish(result, "write", datastream_id, device_id, written)
+        except Exception as error:  # noqa: BLE001 - a setter is foreign code; the outcome must be a value
+            return succeed(self._failed(_failure(error), "write", datastream_id, device_id))
         return outcome if isinstance(outcome, Deferred) else succeed(outcome)
 
     def _start_reading(
@@ -125,20 +125,21 @@ class DatastreamAccess:
         self, datastream_id: str, device_id: str, getter: IDatastreamGetter
     ) -> DatastreamValue | Deferred[DatastreamValue]:
         try:
+            # What the getter gave is foreign as well: it may fail when it is looked at.
             with foreign_code:
                 result = getter.get(device_id)
+                if type(result) is Reading:  # the way of nearly every reading
+                    return self._came(result, datastream_id, device_id)
+                return self._finish(
+                    result,
+                    "read",
+                    datastream_id,
+                    device_id,
+                    lambda reading: self._came(reading, datastream_id, device_id),
+                    bool(ILimitsItself.providedBy(getter)),
+                )
         except Exception as error:  # noqa: BLE001 - a getter is foreign code; the outcome must be a value
             return self._failed(_failure(error), "read", datastream_id, device_id)
-        if type(result) is Reading:  # the way of nearly every reading
-            return self._came(result, datastream_id, device_id)
-        return self._finish(
-            result,
-            "read",
-            datastream_id,
-            device_id,
-            lambda reading: self._came(reading, datastream_id, device_id),
-            bool(ILimitsItself.providedBy(getter)),
-        )
 
     def _came(self, reading: object, datastream_id: str, device_id: str) -> DatastreamValue:
         if not isinstance(reading, Reading):
@@ -215,6 +216,7 @@ class _Pending:
         abandon: Callable[[str], DatastreamValue],
     ) -> None:
         self._source = source
+        self._fail = fail
         self._abandon = abandon
         self._outcome: DatastreamValue | None = None
         self._answer: Deferred[DatastreamValue] | None = None
@@ -248,7 +250,11 @@ class _Pending:
     def _settle(self, make: Callable[[Any], DatastreamValue], material: object) -> None:
         if self._outcome is not None:
             return  # it came after the time limit
-        self._outcome = make(material)
+        try:
+            with foreign_code:
+                self._outcome = make(material)
+        except Exception as error:  # noqa: BLE001 - foreign objects; the outcome must be a value
+            self._outcome = self._fail(Failure(error))
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         if self._answer is not None:

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from oda.boundary import foreign_code, reason_of
-from oda.errors import DatastreamNotFound, DatastreamTaken
+from oda.errors import DatastreamError, DatastreamNotFound, DatastreamTaken
 from oda.interfaces import IDatastreamGetter, IDatastreamRegistry, IDatastreamSetter
 from oda.model import HOST, WILDCARD, DevicePattern, Reading, device_order
 
@@ -34,28 +34,32 @@ class _Table(Generic[T]):
         self._action = action
 
     def add(self, entry: T, fallback: bool) -> None:
-        everybody = self.entries.get(entry.datastream_id, [])
-        fallbacks = self._fallbacks.get(entry.datastream_id, [])
+        datastream_id = _datastream_of(entry)
+        everybody = self.entries.get(datastream_id, [])
+        fallbacks = self._fallbacks.get(datastream_id, [])
         own = everybody[: len(everybody) - len(fallbacks)]
         others = fallbacks if fallback else own
         for device_id in _listed(entry) if others else ():
             for other in others:
                 if device_id in _listed(other):
                     raise DatastreamTaken(
-                        f"{entry!r}: datastream {entry.datastream_id!r} of device {device_id!r} "
+                        f"{entry!r}: datastream {datastream_id!r} of device {device_id!r} "
                         f"is {self._action} by {other!r} already"
                     )
         (fallbacks if fallback else own).append(entry)
-        self._store(entry.datastream_id, own, fallbacks)
+        self._store(datastream_id, own, fallbacks)
 
     def remove(self, entry: T) -> None:
-        everybody = self.entries.get(entry.datastream_id, [])
-        if not any(other is entry for other in everybody):
-            raise DatastreamNotFound(f"{entry!r} is not registered for {entry.datastream_id!r}")
-        fallbacks = self._fallbacks.get(entry.datastream_id, [])
+        # Where it was put, whatever it calls its datastream by now.
+        places = [name for name, table in self.entries.items() if _is_in(table, entry)]
+        if not places:
+            raise DatastreamNotFound(f"{entry!r} is not registered")
+        datastream_id = places[0]
+        everybody = self.entries[datastream_id]
+        fallbacks = self._fallbacks.get(datastream_id, [])
         own = everybody[: len(everybody) - len(fallbacks)]
         self._store(
-            entry.datastream_id,
+            datastream_id,
             [other for other in own if other is not entry],
             [other for other in fallbacks if other is not entry],
         )
@@ -172,6 +176,24 @@ class _Unlistable:
     def get(self, device_id: str) -> Reading:
         """Fail as ``devices()`` did."""
         raise self._error
+
+
+def _is_in(entries: Sequence[object], entry: object) -> bool:
+    return any(other is entry for other in entries)
+
+
+def _datastream_of(entry: IDatastreamGetter | IDatastreamSetter) -> str:
+    """Its datastream, asked once, as a plain text: it may be the member of an enumeration. Any
+    other id would be found among all ids, and none of them could be sorted or sent."""
+    given: object = entry.datastream_id
+    if not isinstance(given, str) or not given:
+        raise DatastreamError(f"{entry!r}: the datastream id must be a text that is not empty")
+    datastream_id = str.__str__(given)
+    try:
+        datastream_id.encode()
+    except UnicodeEncodeError:
+        raise DatastreamError(f"{entry!r}: the datastream id is no Unicode text") from None
+    return datastream_id
 
 
 def _listed(entry: IDatastreamGetter | IDatastreamSetter) -> Sequence[str]:

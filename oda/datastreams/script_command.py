@@ -88,7 +88,11 @@ def _interpreter(file: Path) -> tuple[str, ...]:
         )
     if head.startswith(b"#!"):
         # As the kernel does: the interpreter, and the rest of the line as one argument.
-        words = first_line[2:].decode("utf-8", "replace").strip().split(None, 1)
+        words = os.fsdecode(first_line[2:]).strip().split(None, 1)
+        if words and words[0].startswith(os.sep) and not Path(words[0]).exists():
+            raise ValueError(
+                f"script {str(file)!r} can't be run: its interpreter {words[0]!r} does not exist"
+            )
         if executable or not words:
             return ()
         return tuple(words)

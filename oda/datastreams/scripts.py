@@ -6,8 +6,9 @@ behind. What can't be killed (it became another user, or hangs in the kernel) is
 reading has failed by then, its place is free, and its command is not started again while it lives.
 
 A command that is asked for while it runs is not started again: the second caller gets the result of
-the first run. The number of processes at one time is limited, and the time limit begins with the
-run: what waits for its turn has a limit of its own.
+the first run. One whose last run was given up waits until the process of that run has ended, so
+that no command ever runs twice at the same time. The number of processes at one time is limited,
+and the time limit begins with the run: what waits for its turn has a limit of its own.
 """
 
 from __future__ import annotations
@@ -48,6 +49,8 @@ MAX_WAIT_S = 600.0
 DRAIN_S = 0.5
 _ERROR_BYTES = 4096
 _SHOWN_CHARACTERS = 200
+
+_STILL_THERE = "the process of an earlier run is still there and can't be killed"
 
 #: Sends a signal to the process group that a process leads, else to the process alone.
 Kill = Callable[[int, int], None]
@@ -108,6 +111,8 @@ class ScriptRunner:
         self._runs: dict[str, _Run] = {}
         self._queue: deque[_Run] = deque()
         self._processes: set[_ScriptProcess] = set()
+        #: The commands of these processes: each has one at most.
+        self._started: set[str] = set()
         self._unkillable: set[str] = set()
         self._is_behind = False
         self._stopped: Deferred[None] | None = None
@@ -125,10 +130,10 @@ class ScriptRunner:
         run = self._runs[command] = _Run(command, self._runs)
         answer = run.join()
         if command in self._unkillable:
-            run.give_up("the process of an earlier run is still there and can't be killed")
+            run.give_up(_STILL_THERE)
         elif self._stopped is not None:
             run.give_up("the agent is stopping")
-        elif len(self._processes) < self._max_processes:
+        elif len(self._processes) < self._max_processes and command not in self._started:
             self._spawn(run)
         else:
             self._wait(run)
@@ -173,16 +178,26 @@ class ScriptRunner:
             )
 
     def _fill(self) -> None:
-        while self._queue and len(self._processes) < self._max_processes:
-            run = self._queue.popleft()
+        """Start what waits, in order, as far as there are places."""
+        waiting, self._queue = self._queue, deque()
+        while waiting and len(self._processes) < self._max_processes:
+            run = waiting.popleft()
             if run.is_over:
                 continue  # nobody waits any more
+            if run.command in self._unkillable:
+                run.give_up(_STILL_THERE)
+                continue
+            if run.command in self._started:
+                self._queue.append(run)  # for its own earlier process, not for a place
+                continue
             if run.timer is not None:
-                if run.timer.getTime() - self._reactor.seconds() < MAX_WAIT_S - self.timeout_s:
+                has_waited_s = MAX_WAIT_S - (run.timer.getTime() - self._reactor.seconds())
+                if has_waited_s > max(self.timeout_s, 2 * GRACE_S):
                     self._say_behind()
                 run.timer.cancel()
                 run.timer = None
             self._spawn(run)
+        self._queue.extend(waiting)
         if self._is_behind and not self._queue:
             self._is_behind = False
             log.info("the scripts keep up again")
@@ -194,6 +209,7 @@ class ScriptRunner:
             self._reactor, run, self.timeout_s, self.max_output_bytes, self._kill, self._left
         )
         self._processes.add(process)
+        self._started.add(run.command)
         try:
             arguments = find_command(
                 run.command, self._working_directory, self.scripts_directory, self._environment
@@ -211,6 +227,7 @@ class ScriptRunner:
             if not isinstance(error, ValueError | OSError):
                 log.failure("running a script failed")
             self._processes.discard(process)
+            self._started.discard(run.command)
             run.give_up(reason_of(error))
             self._fill()
 
@@ -230,7 +247,9 @@ class ScriptRunner:
         elif process not in self._processes:
             self._unkillable.discard(command)
             log.info("the script {command} has ended at last", command=command)
-        self._processes.discard(process)
+        if process in self._processes:
+            self._processes.discard(process)
+            self._started.discard(command)
         self._fill()
         self._tell_if_stopped()
 

@@ -91,7 +91,7 @@ class CpuMeter:
         self._reactor = reactor
         self._usage: float | None = None
         self._sampled_at_s = reactor.seconds()
-        self._before = self._read()
+        self._share, self._before = self._read()
 
     def usage_percent(self) -> float:
         """In percent, to one decimal; raises ``OSError`` or ``ValueError``."""
@@ -100,21 +100,28 @@ class CpuMeter:
             if self._usage is None:
                 self._usage = usage_percent(CpuTimes(0, 0), self._before)
             return self._usage or 0.0
-        after = self._read()
-        usage = usage_percent(self._before, after)
+        share, after = self._read()
+        # A limit that was changed meanwhile: the two samples count different things.
+        usage = usage_percent(self._before, after) if share == self._share else None
         # The new sample is the base in any case: counters that went down (a suspend, processors
         # taken away, a machine that moved) would take until they are where they were.
-        self._before, self._sampled_at_s = after, now_s
+        self._share, self._before, self._sampled_at_s = share, after, now_s
         if usage is not None:
             self._usage = usage
         return self._usage or 0.0
 
-    def _read(self) -> CpuTimes:
-        if self._group is not None:
-            # A limit without an account, or no limit: the machine's times are the next best.
+    def _read(self) -> tuple[float | None, CpuTimes]:
+        """The times now, and how many processors' time they are of: None for the machine's."""
+        stat = self._read_stat()
+        share = None if self._group is None else self._group.processors()
+        if self._group is not None and share is not None:
             with suppress(ValueError):
-                return self._group.read_times(self._reactor.seconds)
-        return parse_cpu_times(self._read_stat())
+                # A limit above what the machine has limits nothing more than the machine does.
+                share = min(share, count_processors(stat))
+            # A limit without an account: the machine's times are the next best.
+            with suppress(ValueError):
+                return share, self._group.read_times(self._reactor.seconds, share)
+        return None, parse_cpu_times(stat)
 
 
 class SystemReadings:

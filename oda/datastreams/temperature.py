@@ -84,11 +84,17 @@ class TemperatureSensor:
 
 
 def _sensors(root: Path) -> Iterator[_Sensor]:
-    for zone in sorted((root / "sys/class/thermal").glob("thermal_zone*")):
+    for zone in _numbered(root / "sys/class/thermal", "thermal_zone*"):
         yield from _named(zone / "type", zone / "temp")
-    for monitor in sorted((root / "sys/class/hwmon").glob("hwmon*")):
-        for sensor in sorted(monitor.glob("temp*_input")):
+    for monitor in _numbered(root / "sys/class/hwmon", "hwmon*"):
+        for sensor in _numbered(monitor, "temp*_input"):
             yield from _named(monitor / "name", sensor)
+
+
+def _numbered(directory: Path, pattern: str) -> list[Path]:
+    """In the order of their numbers: the first sensor of a processor is that of the whole."""
+    found = directory.glob(pattern)
+    return sorted(found, key=lambda path: (len(path.name), path.name))
 
 
 def _named(name_file: Path, path: Path) -> Iterator[_Sensor]:

@@ -144,6 +144,11 @@ class _SntpExchange(DatagramProtocol):
         if self._is_open:
             self._fail("nobody answers at that port")
 
+    def stopProtocol(self) -> None:
+        """A refusal may reach epoll first, as an error of the socket: then the reactor drops the
+        port without ``connectionRefused``, and the transport is gone."""
+        self.connectionRefused()
+
     def _fail(self, reason: str) -> None:
         self._close()
         if not self.answer.called:
@@ -153,7 +158,8 @@ class _SntpExchange(DatagramProtocol):
         self._is_open = False
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
-        self.transport.stopListening()
+        if self.transport is not None:
+            self.transport.stopListening()
 
 
 @implementer(ITimeSource)

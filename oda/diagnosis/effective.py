@@ -33,6 +33,8 @@ _PARTS = {
             "connector",
             "device_info",
             "dispatcher",
+            "set_clock",
+            "synchronize_clock",
             "poller",
             "collector",
             "state_manager",

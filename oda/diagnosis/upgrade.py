@@ -13,6 +13,7 @@ from zope.interface import implementer
 
 from oda.connector.acknowledgement import EPOCH_BYTES, AckBarrier, Pong
 from oda.connector.address import Address
+from oda.connector.current import CurrentSettings
 from oda.connector.factory import PlatformClientFactory
 from oda.connector.outcome import Outcome, describe_connect_failure
 from oda.connector.protocol import IConnectionListener, IConnectionOwner, PlatformProtocol
@@ -56,7 +57,13 @@ class UpgradeProbe:
         self._pong_timeout_s = pong_timeout_s
         self._barrier = AckBarrier(random_bytes(EPOCH_BYTES))
         self._factory = PlatformClientFactory(
-            address, settings, tls, self, lambda: None, lambda connect: None, reactor
+            address,
+            CurrentSettings(settings),
+            tls,
+            self,
+            lambda: None,
+            lambda connect: None,
+            reactor,
         )
         self._began_s = 0.0
         self._ping_sent_s = 0.0

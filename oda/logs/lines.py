@@ -10,10 +10,13 @@ from typing import Any
 
 from twisted.logger import LogEvent, formatEvent, formatTime
 
+from oda.boundary import foreign_code, reason_of
 from oda.logs.components import component_of, level_of
 
 #: A text in a field longer than this is cut.
 _MAX_FIELD = 500
+#: A larger number is written as a text, where it has one.
+_MAX_FIELD_BITS = 1000
 _MAX_MESSAGE = 10_000
 _MAX_TRACEBACK = 40_000
 #: Syslog's priorities, as sd-daemon(3) wants them in front of a line.
@@ -99,7 +102,8 @@ def _traceback(event: LogEvent) -> str:
     if failure is None:
         return ""
     try:
-        text = str(failure.getTraceback()).rstrip("\n")
+        with foreign_code:
+            text = str(failure.getTraceback()).rstrip("\n")
     except Exception as error:  # noqa: BLE001 - an exception may fail to describe itself
         return f"(no traceback: {type(error).__name__})"
     if len(text) > _MAX_TRACEBACK:
@@ -113,9 +117,13 @@ def _is_field(name: str) -> bool:
 
 
 def _field(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int):
+    if value is None or (isinstance(value, int) and value.bit_length() <= _MAX_FIELD_BITS):
         return value
     if isinstance(value, float) and value - value == 0:  # neither infinite nor NaN
         return value
-    text = value if isinstance(value, str) else str(value)
+    try:
+        with foreign_code:
+            text = value if isinstance(value, str) else str(value)
+    except Exception as error:  # noqa: BLE001 - a foreign object need not be able to show itself
+        text = f"({type(value).__name__} can't be shown: {reason_of(error)})"
     return text if len(text) <= _MAX_FIELD else text[:_MAX_FIELD] + "..."

@@ -12,11 +12,15 @@ from typing import Any
 from twisted.logger import ILogObserver, LogEvent
 from zope.interface import implementer
 
+from oda.boundary import foreign_code, reason_of
 from oda.logs.components import LevelRules, component_of, level_of
 from oda.logs.lines import FORMATTERS, LogFormat, clipped
 from oda.logs.redaction import Redactor
 from oda.logs.repetition import RepetitionLimit
 from oda.settings import MonitorSettings
+
+#: What every event has, and what can be shown of any.
+_PLAIN = ("log_time", "log_level", "log_namespace")
 
 
 @implementer(ILogObserver)
@@ -53,13 +57,23 @@ class AgentLog:
         event = clipped(event)
         self.flush()
         if level == "debug" or self._limit.admit(event, self._seconds()):
-            self._write(self._format(event, ""))
+            self._write(self._line(event))
 
     def flush(self, everything: bool = False) -> None:
         """Write how often held back lines were repeated, where their time is over."""
         for repeated in self._limit.due(self._seconds(), everything):
             times = "once" if repeated.count == 1 else f"{repeated.count} times"
-            self._write(self._format(repeated.event, f" (repeated {times})"))
+            self._write(self._line(repeated.event, f" (repeated {times})"))
+
+    def _line(self, event: LogEvent, note: str = "") -> str:
+        """The line of the event, which may hold foreign objects that can't be shown."""
+        try:
+            with foreign_code:
+                return self._format(event, note)
+        except Exception as error:  # noqa: BLE001 - a line that says so is better than none
+            plain = {name: event[name] for name in _PLAIN if name in event}
+            text = f"{event.get('log_format')} (without its details: {reason_of(error)})"
+            return self._format({**plain, "log_format": "{log_text}", "log_text": text}, note)
 
     def _write(self, line: str) -> None:
         line = self._redactor.clean(line)

@@ -15,6 +15,8 @@ from typing import Any
 from constantly import NamedConstant  # type: ignore[import-untyped]
 from twisted.logger import LogEvent
 
+from oda.boundary import foreign_code, reason_of
+
 #: So many of the same line are written within the window, in seconds; then they are counted.
 ALLOWED = 5
 WINDOW_S = 60.0
@@ -39,7 +41,7 @@ def identity_of(event: LogEvent) -> Hashable:
         event.get("log_namespace"),
         str(event.get("log_format"))[:_COMPARED],
         texts,
-        None if failure is None else (failure.type, str(failure.value)[:_COMPARED]),
+        None if failure is None else (failure.type, reason_of(failure.value)[:_COMPARED]),
     )
 
 
@@ -58,7 +60,8 @@ def _short(value: Any) -> Any:
         return value
     if not isinstance(value, str):
         try:
-            value = str(value)
+            with foreign_code:
+                value = str(value)
         except Exception:  # noqa: BLE001 - a foreign object need not be able to describe itself
             value = type(value).__name__
     return value if len(value) <= _KEPT else value[:_KEPT] + "..."

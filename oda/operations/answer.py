@@ -75,7 +75,8 @@ class AnswerWriter:
         codec: ICodec = self._codecs.codec(content_type)
         code = ResultCode.ERROR_PROCESSING
         try:
-            document = final_document(echo, self._host_id(), result)
+            with foreign_code:  # what it is made of may fail when it is looked at
+                document = final_document(echo, self._host_id(), result)
             payload = self._encode(codec, document, result.steps)
             size, limit = len(payload), self._max_bytes()
             if size <= limit:

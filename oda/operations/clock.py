@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from oda.errors import InvalidParameter
 from oda.interfaces import IStateManager
 from oda.model import DatastreamValue, OperationResult, ResultCode, Step, StepResult, ValueStatus
-from oda.operations.parameters import kind_of
+from oda.operations.parameters import kind_of, refuse_unknown
 
 #: No zone is further from UTC than this, daylight saving included.
 MAX_OFFSET_HOURS = 18
@@ -26,30 +26,46 @@ _TIME = re.compile(r"(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def read_datetime_ms(parameters: Mapping[str, Any]) -> int | None:
-    """The ``datetime`` parameter in milliseconds since the Unix epoch, None if there is none.
+#: The members of a point in time.
+_MEMBERS = ("date", "time", "timezone", "dst")
 
-    ``timezone`` and ``dst`` are hours and add up to the zone's offset; either may be missing.
-    Raises ``InvalidParameter`` naming the member that is wrong.
+
+def read_datetime_ms(parameters: Mapping[str, Any]) -> int | None:
+    """The time that ``parameters`` give, in milliseconds since the Unix epoch; None if they give
+    none.
+
+    The members ``date``, ``time``, ``timezone`` and ``dst`` are inside ``datetime``, or are
+    parameters of their own, as in older requests. ``timezone`` and ``dst`` are hours and add up to
+    the zone's offset; either may be missing. Raises ``InvalidParameter`` naming what is wrong, and
+    for every parameter that is none of these: a time that is not understood would set another one.
     """
+    refuse_unknown(parameters, ("datetime", *_MEMBERS))
     given = parameters.get("datetime")
+    flat = [member for member in _MEMBERS if parameters.get(member) is not None]
     if given is None:
-        return None
+        return _read_ms(parameters, "") if flat else None
+    if flat:
+        raise InvalidParameter(flat[0], "is given beside datetime")
     if not isinstance(given, dict):
         raise InvalidParameter("datetime", f"must be an object, not {kind_of(given)}")
-    year, month, day = _matched(given, "date", _DATE, "YYYY-MM-DD").groups()
-    hour, minute, second, fraction = _matched(given, "time", _TIME, "HH:MM:SS").groups("0")
-    offset = timedelta(hours=_hours(given, "timezone") + _hours(given, "dst"))
+    refuse_unknown(given, _MEMBERS, "datetime")
+    return _read_ms(given, "datetime.")
+
+
+def _read_ms(given: Mapping[str, Any], prefix: str) -> int:
+    year, month, day = _matched(given, prefix, "date", _DATE, "YYYY-MM-DD").groups()
+    hour, minute, second, fraction = _matched(given, prefix, "time", _TIME, "HH:MM:SS").groups("0")
+    offset = timedelta(hours=_hours(given, prefix, "timezone") + _hours(given, prefix, "dst"))
     if abs(offset) > timedelta(hours=MAX_OFFSET_HOURS):
         raise InvalidParameter(
-            "datetime.timezone", f"with dst it must be within {MAX_OFFSET_HOURS} hours of UTC"
+            f"{prefix}timezone", f"with dst it must be within {MAX_OFFSET_HOURS} hours of UTC"
         )
     try:
         date = datetime(int(year), int(month), int(day), tzinfo=UTC)
     except ValueError:
-        raise InvalidParameter("datetime.date", f"there is no {given['date']}") from None
+        raise InvalidParameter(f"{prefix}date", f"there is no {given['date']}") from None
     if int(hour) > 23 or int(minute) > 59 or int(second) > 59:
-        raise InvalidParameter("datetime.time", f"there is no {given['time']}")
+        raise InvalidParameter(f"{prefix}time", f"there is no {given['time']}")
     clock = timedelta(
         hours=int(hour),
         minutes=int(minute),
@@ -81,26 +97,26 @@ def _answer_of(name: str) -> Callable[[Sequence[DatastreamValue]], OperationResu
 
 
 def _matched(
-    given: Mapping[str, Any], member: str, pattern: re.Pattern[str], form: str
+    given: Mapping[str, Any], prefix: str, member: str, pattern: re.Pattern[str], form: str
 ) -> re.Match[str]:
     text = given.get(member)
     if text is None:
-        raise InvalidParameter(f"datetime.{member}", "missing")
+        raise InvalidParameter(prefix + member, "missing")
     if not isinstance(text, str):
-        raise InvalidParameter(f"datetime.{member}", f"must be a text, not {kind_of(text)}")
+        raise InvalidParameter(prefix + member, f"must be a text, not {kind_of(text)}")
     match = pattern.fullmatch(text)
     if match is None:
-        raise InvalidParameter(f"datetime.{member}", f"must be {form}")
+        raise InvalidParameter(prefix + member, f"must be {form}")
     return match
 
 
-def _hours(given: Mapping[str, Any], member: str) -> float:
+def _hours(given: Mapping[str, Any], prefix: str, member: str) -> float:
     hours = given.get(member)
     if hours is None:
         return 0
     if isinstance(hours, bool) or not isinstance(hours, int | float):
-        raise InvalidParameter(f"datetime.{member}", f"must be a number, not {kind_of(hours)}")
+        raise InvalidParameter(prefix + member, f"must be a number, not {kind_of(hours)}")
     # Written this way round NaN is refused as well.
     if not abs(hours) <= MAX_OFFSET_HOURS:
-        raise InvalidParameter(f"datetime.{member}", f"must be within {MAX_OFFSET_HOURS} hours")
+        raise InvalidParameter(prefix + member, f"must be within {MAX_OFFSET_HOURS} hours")
     return hours

@@ -13,8 +13,10 @@ whole is malformed, is it dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -29,8 +31,9 @@ from oda.interfaces import (
     IDispatcher,
     IJournal,
     IOperation,
+    IOperationRoute,
 )
-from oda.model import Answer, ContentType, OperationRequest, OperationResult, ResultCode
+from oda.model import Answer, ContentType, OperationRequest, OperationResult, ResultCode, Step
 from oda.operations.admission import Admission
 from oda.operations.answer import AnswerWriter
 from oda.operations.execution import (
@@ -40,7 +43,7 @@ from oda.operations.execution import (
     Stage,
     Surroundings,
 )
-from oda.operations.request import Refusal, recognise, recognise_refused
+from oda.operations.request import Refusal, gateways_below, recognise, recognise_refused
 from oda.operations.response import failure
 
 log = Logger()
@@ -96,6 +99,8 @@ class OperationDispatcher:
             self._writer, journal, self._admission, send_partial, clock, counters, timeout_s
         )
         self._operations: dict[str, IOperation] = {}
+        #: Hands down the operations for gateways behind this device; None: they are refused.
+        self.route: IOperationRoute | None = None
         for operation in operations:
             self.add(operation)
 
@@ -126,6 +131,14 @@ class OperationDispatcher:
         handles it."""
         if self._operations.pop(name, None) is None:
             raise PluginError(f"nobody handles the operation {name}")
+
+    def remove_handler(self, operation: IOperation) -> None:
+        """As ``remove``, of what that object handles, whatever it is called by now."""
+        for name, handler in self._operations.items():
+            if handler is operation:
+                del self._operations[name]
+                return
+        raise PluginError(f"{type(operation).__name__} handles no operation")
 
     def configure(self, timeout_s: float, max_concurrent: int) -> None:
         """Change the limits: the first for the requests to come, the second at once."""
@@ -203,7 +216,7 @@ class OperationDispatcher:
         if host_id is None:
             return succeed(Answer(self._writer.write_bare(request, content_type)))
         try:
-            return self._handle(request, content_type)
+            return self._handle(request, content_type, host_id)
         except Exception:  # noqa: BLE001 - a fault of ours; there has to be an answer all the same
             log.failure(
                 "a request of {size_bytes} bytes broke the dispatcher", size_bytes=len(payload)
@@ -218,12 +231,22 @@ class OperationDispatcher:
             return None
 
     def _handle(
-        self, request: OperationRequest | Refusal, content_type: ContentType
+        self, request: OperationRequest | Refusal, content_type: ContentType, host_id: str
     ) -> Deferred[Answer | None]:
         if isinstance(request, Refusal):
             result = failure(reason_of(request.fault), ResultCode.ERROR_IN_PARAM)
             return self._answer_at_once(request, result, content_type)
-        operation = self._operations.get(request.name)
+        operation: IOperation | None
+        gateways = gateways_below(request, host_id)
+        if gateways and self.route is None:
+            # Executed here it would act on the wrong machine.
+            reason = f"the path leads to the gateway {gateways[0]!r}, to which there is no route"
+            result = failure(reason, ResultCode.NOT_SUPPORTED)
+            return self._answer_at_once(request, result, content_type)
+        if gateways:
+            operation = _HandedDown(self.route, request.name, gateways)
+        else:
+            operation = self._operations.get(request.name)
         if operation is None:
             result = failure(NOT_SUPPORTED_TEXT, ResultCode.NOT_SUPPORTED)
             return self._answer_at_once(request, result, content_type)
@@ -259,3 +282,20 @@ class OperationDispatcher:
             reason=reason,
         )
         return succeed(None)
+
+
+@implementer(IOperation)
+class _HandedDown:
+    """One operation on its way to the gateway behind this device. What it does there is not known:
+    it counts as one that acts, and is put on record before it is handed down."""
+
+    reads_only = False
+
+    def __init__(self, route: Any, name: str, gateways: tuple[str, ...]) -> None:
+        self.name = name
+        self._route = route
+        self._gateway, *self._rest = gateways
+
+    def execute(self, request: OperationRequest, progress: Callable[[Sequence[Step]], None]) -> Any:
+        handed_down = msgspec.structs.replace(request, path=tuple(self._rest))
+        return self._route.execute(self._gateway, handed_down, progress)

@@ -116,6 +116,7 @@ class Execution:
     running already: that one's answer is the answer to both."""
 
     __slots__ = (
+        "_acts",
         "_around",
         "_arrived_s",
         "_content_type",
@@ -139,6 +140,7 @@ class Execution:
     ) -> None:
         self._around = around
         self._operation = operation
+        self._acts = _acts(operation)
         self._request = request
         self._content_type = content_type
         self._stage = Stage.RECORDING
@@ -158,11 +160,11 @@ class Execution:
 
     def begin(self) -> None:
         """Called once. The time limit counts from here."""
-        request, operation = self._request, self._operation
+        request = self._request
         self._around.unfinished[self] = None
         try:
             entry = self._around.journal.begin(
-                request.id, request.name, not operation.reads_only, request, self._content_type
+                request.id, request.name, self._acts, request, self._content_type
             )
         except Exception as error:  # noqa: BLE001 - logged and, where it matters, answered
             entry = fail(error)
@@ -178,20 +180,27 @@ class Execution:
         """Called by the admission when it is this operation's turn."""
         self._stage = Stage.RUNNING
         try:
+            # What it returned is foreign as well: it may fail when it is looked at.
             with foreign_code:
                 outcome = self._operation.execute(self._request, self.progress)
+                is_coroutine = inspect.iscoroutine(outcome)
+                is_deferred = isinstance(outcome, Deferred)
         except Exception as error:  # noqa: BLE001 - the boundary to foreign code; it is answered
-            outcome = fail(error)
+            outcome, is_coroutine, is_deferred = fail(error), False, True
         # Its own code may have stopped the dispatcher meanwhile.
         has_ended = self.stage is Stage.ENDED
-        if inspect.iscoroutine(outcome):
+        if is_coroutine:
             if has_ended:
                 outcome.close()  # it has not begun: none of its code runs
                 return
-            outcome = Deferred.fromCoroutine(outcome)
-        if isinstance(outcome, Deferred):
+            outcome, is_deferred = Deferred.fromCoroutine(outcome), True
+        if is_deferred:
             self._pending = outcome
-            outcome.addCallbacks(self._returned, self._failed)
+            try:
+                with foreign_code:
+                    outcome.addCallbacks(self._returned, self._failed)
+            except Exception as error:  # noqa: BLE001 - Twisted looks at what it holds
+                self._failed(Failure(error))
             if has_ended:
                 self._cancel()
         else:
@@ -246,7 +255,7 @@ class Execution:
         log.error(
             "{operation} is not on record: {reason}", operation=self._request.name, reason=reason
         )
-        if self._operation.reads_only:
+        if not self._acts:
             self._admit()
         else:
             # Run now, it could run a second time when the request is repeated. The answer says that
@@ -283,9 +292,7 @@ class Execution:
             log.failure("{operation} can't be answered again", operation=self._request.name)
             payload = self._bare_answer()
         # The answer it repeats may not be committed yet: this one must not be sent before it.
-        self.answer.callback(
-            None if payload is None else Answer(payload, None, not self._operation.reads_only)
-        )
+        self.answer.callback(None if payload is None else Answer(payload, None, self._acts))
 
     def _returned(self, result: OperationResult) -> None:
         if self._stage is not Stage.ENDED:
@@ -300,7 +307,7 @@ class Execution:
                 )
             return
         if isinstance(error, OperationError):
-            code = _RESULT_CODES.get(error.result_code, ResultCode.ERROR_PROCESSING)
+            code = _code_of(error)
             is_bare = isinstance(error, OperationNotSupported) and not error.args
             self._end(
                 failure(NOT_SUPPORTED_TEXT if is_bare else reason_of(error), code, self._steps)
@@ -349,8 +356,7 @@ class Execution:
         if payload is None:
             self.answer.callback(None)
         else:
-            acts = not self._operation.reads_only
-            waits = acts and self._record is not None
+            waits = self._acts and self._record is not None
             self.answer.callback(Answer(payload, self._record, waits))
         if stage is Stage.RUNNING:
             admission.fill()
@@ -368,7 +374,7 @@ class Execution:
         seconds = around.clock.seconds() - self._arrived_s
         around.counters.increment("operations", operation=request.name, result=code.text)
         around.counters.observe("operation_seconds", seconds, operation=request.name)
-        if not self._operation.reads_only or code is not ResultCode.SUCCESSFUL:
+        if self._acts or code is not ResultCode.SUCCESSFUL:
             log.info(
                 "{operation} {request_id} ended as {result_code} after {seconds:.3f} s",
                 operation=request.name,
@@ -377,3 +383,23 @@ class Execution:
                 seconds=seconds,
             )
         return payload
+
+
+def _acts(operation: IOperation) -> bool:
+    """Whether it does more than read. One that can't tell may do more: it is put on record."""
+    try:
+        with foreign_code:
+            return not operation.reads_only
+    except Exception:  # noqa: BLE001 - a foreign property
+        log.failure(
+            "{operation} can't tell whether it only reads", operation=type(operation).__name__
+        )
+        return True
+
+
+def _code_of(error: OperationError) -> ResultCode:
+    try:
+        with foreign_code:
+            return _RESULT_CODES.get(error.result_code, ResultCode.ERROR_PROCESSING)
+    except Exception:  # noqa: BLE001 - a foreign attribute: a property, or a list, which has no hash
+        return ResultCode.ERROR_PROCESSING

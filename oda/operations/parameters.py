@@ -8,7 +8,7 @@ readers below it take from the object form what the operations need. All of them
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from oda.errors import InvalidParameter
@@ -69,6 +69,17 @@ def normalise(parameters: Any) -> dict[str, Any]:
         _limit("variableList", variables)
         normal = {**normal, "variableList": [_with_short_names(entry) for entry in variables]}
     return normal
+
+
+def refuse_unknown(given: Mapping[str, Any], known: Sequence[str], where: str = "") -> None:
+    """Refuse what an operation does not understand: ignored, it would act otherwise than asked.
+
+    ``where`` is the parameter that ``given`` is the value of. Raises ``InvalidParameter``.
+    """
+    for name in given:
+        if name not in known:
+            place = f"{where}.{name}" if where else str(name)
+            raise InvalidParameter(place, f"is not known; known are {', '.join(known)}")
 
 
 def read_variable_names(parameters: Mapping[str, Any]) -> list[str]:

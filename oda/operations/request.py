@@ -94,6 +94,22 @@ def recognise(message: Any, host_id: str) -> OperationRequest | Refusal | None:
     )
 
 
+def gateways_below(request: OperationRequest, host_id: str) -> tuple[str, ...]:
+    """The gateways that the operation still has to pass behind this one, the next one first.
+
+    A path names the gateways from the platform to the device (OpenGate protocol, "Operation
+    request"): what stands before this device's own id is behind us. An operation on this device
+    itself has arrived.
+    """
+    path = request.path
+    if not path or (request.device_id == HOST and request.requested_device_id):
+        return ()
+    if host_id in path:
+        last = len(path) - 1 - path[::-1].index(host_id)
+        return path[last + 1 :]
+    return path
+
+
 def recognise_refused(
     codec: Any, payload: bytes, problem: str, host_id: str
 ) -> OperationRequest | Refusal | None:

@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from oda.interfaces import IOperation, IStateManager
 from oda.model import DatastreamValue, OperationRequest, OperationResult, Step, ValueStatus
-from oda.operations.parameters import read_variables
+from oda.operations.parameters import read_variables, refuse_unknown
 from oda.operations.response import ERROR, single_step, variable_entry
 
 
@@ -29,7 +29,8 @@ class SetDeviceParameters:
         self, request: OperationRequest, progress: Callable[[Sequence[Step]], None]
     ) -> Deferred[OperationResult]:
         """Fires when everything is written. Raises ``InvalidParameter`` for a wrong
-        ``variableList``."""
+        ``variableList`` and for any other parameter."""
+        refuse_unknown(request.parameters, ("variableList",))
         variables = read_variables(request.parameters)
         return self._state.set(request.device_id, variables).addCallback(_result)
 

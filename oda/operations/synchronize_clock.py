@@ -3,28 +3,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.errors import InvalidParameter, OperationFailed, ReadingFailed
-from oda.interfaces import IOperation, IStateManager, ITimeSource
+from oda.interfaces import IOperation, IStateManager, ITimeSource, IWallClock
 from oda.model import OperationRequest, OperationResult, Step
 from oda.operations.clock import set_clock
-from oda.operations.parameters import kind_of
+from oda.operations.parameters import kind_of, read_variables, refuse_unknown
 
 
 @implementer(IOperation)
 class SynchronizeClock:
-    """Asks the time source that the parameter ``source`` names, else the configured one, and
-    writes what it says to the datastream ``clock_datastream``.
+    """Asks the time source that the parameter ``source`` names, else the configured one, else
+    ``host_time``, and writes what it says to the datastream ``clock_datastream``.
 
-    ``open_source`` makes an ``ITimeSource`` of a text like ``ntp://host``; it raises ``ValueError``
-    for a text it can't use. ``source`` is the configured text, None if there is none. A request may
-    name it, or one of ``named_sources``, and no other: who can name any host makes the agent ask
-    inside the device's network.
+    ``source`` is a parameter, or a variable of ``variableList``. ``open_source`` makes an
+    ``ITimeSource`` of a text like ``ntp://host``; it raises ``ValueError`` for a text it can't use.
+    ``source`` is the configured text, None if there is none. A request may name it, or one of
+    ``named_sources``, and no other: who can name any host makes the agent ask inside the device's
+    network. ``host_time`` is the time of this machine, which a device behind it may take over.
     """
 
     name = "SYNCHRONIZE_CLOCK"
@@ -34,12 +36,14 @@ class SynchronizeClock:
         self,
         state: IStateManager,
         open_source: Callable[[str], ITimeSource],
+        host_time: IWallClock,
         source: str | None = None,
         clock_datastream: str = "device.clock",
         named_sources: Collection[str] = (),
     ) -> None:
         self._state = state
         self._open_source = open_source
+        self._host_time = host_time
         self._source = source
         self._clock_datastream = clock_datastream
         self._allowed = {*named_sources, *([] if source is None else [source])}
@@ -49,7 +53,8 @@ class SynchronizeClock:
     ) -> Deferred[OperationResult]:
         """Fires when the clock is set, or could not be; fails with ``OperationFailed`` when the
         source did not give the time. Raises ``InvalidParameter`` or ``OperationFailed``."""
-        asking = self._chosen_source(request).now_ms()
+        source = self._chosen_source(request)
+        asking = succeed(self._host_time.now_ms()) if source is None else source.now_ms()
         asking.addErrback(_explain)
         return asking.addCallback(
             lambda now_ms: set_clock(
@@ -57,8 +62,8 @@ class SynchronizeClock:
             )
         )
 
-    def _chosen_source(self, request: OperationRequest) -> ITimeSource:
-        text = request.parameters.get("source")
+    def _chosen_source(self, request: OperationRequest) -> ITimeSource | None:
+        text = _named_source(request.parameters)
         if text is not None and not isinstance(text, str):
             raise InvalidParameter("source", f"must be a text, not {kind_of(text)}")
         if text and text not in self._allowed:
@@ -67,13 +72,28 @@ class SynchronizeClock:
             )
         chosen = text or self._source
         if chosen is None:
-            raise OperationFailed(
-                "there is no time source: the request names none and none is configured"
-            )
+            return None
         try:
             return self._open_source(chosen)
         except ValueError as error:
             raise OperationFailed(f"the configured time source is unusable: {error}") from error
+
+
+def _named_source(parameters: Mapping[str, Any]) -> Any:
+    """What ``source`` is in either of its places. Raises ``InvalidParameter`` for every other
+    parameter."""
+    refuse_unknown(parameters, ("source", "variableList"))
+    source = parameters.get("source")
+    if parameters.get("variableList") is None:
+        return source
+    variables = read_variables(parameters)
+    for index, (name, value) in enumerate(variables):
+        if name != "source":
+            raise InvalidParameter(f"variableList[{index}].name", "must be source")
+        if source is not None and source != value:
+            raise InvalidParameter("source", "given twice")
+        source = value
+    return source
 
 
 def _explain(failure: Failure) -> None:

@@ -10,18 +10,23 @@ is deleted. The life of a row::
        ^       |                 |                     |
        |       |                 +--bury--> dead       |           (backlog, queue)
        +-------|------rewind-----+-----replay----------+
-               +--> dropped: no room, too old, purged              (eviction)
+               +--> dropped: no room, too old, purged              (limits)
 
-Who does what: ``outbox`` is the way of every message. ``backlog`` and ``queue`` know which rows of
-a class there are and where each is. ``transaction`` holds what one commit changes; ``committer``
-brings it to the ``store`` through a ``worker``. The store is a file (``sqlite_store``, with
-``database``, ``lock`` and ``recovery``) or memory (``memory_store``). ``journal`` keeps operations
-in the same transactions. ``ledger`` keeps the sums, and tells; ``accounts`` says when the store
-learns of the sums and of what was acknowledged. ``limits`` says how much fits,
-``eviction`` what goes where it does not. ``watermark`` and ``clock`` go from one process to the
-next. For the operator, ``inspection`` looks from outside, ``offline`` changes the outbox of an
-agent that has stopped, ``importing`` takes over another store, ``moving`` gives the file another
-place.
+Who does what:
+
+- ``outbox`` is the way of every message. ``backlog`` and ``queue`` know which rows of a class there
+  are and where each is; ``backlog`` also says which class leaves first, and when the store learns
+  of the sums and of what was acknowledged. ``limits`` says how much fits, and what goes where it
+  does not. ``dead_letters`` keeps what can't be delivered.
+- ``transaction`` holds what one commit changes; ``committer`` brings it to the ``store`` through a
+  ``worker``. ``journal`` keeps operations in the same transactions. ``ledger`` keeps the sums, and
+  tells. ``clock`` goes from one process to the next: ids, ages, and the watermark of what was
+  acknowledged.
+- The store is memory (``store``) or a file: ``sqlite_store`` reads, writes and moves it,
+  ``database`` is SQLite as the outbox uses it, with the lock. ``recovery`` replaces a damaged file,
+  and copies what ``salvage`` can read of it.
+- For the operator, ``inspection`` looks from outside and never writes; ``maintenance`` takes over
+  another store, and changes the outbox of an agent that has stopped.
 
 The invariants (``Outbox.check_invariants`` checks them; the simulation does after every step):
 

@@ -6,30 +6,47 @@ the store gives, less what was deleted and not committed yet, then what is not c
 the store can't be read for now, the rows that are not committed yet go first, and the range before
 them stays unread.
 
+``Shares`` says in what order the rows of both classes leave, ``Accounts`` what the store is told of
+them, and when.
+
 Every row that leaves is entered in the ledger and deleted from the store in the same place.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
+import msgspec
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from oda.errors import OutboxClosed, OutboxFull
-from oda.model import MessageClass
+from oda.model import MessageClass, OutboxRow
+from oda.outbox.clock import OutboxClock, Watermark
 from oda.outbox.committer import Committer
+from oda.outbox.dead_letters import DeadLetters
 from oda.outbox.ledger import Ledger
-from oda.outbox.limits import DeadLetters, Limits, side_cost
-from oda.outbox.queue import Amount, Batch, Queue, Row, RowState, Span, amount_of, runs_of
-from oda.outbox.store import StoreError
-from oda.outbox.transaction import Burial, Stored, Totals, Uncommitted
-from oda.outbox.watermark import Watermark
+from oda.outbox.queue import END, Amount, Batch, Queue, Row, RowState, Span, amount_of, runs_of
+from oda.outbox.store import Recovered, StoreError
+from oda.outbox.transaction import Stored, Totals, Transaction, Uncommitted
 
 _log = Logger()
 
 #: How much is read at once.
 PAGE_ROWS = 256
 PAGE_BYTES = 1024 * 1024
+#: While telemetry waits too, answers get this many bytes for each byte of telemetry.
+_ANSWER_SHARE = 3
+#: The cost of sending a message besides its bytes, and the most that telemetry may be behind.
+_MESSAGE_BYTES = 256
+_MAX_DEFICIT = 1024 * 1024
+#: While acknowledged rows have to be sent again, their acknowledgement is committed so soon, in
+#: seconds.
+_OWING_DELAY_S = 1.0
+#: After this part of their delay, acknowledgements go with a commit that is made anyway.
+_RIDE = 0.5
+#: The totals are written at least once for so many rows: a start after a crash counts the others.
+_UNCOUNTED_ROWS = 256
 
 
 class Backlog:
@@ -41,7 +58,6 @@ class Backlog:
         head_rows: int,
         committer: Committer,
         ledger: Ledger,
-        limits: Limits,
         letters: DeadLetters,
         changed: Callable[[], None],
     ) -> None:
@@ -52,9 +68,40 @@ class Backlog:
         self._committer = committer
         self._uncommitted: Uncommitted = committer.uncommitted
         self._ledger = ledger
-        self._limits = limits
         self._letters = letters
         self._changed = changed
+
+    # -- taking ------------------------------------------------------------------------------
+
+    def take(self, max_messages: int, max_bytes: int, rows: list[OutboxRow], now_s: float) -> int:
+        """Add the oldest pending rows to ``rows``, which then has at most ``max_messages``; returns
+        how many bytes they have: at most ``max_bytes``, unless it is the first of ``rows``."""
+        queue, message_class = self.queue, self.message_class
+        taken_bytes = 0
+        while len(rows) < max_messages and (queue.head or self.read_on()):
+            taken = queue.take(max_messages - len(rows), max_bytes - taken_bytes, not rows)
+            if not taken:
+                break
+            for row in taken:
+                payload = row.payload
+                taken_bytes += len(payload)
+                if (
+                    row.fresh_payload is not None
+                    and row.attempts == 1
+                    and now_s <= row.fresh_until_s
+                ):
+                    payload = row.fresh_payload
+                rows.append(
+                    OutboxRow(
+                        row.row_id,
+                        payload,
+                        message_class,
+                        row.is_text,
+                        row.datapoints,
+                        row.attempts,
+                    )
+                )
+        return taken_bytes
 
     # -- reading on --------------------------------------------------------------------------
 
@@ -114,7 +161,7 @@ class Backlog:
             for row in page:
                 if row.row_id in damaged:
                     self.queue.discard_unread(amount_of((row,)))
-                    self.bury(row, "damaged", is_damaged=True)
+                    self._letters.bury(self.message_class, row, "damaged", is_damaged=True)
             page = [row for row in page if row.row_id not in damaged]
         return self._uncommitted.known(self.message_class, page) if page else page
 
@@ -167,31 +214,6 @@ class Backlog:
         self._ledger.refuse(rows, OutboxFull(f"dropped before it was committed ({reason})"))
         self._changed()
         return amount
-
-    def bury(self, row: Row, reason: str, is_damaged: bool = False) -> None:
-        """Set a row that left the queue aside as a dead letter."""
-        _log.error(
-            "message {row_id} ({size} bytes) is set aside: {reason}",
-            row_id=row.row_id,
-            size=len(row.payload),
-            reason=reason,
-        )
-        self.keep_dead(row, reason, is_damaged)
-
-    def keep_dead(self, row: Row, reason: str, is_damaged: bool) -> None:
-        """Keep a row that is in no queue as a dead letter."""
-        row.state = RowState.GONE
-        self._uncommitted.bury(Burial(self.message_class, row, reason, is_damaged))
-        self._ledger.died(self.message_class, row)
-        gone = self._letters.add(row.row_id, side_cost(len(row.payload)))
-        self._uncommitted.collecting.letters_gone += gone
-        if gone:
-            self._ledger.counted("dead_letters_forgotten", len(gone))
-            _log.error(
-                "{count} of the oldest dead letters are forgotten: there are too many",
-                count=len(gone),
-            )
-        self._changed()
 
     # -- the store ---------------------------------------------------------------------------
 
@@ -279,3 +301,165 @@ class Backlog:
             self._ledger.dropped(self.message_class, amount_of(lost), "stopped")
             self._ledger.refuse(lost, OutboxClosed("the agent is stopping"))
             _log.error("{count} messages could not be written and are lost", count=len(lost))
+
+
+class Shares:
+    """Takes rows of both classes. Answers go first; while telemetry waits, too, they get
+    ``_ANSWER_SHARE`` bytes for each byte of telemetry."""
+
+    def __init__(self, answers: Backlog, telemetry: Backlog) -> None:
+        self._answers = answers
+        self._telemetry = telemetry
+        self._deficit = 0  # the bytes that telemetry is behind
+
+    def take(self, max_messages: int, max_bytes: int, now_s: float) -> list[OutboxRow]:
+        """At most ``max_messages`` with ``max_bytes`` together, or one message of any size."""
+        rows: list[OutboxRow] = []
+        answers, telemetry = self._answers, self._telemetry
+        of_telemetry = of_answers = 0
+        if self._deficit >= _MESSAGE_BYTES and telemetry.read_on():
+            # Answers had more than their share: telemetry makes up for it first.
+            of_telemetry = telemetry.take(max_messages, min(max_bytes, self._deficit), rows, now_s)
+        sent = len(rows)
+        if answers.read_on():
+            of_answers = answers.take(max_messages, max_bytes - of_telemetry, rows, now_s)
+        answered = len(rows) - sent
+        left_bytes = max_bytes - of_telemetry - of_answers
+        of_telemetry += telemetry.take(max_messages, left_bytes, rows, now_s)
+        if answered and telemetry.queue.pending_rows:
+            deficit = (of_answers + answered * _MESSAGE_BYTES) // _ANSWER_SHARE
+            deficit -= of_telemetry + (len(rows) - answered) * _MESSAGE_BYTES
+            self._deficit = min(_MAX_DEFICIT, max(0, self._deficit + deficit))
+        else:
+            self._deficit = 0
+        return rows
+
+
+class Accounts:
+    """When the store is told of the sums and of what was acknowledged, for all classes together.
+
+    Acknowledgements and totals ride with commits that are made anyway. Rows that were only added
+    since the totals were written are counted at the start of the next process, so a commit that
+    only adds rows needs no totals. What was acknowledged can't be counted: after ``ackCommitDelay``
+    it gets a commit of its own. It gets one at once where a start after a crash would repeat for
+    ever what this one has repeated, or would forget what this one has to send again.
+
+    ``ack_delay_s`` is how long an acknowledgement waits for a commit.
+
+    ``must_commit``: what was acknowledged has to be committed, even if there is nothing else.
+    """
+
+    def __init__(
+        self,
+        ack_delay_s: float,
+        reactor: IReactorTime,
+        clock: OutboxClock,
+        ledger: Ledger,
+        backlogs: Mapping[MessageClass, Backlog],
+    ) -> None:
+        self._ack_delay_s = ack_delay_s
+        self._reactor = reactor
+        self._clock = clock
+        self._ledger = ledger
+        self._backlogs = backlogs
+        self._may_owe = True
+        self._acknowledged_s: float | None = None  # the first time since the totals were written
+        self._must_count = True
+        self._uncounted = 0
+        self.must_commit = False
+
+    def totals(self) -> Totals:
+        """The totals after everything so far."""
+        self._ledger.settle()
+        totals = self._ledger.past
+        self._clock.enter_into(totals)
+        for message_class, backlog in self._backlogs.items():
+            backlog.enter_into(totals, self._clock.next_ids[message_class])
+        return totals
+
+    def totals_for(self, transaction: Transaction, is_last: bool) -> bytes | None:
+        """As ``ICommitOwner.totals_for``."""
+        self._ledger.settle()
+        self._uncounted += sum(len(rows) for rows in transaction.rows.values())
+        if not (
+            is_last
+            or self._must_count
+            or self._uncounted > _UNCOUNTED_ROWS
+            or not transaction.only_adds
+            or self._waits_longer_than(0 if self.is_owing() else self._ack_delay_s * _RIDE)
+        ):
+            return None
+        self._must_count = False
+        self._uncounted = 0
+        self._acknowledged_s = None
+        return msgspec.json.encode(self.totals())
+
+    def count_anew(self) -> None:
+        """The next commit writes the totals: those of the store are not known to be right."""
+        self._must_count = True
+
+    def commit_soon(self) -> None:
+        """What was acknowledged, or has to be sent again, is committed with the end of the turn."""
+        self.must_commit = self._must_count = True
+
+    def acknowledged(self, now_s: float) -> None:
+        """Rows were acknowledged."""
+        if self._acknowledged_s is None:
+            self._acknowledged_s = now_s
+        if self._may_owe and not self.is_owing():
+            # Now, once in a life: agents that die soon after would repeat the same for ever.
+            self.commit_soon()
+
+    def replayed(self) -> None:
+        """Acknowledged rows have to be sent again. Their time does not go on: a start after this
+        one must not forget them."""
+        self._may_owe = True
+        self.commit_soon()
+
+    def is_owing(self) -> bool:
+        """Whether rows have to be sent again that were acknowledged once."""
+        self._may_owe = self._may_owe and any(
+            backlog.watermark.is_owing(backlog.resting(END)) for backlog in self._backlogs.values()
+        )
+        return self._may_owe
+
+    def is_due(self) -> bool:
+        """Whether acknowledgements have waited long enough for a commit."""
+        return self._waits_longer_than(_OWING_DELAY_S if self.is_owing() else self._ack_delay_s)
+
+    def _waits_longer_than(self, delay_s: float) -> bool:
+        since_s = self._acknowledged_s
+        return since_s is not None and self._reactor.seconds() - since_s >= delay_s
+
+    # -- a damaged store -----------------------------------------------------------------------
+
+    def recovered(self, step: Recovered) -> None:
+        """A step of copying from a damaged store has ended."""
+        for message_class, span, amount in step.restored:
+            self._backlogs[message_class].recovered(span, amount)
+        for what in step.incomplete:
+            _log.error(
+                "not all {what} of the damaged outbox {set_aside} can be read: the others are lost",
+                what=what,
+                set_aside=step.set_aside,
+            )
+        if step.is_done:
+            before = f"damaged outbox {step.set_aside}" if step.set_aside else "former outbox"
+            _log.info(
+                "{rows} messages of the {before} were taken over", rows=step.rows, before=before
+            )
+            self.end_recovery()
+            if not step.is_counted:
+                _log.error(
+                    "it is not known how many messages of the {before} are lost, if any",
+                    before=before,
+                )
+
+    def end_recovery(self) -> None:
+        """Nothing is left to be copied: what is still missing is lost."""
+        lost = Amount()
+        for backlog in self._backlogs.values():
+            lost.add(backlog.give_up_recovery())
+        if lost.rows > 0:
+            self.count_anew()
+            _log.error("{rows} messages of the damaged outbox are lost", rows=lost.rows)

@@ -110,7 +110,10 @@ class ICommitOwner(Protocol):
 
 
 class Committer:
-    """``reactor`` gives ``callLater``; ``owner`` is told what happened and asked for totals."""
+    """``reactor`` gives ``callLater``; ``owner`` is told what happened and asked for totals.
+
+    ``is_recovering``: rows of a damaged store are still to be copied.
+    """
 
     def __init__(
         self, store: IStore, worker: IWorker, reactor: IReactorTime, owner: ICommitOwner
@@ -129,17 +132,12 @@ class Committer:
         self._last_replacements = _LAST_REPLACEMENTS
         self._fault: StoreError | None = None
         self._wanted: Mapping[MessageClass, Sequence[Span]] | None = None
-        self._is_recovering = False
+        self.is_recovering = False
         self._move: tuple[Path, Deferred[None]] | None = None
         self._closing: Deferred[None] | None = None
         self._is_stuck = False
 
     # -- what can be expected ----------------------------------------------------------------
-
-    @property
-    def is_recovering(self) -> bool:
-        """Whether rows of a damaged store are still to be copied."""
-        return self._is_recovering
 
     @property
     def is_moving(self) -> bool:
@@ -300,7 +298,7 @@ class Committer:
                 return
             if not self.uncommitted.collecting.is_empty:
                 self._commit()
-            elif self._is_recovering:
+            elif self.is_recovering:
                 self._job = Job.RECOVER
                 self._worker.run(self.store.recover, self._step_ended, takes_long=True)
 
@@ -379,8 +377,8 @@ class Committer:
             return False
         if is_late:
             _log.info("the outbox is written to {path} again", path=self.store.name)
-        self._is_recovering = opened.is_recovering
-        if self._is_recovering:
+        self.is_recovering = opened.is_recovering
+        if self.is_recovering:
             self._owner.changed()
         return True
 
@@ -415,7 +413,7 @@ class Committer:
             self.state = State.OPEN
             self._tell_replacement(outcome)
             self._owner.replaced(outcome)
-            self._is_recovering = outcome.is_recovering
+            self.is_recovering = outcome.is_recovering
             # Even if nothing was collected: the totals tell another process that nothing is only
             # in the old store that this one had in memory, and which ids are given away.
             self._commit()
@@ -449,7 +447,7 @@ class Committer:
         if isinstance(outcome, Failure):
             self._disturbed(outcome.value)
         else:
-            self._is_recovering = not outcome.is_done
+            self.is_recovering = not outcome.is_done
             self._owner.recovered(outcome)
         # The next step in another turn: what came in the meantime is committed before it.
         self._owner.changed()
@@ -461,7 +459,7 @@ class Committer:
 
     def _begin_move(self) -> bool:
         """Begin to move the store, if it is to be moved and can be now."""
-        if self._move is None or self.state is not State.OPEN or self._is_recovering:
+        if self._move is None or self.state is not State.OPEN or self.is_recovering:
             return False
         (path, waiting), self._move = self._move, None
         self.store.close_reader()

@@ -1,27 +1,33 @@
-"""SQLite as the outbox uses it: connections, what errors mean, and what the rows say.
+"""The file of the outbox: SQLite as the outbox uses it (connections, what errors mean, the schema,
+what the rows say), and the lock that keeps a second agent from it.
 
 Every row is checked against its checksum where it is read.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 from zlib import crc32
 
 import msgspec
 
+from oda.errors import OutboxError
 from oda.model import MessageClass
 from oda.outbox.limits import PAGE_BYTES, row_cost
 from oda.outbox.queue import Amount, Row, Span
 from oda.outbox.store import Letter, StoreDamaged, StoreError
 from oda.outbox.transaction import CLASSES, Stored, Totals, checksum
+from oda.private_files import secure
 from oda.settings import OutboxSettings
 
+_T = TypeVar("_T")
 SCHEMA_VERSION = 2
 #: The largest id that SQLite knows.
 _LAST_ID = (1 << 63) - 1
@@ -32,6 +38,13 @@ APPLICATION_ID = 0x4F44416F
 _DAMAGE_CODES = frozenset({1, 11, 26, 24, 18, 20})
 #: What reading a damaged file raises: SQLite quotes it in its errors, as text that may be none.
 UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
+
+#: The state of a file that is in use, or was when its process ended.
+IS_OPEN = 1
+#: So many rows go into one statement; each size is a statement that is kept. SQLite takes 32,766
+#: values, and took 999 before version 3.32 (2020).
+_CHUNKS = (384, 96, 48, 24, 12, 6, 3, 1)
+_MANY_VALUES = sqlite3.sqlite_version_info >= (3, 32)
 
 #: The table of each class.
 TABLES = {one: one.value for one in MessageClass}
@@ -166,6 +179,43 @@ def _schema(connection: sqlite3.Connection) -> tuple[Any, ...]:
     return tuple(sorted(rows.fetchall(), key=repr))
 
 
+# -- statements ------------------------------------------------------------------------------
+
+
+@cache
+def insertion(insert: str, columns: int, rows: int) -> str:
+    """A statement that inserts so many rows of so many columns."""
+    row = f"({', '.join(['?'] * columns)})"
+    return f"{insert} VALUES {', '.join([row] * rows)}"
+
+
+def in_chunks(insert: str, columns: int, rows: Sequence[_T]) -> Iterator[tuple[str, Sequence[_T]]]:
+    """The statements that insert ``rows``, each with the rows that it is for.
+
+    Many rows in one statement: each step of a statement lets the other threads have the
+    interpreter, and getting it back from a busy reactor takes milliseconds.
+    """
+    start = 0
+    for size in _CHUNKS if _MANY_VALUES else _CHUNKS[1:]:
+        while len(rows) - start >= size:
+            yield insertion(insert, columns, size), rows[start : start + size]
+            start += size
+
+
+def delete_numbers(
+    connection: sqlite3.Connection, table: str, key: str, numbers: Iterable[int]
+) -> None:
+    """Delete rows by their numbers, as few ranges."""
+    spans: list[Span] = []
+    for number in sorted(numbers):
+        if spans and spans[-1].high + 1 == number:
+            spans[-1] = Span(spans[-1].low, number)
+        else:
+            spans.append(Span(number, number))
+    for span in spans:
+        connection.execute(f"DELETE FROM {table} WHERE {key} BETWEEN ? AND ?", span)
+
+
 # -- rows ------------------------------------------------------------------------------------
 
 
@@ -276,3 +326,126 @@ def count_on(
             "SELECT max(id) FROM dead WHERE class = ?", (table,)
         ).fetchone()[0]
         totals.last_ids[key] = max(after, highest or 0, letters or 0)
+
+
+def find_fault(path: Path) -> StoreDamaged | None:
+    """What a power failure does to the files, and SQLite would pass over."""
+    log = Path(f"{path}-wal")
+    size = path.stat().st_size if path.exists() else 0
+    if not size and log.exists() and log.stat().st_size:
+        return StoreDamaged("the file is missing beside its write-ahead log")
+    if size and not log.exists():
+        # Read by a connection of its own: opening it to write would make an empty log.
+        with suppress(*UNREADABLE), closing(connect_read_only(path, is_immutable=True)) as found:
+            if found.execute("SELECT 1 FROM state WHERE number = ?", (IS_OPEN,)).fetchone():
+                return StoreDamaged(
+                    "it was not closed and its write-ahead log is missing: the newest messages"
+                    " may be lost"
+                )
+    return None
+
+
+# -- the lock --------------------------------------------------------------------------------
+
+
+class FileLock:
+    """A lock on a file itself, by whatever name it was opened. The kernel lets go of it when the
+    process ends, however it ends.
+
+    It is a ``flock``, which SQLite does not use. Closing the descriptor drops the locks that SQLite
+    holds on the same file in this process (POSIX locks belong to the process): so it is closed
+    last, and a file that is locked by this process is not opened a second time.
+    """
+
+    _held: ClassVar[set[tuple[int, int]]] = set()
+
+    def __init__(self, path: Path, create: bool = True) -> None:
+        """The file becomes private once it is locked; nothing else of it changes.
+
+        Raises ``OutboxError`` naming the other process when there is one, and ``OSError``, also for
+        a link and for a file of another user.
+        """
+        if FileLock.is_held(path):
+            raise OutboxError(
+                f"{path}: the outbox is in use by another agent (process {os.getpid()}, this one)"
+            )
+        flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT if create else 0)
+        self._descriptor = os.open(path, flags, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            secure(self._descriptor, path)
+            self._identity = _identity(os.fstat(self._descriptor))
+            FileLock._held.add(self._identity)
+        except BlockingIOError:
+            owner = lock_owner(self._descriptor) or "unknown"
+            os.close(self._descriptor)
+            raise OutboxError(
+                f"{path}: the outbox is in use by another agent (process {owner})"
+            ) from None
+        except BaseException:
+            os.close(self._descriptor)
+            raise
+
+    @staticmethod
+    def is_held(path: Path) -> bool:
+        """Whether this process has locked the file at ``path``: it must not open it then."""
+        try:
+            return _identity(os.stat(path)) in FileLock._held
+        except OSError:
+            return False
+
+    def is_at(self, path: Path) -> bool:
+        """Whether the locked file is the one at ``path``."""
+        try:
+            return _identity(os.stat(path)) == self._identity
+        except FileNotFoundError:
+            return False
+
+    def release(self) -> None:
+        """Let go of the file."""
+        FileLock._held.discard(self._identity)
+        os.close(self._descriptor)
+
+
+def _identity(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def lock_owner(descriptor: int) -> str | None:
+    """The process that holds a ``flock`` on the file of ``descriptor``, where the kernel says
+    so."""
+    inode = os.fstat(descriptor).st_ino
+    with suppress(OSError):
+        for line in Path("/proc/locks").read_text("ascii").splitlines():
+            fields = line.split()
+            if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
+                return fields[4]
+    return None
+
+
+def is_locked(path: Path) -> bool:
+    """Whether an agent has the store at ``path`` now. Nothing is changed by asking."""
+    if FileLock.is_held(path):
+        return True
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        # Shared, so that two who ask don't see each other.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power failure; not every file system can."""
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,7 +1,7 @@
 """Looks into a store from outside, while its agent runs or after it has stopped, and for stores
 that no agent uses any more.
 
-Nothing here writes; ``offline`` does, for an agent that has stopped.
+Nothing here writes; ``maintenance`` does, for an agent that has stopped.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ import msgspec
 
 from oda.errors import OutboxError
 from oda.model import MessageClass
+from oda.outbox.clock import Watermark
 from oda.outbox.database import (
     APPLICATION_ID,
     LETTER_COLUMNS,
     ROW_COLUMNS,
     SCHEMA_VERSION,
     UNREADABLE,
+    FileLock,
     connect_read_only,
     count_on,
+    is_locked,
     read_letter,
     read_row,
     read_totals,
 )
-from oda.outbox.lock import FileLock, is_locked
 from oda.outbox.transaction import CLASSES, Stored, Totals
-from oda.outbox.watermark import Watermark
 from oda.settings import OutboxKind, OutboxSettings
 
 #: Files beside a damaged store: it is being taken over, or was, by the agent itself.

@@ -8,12 +8,17 @@ The ids are known in memory, the answers are read from the store. Ids are cheap 
 operation from running twice, so they are kept for as long as ``journalMaxEntries`` and
 ``journalMaxAge`` say; the oldest answers are forgotten before, where they are too large together.
 What still runs is never forgotten.
+
+A request is the same as an earlier one if id, name, device, path and parameters are: platforms
+repeat requests, and test suites use one id for all of theirs. Of what it asks for, only a
+fingerprint is kept.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from hashlib import blake2b
 
 import msgspec
 from twisted.internet.defer import Deferred, fail
@@ -38,7 +43,12 @@ _RECORD_BYTES = 64
 #: The records may take this share of the room: 1 in so many.
 _IDS_SHARE = 4
 
-_Key = tuple[str, str]
+#: Id, name and fingerprint of a request.
+_Key = tuple[str, str, str]
+
+#: The fingerprint where nothing but id and name is known, as in records of an earlier version: such
+#: a record is that of every request with this id and name.
+_UNKNOWN = ""
 
 
 class _Known(msgspec.Struct, gc=False):
@@ -56,12 +66,13 @@ class _Known(msgspec.Struct, gc=False):
 
 
 class _Echo(msgspec.Struct, omit_defaults=True):
-    """What an answer has to repeat of its request; never its parameters."""
+    """What an answer has to repeat of its request, and the fingerprint; never its parameters."""
 
     device_id: str = ""
     requested_device_id: str = ""
     path: tuple[str, ...] = ()
     timestamp_ms: int | None = None
+    fingerprint: str = _UNKNOWN
 
 
 @implementer(IJournal)
@@ -86,6 +97,8 @@ class Journal:
         self._now_ms = now_ms
         self._changed = changed
         self._by_key: dict[_Key, _Known] = {}
+        #: How many records each id has.
+        self._uses: dict[str, int] = {}
         self._running: dict[int, _Known] = {}
         self._ended: OrderedDict[int, _Known] = OrderedDict()
         self._answers: OrderedDict[int, _Known] = OrderedDict()
@@ -121,10 +134,17 @@ class Journal:
     ) -> JournalEntry | Deferred[int] | int:
         now_ms = self._now_ms()
         self._forget_before(now_ms - self._max_age_ms)
-        key = (request_id, name)
-        known = self._by_key.get(key)
+        key = (request_id, name, _fingerprint(request))
+        known = self._find(key)
         if known is not None:
             return self._entry(known)
+        if request_id in self._uses:
+            _log.info(
+                "the platform uses the id {request_id} again for another request, {operation}: it"
+                " is executed",
+                request_id=request_id[:100],
+                operation=name,
+            )
         try:
             (request_id + name).encode()
         except UnicodeEncodeError:
@@ -134,14 +154,13 @@ class Journal:
         number = self._next_number
         self._next_number += 1
         known = _Known(number, key, content_type or ContentType.JSON, now_ms, acts=acts)
-        self._by_key[key] = known
+        self._remember(known)
         self._running[number] = known
-        self._id_cost += _id_cost(known)
         if not acts:
             # Only its end goes on record: interrupted, it may simply be asked for again.
             return number
         known.record = Record(
-            number, request_id, name, known.content_type.text, _echo(request), now_ms
+            number, request_id, name, known.content_type.text, _echo(request, key[2]), now_ms
         )
         self._collecting.records[number] = known.record
         recorded = self._waiting[number] = Deferred()
@@ -164,13 +183,10 @@ class Journal:
             return
         known.has_ended = True
         known.at_ms = self._now_ms()
-        request_id, name = known.key
-        known.record = Record(
-            number, request_id, name, known.content_type.text, None, known.at_ms, True, payload
-        )
+        known.record = self._record_of(known, payload)
         self._ended[number] = known
         known.answer_cost = side_cost(len(payload))
-        self._answer_cost += known.answer_cost
+        self._charge(answers=known.answer_cost)
         self._answers[number] = known
         self._collecting.records[number] = known.record
         self._stay_within_bounds()
@@ -252,6 +268,12 @@ class Journal:
 
     # -- inside ------------------------------------------------------------------------------
 
+    def _charge(self, answers: int = 0, ids: int = 0) -> None:
+        """Records and answers cost so many bytes on disk more."""
+        self._answer_cost += answers
+        self._id_cost += ids
+        self._limits.side_cost += answers + ids
+
     def _refuse(self, number: int, reason: str) -> None:
         """A record can't be committed, if somebody waits for it."""
         waiting = self._waiting.pop(number, None)
@@ -274,7 +296,7 @@ class Journal:
     def _add(self, stored: StoredRecord) -> _Known | None:
         """Remember what a store says; None where it is damaged, or the operation is known."""
         try:
-            key = (_text(stored.request_id), _text(stored.name))
+            request_id, name = _text(stored.request_id), _text(stored.name)
             content_type = ContentType(_text(stored.content_type))
             echo = _Echo()
             if stored.echo is not None:
@@ -283,31 +305,30 @@ class Journal:
         except (ValueError, TypeError, msgspec.MsgspecError) as error:
             _log.warn("an entry of the journal is damaged: {reason}", reason=str(error))
             return None
+        key = (request_id, name, echo.fingerprint)
         if key in self._by_key:
             return None
         number = stored.number
         known = _Known(number, key, content_type, at_ms, bool(stored.has_ended))
-        self._by_key[key] = known
-        self._id_cost += _id_cost(known)
+        self._remember(known)
         if stored.answer_bytes is not None:
             known.answer_cost = side_cost(stored.answer_bytes)
-            self._answer_cost += known.answer_cost
+            self._charge(answers=known.answer_cost)
             self._answers[number] = known
         if known.has_ended:
             self._ended[number] = known
             return known
         self._running[number] = known
         request = OperationRequest(
-            id=key[0],
-            name=key[1],
+            id=request_id,
+            name=name,
             device_id=echo.device_id,
             requested_device_id=echo.requested_device_id,
             path=echo.path,
             timestamp_ms=echo.timestamp_ms,
         )
-        known.record = Record(
-            number, *key, content_type.text, _echo(request), at_ms, has_ended=False
-        )
+        echoed = _echo(request, echo.fingerprint)
+        known.record = Record(number, request_id, name, content_type.text, echoed, at_ms)
         self._interrupted.append(InterruptedOperation(request, content_type, number))
         return known
 
@@ -318,13 +339,13 @@ class Journal:
                 held.move_to_end(number)
 
     def _record_of(self, known: _Known, payload: bytes | None) -> Record:
-        request_id, name = known.key
+        request_id, name, fingerprint = known.key
         return Record(
             known.number,
             request_id,
             name,
             known.content_type.text,
-            None,
+            _echo(None, fingerprint),
             known.at_ms,
             known.has_ended,
             payload,
@@ -354,7 +375,7 @@ class Journal:
         limits, ended = self._limits, self._ended
         while self._answer_cost > limits.side_bytes and len(self._answers) > 1:
             _, known = self._answers.popitem(last=False)
-            self._answer_cost -= known.answer_cost
+            self._charge(answers=-known.answer_cost)
             known.answer_cost = 0
             collected = self._collecting.records.get(known.number)
             if collected is not None:
@@ -379,14 +400,34 @@ class Journal:
 
     def _forget(self, known: _Known) -> None:
         number = known.number
-        self._by_key.pop(known.key, None)
+        if self._by_key.pop(known.key, None) is not None:
+            self._count_use(known.key[0], -1)
         self._running.pop(number, None)
         self._ended.pop(number, None)
         self._answers.pop(number, None)
-        self._answer_cost -= known.answer_cost
-        self._id_cost -= _id_cost(known)
+        self._charge(answers=-known.answer_cost, ids=-_id_cost(known))
         self._collecting.records[number] = None
         self._changed()
+
+    def _find(self, key: _Key) -> _Known | None:
+        known = self._by_key.get(key)
+        if known is not None or key[0] not in self._uses:
+            return known
+        if key[2] != _UNKNOWN:
+            return self._by_key.get((*key[:2], _UNKNOWN))
+        return next((one for one in self._by_key.values() if one.key[:2] == key[:2]), None)
+
+    def _remember(self, known: _Known) -> None:
+        self._by_key[known.key] = known
+        self._count_use(known.key[0], 1)
+        self._charge(ids=_id_cost(known))
+
+    def _count_use(self, request_id: str, change: int) -> None:
+        uses = self._uses.get(request_id, 0) + change
+        if uses:
+            self._uses[request_id] = uses
+        else:
+            del self._uses[request_id]
 
     def _forget_before(self, oldest_ms: int) -> None:
         while self._ended:
@@ -397,18 +438,32 @@ class Journal:
 
 
 def _id_cost(known: _Known) -> int:
-    return _RECORD_BYTES + len(known.key[0]) + len(known.key[1])
+    return _RECORD_BYTES + sum(map(len, known.key))
 
 
-def _echo(request: OperationRequest | None) -> bytes | None:
+def _fingerprint(request: OperationRequest | None) -> str:
+    """What ``request`` asks for, in 16 hexadecimal digits. Which of two dialects its parameters
+    used makes no difference, nor their order, nor when the request says it was made."""
     if request is None:
-        return None
+        return _UNKNOWN
+    asked = (request.device_id, request.path, request.parameters)
+    # What JSON does not know (a tag of CBOR) counts by its representation.
+    text = msgspec.json.encode(asked, enc_hook=repr, order="deterministic")
+    return blake2b(text, digest_size=8).hexdigest()
+
+
+def _echo(request: OperationRequest | None, fingerprint: str) -> bytes | None:
+    if request is None:
+        if fingerprint == _UNKNOWN:
+            return None
+        return msgspec.json.encode(_Echo(fingerprint=fingerprint))
     return msgspec.json.encode(
         _Echo(
             request.device_id,
             request.requested_device_id,
             request.path,
             request.timestamp_ms,
+            fingerprint,
         )
     )
 

@@ -12,7 +12,7 @@ meanwhile is told after it, by the same loop.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -21,8 +21,8 @@ from twisted.python.failure import Failure
 
 from oda.interfaces import ICounters
 from oda.model import MessageClass
-from oda.outbox.queue import Amount, Row, amount_of
-from oda.outbox.transaction import Tally, Totals
+from oda.outbox.queue import Amount, Row, RowState, amount_of
+from oda.outbox.transaction import Tally, Totals, Transaction
 
 _log = Logger()
 
@@ -50,7 +50,7 @@ class Ledger:
 
     # -- who is told -------------------------------------------------------------------------
 
-    def accept(self, rows: Sequence[Row]) -> None:
+    def accept(self, rows: Iterable[Row]) -> None:
         """Tell those who put these rows that they are accepted, unless that was done."""
         news = self._news
         for row in rows:
@@ -58,6 +58,22 @@ class Ledger:
             if waiting is not None:
                 row.accepted = None
                 news.append((waiting, row.row_id))
+
+    def committed(self, transaction: Transaction) -> None:
+        """The rows of ``transaction`` are on disk."""
+        for rows in transaction.rows.values():
+            if rows:
+                self.accept(rows.values())
+        if transaction.burials:
+            self.accept([burial.row for burial in transaction.burials])
+
+    def failed(self, transaction: Transaction, unwritten: Iterable[Row]) -> None:
+        """``transaction`` is not on disk; ``unwritten`` were let go while it was under way."""
+        # They were acknowledged or buried: what was dropped was told at once.
+        self.accept(unwritten)
+        # The platform has read these while the commit was under way.
+        for rows in transaction.rows.values():
+            self.accept([row for row in rows.values() if row.state is RowState.LINGERING])
 
     def refuse(self, rows: Sequence[Row], error: Exception) -> None:
         """Tell those who put these rows that they are not accepted, unless they were."""

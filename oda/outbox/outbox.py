@@ -27,19 +27,16 @@ from zope.interface import implementer
 from oda.errors import OutboxClosed, OutboxFull
 from oda.interfaces import ICounters, IOutbox, IWallClock
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
-from oda.outbox.accounts import Accounts
-from oda.outbox.backlog import Backlog
+from oda.outbox.backlog import Accounts, Backlog, Shares
 from oda.outbox.clock import OutboxClock, Uptime, this_machine
 from oda.outbox.committer import Committer, State
-from oda.outbox.database import TABLES
-from oda.outbox.eviction import Eviction
+from oda.outbox.dead_letters import DeadLetters
 from oda.outbox.journal import Journal
 from oda.outbox.ledger import Ledger
-from oda.outbox.limits import DeadLetters, Limits, row_cost, side_cost
-from oda.outbox.memory_store import MemoryStore
-from oda.outbox.queue import HEAD_ROWS, Amount, Row, RowState, Span
+from oda.outbox.limits import Eviction, Limits, row_cost
+from oda.outbox.queue import HEAD_ROWS, Amount, Row, Span
 from oda.outbox.sqlite_store import SqliteStore
-from oda.outbox.store import IStore, Letter, Opened, Recovered, StoreError
+from oda.outbox.store import IStore, Letter, MemoryStore, Opened, Recovered, StoreError
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY, Totals, Transaction
 from oda.outbox.worker import AdaptiveWorker, InlineWorker, IWorker, ThreadWorker
 from oda.settings import OutboxKind, OutboxSettings
@@ -56,11 +53,6 @@ _LONE_EXPIRY_S = 60.0
 _FEW_ROWS = 1024
 #: Below this size a file's fixed pages say more about it than its rows do.
 _MEASURABLE_BYTES = 1024 * 1024
-#: While telemetry waits too, answers get this many bytes for each byte of telemetry.
-_ANSWER_SHARE = 3
-#: The cost of sending a message besides its bytes, and the most that telemetry may be behind.
-_MESSAGE_BYTES = 256
-_MAX_DEFICIT = 1024 * 1024
 
 
 @implementer(IOutbox)
@@ -90,27 +82,22 @@ class Outbox:
         self._next_ids = self._clock.next_ids
         self._ledger = Ledger(counters)
         self._limits = Limits(settings)
-        self._letters = DeadLetters(self._limits.side_bytes)
         self._committer = Committer(store, worker, reactor, self)
+        self._letters = DeadLetters(self._committer, self._ledger, self._limits, self.changed)
         self._uncommitted = self._committer.uncommitted
         self.backlogs: dict[MessageClass, Backlog] = {
-            one: Backlog(
-                one,
-                head_rows,
-                self._committer,
-                self._ledger,
-                self._limits,
-                self._letters,
-                self.changed,
-            )
+            one: Backlog(one, head_rows, self._committer, self._ledger, self._letters, self.changed)
             for one in CLASSES
         }
         self._answers = self.backlogs[ANSWER]
         self._telemetry = self.backlogs[TELEMETRY]
+        self._shares = Shares(self._answers, self._telemetry)
         self._accounts = Accounts(
             settings.ack_commit_delay_s, reactor, self._clock, self._ledger, self.backlogs
         )
-        self._eviction = Eviction(settings, self.backlogs, self._committer, self._limits)
+        self._eviction = Eviction(
+            settings, self.backlogs, self._committer, self._ledger, self._limits, self.changed
+        )
         self.journal = Journal(
             settings,
             self._committer,
@@ -126,7 +113,6 @@ class Outbox:
         self._expired_s = 0.0
         self._on_pending: Callable[[], None] | None = None
         self._has_news = False
-        self._deficit = 0
         self._modelled = 0
 
     @property
@@ -185,7 +171,6 @@ class Outbox:
         if message.record is not None:
             # After room was made, which may commit: the record and the row are one transaction.
             self.journal.end(message.record, payload)
-            self._side_changed()
         if refusal is not None:
             self._ledger.refused(message_class)
             return fail(OutboxFull(f"a {message_class.value} is not accepted: {refusal}"))
@@ -219,61 +204,12 @@ class Outbox:
         self, max_messages: int, max_bytes: int, only: MessageClass | None = None
     ) -> Sequence[OutboxRow]:
         self._has_news = False
-        rows: list[OutboxRow] = []
-        if only is not None:
-            self._take(self.backlogs[only], max_messages, max_bytes, rows)
-            return rows
-        telemetry = self._telemetry
-        of_telemetry = of_answers = 0
-        if self._deficit >= _MESSAGE_BYTES and telemetry.read_on():
-            # Answers had more than their share: telemetry makes up for it first.
-            of_telemetry = self._take(telemetry, max_messages, min(max_bytes, self._deficit), rows)
-        sent = len(rows)
-        if self._answers.read_on():
-            of_answers = self._take(self._answers, max_messages, max_bytes - of_telemetry, rows)
-        answers = len(rows) - sent
-        of_telemetry += self._take(
-            telemetry, max_messages, max_bytes - of_telemetry - of_answers, rows
-        )
-        if answers and telemetry.queue.pending_rows:
-            deficit = (of_answers + answers * _MESSAGE_BYTES) // _ANSWER_SHARE
-            deficit -= of_telemetry + (len(rows) - answers) * _MESSAGE_BYTES
-            self._deficit = min(_MAX_DEFICIT, max(0, self._deficit + deficit))
-        else:
-            self._deficit = 0
-        return rows
-
-    def _take(
-        self, backlog: Backlog, max_messages: int, max_bytes: int, rows: list[OutboxRow]
-    ) -> int:
-        """Take rows of one class; returns how many bytes they have."""
-        queue, message_class = backlog.queue, backlog.message_class
         now_s = self._reactor.seconds()
-        taken_bytes = 0
-        while len(rows) < max_messages and (queue.head or backlog.read_on()):
-            taken = queue.take(max_messages - len(rows), max_bytes - taken_bytes, not rows)
-            if not taken:
-                break
-            for row in taken:
-                payload = row.payload
-                taken_bytes += len(payload)
-                if (
-                    row.fresh_payload is not None
-                    and row.attempts == 1
-                    and now_s <= row.fresh_until_s
-                ):
-                    payload = row.fresh_payload
-                rows.append(
-                    OutboxRow(
-                        row.row_id,
-                        payload,
-                        message_class,
-                        row.is_text,
-                        row.datapoints,
-                        row.attempts,
-                    )
-                )
-        return taken_bytes
+        if only is None:
+            return self._shares.take(max_messages, max_bytes, now_s)
+        rows: list[OutboxRow] = []
+        self.backlogs[only].take(max_messages, max_bytes, rows, now_s)
+        return rows
 
     def retire(self, row_ids: Sequence[int], linger_s: float | None = None) -> None:
         if linger_s is None:
@@ -329,8 +265,8 @@ class Outbox:
             backlog = (
                 self._telemetry if row_id in self._telemetry.queue.in_flight else self._answers
             )
-            backlog.bury(backlog.queue.remove_in_flight(row_id), reason)
-        self._side_changed()
+            row = backlog.queue.remove_in_flight(row_id)
+            self._letters.bury(backlog.message_class, row, reason)
 
     def subscribe(self, on_pending: Callable[[], None]) -> None:
         self._on_pending = on_pending
@@ -364,7 +300,7 @@ class Outbox:
                 call.cancel()
         self._turn = self._tick = None
         if not self.is_durable:
-            self._give_up()
+            self._eviction.give_up()
         return self._committer.close()
 
     # -- beyond IOutbox ----------------------------------------------------------------------
@@ -378,50 +314,14 @@ class Outbox:
 
         What is in flight or lingering goes its way. Drops are counted with reason ``purged``.
         """
-        ids = self._letters.ids()
-        self._uncommitted.collecting.letters_gone += ids
-        for row_id in ids:
-            self._letters.remove(row_id)
-        self._side_changed()
-        self.changed()
-        return len(ids) + self._eviction.purge()
+        return self._letters.purge() + self._eviction.purge()
 
     def retry_dead(self) -> int:
         """Put the dead letters back, behind everything that is pending; returns how many.
 
-        Damaged ones stay. Raises ``OutboxFull`` when the store can't be read now, or when there is
-        no room for one of them; those before it are back.
+        Raises as ``DeadLetters.retry``.
         """
-        if not self._committer.can_read:
-            raise OutboxFull("the store can't be read now")
-        retried = 0
-        for row_id in self._letters.ids():
-            try:
-                letter = self._committer.store.letter(row_id)
-            except StoreError as error:
-                self._committer.read_failed(error)
-                raise OutboxFull(f"the store can't be read now: {error}") from error
-            if letter is None or not letter.is_sound:
-                continue
-            accepted = self.put(
-                OutgoingMessage(
-                    payload=letter.row.payload,
-                    message_class=MessageClass(letter.table),
-                    is_text=letter.row.is_text,
-                    datapoints=letter.row.datapoints,
-                )
-            )
-            is_refused = accepted.called
-            accepted.addErrback(lambda _: None)  # a later drop is counted and logged
-            if is_refused:
-                raise OutboxFull(f"there is room for {retried} dead letters only")
-            self._ledger.revived(letter.row.datapoints)
-            self._letters.remove(row_id)
-            self._uncommitted.collecting.letters_gone.append(row_id)
-            retried += 1
-        self._side_changed()
-        self.changed()
-        return retried
+        return self._letters.retry(self.put)
 
     def take_over(self, message: OutgoingMessage) -> Deferred[int]:
         """As ``put``, for a message of another outbox: nothing that waits here gives way to it.
@@ -438,31 +338,9 @@ class Outbox:
     def take_over_letter(self, letter: Letter) -> Deferred[int] | None:
         """Keep a dead letter of another outbox; None where there is no room for it. The Deferred
         fires once it is committed."""
-        payload = letter.row.payload
-        if (
-            not self._is_open
-            or not self._committer.is_working
-            or letter.table not in TABLES.values()
-            or not self._letters.has_room(side_cost(len(payload)))
-        ):
+        if not self._is_open or not self._committer.is_working:
             return None
-        message_class = MessageClass(letter.table)
-        row_id = self._next_ids[message_class]
-        self._next_ids[message_class] = row_id + 1
-        accepted: Deferred[int] = Deferred()
-        row = Row(
-            row_id,
-            payload,
-            letter.row.is_text,
-            letter.row.datapoints,
-            letter.row.accepted_ms,
-            row_cost(len(payload)),
-            accepted,
-        )
-        self._ledger.put(row.datapoints)
-        self.backlogs[message_class].keep_dead(row, letter.reason, not letter.is_sound)
-        self._side_changed()
-        return accepted
+        return self._letters.take_over(letter, self._next_ids)
 
     def move(self, path: Path) -> Deferred[None]:
         """Move the store to ``path`` while the outbox goes on; fires with None once it is there.
@@ -485,15 +363,7 @@ class Outbox:
             backlog.queue.check()
             resting = backlog.resting(self._next_ids[message_class])
             assert resting < backlog.queue.lowest_wanted(), "a wanted row counts as acknowledged"
-        totals = self.totals()
-        for fate in ("messages", "datapoints"):
-            stored = "rows" if fate == "messages" else fate
-            assert getattr(totals.accepted, fate) == (
-                getattr(totals.delivered, fate)
-                + getattr(totals.dropped, fate)
-                + getattr(totals.dead, fate)
-                + sum(getattr(one, stored) for one in totals.stored.values())
-            ), f"the sums do not balance: {totals}"
+        self.totals().check()
 
     # -- turns and ticks ---------------------------------------------------------------------
 
@@ -511,7 +381,6 @@ class Outbox:
         must_commit, self._accounts.must_commit = self._accounts.must_commit, False
         if must_commit or not self._uncommitted.collecting.is_empty:
             self._expire(min(_EXPIRY_S, self._settings.linger_s / 2))
-        self._side_changed()
         self._committer.submit(must_commit)
         self.tell()
 
@@ -542,53 +411,23 @@ class Outbox:
     # -- room --------------------------------------------------------------------------------
 
     def _make_room(self, message_class: MessageClass, size: int, cost: int) -> str | None:
-        """Why there is no room for a message, None where there is."""
+        """Why there is no room for a message, None where there is. ``Eviction.admit`` decides; this
+        is its first look, written out for the way of every message."""
         is_answer = message_class is ANSWER
         own, others = self._telemetry.queue.stored, self._answers.queue.stored
         if is_answer:
             own, others = others, own
         limits = self._limits
         own_cost = own.cost + cost
-        # As ``Limits.missing``, written out: this is the way of every message.
         if (
-            (
-                (own_cost > limits.telemetry and not is_answer)
-                or own_cost + others.cost + limits.side_cost > limits.total
-                or own.rows >= limits.max_rows
-                or cost > limits.transaction_bytes
-            )
-            and not self._eviction.make_room(message_class, cost, self._reactor.seconds())
-            and not (is_answer and self._eviction.may_overdraw())
+            (own_cost > limits.telemetry and not is_answer)
+            or own_cost + others.cost + limits.side_cost > limits.total
+            or own.rows >= limits.max_rows
+            or cost > limits.transaction_bytes
+            or self._uncommitted.collecting.size_bytes + size > limits.transaction_bytes
         ):
-            return f"no room for {size} bytes"
-        if self._uncommitted.collecting.size_bytes + size > limits.transaction_bytes:
-            # A disk that is slow is waited for, which holds back whoever produces so fast.
-            self._ledger.hold()
-            try:
-                is_relieved = self._committer.relieve()
-            finally:
-                self._ledger.release()
-                self.changed()
-            if not is_relieved and not self._eviction.fits_in_memory(size, is_answer):
-                return f"the disk is too slow or fails: {size} bytes"
+            return self._eviction.admit(message_class, size, cost, self._reactor.seconds())
         return None
-
-    def _side_changed(self) -> None:
-        self._limits.side_cost = self._letters.cost + self.journal.cost
-
-    def _give_up(self) -> None:
-        """Nothing is kept beyond the end of the process."""
-        lost = Amount()
-        for message_class, backlog in self.backlogs.items():
-            queue = backlog.queue
-            rows = [queue.remove_in_flight(row_id) for row_id in list(queue.in_flight)]
-            lost.add(backlog.drop(rows, "stopped"))
-            lost.add(self._eviction.drop(message_class, 0, queue.pending_rows, "stopped"))
-        if lost.rows:
-            _log.warn(
-                "{count} messages were not delivered and are lost: the outbox is in memory",
-                count=lost.rows,
-            )
 
     # -- ICommitOwner ------------------------------------------------------------------------
 
@@ -624,36 +463,25 @@ class Outbox:
         """Learn from the store which dead letters and journal records there are."""
         store = self._committer.store
         try:
-            for row_id, length in store.letters():
-                gone = self._letters.add(row_id, side_cost(length))
-                self._uncommitted.collecting.letters_gone += gone
+            self._letters.learn(store.letters())
             self.journal.opened(store.records(), is_late)
         except StoreError as error:
             self._committer.read_failed(error)
-        self._side_changed()
 
     def committed(self, transaction: Transaction, used_bytes: int) -> None:
         """See ``ICommitOwner.committed``."""
         if used_bytes > _MEASURABLE_BYTES:
             self._limits.measured(used_bytes, self._modelled)
         self._release(transaction)
-        for message_class in CLASSES:
-            rows = transaction.rows[message_class]
-            if rows:
-                self._ledger.accept(list(rows.values()))
-        if transaction.burials:
-            self._ledger.accept([burial.row for burial in transaction.burials])
-        self.journal.committed(transaction)
+        self._ledger.committed(transaction)
+        if transaction.records:
+            self.journal.committed(transaction)
 
     def failed(self, transaction: Transaction, unwritten: Sequence[Row]) -> None:
         """See ``ICommitOwner.failed``."""
         self._accounts.count_anew()
         self._release(transaction)
-        # They were acknowledged or buried: what was dropped was told at once.
-        self._ledger.accept(unwritten)
-        # The platform has read these while the commit was under way.
-        for rows in transaction.rows.values():
-            self._ledger.accept([row for row in rows.values() if row.state is RowState.LINGERING])
+        self._ledger.failed(transaction, unwritten)
         self.journal.failed(transaction)
 
     def _release(self, transaction: Transaction) -> None:
@@ -682,38 +510,12 @@ class Outbox:
         self._has_news = True
         self._learn(is_late=True)
         if not opened.is_recovering:
-            self._end_recovery()
+            self._accounts.end_recovery()
 
     def recovered(self, step: Recovered) -> None:
         """See ``ICommitOwner.recovered``."""
-        for message_class, span, amount in step.restored:
-            self.backlogs[message_class].recovered(span, amount)
-            self._has_news = True
-        for what in step.incomplete:
-            _log.error(
-                "not all {what} of the damaged outbox {set_aside} can be read: the others are lost",
-                what=what,
-                set_aside=step.set_aside,
-            )
-        if step.is_done:
-            before = f"damaged outbox {step.set_aside}" if step.set_aside else "former outbox"
-            _log.info(
-                "{rows} messages of the {before} were taken over", rows=step.rows, before=before
-            )
-            self._end_recovery()
-            if not step.is_counted:
-                _log.error(
-                    "it is not known how many messages of the {before} are lost, if any",
-                    before=before,
-                )
-
-    def _end_recovery(self) -> None:
-        lost = Amount()
-        for backlog in self.backlogs.values():
-            lost.add(backlog.give_up_recovery())
-        if lost.rows > 0:
-            self._accounts.count_anew()
-            _log.error("{rows} messages of the damaged outbox are lost", rows=lost.rows)
+        self._has_news = self._has_news or bool(step.restored)
+        self._accounts.recovered(step)
 
     def readable(self) -> None:
         """See ``ICommitOwner.readable``."""

@@ -10,23 +10,16 @@ is copied, and nothing is copied twice. A process that replaces its store while 
 what it has not in memory; if it is killed before the first commit, which writes that, the next one
 copies everything. In the end the old file is kept as ``<name>.damaged-<n>``.
 
-Rows are read in ranges of ids; a range that can't be read is halved until the damaged places are
-left out. Where the ids within the tree are damaged, a search for one goes astray: so the last rows
-of such a table are read from its end, too, where no id leads. When the directory of the tables is
-gone, a copy of the file gets the one of a new store, which is the same for all of them. Copied rows
-keep their ids and their checksums: a row that was changed is found when it is read.
-
 A file that was deleted, or mounted over, while it was in use is still open: it is copied first.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import msgspec
@@ -36,19 +29,22 @@ from oda.outbox.clock import FIRST_IDS
 from oda.outbox.database import (
     TABLES,
     UNREADABLE,
+    FileLock,
     connect_read_only,
     count_on,
-    is_sound,
     read_amount,
     read_totals,
     write_totals,
 )
-from oda.outbox.limits import row_cost
-from oda.outbox.lock import FileLock
 from oda.outbox.queue import END, Amount, Span, merged
-from oda.outbox.set_aside import (
+from oda.outbox.salvage import (
+    STEP_ROWS,
+    Reading,
     copy_of_open_file,
+    copy_small,
     free_place,
+    insert,
+    is_alive,
     is_readable,
     numbered,
     patch,
@@ -64,10 +60,6 @@ if TYPE_CHECKING:
 
 #: Larger ids are damage.
 MAX_ID = 1 << 53
-#: What one step copies at the most, and how many queries it may make.
-STEP_ROWS = 2000
-STEP_BYTES = 2 * 1024 * 1024
-_STEP_QUERIES = 400
 #: After so many queries without a row, what is left of a table is given up: where nobody knows the
 #: highest id, a damaged end of the tree would be looked for among all the ids there could be.
 MAX_FRUITLESS = 20_000
@@ -78,28 +70,15 @@ _UNCOUNTED_IDS = 1 << 24
 #: process that began without its store, and for each file that was set aside above the one before.
 _UNKNOWN_IDS = 1 << 50
 _IDS_OF_A_FILE = 1 << 40
-#: How many places of a table are tried before it is given up.
-_PROBES = 64
 _RECOVERY = 2
 _CRC_LENGTH = 8
 
-_KEYS = {"response": "id", "telemetry": "id", "dead": "id", "record": "number", "answer": "number"}
 #: Copied at once, and what the log calls their content.
 _SMALL_TABLES = {
     "record": "operations on record",
     "answer": "answers to operations",
     "dead": "dead letters",
 }
-#: The journal of schema 1.
-_OLD_TABLES = {
-    "record": (
-        "(SELECT seq AS number, request_id, name, coalesce(content_type, 'JSON') AS content_type,"
-        " request AS echo, at_ms, payload IS NOT NULL AS has_ended FROM journal)"
-    ),
-    "answer": "(SELECT seq AS number, crc, payload FROM journal WHERE payload IS NOT NULL)",
-}
-
-
 #: Ranges of ids (both ends included) by table; None means every row.
 _Spans = dict[str, list[tuple[int, int]]] | None
 
@@ -186,17 +165,6 @@ def go_on(store: SqliteStore, totals: Totals) -> Opened:
     return Opened(totals, "", progress.set_aside, _missing(progress))
 
 
-def finish_setting_aside(path: Path) -> None:
-    """A process may have been killed after it renamed a file, and before its write-ahead log."""
-    log = Path(f"{path}-wal")
-    if path.exists() or not log.exists():
-        return
-    for source in numbered(path, "recovering").values():
-        if not Path(f"{source}-wal").exists():
-            log.rename(f"{source}-wal")
-            return
-
-
 def _next_source(
     store: SqliteStore, totals: Totals, wanted: _Spans = None, left: _Progress | None = None
 ) -> _Progress | None:
@@ -231,7 +199,7 @@ def _start(
         for message_class in reversed(CLASSES):
             table = TABLES[message_class]
             highest = before.last_ids[table]
-            if not _is_alive(old, table, highest):
+            if not is_alive(old, table, highest):
                 ranges = []
             elif wanted is None:
                 ranges = [(table, 0, highest)]
@@ -254,7 +222,7 @@ def _start(
             _pass_over_ids(totals, store, source)
             write_totals(writer, msgspec.json.encode(totals))
         progress.incomplete = [
-            name for table, name in _SMALL_TABLES.items() if not _copy_small(old, writer, table)
+            name for table, name in _SMALL_TABLES.items() if not copy_small(old, writer, table)
         ]
         _save(writer, progress)
         writer.execute("COMMIT")
@@ -376,7 +344,7 @@ def _copy_some(
 ) -> list[tuple[MessageClass, Span, Amount]]:
     """Copy the rows of one step."""
     restored: list[tuple[MessageClass, Span, Amount]] = []
-    reading = _Reading(old)
+    reading = Reading(old)
     while progress.ranges and not reading.is_over:
         table, low, high = progress.ranges.pop()
         rest: list[tuple[str, int, int]] = []
@@ -400,7 +368,7 @@ def _copy_some(
         if progress.fruitless > MAX_FRUITLESS:
             progress.ranges = [one for one in progress.ranges if one[0] != table or one[1] > one[2]]
             progress.fruitless = 0
-        for span, amount in _insert(writer, table, rows):
+        for span, amount in insert(writer, table, rows):
             restored.append((MessageClass(table), span, amount))
             progress.rows += amount.rows
             _expect_less(progress.expected[table], amount)
@@ -449,180 +417,6 @@ def _finish(store: SqliteStore, progress: _Progress) -> bool:
     store.writer.execute("DELETE FROM state WHERE number = ?", (_RECOVERY,))
     totals = read_totals(store.writer) or Totals()
     return _next_source(store, totals, progress.wanted, progress.then) is None
-
-
-class _Reading:
-    """Reads ranges of rows as far as the limits of one step allow."""
-
-    def __init__(self, old: sqlite3.Connection) -> None:
-        self._old = old
-        self._queries = 0
-        self._rows = 0
-        self._bytes = 0
-        #: Whether the last range broke off.
-        self.is_broken = False
-
-    @property
-    def is_over(self) -> bool:
-        return (
-            self._queries >= _STEP_QUERIES or self._rows >= STEP_ROWS or self._bytes >= STEP_BYTES
-        )
-
-    def rows(
-        self, table: str, low: int, high: int, is_last: bool = False
-    ) -> tuple[list[Sequence[Any]], list[tuple[str, int, int]]]:
-        """Rows with low < id <= high, in order, and the ranges that have to be read after them.
-        ``is_last``: no range of the table with higher ids is left."""
-        self._queries += 1
-        self.is_broken = False
-        rows: list[Sequence[Any]] = []
-        is_broken = False
-        wanted = STEP_ROWS - self._rows
-        start = low
-        # No row is higher than the last range says, unless its id is damaged: it must not hide
-        # those behind it.
-        try:
-            for row in self._old.execute(
-                f"SELECT * FROM {table} WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
-                (low, END if is_last else high, wanted),
-            ):
-                if row[0] > high and is_sound(row):
-                    break
-                if not low < row[0] <= high:
-                    is_broken = True  # out of order: what follows could repeat for ever
-                    break
-                low = row[0]
-                rows.append(row)
-                self._bytes += _size_of(row)
-                if self._bytes >= STEP_BYTES:
-                    break
-        except UNREADABLE:
-            is_broken = True
-        if not is_broken:
-            self._rows += len(rows)
-            is_all = len(rows) < wanted and self._bytes < STEP_BYTES
-            return rows, [] if is_all or low >= high else [(table, low, high)]
-        self.is_broken = True
-        _believe(rows)
-        low = rows[-1][0] if rows else start
-        self._rows += len(rows)
-        if high - low <= 1:
-            return rows, []
-        middle = (low + high) // 2
-        return rows, [(table, low, middle), (table, middle, high)]
-
-    def newest(self, table: str, after: int, high: int) -> list[Sequence[Any]]:
-        """The last rows of the table with after < id <= high, in order, as they are found from its
-        end without a search for an id."""
-        self._queries += 1
-        rows: list[Sequence[Any]] = []
-        before = high + 1
-        with suppress(*UNREADABLE):
-            for row in self._old.execute(
-                f"SELECT * FROM {table} WHERE id > ? AND id <= ? ORDER BY id DESC LIMIT ?",
-                (after, END, STEP_ROWS - self._rows),
-            ):
-                if not after < row[0] < before:
-                    break
-                before = row[0]
-                rows.append(row)
-                self._bytes += _size_of(row)
-                if self._bytes >= STEP_BYTES:
-                    break
-        _believe(rows)
-        self._rows += len(rows)
-        return rows[::-1]
-
-
-def _size_of(row: Sequence[Any]) -> int:
-    return len(row[-1]) if isinstance(row[-1], bytes) else 0
-
-
-def _believe(rows: list[Sequence[Any]]) -> None:
-    """Rows were read up to a break: leave those at the end for another time that are not as they
-    were written. Their ids may be wrong, and so may what they say of the rows behind them."""
-    while rows and not is_sound(rows[-1]):
-        rows.pop()
-
-
-def _insert(
-    writer: sqlite3.Connection, table: str, rows: Sequence[Sequence[Any]]
-) -> list[tuple[Span, Amount]]:
-    """Insert the rows that are no nonsense and not there yet; gives where they are and what they
-    amount to. No row that was there before is within these ranges."""
-    found: list[tuple[Span, Amount]] = []
-    if not rows:
-        return found
-    taken = {
-        row_id
-        for (row_id,) in writer.execute(
-            f"SELECT id FROM {table} WHERE id BETWEEN ? AND ?", (rows[0][0], rows[-1][0])
-        )
-    }
-    places = sorted(taken)
-    sound = [
-        row
-        for row in rows
-        if row[0] not in taken
-        and all(isinstance(value, int) for value in row[:5])
-        and isinstance(row[5], bytes)
-    ]
-    writer.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?)", sound)
-    passed = -1
-    for row in sound:
-        row_id, amount = row[0], Amount(1, row_cost(len(row[5])), row[2])
-        before = bisect_left(places, row_id)
-        if found and before == passed:
-            span, total = found[-1]
-            total.add(amount)
-            found[-1] = Span(span.low, row_id), total
-        else:
-            found.append((Span(row_id, row_id), amount))
-        passed = before
-    return found
-
-
-def _copy_small(old: sqlite3.Connection, writer: sqlite3.Connection, table: str) -> bool:
-    """Copy what can be read of a table whose size is bounded; False where that is not all."""
-    key, source = _KEYS[table], table
-    is_whole = True
-    if table in _OLD_TABLES:
-        with suppress(*UNREADABLE):
-            if old.execute("SELECT 1 FROM sqlite_master WHERE name = 'journal'").fetchone():
-                source = _OLD_TABLES[table]
-    after = -1
-    while True:
-        rows: list[Sequence[Any]] = []
-        try:
-            for row in old.execute(
-                f"SELECT * FROM {source} WHERE {key} > ? ORDER BY {key} LIMIT 500", (after,)
-            ):
-                rows.append([_text(value) for value in row[:-1]] + [row[-1]])
-        except UNREADABLE:
-            is_whole = False
-        if not rows:
-            return is_whole
-        if not isinstance(rows[-1][0], int) or rows[-1][0] <= after:
-            return False
-        after = rows[-1][0]
-        columns = ", ".join("?" * len(rows[0]))
-        writer.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({columns})", rows)
-
-
-def _text(value: object) -> object:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-
-
-def _is_alive(old: sqlite3.Connection, table: str, highest: int) -> bool:
-    """Whether any of a few places can be read. Without this a table whose root is damaged would be
-    looked for at every place there could be."""
-    for place in range(_PROBES):
-        with suppress(*UNREADABLE):
-            old.execute(
-                f"SELECT id FROM {table} WHERE id >= ? LIMIT 1", (highest * place // _PROBES,)
-            ).fetchone()
-            return True
-    return False
 
 
 # -- where it stands ----------------------------------------------------------------------

@@ -7,42 +7,57 @@ then the worker. Reading is done in the reactor's thread.
 Two things are checked besides what SQLite checks. The lock is on the file itself, so that no link,
 however it is spelt, leads a second agent to the same rows. And after each commit the open file must
 still be the one at the path: rows in a file that was deleted or mounted over are not kept.
+
+A store is moved while its outbox goes on. The write-ahead log is folded into the file first, so
+that one name is all that changes. Within a file system the file is renamed, and its lock goes with
+it. Into another one it is copied under a name of its own, synchronised and locked before it gets
+the new name; the old file is deleted after that. A process that is killed at any moment leaves the
+whole store at the old place, at the new one, or (for a moment) at both.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import shutil
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
-from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from zlib import crc32
 
 from zope.interface import implementer
 
 from oda.model import MessageClass
 from oda.outbox.database import (
+    IS_OPEN,
     LETTER_COLUMNS,
     READING_CACHE,
     ROW_COLUMNS,
     TABLES,
     UNREADABLE,
     WRITING_CACHE,
+    FileLock,
     connect,
     count_on,
+    delete_numbers,
+    find_fault,
+    in_chunks,
+    insertion,
     migrate,
     read_amount,
     read_letter,
     read_row,
     read_totals,
     store_error,
+    sync_directory,
     translated,
     write_totals,
 )
 from oda.outbox.limits import PAGE_BYTES, wal_allowance
-from oda.outbox.lock import FileLock, sync_directory
 from oda.outbox.queue import Amount, Row, Span
+from oda.outbox.salvage import finish_setting_aside
 from oda.outbox.store import (
     IStore,
     Letter,
@@ -57,33 +72,10 @@ from oda.outbox.transaction import CLASSES, Burial, Record, Totals, Transaction,
 from oda.private_files import followed, make_private
 from oda.settings import OutboxSettings, OutboxSync
 
-_T = TypeVar("_T")
+#: The name of a copy that is not whole yet ends so.
+_UNFINISHED = ".moving"
 #: A file in use below this size is checked as a whole when it is opened.
 _SMALL_BYTES = 4 * 1024 * 1024
-#: So many rows go into one statement; each size is a statement that is kept. SQLite takes 32,766
-#: values, and took 999 before version 3.32 (2020).
-_CHUNKS = (384, 96, 48, 24, 12, 6, 3, 1)
-_MANY_VALUES = sqlite3.sqlite_version_info >= (3, 32)
-_IS_OPEN = 1
-
-
-@cache
-def _statement(insert: str, columns: int, rows: int) -> str:
-    row = f"({', '.join(['?'] * columns)})"
-    return f"{insert} VALUES {', '.join([row] * rows)}"
-
-
-def _in_chunks(insert: str, columns: int, rows: Sequence[_T]) -> Iterator[tuple[str, Sequence[_T]]]:
-    """The statements that insert ``rows``, each with the rows that it is for.
-
-    Many rows in one statement: each step of a statement lets the other threads have the
-    interpreter, and getting it back from a busy reactor takes milliseconds.
-    """
-    start = 0
-    for size in _CHUNKS if _MANY_VALUES else _CHUNKS[1:]:
-        while len(rows) - start >= size:
-            yield _statement(insert, columns, size), rows[start : start + size]
-            start += size
 
 
 @implementer(IStore)
@@ -110,8 +102,8 @@ class SqliteStore:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.path = followed(self.path)
         try:
-            recovery.finish_setting_aside(self.path)
-            fault = self._find_fault()
+            finish_setting_aside(self.path)
+            fault = find_fault(self.path)
             if fault is None:
                 self._lock_file()
                 try:
@@ -150,31 +142,6 @@ class SqliteStore:
         self._lock_file()
         return self._open_file()
 
-    def _find_fault(self) -> StoreDamaged | None:
-        """What a power failure does to the files, and SQLite would pass over."""
-        log = Path(f"{self.path}-wal")
-        size = self.path.stat().st_size if self.path.exists() else 0
-        if not size and log.exists() and log.stat().st_size:
-            return StoreDamaged("the file is missing beside its write-ahead log")
-        if size and not log.exists():
-            # Read by a connection of its own: opening it to write would make an empty log.
-            with suppress(*UNREADABLE):
-                connection = sqlite3.connect(
-                    f"{self.path.as_uri()}?mode=ro&immutable=1", isolation_level=None, uri=True
-                )
-                try:
-                    found = connection.execute(
-                        "SELECT 1 FROM state WHERE number = ?", (_IS_OPEN,)
-                    ).fetchone()
-                finally:
-                    connection.close()
-                if found is not None:
-                    return StoreDamaged(
-                        "it was not closed and its write-ahead log is missing: the newest messages"
-                        " may be lost"
-                    )
-        return None
-
     def _open_file(self) -> Totals:
         make_private(self.path)
         connection = self._writer = connect(self.path, self.settings)
@@ -195,7 +162,7 @@ class SqliteStore:
                 if verdict not in (b"ok", "ok"):
                     raise StoreDamaged(bytes(verdict).decode("utf-8", "replace").replace("\n", " "))
             totals = self._read_totals()
-            execute("INSERT OR REPLACE INTO state VALUES (?, 'open')", (_IS_OPEN,))
+            execute("INSERT OR REPLACE INTO state VALUES (?, 'open')", (IS_OPEN,))
             # Into the file itself: it tells, beside a log that is missing, that there was one.
             execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except UNREADABLE as error:
@@ -245,8 +212,8 @@ class SqliteStore:
             for low, high in transaction.deleted[message_class]:
                 execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", (low, high))
         self._bury(transaction.burials)
-        _delete(self.writer, "dead", "id", transaction.letters_gone)
-        _delete(self.writer, "answer", "number", transaction.answers_gone)
+        delete_numbers(self.writer, "dead", "id", transaction.letters_gone)
+        delete_numbers(self.writer, "answer", "number", transaction.answers_gone)
         for message_class in CLASSES:
             if transaction.rows[message_class]:
                 self.add_rows(message_class, transaction.rows[message_class].values())
@@ -261,7 +228,7 @@ class SqliteStore:
         message raises ``StoreError``."""
         table = TABLES[message_class]
         insert = f"INSERT INTO {table} ({ROW_COLUMNS})"
-        for statement, chunk in _in_chunks(insert, 6, list(rows)):
+        for statement, chunk in in_chunks(insert, 6, list(rows)):
             values: list[Any] = []
             for row in chunk:
                 row_id, payload = row.row_id, row.payload
@@ -282,7 +249,7 @@ class SqliteStore:
                 f"SELECT crc, payload FROM {table} WHERE id = ?", (row[0],)
             ).fetchone()
             if found is None:
-                self.writer.execute(_statement(f"INSERT INTO {table} ({ROW_COLUMNS})", 6, 1), row)
+                self.writer.execute(insertion(f"INSERT INTO {table} ({ROW_COLUMNS})", 6, 1), row)
             elif found != (row[4], row[5]):
                 raise StoreError(f"the id {row[0]} is taken by another message of {table}")
 
@@ -307,10 +274,10 @@ class SqliteStore:
 
     def _write_records(self, records: Mapping[int, Record | None]) -> None:
         forgotten = [number for number, record in records.items() if record is None]
-        _delete(self.writer, "record", "number", forgotten)
-        _delete(self.writer, "answer", "number", forgotten)
+        delete_numbers(self.writer, "record", "number", forgotten)
+        delete_numbers(self.writer, "answer", "number", forgotten)
         known = [record for record in records.values() if record is not None]
-        for statement, chunk in _in_chunks("INSERT OR REPLACE INTO record", 7, known):
+        for statement, chunk in in_chunks("INSERT OR REPLACE INTO record", 7, known):
             values: list[Any] = []
             for one in chunk:
                 echo = None if one.echo is None else one.echo.decode()
@@ -318,7 +285,7 @@ class SqliteStore:
                 values += (one.at_ms, one.has_ended)
             self.writer.execute(statement, values)
         answered = [record for record in known if record.payload is not None]
-        for statement, chunk in _in_chunks("INSERT OR REPLACE INTO answer", 3, answered):
+        for statement, chunk in in_chunks("INSERT OR REPLACE INTO answer", 3, answered):
             values = []
             for one in chunk:
                 values += (one.number, crc32(one.payload or b""), one.payload)
@@ -339,17 +306,37 @@ class SqliteStore:
         return step
 
     def move(self, path: Path) -> None:
-        from oda.outbox import moving
+        path = path.absolute()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path = path.parent.resolve() / path.name
+        if path == self.path:
+            return
+        for suffix in ("", "-wal", "-journal"):
+            if os.path.lexists(f"{path}{suffix}"):
+                raise StoreError(f"there is a file {path}{suffix} already")
+        self.check()
+        old = self.path
+        try:
+            with translated():
+                self._fold()
+            lock = _rename(old, path)
+        except BaseException:
+            self._go_on_at(old)
+            raise
+        # Of an empty write-ahead log that another program had open.
+        for suffix in ("-wal", "-shm") if lock is None else ("", "-wal", "-shm"):
+            with suppress(OSError):
+                Path(f"{old}{suffix}").unlink(missing_ok=True)
+        sync_directory(path.parent)
+        sync_directory(old.parent)
+        self._go_on_at(path, lock)
 
-        with translated():
-            moving.move(self, path)
-
-    def fold(self) -> None:
+    def _fold(self) -> None:
         """Close the connections so that the file alone is the store; the lock stays. Raises
         ``StoreError`` where somebody else keeps the write-ahead log."""
         try:
             self.close_reader()
-            self.writer.execute("DELETE FROM state WHERE number = ?", (_IS_OPEN,))
+            self.writer.execute("DELETE FROM state WHERE number = ?", (IS_OPEN,))
             self.writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         finally:
             self._close_writer()
@@ -357,7 +344,7 @@ class SqliteStore:
         if log.exists() and log.stat().st_size:
             raise StoreError("another program reads it just now")
 
-    def go_on_at(self, path: Path, lock: FileLock | None = None) -> None:
+    def _go_on_at(self, path: Path, lock: FileLock | None = None) -> None:
         """The folded file is at ``path``: open it there. ``lock`` is its lock, None where it is the
         one that there was. What is wrong with it is found by the next commit."""
         if lock is not None:
@@ -376,7 +363,7 @@ class SqliteStore:
         self.close_reader()
         if self._writer is not None:
             with suppress(sqlite3.Error):
-                self._writer.execute("DELETE FROM state WHERE number = ?", (_IS_OPEN,))
+                self._writer.execute("DELETE FROM state WHERE number = ?", (IS_OPEN,))
         self._close_writer()
         self._unlock()
 
@@ -477,13 +464,33 @@ class SqliteStore:
             reader.close()
 
 
-def _delete(connection: sqlite3.Connection, table: str, key: str, numbers: Iterable[int]) -> None:
-    """Delete rows by their numbers, as few ranges."""
-    spans: list[Span] = []
-    for number in sorted(numbers):
-        if spans and spans[-1].high + 1 == number:
-            spans[-1] = Span(spans[-1].low, number)
-        else:
-            spans.append(Span(number, number))
-    for span in spans:
-        connection.execute(f"DELETE FROM {table} WHERE {key} BETWEEN ? AND ?", span)
+def _rename(old: Path, path: Path) -> FileLock | None:
+    """Give the file its new name; where that takes a copy, the lock of that, and the old file is
+    still there."""
+    try:
+        os.rename(old, path)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        return _copy(old, path)
+    return None
+
+
+def _copy(old: Path, path: Path) -> FileLock:
+    unfinished = path.with_name(path.name + _UNFINISHED)
+    unfinished.unlink(missing_ok=True)
+    lock = FileLock(unfinished)
+    try:
+        # No connection is open: closing the old file drops no lock of SQLite.
+        with open(old, "rb") as source, open(unfinished, "r+b") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+            target.flush()
+            os.fsync(target.fileno())
+        os.rename(unfinished, path)
+        sync_directory(path.parent)  # before the old file goes
+    except BaseException:
+        lock.release()
+        with suppress(OSError):
+            unfinished.unlink(missing_ok=True)
+        raise
+    return lock

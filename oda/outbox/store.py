@@ -1,17 +1,24 @@
-"""The contract of the store behind the outbox: where transactions are kept."""
+"""The contract of the store behind the outbox, and a store in memory: it ends with the process."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left, insort
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from zope.interface import Attribute, Interface
+import msgspec
+from zope.interface import Attribute, Interface, implementer
 
 from oda.errors import OdaError
 from oda.model import MessageClass
+from oda.outbox.limits import row_cost
 from oda.outbox.queue import Amount, Row, Span
-from oda.outbox.transaction import Totals, Transaction
+from oda.outbox.transaction import CLASSES, Burial, Record, Totals, Transaction
+
+#: A list of ids is cleared of those that are gone once it is longer than twice what it holds, and
+#: this.
+_SLACK = 256
 
 
 class StoreError(OdaError):
@@ -134,3 +141,164 @@ class IStore(Interface):
 
     def close_reader() -> None:
         """Open the store anew for the next reading."""
+
+
+class Table:
+    """Rows by id, read in the order of their ids."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, Row] = {}
+        self._ids: list[int] = []
+
+    def add(self, row: Row) -> None:
+        """Raises ``StoreError`` when the id is taken by another message."""
+        known = self.rows.get(row.row_id)
+        if known is not None:
+            if known.payload != row.payload:
+                raise StoreError(f"the id {row.row_id} is taken by another message")
+            return
+        self.rows[row.row_id] = row
+        if not self._ids or row.row_id > self._ids[-1]:
+            self._ids.append(row.row_id)
+        elif self._ids[bisect_left(self._ids, row.row_id)] != row.row_id:
+            insort(self._ids, row.row_id)
+
+    def delete(self, span: Span) -> None:
+        for row_id in list(self._within(span)):
+            del self.rows[row_id]
+        if len(self._ids) > 2 * len(self.rows) + _SLACK:
+            self._ids = [row_id for row_id in self._ids if row_id in self.rows]
+
+    def read(self, span: Span) -> Iterator[Row]:
+        """The rows of ``span``, in order."""
+        return (self.rows[row_id] for row_id in self._within(span))
+
+    def _within(self, span: Span) -> Iterator[int]:
+        ids = self._ids
+        for at in range(bisect_left(ids, span.low), len(ids)):
+            row_id = ids[at]
+            if row_id > span.high:
+                return
+            if row_id in self.rows:
+                yield row_id
+
+
+@implementer(IStore)
+class MemoryStore:
+    """The contract of ``IStore`` without a file: commits can't fail, and nothing is damaged."""
+
+    name = "memory"
+    path = None
+    is_durable = False
+
+    def __init__(self) -> None:
+        self.tables: dict[MessageClass, Table] = {one: Table() for one in CLASSES}
+        self.dead: dict[int, Burial] = {}
+        self.journal: dict[int, Record] = {}
+        self.answers: dict[int, bytes] = {}
+        self.totals = b"{}"
+
+    def open(self) -> Opened:
+        return Opened(msgspec.json.decode(self.totals, type=Totals))
+
+    def apply(self, transaction: Transaction) -> int:
+        for message_class, table in self.tables.items():
+            for span in transaction.deleted[message_class]:
+                table.delete(span)
+        for burial in transaction.burials:
+            row_id = burial.row.row_id
+            self.tables[burial.message_class].delete(Span(row_id, row_id))
+            self.dead[row_id] = burial
+        for row_id in transaction.letters_gone:
+            self.dead.pop(row_id, None)
+        for number in transaction.answers_gone:
+            self.answers.pop(number, None)
+        for message_class, table in self.tables.items():
+            for row in transaction.rows[message_class].values():
+                table.add(_as_stored(row))
+        for number, record in transaction.records.items():
+            if record is None:
+                self.journal.pop(number, None)
+                self.answers.pop(number, None)
+                continue
+            self.journal[number] = msgspec.structs.replace(record, payload=None)
+            if record.payload is not None:
+                self.answers[number] = record.payload
+        if transaction.totals is not None:
+            self.totals = transaction.totals
+        return 0
+
+    def replace(self, fault: StoreError, wanted: Mapping[MessageClass, Sequence[Span]]) -> Opened:
+        raise fault
+
+    def recover(self) -> Recovered:
+        return Recovered((), True, 0, "", True)
+
+    def move(self, path: Path) -> None:
+        raise StoreError("it is in memory")
+
+    def check(self) -> None:
+        """Always at its place."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def page(
+        self, message_class: MessageClass, span: Span, max_rows: int, max_bytes: int
+    ) -> tuple[list[Row], set[int]]:
+        rows: list[Row] = []
+        for row in self.tables[message_class].read(span):
+            rows.append(_as_stored(row))
+            max_bytes -= len(row.payload)
+            if len(rows) >= max_rows or max_bytes <= 0:
+                break
+        return rows, set()
+
+    def amount(self, message_class: MessageClass, span: Span) -> Amount:
+        total = Amount()
+        for row in self.tables[message_class].read(span):
+            total.add(Amount(1, row_cost(len(row.payload)), row.datapoints))
+        return total
+
+    def letters(self) -> Sequence[tuple[int, int]]:
+        return [(row_id, len(one.row.payload)) for row_id, one in self.dead.items()]
+
+    def letter(self, row_id: int) -> Letter | None:
+        burial = self.dead.get(row_id)
+        if burial is None:
+            return None
+        row = _as_stored(burial.row)
+        return Letter(row, burial.message_class.value, burial.reason, not burial.is_damaged)
+
+    def records(self) -> Sequence[StoredRecord]:
+        return [
+            StoredRecord(
+                number,
+                one.request_id.encode(),
+                one.name.encode(),
+                one.content_type.encode(),
+                one.echo,
+                one.at_ms,
+                one.has_ended,
+                len(self.answers[number]) if number in self.answers else None,
+            )
+            for number, one in self.journal.items()
+        ]
+
+    def answer(self, number: int) -> bytes | None:
+        return self.answers.get(number)
+
+    def close_reader(self) -> None:
+        """Nothing to close."""
+
+
+def _as_stored(row: Row) -> Row:
+    """What a store keeps of a row."""
+    return Row(
+        row.row_id,
+        row.payload,
+        row.is_text,
+        row.datapoints,
+        row.accepted_ms,
+        row_cost(len(row.payload)),
+    )

@@ -52,7 +52,7 @@ class Totals(msgspec.Struct):
     accepted = delivered + dropped + dead + what is stored, in messages and in datapoints. Members
     with a key for each class use the class's value. ``clock_ms`` and ``wall_ms`` are the readings
     of the age clock and of the time of day; ``uptime_ms`` is how long the machine had run since the
-    start that ``boot_id`` names. The watermarks tell which rows linger, see ``watermark``.
+    start that ``boot_id`` names. The watermarks tell which rows linger, see ``clock``.
 
     Not every commit writes them: rows that were only added since then are counted at the start.
     """
@@ -74,6 +74,16 @@ class Totals(msgspec.Struct):
     watermarks: dict[str, list[int]] = msgspec.field(
         default_factory=lambda: {one.value: [] for one in CLASSES}
     )
+
+    def check(self) -> None:
+        """Raise ``AssertionError`` where the sums do not balance."""
+        gone = (self.delivered, self.dropped, self.dead)
+        messages = sum(one.messages for one in gone)
+        datapoints = sum(one.datapoints for one in gone)
+        for stored in self.stored.values():
+            messages += stored.rows
+            datapoints += stored.datapoints
+        assert self.accepted == Tally(messages, datapoints), f"the sums do not balance: {self}"
 
     def stored_amount(self, message_class: MessageClass) -> Amount:
         stored = self.stored[message_class.value]

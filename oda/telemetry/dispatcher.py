@@ -2,10 +2,10 @@
 
 Everything published within one turn of the reactor is gathered into as few documents as possible
 (``oda.telemetry.documents``), so a thousand single events cost little more than one list of a
-thousand. At the end of the turn, or when many wait, the documents are encoded, cut to size
-(``oda.telemetry.sending``) and handed to the connector; the Deferred of a ``publish`` fires once
-every document with a datapoint of that call was accepted. Events of a datastream with a line in the
-dispatcher's configuration are held first (``oda.telemetry.holding``).
+thousand. At the end of the turn, or when many wait, the documents are encoded, cut to size and
+handed to the connector; the Deferred of a ``publish`` fires once every document with a datapoint of
+that call was accepted. Events of a datastream with a line in the dispatcher's configuration are
+held first (``oda.telemetry.schedules``).
 
 Sending may tell owners, and an owner may call back in at once (publish, stop, set another device
 id). So every method that takes events takes all of them first, and sends last.
@@ -25,15 +25,13 @@ from oda.errors import EventRejected, OutboxClosed, OutboxError, OutboxFull
 from oda.interfaces import ICodec, IConnector, ICounters, IEventDispatcher, IWallClock
 from oda.model import Datapoint, Event
 from oda.settings import Schedule
-from oda.telemetry.documents import Gathering, Places, Run, RunKey
-from oda.telemetry.doubts import TimeDoubts
-from oda.telemetry.holding import Held, Holding
-from oda.telemetry.schedules import Timetable
-from oda.telemetry.sending import Call, DocumentSender, settle_one
+from oda.telemetry.documents import Call, DocumentSender, Gathering, Places, Run, RunKey, settle_one
+from oda.telemetry.schedules import Held, Holding, Timetable
 from oda.telemetry.validation import (
     MAX_INTEGER,
     MIN_INTEGER,
     CheckValue,
+    TimeDoubts,
     accept_event,
     accept_value,
     check_place,
@@ -104,6 +102,7 @@ class EventDispatcher:
         self._flushing = False
         self._stopped = False
         self._begin_gathering()
+        self._choose_path()
 
     # -- life -------------------------------------------------------------------------------
 
@@ -152,6 +151,7 @@ class EventDispatcher:
         self._host_id = host_id
         self._places = Places(host_id)
         self._begin_gathering()
+        self._choose_path()
         waiting, self._waiting = self._waiting, []
         for event, at_ms, owner in waiting:
             self._take(event, at_ms, owner)
@@ -356,7 +356,6 @@ class EventDispatcher:
         self._runs = self._gathering.runs
         self._is_hurried = not self._window_s
         self._room = MAX_GATHERED if self._is_hurried else ENOUGH_GATHERED
-        self._choose_path()
 
     def _choose_path(self) -> None:
         self._is_direct = (

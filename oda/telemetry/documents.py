@@ -1,9 +1,15 @@
-"""Events become OpenGate documents. Pure.
+"""Events become OpenGate documents, leave encoded, and their owners learn what became of them.
 
 A ``Gathering`` sorts events, as they come, into the datapoints of one document per device and path
 (OpenGate protocol, "Telemetry"); inside it, every datastream and feed is one ``Run`` of datapoints
 in the order given. Each datapoint keeps its *owner*, whoever waits for its acceptance, so that a
 document may be cut anywhere and every owner still learns the fate of exactly its own datapoints.
+An owner is the Deferred of a ``publish`` of one event, or the ``Call`` of several, which fires when
+the last of its events is settled.
+
+``DocumentSender`` encodes a ``Bundle``, cuts one that is too big for one message, and hands the
+parts to the connector. A cut goes through the datapoints, taken run by run: every part holds a
+stretch of them, in order, so the parts sent one after the other keep the order of each datastream.
 
 This is the busiest code of the agent: ``runs`` is a plain dict, so that a caller finds the run of
 an event by one look-up and appends to it directly.
@@ -11,8 +17,18 @@ an event by one look-up and appends to it directly.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
+import msgspec
+from twisted.internet.defer import Deferred, DeferredList, fail
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from oda.boundary import foreign_code, reason_of
+from oda.errors import EncodeError, EventRejected
+from oda.interfaces import ICheckedEncoding, ICodec, IConnector, ICounters
 from oda.model import (
     HOST,
     PROTOCOL_VERSION,
@@ -21,11 +37,18 @@ from oda.model import (
     TelemetryDocument,
 )
 
+log = Logger()
+
+#: How many datapoints one document holds at most.
+MAX_DATAPOINTS = 500
 #: What tells one run of datapoints from another: device, path, datastream and feed of an event.
 RunKey = tuple[str, tuple[str, ...], str, str | None]
 
 #: How many places are remembered at once.
 MAX_PLACES = 10_000
+
+
+# -- gathering -------------------------------------------------------------------------------
 
 
 class Run:
@@ -191,3 +214,251 @@ def _feedless_first(runs: Sequence[Run]) -> Sequence[Run]:
     for run in runs:
         rank.setdefault(run.datastream_id, len(rank))
     return sorted(runs, key=lambda run: (rank[run.datastream_id], run.feed is not None))
+
+
+# -- sending ---------------------------------------------------------------------------------
+
+
+class DocumentSender:
+    """Encodes with ``codec``, at most ``max_message_bytes`` a message, and hands to ``connector``.
+
+    With ``reduced`` the reduced form goes along, for a message that is sent while it is fresh. The
+    three may be changed between two calls of ``send``.
+    """
+
+    def __init__(
+        self,
+        connector: IConnector,
+        counters: ICounters,
+        codec: ICodec,
+        reduced: bool,
+        max_message_bytes: int,
+    ) -> None:
+        self.set_codec(codec)
+        self.reduced = reduced
+        self.max_message_bytes = max_message_bytes
+        self._connector = connector
+        self._counters = counters
+        self._unsent: deque[Iterator[Part]] = deque()
+        self._unanswered: set[Deferred[Any]] = set()
+
+    def set_codec(self, codec: ICodec) -> None:
+        """Write later documents with this codec."""
+        self.codec = codec
+        # Every event was checked when it was published; see ``oda.telemetry.validation``.
+        checked = ICheckedEncoding.providedBy(codec)
+        self._write = codec.encode_checked if checked else codec.encode  # type: ignore[attr-defined]
+
+    def send(self, bundles: Iterable[Bundle]) -> None:
+        """Hand ``bundles`` over in as many documents as they need, in order.
+
+        Owners of a datapoint that fits in no message get ``EventRejected``, owners of a document
+        that the connector does not accept its failure. An owner that calls this again waits until
+        what was begun before is sent as well.
+        """
+        self._unsent.extend(
+            iter(encode_parts(bundle, self._encode, self.max_message_bytes)) for bundle in bundles
+        )
+        while self._unsent:
+            part = next(self._unsent[0], None)
+            if part is None:
+                self._unsent.popleft()
+            else:
+                self._send_part(part)
+
+    def answered(self) -> Deferred[None]:
+        """Fires when the connector has answered for everything sent so far; never fails."""
+        waiting = DeferredList([_observe(uplink) for uplink in self._unanswered])
+        return waiting.addCallback(lambda _: None)
+
+    def _encode(self, document: TelemetryDocument) -> bytes:
+        try:
+            with foreign_code:
+                return self._write(document)
+        except EncodeError:
+            raise
+        except Exception as error:  # the owners must not wait for ever
+            log.failure("the {content_type} codec failed", content_type=self.codec.content_type)
+            raise EncodeError(f"{type(error).__name__}: {reason_of(error)}") from error
+
+    def _fresh(self, bundle: Bundle) -> bytes | None:
+        try:
+            return self._encode(bundle.reduced())
+        except EncodeError:
+            return None  # the complete form goes out instead, which could be encoded
+
+    def _send_part(self, part: Part) -> None:
+        bundle = part.bundle
+        if part.payload is None:
+            datastream_id = bundle.runs[0].datastream_id
+            self._counters.increment("events_rejected")
+            log.warn(
+                "a datapoint of {datastream_id} can't be sent: {problem}",
+                datastream_id=datastream_id,
+                problem=part.problem,
+            )
+            settle(bundle, Failure(EventRejected(datastream_id, part.problem)))
+            return
+        fresh = self._fresh(bundle) if self.reduced else None
+        try:
+            with foreign_code:
+                uplink: Deferred[Any] = self._connector.uplink(
+                    part.payload, self.codec.content_type, len(bundle), fresh
+                )
+        except Exception as error:  # noqa: BLE001 - a defect of a foreign connector: owners learn
+            uplink = fail(error)
+        self._unanswered.add(uplink)
+        uplink.addCallbacks(
+            self._accepted,
+            self._refused,
+            callbackArgs=(uplink, bundle),
+            errbackArgs=(uplink, bundle),
+        )
+
+    def _accepted(self, row_id: object, uplink: Deferred[Any], bundle: Bundle) -> None:
+        self._unanswered.discard(uplink)
+        self._counters.increment("events_accepted", len(bundle))
+        settle(bundle, None)
+
+    def _refused(self, failure: Failure, uplink: Deferred[Any], bundle: Bundle) -> None:
+        self._unanswered.discard(uplink)
+        self._counters.increment("events_refused", len(bundle))
+        settle(bundle, failure)
+
+
+def _observe(uplink: Deferred[Any]) -> Deferred[None]:
+    """Fires when ``uplink`` has, and leaves its result alone."""
+    observed: Deferred[None] = Deferred()
+
+    def pass_on(result: Any) -> Any:
+        observed.callback(None)
+        return result
+
+    uplink.addBoth(pass_on)
+    return observed
+
+
+class Part(msgspec.Struct, frozen=True):
+    """A bundle that fits: its complete document is encoded in ``payload``.
+
+    ``payload`` is None for a single datapoint that can't be sent; ``problem`` then says why.
+    """
+
+    bundle: Bundle
+    payload: bytes | None
+    problem: str = ""
+
+
+def cut(bundle: Bundle, max_datapoints: int) -> Iterator[Bundle]:
+    """Bundles of at most ``max_datapoints`` that together are ``bundle``."""
+    if len(bundle) <= max_datapoints:
+        yield bundle
+        return
+    runs: list[Run] = []
+    room = max_datapoints
+    for run in bundle.runs:
+        start, total = 0, len(run.datapoints)
+        while start < total:
+            end = min(start + room, total)
+            runs.append(run if end - start == total else run.part(start, end))
+            room -= end - start
+            start = end
+            if not room:
+                yield Bundle(bundle.device_id, bundle.path, bundle.is_host, runs)
+                runs, room = [], max_datapoints
+    if runs:
+        yield Bundle(bundle.device_id, bundle.path, bundle.is_host, runs)
+
+
+def encode_parts(
+    bundle: Bundle,
+    encode: Callable[[TelemetryDocument], bytes],
+    max_bytes: int,
+    max_datapoints: int = MAX_DATAPOINTS,
+) -> Iterable[Part]:
+    """The parts of ``bundle``, each encoded in at most ``max_bytes`` and ``max_datapoints``.
+
+    ``encode`` may raise ``EncodeError``: the datapoint at fault becomes a part without payload and
+    the others are sent.
+    """
+    if len(bundle) <= max_datapoints:  # the way of nearly every document
+        return _encode_piece(bundle, encode, max_bytes)
+    return (
+        part
+        for piece in cut(bundle, max_datapoints)
+        for part in _encode_piece(piece, encode, max_bytes)
+    )
+
+
+def _encode_piece(
+    piece: Bundle, encode: Callable[[TelemetryDocument], bytes], max_bytes: int
+) -> list[Part]:
+    number = len(piece)
+    try:
+        payload = encode(piece.complete())
+    except EncodeError as error:
+        if number == 1:
+            return [Part(piece, None, error.problem)]
+        size = (number + 1) // 2
+    else:
+        if len(payload) <= max_bytes:
+            return [Part(piece, payload)]
+        if number == 1:
+            return [Part(piece, None, f"{len(payload)} bytes exceed the maximum of {max_bytes}")]
+        # As many as should fit if all were of one size; at least a halving, so that it ends.
+        size = max(1, min(number * max_bytes // len(payload), (number + 1) // 2))
+    return [
+        part for smaller in cut(piece, size) for part in _encode_piece(smaller, encode, max_bytes)
+    ]
+
+
+class Call:
+    """A ``publish`` of several events; ``done`` fires when all are settled, or fails then with the
+    first failure."""
+
+    __slots__ = ("_failure", "_remaining", "done")
+
+    def __init__(self, events: int) -> None:
+        self.done: Deferred[None] = Deferred()
+        self._remaining = events
+        self._failure: Failure | None = None
+
+    def settle(self, events: int, failure: Failure | None) -> None:
+        """So many events of the call were accepted, or not accepted because of ``failure``."""
+        self._remaining -= events
+        self._failure = self._failure or failure
+        if not self._remaining:
+            if self._failure is None:
+                self.done.callback(None)
+            else:
+                self.done.errback(self._failure)
+
+
+def settle(bundle: Bundle, failure: Failure | None) -> None:
+    """Tell all owners of ``bundle`` that it was accepted, or the ``failure``."""
+    for run in bundle.runs:
+        owners = run.owners
+        start = 0
+        while start < len(owners):
+            owner = owners[start]
+            if type(owner) is Call:
+                # Neighbours of one call are settled at once. All of them stand side by side, unless
+                # they were held back meanwhile.
+                events = owners.count(owner)
+                if owners[start : start + events] != [owner] * events:
+                    events = 1
+                owner.settle(events, failure)
+                start += events
+            else:
+                settle_one(owner, failure)
+                start += 1
+
+
+def settle_one(owner: Any, failure: Failure | None) -> None:
+    """Tell the owner of one event that it was accepted, or the ``failure``."""
+    if type(owner) is Call:
+        owner.settle(1, failure)
+    elif failure is None:
+        owner.callback(None)
+    else:
+        owner.errback(failure)

@@ -1,4 +1,5 @@
-"""What an event has to be, to be published, and the form in which it is taken. Pure.
+"""What an event has to be, to be published, and the form in which it is taken. Times that seem to
+be no milliseconds are sent all the same, and told once for each datastream.
 
 A value that is accepted belongs to the agent: a dict or list is copied when it is checked, so that
 its publisher may go on changing it. Plain values can't change and cost no copy.
@@ -13,9 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
+from twisted.logger import Logger
 
 from oda.errors import EncodeError, EventRejected
 from oda.model import Event
+from oda.timestamps import SURE_FROM_MS, SURE_TO_MS, doubt, show
+
+log = Logger()
 
 #: Times and plain integers fit into 64 bits with a sign in every format.
 MIN_INTEGER = -(2**63)
@@ -24,9 +29,14 @@ MAX_INTEGER = 2**63 - 1
 #: Raises ``EncodeError`` for a value that no format carries; the second argument is its place.
 CheckValue = Callable[[Any, str], None]
 
-
 #: The containers that a value may be made of; a tuple can hold a list.
 _CONTAINERS = frozenset((dict, list, tuple))
+
+#: So many datastreams are remembered; of more nothing is said.
+MAX_NAMES = 1000
+
+#: A time so near to that of the machine is doubted as little as the machine's clock is.
+_NEAR_MS = 86_400_000
 
 
 def accept_value(event: Event, check_value: CheckValue) -> Any:
@@ -73,8 +83,12 @@ def check_times(event: Event) -> None:
         if time_ms is None:
             continue
         if type(time_ms) is not int or not MIN_INTEGER <= time_ms <= MAX_INTEGER:
+            # Its own words may be endless, or none: it is foreign.
+            kind = (
+                "a number of more than 64 bits" if type(time_ms) is int else type(time_ms).__name__
+            )
             raise EventRejected(
-                _name(event), f"{name} must be milliseconds since 1970 or None, not {time_ms!r}"
+                _name(event), f"{name} must be milliseconds since 1970 or None, not {kind}"
             )
 
 
@@ -103,3 +117,35 @@ def accept_event(event: Event, check_value: CheckValue) -> Event:
 
 def _name(event: Event) -> str:
     return event.datastream_id if isinstance(event.datastream_id, str) else ""
+
+
+class TimeDoubts:
+    """``now_ms`` tells the machine's time: a device whose clock was never set lives in 1970, where
+    seconds of our time lie."""
+
+    def __init__(self, now_ms: Callable[[], int]) -> None:
+        self._now_ms = now_ms
+        self._told: set[str] = set()
+
+    def consider(self, event: Event) -> None:
+        """Warn if the event's times are doubtful, and this was not said of its datastream."""
+        for time_ms in (event.at_ms, event.from_ms):
+            if time_ms is None or SURE_FROM_MS <= time_ms <= SURE_TO_MS:
+                continue
+            other = doubt(time_ms)
+            if (
+                other is None
+                or event.datastream_id in self._told
+                or len(self._told) == MAX_NAMES
+                or abs(time_ms - self._now_ms()) < _NEAR_MS
+            ):
+                continue
+            self._told.add(event.datastream_id)
+            log.warn(
+                "a datapoint of {datastream_id} has the time {time_ms}, which seems to be {other}:"
+                " in milliseconds since 1970 it is {day}. It is sent as it is",
+                datastream_id=event.datastream_id,
+                time_ms=time_ms,
+                other=other,
+                day=show(time_ms),
+            )

@@ -10,6 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from oda.connector.current import CurrentSettings
 from oda.connector.outcome import Outcome
 from oda.connector.reconnect import Reconnection
 from oda.monitor.counters import Counters
@@ -24,7 +25,7 @@ _LIMIT_TOLD = 2.0
 #: and after another end without a word.
 _MEAN_OWN_S = 1.0
 _MEAN_S = 6.0
-_DEFAULT = ConnectorSettings(host="platform", path="/")
+_DEFAULT = CurrentSettings(ConnectorSettings(host="platform", path="/"))
 #: How long the connections had lasted, in seconds.
 _LASTED_S = 3600.0
 
@@ -120,13 +121,7 @@ class Herd:
         self._back_at_s = back_at_s
         counters = Counters()
         for _ in range(count):
-            agent = Reconnection(
-                self._clock,
-                counters,
-                _DEFAULT.reconnect_max_delay_s,
-                random.random,
-                _DEFAULT.reconnect_spread_s,
-            )
+            agent = Reconnection(self._clock, counters, _DEFAULT, random.random)
             agent.opened()
             self._clock.callLater(_LASTED_S, self._ended, agent, end)
         self._clock.run()

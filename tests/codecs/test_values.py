@@ -133,7 +133,7 @@ def test_a_plain_value_is_a_right_one(value: Any) -> None:
         object(),
         nested(MAX_VALUE_DEPTH + 1),
     ],
-    ids=repr,
+    ids=lambda value: repr(value).partition(" at 0x")[0],
 )
 @pytest.mark.parametrize("wrap", [lambda x: [x], lambda x: {"a": [1, (x,)]}, lambda x: ("a", x)])
 def test_what_needs_a_closer_look_is_not_plain(culprit: Any, wrap: Any) -> None:

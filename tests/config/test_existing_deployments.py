@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from oda.config.loader import load
+from oda.errors import ConfigurationError
 from oda.model import ContentType
 from oda.settings import Schedule, ValueType
-from tests.config.directories import load_files, name_of, write
+from tests.config.directories import MINIMAL, faults_of, load_files, name_of, write
 
 SCRIPTED = """\
 # Directory to get the scripts
@@ -132,3 +135,87 @@ def test_a_file_whose_name_is_misspelt_is_warned_of(tmp_path: Path) -> None:
     (warning,) = loaded.warnings
     assert name_of("subsystem.poler") in warning
     assert name_of("subsystem.poller") in warning
+
+
+def test_the_clock_operations_have_files_of_their_own(tmp_path: Path) -> None:
+    """Each names its own clock; without them, that of the dispatcher's file counts."""
+    loaded = load_files(
+        tmp_path,
+        {
+            "dispatcher.opengate": "clockDatastream=usual\n",
+            "operation.setclock": "clockDatastream=set\n",
+            "operation.synchronizeclock": "clockDatastream=synchronised\n",
+        },
+    )
+    assert loaded.ignored == ()
+    assert loaded.settings.set_clock.clock_datastream == "set"
+    assert loaded.settings.synchronize_clock.clock_datastream == "synchronised"
+    assert loaded.settings.dispatcher.clock_datastream == "usual"
+
+
+@pytest.mark.parametrize("board", ["fx30", "owa450"])
+def test_the_identity_in_the_file_of_a_board(tmp_path: Path, board: str) -> None:
+    """``deviceinfofx30`` and ``deviceinfoowa450`` hold the same keys as ``deviceinfo``."""
+    directory = write(
+        tmp_path,
+        {
+            "connector.websocket": MINIMAL["connector.websocket"],
+            f"datastreams.deviceinfo{board}": "deviceId=dev-7\napiKey=k\na.b=c.sh\n",
+        },
+    )
+    loaded = load(directory, {})
+    assert loaded.settings.device_info.device_id == "dev-7"
+    assert [script.command for script in loaded.settings.device_info.scripts] == ["c.sh"]
+    assert name_of(f"datastreams.deviceinfo{board}") in loaded.read
+    assert (loaded.ignored, loaded.warnings) == ((), ())
+
+
+def test_a_fault_in_the_file_of_a_board_names_that_file(tmp_path: Path) -> None:
+    """The name that the operator knows, and the line."""
+    directory = write(
+        tmp_path,
+        {
+            "connector.websocket": MINIMAL["connector.websocket"],
+            "datastreams.deviceinfofx30": "apiKey=k\nscriptTimeout=soon\n",
+        },
+    )
+    with pytest.raises(ConfigurationError) as caught:
+        load(directory, {})
+    (fault,) = caught.value.faults
+    assert fault.file == str(directory / name_of("datastreams.deviceinfofx30"))
+    assert (fault.line, fault.key) == (2, "scriptTimeout")
+
+
+def test_two_files_of_the_identity_are_a_fault_that_names_both(tmp_path: Path) -> None:
+    """Which of them counts would depend on chance."""
+    (fault,) = faults_of(tmp_path, {"datastreams.deviceinfoowa450": "deviceId=b\napiKey=k\n"})
+    assert fault.file == name_of("datastreams.deviceinfoowa450")
+    assert name_of("datastreams.deviceinfo") in fault.problem
+
+
+def test_empty_values_that_existing_files_have(tmp_path: Path) -> None:
+    """``deviceId=`` and ``path=`` count as absent: the serial number, and the root."""
+    loaded = load_files(
+        tmp_path,
+        {
+            "connector.websocket": "host=h\npath=\n",
+            "datastreams.deviceinfo": "apiKey=k\ndeviceId=\n",
+        },
+    )
+    assert loaded.settings.device_info.device_id is None
+    assert loaded.settings.connector.path == ""
+    assert len(loaded.notes) == 2
+
+
+def test_zero_seconds_are_a_warning(tmp_path: Path) -> None:
+    """ODA reads 0 as off. The longest time that is allowed comes near to that, and the operator is
+    told of it by file, line and key."""
+    loaded = load_files(
+        tmp_path,
+        {"connector.websocket": "host=h\npath=p\nkeepAliveInterval=0\nconnectionTimeout=0\n"},
+    )
+    connector = loaded.settings.connector
+    assert (connector.keep_alive_interval_s, connector.connection_timeout_s) == (86400, 86400)
+    places = [warning.split(": ")[:2] for warning in loaded.warnings]
+    file = str(tmp_path / name_of("connector.websocket"))
+    assert places == [[f"{file}:3", "keepAliveInterval"], [f"{file}:4", "connectionTimeout"]]

@@ -157,7 +157,8 @@ def test_values_are_typed(tmp_path: Path, text: str, field: str, value: object) 
         ("port=" + "9" * 5000, "whole number"),
         ("port=80.0", "whole number"),
         ("port=", "empty"),
-        ("connectionTimeout=0", "seconds from 0.1"),
+        ("pongTimeout=0", "seconds from 0.1"),
+        ("connectionTimeout=0.0", "seconds from 0.1"),
         ("connectionTimeout=-1", "seconds from 0.1"),
         ("connectionTimeout=inf", "seconds from 0.1"),
         ("connectionTimeout=nan", "seconds from 0.1"),
@@ -263,7 +264,6 @@ def test_all_faults_of_all_files_come_at_once_in_order(tmp_path: Path) -> None:
     )
     assert [(fault.file, fault.line, fault.key) for fault in faults] == [
         ("environment", 0, "ODA_PORT"),
-        (name_of(CONNECTION), 0, "path"),
         (name_of(CONNECTION), 1, "port"),
         (name_of(CONNECTION), 2, "host"),
         (name_of(DEVICE), 0, "apiKey"),
@@ -276,12 +276,12 @@ def test_all_faults_of_all_files_come_at_once_in_order(tmp_path: Path) -> None:
 
 def test_required_keys_are_asked_for_with_every_way_to_give_them(tmp_path: Path) -> None:
     """A missing file is told by its keys, and by the file that is perhaps meant."""
-    (tmp_path / name_of("datastreams.deviceinfofx30")).write_text("apiKey=x")
+    (tmp_path / name_of("datastreams.deviceinfofx31")).write_text("apiKey=x")
     with pytest.raises(ConfigurationError) as caught:
         load(tmp_path, {})
-    host, path, key = caught.value.faults
-    assert (host.key, path.key, key.key) == ("host", "path", "apiKey")
-    for word in ("apiKeyFile", "ODA_API_KEY", "does not exist", "deviceinfofx30.cfg"):
+    host, key = caught.value.faults
+    assert (host.key, key.key) == ("host", "apiKey")
+    for word in ("apiKeyFile", "ODA_API_KEY", "does not exist", "deviceinfofx31.cfg"):
         assert word in key.problem
 
 

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from oda.connector.current import CurrentSettings
 from oda.connector.outcome import Lane, Outcome, parse_retry_after
 from oda.connector.reconnect import Backoff
+from oda.settings import ConnectorSettings
 
 CHANCE = st.floats(0, 1, exclude_max=True)
 ALMOST_ONE = 1 - 2**-53
 LOST = Outcome(reason="lost")
+
+
+def backoff_of(max_delay_s: float, random: Callable[[], float], spread_s: float = 0.0) -> Backoff:
+    """The delays with these settings."""
+    settings = ConnectorSettings(
+        host="h", path="/", reconnect_max_delay_s=max_delay_s, reconnect_spread_s=spread_s
+    )
+    return Backoff(CurrentSettings(settings), random)
 
 
 def refused(status: int, retry_after_s: float | None = None) -> Outcome:
@@ -27,7 +39,7 @@ def test_windows_follow_each_other(chances: list[float], max_delay_s: float) -> 
     """The n-th attempt in a row comes within the n-th of windows that double and don't overlap, as
     long as two of them fit into the maximum; no pause is longer than that."""
     draws = iter(chances)
-    backoff = Backoff(max_delay_s, lambda: next(draws))
+    backoff = backoff_of(max_delay_s, lambda: next(draws))
     waited_s = 0.0
     for failures in range(len(chances)):
         delay_s = backoff.next_delay_s(LOST)
@@ -42,7 +54,7 @@ def test_windows_follow_each_other(chances: list[float], max_delay_s: float) -> 
 def test_jitter_is_full(chance: float) -> None:
     """Every moment of a window is as likely: a pause is what was left of the window before, and
     chance times the window."""
-    backoff = Backoff(300, lambda: chance)
+    backoff = backoff_of(300, lambda: chance)
     left = 1 - chance
     assert [backoff.next_delay_s(LOST) for _ in range(4)] == [
         pytest.approx(left * before + chance * window)
@@ -52,7 +64,7 @@ def test_jitter_is_full(chance: float) -> None:
 
 def test_the_window_doubles_up_to_the_maximum() -> None:
     """The windows are 1, 2, 4 ... seconds, then the maximum for ever."""
-    backoff = Backoff(300, lambda: ALMOST_ONE)
+    backoff = backoff_of(300, lambda: ALMOST_ONE)
     delays = [backoff.next_delay_s(LOST) for _ in range(2000)]
     assert [round(delay) for delay in delays[:11]] == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]
     assert set(map(round, delays[9:])) == {300}
@@ -62,14 +74,14 @@ def test_the_window_doubles_up_to_the_maximum() -> None:
 def test_at_the_maximum_nothing_is_left_over(chances: list[float]) -> None:
     """Once the windows are as wide as the maximum, a pause is chance times the maximum."""
     draws = iter(chances)
-    backoff = Backoff(300, lambda: next(draws))
+    backoff = backoff_of(300, lambda: next(draws))
     delays = [backoff.next_delay_s(LOST) for _ in range(12)]
     assert delays[9:] == [pytest.approx(300 * chance) for chance in chances[9:]]
 
 
 def test_only_beginning_anew_resets() -> None:
     """A connection that opens does not make the windows small again; beginning anew does."""
-    backoff = Backoff(300, lambda: ALMOST_ONE)
+    backoff = backoff_of(300, lambda: ALMOST_ONE)
     for _ in range(5):
         backoff.next_delay_s(LOST)
     backoff.connection_opened()
@@ -80,7 +92,7 @@ def test_only_beginning_anew_resets() -> None:
 
 def test_an_open_connection_ends_the_window_before() -> None:
     """What chance had left over of a window says nothing about a connection that came after."""
-    backoff = Backoff(300, lambda: 0.0)
+    backoff = backoff_of(300, lambda: 0.0)
     backoff.next_delay_s(LOST)
     backoff.connection_opened()
     assert backoff.next_delay_s(OWN) == 0
@@ -91,7 +103,7 @@ def test_an_open_connection_ends_the_window_before() -> None:
 @given(CHANCE)
 def test_a_fault_of_ones_own_is_tried_again_at_once(chance: float) -> None:
     """Nobody else has the same reason: within a second whatever the spread is, then backing off."""
-    backoff = Backoff(300, lambda: chance, spread_s=100)
+    backoff = backoff_of(300, lambda: chance, spread_s=100)
     assert backoff.next_delay_s(OWN) == pytest.approx(chance)
     assert backoff.next_delay_s(LOST) == pytest.approx(1 - chance + 2 * chance)
 
@@ -100,7 +112,7 @@ def test_a_fault_of_ones_own_is_tried_again_at_once(chance: float) -> None:
 def test_an_end_without_a_word_is_spread(chance: float) -> None:
     """What the platform may have done to all its devices is spread from the first window on, and
     doubles from there; by no more than the maximum."""
-    backoff = Backoff(300, lambda: chance, spread_s=100)
+    backoff = backoff_of(300, lambda: chance, spread_s=100)
     left = 1 - chance
     assert [backoff.next_delay_s(end) for end in (DROPPED, LOST)] == [
         pytest.approx(100 * chance),
@@ -110,16 +122,16 @@ def test_an_end_without_a_word_is_spread(chance: float) -> None:
     assert backoff.next_delay_s(DROPPED) == pytest.approx(300 * chance)
     backoff.begin_anew()
     assert backoff.next_delay_s(DROPPED) == pytest.approx(100 * chance)
-    small = Backoff(10, lambda: chance, spread_s=100)
+    small = backoff_of(10, lambda: chance, spread_s=100)
     assert small.next_delay_s(DROPPED) == pytest.approx(chance * 10)
-    none = Backoff(300, lambda: chance)
+    none = backoff_of(300, lambda: chance)
     assert none.next_delay_s(DROPPED) == pytest.approx(chance)
 
 
 def test_a_second_crash_within_a_minute_is_spread_wider() -> None:
     """A platform that collapses under those that come back gets them back more slowly each time,
     however short the connections were."""
-    backoff = Backoff(300, lambda: ALMOST_ONE, spread_s=10)
+    backoff = backoff_of(300, lambda: ALMOST_ONE, spread_s=10)
     delays = []
     for _ in range(4):
         backoff.connection_opened()
@@ -138,7 +150,7 @@ def test_refusals_take_the_slow_lane(outcome: Outcome, chance: float) -> None:
     """Refused credentials and overload wait at least a third of a minute from the first time on,
     and are spread over a minute and a half."""
     assert outcome.lane is Lane.SLOW
-    delay_s = Backoff(300, lambda: chance).next_delay_s(outcome)
+    delay_s = backoff_of(300, lambda: chance).next_delay_s(outcome)
     assert delay_s == pytest.approx(22.5 + chance * 90)
 
 
@@ -148,7 +160,7 @@ def test_a_platform_that_goes_away_is_not_stormed(code: int) -> None:
     there, also when the platform then refuses."""
     lost = Outcome(reason="restart", was_open=True, close_code=code)
     assert lost.lane is Lane.CROWD
-    backoff = Backoff(300, lambda: 0.5)
+    backoff = backoff_of(300, lambda: 0.5)
     assert [backoff.next_delay_s(end) for end in (lost, LOST, LOST, LOST)] == [45, 135, 150, 150]
 
 
@@ -163,15 +175,15 @@ def test_a_refusing_proxy(status: int, lane: Lane) -> None:
 
 def test_the_slow_lane_keeps_to_the_maximum() -> None:
     """A small reconnectMaxDelay holds for refusals, too."""
-    assert Backoff(10, lambda: ALMOST_ONE).next_delay_s(refused(401)) == pytest.approx(10)
-    assert Backoff(10, lambda: 0.0).next_delay_s(refused(401)) == pytest.approx(2)
+    assert backoff_of(10, lambda: ALMOST_ONE).next_delay_s(refused(401)) == pytest.approx(10)
+    assert backoff_of(10, lambda: 0.0).next_delay_s(refused(401)) == pytest.approx(2)
 
 
 @given(CHANCE, st.floats(0, 3600), st.sampled_from([429, 503, 404]))
 def test_retry_after_is_a_minimum(chance: float, wish_s: float, status: int) -> None:
     """The platform's wish is never undercut; chance comes on top of it, because every device was
     given the same."""
-    delay_s = Backoff(300, lambda: chance).next_delay_s(refused(status, wish_s))
+    delay_s = backoff_of(300, lambda: chance).next_delay_s(refused(status, wish_s))
     window_s = 1 if status == 404 else 90
     least_s = max(wish_s, 0 if status == 404 else 22.5)
     assert delay_s == pytest.approx(least_s + chance * window_s)

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import pytest
 
+from oda.connector.current import CurrentSettings
 from oda.connector.window import FIRST_BYTES, LEAST_BYTES, PINGS, SendWindow
+from oda.settings import ConnectorSettings
 
 MAX = 1 << 20
+
+
+def window_of(max_bytes: int, pong_timeout_s: float) -> SendWindow:
+    """A window with this time limit of the pong."""
+    settings = ConnectorSettings(host="h", path="/", pong_timeout_s=pong_timeout_s)
+    return SendWindow(max_bytes, CurrentSettings(settings))
 
 
 def full_round(window: SendWindow, now_s: float, round_trip_s: float, size: int) -> None:
@@ -18,15 +26,15 @@ def full_round(window: SendWindow, now_s: float, round_trip_s: float, size: int)
 
 def test_it_begins_small_and_within_the_configured_limit() -> None:
     """A link is not known at first; a smaller limit holds from the beginning."""
-    assert SendWindow(MAX, 30.0).size_bytes == FIRST_BYTES
-    assert SendWindow(1500, 30.0).size_bytes == 1500
-    assert not SendWindow(MAX, 30.0).is_narrow
+    assert window_of(MAX, 30.0).size_bytes == FIRST_BYTES
+    assert window_of(1500, 30.0).size_bytes == 1500
+    assert not window_of(MAX, 30.0).is_narrow
 
 
 @pytest.mark.parametrize(("round_trip_s", "factor"), [(0.1, 8), (0.11, 2)])
 def test_it_grows_by_a_factor_at_most(round_trip_s: float, factor: int) -> None:
     """However quick the first pongs are: one sample says little."""
-    window = SendWindow(MAX, 30.0)
+    window = window_of(MAX, 30.0)
     window.begins(0.0)
     full_round(window, round_trip_s, round_trip_s, FIRST_BYTES)
     assert window.size_bytes == factor * FIRST_BYTES
@@ -35,7 +43,7 @@ def test_it_grows_by_a_factor_at_most(round_trip_s: float, factor: int) -> None:
 
 def test_it_is_what_the_link_carries_in_the_time_of_a_round_trip_and_a_queue() -> None:
     """With 1,000 bytes a second and a round trip of 1 s: the queue is 3 s."""
-    window = SendWindow(MAX, 30.0)
+    window = window_of(MAX, 30.0)
     window.begins(0.0)
     full_round(window, 1.0, 1.0, 1000)
     for second in range(2, 12):
@@ -47,7 +55,7 @@ def test_it_is_what_the_link_carries_in_the_time_of_a_round_trip_and_a_queue() -
 @pytest.mark.parametrize(("pong_timeout_s", "queue_s"), [(30.0, 3.0), (300.0, 3.0), (5.0, 0.5)])
 def test_the_queue_is_a_tenth_of_the_time_limit(pong_timeout_s: float, queue_s: float) -> None:
     """So a ping behind it is answered long before the limit; never more than 3 s."""
-    window = SendWindow(MAX, pong_timeout_s)
+    window = window_of(MAX, pong_timeout_s)
     window.begins(0.0)
     for second in range(1, 12):
         full_round(window, float(second), 1.0, 10_000)
@@ -57,7 +65,7 @@ def test_the_queue_is_a_tenth_of_the_time_limit(pong_timeout_s: float, queue_s: 
 def test_a_long_round_trip_needs_a_longer_queue() -> None:
     """A quarter of the window comes back at once: without 0.4 of the round trip the link would
     stand still until then."""
-    window = SendWindow(MAX, 30.0)
+    window = window_of(MAX, 30.0)
     window.begins(0.0)
     for number in range(1, 12):
         full_round(window, 10.0 * number, 10.0, 10_000)
@@ -66,7 +74,7 @@ def test_a_long_round_trip_needs_a_longer_queue() -> None:
 
 def test_one_pong_that_was_held_up_says_nothing() -> None:
     """The best of three samples counts; three slow ones in a row are a slower link."""
-    window = SendWindow(MAX, 30.0)
+    window = window_of(MAX, 30.0)
     window.begins(0.0)
     for second in range(1, 6):
         full_round(window, float(second), 1.0, 4000)
@@ -80,7 +88,7 @@ def test_one_pong_that_was_held_up_says_nothing() -> None:
 
 def test_it_has_a_least_size() -> None:
     """Something has to be on its way."""
-    window = SendWindow(MAX, 30.0)
+    window = window_of(MAX, 30.0)
     window.begins(0.0)
     for number in range(1, 10):
         full_round(window, 1000.0 * number, 0.2, 10)
@@ -90,7 +98,7 @@ def test_it_has_a_least_size() -> None:
 def test_what_is_not_used_shrinks() -> None:
     """By half with each pong, to four times what was on its way, and not below the beginning: the
     next backlog may meet another link."""
-    window = SendWindow(MAX, 30.0)
+    window = window_of(MAX, 30.0)
     window.begins(0.0)
     for number in range(1, 9):
         full_round(window, 0.01 * number, 0.01, 100_000)
@@ -109,7 +117,7 @@ def test_what_is_not_used_shrinks() -> None:
 
 def test_a_time_without_reading_is_no_sample() -> None:
     """Pongs that the agent did not read say nothing about the link."""
-    window = SendWindow(MAX, 30.0)
+    window = window_of(MAX, 30.0)
     window.begins(0.0)
     for number in range(1, 9):
         full_round(window, 0.01 * number, 0.01, 100_000)
@@ -122,7 +130,7 @@ def test_a_time_without_reading_is_no_sample() -> None:
 def test_pongs_at_once_are_one_sample_of_the_time_before() -> None:
     """Pongs that were held up and come in the same moment do not measure a rate without bound: what
     they prove has arrived in the time since the pong before them."""
-    window = SendWindow(1 << 20, 30.0)
+    window = window_of(1 << 20, 30.0)
     window.round_trip(0.2)
     window.begins(0.0)
     for turn in range(1, 9):

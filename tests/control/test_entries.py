@@ -222,3 +222,17 @@ def test_what_is_wrong_is_named(text: str, complaint: str) -> None:
 def test_times_are_milliseconds_or_iso(text: str, at_ms: int) -> None:
     """A time without a zone is UTC: a device's own zone is often wrong."""
     assert parse_time(text) == at_ms
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"datastream": "a", "value": 1, "value": 2}',
+        '{"datastream": "a", "value": {"value": 1, "value": 2}}',
+        't=[{"value": 1, "value": 1}]',
+    ],
+)
+def test_a_member_given_twice_is_refused(text: str) -> None:
+    """One of the two would be lost without a word."""
+    with pytest.raises(EntryError, match="'value' is given twice"):
+        parse_entry(text)

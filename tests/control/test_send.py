@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from oda.control.location import socket_name
-from oda.control.wire import encode
+from oda.control.wire import MAX_LINE_BYTES, encode
 
 pytestmark = pytest.mark.e2e
 
@@ -66,10 +66,14 @@ def agent() -> Iterator[Agent]:
         running.close()
 
 
-def start(agent: Agent, *arguments: str | bytes, **more: Any) -> subprocess.Popen[bytes]:
+def start(
+    agent: Agent, *arguments: str | bytes, shell: str | None = None, **more: Any
+) -> subprocess.Popen[bytes]:
+    """``shell`` is a script that starts it, given it as its arguments."""
+    before = [] if shell is None else ["/bin/sh", "-c", shell, "sh"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "send", "--conf", str(agent.conf), *arguments],
+        [*before, sys.executable, "-c", PROGRAM, "send", "--conf", str(agent.conf), *arguments],
         env={**os.environ, "PYTHONPATH": str(ROOT), "RUNTIME_DIRECTORY": str(agent.runtime)},
         **pipes,
     )
@@ -126,6 +130,14 @@ def test_an_argument_that_is_no_utf_8_is_one_line(agent: Agent) -> None:
     assert "'name=caf\\udce9' is no Unicode text" in text
 
 
+def test_the_locale_does_not_matter(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An argument is UTF-8, as standard input is, also where the locale knows ASCII only."""
+    for name, value in {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert finish(start(agent, "caf\u00e9=\u2603".encode())) == (0, "")
+    assert [(e["datastream_id"], e["value"]) for e in agent.published] == [("caf\u00e9", "\u2603")]
+
+
 @pytest.mark.parametrize("gone", ["closed pipe", "full"])
 def test_who_reads_its_output_is_gone(agent: Agent, gone: str) -> None:
     """Every datapoint is accepted all the same, and it does not say anything else."""
@@ -141,6 +153,53 @@ def test_who_reads_its_output_is_gone(agent: Agent, gone: str) -> None:
     assert status == 1
     assert len(agent.published) == 50
     assert "all 50 datapoints were accepted" in text
+
+
+@pytest.mark.parametrize(
+    "stdin", [b"t=" + b"9" * (MAX_LINE_BYTES + 10), b't="' + b"x" * MAX_LINE_BYTES]
+)
+def test_a_line_that_is_too_long_is_told_by_its_number(agent: Agent, stdin: bytes) -> None:
+    """Whether the line or only what is made of it is too long for the agent."""
+    status, text = finish(start(agent, "-"), b"a=1\n" + stdin + b"\nb=2\n")
+    assert (status, text) == (1, f"Error: line 2: it is longer than {MAX_LINE_BYTES} bytes\n")
+    assert [e["datastream_id"] for e in agent.published] == ["a"]
+
+
+CLOSED = 'exec "$@" '
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&- >&-", "<&- >&- 2>&-", "2>&-"])
+def test_closed_streams_are_nobodys_fault(agent: Agent, closed: str) -> None:
+    """Whoever starts it without standard streams (cron, an init program) learns by the status that
+    the datapoints were accepted; what is to be sent does not go into the wrong file."""
+    process = start(agent, "a=1", "b=2", shell=CLOSED + closed)
+    assert finish(process) == (0, "")
+    assert [e["datastream_id"] for e in agent.published] == ["a", "b"]
+
+
+def test_closed_standard_input_and_output_are_one_line(agent: Agent) -> None:
+    """A command that needs a stream that is closed says so; what was accepted is."""
+    status, text = finish(start(agent, "-", shell=CLOSED + "<&-"))
+    assert (status, text) == (1, "Error: standard input can't be read: Bad file descriptor\n")
+    status, text = finish(start(agent, "--help", shell=CLOSED + ">&-"))
+    assert (status, text) == (1, "Error: [Errno 9] Bad file descriptor\n")
+
+
+def test_accepted_with_closed_standard_output(agent: Agent) -> None:
+    """It goes on without printing, and says so at the end."""
+    status, text = finish(start(agent, "-", shell=CLOSED + ">&-"), b"a=1\n" * 50)
+    assert status == 1
+    assert len(agent.published) == 50
+    assert "all 50 datapoints were accepted" in text
+
+
+def test_one_form_of_the_type_only(agent: Agent) -> None:
+    """``--json`` and another ``--type`` contradict each other: neither wins."""
+    process = start(agent, "--json", "--type", "text", "t=5")
+    _, errors = process.communicate(None, 60)
+    assert process.returncode == 2
+    assert b"--json contradicts --type text" in errors
+    assert agent.published == []
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["a=1", "b=2"]])

@@ -36,6 +36,7 @@ from oda.settings import Schedule
 from oda.telemetry.poller import Poller
 from oda.telemetry.realtime import RealtimeStateManager
 from tests.datastreams.fakes import FixedClock
+from tests.foreign import HashedOnce, Unseen
 from tests.telemetry.fakes import FakeDispatcher
 
 TIMEOUT_S = 30.0
@@ -121,6 +122,10 @@ BAD_GETS: list[Callable[[], Any]] = [
     *(lambda value=value: Reading(value) for value in UNSENDABLE),
     *(lambda value=value: succeed(Reading(value)) for value in UNSENDABLE),
     *(lambda value=value: value for value in NO_READINGS),
+    *(lambda error=error: Unseen(error) for error in RAISED),
+    *(lambda error=error: succeed(Unseen(error)) for error in RAISED),
+    lambda: Reading({HashedOnce(): 1}),
+    lambda: succeed(Reading([{HashedOnce(): 1}])),
     stubborn,
     Deferred,
 ]
@@ -307,3 +312,25 @@ def test_a_setter_that_wants_to_end_the_process() -> None:
     assert outcomes[1].status is ValueStatus.OK
     world.access.write("other", "t", 1).addCallback(outcomes.append)
     assert outcomes[2].error == "SystemExit: gone"
+
+
+@pytest.mark.parametrize("error", RAISED, ids=repr)
+def test_what_a_getter_gave_may_fail_when_it_is_looked_at(error: BaseException) -> None:
+    """A proxy whose class can't be told is a failed reading, at once, with the proxy's reason; so
+    it is a failed writing."""
+    from tests.datastreams.fakes import FakeSetter
+
+    world = World([(lambda: Unseen(error), host), (lambda: succeed(Unseen(error)), host)])
+    values: list[DatastreamValue] = []
+    world.access.read("bad.0", "").addCallback(values.extend)
+    world.access.read("bad.1", "").addCallback(values.extend)
+    world.registry.add_setter(FakeSetter("t", ("",), lambda _: Unseen(error)))
+    world.access.write("", "t", 1).addCallback(values.append)
+    assert [value.error for value in values] == [reason_of(error)] * 3
+
+
+def test_the_traceback_names_the_line_at_fault() -> None:
+    """What the boundary makes of an exit is logged with the traceback of the exit itself."""
+    with pytest.raises(ForeignCodeError) as caught, foreign_code:
+        raise_it(SystemExit("no bus"))
+    assert "raise_it" in [entry.name for entry in caught.traceback]

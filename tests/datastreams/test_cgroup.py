@@ -89,3 +89,36 @@ def test_usage_is_of_what_the_container_may_use(
     put(tmp_path, {account: unit.format(37)})
     clock.advance(40)
     assert meter.usage_percent() == 100.0
+
+
+@pytest.mark.parametrize("changed", ["400000 100000", "100000 100000", "max 100000"])
+def test_a_limit_that_is_changed(tmp_path: Path, changed: str) -> None:
+    """Samples of different limits are not compared: the one after the change is the new base."""
+    clock = Clock()
+    clock.advance(1_000_000)
+    group = put(tmp_path, {"cpu.max": "50000 100000", "cpu.stat": "usage_usec 0"})
+    stat = "cpu 0 0 0 {}\n" + "cpu0\n" * 8
+    ticks = [0]
+    meter = CpuMeter(lambda: stat.format(ticks[0]), cast(IReactorTime, clock), group)
+
+    def usage_after(used_us: int) -> float:
+        put(tmp_path, {"cpu.stat": f"usage_usec {used_us}"})
+        clock.advance(10)
+        ticks[0] += 1000
+        return meter.usage_percent()
+
+    assert usage_after(2_500_000) == 50.0
+    put(tmp_path, {"cpu.max": changed})
+    assert usage_after(5_000_000) == 50.0, "the last that is known"
+    expected = {"400000": 25.0, "100000": 100.0, "max": 0.0}[changed.partition(" ")[0]]
+    assert usage_after(15_000_000) == expected
+
+
+def test_a_limit_above_what_the_machine_has(tmp_path: Path) -> None:
+    """A container that may use eight processors of a machine with two is busy with two."""
+    clock = Clock()
+    group = put(tmp_path, {"cpu.max": "800000 100000", "cpu.stat": "usage_usec 0"})
+    meter = CpuMeter(lambda: "cpu 0 0 0 0\ncpu0\ncpu1\n", cast(IReactorTime, clock), group)
+    clock.advance(10)
+    put(tmp_path, {"cpu.stat": "usage_usec 20000000"})
+    assert meter.usage_percent() == 100.0

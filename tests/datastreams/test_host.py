@@ -104,6 +104,38 @@ def test_the_script_of_the_serial_number(bench: Bench, datastream: str) -> None:
     assert outcome(identifying) == "SN-5"
 
 
+def test_the_usual_script_of_the_serial_number(bench: Bench, logged: list[LogEvent]) -> None:
+    """``obtainSerialNumber.sh`` in the scripts' directory comes before the machine's own numbers,
+    though no line names it, also when it is put there while the agent runs; a line comes first."""
+    host = bench.build(settings(path=Path("scripts")))
+    assert host.device_info.device_id() == "3d1219c7"
+    usual = bench.root / "scripts/obtainSerialNumber.sh"
+    usual.write_text("#!/bin/sh\n")
+    usual.chmod(0o755)
+    identifying = host.device_info.device_id()
+    assert bench.reactor.processes[-1].arguments[-1] == str(usual)
+    bench.script_writes(b"SN-6\n")
+    assert outcome(identifying) == "SN-6"
+    assert f"serial number SN-6 from {usual}" in [formatEvent(event) for event in logged]
+    host.configure(settings("device.serialNumber=x.sh", path=Path("scripts")))
+    named = host.device_info.device_id()
+    assert bench.reactor.processes[-1].arguments[-1] == str(bench.root / "scripts/x.sh")
+    bench.script_writes(b"SN-7\n")
+    assert outcome(named) == "SN-7"
+
+
+def test_the_usual_script_fails(bench: Bench) -> None:
+    """Where it is there, no other place gives the identity instead: the device would be another
+    one from one start to the next."""
+    (bench.root / "scripts/obtainSerialNumber.sh").write_text("#!/bin/sh\n")
+    (bench.root / "scripts/obtainSerialNumber.sh").chmod(0o755)
+    identifying = bench.build(settings(path=Path("scripts"))).device_info.device_id()
+    bench.script_writes(b"\n")
+    failure = outcome(identifying)
+    assert isinstance(failure.value, ReadingFailed)
+    assert "obtainSerialNumber.sh gave no serial number" in str(failure.value)
+
+
 @pytest.mark.parametrize("output", [b"", b"None\n"])
 def test_a_script_without_serial_number(bench: Bench, output: bytes) -> None:
     """A script that gives none doesn't change the identity to another place's: it is an error."""

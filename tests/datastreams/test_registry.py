@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from typing import cast
+
 import pytest
 from zope.interface.verify import verifyObject
 
 from oda.datastreams.registry import DatastreamRegistry
-from oda.errors import DatastreamNotFound, DatastreamTaken
+from oda.errors import DatastreamError, DatastreamNotFound, DatastreamTaken
 from oda.interfaces import IDatastreamGetter, IDatastreamRegistry, IDatastreamSetter
 from tests.datastreams.fakes import FakeGetter, FakeSetter
 
@@ -140,3 +143,39 @@ def test_datastreams_of_a_device_are_sorted() -> None:
     assert registry.datastream_ids("c*") == ["a", "m"]
     assert registry.datastream_ids("*") == ["a", "m", "z"]
     assert registry.datastream_ids("nobody") == []
+
+
+@pytest.mark.parametrize("datastream_id", [None, 5, "", b"t", "caf\udce9"])
+def test_an_id_that_is_none_is_refused(datastream_id: object) -> None:
+    """A getter or setter without a proper id would spoil the list of all ids: it is refused."""
+    registry = DatastreamRegistry()
+    registry.add_getter(FakeGetter("t"))
+    with pytest.raises(DatastreamError, match="the datastream id"):
+        registry.add_getter(FakeGetter(cast(str, datastream_id)))
+    with pytest.raises(DatastreamError, match="the datastream id"):
+        registry.add_setter(FakeSetter(cast(str, datastream_id)))
+    assert registry.datastream_ids("") == ["t"]
+
+
+def test_what_changes_its_id_is_removed_all_the_same() -> None:
+    """An entry is found where it was put, whatever it calls its datastream by now."""
+    registry = DatastreamRegistry()
+    getter = FakeGetter("t")
+    registry.add_getter(getter)
+    getter.datastream_id = "u"
+    registry.remove_getter(getter)
+    assert registry.getters("t", "") == []
+
+
+def test_the_id_may_be_a_member_of_an_enumeration() -> None:
+    """What is read of it is named by the plain text, which every format carries."""
+
+    class Ids(StrEnum):
+        TEMPERATURE = "room.temperature"
+
+    registry = DatastreamRegistry()
+    getter = FakeGetter(Ids.TEMPERATURE)
+    registry.add_getter(getter)
+    assert registry.getters("room.temperature", "") == [("", getter)]
+    assert [type(name) for name in registry.datastream_ids("")] == [str]
+    registry.remove_getter(getter)

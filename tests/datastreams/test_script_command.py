@@ -34,6 +34,15 @@ def test_line_ends_of_windows_are_named(tmp_path: Path, text: str) -> None:
         find_command("x.sh", tmp_path, tmp_path, NO_PATH)
 
 
+@pytest.mark.parametrize("mode", [0o755, 0o644])
+def test_a_missing_interpreter_is_named(tmp_path: Path, mode: int) -> None:
+    """The kernel says "no such file" of such a script as well, though the script is there."""
+    (tmp_path / "x.sh").write_text("#!/usr/bin/no-such-python3 -u\n")
+    (tmp_path / "x.sh").chmod(mode)
+    with pytest.raises(ValueError, match=r"x\.sh' .*interpreter '/usr/bin/no-such-python3' does"):
+        find_command("x.sh", tmp_path, tmp_path, NO_PATH)
+
+
 def test_in_the_scripts_directory(tmp_path: Path) -> None:
     """``x.sh`` is found in ``path``, which may be relative to the working directory or absolute."""
     script = write(tmp_path / "opt/scripts/x.sh")

@@ -304,6 +304,41 @@ def test_a_script_that_can_not_be_killed(tmp_path: Path, refusal: Exception | No
     assert len(bench.reactor.processes) == 3
 
 
+def test_a_command_never_runs_twice_at_the_same_time(tmp_path: Path) -> None:
+    """One that was given up and takes its time to end (it traps SIGTERM) is not started again
+    beside itself: the next run waits for the end, and others don't wait for it."""
+    bench = Bench(tmp_path, max_processes=2)
+    bench.runner.timeout_s = 5
+    bench.run("a.sh")
+    bench.reactor.advance(5)
+    again, other = bench.run("a.sh"), bench.run("b.sh")
+    assert [process.arguments[0][-4:] for process in bench.reactor.processes] == ["a.sh", "b.sh"]
+    bench.reactor.processes[1].write(b"7")
+    bench.reactor.processes[1].end()
+    assert (again, other) == ([], [b"7"])
+    assert len(bench.reactor.processes) == 2
+    bench.reactor.processes[0].end(killer=9)
+    assert len(bench.reactor.processes) == 3
+    bench.reactor.processes[2].write(b"8")
+    bench.reactor.processes[2].end()
+    assert again == [b"8"]
+    bench.assert_clean()
+
+
+def test_what_waits_for_an_earlier_run_that_cannot_be_killed_fails(tmp_path: Path) -> None:
+    """It learns so as soon as that is known, and there is one such process of a command at most."""
+    bench = Bench(tmp_path)
+    bench.runner.timeout_s = 5
+    bench.run("a.sh")
+    bench.reactor.advance(5)
+    again = bench.run("a.sh")
+    bench.reactor.pump([GRACE_S, GRACE_S])
+    assert "can't be killed" in bench.reason(again)
+    assert len(bench.reactor.processes) == 1
+    assert bench.counters.count("scripts_unkillable") == 1
+    bench.assert_clean()
+
+
 def test_the_time_limit_begins_with_the_run(tmp_path: Path) -> None:
     """Waiting for a free place costs no time of the run: every script of a long row is read, and
     that they can't keep up is said once."""

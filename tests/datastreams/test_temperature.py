@@ -108,3 +108,10 @@ def test_a_sensor_that_disappears(tmp_path: Path) -> None:
     sensor.path.unlink()
     with pytest.raises(ReadingFailed, match="gave no value"):
         sensor.celsius()
+
+
+def test_the_first_sensor_of_a_processor_is_that_of_the_whole(tmp_path: Path) -> None:
+    """A processor of many cores has more than nine sensors: the tenth is not read for the first."""
+    first = monitor(tmp_path, 0, "coretemp", "61000")
+    (first.parent / "temp10_input").write_text("48000")
+    assert TemperatureSensor(tmp_path).celsius() == 61.0

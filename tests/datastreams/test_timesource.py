@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import pytest
+import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.internet.error import DNSLookupError
 from twisted.internet.task import Clock
 from twisted.web.http_headers import Headers
 from zope.interface.verify import verifyObject
 
-from oda.datastreams.timesource import HttpTimeSource, SntpTimeSource, open_time_source
+from oda.datastreams.timesource import (
+    ATTEMPT_TIMEOUT_S,
+    HttpTimeSource,
+    SntpTimeSource,
+    open_time_source,
+)
 from oda.errors import ReadingFailed
 from oda.interfaces import ITimeSource
 from tests.datastreams.test_sntp import NONCE, NOVEMBER_2023, packet
@@ -142,6 +149,33 @@ def test_nothing_listens() -> None:
     network.protocols[0].connectionRefused()
     assert "nobody answers" in str(outcome[0].value)
     assert_clean(network)
+
+
+def test_the_socket_is_dropped() -> None:
+    """A refusal that epoll reports as an error of the socket drops the port: that is the same
+    reason, at once, and nothing is asked of a transport that is gone."""
+    network = Network()
+    outcome, _ = ask(network)
+    network.sockets[0].is_open = False
+    network.protocols[0].doStop()
+    assert "nobody answers" in str(outcome[0].value)
+    assert_clean(network)
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+async def test_a_closed_port_of_this_machine(host: str) -> None:
+    """On the real reactor the refusal is an answer at once: one attempt waits three seconds."""
+    from twisted.internet import reactor
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as taken:
+        taken.bind((host, 0))
+        port = taken.getsockname()[1]
+    waiting: Any = reactor
+    asking = SntpTimeSource(host, reactor, port).now_ms().addTimeout(ATTEMPT_TIMEOUT_S, waiting)
+    with pytest.raises(ReadingFailed, match="nobody answers at that port"):
+        await asking
 
 
 def test_an_unknown_name() -> None:

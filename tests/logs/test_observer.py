@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 from twisted.logger import ILogObserver
+from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from oda.logs.destination import RotatedFile, default_format, open_destination
@@ -236,3 +237,35 @@ def test_a_locale_without_the_character_does_not_cost_the_line() -> None:
     log = AgentLog(io.TextIOWrapper(raw, "ascii"), LogFormat.TEXT, Clock().seconds)
     log(event("caf\u00e9 is open"))
     assert rb"caf\xe9 is open" in raw.getvalue()
+
+
+class Unprintable(Exception):  # noqa: N818 - what it is matters here
+    """An error, and an object, that can't be shown."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    def __str__(self) -> str:
+        raise self.error
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize("log_format", LogFormat)
+@pytest.mark.parametrize("error", [ValueError("no text"), SystemExit("no text")], ids=repr)
+def test_what_cannot_be_shown_costs_no_line(log_format: LogFormat, error: BaseException) -> None:
+    """A foreign object or error that fails while it is shown, whatever it raises, costs neither its
+    line nor its caller; so does a number of thousands of digits."""
+    stream = io.StringIO()
+    log = AgentLog(stream, log_format, Clock().seconds)
+    foreign = Unprintable(error)
+    for _ in range(7):
+        log(event("{source} could not start", source=foreign))
+        log({**event("it failed"), "log_failure": Failure(foreign)})
+        log(event("the number {number}", number=10**5000))
+    log.flush(everything=True)
+    lines = stream.getvalue().splitlines()
+    for text in ("could not start", "it failed", "the number"):
+        assert len([line for line in lines if text in line]) == 6
+    assert len([line for line in lines if "(repeated 2 times)" in line]) == 3

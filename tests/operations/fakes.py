@@ -308,6 +308,7 @@ class Bench:
                 SynchronizeClock(
                     self.state,
                     self.time_sources.open,
+                    FakeWallClock(),
                     time_source,
                     named_sources=("ntp://good", "ntp://silent", "ntp://mute", "ntp://odd"),
                 ),

@@ -43,7 +43,7 @@ OPERATIONS = [
     GetDeviceParameters(STATE, check_value),
     SetDeviceParameters(STATE),
     SetClockEquipment(STATE, FakeWallClock()),
-    SynchronizeClock(STATE, TimeSources().open),
+    SynchronizeClock(STATE, TimeSources().open, FakeWallClock()),
 ]
 
 

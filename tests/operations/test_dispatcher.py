@@ -267,9 +267,9 @@ def test_partial_answers_precede_the_final_one(content_type: ContentType) -> Non
         return done
 
     bench = Bench(FakeOperation("X", run))
-    answers = bench.send(request(name="X", deviceId="d", path=["g"]), content_type)
+    answers = bench.send(request(name="X", deviceId="d", path=["g", "dev-1"]), content_type)
     done.callback(OperationResult(steps=(one, two)))
-    echo = {"id": "1", "deviceId": "d", "path": ["g"], "name": "X"}
+    echo = {"id": "1", "deviceId": "d", "path": ["g", "dev-1"], "name": "X"}
     first = {"name": "S1", "result": "SUCCESSFUL", "description": "one", "response": [1]}
     second = {"name": "S2", "result": "SKIPPED"}
     messages = [bench.decoded(payload, kind) for payload, kind in bench.partials]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred, fail, succeed
 
+from oda.errors import OperationFailed
 from oda.model import (
     ContentType,
     JournalEntry,
@@ -16,6 +17,7 @@ from oda.model import (
     Step,
     StepResult,
 )
+from tests.foreign import Unseen
 
 from .fake_outbox import FakeJournal
 from .fakes import Bench, FakeOperation, Progress, request
@@ -477,3 +479,58 @@ def test_a_repeated_request_leaves_no_timer() -> None:
     for _ in range(2):
         bench.response(name="X")
         assert bench.clock.getDelayedCalls() == []
+
+
+ERRORS = [SystemExit("no bus"), asyncio.CancelledError("no bus"), ValueError("no bus")]
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+def test_what_an_operation_returns_may_fail_when_it_is_looked_at(error: BaseException) -> None:
+    """A proxy whose class can't be told, returned at once or later, alone or in a result, is
+    answered ERROR_PROCESSING at once, and the next request finds its place free."""
+    results: list[Any] = [
+        Unseen(error),
+        OperationResult(result_code=cast(Any, Unseen(error))),
+        OperationResult(description=cast(Any, Unseen(error))),
+        OperationResult(steps=cast(Any, Unseen(error))),
+        OperationResult(steps=[cast(Any, Unseen(error))]),
+    ]
+    for number, result in enumerate([*results, *map(succeed, results)]):
+        bench = Bench(
+            FakeOperation("X", lambda request, progress, result=result: result),
+            FakeOperation("Y", lambda request, progress: OperationResult()),
+            max_concurrent=1,
+        )
+        response = bench.response(id=f"x-{number}", name="X")
+        assert response["resultCode"] == "ERROR_PROCESSING"
+        assert "no bus" in response["resultDescription"]
+        assert bench.response(id=f"y-{number}", name="Y")["resultCode"] == "SUCCESSFUL"
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=repr)
+def test_an_operation_that_cannot_tell_whether_it_only_reads(error: BaseException) -> None:
+    """It counts as one that acts: it is put on record, and answered."""
+
+    class Property(FakeOperation):
+        @property
+        def reads_only(self) -> Any:
+            raise error
+
+        @reads_only.setter
+        def reads_only(self, value: bool) -> None:
+            pass
+
+    bench = Bench(Property("X", lambda request, progress: OperationResult()))
+    assert bench.response(id="1", name="X")["resultCode"] == "SUCCESSFUL"
+    assert ("1", "X") in bench.journal.records
+
+
+@pytest.mark.parametrize("code", [["a", "list"], 5, None, "NO_CODE"])
+def test_an_error_with_an_odd_result_code_is_answered(code: Any) -> None:
+    """ERROR_PROCESSING with the error's own reason, at once."""
+    error = OperationFailed("the valve is stuck")
+    error.result_code = code
+    bench = Bench(FakeOperation("X", lambda request, progress: fail(error)))
+    response = bench.response(name="X")
+    assert response["resultCode"] == "ERROR_PROCESSING"
+    assert response["resultDescription"] == "the valve is stuck"

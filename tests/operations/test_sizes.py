@@ -55,7 +55,7 @@ def test_what_an_answer_repeats_can_not_make_it_too_large(
     """Path and device go first, the name next, the end of the id last."""
     bench = Bench(FakeOperation("X", large), max_answer_bytes=SMALLEST)
     members: dict[str, Any] = {"id": "1", "name": name, "deviceId": "d"}
-    members[member] = ["g" * 500] * 40 if member == "path" else "y" * 1000
+    members[member] = [*["g" * 500] * 40, "dev-1"] if member == "path" else "y" * 1000
     payload = bench.codecs.codec(content_type).encode(request(**members))
     (answer,) = bench.send_bytes(payload, content_type)
     assert answer is not None
@@ -111,7 +111,7 @@ def test_every_answer_fits(
 def test_an_answer_that_turns_out_too_large_can_be_shortened(content_type: ContentType) -> None:
     """The connector's last resort: what can be told from the answer itself is said."""
     bench = Bench(FakeOperation("X", large))
-    (answer,) = bench.send(request(name="X", deviceId="d", path=["g"]), content_type)
+    (answer,) = bench.send(request(name="X", deviceId="d", path=["g", "dev-1"]), content_type)
     assert answer is not None
     bench.max_answer_bytes = 2000
     shorter = bench.dispatcher._writer.shorten(answer, "a reason")
@@ -119,7 +119,7 @@ def test_an_answer_that_turns_out_too_large_can_be_shortened(content_type: Conte
     assert response == {
         "id": "1",
         "deviceId": "d",
-        "path": ["g"],
+        "path": ["g", "dev-1"],
         "name": "X",
         "resultCode": "ERROR_PROCESSING",
         "resultDescription": "a reason",

@@ -11,9 +11,8 @@ from twisted.internet.task import Clock
 
 from oda.model import MessageClass
 from oda.outbox.committer import Committer, State
-from oda.outbox.memory_store import MemoryStore
 from oda.outbox.queue import Amount, Row, Span
-from oda.outbox.store import Opened, Recovered, StoreError, StoreMoved
+from oda.outbox.store import MemoryStore, Opened, Recovered, StoreError, StoreMoved
 from oda.outbox.transaction import TELEMETRY, Totals, Transaction
 from tests.outbox.fakes import StepWorker, disk_full
 

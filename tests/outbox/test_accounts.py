@@ -7,15 +7,14 @@ import pytest
 from twisted.internet.task import Clock
 
 from oda.model import MessageClass
-from oda.outbox.accounts import Accounts
-from oda.outbox.backlog import Backlog
-from oda.outbox.clock import OutboxClock, Uptime
+from oda.outbox.backlog import Accounts, Backlog
+from oda.outbox.clock import OutboxClock, Uptime, Watermark
 from oda.outbox.committer import Committer
+from oda.outbox.dead_letters import DeadLetters
 from oda.outbox.ledger import Ledger
-from oda.outbox.limits import DeadLetters, Limits
+from oda.outbox.limits import Limits
 from oda.outbox.queue import Row, Span
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY, Burial, Tally, Totals, Transaction
-from oda.outbox.watermark import Watermark
 from oda.settings import OutboxSettings
 from tests.outbox.chosen import ChosenStore, NotingWorker, Owner
 from tests.outbox.fakes import START_MS, FakeCounters, FakeWallClock
@@ -32,9 +31,9 @@ class Bench:
         self.ledger = Ledger(FakeCounters())
         committer = Committer(ChosenStore([]), NotingWorker(), self.reactor, Owner([]))
         limits = Limits(OutboxSettings())
+        letters = DeadLetters(committer, self.ledger, limits, lambda: None)
         self.backlogs = {
-            one: Backlog(one, 100, committer, self.ledger, limits, DeadLetters(100), lambda: None)
-            for one in CLASSES
+            one: Backlog(one, 100, committer, self.ledger, letters, lambda: None) for one in CLASSES
         }
         self.accounts = Accounts(10.0, self.reactor, self.clock, self.ledger, self.backlogs)
         if owes is not None:

@@ -14,8 +14,9 @@ from twisted.logger import capturedLogs
 from oda.errors import OutboxClosed, OutboxFull
 from oda.outbox.backlog import PAGE_BYTES, Backlog
 from oda.outbox.committer import Committer, State
+from oda.outbox.dead_letters import DeadLetters
 from oda.outbox.ledger import Ledger
-from oda.outbox.limits import MAX_LETTERS, DeadLetters, Limits, row_cost
+from oda.outbox.limits import Limits, row_cost
 from oda.outbox.queue import END, Amount, Batch, Row, RowState, Span, amount_of
 from oda.outbox.store import StoreError
 from oda.outbox.transaction import ANSWER, TELEMETRY, Burial, Stored, Tally, Totals, Transaction
@@ -41,14 +42,15 @@ class Bench:
         self.uncommitted = self.committer.uncommitted
         self.counters = FakeCounters()
         self.ledger = Ledger(self.counters)
-        self.letters = DeadLetters(1 << 30)
         self.changes = 0
+        limits = Limits(OutboxSettings())
+        limits.side_bytes = 1 << 30
+        self.letters = DeadLetters(self.committer, self.ledger, limits, self._changed)
         self.backlog = Backlog(
             TELEMETRY,
             head_rows,
             self.committer,
             self.ledger,
-            Limits(OutboxSettings()),
             self.letters,
             self._changed,
         )
@@ -370,35 +372,6 @@ def test_dropped_rows_are_deleted_counted_and_told() -> None:
     assert isinstance(error := bench.outcome(rows[-1], waiting), OutboxFull)
     assert "(full)" in str(error)
     assert bench.changes == 1
-
-
-def test_a_buried_row_is_a_dead_letter() -> None:
-    """It is kept with its reason, counted, and a commit is due; the log names it."""
-    bench = Bench()
-    row = row_of(3)
-    with capturedLogs() as logs:
-        bench.backlog.bury(row, "refused")
-    assert (logs[0]["row_id"], logs[0]["reason"]) == (3, "refused")
-    (burial,) = bench.uncommitted.collecting.burials
-    assert (burial.row, burial.reason, burial.is_damaged) == (row, "refused", False)
-    assert burial.message_class is TELEMETRY
-    assert row.state is RowState.GONE
-    assert bench.counters["messages_dead"] == 1
-    assert bench.letters.ids() == [3]
-    assert bench.changes == 1
-
-
-def test_the_oldest_dead_letters_make_room() -> None:
-    """They are deleted, and it is counted and said."""
-    bench = Bench()
-    for row_id in range(1, MAX_LETTERS + 1):
-        bench.backlog.keep_dead(row_of(row_id), "refused", is_damaged=False)
-    assert bench.counters["dead_letters_forgotten"] == 0
-    with capturedLogs() as logs:
-        bench.backlog.keep_dead(row_of(5000), "refused", is_damaged=False)
-    assert bench.uncommitted.collecting.letters_gone == [1]
-    assert bench.counters["dead_letters_forgotten"] == 1
-    assert [one["count"] for one in logs] == [1]
 
 
 # -- the store -------------------------------------------------------------------------------

@@ -25,8 +25,7 @@ from oda.errors import OutboxClosed, OutboxFull
 from oda.interfaces import ICounters, IJournal, IOutbox
 from oda.model import MessageClass, OutboxRow
 from oda.outbox.limits import Limits, row_cost
-from oda.outbox.memory_store import MemoryStore
-from oda.outbox.store import IStore
+from oda.outbox.store import IStore, MemoryStore
 from oda.settings import OutboxSettings, OutboxSync
 from tests.outbox.fakes import Device, quick_directory
 

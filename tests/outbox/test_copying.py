@@ -14,29 +14,34 @@ from zlib import crc32
 import msgspec
 import pytest
 
-from oda.outbox import recovery
+from oda.outbox import recovery, salvage
 from oda.outbox.clock import FIRST_IDS
-from oda.outbox.database import _script
+from oda.outbox.database import FileLock, _script
 from oda.outbox.limits import row_cost
-from oda.outbox.lock import FileLock
 from oda.outbox.queue import END, Amount, Row, Span
 from oda.outbox.recovery import (
     MAX_ID,
-    STEP_BYTES,
-    STEP_ROWS,
     _carry_over,
-    _copy_small,
     _copy_some,
     _enter,
-    _insert,
-    _is_alive,
     _missing,
     _Progress,
-    _Reading,
     _totals_of,
-    finish_setting_aside,
 )
-from oda.outbox.set_aside import free_place, numbered, remove, rename, set_aside
+from oda.outbox.salvage import (
+    STEP_BYTES,
+    STEP_ROWS,
+    Reading,
+    copy_small,
+    finish_setting_aside,
+    free_place,
+    insert,
+    is_alive,
+    numbered,
+    remove,
+    rename,
+    set_aside,
+)
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.store import Recovered, StoredRecord, StoreMoved
 from oda.outbox.transaction import (
@@ -104,7 +109,7 @@ def ids_of(rows: Sequence[Sequence[Any]]) -> list[int]:
 
 
 def read(old: Old, low: int = 0, high: int = 100) -> tuple[list[int], list[tuple[int, int]]]:
-    rows, rest = _Reading(old).rows("telemetry", low, high)  # type: ignore[arg-type]
+    rows, rest = Reading(old).rows("telemetry", low, high)  # type: ignore[arg-type]
     assert all(table == "telemetry" for table, _, _ in rest)
     return ids_of(rows), [(low, high) for _, low, high in rest]
 
@@ -130,7 +135,7 @@ def test_rows_out_of_order_are_a_damage() -> None:
     range, one that is not in it."""
     for order in ([1, 5, 4], [1, 5, 5]):
         assert read(Old(order=order)) == ([1, 5], [(5, 52), (52, 100)])
-    reading = _Reading(Old(order=[1, 5, 200, 7], liars=[200]))  # type: ignore[arg-type]
+    reading = Reading(Old(order=[1, 5, 200, 7], liars=[200]))  # type: ignore[arg-type]
     rows, rest = reading.rows("telemetry", 0, 100, is_last=True)
     assert ids_of(rows) == [1, 5]
     assert rest == [("telemetry", 5, 52), ("telemetry", 52, 100)]
@@ -138,7 +143,7 @@ def test_rows_out_of_order_are_a_damage() -> None:
 
 def test_a_row_that_was_not_copied_on_purpose_ends_the_last_range() -> None:
     """One with a higher id that is as it was written is none that hides others."""
-    reading = _Reading(Old([1, 5, 200]))  # type: ignore[arg-type]
+    reading = Reading(Old([1, 5, 200]))  # type: ignore[arg-type]
     rows, rest = reading.rows("telemetry", 0, 100, is_last=True)
     assert (ids_of(rows), rest) == ([1, 5], [])
 
@@ -196,7 +201,7 @@ def test_every_row_that_can_be_read_is_read_once() -> None:
     old = Old(range(1, 101), broken=broken)
     progress = _Progress("o.sqlite.recovering-1", "damaged")
     progress.ranges = [("telemetry", 0, 100)]
-    reading = _Reading(old)  # type: ignore[arg-type]
+    reading = Reading(old)  # type: ignore[arg-type]
     found: list[int] = []
     while progress.ranges:
         rows, rest = reading.rows(*progress.ranges.pop())
@@ -207,25 +212,25 @@ def test_every_row_that_can_be_read_is_read_once() -> None:
 
 def test_a_step_has_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """In rows, in bytes and in queries; what is left of a range is read in the next one."""
-    monkeypatch.setattr(recovery, "STEP_ROWS", 5)
-    reading = _Reading(Old(range(1, 9)))  # type: ignore[arg-type]
+    monkeypatch.setattr(salvage, "STEP_ROWS", 5)
+    reading = Reading(Old(range(1, 9)))  # type: ignore[arg-type]
     rows, rest = reading.rows("telemetry", 0, 3)
     assert (ids_of(rows), rest, reading.is_over) == ([1, 2, 3], [], False)
     rows, rest = reading.rows("telemetry", 3, 100)
     assert (ids_of(rows), rest) == ([4, 5], [("telemetry", 5, 100)])
     assert reading.is_over
-    reading = _Reading(Old(range(1, 6)))  # type: ignore[arg-type]
+    reading = Reading(Old(range(1, 6)))  # type: ignore[arg-type]
     assert reading.rows("telemetry", 0, 5)[1] == [], "the last one of the range"
-    monkeypatch.setattr(recovery, "STEP_ROWS", 2000)
+    monkeypatch.setattr(salvage, "STEP_ROWS", 2000)
     half = STEP_BYTES // 2
-    reading = _Reading(Old(range(1, 9), size=half))  # type: ignore[arg-type]
+    reading = Reading(Old(range(1, 9), size=half))  # type: ignore[arg-type]
     rows, rest = reading.rows("telemetry", 0, 1)
     assert not reading.is_over
     rows, rest = reading.rows("telemetry", 1, 100)
     assert (ids_of(rows), rest) == ([2], [("telemetry", 2, 100)])
     assert reading.is_over
-    monkeypatch.setattr(recovery, "_STEP_QUERIES", 2)
-    reading = _Reading(Old())  # type: ignore[arg-type]
+    monkeypatch.setattr(salvage, "_STEP_QUERIES", 2)
+    reading = Reading(Old())  # type: ignore[arg-type]
     reading.rows("telemetry", 0, 1)
     assert not reading.is_over
     reading.rows("telemetry", 0, 1)
@@ -255,7 +260,7 @@ def test_what_was_copied_is_told_by_ranges(store: SqliteStore) -> None:
     rows = [raw(row_id) for row_id in range(1, 11)]
     rows[4] = raw(5, "text")
     rows[5] = raw(6, b"abc", "two")
-    found = _insert(store.writer, "telemetry", rows)
+    found = insert(store.writer, "telemetry", rows)
     cost = row_cost(3)
     assert found == [
         (Span(1, 3), Amount(3, 3 * cost, 6)),
@@ -271,12 +276,12 @@ def test_what_was_copied_is_told_by_ranges(store: SqliteStore) -> None:
         (9, b"abc"),
         (10, b"abc"),
     ]
-    assert _insert(store.writer, "telemetry", []) == []
+    assert insert(store.writer, "telemetry", []) == []
 
 
 def test_a_gap_of_ids_does_not_cut_a_range(store: SqliteStore) -> None:
     """Nothing is in it."""
-    found = _insert(store.writer, "telemetry", [raw(1), raw(9)])
+    found = insert(store.writer, "telemetry", [raw(1), raw(9)])
     assert found == [(Span(1, 9), Amount(2, 2 * row_cost(3), 4))]
 
 
@@ -440,7 +445,7 @@ def test_a_table_is_alive_where_one_place_of_it_can_be_read() -> None:
 
     for works, expected in ((0, True), (63, True), (64, False)):
         old = Probed(works)
-        assert _is_alive(old, "telemetry", 6400) is expected  # type: ignore[arg-type]
+        assert is_alive(old, "telemetry", 6400) is expected  # type: ignore[arg-type]
         assert old.places == [number * 100 for number in range(min(works + 1, 64))]
 
 
@@ -461,14 +466,14 @@ def test_small_tables_are_copied_as_far_as_they_can_be_read(
     mine.records[3] = Record(3, "mine", "SET", "JSON", None, 5)
     store.apply(mine)
     for table in ("record", "answer", "dead"):
-        _copy_small(old.writer, store.writer, table)
+        copy_small(old.writer, store.writer, table)
     records = {one.number: one for one in store.records()}
     assert sorted(records) == list(range(1201))
     assert records[3].request_id == b"mine"
     assert records[4] == {one.number: one for one in old.records()}[4]
     assert store.answer(1200) == b"answer"
     assert store.letter(7) == old.letter(7)
-    _copy_small(sqlite3.connect(":memory:"), store.writer, "record")
+    copy_small(sqlite3.connect(":memory:"), store.writer, "record")
     assert len(store.records()) == 1201
     old.close()
 
@@ -648,7 +653,7 @@ def test_the_journal_of_an_older_schema_is_copied(store: SqliteStore) -> None:
             ],
         )
         for table in ("record", "answer", "dead"):
-            _copy_small(old, store.writer, table)
+            copy_small(old, store.writer, table)
     assert store.records() == [
         StoredRecord(1, b"a", b"SET", b"JSON", b'{"path":[]}', 5, 0, None),
         StoredRecord(2, b"b", b"GET", b"CBOR", None, 6, 1, 6),

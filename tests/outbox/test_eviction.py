@@ -6,14 +6,15 @@ from collections.abc import Iterable
 
 import pytest
 from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
 
 from oda.model import MessageClass
-from oda.outbox import eviction as eviction_module
+from oda.outbox import limits as limits_module
 from oda.outbox.backlog import Backlog
 from oda.outbox.committer import Committer
-from oda.outbox.eviction import Eviction
+from oda.outbox.dead_letters import DeadLetters
 from oda.outbox.ledger import Ledger
-from oda.outbox.limits import DeadLetters, Limits
+from oda.outbox.limits import Eviction, Limits
 from oda.outbox.queue import Row, Span
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY
 from oda.settings import OutboxPolicy, OutboxSettings
@@ -53,14 +54,19 @@ class Bench:
                 100,
                 self.committer,
                 self.ledger,
-                self.limits,
-                DeadLetters(1000),
+                DeadLetters(self.committer, self.ledger, self.limits, lambda: None),
                 lambda: None,
             )
             for one in CLASSES
         }
-        self.eviction = Eviction(settings, self.backlogs, self.committer, self.limits)
+        self.eviction = Eviction(
+            settings, self.backlogs, self.committer, self.ledger, self.limits, self._changed
+        )
+        self.changes = 0
         self.committer.open()
+
+    def _changed(self) -> None:
+        self.changes += 1
 
     def put(self, message_class: MessageClass, ids: Iterable[int], size: int = 0) -> None:
         for row_id in ids:
@@ -243,7 +249,7 @@ def test_old_rows_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert bench.ids(TELEMETRY) == [3, 4, 5]
     assert bench.ids(ANSWER) == [9]
     assert bench.counters["messages_dropped:age"] == 3
-    monkeypatch.setattr(eviction_module, "_AGED_ROWS", 2)
+    monkeypatch.setattr(limits_module, "_AGED_ROWS", 2)
     assert bench.eviction.drop_aged(2000)
     assert bench.ids(TELEMETRY) == [5]
     assert not bench.eviction.drop_aged(2000)
@@ -251,7 +257,7 @@ def test_old_rows_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_more_old_rows_of_either_class_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever comes first."""
-    monkeypatch.setattr(eviction_module, "_AGED_ROWS", 2)
+    monkeypatch.setattr(limits_module, "_AGED_ROWS", 2)
     for message_class in CLASSES:
         bench = Bench()
         bench.put(message_class, range(1, 4))
@@ -260,7 +266,7 @@ def test_more_old_rows_of_either_class_are_told(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_purge_drops_all_that_is_pending(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many; what is in flight or lingers goes its way."""
-    monkeypatch.setattr(eviction_module, "_AGED_ROWS", 2)
+    monkeypatch.setattr(limits_module, "_AGED_ROWS", 2)
     bench = Bench()
     bench.linger(TELEMETRY, [1])
     bench.put(TELEMETRY, range(2, 8))
@@ -373,3 +379,43 @@ def test_room_in_memory_is_made_for_more_than_one_answer() -> None:
         queue.retire([row], 50.0 + 2 * row.row_id)
     assert bench.eviction.fits_in_memory(1, True)
     assert bench.lingering(TELEMETRY) == [3, 4]
+
+
+# -- admission -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("cost", "is_admitted"), [(2 * COST, True), (2 * COST + 1, False)])
+def test_a_message_is_admitted_up_to_the_last_byte(cost: int, is_admitted: bool) -> None:
+    """One byte more is refused where nothing may be dropped, and the disk is not asked."""
+    bench = Bench(OutboxPolicy.REFUSE)
+    bench.put(TELEMETRY, range(1, 7))
+    refusal = bench.eviction.admit(TELEMETRY, 7, cost, 0.0)
+    assert refusal == (None if is_admitted else "no room for 7 bytes")
+    assert (len(bench.worker.jobs), bench.changes) == (0, 0)
+
+
+@pytest.mark.parametrize(("size", "is_full"), [(40, False), (41, True)])
+def test_a_full_transaction_is_committed_before_more_is_admitted(size: int, is_full: bool) -> None:
+    """What would not fit into the transaction waits for the next one; whoever is to be told is told
+    at the end of the turn."""
+    bench = Bench()
+    bench.put(TELEMETRY, [1], size=60)
+    bench.limits.transaction_bytes = 100
+    assert bench.eviction.admit(TELEMETRY, size, 1, 0.0) is None
+    assert len(bench.worker.jobs) == bench.changes == int(is_full)
+    assert (bench.uncommitted.running is not None) is is_full
+
+
+def test_an_outbox_in_memory_that_ends_says_what_is_lost() -> None:
+    """What waits and what is on its way is dropped and said, once; without any nothing is said."""
+    bench = Bench()
+    with capturedLogs() as logs:
+        bench.eviction.give_up()
+    assert logs == []
+    bench.put(TELEMETRY, [1, 2])
+    bench.put(ANSWER, [1])
+    bench.backlogs[TELEMETRY].queue.take(1, 1 << 20, True)
+    with capturedLogs() as logs:
+        bench.eviction.give_up()
+    assert [one["count"] for one in logs] == [3]
+    assert bench.counters["messages_dropped:stopped"] == 3

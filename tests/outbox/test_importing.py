@@ -11,10 +11,10 @@ from twisted.python.failure import Failure
 
 from oda.errors import OutboxError
 from oda.model import JournalEntry, MessageClass, OperationRequest, OutgoingMessage
-from oda.outbox import importing, inspection, offline
-from oda.outbox.importing import TakenOver
+from oda.outbox import inspection, maintenance
 from oda.outbox.limits import row_cost
-from oda.outbox.memory_store import MemoryStore
+from oda.outbox.maintenance import TakenOver
+from oda.outbox.store import MemoryStore
 from oda.outbox.transaction import Totals
 from oda.outbox.worker import InlineWorker
 from oda.settings import OutboxPolicy, OutboxSettings
@@ -28,7 +28,7 @@ class Importing:
         self.device = device
         self.worker = StepWorker()
         self.results: list[Any] = []
-        taking: Deferred[Any] = importing.take_over(
+        taking: Deferred[Any] = maintenance.take_over(
             path, device.settings, device.outbox, self.worker
         )
         taking.addBoth(self.results.append)
@@ -139,7 +139,7 @@ def test_a_kill_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     """After each step of either disk both stores are copied, as a power failure would leave them:
     what is in one or the other is everything, and a second take-over ends with all of it in the
     target. At worst one batch is there twice."""
-    importing_rows, importing.BATCH_ROWS = importing.BATCH_ROWS, 2
+    importing_rows, maintenance.BATCH_ROWS = maintenance.BATCH_ROWS, 2
     try:
         fill(tmp_path / "old.sqlite")
         device = Device(tmp_path / "own.sqlite", worker=StepWorker)
@@ -164,7 +164,7 @@ def test_a_kill_at_any_moment_loses_nothing(tmp_path: Path) -> None:
             again.stop()
         assert copies > 8
     finally:
-        importing.BATCH_ROWS = importing_rows
+        maintenance.BATCH_ROWS = importing_rows
     device.worker.finish()
     device.stop()
 
@@ -233,7 +233,7 @@ def test_a_stop_ends_it_and_nothing_is_lost(tmp_path: Path) -> None:
 def test_acknowledged_messages_are_not_sent_again_after_their_time(tmp_path: Path) -> None:
     """As at a start of the agent: those that have lingered are forgotten."""
     source = Device(tmp_path / "old.sqlite", linger_s=0.001)
-    source.boot_id = offline.this_machine().boot_id
+    source.boot_id = maintenance.this_machine().boot_id
     source.restart()
     source.put_all([b"delivered", b"waiting"])
     first, _ = source.take_all()
@@ -297,7 +297,7 @@ def test_without_an_agent_the_file_is_changed(tmp_path: Path) -> None:
     fill(tmp_path / "old.sqlite")
     target = tmp_path / "own.sqlite"
     device = Device(tmp_path / "another.sqlite")
-    taken = offline.take_over(
+    taken = maintenance.take_over_offline(
         tmp_path / "old.sqlite",
         target,
         OutboxSettings(path=target),
@@ -326,7 +326,7 @@ def test_the_inline_worker_does_it_in_one_go(tmp_path: Path) -> None:
     fill(tmp_path / "old.sqlite")
     device = Device(tmp_path / "own.sqlite")
     results: list[Any] = []
-    importing.take_over(
+    maintenance.take_over(
         tmp_path / "old.sqlite", device.settings, device.outbox, InlineWorker()
     ).addBoth(results.append)
     while not results:

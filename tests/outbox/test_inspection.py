@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from oda.errors import OutboxError
-from oda.outbox import inspection, offline
+from oda.outbox import inspection, maintenance
 from oda.outbox.clock import FIRST_IDS
 from oda.outbox.database import SCHEMA_VERSION
 from oda.outbox.sqlite_store import SqliteStore
@@ -91,7 +91,7 @@ def test_verify_finds_what_is_wrong(device: Device) -> None:
 
 def test_changing_needs_a_stopped_agent(device: Device) -> None:
     """While an agent runs both refuse, naming the file."""
-    for change in (offline.purge, offline.retry_dead):
+    for change in (maintenance.purge, maintenance.retry_dead):
         with pytest.raises(OutboxError, match="in use"):
             change(device.settings.path, device.settings, device.wall)
     device.stop()
@@ -100,7 +100,7 @@ def test_changing_needs_a_stopped_agent(device: Device) -> None:
 def test_retrying_dead_letters(device: Device) -> None:
     """They wait again, behind the others, with accounts that agree."""
     device.stop()
-    assert offline.retry_dead(device.settings.path, device.settings, device.wall) == 1
+    assert maintenance.retry_dead(device.settings.path, device.settings, device.wall) == 1
     assert inspection.verify(device.settings.path) == []
     device.start()
     found = device.take_all()
@@ -124,7 +124,7 @@ def test_a_damaged_letter_is_never_sent_again(device: Device) -> None:
     assert device.outbox.counts()["dead"] == 2
     assert device.outbox.retry_dead() == 1
     device.stop()
-    assert offline.retry_dead(path, device.settings, device.wall) == 0
+    assert maintenance.retry_dead(path, device.settings, device.wall) == 0
     device.start()
     assert b'{"n":900}' not in [row.payload for row in device.take_all() if row.row_id < 600]
     assert device.outbox.counts()["dead"] == 1
@@ -134,7 +134,7 @@ def test_a_damaged_letter_is_never_sent_again(device: Device) -> None:
 def test_purging(device: Device) -> None:
     """Nothing waits afterwards; what waited is counted as dropped."""
     device.stop()
-    assert offline.purge(device.settings.path, device.settings, device.wall) == 1201
+    assert maintenance.purge(device.settings.path, device.settings, device.wall) == 1201
     assert inspection.verify(device.settings.path) == []
     device.start()
     assert device.take_all() == []
@@ -162,10 +162,10 @@ def test_a_damaged_store_that_cannot_be_taken_over_is_told(
     tried: list[SqliteStore] = []
     monkeypatch.setattr(SqliteStore, "recover", lambda store: tried.append(store) or full(store))
     with pytest.raises(OutboxError, match="can't be taken over"):
-        offline.purge(path, device.settings, device.wall)
+        maintenance.purge(path, device.settings, device.wall)
     assert len(tried) == 1
     monkeypatch.undo()
-    assert offline.purge(path, device.settings, device.wall) > 1000
+    assert maintenance.purge(path, device.settings, device.wall) > 1000
 
 
 def test_the_numbers_of_a_store(tmp_path: Path) -> None:

@@ -13,8 +13,7 @@ from twisted.python.failure import Failure
 from oda.errors import OutboxError, OutboxFull
 from oda.model import ContentType, JournalEntry, OperationRequest
 from oda.outbox.committer import RETRY_S
-from oda.outbox.memory_store import MemoryStore
-from oda.outbox.store import StoreError
+from oda.outbox.store import MemoryStore, StoreError
 from tests.outbox.fakes import Device, StepWorker, disk_full
 
 JSON, CBOR = ContentType.JSON, ContentType.CBOR

@@ -8,7 +8,7 @@ import pytest
 
 from oda.errors import OutboxError
 from oda.outbox import inspection
-from oda.outbox.lock import FileLock
+from oda.outbox.database import FileLock
 from oda.settings import OutboxKind, OutboxSettings
 from tests.outbox.fakes import Device
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oda.outbox.limits import MAX_LETTERS, PAGE_BYTES, DeadLetters, Limits, row_cost, wal_allowance
+from oda.outbox.limits import PAGE_BYTES, Limits, row_cost, wal_allowance
 from oda.settings import OutboxSettings
 
 MIB = 1024 * 1024
@@ -98,28 +98,6 @@ def test_the_model_is_corrected_by_what_is_measured() -> None:
         limits.measured(int(modelled * factor), MIB)
         assert limits.total == expected
         assert limits.telemetry == expected * 3 // 4
-
-
-def test_the_oldest_dead_letters_go() -> None:
-    """By their number and by their size; at least the newest stays whatever its size, and one that
-    is added again is the newest."""
-    letters = DeadLetters(100)
-    assert letters.add(1, 50) == letters.add(2, 50) == []
-    assert (letters.cost, letters.has_room(0), letters.has_room(1)) == (100, True, False)
-    assert letters.add(1, 50) == []
-    assert letters.ids() == [2, 1]
-    assert letters.add(3, 1) == [2]
-    assert letters.add(4, 1000) == [1, 3]
-    assert (letters.ids(), letters.cost, len(letters), 4 in letters) == ([4], 1000, 1, True)
-    letters.remove(5)
-    letters.remove(4)
-    assert (letters.ids(), letters.cost) == ([], 0)
-    many = DeadLetters(1 << 30)
-    for number in range(MAX_LETTERS):
-        assert many.has_room(1)
-        assert many.add(number, 1) == []
-    assert not many.has_room(1)
-    assert many.add(MAX_LETTERS, 1) == [0]
 
 
 @pytest.mark.parametrize("length", [0, 1, 959, 960, 1500, 1972, 1973, 2983, 5000, 9000, 33_333])

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from oda.errors import OutboxError
-from oda.outbox.lock import FileLock, is_locked, lock_owner, sync_directory
+from oda.outbox.database import FileLock, is_locked, lock_owner, sync_directory
 
 
 @contextmanager

@@ -23,8 +23,8 @@ from hypothesis.stateful import (
 from twisted.internet.defer import Deferred
 
 from oda.model import MessageClass
+from oda.outbox.clock import MAX_REPEATS
 from oda.outbox.committer import State
-from oda.outbox.watermark import MAX_REPEATS
 from oda.settings import OutboxSync
 from tests.outbox.fakes import Device, StepWorker, disk_full, quick_directory
 
@@ -109,8 +109,12 @@ class OutboxMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.device.worker.jobs)
     @rule()
     def fail(self) -> None:
+        waiting = [message for message in self.rows.values() if not message.is_accepted]
         self.device.worker.fail(disk_full())
         assert self.device.outbox.state is State.TROUBLE
+        for message in waiting:
+            # The platform had read it while the commit was under way.
+            message.is_only_proven = message.is_only_proven or message.is_accepted
 
     # -- the way out -------------------------------------------------------------------------
 

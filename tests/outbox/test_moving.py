@@ -15,9 +15,9 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 from oda.errors import OutboxClosed, OutboxError
-from oda.outbox import inspection, moving
+from oda.outbox import inspection, sqlite_store
 from oda.outbox.committer import RETRY_S
-from oda.outbox.lock import FileLock, is_locked
+from oda.outbox.database import FileLock, is_locked
 from oda.outbox.queue import Row, Span
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.store import StoreMoved
@@ -58,7 +58,7 @@ def _into_another_file_system(monkeypatch: pytest.MonkeyPatch) -> None:
             raise OSError(errno.EXDEV, "Invalid cross-device link")
         rename(source, target)
 
-    monkeypatch.setattr(moving.os, "rename", refuse)
+    monkeypatch.setattr(sqlite_store.os, "rename", refuse)
 
 
 @pytest.mark.usefixtures("_way")
@@ -159,7 +159,7 @@ def test_where_it_can_not_be_moved_it_stays(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(moving.shutil, "copyfileobj", full)
+    monkeypatch.setattr(sqlite_store.shutil, "copyfileobj", full)
     assert "No space left" in reason(move(device, tmp_path / "new" / "new.sqlite"))
     assert list((tmp_path / "new").iterdir()) == []
     assert device.put_all([b"1"])[0].called
@@ -267,10 +267,12 @@ def test_a_kill_at_any_moment_loses_nothing(
 
     device = Device(place / "old.sqlite")
     device.put_all([b"0", b"1"])
-    monkeypatch.setattr(moving.os, "rename", watched(moving.os.rename))
-    monkeypatch.setattr(moving.shutil, "copyfileobj", watched(moving.shutil.copyfileobj))
-    monkeypatch.setattr(moving.Path, "unlink", watched(moving.Path.unlink))
-    monkeypatch.setattr(device.store, "fold", watched(device.store.fold))
+    monkeypatch.setattr(sqlite_store.os, "rename", watched(sqlite_store.os.rename))
+    monkeypatch.setattr(
+        sqlite_store.shutil, "copyfileobj", watched(sqlite_store.shutil.copyfileobj)
+    )
+    monkeypatch.setattr(sqlite_store.Path, "unlink", watched(sqlite_store.Path.unlink))
+    monkeypatch.setattr(device.store, "_fold", watched(device.store._fold))
     assert move(device, place / "new.sqlite") == [None]
     monkeypatch.undo()
     device.stop()
@@ -305,7 +307,7 @@ def test_a_store_that_is_gone_is_not_moved(tmp_path: Path) -> None:
     device = Device(tmp_path / "old.sqlite")
     (tmp_path / "old.sqlite").rename(tmp_path / "elsewhere")
     with pytest.raises(StoreMoved):
-        moving.move(device.store, tmp_path / "new.sqlite")
+        device.store.move(tmp_path / "new.sqlite")
     assert not (tmp_path / "new.sqlite").exists()
     device.kill()
 
@@ -323,13 +325,13 @@ def test_a_move_that_fails_leaves_the_store_open(
 
     if is_copied:
         _into_another_file_system(monkeypatch)
-        monkeypatch.setattr(moving.os, "fsync", fails)
+        monkeypatch.setattr(sqlite_store.os, "fsync", fails)
     else:
-        monkeypatch.setattr(moving.os, "rename", fails)
+        monkeypatch.setattr(sqlite_store.os, "rename", fails)
     counts = []
     for _ in range(3):
         with pytest.raises(OSError, match="Input/output error"):
-            moving.move(device.store, tmp_path / "new.sqlite")
+            device.store.move(tmp_path / "new.sqlite")
         assert device.store.writer is not None
         counts.append(descriptors())
     monkeypatch.undo()
@@ -353,7 +355,7 @@ def test_the_names_are_synchronised(
     if is_copied:
         _into_another_file_system(monkeypatch)
     monkeypatch.setattr(
-        moving, "sync_directory", lambda path: synced.append((path.name, old.exists()))
+        sqlite_store, "sync_directory", lambda path: synced.append((path.name, old.exists()))
     )
     assert move(device, tmp_path / "b" / "new.sqlite") == [None]
     expected = [("b", False), ("a", False)]
@@ -378,7 +380,7 @@ def test_nothing_of_the_old_place_stays_open(tmp_path: Path) -> None:
 
     assert there() == [1]
     opened = descriptors()
-    moving.move(store, tmp_path / "new.sqlite")
+    store.move(tmp_path / "new.sqlite")
     transaction = Transaction()
     transaction.insert(TELEMETRY, Row(2, b"1", True, 0, 0, 34))
     store.apply(transaction)

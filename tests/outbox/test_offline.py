@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from oda.errors import OutboxError
-from oda.outbox import offline
+from oda.outbox import maintenance
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.store import StoreError
 from tests.outbox.fakes import Device, disk_full
@@ -28,7 +28,7 @@ def device(tmp_path: Path) -> Device:
     return device
 
 
-CHANGES = [offline.purge, offline.retry_dead]
+CHANGES = [maintenance.purge, maintenance.retry_dead]
 
 
 @pytest.mark.parametrize("change", CHANGES)
@@ -36,11 +36,11 @@ def test_a_change_is_on_disk_when_it_returns(change: Any, device: Device) -> Non
     """Nobody else has to open the store for it; nothing lingers shorter, and nothing is too old,
     because somebody looked from outside."""
     settings = device.settings
-    assert change(settings.path, settings, device.wall) == (3 if change is offline.purge else 1)
+    assert change(settings.path, settings, device.wall) == (3 if change is maintenance.purge else 1)
     store = SqliteStore(settings.path, settings)
     totals = store.open().totals
     store.close()
-    purged = change is offline.purge
+    purged = change is maintenance.purge
     assert totals.dead.messages == (1 if purged else 0)
     assert totals.dropped.messages == (2 if purged else 0), "what would be sent again as well"
     assert totals.delivered.messages == 0
@@ -84,7 +84,7 @@ def test_a_change_that_can_not_be_written_is_told(
         patched.setattr(SqliteStore, "apply", fails)
         with pytest.raises(OutboxError, match="can't be written"):
             change(settings.path, settings, device.wall)
-    assert change(settings.path, settings, device.wall) == (3 if change is offline.purge else 1)
+    assert change(settings.path, settings, device.wall) == (3 if change is maintenance.purge else 1)
 
 
 def test_a_take_over_that_can_not_be_written_is_told(
@@ -103,8 +103,8 @@ def test_a_take_over_that_can_not_be_written_is_told(
     with monkeypatch.context() as patched:
         patched.setattr(SqliteStore, "apply", fails)
         with pytest.raises(OutboxError, match="can't be written"):
-            offline.take_over(settings.path, target, settings, device.wall)
-    taken = offline.take_over(settings.path, target, settings, device.wall)
+            maintenance.take_over_offline(settings.path, target, settings, device.wall)
+    taken = maintenance.take_over_offline(settings.path, target, settings, device.wall)
     assert (taken.messages, taken.letters, taken.refusal) == (2, 1, "")
 
 
@@ -115,7 +115,9 @@ def test_a_source_that_can_not_be_used_is_told(
     settings = device.settings
     target = settings.path.with_name("target.sqlite")
     with pytest.raises(OutboxError, match="nothing: there is no such file"):
-        offline.take_over(settings.path.with_name("nothing"), target, settings, device.wall)
+        maintenance.take_over_offline(
+            settings.path.with_name("nothing"), target, settings, device.wall
+        )
 
     records = SqliteStore.records
 
@@ -126,4 +128,4 @@ def test_a_source_that_can_not_be_used_is_told(
 
     monkeypatch.setattr(SqliteStore, "records", fails)
     with pytest.raises(OutboxError, match="can't be used: no"):
-        offline.take_over(settings.path, target, settings, device.wall)
+        maintenance.take_over_offline(settings.path, target, settings, device.wall)

@@ -13,11 +13,10 @@ from oda.errors import OutboxClosed, OutboxError, OutboxFull
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
 from oda.outbox.committer import RETRY_S, State
 from oda.outbox.limits import Limits, row_cost, side_cost
-from oda.outbox.memory_store import MemoryStore
 from oda.outbox.outbox import TICK_S, Outbox, make_outbox
 from oda.outbox.queue import Amount, Row, Span
 from oda.outbox.sqlite_store import SqliteStore
-from oda.outbox.store import Letter, Opened, Recovered
+from oda.outbox.store import Letter, MemoryStore, Opened, Recovered
 from oda.outbox.transaction import ANSWER, TELEMETRY, Burial, Totals
 from oda.outbox.worker import InlineWorker
 from oda.settings import OutboxKind, OutboxSettings
@@ -59,17 +58,17 @@ def test_what_telemetry_is_owed_is_a_third_of_the_answers_less_what_it_sent(
         device.put(b"t%d" % number + bytes(98))
     device.put(b"a0" + bytes(998), response=True)
     assert taken(outbox.take(1, 1 << 20)) == [b"a0"]
-    assert outbox._deficit == (1000 + MESSAGE) // 3
+    assert outbox._shares._deficit == (1000 + MESSAGE) // 3
     device.put(b"a1" + bytes(998), response=True)
     assert taken(outbox.take(2, 1 << 20)) == [b"t0", b"t1"]
-    assert outbox._deficit == 0, "no answer was sent"
+    assert outbox._shares._deficit == 0, "no answer was sent"
     device.put(b"a2" + bytes(98), response=True)
     assert taken(outbox.take(2, 1 << 20)) == [b"a1", b"a2"]
     before = (1100 + 2 * MESSAGE) // 3
-    assert outbox._deficit == before
+    assert outbox._shares._deficit == before
     device.put(b"a3" + bytes(98), response=True)
     assert taken(outbox.take(4, 700)) == [b"t2", b"t3", b"t4", b"a3"]
-    assert outbox._deficit == 0, "no telemetry waits"
+    assert outbox._shares._deficit == 0, "no telemetry waits"
 
 
 def test_a_debt_below_the_cost_of_a_message_is_kept(tmp_path: Path) -> None:
@@ -81,7 +80,7 @@ def test_a_debt_below_the_cost_of_a_message_is_kept(tmp_path: Path) -> None:
     third = (2 + MESSAGE) // 3
     for number in range(3):
         assert taken(device.outbox.take(1, 1 << 20)) == [b"a%d" % number]
-        assert device.outbox._deficit == (number + 1) * third
+        assert device.outbox._shares._deficit == (number + 1) * third
     assert 2 * third < MESSAGE <= 3 * third
     assert taken(device.outbox.take(1, 1 << 20)) == [b"t0"]
     assert taken(device.outbox.take(1, 1 << 20)) == [b"a3"]
@@ -94,7 +93,7 @@ def test_what_telemetry_sends_beside_answers_is_paid(tmp_path: Path) -> None:
         device.put(b"t%d" % number + bytes(98))
     device.put(b"a0" + bytes(2998), response=True)
     assert taken(device.outbox.take(3, 1 << 20)) == [b"a0", b"t0", b"t1"]
-    assert device.outbox._deficit == (3000 + MESSAGE) // 3 - 2 * (100 + MESSAGE)
+    assert device.outbox._shares._deficit == (3000 + MESSAGE) // 3 - 2 * (100 + MESSAGE)
     device.put(b"a1" + bytes(98), response=True)
     assert taken(device.outbox.take(1, 1 << 20)) == [b"t2"]
 
@@ -106,7 +105,7 @@ def test_a_debt_has_a_bound(tmp_path: Path) -> None:
     for _ in range(4):
         device.put(bytes(1 << 20), response=True)
     device.outbox.take(4, 8 << 20)
-    assert device.outbox._deficit == 1 << 20
+    assert device.outbox._shares._deficit == 1 << 20
 
 
 def test_the_bounds_of_a_window_are_those_of_both_classes_together(tmp_path: Path) -> None:
@@ -117,10 +116,10 @@ def test_the_bounds_of_a_window_are_those_of_both_classes_together(tmp_path: Pat
         device.put(b"a%d" % number + bytes(8), response=True)
     assert taken(device.outbox.take(5, 1 << 20)) == [b"a0", b"a1", b"a2", b"a3", b"t0"]
     device.outbox.rewind(False)
-    device.outbox._deficit = 0
+    device.outbox._shares._deficit = 0
     assert taken(device.outbox.take(99, 55)) == [b"a0", b"a1", b"a2", b"a3", b"t0"]
     device.outbox.rewind(False)
-    device.outbox._deficit = 0
+    device.outbox._shares._deficit = 0
     assert taken(device.outbox.take(99, 5)) == [b"a0"]
 
 
@@ -207,9 +206,9 @@ def test_old_rows_go_in_the_next_turns_where_there_are_many(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """So many in each turn, without waiting for the next second; none where there is no limit."""
-    from oda.outbox import eviction
+    from oda.outbox import limits
 
-    monkeypatch.setattr(eviction, "_AGED_ROWS", 3)
+    monkeypatch.setattr(limits, "_AGED_ROWS", 3)
     device = in_memory(tmp_path, max_age_s=5.0)
     device.put_all([b"x"] * 10)
     wait(device, 5.0)

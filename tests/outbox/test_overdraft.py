@@ -9,7 +9,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from oda.outbox.committer import State
-from oda.outbox.memory_store import MemoryStore
+from oda.outbox.store import MemoryStore
 from oda.settings import OutboxPolicy
 from tests.outbox.fakes import Device, StepWorker, disk_full
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -92,7 +93,7 @@ class Bench:
         return number
 
     def is_known(self, request_id: str, name: str = "GET") -> bool:
-        return (request_id, name) in self.journal._by_key
+        return any(key[:2] == (request_id, name) for key in self.journal._by_key)
 
 
 def outcome(waiting: object) -> object:
@@ -106,6 +107,107 @@ def id_cost(request_id: str, name: str = "GET") -> int:
     return RECORD_BYTES + len(request_id) + len(name)
 
 
+# -- the same request, and another one ---------------------------------------------------------
+
+REQUEST = OperationRequest("1", "SET", "dev", "dev", ("gw",), {"a": [1, {"b": None}], "c": "x"}, 17)
+
+
+def restarted(bench: Bench) -> Bench:
+    """A journal that learns what ``bench`` has committed."""
+    later = Bench()
+    later.journal.opened(
+        [
+            StoredRecord(
+                one.number,
+                one.request_id,
+                one.name,
+                one.content_type,
+                one.echo,
+                one.at_ms,
+                one.has_ended,
+                None if one.payload is None else len(one.payload),
+            )
+            for one in bench.records.values()
+            if one is not None
+        ],
+        is_late=False,
+    )
+    return later
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"device_id": "another"},
+        {"path": ()},
+        {"parameters": {}},
+        {"parameters": {"a": [1, {"b": 0}], "c": "x"}},
+        {"parameters": {"a": [1, {}], "c": "x"}},
+        {"parameters": {"a": ["1", {"b": None}], "c": "x"}},
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("has_ended", [False, True])
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_another_request_with_the_same_id(
+    other: dict[str, Any], has_ended: bool, is_restarted: bool
+) -> None:
+    """It gets a record of its own, also after a restart: test suites use one id for all of theirs.
+    The earlier one stays what it is."""
+    bench = Bench()
+    bench.journal.begin("1", "SET", True, REQUEST)
+    if has_ended:
+        bench.journal.end(1, b"first")
+    if is_restarted:
+        bench = restarted(bench)
+    bench.journal.begin("1", "SET", True, msgspec.structs.replace(REQUEST, **other))
+    assert 2 in bench.journal._running
+    again = bench.journal.begin("1", "SET", True, REQUEST)
+    assert isinstance(again, JournalEntry)
+    assert again.has_ended is has_ended
+
+
+@pytest.mark.parametrize("has_ended", [False, True])
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_the_same_request_again(has_ended: bool, is_restarted: bool) -> None:
+    """The order of members, what the request calls the device, and when it says it was made, make
+    no difference: the platform repeats what it did not see answered."""
+    bench = Bench()
+    bench.journal.begin("1", "SET", True, REQUEST)
+    if has_ended:
+        bench.journal.end(1, b"first")
+    if is_restarted:
+        bench = restarted(bench)
+    again = msgspec.structs.replace(
+        REQUEST,
+        parameters={"c": "x", "a": [1, {"b": None}]},
+        requested_device_id="",
+        timestamp_ms=18,
+    )
+    entry = bench.journal.begin("1", "SET", True, again)
+    assert isinstance(entry, JournalEntry)
+    assert entry.has_ended is has_ended
+
+
+def test_a_record_of_an_earlier_version_is_that_of_every_such_request() -> None:
+    """It has no fingerprint: whatever has this id and name was executed once already."""
+    bench = Bench()
+    bench.journal.opened([stored(1, b"1", 999_999)], is_late=False)
+    assert isinstance(bench.journal.begin("1", "SET", True, REQUEST), JournalEntry)
+
+
+def test_the_ids_that_are_used_are_forgotten_with_their_records() -> None:
+    """Nothing is kept of an id that has no record any more."""
+    bench = Bench(max_entries=1)
+    for number in range(1, 6):
+        bench.journal.begin(
+            "1", "SET", True, msgspec.structs.replace(REQUEST, device_id=f"{number}")
+        )
+        bench.journal.end(number, b"x")
+    assert len(bench.journal) == 1
+    assert bench.journal._uses == {"1": 1}
+
+
 # -- beginning -------------------------------------------------------------------------------
 
 
@@ -116,16 +218,18 @@ def test_what_acts_waits_for_its_record() -> None:
     request = OperationRequest("1", "SET", "dev", "child", ("gw",), {"a": 1}, 17)
     begun = bench.journal.begin("1", "SET", True, request, CBOR)
     assert bench.changes == 1
-    assert bench.records == {
-        1: Record(
-            1,
-            "1",
-            "SET",
-            "CBOR",
-            b'{"device_id":"dev","requested_device_id":"child","path":["gw"],"timestamp_ms":17}',
-            1_000_000,
-        )
+    (record,) = bench.records.values()
+    assert record is not None
+    assert record.echo is not None
+    echo = msgspec.json.decode(record.echo)
+    assert len(echo.pop("fingerprint")) == 16
+    assert echo == {
+        "device_id": "dev",
+        "requested_device_id": "child",
+        "path": ["gw"],
+        "timestamp_ms": 17,
     }
+    assert record == Record(1, "1", "SET", "CBOR", record.echo, 1_000_000)
     assert bench.journal.begin("2", "GET", False) == 2
     assert (bench.changes, list(bench.records)) == (1, [1])
     assert bench.journal.begin("1", "SET", True) == JournalEntry("SET")
@@ -133,7 +237,7 @@ def test_what_acts_waits_for_its_record() -> None:
     bench.commit()
     assert outcome(begun) == 1
     assert len(bench.journal) == 2
-    assert bench.journal.cost == id_cost("1") + id_cost("2")
+    assert bench.journal.cost == id_cost("1") + 16 + id_cost("2")
 
 
 def test_an_id_that_is_no_text_is_refused() -> None:

@@ -13,7 +13,7 @@ import pytest
 from twisted.logger import capturedLogs
 
 import oda.outbox
-from oda.outbox import inspection, recovery
+from oda.outbox import inspection, recovery, salvage
 from oda.outbox.committer import State
 from oda.outbox.database import APPLICATION_ID
 from oda.outbox.limits import PAGE_BYTES
@@ -84,7 +84,7 @@ def place() -> Iterator[Path]:
 @pytest.fixture
 def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """A step copies few rows."""
-    monkeypatch.setattr(recovery, "STEP_ROWS", 40)
+    monkeypatch.setattr(salvage, "STEP_ROWS", 40)
 
 
 class Snapshots:

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 
 from oda.errors import OutboxError
-from oda.outbox import importing
+from oda.outbox import maintenance
 from oda.outbox.clock import Uptime
-from oda.outbox.importing import BATCH_BYTES, BATCH_ROWS, Source, TakenOver
 from oda.outbox.limits import row_cost
+from oda.outbox.maintenance import BATCH_BYTES, BATCH_ROWS, Source, TakenOver
 from oda.outbox.queue import END, Row, Span
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.transaction import (
@@ -148,7 +148,7 @@ def test_records_come_with_their_answers(bench: Bench, monkeypatch: pytest.Monke
     bench.commit(transaction)
     bench.store.writer.execute("UPDATE answer SET payload = x'61' WHERE number = 3")
     bench.open()
-    monkeypatch.setattr(importing, "BATCH_ROWS", 4)
+    monkeypatch.setattr(maintenance, "BATCH_ROWS", 4)
     batches = []
     while entries := bench.source.next_records():
         batches.append(
@@ -171,9 +171,9 @@ def test_a_batch_of_records_has_a_bound_in_bytes(
         )
     bench.commit(transaction)
     bench.open()
-    monkeypatch.setattr(importing, "BATCH_BYTES", 20)
+    monkeypatch.setattr(maintenance, "BATCH_BYTES", 20)
     assert len(bench.source.next_records()) == 2
-    monkeypatch.setattr(importing, "BATCH_BYTES", 21)
+    monkeypatch.setattr(maintenance, "BATCH_BYTES", 21)
     assert [len(bench.source.next_records()) for _ in range(2)] == [3, 0]
 
 
@@ -184,14 +184,14 @@ def test_letters_come_in_batches(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
         transaction.bury(Burial(TELEMETRY, row_of(row_id, 10), "refused"))
     bench.commit(transaction)
     bench.open()
-    monkeypatch.setattr(importing, "BATCH_BYTES", 20)
+    monkeypatch.setattr(maintenance, "BATCH_BYTES", 20)
     first = bench.source.next_letters()
     assert [one.row.row_id for one in first] == [1, 2]
-    monkeypatch.setattr(importing, "BATCH_BYTES", 21)
+    monkeypatch.setattr(maintenance, "BATCH_BYTES", 21)
     second = bench.source.next_letters()
     assert [one.row.row_id for one in second] == [3, 4, 5]
-    monkeypatch.setattr(importing, "BATCH_BYTES", 1000)
-    monkeypatch.setattr(importing, "BATCH_ROWS", 2)
+    monkeypatch.setattr(maintenance, "BATCH_BYTES", 1000)
+    monkeypatch.setattr(maintenance, "BATCH_ROWS", 2)
     assert [len(bench.source.next_letters()) for _ in range(3)] == [2, 1, 0]
 
 

@@ -18,6 +18,7 @@ from oda.model import MessageClass
 from oda.outbox import sqlite_store as sqlite_store_module
 from oda.outbox.database import (
     SCHEMA_VERSION,
+    FileLock,
     connect,
     connect_read_only,
     is_damage,
@@ -28,11 +29,17 @@ from oda.outbox.database import (
     write_totals,
 )
 from oda.outbox.limits import row_cost, wal_allowance
-from oda.outbox.lock import FileLock
-from oda.outbox.memory_store import MemoryStore, Table
 from oda.outbox.queue import END, Amount, Row, Span
 from oda.outbox.sqlite_store import SqliteStore
-from oda.outbox.store import Letter, StoreDamaged, StoredRecord, StoreError, StoreMoved
+from oda.outbox.store import (
+    Letter,
+    MemoryStore,
+    StoreDamaged,
+    StoredRecord,
+    StoreError,
+    StoreMoved,
+    Table,
+)
 from oda.outbox.transaction import (
     ANSWER,
     CLASSES,
@@ -730,6 +737,6 @@ def test_a_store_does_not_go_on_where_its_file_is_not(place: Path) -> None:
     store.open()
     store.release_file()
     with pytest.raises(StoreMoved):
-        store.go_on_at(place / "elsewhere")
+        store._go_on_at(place / "elsewhere")
     assert not (place / "elsewhere").exists()
     store.close()

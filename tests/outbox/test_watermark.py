@@ -14,13 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oda.model import OutboxRow
-from oda.outbox import inspection, offline
-from oda.outbox.clock import Uptime, this_machine
+from oda.outbox import inspection, maintenance
+from oda.outbox.clock import MAX_REPEATS, Uptime, Watermark, this_machine
 from oda.outbox.committer import RETRY_S
 from oda.outbox.limits import PAGE_BYTES
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.transaction import Totals, Transaction
-from oda.outbox.watermark import MAX_REPEATS, Watermark
 from tests.outbox.fakes import Device, StepWorker, copy_store, disk_full
 
 LINGER_S = 60.0
@@ -537,7 +536,7 @@ def test_the_tools_work_beside_a_watermark(tmp_path: Path) -> None:
     path = device.settings.path
     assert inspection.verify(path) == []
     assert inspection.read_status(path).waiting["telemetry"] == 3
-    assert offline.purge(path, device.settings, device.wall) == 3
+    assert maintenance.purge(path, device.settings, device.wall) == 3
     assert inspection.verify(path) == []
     device.start()
     device.put_all([b"new"])

@@ -14,8 +14,8 @@ import pytest
 from twisted.internet.task import Clock
 
 from oda.errors import OutboxError
-from oda.outbox.lock import FileLock
-from oda.outbox.set_aside import patch
+from oda.outbox.database import FileLock
+from oda.outbox.salvage import patch
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.transaction import Transaction
 from oda.platform.database import Database, DatabaseUnusable

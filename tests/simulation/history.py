@@ -69,6 +69,8 @@ class Facts:
     dropped: int = 0
     #: How many answers it counted as dropped or lost.
     answers_dropped: int = 0
+    #: What is asked for again comes last: it takes no time then, and stops nothing.
+    is_ending: bool = False
     #: How many answers the journal counted as forgotten.
     answers_forgotten: int = 0
     #: Answers that the agent had written to a connection whose end came before they were read.

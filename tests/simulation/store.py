@@ -16,9 +16,17 @@ from zope.interface import implementer
 
 from oda.model import MessageClass
 from oda.outbox.limits import PAGE_BYTES
-from oda.outbox.memory_store import MemoryStore, Table
 from oda.outbox.queue import END, Amount, Row, Span
-from oda.outbox.store import IStore, Letter, Opened, Recovered, StoredRecord, StoreError
+from oda.outbox.store import (
+    IStore,
+    Letter,
+    MemoryStore,
+    Opened,
+    Recovered,
+    StoredRecord,
+    StoreError,
+    Table,
+)
 from oda.outbox.transaction import CLASSES, Transaction
 from tests.simulation.worker import DiskWeather
 

@@ -170,7 +170,7 @@ class SimulatedOperation:
         wanted = request.parameters
         size = int(wanted.get("size", 10))
         result = OperationResult(description=f"done {request.id} " + "y" * size)
-        if wanted.get("stops"):
+        if wanted.get("stops") and not facts.is_ending:
             self._stop()
         if wanted.get("progress"):
             progress([Step("first", StepResult.SUCCESSFUL, "so far")])
@@ -181,7 +181,7 @@ class SimulatedOperation:
             waits = self._publishers.publish(
                 f"sim.op.{self.name}", int(wanted["publishes"]), int(wanted.get("event_size", 10))
             )
-        seconds = float(wanted.get("seconds", 0))
+        seconds = 0.0 if facts.is_ending else float(wanted.get("seconds", 0))
         if wanted.get("waits") and waits:
             return waits[0].addBoth(lambda _: result)
         if seconds:

@@ -504,7 +504,8 @@ class World:
         self.disk.weather_changed()
 
     def _ask_again(self) -> None:
-        """What was never read, the platform asks again."""
+        """What was never read, the platform asks again, word for word."""
+        self.facts.is_ending = True
         for key, asked in sorted(self.facts.asked.items()):
             if key not in self.facts.answers:
                 self.history.say("world", f"{key[0]}/{key[1]} has no answer yet")
@@ -515,7 +516,7 @@ class World:
         for step in self._plan.steps:
             arguments = step.arguments
             if step.kind == "ask" and wanted == (arguments["first"], arguments["name"]):
-                return {**arguments["parameters"], "stops": None, "seconds": 0}
+                return arguments["parameters"]
         raise AssertionError(key)
 
     def _look_at_counts(self) -> None:

@@ -21,7 +21,7 @@ from oda.model import ContentType, Event
 from oda.settings import Schedule
 from oda.telemetry import dispatcher as module
 from oda.telemetry.dispatcher import EventDispatcher
-from oda.telemetry.holding import MAX_HELD
+from oda.telemetry.schedules import MAX_HELD
 from tests.telemetry import strategies
 from tests.telemetry.fakes import (
     NOW_MS,
@@ -237,7 +237,7 @@ BAD = [
 
 
 @pytest.mark.parametrize("host_id", ["dev-1", None])
-@pytest.mark.parametrize("bad", BAD, ids=repr)
+@pytest.mark.parametrize("bad", BAD, ids=lambda event: repr(event).partition(" at 0x")[0])
 def test_a_bad_event_rejects_the_whole_call_at_once(bad: Any, host_id: str | None) -> None:
     """The call fails with EventRejected before the turn ends, names the datastream, is counted,
     and nothing of it is sent; alone, in a list, and while the device id is unknown."""
@@ -747,3 +747,29 @@ def test_what_is_refused_without_a_device_id_is_counted(monkeypatch: pytest.Monk
     assert rig.counters.counts["events_refused"] == 5
     rig.publish(Event("t", 6)).addErrback(lambda _: None)
     assert rig.counters.counts["events_refused"] == 6
+
+
+class Unprintable:
+    """An object that can't be shown."""
+
+    def __repr__(self) -> str:
+        raise SystemExit("not even shown")
+
+
+@pytest.mark.parametrize(
+    "time", [10**5000, -(2**63) - 1, 1.5, True, "soon", Unprintable()], ids=type
+)
+@pytest.mark.parametrize("member", ["at_ms", "from_ms"])
+@pytest.mark.parametrize("options", [{}, {"host_id": None}], ids=str)
+def test_a_time_that_is_none_is_refused_by_the_deferred(
+    time: Any, member: str, options: dict[str, Any]
+) -> None:
+    """Whatever it is, alone or among others, ``publish`` raises nothing: one such reading must not
+    end the reading of others."""
+    rig = Rig(**options)
+    event = Event("t", 1, **{member: time})
+    for events in (event, [Event("u", 2), event]):
+        refused: list[Any] = []
+        rig.publish(events).addErrback(refused.append)
+        assert isinstance(refused[0].value, EventRejected)
+        assert f"{member} must be milliseconds" in str(refused[0].value)

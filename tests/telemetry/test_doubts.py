@@ -12,7 +12,7 @@ from oda.codecs import JsonCodec, check_value
 from oda.model import Event
 from oda.settings import Schedule
 from oda.telemetry.dispatcher import EventDispatcher
-from oda.telemetry.doubts import MAX_NAMES, TimeDoubts
+from oda.telemetry.validation import MAX_NAMES, TimeDoubts
 from tests.telemetry.fakes import NOW_MS, FakeConnector, FakeCounters, FakeWallClock
 
 

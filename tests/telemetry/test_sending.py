@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from oda.codecs.json import JsonCodec
 from oda.errors import EncodeError
 from oda.model import Event, TelemetryDocument
-from oda.telemetry.documents import Bundle
-from oda.telemetry.sending import cut, encode_parts
+from oda.telemetry.documents import Bundle, cut, encode_parts
 from tests.telemetry import gathered, strategies
 from tests.telemetry.test_documents import HOST_ID, datapoints_of, expected_datapoints
 

@@ -5,96 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionRefusedError
 
-from oda.errors import ReadingFailed
 from oda.model import LinkState
-from tests.wire.platform import RawPlatform
+from tests.wire.states import NAMES, STATES
 from tests.wire.world import World, connector_settings
 
 MakeWorld = Callable[..., World]
-
-
-def identifying(world: World) -> None:
-    world.device_info.answer = Deferred()
-    world.start()
-
-
-def identifying_again(world: World) -> None:
-    world.device_info.answer = ReadingFailed("not yet")
-    world.start()
-    assert world.log.has("trying again in 30 s")
-
-
-def resolving(world: World) -> None:
-    world.network.nameResolver.names["localhost"] = None
-    world.service.reconfigure(connector_settings(host="localhost"))
-    world.start()
-    assert world.network.nameResolver.waiting
-
-
-def connecting(world: World) -> None:
-    world.network.default = None
-    world.start()
-    assert world.network.connectors[-1].state == "connecting"
-
-
-def upgrading(world: World) -> None:
-    world.network.default = RawPlatform()
-    world.start()
-    assert world.network.connectors[-1].state == "connected"
-
-
-def is_open(world: World) -> None:
-    world.start()
-    assert world.is_connected
-
-
-def closing(world: World) -> None:
-    world.start()
-    world.wire.server.is_held = True
-    world.service.reconfigure(world.settings)
-    world.settle()
-    assert not world.is_connected
-
-
-def closed_by_platform(world: World) -> None:
-    world.start()
-    world.peer.sendCloseFrame(1001)
-    world.wire.client.is_held = True
-    world.settle()
-    assert not world.is_connected
-
-
-def waiting(world: World) -> None:
-    world.network.default = ConnectionRefusedError()
-    world.start()
-    assert world.log.has("connecting again in")
-
-
-STATES = [
-    identifying,
-    identifying_again,
-    resolving,
-    connecting,
-    upgrading,
-    is_open,
-    closing,
-    closed_by_platform,
-    waiting,
-]
-NAMES = [
-    LinkState.IDENTIFYING,
-    LinkState.IDENTIFYING,
-    LinkState.CONNECTING,
-    LinkState.CONNECTING,
-    LinkState.CONNECTING,
-    LinkState.OPEN,
-    LinkState.CLOSING,
-    LinkState.CLOSING,
-    LinkState.WAITING,
-]
 
 
 def sockets(world: World) -> int:
@@ -305,6 +221,18 @@ def test_a_stop_in_a_hurry_waits_for_nobody(
     assert stopped.called
     counts = world.outbox.counts()
     assert counts["pending"] + counts["in_flight"] == 1
+    assert_nothing_left(world)
+
+
+def test_a_reconnection_forgets_no_hurry(world: World) -> None:
+    """It holds for the next stop, whatever connection that finds."""
+    world.start()
+    world.service.hurry()
+    world.service.reconfigure(connector_settings(path="/other"))
+    world.pass_time(1)
+    assert world.is_connected
+    world.wire.hold()
+    assert world.stop().called
     assert_nothing_left(world)
 
 

@@ -1,38 +1,47 @@
-"""Takes the messages of a store that its agent has left into the outbox of the present one.
+"""What an operator changes in an outbox besides its settings: takes another store over into it, and
+works in that of an agent that has stopped. Looking is ``inspection``.
 
-A batch is read from the source, put into the target, and removed from the source once the target
-has committed it. So a process that is killed at any moment loses nothing; at worst the batch under
-way is in both stores, and is sent twice. The journal comes first, so that no operation runs twice
-because a path was changed; then the dead letters; then the messages, in their order, behind what
-waits in the target already.
+A store that its agent has left is taken over in batches. A batch is read from the source, put into
+the target, and removed from the source once the target has committed it. So a process that is
+killed at any moment loses nothing; at worst the batch under way is in both stores, and is sent
+twice. The journal comes first, so that no operation runs twice because a path was changed; then the
+dead letters; then the messages, in their order, behind what waits in the target already.
 
 The source is locked, so that no agent uses it meanwhile. It is read and written by a worker, batch
 by batch: the reactor only puts. What gets no room in the target stays in the source.
+
+The outbox of an agent that has stopped is changed by the outbox itself, on a clock that stands
+still. A running agent is asked through its control socket instead, see ``oda.upkeep``.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
+from twisted.internet.task import Clock
 from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from oda.errors import OutboxError
+from oda.interfaces import ICounters, IWallClock
 from oda.model import MessageClass, OutgoingMessage
-from oda.outbox.clock import Uptime, this_machine
+from oda.outbox.clock import Uptime, Watermark, this_machine
+from oda.outbox.committer import State
 from oda.outbox.inspection import is_outbox
 from oda.outbox.outbox import Outbox
 from oda.outbox.queue import Amount, Row, Span, amount_of, runs_of
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.store import Letter, StoredRecord, StoreError
 from oda.outbox.transaction import CLASSES, Totals, Transaction
-from oda.outbox.watermark import Watermark
-from oda.outbox.worker import IWorker
+from oda.outbox.worker import InlineWorker, IWorker
 from oda.settings import OutboxSettings
 
 _log = Logger()
@@ -115,7 +124,7 @@ class Source:
         self._forget_acknowledged()
 
     def _forget_acknowledged(self) -> None:
-        """As a start of the agent would: see ``watermark``."""
+        """As a start of the agent would: see ``Watermark``."""
         totals = self._totals
         has_lingered = self._uptime.since_ms(totals.boot_id, totals.uptime_ms) >= int(
             self._settings.linger_s * 1000
@@ -342,3 +351,96 @@ def _aside(worker: IWorker, job: Callable[[], _T]) -> Deferred[_T]:
     done: Deferred[_T] = Deferred()
     worker.run(job, done.callback, takes_long=True)
     return done
+
+
+# -- of an agent that has stopped ------------------------------------------------------------
+
+
+@implementer(ICounters)
+class _NoCounters:
+    """The totals of the store are enough."""
+
+    def increment(self, name: str, amount: int = 1, **labels: str) -> None:
+        """Not counted."""
+
+    def observe(self, name: str, value: float, **labels: str) -> None:
+        """Not counted."""
+
+
+@contextmanager
+def offline(
+    path: Path,
+    settings: OutboxSettings,
+    wall_clock: IWallClock,
+    clock: Clock | None = None,
+    must_exist: bool = True,
+) -> Iterator[Outbox]:
+    """The outbox at ``path``, closed and committed at the end. It stands on ``clock``.
+
+    Raises ``OutboxError`` when there is no such file, an agent runs, or it can't be used.
+    """
+    if must_exist and not path.is_file():
+        raise OutboxError(f"{path}: there is no such file")
+    clock = clock or Clock()
+    # Nothing that lingers is forgotten by a look from outside, and nothing is too old.
+    settings = msgspec.structs.replace(settings, path=path, max_age_s=0.0)
+    store = SqliteStore(path, settings)
+    outbox = Outbox(
+        settings, store, InlineWorker(), clock, wall_clock, _NoCounters(), this_machine()
+    )
+    outbox.open()
+    try:
+        if outbox.state is not State.OPEN:
+            raise OutboxError(f"{path}: it can't be used")
+        while outbox.is_recovering:
+            clock.advance(0)
+            if outbox.state is not State.OPEN:
+                # It would be tried again in a while, but time does not pass here.
+                raise OutboxError(f"{path}: it is damaged, and can't be taken over into a new one")
+        yield outbox
+        clock.advance(0)
+        if outbox.state is not State.OPEN:
+            raise OutboxError(f"{path}: it can't be written")
+    finally:
+        outbox.close()
+
+
+def purge(path: Path, settings: OutboxSettings, wall_clock: IWallClock) -> int:
+    """Drop everything that waits, and the dead letters; returns how many messages. Raises as
+    ``offline``."""
+    return _changed(path, settings, wall_clock, Outbox.purge)
+
+
+def retry_dead(path: Path, settings: OutboxSettings, wall_clock: IWallClock) -> int:
+    """Put the dead letters behind everything that waits; returns how many. Damaged ones stay.
+    Raises as ``offline``, and ``OutboxFull`` where the room ends."""
+    return _changed(path, settings, wall_clock, Outbox.retry_dead)
+
+
+def take_over_offline(
+    source: Path, path: Path, settings: OutboxSettings, wall_clock: IWallClock
+) -> TakenOver:
+    """Take the store at ``source`` over into the one at ``path``, which need not exist yet. Raises
+    as ``offline``."""
+    clock = Clock()
+    with offline(path, settings, wall_clock, clock, must_exist=False) as outbox:
+        results: list[Any] = []
+        taking = take_over(source, settings, outbox, InlineWorker())
+        taking.addBoth(results.append)
+        while not results:
+            if outbox.state is not State.OPEN:
+                taking.cancel()
+                raise OutboxError(f"{path}: it can't be written")
+            clock.advance(0)
+    (result,) = results
+    if isinstance(result, Failure):
+        result.raiseException()
+    taken: TakenOver = result
+    return taken
+
+
+def _changed(
+    path: Path, settings: OutboxSettings, wall_clock: IWallClock, change: Callable[[Outbox], int]
+) -> int:
+    with offline(path, settings, wall_clock) as outbox:
+        return change(outbox)
