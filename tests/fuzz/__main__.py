@@ -9,10 +9,10 @@ import time
 from twisted.logger import globalLogBeginner
 
 from tests.fuzz.campaign import run
+from tests.fuzz.memory import LEFT_MIB, MIB
 
-#: How much the memory may grow after the first fifth of a campaign: the allocator's scraps.
-FLAT_BYTES = 8 * 1024 * 1024
-#: The same for objects. One kept for each frame would be a hundred thousand and more.
+#: How many more objects there may be behind the first fifth of a campaign. One kept for each frame
+#: would be a hundred thousand and more.
 FLAT_OBJECTS = 5_000
 
 
@@ -44,15 +44,13 @@ def main() -> int:
     for complaint in report.complaints:
         sys.stdout.write(f"{complaint}\n")
     for kind, cost in sorted(report.costs.items()):
-        left, peak = cost.left_bytes / 2**20, cost.peak_bytes / 2**20
-        sys.stdout.write(
-            f"{kind}: {cost.frames} frames, {peak:.1f} MiB at once, {left:+.1f} left\n"
-        )
+        peak = cost.peak_bytes / 2**20
+        sys.stdout.write(f"{kind}: {cost.frames} frames, {peak:.1f} MiB at once\n")
     for line in report.expensive:
         sys.stdout.write(f"too expensive: {line}\n")
     memory, objects = _growth(report.memory), _growth(report.objects)
     sys.stdout.write(f"after the first fifth: {memory / 2**20:+.2f} MiB, {objects:+.0f} objects\n")
-    is_flat = memory < FLAT_BYTES and objects < FLAT_OBJECTS
+    is_flat = memory < LEFT_MIB * MIB and objects < FLAT_OBJECTS
     return 0 if is_flat and not report.complaints and not report.expensive else 1
 
 

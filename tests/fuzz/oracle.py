@@ -23,6 +23,9 @@ MAX_ECHOED = 1024
 MAX_SPACE = 900
 #: A longer JSON message need not be read if there is something in it that JSON does not have.
 MAX_MENDED = 8 * 1024 * 1024
+#: Nor if it holds more of one of these.
+MAX_WORDS = 200_000
+_WORDS = (b"NaN", b"Infinity", b"\\ud", b"\\uD")
 #: An integer that Python reads has fewer digits.
 _MAX_DIGITS = 4000
 #: What stands in the place of a text's bytes that are no text.
@@ -118,6 +121,8 @@ def _json(payload: bytes, is_text: bool) -> Any:
     except RecursionError:
         raise UnsureError from None
     if (constants or _CONTROL.search(text)) and len(payload) > MAX_MENDED:
+        raise UnsureError
+    if any(payload.count(word) > MAX_WORDS for word in _WORDS):
         raise UnsureError
     _check_depth(message, 1)
     return message

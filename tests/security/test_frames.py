@@ -38,22 +38,22 @@ def platform(tmp_path: Path) -> Iterator[HostilePlatform]:
 
 def test_pings_while_nothing_is_read(platform: HostilePlatform) -> None:
     """Pongs that the platform does not read are not kept: only the newest ping is answered, when
-    the network takes it. These are 64 MB of pings."""
+    the network takes it. These are 32 MB of pings."""
     connection = platform.accept()
     begin_mib = platform.resident_mib()
-    connection.press(frame(PING, b"x" * 125) * 1000, 500)
+    connection.press(frame(PING, b"x" * 125) * 1000, 250)
     assert platform.peak_mib() < begin_mib + 20
 
 
 def test_empty_fragments_without_end(platform: HostilePlatform) -> None:
-    """A fragment that holds nothing costs nothing: 1.5 million of them leave nothing."""
+    """A fragment that holds nothing costs nothing: 300,000 of them leave nothing."""
     connection = platform.accept()
     begin_mib = platform.resident_mib()
     connection.send(frame(TEXT, b"", fin=False))
-    connection.send(frame(0, b"", fin=False) * 10_000, times=150)
+    connection.send(frame(0, b"", fin=False) * 10_000, times=30)
     connection.send(frame(0, request("NO_SUCH_OPERATION")))
     connection.answers(1)  # so all of them have been read
-    assert platform.peak_mib() < begin_mib + 8
+    assert platform.peak_mib() < begin_mib + 5
 
 
 def test_a_message_in_fragments_of_two_bytes(platform: HostilePlatform) -> None:
@@ -61,11 +61,11 @@ def test_a_message_in_fragments_of_two_bytes(platform: HostilePlatform) -> None:
     connection = platform.accept()
     begin_mib = platform.resident_mib()
     connection.send(frame(TEXT, b"{", fin=False))
-    connection.send(frame(0, b"  ", fin=False) * 8192, times=2 * MIB // 2 // 8192)
+    connection.send(frame(0, b"  ", fin=False) * 8192, times=MIB // 4 // 8192)
     connection.send(frame(0, request("NO_SUCH_OPERATION")[1:]))
     (answer,) = connection.answers(1)
     assert json.loads(answer)["operation"]["response"]["resultCode"] == "NOT_SUPPORTED"
-    assert platform.peak_mib() < begin_mib + 20
+    assert platform.peak_mib() < begin_mib + 10
 
 
 def test_a_close_frame_before_more(platform: HostilePlatform) -> None:

@@ -56,16 +56,16 @@ def texts(*payloads: bytes) -> Callable[[Connection], None]:
 
 
 def ids(connection: Connection) -> None:
-    """130 requests with ids of a million wide letters each."""
-    for number in range(130):
+    """60 requests with ids of a million wide letters each."""
+    for number in range(60):
         name = (GET, SET, "SET_CLOCK_EQUIPMENT", "NOBODY")[number % 4]
         connection.send(frame(TEXT, request(name, {}, f"{number}{WIDE * MIB}")))
         connection.answers(1)
 
 
 def names_of_parameters(connection: Connection) -> None:
-    """130 requests with a parameter whose name has a million wide letters."""
-    for number in range(130):
+    """60 requests with a parameter whose name has a million wide letters."""
+    for number in range(60):
         parameters = [{"name": f"{number}{WIDE * MIB}", "value": {"string": 1}}]
         connection.send(frame(TEXT, request(GET, parameters, str(number))))
         connection.answers(1)
