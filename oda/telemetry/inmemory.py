@@ -1,8 +1,10 @@
-"""The in-memory state manager: keeps values, answers from them, and knows which were published.
+"""The in-memory state manager: keeps values, and knows which were published.
 
 A value that arrives is kept, and that is all: it becomes telemetry when a line of the collector
 names its datastream, or when GET or REFRESH answers with it (OpenGate protocol, "Configuration
-files": values are kept, the collector publishes those not yet sent). A value is marked as published
+files": values are kept, the collector publishes those not yet sent). GET and REFRESH read the
+source at the moment at which they are received. What is kept is their answer for a device of which
+nobody reads that datastream: its values only arrive. A value is marked as published
 once it was accepted for delivery; a crash in between sends it a second time with the same ``at``,
 which is harmless.
 
@@ -20,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from msgspec import structs
-from twisted.internet.defer import Deferred, fail, gatherResults, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -36,7 +38,7 @@ from oda.interfaces import (
     IStateManager,
     IWallClock,
 )
-from oda.model import HOST, WILDCARD, DatastreamValue, Event, ValueStatus
+from oda.model import HOST, DatastreamValue, Event, ValueStatus
 from oda.settings import StateManagerSettings
 from oda.slices import gather_in_slices
 from oda.telemetry.arrival import ArrivalClock
@@ -132,8 +134,8 @@ class InMemoryStateManager:
     def get(
         self, device_pattern: str, datastream_ids: Sequence[str] | None
     ) -> Deferred[list[DatastreamValue]]:
-        """See ``IStateManager.get``: kept values, and readings of what nothing is kept of. Of
-        these, what was never published is published now."""
+        """See ``IStateManager.get``. What is read is kept, too. Of the kept values that are the
+        answer, those are published that never were."""
         pattern = self._registry.canonical_id(device_pattern)
         if datastream_ids is None:
             known = {
@@ -171,33 +173,25 @@ class InMemoryStateManager:
         return self._keeper.publish(self._keeper.unpublished(datastream_id, pattern))
 
     def _get_one(self, datastream_id: str, pattern: str) -> Deferred[list[DatastreamValue]]:
-        kept = self._keeper.latest(datastream_id, pattern)
-        known = {item.event.device_id for item in kept}
-        unknown = [
-            device_id
-            for device_id, _ in self._registry.getters(datastream_id, pattern)
-            # A getter that can't tell its devices stands for the pattern: asked for that, every
-            # device would be read.
-            if device_id not in known and WILDCARD not in device_id
+        read_here = {device_id for device_id, _ in self._registry.getters(datastream_id, pattern)}
+        kept = [
+            item
+            for item in self._keeper.latest(datastream_id, pattern)
+            if item.event.device_id not in read_here
         ]
         for item in kept:
             self._publish(item)
         answered = [value_of(item.event) for item in kept]
-        if answered and not unknown:
+        if answered and not read_here:
             return succeed(answered)
-        if not answered:  # the source also knows how to say NOT_FOUND
-            reading = self._access.read(datastream_id, pattern)
-        else:
-            reading = gatherResults(
-                [self._access.read(datastream_id, device_id) for device_id in unknown]
-            ).addCallback(lambda lists: [value for values in lists for value in values])
 
         def have_read(values: list[DatastreamValue]) -> list[DatastreamValue]:
             for event in events_of(values):
                 self._keep_and_publish(event)
             return sorted([*answered, *values], key=_device_order)
 
-        return reading.addCallback(have_read)
+        # Where nothing is kept either, the source knows how to say NOT_FOUND.
+        return self._access.read(datastream_id, pattern).addCallback(have_read)
 
     def _keep(self, events: Sequence[Event]) -> Deferred[list[int]]:
         # Encoded now: what the publisher does with a value later must not change what is kept.
@@ -235,7 +229,7 @@ class InMemoryStateManager:
 
     def _keep_and_publish(self, event: Event) -> None:
         if self._is_retired:
-            self._watch(self._dispatcher.publish(event), event)
+            self._watch(self._dispatcher.publish_now(event), event)
             return
         try:
             accepted = self._accepted(event)
@@ -246,11 +240,11 @@ class InMemoryStateManager:
         self._keeper.keep((row,)).addCallbacks(
             lambda row_ids: self._publish(Kept(row_ids[0], False, accepted)),
             # A history that does not work must not keep the value from the platform as well.
-            lambda failure: self._watch(self._dispatcher.publish(accepted), accepted),
+            lambda failure: self._watch(self._dispatcher.publish_now(accepted), accepted),
         )
 
     def _publish(self, item: Kept) -> None:
-        self._watch(self._keeper.publish((item,)), item.event)
+        self._watch(self._keeper.publish((item,), is_urgent=True), item.event)
 
     def _read_written(self, outcomes: list[DatastreamValue]) -> list[DatastreamValue]:
         for outcome in outcomes:

@@ -43,9 +43,9 @@ def lost(rig: Rig) -> int:
 def test_a_corrected_clock_loses_no_reading(tmp_path: Path, wrong_ms: int, on_disk: bool) -> None:
     """Eight readings with a clock that is wrong by years, then twenty with the right one, in a
     history that is nearly full: all are published, in the order in which they were read, and
-    GET gives the last one."""
+    GET gives the last one of what nobody reads at the source."""
     path = tmp_path / "state.db" if on_disk else None
-    rig = Rig({("", "t"): 0}, path=path, max_data=30, forget_time_s=3600.0, forget_period_s=1.0)
+    rig = Rig(path=path, max_data=30, forget_time_s=3600.0, forget_period_s=1.0)
     rig.wall_clock.time_ms += wrong_ms
     for number in range(28):
         if number == 8:
