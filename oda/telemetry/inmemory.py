@@ -18,7 +18,6 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from msgspec import structs
@@ -44,11 +43,15 @@ from oda.slices import gather_in_slices
 from oda.telemetry.arrival import ArrivalClock
 from oda.telemetry.history import History, Kept, encode_event
 from oda.telemetry.keeper import Keeper
+from oda.telemetry.place import Place, find_place
 from oda.telemetry.reading import FailureChanges, events_of, value_of
 from oda.telemetry.validation import CheckValue, accept_event
 from oda.telemetry.writing import write_in_order
 
 log = Logger()
+
+#: Where an operator finds the path of the history.
+DATABASE_KEY = "es.amplia.oda.statemanager.inmemory.cfg: databasePath"
 
 
 @implementer(IStateManager)
@@ -111,7 +114,7 @@ class InMemoryStateManager:
         Raises ``OSError`` or ``sqlite3.Error`` and changes nothing when another history can't be
         opened or written.
         """
-        if _is_elsewhere(self._settings.database_path, settings.database_path):
+        if _is_elsewhere(_place(self._settings), _place(settings)):
             self._move_to(settings)
         else:
             self._keeper.set_max_data(settings.max_data)
@@ -256,15 +259,27 @@ class InMemoryStateManager:
 
     def _open_history(self, settings: StateManagerSettings) -> History:
         clock = ArrivalClock(self._clock.seconds, self._wall_clock, self._boot_id)
-        return History(settings.database_path, settings.max_data, clock)
+        place = _place(settings)
+        if place is None:
+            return History(None, settings.max_data, clock)
+        history = History(place.path, settings.max_data, clock)
+        if place.note:
+            log.info(
+                "{key}: {note}; values are kept in {path}",
+                key=DATABASE_KEY,
+                note=place.note,
+                path=str(place.path),
+            )
+        return history
 
     def _open_at_start(self, settings: StateManagerSettings) -> History:
         try:
             return self._open_history(settings)
         except (OSError, sqlite3.Error) as error:
             log.error(
-                "the history {path} can't be opened, values are kept in memory until it can:"
+                "{key}: the history {path} can't be opened, values are kept in memory until it can:"
                 " {reason}",
+                key=DATABASE_KEY,
                 path=str(settings.database_path),
                 reason=str(error),
             )
@@ -311,12 +326,16 @@ class InMemoryStateManager:
         handing_over.addCallbacks(succeeded, failed)
 
 
-def _is_elsewhere(old: Path | None, new: Path | None) -> bool:
-    """Whether another path names another place: two connections to one file would copy it into
-    itself."""
+def _place(settings: StateManagerSettings) -> Place | None:
+    return None if settings.database_path is None else find_place(settings.database_path)
+
+
+def _is_elsewhere(old: Place | None, new: Place | None) -> bool:
+    """Whether it is another file: two connections to one file would copy it into itself."""
     if old is None or new is None:
         return old is not new
-    return old != new and not (old.exists() and new.exists() and old.samefile(new))
+    one, other = old.path, new.path
+    return one != other and not (one.exists() and other.exists() and one.samefile(other))
 
 
 def _device_order(value: DatastreamValue) -> tuple[bool, str]:
