@@ -157,6 +157,15 @@ class ScriptSettings(msgspec.Struct, frozen=True, kw_only=True):
     value_type: ValueType = ValueType.STRING
 
 
+class ClockTimezone(Enum):
+    """What ``timezone`` of ``device.clock`` is: hours, as SET_CLOCK_EQUIPMENT takes them, or a
+    text: ``CET``, ``Europe/Madrid``."""
+
+    HOURS = "hours"
+    ABBREVIATION = "abbreviation"
+    NAME = "name"
+
+
 class DeviceInfoSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``es.amplia.oda.datastreams.deviceinfo.cfg``.
 
@@ -173,6 +182,7 @@ class DeviceInfoSettings(msgspec.Struct, frozen=True, kw_only=True):
     strict_permissions: bool = False
     script_timeout_s: float = 30.0
     script_max_output_bytes: int = 64 * 1024
+    clock_timezone: ClockTimezone = ClockTimezone.HOURS
     scripts: tuple[ScriptSettings, ...] = ()
 
 

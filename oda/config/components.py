@@ -36,6 +36,7 @@ from oda.config.parsers import (
 )
 from oda.settings import (
     ClockOperationSettings,
+    ClockTimezone,
     CollectorSettings,
     ComponentLogLevel,
     DeviceInfoSettings,
@@ -145,6 +146,14 @@ DEVICE_INFO = Component(
                     "script_max_output_bytes",
                     integer(1, 1 << 30, "bytes"),
                     "a script that writes more is killed",
+                ),
+                Key(
+                    "clockTimezone",
+                    "clock_timezone",
+                    choice(ClockTimezone),
+                    "the timezone of the agent's own device.clock: hours, as SET_CLOCK_EQUIPMENT "
+                    "takes them, or a text, as the reference agent's script for it writes: CET "
+                    "(abbreviation), Europe/Madrid (name; where that is unknown the abbreviation)",
                 ),
             ),
         ),

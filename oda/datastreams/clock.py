@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta, tzinfo
@@ -25,6 +26,10 @@ LATEST_MS = 4_133_980_799_999
 
 #: So many characters of a value that is no time are shown.
 _SHOWN_LENGTH = 40
+
+#: A zone's name in the IANA database: "Area/City". Of those of one part only UTC is sure to be none
+#: of the rules of POSIX.
+_NAME = re.compile(r"UTC|[A-Za-z][\w+-]*(/[A-Za-z][\w+-]*)+", re.ASCII)
 
 #: How the owner of the device lets the platform set the clock.
 HOW_TO_ALLOW = (
@@ -67,6 +72,23 @@ class LocalZone:
                 return _seconds(offset), _seconds(saving or timedelta())
         local = time.localtime(at_ms / 1000)
         return local.tm_gmtoff, local.tm_gmtoff + time.timezone if local.tm_isdst > 0 else 0
+
+    def abbreviation(self, at_ms: int) -> str:
+        """The zone's name at that time, which tells whether daylight is saved: CET, CEST."""
+        zone = None if self._environ.get("TZ") else self._read()
+        if zone is not None:
+            found = datetime.fromtimestamp(at_ms / 1000, zone).tzname()
+            if found is not None:
+                return found
+        return time.localtime(at_ms / 1000).tm_zone
+
+    def name(self, at_ms: int) -> str:
+        """The zone's name in the IANA database, e.g. Europe/Madrid; its abbreviation where nothing
+        tells that name: ``TZ`` holds a rule, the file is a copy."""
+        given = self._environ.get("TZ", "").removeprefix(":")
+        path = given or os.path.realpath(self._file)
+        name = path.rpartition("/zoneinfo/")[2].removeprefix("posix/").removeprefix("right/")
+        return name if _NAME.fullmatch(name) else self.abbreviation(at_ms)
 
     def _read(self) -> tzinfo | None:
         try:

@@ -38,7 +38,9 @@ class HostDatastreams:
         device_info: DeviceInfo,
         runner: ScriptRunner,
         working_directory: Path,
+        readings: SystemReadings,
     ) -> None:
+        self._readings = readings
         self.registry = registry
         self.access = access
         self.device_info = device_info
@@ -71,6 +73,7 @@ class HostDatastreams:
         self._runner.scripts_directory = settings.path
         self._runner.timeout_s = settings.script_timeout_s
         self._runner.max_output_bytes = settings.script_max_output_bytes
+        self._readings.clock_timezone = settings.clock_timezone
         usual_file = None
         if settings.path is not None:
             usual_file = self._working_directory / settings.path / USUAL_SCRIPT
@@ -126,9 +129,10 @@ def build_datastreams(
         set_session=shutil.which("setsid"),
         counters=counters,
     )
-    for getter in SystemReadings(reactor, wall_clock, root).getters(identity or device_info):
+    readings = SystemReadings(reactor, wall_clock, root)
+    for getter in readings.getters(identity or device_info):
         registry.add_getter(getter, fallback=True)
     registry.add_setter(clock_setter or ClockSetter(is_allowed=may_set_clock), fallback=True)
-    host = HostDatastreams(registry, access, device_info, runner, working_directory)
+    host = HostDatastreams(registry, access, device_info, runner, working_directory, readings)
     host.configure(settings)
     return host

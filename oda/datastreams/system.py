@@ -7,7 +7,7 @@ systems are left alone, since a network mount may hang.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from math import ceil
@@ -36,6 +36,7 @@ from oda.datastreams.thresholds import cpu_status, temperature_status
 from oda.errors import ReadingFailed
 from oda.interfaces import IDatastreamGetter, IDeviceInfoProvider, IWallClock
 from oda.model import HOST, Reading
+from oda.settings import ClockTimezone
 
 #: A shorter time than this says little about the processor's load.
 MIN_CPU_WINDOW_S = 1.0
@@ -124,9 +125,16 @@ class CpuMeter:
         return None, parse_cpu_times(stat)
 
 
+_ZONE_TEXTS: Mapping[ClockTimezone, Callable[[int], str]] = {
+    ClockTimezone.ABBREVIATION: local_zone.abbreviation,
+    ClockTimezone.NAME: local_zone.name,
+}
+
+
 class SystemReadings:
     """The readings of this machine. ``root`` is "/" except in tests; ``zone`` tells the offset of
-    local time from UTC and its part that is daylight saving, in seconds."""
+    local time from UTC and its part that is daylight saving, in seconds; ``zone_texts`` give the
+    zone as text. ``clock_timezone`` may be set to one of these at any time."""
 
     def __init__(
         self,
@@ -134,7 +142,10 @@ class SystemReadings:
         wall_clock: IWallClock,
         root: Path = Path("/"),
         zone: Callable[[int], tuple[int, int]] = local_zone,
+        zone_texts: Mapping[ClockTimezone, Callable[[int], str]] = _ZONE_TEXTS,
     ) -> None:
+        self.clock_timezone = ClockTimezone.HOURS
+        self._zone_texts = zone_texts
         self._wall_clock = wall_clock
         self._root = root
         self._zone = zone
@@ -173,14 +184,16 @@ class SystemReadings:
             yield SystemGetter(datastream_id, read, sensor.is_there)
 
     def _clock(self) -> dict[str, Any]:
-        """As SET_CLOCK_EQUIPMENT takes it: timezone + dst is the offset of date and time."""
+        """As SET_CLOCK_EQUIPMENT takes it: timezone + dst is the offset of date and time, unless
+        the timezone is wanted as text."""
         now_ms = self._wall_clock.now_ms()
         offset_s, dst_s = self._zone(now_ms)
+        text = self._zone_texts.get(self.clock_timezone)
         local = datetime.fromtimestamp(now_ms // 1000, UTC) + timedelta(seconds=offset_s)
         return {
             "date": local.strftime("%Y-%m-%d"),
             "time": local.strftime("%H:%M:%S"),
-            "timezone": _hours(offset_s - dst_s),
+            "timezone": _hours(offset_s - dst_s) if text is None else text(now_ms),
             "dst": _hours(dst_s),
         }
 

@@ -105,6 +105,54 @@ def test_the_local_zone(
         time.tzset()
 
 
+@pytest.mark.parametrize(
+    ("link", "name"),
+    [
+        ("usr/share/zoneinfo/Europe/Madrid", "Europe/Madrid"),
+        ("usr/share/zoneinfo/posix/America/Argentina/Salta", "America/Argentina/Salta"),
+        ("usr/share/zoneinfo/Etc/GMT+3", "Etc/GMT+3"),
+        ("usr/share/zoneinfo/UTC", "UTC"),
+        ("elsewhere/zone", "CEST"),
+        (None, "CEST"),
+    ],
+)
+def test_the_zone_as_text(tmp_path: Path, link: str | None, name: str) -> None:
+    """Its name is that of the file that the link names; where that is none, or the file a copy, it
+    is the abbreviation, which is that of the time of the year."""
+    file, january, july = tmp_path / "localtime", 1_704_067_200_000, 1_719_792_000_000
+    target = file if link is None else tmp_path / link
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(tz_file(b"CET-1CEST,M3.5.0,M10.5.0/3"))
+    if link is not None:
+        file.symlink_to(target)
+    zone = LocalZone(file, {})
+    assert (zone.abbreviation(january), zone.abbreviation(july)) == ("CET", "CEST")
+    assert zone.name(july) == name
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("Europe/Madrid", "Europe/Madrid"),
+        (":Europe/Madrid", "Europe/Madrid"),
+        (":/usr/share/zoneinfo/Asia/Kolkata", "Asia/Kolkata"),
+        ("CET-1CEST,M3.5.0/2,M10.5.0/3", None),
+        ("EST5EDT", None),
+        (":/etc/zone", None),
+    ],
+)
+def test_the_zone_of_the_environment_as_text(tmp_path: Path, given: str, name: str | None) -> None:
+    """``TZ`` rules; where it holds a rule instead of a name, the abbreviation is that of the
+    process."""
+    file = tmp_path / "localtime"
+    file.write_bytes(tz_file(b"<+0530>-5:30"))
+    at_ms = 1_719_792_000_000
+    zone = LocalZone(file, {"TZ": given})
+    of_the_process = time.localtime(at_ms / 1000).tm_zone
+    assert zone.abbreviation(at_ms) == of_the_process
+    assert zone.name(at_ms) == (of_the_process if name is None else name)
+
+
 def test_a_change_of_the_zone_is_followed(tmp_path: Path) -> None:
     """The file of the local zone is read anew when it is another one; ``TZ`` rules it out."""
     file = tmp_path / "localtime"

@@ -15,7 +15,7 @@ from oda.datastreams.host import HostDatastreams, build_datastreams
 from oda.errors import DatastreamTaken, ReadingFailed
 from oda.interfaces import IDeviceInfoProvider
 from oda.model import ValueStatus
-from oda.settings import DeviceInfoSettings, ScriptSettings, Secret
+from oda.settings import ClockTimezone, DeviceInfoSettings, ScriptSettings, Secret
 from tests.datastreams.fakes import FakeGetter, FakeSetter, FixedClock
 from tests.datastreams.processes import ProcessReactor
 
@@ -183,6 +183,16 @@ def test_a_script_replaces_the_built_in(bench: Bench) -> None:
     host.configure(settings())
     assert "mine" not in host.registry.datastream_ids("")
     assert outcome(host.access.read("device.upTime", ""))[0].status is ValueStatus.NOT_FOUND
+
+
+def test_the_timezone_of_the_clock_follows_the_settings(bench: Bench) -> None:
+    """``clockTimezone`` holds at the start and at a reload: a number or a text."""
+    host = bench.build(settings(clock_timezone=ClockTimezone.ABBREVIATION))
+    (before,) = outcome(host.access.read("device.clock", ""))
+    host.configure(settings())
+    (after,) = outcome(host.access.read("device.clock", ""))
+    assert isinstance(before.value["timezone"], str)
+    assert isinstance(after.value["timezone"], int | float)
 
 
 def test_reconfiguring_keeps_what_did_not_change(bench: Bench) -> None:

@@ -17,6 +17,7 @@ from oda.datastreams.system import CpuMeter, SystemGetter, SystemReadings
 from oda.errors import ReadingFailed
 from oda.interfaces import IDatastreamGetter, IDeviceInfoProvider
 from oda.model import Reading
+from oda.settings import ClockTimezone
 from tests.datastreams.fakes import FixedClock
 
 ALWAYS = {
@@ -148,6 +149,41 @@ def test_the_clock(machine: Machine, zone_s: tuple[int, int], clock: dict[str, A
     """Local date and time whose offset from UTC is timezone + dst, in hours."""
     machine.zone = zone_s
     assert machine.value("device.clock") == clock
+
+
+@pytest.mark.parametrize(
+    ("form", "timezone"),
+    [
+        (ClockTimezone.HOURS, 1),
+        (ClockTimezone.ABBREVIATION, "CEST"),
+        (ClockTimezone.NAME, "Europe/Madrid"),
+    ],
+)
+def test_the_timezone_of_the_clock_may_be_text(
+    machine: Machine, form: ClockTimezone, timezone: Any
+) -> None:
+    """What it is can be set at any time; nothing else of the clock changes."""
+    readings = SystemReadings(
+        cast(IReactorTime, machine.reactor),
+        machine.wall_clock,
+        machine.root,
+        lambda at_ms: (7200, 3600),
+        {
+            ClockTimezone.ABBREVIATION: lambda at_ms: "CEST",
+            ClockTimezone.NAME: lambda at_ms: "Europe/Madrid",
+        },
+    )
+    getters = {getter.datastream_id: getter for getter in readings.getters(machine.info)}
+    for chosen, value in ((form, timezone), (ClockTimezone.HOURS, 1)):
+        readings.clock_timezone = chosen
+        reading = getters["device.clock"].get("")
+        assert isinstance(reading, Reading)
+        assert reading.value == {
+            "date": "2023-11-15",
+            "time": "00:13:20",
+            "timezone": value,
+            "dst": 1,
+        }
 
 
 def test_the_identity(machine: Machine) -> None:
