@@ -38,20 +38,19 @@ _ASK_TIMEOUT_S = 2.0
 def check_places(
     configuration: LoadedConfiguration, findings: Findings, environ: Mapping[str, str]
 ) -> None:
-    """One finding, at least, for each place that an agent with this configuration opens."""
+    """A finding for each file and port that the settings name, and for the local socket where it
+    can't be made."""
     settings = configuration.settings
     if settings.outbox.kind is OutboxKind.DURABLE:
         _check_outbox(settings.outbox.path, findings)
     if settings.state_manager is not None and settings.state_manager.database_path is not None:
         _check_history(settings.state_manager.database_path, findings)
     try:
-        place = find_prepared(directories(settings.outbox.path, environ), os.geteuid())
+        find_prepared(directories(settings.outbox.path, environ), os.geteuid())
     except ControlError as error:
         text = f"there is no place for the local socket: {error}"
         advice = f"'oda send' and 'oda status' need one: set RUNTIME_DIRECTORY, {_OTHER_USER}"
         findings.add("socket", Result.WARNING, text, advice)
-    else:
-        findings.add("socket", Result.OK, f"in {place}")
     if settings.monitor.port is not None:
         _check_port(settings.monitor.port, settings.monitor, configuration.directory, findings)
 

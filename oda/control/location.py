@@ -70,7 +70,7 @@ def prepare(places: Collection[Path], own: int) -> Path:
 
 
 def find_prepared(places: Collection[Path], own: int) -> Path:
-    """As ``prepare``, and makes nothing: the place may be missing yet."""
+    """The place that ``prepare`` would give, or so it seems: nothing is made. Raises as that."""
     problems = []
     for place in places:
         try:

@@ -72,13 +72,28 @@ def test_a_good_configuration_leaves_no_trace(working_directory: Path, tmp_path:
     for step, place in (
         ("outbox", working_directory / "oda-outbox.sqlite"),
         ("history", working_directory / "state.db"),
-        ("socket", working_directory / "oda-run"),
         ("monitor", "127.0.0.1:39481"),
     ):
         (one,) = found[step]
         assert one["result"] == "ok"
         assert str(place) in one["text"]
+    assert "socket" not in found
     assert tree(working_directory) == set()
+
+
+def test_a_socket_that_can_not_be_made_is_told(
+    working_directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With what is wrong with each place. The agent runs without it: a warning."""
+    (working_directory / "oda-run").mkdir()
+    (working_directory / "oda-run").chmod(0o777)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "file"))
+    status, found = check(tmp_path)
+    (one,) = found["socket"]
+    assert (status, one["result"]) == (0, "warning")
+    assert f"{tmp_path / 'file'}: it is no directory" in one["text"]
+    assert f"{working_directory / 'oda-run'}: other users can write" in one["text"]
 
 
 def test_the_derby_database_is_told(working_directory: Path, tmp_path: Path) -> None:
