@@ -50,7 +50,9 @@ def problem_of(path: Path) -> str:
             if is_foreign(database):
                 raise sqlite3.OperationalError("it is the database of another program")
             (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
-    except sqlite3.OperationalError:
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            return ""  # an agent is at work there
         raise
     except sqlite3.DatabaseError as error:
         return str(error)

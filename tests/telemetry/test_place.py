@@ -85,6 +85,24 @@ def test_a_file_of_ours_is_used_where_it_is(tmp_path: Path) -> None:
     assert problem_of(path) == ""
 
 
+def test_a_look_does_not_disturb_whoever_works_there(tmp_path: Path) -> None:
+    """Neither an agent that has the file open, nor one that has locked it for a moment."""
+    path = tmp_path / "state.db"
+    rig = Rig(path=path)
+    rig.keep(Event("t", 1))
+    assert problem_of(path) == ""
+    rig.keep(Event("t", 2))
+    rig.manager.stop()
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("PRAGMA journal_mode = DELETE")
+        database.execute("BEGIN EXCLUSIVE")
+        assert problem_of(path) == ""
+        assert find_place(path) == (path, "")
+    again = Rig(path=path)
+    assert result_of(again.manager.collect("t", "")) == 2
+    again.manager.stop()
+
+
 def test_a_damaged_file_is_nobody_elses(tmp_path: Path) -> None:
     """It is set aside, as ever, and a look at it says that it is damaged."""
     path = tmp_path / "state.db"
