@@ -117,6 +117,7 @@ DEVICE_INFO = Component(
                     path("a directory", anchored=False),
                     "where ODA takes its scripts from; relative to the working directory",
                     environment=False,
+                    empty_is_absent=True,
                 ),
                 Key(
                     "path",
@@ -124,6 +125,7 @@ DEVICE_INFO = Component(
                     path("a directory", anchored=False),
                     "where scripts are kept; relative to the working directory",
                     environment=False,
+                    empty_is_absent=True,
                 ),
                 Key(
                     "strictPermissions",
@@ -159,6 +161,7 @@ DEVICE_INFO = Component(
         identity=_script_identity,
         unmistakable=lambda key, value: "." in key or ";" in value,
         free=True,
+        empty_is_absent=True,
         renamed={"serialNumberCommand": "device.serialNumber"},
     ),
 )
@@ -176,6 +179,7 @@ DISPATCHER = Component(
                     boolean(),
                     "leave out path, time and the host's id where the platform can fill them in",
                     aliases=("reduceBandwidthMode",),
+                    empty_is_absent=True,
                 ),
                 Key(
                     "eventContentType",
