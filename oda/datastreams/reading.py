@@ -146,7 +146,9 @@ class DatastreamAccess:
             error = TypeError(f"the getter gave {type(reading).__name__}, not a Reading")
             return self._failed(_failure(error), "read", datastream_id, device_id)
         at_ms, feed = reading.at_ms, reading.feed
-        if (at_ms is not None and type(at_ms) is not int) or not isinstance(feed, str | None):
+        if (at_ms is not None and type(at_ms) is not int) or not (
+            feed is None or isinstance(feed, str)
+        ):
             error = TypeError(
                 "the reading's at_ms must be whole milliseconds, its feed a text, or they are None"
             )
@@ -305,7 +307,7 @@ def _gather(
     """All values in order, once the last has come; cancelling it cancels those still open."""
     waiting = [outcome for outcome in outcomes if isinstance(outcome, Deferred)]
     if not waiting:
-        return succeed(cast(list[DatastreamValue], outcomes))
+        return succeed(cast("list[DatastreamValue]", outcomes))
 
     def merge(results: list[tuple[bool, DatastreamValue]]) -> list[DatastreamValue]:
         came = iter(results)

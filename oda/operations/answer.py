@@ -9,7 +9,6 @@ that is plain, the codec needs not look at the whole again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from twisted.logger import Logger
@@ -160,8 +159,11 @@ class AnswerWriter:
                 if step.response is not None and not self._is_plain(step.response):
                     break
             else:
-                with suppress(CodecError), foreign_code:  # below the codec says what it is
-                    return bytes(codec.encode_checked(document))
+                try:
+                    with foreign_code:
+                        return bytes(codec.encode_checked(document))
+                except CodecError:
+                    pass  # below the codec says what it is
         return _encoded(codec, document)
 
     def _fitting(self, codec: Any, echo: Echo, result: OperationResult) -> bytes:

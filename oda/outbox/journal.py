@@ -75,6 +75,10 @@ class _Echo(msgspec.Struct, omit_defaults=True):
     fingerprint: str = _UNKNOWN
 
 
+#: What JSON does not know (a tag of CBOR) counts by its representation.
+_encode_asked = msgspec.json.Encoder(enc_hook=repr, order="deterministic").encode
+
+
 @implementer(IJournal)
 class Journal:
     """Made by ``Outbox``. ``now_ms`` is its age clock; ``changed`` asks for a commit at the end of
@@ -135,10 +139,11 @@ class Journal:
         now_ms = self._now_ms()
         self._forget_before(now_ms - self._max_age_ms)
         key = (request_id, name, _fingerprint(request))
-        known = self._find(key)
-        if known is not None:
-            return self._entry(known)
-        if request_id in self._uses:
+        uses = self._uses.get(request_id, 0)
+        if uses:
+            known = self._find(key)
+            if known is not None:
+                return self._entry(known)
             _log.info(
                 "the platform uses the id {request_id} again for another request, {operation}: it"
                 " is executed",
@@ -154,7 +159,9 @@ class Journal:
         number = self._next_number
         self._next_number += 1
         known = _Known(number, key, content_type or ContentType.JSON, now_ms, acts=acts)
-        self._remember(known)
+        self._by_key[key] = known
+        self._uses[request_id] = uses + 1
+        self._charge(ids=_id_cost(known))
         self._running[number] = known
         if not acts:
             # Only its end goes on record: interrupted, it may simply be asked for again.
@@ -310,7 +317,9 @@ class Journal:
             return None
         number = stored.number
         known = _Known(number, key, content_type, at_ms, bool(stored.has_ended))
-        self._remember(known)
+        self._by_key[key] = known
+        self._uses[request_id] = self._uses.get(request_id, 0) + 1
+        self._charge(ids=_id_cost(known))
         if stored.answer_bytes is not None:
             known.answer_cost = side_cost(stored.answer_bytes)
             self._charge(answers=known.answer_cost)
@@ -401,7 +410,10 @@ class Journal:
     def _forget(self, known: _Known) -> None:
         number = known.number
         if self._by_key.pop(known.key, None) is not None:
-            self._count_use(known.key[0], -1)
+            request_id = known.key[0]
+            self._uses[request_id] -= 1
+            if not self._uses[request_id]:
+                del self._uses[request_id]
         self._running.pop(number, None)
         self._ended.pop(number, None)
         self._answers.pop(number, None)
@@ -411,23 +423,11 @@ class Journal:
 
     def _find(self, key: _Key) -> _Known | None:
         known = self._by_key.get(key)
-        if known is not None or key[0] not in self._uses:
+        if known is not None:
             return known
         if key[2] != _UNKNOWN:
             return self._by_key.get((*key[:2], _UNKNOWN))
         return next((one for one in self._by_key.values() if one.key[:2] == key[:2]), None)
-
-    def _remember(self, known: _Known) -> None:
-        self._by_key[known.key] = known
-        self._count_use(known.key[0], 1)
-        self._charge(ids=_id_cost(known))
-
-    def _count_use(self, request_id: str, change: int) -> None:
-        uses = self._uses.get(request_id, 0) + change
-        if uses:
-            self._uses[request_id] = uses
-        else:
-            del self._uses[request_id]
 
     def _forget_before(self, oldest_ms: int) -> None:
         while self._ended:
@@ -438,7 +438,8 @@ class Journal:
 
 
 def _id_cost(known: _Known) -> int:
-    return _RECORD_BYTES + sum(map(len, known.key))
+    request_id, name, fingerprint = known.key
+    return _RECORD_BYTES + len(request_id) + len(name) + len(fingerprint)
 
 
 def _fingerprint(request: OperationRequest | None) -> str:
@@ -446,9 +447,7 @@ def _fingerprint(request: OperationRequest | None) -> str:
     used makes no difference, nor their order, nor when the request says it was made."""
     if request is None:
         return _UNKNOWN
-    asked = (request.device_id, request.path, request.parameters)
-    # What JSON does not know (a tag of CBOR) counts by its representation.
-    text = msgspec.json.encode(asked, enc_hook=repr, order="deterministic")
+    text = _encode_asked((request.device_id, request.path, request.parameters))
     return blake2b(text, digest_size=8).hexdigest()
 
 
@@ -456,7 +455,7 @@ def _echo(request: OperationRequest | None, fingerprint: str) -> bytes | None:
     if request is None:
         if fingerprint == _UNKNOWN:
             return None
-        return msgspec.json.encode(_Echo(fingerprint=fingerprint))
+        return b'{"fingerprint":"%s"}' % fingerprint.encode()  # as the encoder writes it
     return msgspec.json.encode(
         _Echo(
             request.device_id,
