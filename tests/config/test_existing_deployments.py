@@ -299,3 +299,9 @@ def test_what_has_no_clear_meaning_is_a_fault_that_says_what_to_change(
     (fault,) = faults_of(tmp_path, {component: text})
     assert (fault.file, fault.key) == (name_of(component), key)
     assert help_ in fault.problem
+
+
+def test_the_port_is_not_another_one_with_tls(tmp_path: Path) -> None:
+    """The default is that of ODA, whatever the scheme: no port is guessed."""
+    loaded = load_files(tmp_path, {"connector.websocket": "host=h\nsecure=true\n"})
+    assert loaded.settings.connector.port == 80
