@@ -128,6 +128,17 @@ def test_each_deployment_can_be_moved(tmp_path: Path, name: str) -> None:
     assert "-key" not in done.output
 
 
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_each_deployment_passes_the_check_of_the_agent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """In ODA's working directory, with ODA's own files: nothing fails there either."""
+    DEPLOYMENTS[name].write(tmp_path / "configuration")
+    monkeypatch.chdir(tmp_path)
+    done = run("check", "--conf", "configuration", "--offline")
+    assert done.exit_code == 0, done.output
+
+
 def test_every_fault_is_told(tmp_path: Path) -> None:
     """As the start would tell it, with file, line and key; the status is 1."""
     installation(tmp_path, "scriptTimeout=soon\n")

@@ -193,6 +193,8 @@ PROOFS: dict[str, dict[str, tuple[str, ...]]] = {
             "test_wrong_request_is_refused_naming_what_is_wrong",
             "operations/test_unreadable_requests.py::"
             "test_every_request_gets_exactly_one_answer_that_can_be_decoded",
+            "operations/test_operations.py::test_get_tells_why_a_datastream_could_not_be_read",
+            "datastreams/test_reading.py::test_an_unexpected_exception_is_logged_once_per_change",
         ),
         "a parameter that": (
             "operations/test_operations.py::test_an_operation_that_acts_ignores_no_parameter",
