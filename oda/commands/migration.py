@@ -161,6 +161,16 @@ class Migration:
                     key = component.key(entry.key)
                     canonical = key.name if key is not None else entry.key
                     said.add(canonical)
+                    if "${" in entry.value:
+                        self._findings.add(
+                            "keys",
+                            Result.WARNING,
+                            f"{file}:{entry.line}: {entry.key}: ${{...}} is read as it stands; ODA's"
+                            " framework puts a property of the system in its place",
+                            "write the value itself",
+                            file=name,
+                            key=entry.key,
+                        )
                     text = DIFFERENCES.get(component.file, {}).get(canonical, "")
                     if not text or not entry.value:
                         same += 1

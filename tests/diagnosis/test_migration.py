@@ -178,6 +178,14 @@ def test_keys_that_mean_something_else_are_told_with_their_line(tmp_path: Path) 
     assert "4 other lines are read as they stand" in texts
 
 
+def test_a_placeholder_is_told(tmp_path: Path) -> None:
+    """The framework of ODA replaces it, this agent does not; the value does not show."""
+    installation(tmp_path, "deviceId=${device.serial}\n")
+    (warning,) = [one for one in of_step(tmp_path, "keys") if one[0] == "warning"][-1:]
+    assert f"{DEVICE}:2: deviceId: ${{...}} is read as it stands" in warning[1]
+    assert "device.serial" not in warning[1]
+
+
 def test_what_a_line_says_is_not_told_as_unsaid(tmp_path: Path) -> None:
     """``auth=query`` is written: nothing about the header."""
     installation(tmp_path)

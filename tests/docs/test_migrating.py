@@ -146,6 +146,7 @@ PROOFS: dict[str, dict[str, tuple[str, ...]]] = {
         "an empty value": (
             _EXISTING + "test_what_has_no_clear_meaning_is_a_fault_that_says_what_to_change",
         ),
+        "${name}": (_MIGRATION + "test_a_placeholder_is_told",),
         "secure=yes": (_LOADER + "test_a_wrong_line_is_named_with_what_is_allowed",),
         "a schedule with": (
             _LOADER + "test_wrong_schedule_lines",
