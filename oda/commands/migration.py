@@ -161,27 +161,31 @@ class Migration:
                     key = component.key(entry.key)
                     canonical = key.name if key is not None else entry.key
                     said.add(canonical)
+                    place = f"{file}:{entry.line}: {entry.key}"
                     if "${" in entry.value:
-                        self._findings.add(
-                            "keys",
-                            Result.WARNING,
-                            f"{file}:{entry.line}: {entry.key}: ${{...}} is read as it stands; ODA's"
-                            " framework puts a property of the system in its place",
-                            "write the value itself",
-                            file=name,
-                            key=entry.key,
-                        )
+                        self._report_placeholder(place, name, entry.key)
                     text = DIFFERENCES.get(component.file, {}).get(canonical, "")
                     if not text or not entry.value:
                         same += 1
                         continue
-                    shown = f"{file}:{entry.line}: {entry.key}: {text}"
+                    shown = f"{place}: {text}"
                     self._findings.add("keys", Result.OK, shown, file=name, key=entry.key)
             for canonical, text in UNSAID.get(component.file, {}).items():
                 if canonical not in said:
                     shown = f"{component.file}: no line {canonical}: {text}"
                     self._findings.add("keys", Result.OK, shown, file=component.file, key=canonical)
         self._findings.add("keys", Result.OK, f"{same} other lines are read as they stand")
+
+    def _report_placeholder(self, place: str, file: str, key: str) -> None:
+        self._findings.add(
+            "keys",
+            Result.WARNING,
+            f"{place}: ${{...}} is read as it stands; ODA's framework puts a property of the system"
+            " in its place",
+            "write the value itself",
+            file=file,
+            key=key,
+        )
 
     # -- who the device is, its scripts ------------------------------------------------------
 
