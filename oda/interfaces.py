@@ -393,6 +393,10 @@ class IEventDispatcher(Interface):
         fails with ``EventRejected`` when one can't be published, or with ``OutboxError``.
         """
 
+    def publish_now(events: Event | Sequence[Event]) -> Deferred[None]:
+        """As ``publish``, without waiting for the line of the configuration that collects the
+        events of their datastream: somebody has asked for these values."""
+
 
 class IStateManager(Interface):
     """Knows the values of datastreams, and what happens when a new one arrives.
@@ -405,8 +409,10 @@ class IStateManager(Interface):
     ) -> Deferred[list[DatastreamValue]]:
         """The current values of these datastreams (None: all there are), in the order asked for.
 
-        A datastream nobody knows gives one value with status NOT_FOUND, one that can't be read
-        status ERROR. What was read is published as telemetry. Never fails.
+        They are read from the source, now. A value that is kept is the answer only for a device of
+        which nobody reads that datastream. A datastream nobody knows gives one value with status
+        NOT_FOUND, one that can't be read status ERROR. What was read is published as telemetry, by
+        ``IEventDispatcher.publish_now``. Never fails.
         """
 
     def set(device_id: str, values: Sequence[tuple[str, Any]]) -> Deferred[list[DatastreamValue]]:

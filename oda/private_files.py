@@ -35,6 +35,32 @@ def followed(path: Path) -> Path:
     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
 
 
+def make_directory(directory: Path) -> None:
+    """Make the directory with its parents, below the first one that is there. Raises ``OSError``,
+    with the place that is at fault."""
+    if not directory.is_dir():
+        check_directory(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+
+
+def check_directory(directory: Path) -> None:
+    """Raises ``OSError`` where there can be no file in ``directory``, which ``make_directory``
+    would make where it is missing: ``PermissionError`` where another user might. Makes nothing."""
+    place = directory.absolute()
+    while True:
+        try:
+            found = place.stat()
+            break
+        except (FileNotFoundError, NotADirectoryError):
+            if place.is_symlink():
+                raise FileNotFoundError(f"{place} is a link that leads nowhere") from None
+            place = place.parent
+    if not stat.S_ISDIR(found.st_mode):
+        raise NotADirectoryError(f"{place} is no directory")
+    if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
+        raise PermissionError(f"this user may not write into {place}")
+
+
 def make_private(path: Path) -> None:
     """Make the file at ``path`` private, with what SQLite keeps beside it; one that is missing is
     made, empty. Raises ``OSError``, also for what is not to be used: a link, a file of another

@@ -35,6 +35,7 @@ from oda.logs.service import LogService
 from oda.monitor.systemd import build_notifier
 from oda.outbox.inspection import find_leftovers
 from oda.outbox.worker import ThreadWorker
+from oda.private_files import check_directory
 from oda.reload import ReloadService
 from oda.settings import AgentSettings, OutboxSettings
 from oda.threads import leave_threads_behind
@@ -127,6 +128,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     try:
         directory = find_directory(options["conf"])
         configuration = load(directory, os.environ)
+        check_pid_file(twistd.get("pidfile"))
         destination = open_destination(twistd, sys.stdout)
         log = _build_log(options, destination)
         follow = _follow(log)
@@ -183,6 +185,23 @@ def forbid_core_files() -> None:
     """A core file would hold the API key. What the agent starts inherits the limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
+
+
+def check_pid_file(name: str | None) -> None:
+    """Raises ``OSError`` where twistd could not write its PID file: it would end with a traceback,
+    and without the reason. ``name`` is its option, None or "" for no file."""
+    if not name:
+        return
+    path = Path(name).absolute()
+    try:
+        if not path.parent.is_dir():
+            raise FileNotFoundError(f"there is no directory {path.parent}")
+        if not path.exists():
+            check_directory(path.parent)
+        elif not os.access(path, os.W_OK, effective_ids=True):
+            raise PermissionError(f"this user may not write {path}")
+    except OSError as error:
+        raise OSError(f"--pidfile: {error}") from None
 
 
 def _prepare_socket(settings: AgentSettings, directory: Path) -> Path:

@@ -36,6 +36,7 @@ EXTRA = {
     "platform": {
         *("codecs", "monotonic", "peer_bounds", "private_files", "secret_forms", "verification"),
     },
+    "control": {"private_files"},
     "outbox": {"private_files"},
     "connector": {"peer_bounds", "secret_forms", "verification"},
     "datastreams": {"built", "slices", "verification"},

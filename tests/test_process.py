@@ -1,4 +1,4 @@
-"""What the process keeps out of its log."""
+"""What the process keeps out of its log, and how it begins and ends."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
 from oda.logs.redaction import Redactor
-from oda.process import AgentProcess, secrets_of
+from oda.process import AgentProcess, check_pid_file, secrets_of
 from oda.settings import AgentSettings, ConnectorSettings, DeviceInfoSettings, Secret
 
 
@@ -80,3 +80,18 @@ def test_another_signal_hurries_the_end(number: signal.Signals) -> None:
     assert hurried == [1]
     slow.stopped.callback(None)
     assert signals.handlers[number] == "Twisted's"
+
+
+@pytest.mark.parametrize("name", ["absent/agent.pid", "file/agent.pid"])
+def test_a_pid_file_that_can_not_be_written_is_told_before_the_start(
+    tmp_path: Path, name: str
+) -> None:
+    """twistd itself would end with a traceback; the fault names its option and the place. One that
+    can be written, or overwritten, or is not wanted, is none, and nothing is made."""
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"^--pidfile: there is no directory") as caught:
+        check_pid_file(str(tmp_path / name))
+    assert str(caught.value).endswith(str((tmp_path / name).parent))
+    for good in (None, "", str(tmp_path / "agent.pid"), str(tmp_path / "file")):
+        check_pid_file(good)
+    assert [one.name for one in tmp_path.iterdir()] == ["file"]

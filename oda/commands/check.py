@@ -16,11 +16,13 @@ from twisted.python.failure import Failure
 from zope.interface import provider
 
 from oda.commands.migration import Migration
+from oda.commands.places import check_places
 from oda.commands.running_agent import connect_to_agent
 from oda.commands.text import json_text, print_finding
 from oda.config.checks import plaintext_warning
 from oda.config.loader import LoadedConfiguration, find_directory, load
 from oda.connector.resolution import install_resolver
+from oda.connector.tls import build_tls_options
 from oda.control.client import NoAgent, NotAllowed
 from oda.control.wire import ControlError
 from oda.datastreams.clock import SystemWallClock
@@ -29,12 +31,12 @@ from oda.datastreams.script_command import find_command
 from oda.diagnosis.connection import ConnectionCheck
 from oda.diagnosis.effective import key_source, render_settings, settings_document
 from oda.diagnosis.findings import Findings, Result, document
-from oda.errors import ConfigurationError, DatastreamError, OutboxError, PluginError
+from oda.errors import ConfigurationError, ConnectorError, DatastreamError, PluginError
 from oda.extensions import installed_plugins, load_plugins
 from oda.interfaces import IDeviceInfoProvider
 from oda.monotonic import install_monotonic_clock
-from oda.outbox.inspection import find_leftovers, read_status
-from oda.settings import AgentSettings, OutboxKind, Secret
+from oda.outbox.inspection import find_leftovers
+from oda.settings import AgentSettings, Secret
 from oda.upkeep import import_command
 
 #: How long the running agent is given to answer, in seconds.
@@ -43,7 +45,11 @@ _ASK_TIMEOUT_S = 10.0
 
 @click.command("check", short_help="Find out whether the agent could work, and what to fix.")
 @click.option("--conf", "-c", default=None, help="The agent's configuration directory.")
-@click.option("--offline", is_flag=True, help="Look at the configuration only.")
+@click.option(
+    "--offline",
+    is_flag=True,
+    help="Look at the configuration, and at what the agent opens when it starts.",
+)
 @click.option(
     "--connect",
     is_flag=True,
@@ -98,9 +104,12 @@ def command(
         if not as_json:
             click.echo(render_settings(configuration.settings))
         _report_configuration(configuration, findings)
+        check_places(configuration, findings, os.environ)
         _check_surroundings(configuration.settings, findings)
         _check_leftovers(configuration, findings)
-        if not offline:
+        if offline:
+            _check_material(configuration.settings, findings)
+        else:
             _check_online(configuration, findings, connect, timeout_s)
     if as_json:
         click.echo(json_text({**_report(findings), "settings": shown}))
@@ -157,9 +166,7 @@ def _report_configuration(configuration: LoadedConfiguration, findings: Findings
 
 
 def _check_surroundings(settings: AgentSettings, findings: Findings) -> None:
-    """What the settings name has to be there: the outbox's directory, scripts, plugins."""
-    if settings.outbox.kind is OutboxKind.DURABLE:
-        _check_outbox(settings.outbox.path, findings)
+    """What the settings name has to be there: scripts, plugins."""
     for script in settings.device_info.scripts:
         try:
             find_command(script.command, Path.cwd(), settings.device_info.path, os.environ)
@@ -181,41 +188,23 @@ def _check_surroundings(settings: AgentSettings, findings: Findings) -> None:
                 )
 
 
-def _check_outbox(path: Path, findings: Findings) -> None:
-    directory = path.absolute().parent
-    if not directory.is_dir():
-        problem = f"the directory {directory} does not exist"
-    elif not os.access(directory, os.W_OK | os.X_OK):
-        problem = f"this user may not write into {directory}"
-    elif path.exists() and not os.access(path, os.R_OK | os.W_OK):
-        problem = f"this user may not write {path.absolute()}"
-    else:
-        _check_content(path.absolute(), findings)
-        return
-    findings.add(
-        "outbox",
-        Result.WARNING,
-        problem,
-        "see 'outboxPath' (a relative one starts at the agent's working directory), or run the"
-        " check as the agent's user, where the agent runs",
-    )
+def _check_material(settings: AgentSettings, findings: Findings) -> None:
+    """What the way to the platform uses besides, and finds out for itself: certificates, keys, and
+    the plugins that are installed."""
+    if settings.connector.secure:
+        try:
+            build_tls_options(settings.connector)
+        except ConnectorError as error:
+            findings.add("tls", Result.FAILED, str(error), "see the file that the key names")
+        else:
+            findings.add("tls", Result.OK, "the certificates and keys can be used")
+    if settings.plugins and not findings.has_failed_in("plugins"):
+        from twisted.internet import reactor
 
-
-def _check_content(path: Path, findings: Findings) -> None:
-    """A quick look: only ``oda outbox verify`` reads every row."""
-    try:
-        if path.exists():
-            read_status(path)
-    except OutboxError as error:
-        findings.add(
-            "outbox",
-            Result.WARNING,
-            str(error),
-            "the agent keeps a damaged file aside, and goes on with what can be read; see: oda"
-            " outbox verify",
-        )
-    else:
-        findings.add("outbox", Result.OK, f"in {path}")
+        try:
+            load_plugins(settings.plugins, reactor)
+        except PluginError as error:
+            findings.add("plugins", Result.FAILED, str(error), "see the plugin's options")
 
 
 def _check_leftovers(configuration: LoadedConfiguration, findings: Findings) -> None:

@@ -23,13 +23,12 @@ from oda.diagnosis.findings import Findings, Result
 from oda.diagnosis.installation import (
     Installation,
     find_installation,
-    is_derby,
-    is_sqlite,
     left_alone,
     why_ignored,
 )
 from oda.errors import ConfigurationError
 from oda.settings import AgentSettings, DeviceInfoSettings, ScriptSettings
+from oda.telemetry.place import find_place
 
 #: Stands for the host while the rest of an installation without our connector's file is looked at.
 _NO_HOST = "localhost"
@@ -297,29 +296,24 @@ class Migration:
         if state is None or state.database_path is None:
             return []
         database = installation.root / state.database_path
-        key = f"{STATE_MANAGER.file}: databasePath: {database}"
-        if is_derby(database):
-            self._findings.add(
-                "state",
-                Result.WARNING,
-                f"{key} is a database of Derby: it is left alone, its values are not taken over",
-                "let ODA publish what it keeps before you stop it",
-                database=str(database),
-            )
-        elif is_sqlite(database):
-            self._findings.add(
-                "state",
-                Result.WARNING,
-                f"{key} is a database of SQLite: one of an older ODA can't be used",
-                "name another file",
-                database=str(database),
-            )
-        elif database.exists():
-            text = f"{key} is there, and is no database that this agent knows"
+        key = f"{STATE_MANAGER.file}: databasePath"
+        try:
+            place = find_place(database)
+        except OSError as error:
+            text = f"{key}: {database}: {error.strerror or error}"
             self._findings.add("state", Result.WARNING, text, "name another file")
+            return [database]
+        if place.note:
+            self._findings.add(
+                "state",
+                Result.WARNING,
+                f"{key}: {place.note}; this agent keeps its values in {place.path}",
+                "what ODA keeps is not taken over: let ODA publish it before you stop it",
+                database=str(database),
+            )
         else:
-            self._findings.add("state", Result.OK, f"{key} is made at the start")
-        return [database]
+            self._findings.add("state", Result.OK, f"{key}: values are kept in {place.path}")
+        return [database, place.path]
 
     def _report_rest(self, installation: Installation, used: list[Path]) -> None:
         for name, reason in left_alone(installation, used):

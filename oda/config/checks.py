@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from ipaddress import ip_address
 from pathlib import Path
@@ -11,7 +12,7 @@ from oda.config.files import Content, is_writable_directory
 from oda.config.interpretation import Interpretation
 from oda.config.keys import Key
 from oda.errors import Fault
-from oda.settings import ConnectorSettings, Secret
+from oda.settings import ConnectorSettings, OutboxKind, OutboxSettings, Secret
 
 MAX_KEY_BYTES = 4096
 
@@ -45,6 +46,16 @@ def check_connector(connector: Interpretation) -> None:
     for name, needed in _NEEDS:
         if connector.has(name) and not connector.has(needed):
             connector.reject(name, f"needs {needed} beside it")
+
+
+def check_databases(connector: Interpretation, state: Interpretation) -> None:
+    """The outbox and the kept values are two files: one would take the other for damaged."""
+    if connector.values.get("outbox") is OutboxKind.MEMORY:
+        return
+    outbox: Path = connector.values.get("outboxPath", OutboxSettings().path)
+    history: Path | None = state.values.get("databasePath")
+    if history is not None and os.path.realpath(outbox) == os.path.realpath(history):
+        state.reject("databasePath", "is the file of outboxPath: give another one")
 
 
 def plaintext_warning(connector: ConnectorSettings) -> str:

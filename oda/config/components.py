@@ -232,7 +232,8 @@ DISPATCHER = Component(
     lines=_schedules(
         "datastreamId[;deviceId]",
         "events of that datastream are collected and published together every period, first after "
-        "first (the period where it isn't given)",
+        "first (the period where it isn't given); what GET_DEVICE_PARAMETERS and REFRESH_INFO read "
+        "is published at once",
     ),
 )
 
@@ -295,7 +296,8 @@ STATE_MANAGER = Component(
                     "database_path",
                     path("a file", anchored=False),
                     "where values are kept over a restart; relative to the working directory; "
-                    "without it the end of the agent loses what was not published",
+                    "without it the end of the agent loses what was not published; beside what "
+                    "another program has there (a directory, a database) it is oda-history.sqlite",
                 ),
                 Key(
                     "maxData",

@@ -10,6 +10,7 @@ from typing import Any
 
 from oda.config.checks import (
     check_connector,
+    check_databases,
     check_files,
     check_permissions,
     check_writable,
@@ -125,6 +126,7 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
         for component in COMPONENTS
     }
     check_connector(found[CONNECTOR.file])
+    check_databases(found[CONNECTOR.file], found[STATE_MANAGER.file])
     digests: dict[Path, bytes] = {}
     for interpretation in found.values():
         digests.update(check_files(interpretation, read))

@@ -18,6 +18,7 @@ from pathlib import Path
 from twisted.logger import Logger
 
 from oda.control.wire import ControlError
+from oda.private_files import check_directory
 
 _log = Logger()
 
@@ -65,6 +66,23 @@ def prepare(places: Collection[Path], own: int) -> Path:
             return place
         problems.append(f"{place}: {problem}")
         _log.info("no local socket in {problem}", problem=problems[-1])
+    raise ControlError("; ".join(problems))
+
+
+def find_prepared(places: Collection[Path], own: int) -> Path:
+    """As ``prepare``, and makes nothing: the place may be missing yet."""
+    problems = []
+    for place in places:
+        try:
+            if not place.exists():
+                check_directory(place.parent)
+                return place
+            problem = _fault(place, {own})
+        except OSError as error:
+            problem = str(error.strerror or error)
+        if not problem:
+            return place
+        problems.append(f"{place}: {problem}")
     raise ControlError("; ".join(problems))
 
 

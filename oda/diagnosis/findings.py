@@ -49,6 +49,10 @@ class Findings:
         """Whether something has to be put right."""
         return any(finding.result is Result.FAILED for finding in self.all)
 
+    def has_failed_in(self, step: str) -> bool:
+        """Whether something has to be put right that belongs to ``step``."""
+        return any(one.step == step and one.result is Result.FAILED for one in self.all)
+
 
 def render_finding(finding: Finding, step: str) -> str:
     """The lines for people; ``step`` stands in front of them (empty where it is the same as in the

@@ -90,15 +90,6 @@ def is_derby(path: Path) -> bool:
     return path.is_dir() and (path / "service.properties").is_file()
 
 
-def is_sqlite(path: Path) -> bool:
-    """Whether a database of SQLite is there, as older versions of ODA, and this agent, have."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(16) == b"SQLite format 3\0"
-    except OSError:
-        return False
-
-
 def left_alone(installation: Installation, used: Sequence[Path]) -> Iterator[Left]:
     """What lies in the installation and is not used, in the order of names. ``used`` are files and
     directories that are told of elsewhere."""

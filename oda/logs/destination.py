@@ -26,7 +26,12 @@ def open_destination(options: Mapping[str, Any], stdout: Any) -> Any:
     if options.get("logger") or options.get("syslog"):
         return None
     name = options.get("logfile") or ("-" if options.get("nodaemon") else "twistd.log")
-    return stdout if name == "-" else RotatedFile(Path(name))
+    if name == "-":
+        return stdout
+    try:
+        return RotatedFile(Path(name))
+    except OSError as error:
+        raise OSError(f"--logfile: {Path(name).absolute()}: {error.strerror or error}") from error
 
 
 class _AppendedFile(LogFile):

@@ -104,7 +104,8 @@ class MonitorService(Service):
             if not self._is_failing:
                 self._is_failing = True
                 _log.error(
-                    "no metrics and no health at {interface}:{port}: {reason}; trying again every"
+                    "no metrics and no health at {interface}:{port} (monitorInterface and"
+                    " monitorPort of es.amplia.oda.monitor.cfg): {reason}; trying again every"
                     " {period_s:g} s",
                     interface=settings.interface,
                     port=settings.port,

@@ -327,7 +327,8 @@ class Committer:
         if self.state is not State.TROUBLE:
             _log.error(
                 "the outbox can't be written to {path}: {reason}; messages are kept in memory,"
-                " as far as there is room, until it can",
+                " as far as there is room, until it can (see outboxPath in"
+                " es.amplia.oda.connector.websocket.cfg)",
                 path=self.store.name,
                 reason=str(error),
             )

@@ -69,7 +69,7 @@ from oda.outbox.store import (
     StoreMoved,
 )
 from oda.outbox.transaction import CLASSES, Burial, Record, Totals, Transaction, checksum
-from oda.private_files import followed, make_private
+from oda.private_files import followed, make_directory, make_private
 from oda.settings import OutboxSettings, OutboxSync
 
 #: The name of a copy that is not whole yet ends so.
@@ -99,7 +99,7 @@ class SqliteStore:
 
         if self._writer is not None:
             return Opened(self._read_totals())
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(self.path.parent)
         self.path = followed(self.path)
         try:
             finish_setting_aside(self.path)

@@ -5,7 +5,7 @@ Everything published within one turn of the reactor is gathered into as few docu
 thousand. At the end of the turn, or when many wait, the documents are encoded, cut to size and
 handed to the connector; the Deferred of a ``publish`` fires once every document with a datapoint of
 that call was accepted. Events of a datastream with a line in the dispatcher's configuration are
-held first (``oda.telemetry.schedules``).
+held first (``oda.telemetry.schedules``), unless they are the answer to somebody (``publish_now``).
 
 Sending may tell owners, and an owner may call back in at once (publish, stop, set another device
 id). So every method that takes events takes all of them first, and sends last.
@@ -26,7 +26,7 @@ from oda.interfaces import ICodec, IConnector, ICounters, IEventDispatcher, IWal
 from oda.model import Datapoint, Event
 from oda.settings import Schedule
 from oda.telemetry.documents import Call, DocumentSender, Gathering, Places, Run, RunKey, settle_one
-from oda.telemetry.schedules import Held, Holding, Timetable
+from oda.telemetry.schedules import Holding, Timetable
 from oda.telemetry.validation import (
     MAX_INTEGER,
     MIN_INTEGER,
@@ -95,7 +95,7 @@ class EventDispatcher:
         self._places = Places(host_id or "")
         self._holding = Holding(schedules)
         self._timetable = Timetable(clock, self._due)
-        self._waiting: list[Held] = []
+        self._waiting: list[tuple[Event, int, object, bool]] = []  # as _take gets them
         self._window_s = window_s
         self._flushed_s = float("-inf")
         self._flush_call: IDelayedCall | None = None
@@ -124,7 +124,7 @@ class EventDispatcher:
         if waiting:
             self._counters.increment("events_refused", len(waiting))
         refusal = Failure(OutboxClosed("the device id was never known"))
-        for _, _, owner in waiting:
+        for _, _, owner, _ in waiting:
             settle_one(owner, refusal)
         return flushed
 
@@ -153,8 +153,8 @@ class EventDispatcher:
         self._begin_gathering()
         self._choose_path()
         waiting, self._waiting = self._waiting, []
-        for event, at_ms, owner in waiting:
-            self._take(event, at_ms, owner)
+        for event, at_ms, owner, is_urgent in waiting:
+            self._take(event, at_ms, owner, is_urgent)
         self._send(gathering)
         self._flush_if_full()
 
@@ -221,7 +221,14 @@ class EventDispatcher:
             self._overflow()
         return done
 
-    def _publish_several(self, events: Sequence[Event]) -> Deferred[None]:
+    def publish_now(self, events: Event | Sequence[Event]) -> Deferred[None]:
+        """See ``IEventDispatcher.publish_now``. What is held of the same datastream stays held: the
+        time of each datapoint gives the order, not that of the arrival."""
+        if self._is_direct:
+            return self.publish(events)
+        return self._publish_several((events,) if isinstance(events, Event) else events, True)
+
+    def _publish_several(self, events: Sequence[Event], is_urgent: bool = False) -> Deferred[None]:
         if not isinstance(events, list | tuple):
             events = list(events)  # it is counted before it is gone through
         try:
@@ -241,7 +248,8 @@ class EventDispatcher:
         now_ms = self._now_ms()
         for event in accepted:
             self._doubts.consider(event)
-            self._take(event, now_ms if event.at_ms is None else event.at_ms, call)
+            at_ms = now_ms if event.at_ms is None else event.at_ms
+            self._take(event, at_ms, call, is_urgent)
         self._flush_if_full()
         return call.done
 
@@ -298,12 +306,13 @@ class EventDispatcher:
         self._flush_if_full()
         return call.done
 
-    def _take(self, event: Event, at_ms: int, owner: object) -> None:
-        """Wait, hold or gather one event that was accepted; ``_flush_if_full`` comes after."""
+    def _take(self, event: Event, at_ms: int, owner: object, is_urgent: bool) -> None:
+        """Wait, hold or gather one event that was accepted; ``_flush_if_full`` comes after. One
+        that ``is_urgent`` is not held."""
         if self._host_id is None:
-            self._waiting.append((event, at_ms, owner))
+            self._waiting.append((event, at_ms, owner, is_urgent))
             return
-        schedule = self._holding.schedule_of(event, self._host_id)
+        schedule = None if is_urgent else self._holding.schedule_of(event, self._host_id)
         if schedule is None:
             self._gather(event, at_ms, owner)
         elif self._holding.hold(schedule, event, at_ms, owner):

@@ -26,8 +26,9 @@ from twisted.logger import Logger
 
 from oda.errors import EventRejected
 from oda.model import HOST, DevicePattern, Event
-from oda.private_files import followed, make_private
+from oda.private_files import followed, make_directory, make_private
 from oda.telemetry.arrival import ArrivalClock, ClockReading
+from oda.telemetry.place import is_foreign
 
 log = Logger()
 
@@ -85,7 +86,7 @@ class History:
         self._counts: dict[tuple[str, str], dict[str | None, int]] = {}
         self.number_unpublished = 0
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(path.parent)
         try:
             self._open()
         except sqlite3.DatabaseError as error:
@@ -277,6 +278,9 @@ class History:
             except OSError as error:
                 raise sqlite3.OperationalError(str(error)) from error
         self._db = sqlite3.connect(":memory:" if self.path is None else self.path, timeout=0.2)
+        if is_foreign(self._db):
+            self._db.close()
+            raise sqlite3.OperationalError("it is the database of another program")
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
         (version,) = self._db.execute("PRAGMA user_version").fetchone()

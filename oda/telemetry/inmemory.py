@@ -1,8 +1,10 @@
-"""The in-memory state manager: keeps values, answers from them, and knows which were published.
+"""The in-memory state manager: keeps values, and knows which were published.
 
 A value that arrives is kept, and that is all: it becomes telemetry when a line of the collector
 names its datastream, or when GET or REFRESH answers with it (OpenGate protocol, "Configuration
-files": values are kept, the collector publishes those not yet sent). A value is marked as published
+files": values are kept, the collector publishes those not yet sent). GET and REFRESH read the
+source at the moment at which they are received. What is kept is their answer for a device of which
+nobody reads that datastream: its values only arrive. A value is marked as published
 once it was accepted for delivery; a crash in between sends it a second time with the same ``at``,
 which is harmless.
 
@@ -16,11 +18,10 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from msgspec import structs
-from twisted.internet.defer import Deferred, fail, gatherResults, succeed
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -36,17 +37,21 @@ from oda.interfaces import (
     IStateManager,
     IWallClock,
 )
-from oda.model import HOST, WILDCARD, DatastreamValue, Event, ValueStatus
+from oda.model import HOST, DatastreamValue, Event, ValueStatus
 from oda.settings import StateManagerSettings
 from oda.slices import gather_in_slices
 from oda.telemetry.arrival import ArrivalClock
 from oda.telemetry.history import History, Kept, encode_event
 from oda.telemetry.keeper import Keeper
+from oda.telemetry.place import Place, find_place
 from oda.telemetry.reading import FailureChanges, events_of, value_of
 from oda.telemetry.validation import CheckValue, accept_event
 from oda.telemetry.writing import write_in_order
 
 log = Logger()
+
+#: Where an operator finds the path of the history.
+DATABASE_KEY = "es.amplia.oda.statemanager.inmemory.cfg: databasePath"
 
 
 @implementer(IStateManager)
@@ -109,7 +114,7 @@ class InMemoryStateManager:
         Raises ``OSError`` or ``sqlite3.Error`` and changes nothing when another history can't be
         opened or written.
         """
-        if _is_elsewhere(self._settings.database_path, settings.database_path):
+        if _is_elsewhere(_place(self._settings), _place(settings)):
             self._move_to(settings)
         else:
             self._keeper.set_max_data(settings.max_data)
@@ -132,8 +137,8 @@ class InMemoryStateManager:
     def get(
         self, device_pattern: str, datastream_ids: Sequence[str] | None
     ) -> Deferred[list[DatastreamValue]]:
-        """See ``IStateManager.get``: kept values, and readings of what nothing is kept of. Of
-        these, what was never published is published now."""
+        """See ``IStateManager.get``. What is read is kept, too. Of the kept values that are the
+        answer, those are published that never were."""
         pattern = self._registry.canonical_id(device_pattern)
         if datastream_ids is None:
             known = {
@@ -171,33 +176,25 @@ class InMemoryStateManager:
         return self._keeper.publish(self._keeper.unpublished(datastream_id, pattern))
 
     def _get_one(self, datastream_id: str, pattern: str) -> Deferred[list[DatastreamValue]]:
-        kept = self._keeper.latest(datastream_id, pattern)
-        known = {item.event.device_id for item in kept}
-        unknown = [
-            device_id
-            for device_id, _ in self._registry.getters(datastream_id, pattern)
-            # A getter that can't tell its devices stands for the pattern: asked for that, every
-            # device would be read.
-            if device_id not in known and WILDCARD not in device_id
+        read_here = {device_id for device_id, _ in self._registry.getters(datastream_id, pattern)}
+        kept = [
+            item
+            for item in self._keeper.latest(datastream_id, pattern)
+            if item.event.device_id not in read_here
         ]
         for item in kept:
             self._publish(item)
         answered = [value_of(item.event) for item in kept]
-        if answered and not unknown:
+        if answered and not read_here:
             return succeed(answered)
-        if not answered:  # the source also knows how to say NOT_FOUND
-            reading = self._access.read(datastream_id, pattern)
-        else:
-            reading = gatherResults(
-                [self._access.read(datastream_id, device_id) for device_id in unknown]
-            ).addCallback(lambda lists: [value for values in lists for value in values])
 
         def have_read(values: list[DatastreamValue]) -> list[DatastreamValue]:
             for event in events_of(values):
                 self._keep_and_publish(event)
             return sorted([*answered, *values], key=_device_order)
 
-        return reading.addCallback(have_read)
+        # Where nothing is kept either, the source knows how to say NOT_FOUND.
+        return self._access.read(datastream_id, pattern).addCallback(have_read)
 
     def _keep(self, events: Sequence[Event]) -> Deferred[list[int]]:
         # Encoded now: what the publisher does with a value later must not change what is kept.
@@ -235,7 +232,7 @@ class InMemoryStateManager:
 
     def _keep_and_publish(self, event: Event) -> None:
         if self._is_retired:
-            self._watch(self._dispatcher.publish(event), event)
+            self._watch(self._dispatcher.publish_now(event), event)
             return
         try:
             accepted = self._accepted(event)
@@ -246,11 +243,11 @@ class InMemoryStateManager:
         self._keeper.keep((row,)).addCallbacks(
             lambda row_ids: self._publish(Kept(row_ids[0], False, accepted)),
             # A history that does not work must not keep the value from the platform as well.
-            lambda failure: self._watch(self._dispatcher.publish(accepted), accepted),
+            lambda failure: self._watch(self._dispatcher.publish_now(accepted), accepted),
         )
 
     def _publish(self, item: Kept) -> None:
-        self._watch(self._keeper.publish((item,)), item.event)
+        self._watch(self._keeper.publish((item,), is_urgent=True), item.event)
 
     def _read_written(self, outcomes: list[DatastreamValue]) -> list[DatastreamValue]:
         for outcome in outcomes:
@@ -262,15 +259,27 @@ class InMemoryStateManager:
 
     def _open_history(self, settings: StateManagerSettings) -> History:
         clock = ArrivalClock(self._clock.seconds, self._wall_clock, self._boot_id)
-        return History(settings.database_path, settings.max_data, clock)
+        place = _place(settings)
+        if place is None:
+            return History(None, settings.max_data, clock)
+        history = History(place.path, settings.max_data, clock)
+        if place.note:
+            log.info(
+                "{key}: {note}; values are kept in {path}",
+                key=DATABASE_KEY,
+                note=place.note,
+                path=str(place.path),
+            )
+        return history
 
     def _open_at_start(self, settings: StateManagerSettings) -> History:
         try:
             return self._open_history(settings)
         except (OSError, sqlite3.Error) as error:
             log.error(
-                "the history {path} can't be opened, values are kept in memory until it can:"
+                "{key}: the history {path} can't be opened, values are kept in memory until it can:"
                 " {reason}",
+                key=DATABASE_KEY,
                 path=str(settings.database_path),
                 reason=str(error),
             )
@@ -317,12 +326,16 @@ class InMemoryStateManager:
         handing_over.addCallbacks(succeeded, failed)
 
 
-def _is_elsewhere(old: Path | None, new: Path | None) -> bool:
-    """Whether another path names another place: two connections to one file would copy it into
-    itself."""
+def _place(settings: StateManagerSettings) -> Place | None:
+    return None if settings.database_path is None else find_place(settings.database_path)
+
+
+def _is_elsewhere(old: Place | None, new: Place | None) -> bool:
+    """Whether it is another file: two connections to one file would copy it into itself."""
     if old is None or new is None:
         return old is not new
-    return old != new and not (old.exists() and new.exists() and old.samefile(new))
+    one, other = old.path, new.path
+    return one != other and not (one.exists() and other.exists() and one.samefile(other))
 
 
 def _device_order(value: DatastreamValue) -> tuple[bool, str]:

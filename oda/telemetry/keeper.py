@@ -154,8 +154,9 @@ class Keeper:
         if self._unmarked:
             self._commit_soon()
 
-    def publish(self, kept: Sequence[Kept]) -> Deferred[int]:
-        """Publish these values, except those published or on their way already.
+    def publish(self, kept: Sequence[Kept], is_urgent: bool = False) -> Deferred[int]:
+        """Publish these values, except those published or on their way already; by ``publish_now``
+        where it ``is_urgent``.
 
         Fires with the number accepted, or fails with the first ``OutboxError`` once each of them
         has an answer. A value that can never be sent is logged by the dispatcher and not tried
@@ -167,10 +168,11 @@ class Keeper:
                 continue
             publication = self._publications[row_id] = _Publication(row_id, event)
             begun.append((event, publication))
+        hand_over = self._dispatcher.publish_now if is_urgent else self._dispatcher.publish
         answers: list[Deferred[bool]] = []
         for event, publication in begun:
             # One by one, so that the fate of each is known; the dispatcher gathers them again.
-            publishing: Deferred[Any] = self._dispatcher.publish(event)
+            publishing: Deferred[Any] = hand_over(event)
             answers.append(publishing.addBoth(self._published, publication))
         answered = DeferredList(answers, consumeErrors=True)
         return answered.addCallback(_number_accepted)

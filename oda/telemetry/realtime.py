@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -28,7 +28,8 @@ class RealtimeStateManager:
 
     A read does not wait until its values were accepted for delivery: the answer to the platform
     and the next poll must not hang on the outbox. A failure to publish is logged when it begins.
-    Long reading is done in slices of ``clock``, the reactor.
+    What a request reads is published by ``publish_now``, as its answer goes out now, too. Long
+    reading is done in slices of ``clock``, the reactor.
     """
 
     def __init__(
@@ -58,10 +59,10 @@ class RealtimeStateManager:
         if datastream_ids is None:
             return self._access.read_all(device_pattern).addCallback(self._publish_in_slices)
         if len(datastream_ids) == 1:  # by far the most frequent request
-            return self.read(datastream_ids[0], device_pattern)
+            return self._read_now(datastream_ids[0], device_pattern)
         return gather_in_slices(
             self._clock,
-            (partial(self.read, datastream_id, device_pattern) for datastream_id in datastream_ids),
+            (partial(self._read_now, name, device_pattern) for name in datastream_ids),
         )
 
     def set(
@@ -77,23 +78,29 @@ class RealtimeStateManager:
     def read(self, datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
         """See ``IStateManager.read``."""
         reading = self._access.read(datastream_id, device_pattern)
-        return reading.addCallback(self._publish_values)
+        return reading.addCallback(self._publish_values, self._dispatcher.publish)
 
     def collect(self, datastream_id: str, device_pattern: str) -> Deferred[int]:
         """Fires with 0: nothing is ever kept."""
         return succeed(0)
 
+    def _read_now(self, datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
+        reading = self._access.read(datastream_id, device_pattern)
+        return reading.addCallback(self._publish_values, self._dispatcher.publish_now)
+
     def _publish_in_slices(self, values: list[DatastreamValue]) -> Deferred[list[DatastreamValue]]:
         def publish(value: DatastreamValue) -> Deferred[list[DatastreamValue]]:
-            return succeed(self._publish_values([value]))
+            return succeed(self._publish_values([value], self._dispatcher.publish_now))
 
         return gather_in_slices(self._clock, (partial(publish, value) for value in values))
 
-    def _publish_values(self, values: list[DatastreamValue]) -> list[DatastreamValue]:
+    def _publish_values(
+        self, values: list[DatastreamValue], publish: Callable[[Event], Deferred[None]]
+    ) -> list[DatastreamValue]:
         for event in events_of(values):
             # One by one: a value that can't be published must not take the others with it. The
             # dispatcher gathers them again.
-            self._dispatcher.publish(event).addCallbacks(
+            publish(event).addCallbacks(
                 self._published,
                 self._not_published,
                 callbackArgs=(event,),

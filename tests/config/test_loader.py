@@ -672,3 +672,23 @@ def test_what_a_container_platform_sets_for_a_service_called_oda_is_ignored(tmp_
     assert loaded.settings.connector.port == 9955
     (warning,) = [line for line in loaded.warnings if "ODA_PORT" in line]
     assert warning.startswith("environment: ODA_PORT: is ignored; tcp://10.0.0.7:8080 is what a")
+
+
+@pytest.mark.parametrize(
+    ("outbox", "history"),
+    [
+        ("", "oda-outbox.sqlite"),
+        ("", "./x/../oda-outbox.sqlite"),
+        ("outboxPath=/data/one\n", "/data/one"),
+    ],
+)
+def test_the_outbox_and_the_kept_values_are_two_files(
+    tmp_path: Path, outbox: str, history: str
+) -> None:
+    """One would take the other for damaged, and set it aside. An outbox in memory has no file."""
+    files = {CONNECTION: BASE + outbox, STATE: f"databasePath={history}\n"}
+    (fault,) = faults_of(tmp_path, files)
+    assert (fault.key, fault.line) == ("databasePath", 1)
+    assert "outboxPath" in fault.problem
+    files[CONNECTION] += "outbox=memory\n"
+    assert load_files(tmp_path, files).settings.state_manager is not None

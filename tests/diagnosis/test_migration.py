@@ -255,10 +255,9 @@ def test_scripts_are_found_or_the_reason_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "result", "text"),
     [
-        ({}, "ok", "is made at the start"),
-        ({"kept/service.properties": ""}, "warning", "a database of Derby: it is left alone"),
-        ({"kept": "SQLite format 3\0"}, "warning", "a database of SQLite"),
-        ({"kept": "something"}, "warning", "no database that this agent knows"),
+        ({}, "ok", "values are kept in "),
+        ({"kept/service.properties": ""}, "warning", "kept/oda-history.sqlite"),
+        ({"kept/anything": ""}, "warning", "kept/oda-history.sqlite"),
     ],
 )
 def test_the_database_of_kept_values(

@@ -37,7 +37,7 @@ PROOFS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "rule engine": (_MIGRATION + "test_every_component_has_a_reason",),
         "bundles of your own": ("e2e/test_plugin.py::test_what_it_adds_works",),
-        "Logback's": ("config/test_monitor_file.py::",),
+        "Logback's": ("config/test_monitor_file.py::test_every_key_is_read",),
     },
     "es.amplia.oda.connector.websocket.cfg": {
         "host": ("wire/test_address.py::test_ipv6_host",),
@@ -124,8 +124,21 @@ PROOFS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
     },
     "es.amplia.oda.statemanager.inmemory.cfg": {
-        "databasePath": (_MIGRATION + "test_the_database_of_kept_values",),
-        "maxData": ("telemetry/test_history.py::",),
+        "databasePath": (
+            _MIGRATION + "test_the_database_of_kept_values",
+            "telemetry/test_place.py::test_what_another_program_has_there_stays_as_it_is",
+        ),
+        "GET_DEVICE_PARAMETERS": (
+            "telemetry/test_inmemory.py::test_get_reads_the_source",
+            "telemetry/test_inmemory.py::test_get_answers_from_what_is_kept_of_what_nobody_reads",
+            "telemetry/test_requests.py::"
+            "test_what_a_request_reads_does_not_wait_for_the_dispatchers_line",
+        ),
+        "maxData": (
+            "telemetry/test_history.py::test_only_max_data_values_are_kept_of_each_place",
+            "telemetry/test_history.py::test_old_values_are_forgotten",
+            "telemetry/test_inmemory.py::test_old_values_are_forgotten_in_time",
+        ),
         "numProcessingThreads": (_EXISTING + "test_keys_without_a_meaning_here_are_noted",),
     },
     "Relative paths": {
@@ -273,9 +286,9 @@ def test_no_proof_is_left_of_a_claim_that_is_gone() -> None:
     "name", sorted({test for rows in PROOFS.values() for tests in rows.values() for test in tests})
 )
 def test_every_proof_exists(name: str) -> None:
-    """The file has that test; where only the file is named, it has tests."""
+    """The file has that test."""
     file, _, test = name.partition("::")
-    assert test in names_in(file) if test else names_in(file)
+    assert test in names_in(file)
 
 
 def test_the_page_and_the_command_know_the_same_keys() -> None:

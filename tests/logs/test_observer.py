@@ -143,6 +143,14 @@ def test_the_destination_is_what_twistd_was_told(
         assert (tmp_path / expected).read_text() == "ü\n"
 
 
+def test_a_log_file_that_can_not_be_opened_names_the_option(tmp_path: Path) -> None:
+    """The start ends with one line: twistd's option, the path and the reason."""
+    options = {"nodaemon": True, "logfile": str(tmp_path / "absent" / "agent.log")}
+    with pytest.raises(OSError, match="--logfile: ") as caught:
+        open_destination(options, object())
+    assert str(caught.value) == f"--logfile: {options['logfile']}: No such file or directory"
+
+
 def test_a_file_is_private_to_user_and_group(tmp_path: Path) -> None:
     """A log tells others more than they need."""
     RotatedFile(tmp_path / "agent.log")

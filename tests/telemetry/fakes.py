@@ -181,10 +181,12 @@ class FakeAccess:
 
 @implementer(IEventDispatcher)
 class FakeDispatcher:
-    """Accepts at once; with ``answer`` set, what that returns is the answer."""
+    """Accepts at once; with ``answer`` set, what that returns is the answer. ``urgent`` are those
+    of ``events`` that came by ``publish_now``."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.urgent: list[Event] = []
         self.answer: Callable[[Event], Deferred[None]] = lambda event: succeed(None)
 
     def publish(self, events: Event | Sequence[Event]) -> Deferred[None]:
@@ -193,6 +195,10 @@ class FakeDispatcher:
             return self.answer(events)
         self.events.extend(events)
         return self.answer(events[0])
+
+    def publish_now(self, events: Event | Sequence[Event]) -> Deferred[None]:
+        self.urgent.extend((events,) if isinstance(events, Event) else events)
+        return self.publish(events)
 
 
 @implementer(IStateManager)

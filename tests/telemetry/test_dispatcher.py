@@ -507,6 +507,39 @@ def test_a_line_collects_its_events() -> None:
     assert rig.connector.values()[-1] == 5
 
 
+def test_what_is_asked_for_does_not_wait_for_its_line() -> None:
+    """publish_now() sends with its turn what a line collects, in the order given; what is held of
+    it already, and what comes by publish(), stays with the line."""
+    rig = Rig(schedules=[line("t", "*", 10)])
+    held = rig.publish(Event("t", 1))
+    single = rig.dispatcher.publish_now(Event("t", 2))
+    several = rig.dispatcher.publish_now([Event("t", 3, "child"), Event("u", 4)])
+    rig.publish(Event("t", 5))
+    rig.end_turn()
+    assert sorted(rig.connector.values()) == [2, 3, 4]
+    assert [result_of(call) for call in (single, several)] == [None, None]
+    assert not has_fired(held)
+    rig.clock.advance(10)
+    rig.end_turn()
+    assert sorted(rig.connector.values()) == [1, 2, 3, 4, 5]
+    with pytest.raises(EventRejected):
+        result_of(rig.dispatcher.publish_now(Event("t", float("nan"))))
+
+
+def test_what_is_asked_for_before_the_device_id_is_known() -> None:
+    """It waits for the id, and not for its line as well."""
+    rig = Rig(host_id=None, schedules=[line("t")])
+    call = rig.dispatcher.publish_now(Event("t", 1))
+    held = rig.publish(Event("t", 2))
+    rig.end_turn()
+    assert rig.connector.payloads == []
+    rig.dispatcher.set_host_id("dev-9")
+    rig.end_turn()
+    assert rig.connector.values() == [1]
+    assert result_of(call) is None
+    assert not has_fired(held)
+
+
 def test_a_line_is_for_its_device_only() -> None:
     """A line without a device is the host's, under both its names; one with ``*`` is for every
     device that matches; an exact one goes first."""

@@ -159,9 +159,10 @@ def test_a_value_that_can_never_be_sent_does_not_block_the_others() -> None:
     assert rig.published() == [0, 1, 2]
 
 
-def test_get_answers_from_what_is_kept() -> None:
-    """GET gives the newest kept value with its time and feed, and does not ask the source."""
-    rig = Rig({("", "t"): "from the source"})
+def test_get_answers_from_what_is_kept_of_what_nobody_reads() -> None:
+    """Where there is no getter, GET gives the kept value that arrived last, with its time and feed,
+    and asks no source."""
+    rig = Rig({("", "other"): "from the source"})
     rig.keep(Event("t", 1, at_ms=1, feed="f"), Event("t", 2, at_ms=9, feed="f"))
     (value,) = result_of(rig.manager.get("", ["t"]))
     assert (value.value, value.at_ms, value.feed, value.status) == (2, 9, "f", ValueStatus.OK)
@@ -177,20 +178,65 @@ def test_get_sees_what_arrived_in_this_turn() -> None:
     assert result_of(received) is None
 
 
-def test_get_reads_the_source_where_nothing_is_kept() -> None:
-    """Where nothing is kept the source is read; the value is kept, published once, and marked: a
-    second GET and a collection publish nothing."""
+def test_get_reads_the_source() -> None:
+    """GET reads the source at the moment at which it is received, whatever is kept. What it reads
+    is kept, published once, and marked: a collection publishes only what GET did not."""
     rig = Rig({("", "t"): 5})
+    rig.keep(Event("t", 4, at_ms=NOW_MS - 1))
     (value,) = result_of(rig.manager.get("", ["t"]))
-    assert value.value == 5
+    assert (value.value, value.at_ms) == (5, NOW_MS)
     rig.end_turn()
     rig.end_turn()
     assert [(event.value, event.at_ms) for event in rig.dispatcher.events] == [(5, NOW_MS)]
+    rig.access.values["", "t"] = 6
     (again,) = result_of(rig.manager.get("", ["t"]))
-    assert again == value
-    assert len(rig.access.asked) == 1
-    assert result_of(rig.manager.collect("t", "")) == 0
-    assert rig.published() == [5]
+    assert again.value == 6
+    assert rig.access.asked == [("t", "")] * 2
+    rig.end_turn()
+    rig.end_turn()
+    assert [item.event.value for item in rig.history.latest("t", "")] == [6]
+    assert result_of(rig.manager.collect("t", "")) == 1
+    assert rig.published() == [5, 6, 4]
+
+
+def test_a_source_that_fails_is_the_answer() -> None:
+    """A value that is kept does not hide that the datastream can't be read now; REFRESH leaves the
+    datastream to the caller in the same way."""
+    rig = Rig({("", "t"): ValueError("cut")})
+    rig.keep(Event("t", 4))
+    for names in (["t"], None):
+        (value,) = result_of(rig.manager.get("", names))
+        assert (value.status, value.error) == (ValueStatus.ERROR, "cut")
+
+
+def test_what_a_request_reads_is_published_now() -> None:
+    """GET and REFRESH, of one device and of a pattern, do not leave what they read, or answer with,
+    to the line that collects the datastream; a poll and a collection do."""
+    for pattern, names in (("", ["t"]), ("", None), ("*", ["t"]), ("*", None)):
+        rig = Rig({("", "t"): 1, ("a", "t"): 2})
+        rig.keep(Event("t", 3, "b"))
+        result_of(rig.manager.read("t", "*"))
+        rig.end_turn()
+        result_of(rig.manager.collect("t", ""))
+        assert rig.dispatcher.urgent == []
+        values = result_of(rig.manager.get(pattern, names))
+        rig.end_turn()
+        assert sorted(event.value for event in rig.dispatcher.urgent) == sorted(
+            value.value for value in values
+        )
+        assert len(values) == (3 if pattern else 1)
+
+
+def test_what_is_read_is_published_now_where_it_can_not_be_kept() -> None:
+    """A history that does not work, or a state manager that has retired, changes nothing of it."""
+    rig, history = broken_rig({("", "t"): 5})
+    history.error = sqlite3.OperationalError("database or disk is full")
+    result_of(rig.manager.get("", ["t"]))
+    rig.end_turn()
+    assert [event.value for event in rig.dispatcher.urgent] == [5]
+    rig.manager.retire()
+    result_of(rig.manager.get("", None))
+    assert [event.value for event in rig.dispatcher.urgent] == [5, 5]
 
 
 def test_get_publishes_the_answer_that_was_never_published() -> None:
@@ -207,12 +253,12 @@ def test_get_publishes_the_answer_that_was_never_published() -> None:
 
 
 def test_get_mixes_devices_kept_and_read() -> None:
-    """With a pattern, each device answers from what is kept of it or from the source, the host
-    first, then by id; each once."""
+    """With a pattern, each device answers from the source, or from what is kept of it if nobody
+    reads it; the host first, then by id, each once."""
     rig = Rig({("", "t"): "host", ("a", "t"): "a read", ("b", "t"): "b read"})
     rig.keep(Event("t", "b kept", "b", at_ms=1), Event("t", "c kept", "c", at_ms=1))
     values = result_of(rig.manager.get("*", ["t"]))
-    assert [value.value for value in values] == ["host", "a read", "b kept", "c kept"]
+    assert [value.value for value in values] == ["host", "a read", "b read", "c kept"]
 
 
 def test_get_keeps_order_and_tells_what_nobody_knows() -> None:
@@ -231,9 +277,9 @@ def test_get_keeps_order_and_tells_what_nobody_knows() -> None:
 
 
 def test_refresh_gives_all_there_is() -> None:
-    """REFRESH knows what is kept and what can be read, each once, in the order of names."""
-    rig = Rig({("", "a"): 1, ("", "b"): "unread", ("d", "x"): 4})
-    rig.keep(Event("b", 2), Event("c", 3))
+    """REFRESH knows what can be read and what is kept, each once, in the order of names."""
+    rig = Rig({("", "a"): 1, ("", "b"): 2, ("d", "x"): 4})
+    rig.keep(Event("b", "kept"), Event("c", 3))
     values = result_of(rig.manager.get("", None))
     assert [(value.datastream_id, value.value) for value in values] == [
         ("a", 1),

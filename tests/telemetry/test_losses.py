@@ -43,9 +43,9 @@ def lost(rig: Rig) -> int:
 def test_a_corrected_clock_loses_no_reading(tmp_path: Path, wrong_ms: int, on_disk: bool) -> None:
     """Eight readings with a clock that is wrong by years, then twenty with the right one, in a
     history that is nearly full: all are published, in the order in which they were read, and
-    GET gives the last one."""
+    GET gives the last one of what nobody reads at the source."""
     path = tmp_path / "state.db" if on_disk else None
-    rig = Rig({("", "t"): 0}, path=path, max_data=30, forget_time_s=3600.0, forget_period_s=1.0)
+    rig = Rig(path=path, max_data=30, forget_time_s=3600.0, forget_period_s=1.0)
     rig.wall_clock.time_ms += wrong_ms
     for number in range(28):
         if number == 8:
@@ -255,7 +255,11 @@ def test_a_new_path_that_can_not_be_used_changes_nothing(tmp_path: Path) -> None
     rig = Rig(forget_time_s=100.0)
     rig.keep(Event("t", 1))
     with pytest.raises(sqlite3.Error):
-        rig.manager.reconfigure(StateManagerSettings(database_path=tmp_path, max_data=1))
+        rig.manager.reconfigure(StateManagerSettings(database_path=Path("/dev/null"), max_data=1))
+    (tmp_path / "file").touch()
+    below = StateManagerSettings(database_path=tmp_path / "file" / "state.db", max_data=1)
+    with pytest.raises(OSError, match="is no directory"):
+        rig.manager.reconfigure(below)
     rig.keep(Event("t", 2))
     assert result_of(rig.manager.collect("t", "")) == 2
 

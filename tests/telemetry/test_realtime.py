@@ -65,6 +65,20 @@ def test_a_poll_is_published() -> None:
     assert rig.published() == [("d1", "a", 1, NOW_MS), ("d2", "a", 2, NOW_MS)]
 
 
+def test_what_a_request_reads_is_published_now() -> None:
+    """GET and REFRESH, of one device and of a pattern, do not leave what they read to the line that
+    collects the datastream; a poll and a source do."""
+    for pattern, names in (("", ["t"]), ("", ["t", "u"]), ("", None), ("*", ["t"]), ("*", None)):
+        rig = Rig({("", "t"): 1, ("a", "t"): 2})
+        result_of(rig.manager.read("t", "*"))
+        result_of(rig.manager.received([Event("t", 3)]))
+        assert rig.dispatcher.urgent == []
+        values = result_of(rig.manager.get(pattern, names))
+        read = [value.value for value in values if value.status is ValueStatus.OK]
+        assert [event.value for event in rig.dispatcher.urgent] == read
+        assert read == ([1, 2] if pattern else [1])
+
+
 def test_a_null_is_answered_but_no_datapoint() -> None:
     """A datastream that reads as null is answered OK; there is no datapoint without a value."""
     rig = Rig({("", "a"): None})
