@@ -33,6 +33,8 @@ from oda.telemetry.place import find_place
 #: Stands for the host while the rest of an installation without our connector's file is looked at.
 _NO_HOST = "localhost"
 _HOST_VARIABLE = "ODA_HOST"
+#: What would mean something to a shell.
+_SHELL_SIGNS = frozenset(("|", "||", "&", "&&", ";", "<", ">", ">>", "2>&1", "2>/dev/null"))
 _REFUSED_BY_URLS = re.compile(r"[/?#&+%]|[^ -~]")
 
 
@@ -264,6 +266,16 @@ class Migration:
                 " interpreter that it names"
             )
         self._findings.add("scripts", Result.OK, text, datastream=script.datastream_id)
+        for_a_shell = [word for word in shlex.split(script.command) if word in _SHELL_SIGNS]
+        if for_a_shell:
+            self._findings.add(
+                "scripts",
+                Result.WARNING,
+                f"{script.datastream_id}: no shell reads the command: {for_a_shell[0]!r} is an"
+                " argument of the program",
+                "put the command into a script, and name that",
+                datastream=script.datastream_id,
+            )
         return path
 
     def _advice(

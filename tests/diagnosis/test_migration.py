@@ -252,6 +252,16 @@ def test_scripts_are_found_or_the_reason_is_told(tmp_path: Path) -> None:
     assert CANARY not in str(found)
 
 
+def test_a_command_for_a_shell_is_told(tmp_path: Path) -> None:
+    """It would run, and mean something else: the sign is named, the rest does not show."""
+    installation(tmp_path, f"deviceId=d\na.b=cat /proc/uptime | grep {CANARY}\nc.d=cat 'a|b'\n")
+    (_, warning, quoted) = of_step(tmp_path, "scripts")
+    assert warning[0] == "warning"
+    assert warning[1].startswith("a.b: no shell reads the command: '|'")
+    assert CANARY not in str(warning)
+    assert quoted[0] == "ok"
+
+
 @pytest.mark.parametrize(
     ("files", "result", "text"),
     [

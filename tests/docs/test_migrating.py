@@ -87,6 +87,7 @@ PROOFS: dict[str, dict[str, tuple[str, ...]]] = {
             "datastreams/test_scripts.py::test_a_value_counts_whatever_the_status_is",
             "datastreams/test_scripts.py::test_the_time_limit",
             "datastreams/test_scripts.py::test_the_output_limit",
+            _MIGRATION + "test_a_command_for_a_shell_is_told",
         ),
     },
     "es.amplia.oda.dispatcher.opengate.cfg": {
