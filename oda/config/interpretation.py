@@ -209,6 +209,7 @@ def _read_line(
         result.faults.append(place.fault(f"unknown key, did you mean {near}?"))
         return
     if not entry.value and lines.empty_is_absent:
+        place = Place(place.file, place.line, _without_secret(result.component, entry.key))
         result.warnings.append(str(place.fault("names nothing: counts as no such line")))
         return
     value = entry.value if lines.free else without_comment(entry.value)
@@ -232,6 +233,15 @@ def _read_line(
         return
     seen[identity] = entry.line
     result.lines.append(line)
+
+
+def _without_secret(component: Component, name: str) -> str:
+    """The name of a line without a value, as it may be shown: where the separator was lost, the
+    name of a secret and the secret itself are in it."""
+    secrets = [key for key in component.all_keys() if key.parser.secret]
+    names = {name.lower() for key in secrets for name in (key.name, *key.aliases)}
+    is_clear = "." in name and not any(name.lower().startswith(secret) for secret in names)
+    return name if is_clear or not secrets else f"{name[:6]}..."
 
 
 def _override(result: Interpretation, key: Key, value: str, directory: Path) -> None:

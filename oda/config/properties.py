@@ -19,6 +19,7 @@ from oda.errors import Fault
 #: A configuration file is written by hand; more than this is a mistake (a log, a database).
 MAX_BYTES = 1024 * 1024
 
+_PRINTABLE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]*")
 _RAW_KEY = re.compile(r"[ \t\f]*[^=: \t\f\r\n]*")
 
 
@@ -125,8 +126,9 @@ def _fault(file: str, entry: Entry) -> Fault | None:
     problem = _problem(entry)
     if not problem:
         return None
-    shown = entry.key.encode("ascii", "backslashreplace").decode("ascii")
-    return Fault(file, entry.line, shown, problem)
+    # What follows such a character may be the value, with a damaged separator: the API key.
+    shown = _PRINTABLE.match(entry.key)
+    return Fault(file, entry.line, ascii(shown[0])[1:-1] if shown else "", problem)
 
 
 def _problem(entry: Entry) -> str:

@@ -274,6 +274,15 @@ def test_a_script_line_without_a_script_is_no_line(tmp_path: Path) -> None:
     assert ":2: device.clock: " in warning
 
 
+@pytest.mark.parametrize("line", ["apiKeycanary.4f9a-2b77", "apcanary-4f9a-2b77", "APIKEYcanary"])
+def test_a_lost_separator_shows_no_key(tmp_path: Path, line: str) -> None:
+    """The line is one without a script by then, and holds the API key in its name."""
+    loaded = load_files(tmp_path, {"datastreams.deviceinfo": f"apiKey=k\n{line}\n"})
+    (warning,) = loaded.warnings
+    assert "canary" not in warning
+    assert ":2: " in warning
+
+
 def test_a_doubled_key_is_a_fault_where_no_file_is_older(tmp_path: Path) -> None:
     """Nobody relies on it, and it is probably an oversight."""
     (fault,) = faults_of(tmp_path, {"plugins": "plugins=a\nplugins=b\n"})

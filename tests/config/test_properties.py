@@ -94,6 +94,14 @@ def test_what_is_no_text_is_a_fault(text: str) -> None:
     assert [line for line, _ in faults(text)] == [1]
 
 
+@pytest.mark.parametrize("separator", ["\x11", "\\u0007", "\x7f", "\\ud800"])
+def test_a_damaged_separator_does_not_show_what_follows(separator: str) -> None:
+    """The line may be that of the API key."""
+    (fault,) = read_properties("f.cfg", f"apiKey{separator}canary".encode()).faults
+    assert fault.key == "apiKey"
+    assert "canary" not in str(fault)
+
+
 def test_a_line_without_key_is_a_fault() -> None:
     """``=value`` names nothing."""
     assert faults("=value") == [(1, "")]
