@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from oda.config.checks import plaintext_warning
@@ -60,7 +60,7 @@ class Migration:
             self._report_faults(error)
             return None
         self._report_place(installation)
-        if not (installation.configuration / CONNECTOR.file).is_file():
+        if not _has_connector(installation):
             given = self._environ.get(_HOST_VARIABLE)
             self._environ[_HOST_VARIABLE] = self._host or given or _NO_HOST
         try:
@@ -73,16 +73,28 @@ class Migration:
                 "identity, scripts and state are looked at once this is put right",
             )
             return None
-        self._report_files(installation, loaded)
-        self._report_keys(loaded)
-        self._report_key(installation, loaded)
-        used = [
-            *self._report_identity(installation, loaded.settings),
-            *self._report_scripts(installation, loaded.settings.device_info),
-            *self._report_state(installation, loaded.settings),
-        ]
-        self._report_rest(installation, used)
+        settings = loaded.settings
+        self._try("files", lambda: self._report_files(installation, loaded))
+        self._try("keys", lambda: self._report_keys(loaded))
+        self._try("api key", lambda: self._report_key(installation, loaded))
+        used: list[Path] = []
+        self._try("identity", lambda: used.extend(self._report_identity(installation, settings)))
+        self._try(
+            "scripts",
+            lambda: used.extend(self._report_scripts(installation, settings.device_info)),
+        )
+        self._try("state", lambda: used.extend(self._report_state(installation, settings)))
+        self._try("left alone", lambda: self._report_rest(installation, used))
         return installation, loaded
+
+    def _try(self, step: str, report: Callable[[], None]) -> None:
+        """What this user may not look at costs only that part of the report."""
+        try:
+            report()
+        except OSError as error:
+            text = f"{error.filename}: {error.strerror}" if error.strerror else str(error)
+            advice = "put the path right, or run this as a user who may read it"
+            self._findings.add(step, Result.WARNING, text, advice)
 
     def _report_faults(self, error: ConfigurationError) -> None:
         for fault in error.faults:
@@ -106,9 +118,8 @@ class Migration:
             configuration=str(installation.configuration),
             root=str(root),
         )
-        if not (installation.configuration / CONNECTOR.file).is_file() and not (
-            self._host or self._environ.get(_HOST_VARIABLE)
-        ):
+        has_host = self._host or self._environ.get(_HOST_VARIABLE)
+        if not has_host and not _has_connector(installation):
             self._findings.add(
                 "files",
                 Result.FAILED,
@@ -330,6 +341,10 @@ class Migration:
     def _report_rest(self, installation: Installation, used: list[Path]) -> None:
         for name, reason in left_alone(installation, used):
             self._findings.add("left alone", Result.SKIPPED, f"{name}: {reason}", file=name)
+
+
+def _has_connector(installation: Installation) -> bool:
+    return CONNECTOR.file in os.listdir(installation.configuration)
 
 
 def _program(script: ScriptSettings) -> str:

@@ -6,6 +6,7 @@ configuration file is handed out: it may hold the API key.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -64,14 +65,19 @@ def find_installation(directory: Path) -> Installation:
                 return Installation(directory, directory / name, is_whole=True)
     except OSError as error:
         problem = f"the directory can't be read: {error.strerror or error}"
-        raise ConfigurationError([Fault(str(directory), 0, "", problem)]) from None
+        where = str(error.filename or directory)
+        raise ConfigurationError([Fault(where, 0, "", problem)]) from None
     places = " nor in ".join(("here", *(f"{name}/" for name in _DIRECTORIES)))
     problem = f"there is no file {PREFIX}*{SUFFIX} {places}: name the directory that has them"
     raise ConfigurationError([Fault(str(directory), 0, "", problem)])
 
 
 def _has_components(directory: Path) -> bool:
-    return directory.is_dir() and any(directory.glob(f"{PREFIX}*{SUFFIX}"))
+    try:
+        names = os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return any(name.startswith(PREFIX) and name.endswith(SUFFIX) for name in names)
 
 
 def why_ignored(file: str) -> str:
@@ -103,7 +109,11 @@ def left_alone(installation: Installation, used: Sequence[Path]) -> Iterator[Lef
             if entry.absolute() in known or entry.name.startswith(".") or is_component:
                 continue
             shown = entry.relative_to(installation.root)
-            yield Left(f"{shown}/" if entry.is_dir() else str(shown), _reason(entry))
+            try:
+                reason = _reason(entry)
+            except OSError as error:
+                reason = f"can't be looked at: {error.strerror or error}"
+            yield Left(f"{shown}/" if entry.is_dir() else str(shown), reason)
 
 
 def _entries(place: Path) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,25 @@ def snapshot(directory: Path) -> dict[str, tuple[int, bytes]]:
         )
         for path in directory.rglob("*")
     }
+
+
+@contextmanager
+def as_nobody(directory: Path) -> Iterator[None]:
+    """Root may read everything. ``directory`` and those around it let everybody through."""
+    if os.geteuid() != 0:
+        yield
+        return
+    modes = {one: one.stat().st_mode & 0o7777 for one in directory.parents}
+    modes = {one: mode for one, mode in modes.items() if mode & 0o011 != 0o011}
+    for one, mode in modes.items():
+        one.chmod(mode | 0o011)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        for one, mode in modes.items():
+            one.chmod(mode)
 
 
 def run(*arguments: str) -> Result:
@@ -250,6 +270,35 @@ def test_scripts_are_found_or_the_reason_is_told(tmp_path: Path) -> None:
     assert "'gone.sh' was not found" in found[4][1]
     assert found[5][1] == "scripts/unused.sh: no line names it, is left alone"
     assert CANARY not in str(found)
+
+
+def test_what_can_not_be_looked_at_costs_only_its_part_of_the_report(tmp_path: Path) -> None:
+    """A path that no file system has: told as such, and everything behind it is told as well."""
+    state = {f"configuration/{name_of('statemanager.inmemory')}": "databasePath=kept\n"}
+    installation(tmp_path, f"path={'a' * 300}\na.b=c.sh\n", **state)
+    for step in ("identity", "scripts"):
+        ((result, text, _),) = of_step(tmp_path, step)
+        assert result == "warning"
+        assert "File name too long" in text
+    assert [one[0] for one in of_step(tmp_path, "state")] == ["ok"]
+
+
+def test_a_directory_that_this_user_may_not_read_is_named(tmp_path: Path) -> None:
+    """It is not said to be empty; what is left alone is told with the reason."""
+    installation(tmp_path, "deviceId=d\n", **{"old/service.properties": "", "z": ""})
+    for path in (tmp_path, tmp_path / "configuration", *(tmp_path / "configuration").iterdir()):
+        path.chmod(0o755)
+    (tmp_path / "old").chmod(0)
+    with as_nobody(tmp_path):
+        assert [text for _, text, _ in of_step(tmp_path, "left alone")] == [
+            "old/: can't be looked at: Permission denied",
+            "z: is not used",
+        ]
+    (tmp_path / "configuration").chmod(0)
+    with as_nobody(tmp_path), pytest.raises(ConfigurationError, match="Permission denied") as e:
+        find_installation(tmp_path)
+    assert e.value.faults[0].file == str(tmp_path / "configuration")
+    (tmp_path / "configuration").chmod(0o700)
 
 
 def test_a_command_for_a_shell_is_told(tmp_path: Path) -> None:
