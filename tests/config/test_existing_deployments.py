@@ -314,3 +314,21 @@ def test_the_port_is_not_another_one_with_tls(tmp_path: Path) -> None:
     """The default is that of ODA, whatever the scheme: no port is guessed."""
     loaded = load_files(tmp_path, {"connector.websocket": "host=h\nsecure=true\n"})
     assert loaded.settings.connector.port == 80
+
+
+def test_paths_of_existing_files_stay_as_written(tmp_path: Path) -> None:
+    """They start at the working directory, which the configuration does not know; the outbox's
+    too."""
+    settings = load_files(
+        tmp_path,
+        {
+            "connector.websocket": "host=h\noutboxPath=out.sqlite\n",
+            "datastreams.deviceinfo": "apiKey=k\npath=scripts\nsource=deploy\n",
+            "statemanager.inmemory": "databasePath=kept\n",
+        },
+    ).settings
+    info = settings.device_info
+    assert (info.path, info.source) == (Path("scripts"), Path("deploy"))
+    assert settings.outbox.path == Path("out.sqlite")
+    assert settings.state_manager is not None
+    assert settings.state_manager.database_path == Path("kept")

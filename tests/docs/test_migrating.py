@@ -145,6 +145,7 @@ PROOFS: dict[str, dict[str, tuple[str, ...]]] = {
     "Relative paths": {
         "Those of ODA's": (
             "datastreams/test_script_command.py::test_relative_to_the_working_directory",
+            _EXISTING + "test_paths_of_existing_files_stay_as_written",
             _MIGRATION + "test_the_root_and_its_configuration_directory_are_the_same_installation",
         ),
         "A script's plain": ("datastreams/test_script_command.py::test_a_program_of_the_system",),
