@@ -15,9 +15,10 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, global
 from twisted.python.failure import Failure
 from zope.interface import provider
 
+from oda.commands.migration import Migration
 from oda.commands.places import check_places
 from oda.commands.running_agent import connect_to_agent
-from oda.commands.text import echo, json_text
+from oda.commands.text import json_text, print_finding
 from oda.config.checks import plaintext_warning
 from oda.config.loader import LoadedConfiguration, find_directory, load
 from oda.connector.resolution import install_resolver
@@ -29,7 +30,7 @@ from oda.datastreams.host import build_datastreams
 from oda.datastreams.script_command import find_command
 from oda.diagnosis.connection import ConnectionCheck
 from oda.diagnosis.effective import key_source, render_settings, settings_document
-from oda.diagnosis.findings import Finding, Findings, Result, document, render_finding
+from oda.diagnosis.findings import Findings, Result, document
 from oda.errors import ConfigurationError, ConnectorError, DatastreamError, PluginError
 from oda.extensions import installed_plugins, load_plugins
 from oda.interfaces import IDeviceInfoProvider
@@ -62,6 +63,12 @@ _ASK_TIMEOUT_S = 10.0
     type=click.FloatRange(min=0.1),
     help="Seconds for everything together.",
 )
+@click.option(
+    "--migrate",
+    type=click.Path(path_type=Path),
+    metavar="DIRECTORY",
+    help="Say what becomes of a Java ODA's installation, and write nothing.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 @click.pass_context
 def command(
@@ -70,6 +77,7 @@ def command(
     offline: bool,
     connect: bool,
     timeout_s: float,
+    migrate: Path | None,
     as_json: bool,
 ) -> None:
     """Check the configuration, then go the agent's way to the platform, step by step: name, TCP,
@@ -78,8 +86,18 @@ def command(
     Says at each failure what to do about it. Ends with status 0 when nothing failed (there may be
     warnings), else 1. Nothing is sent but pings. While an agent runs with this configuration no
     WebSocket is opened without --connect: many platforms end the older of two connections.
+
+    With --migrate DIRECTORY (an installation of the Java ODA, or its configuration directory) it
+    says instead what of it will be used, what is left alone and why, and what changes.
     """
-    findings = Findings(lambda finding: None if as_json else _print(finding))
+    findings = Findings(lambda finding: None if as_json else print_finding(finding))
+    if migrate is not None:
+        if conf is not None or connect:
+            raise click.UsageError("--migrate looks at files only: leave out --conf and --connect")
+        Migration(migrate, findings, os.environ).run()
+        if as_json:
+            click.echo(json_text(_report(findings)))
+        ctx.exit(1 if findings.has_failed else 0)
     configuration = _load(conf, findings)
     shown = settings_document(configuration.settings) if configuration else None
     if configuration is not None:
@@ -94,17 +112,15 @@ def command(
         else:
             _check_online(configuration, findings, connect, timeout_s)
     if as_json:
-        result = {
-            "ok": not findings.has_failed,
-            "checks": [document(finding) for finding in findings.all],
-            "settings": shown,
-        }
-        click.echo(json_text(result))
+        click.echo(json_text({**_report(findings), "settings": shown}))
     ctx.exit(1 if findings.has_failed else 0)
 
 
-def _print(finding: Finding) -> None:
-    echo(render_finding(finding, finding.step), nl=False)
+def _report(findings: Findings) -> dict[str, Any]:
+    return {
+        "ok": not findings.has_failed,
+        "checks": [document(finding) for finding in findings.all],
+    }
 
 
 # -- the configuration -----------------------------------------------------------------------

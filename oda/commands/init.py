@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +11,14 @@ from tempfile import TemporaryDirectory
 
 import click
 
+from oda.commands.migration import Migration
+from oda.commands.text import print_finding
 from oda.config.components import COMPONENTS, OPTIONAL, PLUGINS_FILE, POLLER
+from oda.config.connection import CONNECTOR
+from oda.config.files import read
 from oda.config.loader import load
 from oda.config.template import find_key, render_file
+from oda.diagnosis.findings import Findings
 from oda.errors import ConfigurationError
 
 #: Where the platform documents to be found.
@@ -50,6 +56,13 @@ _READ_ONCE = ("device.software", "device.cpu.total", "device.ram.total")
     help="Seconds between two readings of this machine; 0: no readings.",
 )
 @click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    metavar="INSTALLATION",
+    help="Take over the files of a Java ODA's installation (see: oda check --migrate).",
+)
+@click.option(
     "--set",
     "settings",
     multiple=True,
@@ -66,6 +79,7 @@ def command(
     device_id: str | None,
     api_key_file: str | None,
     every: str,
+    source: Path | None,
     settings: tuple[str, ...],
 ) -> None:
     """Write the configuration of an agent into DIRECTORY (conf where it isn't named).
@@ -73,6 +87,10 @@ def command(
     What flags don't say is asked for at a terminal; elsewhere --host and --api-key-file (or the
     variable ODA_API_KEY) are enough. Nothing that exists is overwritten. An API key never stands
     on the command line: there everybody could see it.
+
+    With --from the files of a Java ODA are copied as they stand, and what becomes of everything
+    else there is said. Where the installation has no file of the connector that this agent has,
+    --host and the other options make one. The installation itself is not changed.
     """
     _refuse_existing(directory)
     given = {
@@ -85,6 +103,11 @@ def command(
         **_parse_settings(settings),
     }
     values = {name: value for name, value in given.items() if value is not None}
+    if source is not None:
+        if api_key_file is not None or device_id is not None:
+            raise click.UsageError("--from takes the key and the id over: leave out their options")
+        _take_over(directory, source, values)
+        return
     has_key = api_key_file or values.get("apiKeyFile") or os.environ.get("ODA_API_KEY")
     if "host" not in values or not has_key:
         if not sys.stdin.isatty():
@@ -153,6 +176,50 @@ def _ask(values: dict[str, str], needs_key: bool) -> str:
     return key.strip()
 
 
+def _take_over(directory: Path, source: Path, values: dict[str, str]) -> None:
+    """Copy the files of an installation; ``values`` are for the connector's, where it has none."""
+    findings = Findings(print_finding)
+    found = Migration(source, findings, os.environ, values.get("host", "")).run()
+    if found is None or findings.has_failed:
+        raise click.ClickException("nothing was written: see what has FAILED above")
+    installation, loaded = found
+    contents: dict[str, bytes] = {}
+    for name in loaded.read:
+        content = read(loaded.directory / name)
+        if content.problem:
+            raise click.ClickException(f"{loaded.directory / name} {content.problem}")
+        contents[name] = content.data
+    if CONNECTOR.file in contents:
+        if values:
+            names = ", ".join(values)
+            raise click.UsageError(f"{CONNECTOR.file} is taken over: leave out {names}")
+    elif "host" in values:
+        values.setdefault("port", _PORT)
+        values.setdefault("path", _PATH)
+        own = {key.name for key in CONNECTOR.all_keys()}
+        if strangers := values.keys() - own:
+            raise click.UsageError(f"--set {min(strangers)}: edit the files that were taken over")
+        texts = {CONNECTOR.file: render_file(CONNECTOR, values)}
+        contents[CONNECTOR.file] = texts[CONNECTOR.file].encode()
+    with TemporaryDirectory(prefix="oda-init-") as name:
+        _copy(Path(name), contents)
+        _load(Path(name))
+    _copy(directory, contents)
+    click.echo(f"written: {directory}")
+    click.echo(f"Next:    cd {shlex.quote(str(installation.root.absolute()))}")
+    click.echo(f"Then:    oda check --conf {shlex.quote(str(directory.absolute()))}")
+
+
+def _copy(directory: Path, contents: Mapping[str, bytes]) -> None:
+    """Write the files as they are. One of them holds the API key: they are for this user only."""
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for name, data in contents.items():
+            _create(directory / name, data, 0o600)
+    except OSError as error:
+        raise click.ClickException(f"can't write {error.filename}: {error.strerror}") from None
+
+
 def _render(values: Mapping[str, str], every: str) -> dict[str, str]:
     """The text of each file. An optional one is left out where nothing of it is set."""
     texts: dict[str, str] = {}
@@ -176,32 +243,36 @@ def _try_out(texts: Mapping[str, str], key: str) -> None:
     with TemporaryDirectory(prefix="oda-init-") as name:
         directory = Path(name)
         _write(directory, texts, key)
-        try:
-            load(directory, os.environ)
-        except ConfigurationError as error:
-            problems = "\n".join(
-                f"{fault.key}: {fault.problem}" if fault.key else fault.problem
-                for fault in error.faults
-            )
-            raise click.ClickException(f"nothing was written:\n{problems}") from None
+        _load(directory)
+
+
+def _load(directory: Path) -> None:
+    try:
+        load(directory, os.environ)
+    except ConfigurationError as error:
+        problems = "\n".join(
+            f"{fault.key}: {fault.problem}" if fault.key else fault.problem
+            for fault in error.faults
+        )
+        raise click.ClickException(f"nothing was written:\n{problems}") from None
 
 
 def _write(directory: Path, texts: Mapping[str, str], key: str) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if key:
-            _create(directory / _KEY_FILE, key + "\n", 0o600)
+            _create(directory / _KEY_FILE, f"{key}\n".encode(), 0o600)
         for name, text in texts.items():
-            _create(directory / name, text, 0o644)
+            _create(directory / name, text.encode(), 0o644)
     except OSError as error:
         raise click.ClickException(f"can't write {error.filename}: {error.strerror}") from None
 
 
-def _create(path: Path, text: str, mode: int) -> None:
+def _create(path: Path, data: bytes, mode: int) -> None:
     """Write a file that must not be there, from the first moment with its permissions."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(descriptor, "w", encoding="utf-8") as stream:
-        stream.write(text)
+    with open(descriptor, "wb") as stream:
+        stream.write(data)
 
 
 def _say_what_next(directory: Path, wrote_key: bool) -> None:

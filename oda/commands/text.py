@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from oda.diagnosis.findings import Finding, render_finding
+
 
 def escaped(text: str) -> str:
     """``text`` with everything but line ends that a terminal could obey written as ``\\x1b``."""
@@ -26,3 +28,8 @@ def echo(text: str, err: bool = False, nl: bool = True) -> None:
 def json_text(document: Any) -> str:
     """A document over several lines, in visible ASCII."""
     return json.dumps(document, indent=2).replace("\x7f", "\\u007f")
+
+
+def print_finding(finding: Finding) -> None:
+    """Print what a check has found, as it comes."""
+    echo(render_finding(finding, finding.step), nl=False)

@@ -118,6 +118,7 @@ DEVICE_INFO = Component(
                     path("a directory", anchored=False),
                     "where ODA takes its scripts from; relative to the working directory",
                     environment=False,
+                    empty_is_absent=True,
                 ),
                 Key(
                     "path",
@@ -125,6 +126,7 @@ DEVICE_INFO = Component(
                     path("a directory", anchored=False),
                     "where scripts are kept; relative to the working directory",
                     environment=False,
+                    empty_is_absent=True,
                 ),
                 Key(
                     "strictPermissions",
@@ -168,6 +170,7 @@ DEVICE_INFO = Component(
         identity=_script_identity,
         unmistakable=lambda key, value: "." in key or ";" in value,
         free=True,
+        empty_is_absent=True,
         renamed={"serialNumberCommand": "device.serialNumber"},
     ),
 )
@@ -185,6 +188,7 @@ DISPATCHER = Component(
                     boolean(),
                     "leave out path, time and the host's id where the platform can fill them in",
                     aliases=("reduceBandwidthMode",),
+                    empty_is_absent=True,
                 ),
                 Key(
                     "eventContentType",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,9 @@ from oda.errors import Fault
 MAX_PROBLEM = 480
 #: The "file" of a fault in an environment variable.
 ENVIRONMENT = "environment"
+_DIGITS = re.compile(r"[0-9]{1,18}")
+#: What Java's configuration service writes into files by itself.
+_BOOKKEEPING = frozenset(("service.pid", "service.bundleLocation", "felix.fileinstall.filename"))
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,10 @@ def interpret(
     seen: dict[Hashable, int] = {}
     if properties is not None:
         result.faults.extend(properties.faults)
+        result.warnings.extend(
+            str(Place(file, earlier.line, earlier.key).fault(f"is replaced by line {line}"))
+            for earlier, line in properties.repeated
+        )
         # A line that couldn't be parsed must not lead to a second fault: "required".
         broken = {fault.key for fault in properties.faults}
         result.failed.update(key.name for key in component.all_keys() if key.name in broken)
@@ -103,6 +111,8 @@ def _read_entry(
     if key is not None:
         if key.name in result.places:
             first = result.places[key.name]
+            if first.key != entry.key and _says_the_same(result, key, entry.value):
+                return
             problem = f"says the same as {first.key} in line {first.line}: remove one of the two"
             result.faults.append(place.fault(problem))
             return
@@ -111,22 +121,44 @@ def _read_entry(
     elif entry.key in component.ignored:
         reason = component.ignored[entry.key]
         result.notes.append(str(place.fault(f"accepted and ignored: {reason}")))
+    elif entry.key in _BOOKKEEPING:
+        result.notes.append(str(place.fault("accepted and ignored: Java's own bookkeeping")))
     elif component.lines is None:
-        result.faults.append(place.fault(_unknown(component, entry.key)))
+        _report_unknown(result, component, place)
     else:
         _read_line(result, component.lines, entry, place, seen)
 
 
-def _unknown(component: Component, name: str) -> str:
+def _says_the_same(result: Interpretation, key: Key, value: str) -> bool:
+    """Whether another spelling of a key, of an older or a newer version, repeats its value."""
+    try:
+        parsed = key.parser.parse(value)
+    except ValueError:
+        return False
+    return key.name in result.values and bool(result.values[key.name] == parsed)
+
+
+def _report_unknown(result: Interpretation, component: Component, place: Place) -> None:
+    """A key that is probably misspelt or misplaced is a fault: what was meant would not happen. Any
+    other is one of another version of ODA, which reads past what it does not know."""
     names = sorted(key.name for key in component.all_keys())
-    elsewhere = _belongs_elsewhere(name)
-    if elsewhere:
-        return elsewhere
-    near = suggest(name, names, cutoff=0.7)
-    if near:
-        return f"unknown key, did you mean {near}?"
-    text = "unknown key; allowed: " + ", ".join(names)
-    return shorten(text, MAX_PROBLEM, placeholder=" ... (all are in docs/configuration.md)")
+    elsewhere = _belongs_elsewhere(place.key)
+    near = suggest(place.key, names, cutoff=0.7)
+    if elsewhere or (near and _is_misspelt(place.key, near)):
+        problem = elsewhere or f"unknown key, did you mean {near}?"
+        result.faults.append(place.fault(problem))
+        return
+    hint = f"did you mean {near}? " if near else ""
+    text = f"unknown key, is ignored; {hint}allowed: " + ", ".join(names)
+    problem = shorten(text, MAX_PROBLEM, placeholder=" ... (all are in docs/configuration.md)")
+    result.warnings.append(str(place.fault(problem)))
+
+
+def _is_misspelt(name: str, near: str) -> bool:
+    """Whether ``name`` can hardly be anything else than ``near``: a letter more or less, or two
+    that changed places."""
+    one, other = name.lower(), near.lower()
+    return sorted(one) == sorted(other) or bool(suggest(one, [other], cutoff=0.85))
 
 
 def _belongs_elsewhere(name: str) -> str:
@@ -149,8 +181,10 @@ def _read_value(result: Interpretation, key: Key, value: str, directory: Path) -
     if not value:
         result.reject(key.name, f"is empty; allowed: {key.parser.allowed}, or no such line")
         return
-    if key.off is not None and value == "0":
-        problem = f"0 does not turn it off here: it is read as {key.off:g} {key.parser.unit}"
+    if key.off is not None and _DIGITS.fullmatch(value) and not 0 < int(value) <= key.off:
+        # What existing files have to turn it off, or to come near to that.
+        text = "0 does not turn it off here:" if not int(value) else "more than is possible:"
+        problem = f"{text} it is read as {key.off:g} {key.parser.unit}"
         result.warnings.append(str(place.fault(problem)))
         result.values[key.name] = key.off
         return
@@ -174,6 +208,10 @@ def _read_line(
     if near:
         result.faults.append(place.fault(f"unknown key, did you mean {near}?"))
         return
+    if not entry.value and lines.empty_is_absent:
+        place = Place(place.file, place.line, _without_secret(result.component, entry.key))
+        result.warnings.append(str(place.fault("names nothing: counts as no such line")))
+        return
     value = entry.value if lines.free else without_comment(entry.value)
     if value != entry.value:
         problem = "what follows '#' is not a part of the value; comments need their own line"
@@ -195,6 +233,15 @@ def _read_line(
         return
     seen[identity] = entry.line
     result.lines.append(line)
+
+
+def _without_secret(component: Component, name: str) -> str:
+    """The name of a line without a value, as it may be shown: where the separator was lost, the
+    name of a secret and the secret itself are in it."""
+    secrets = [key for key in component.all_keys() if key.parser.secret]
+    names = {name.lower() for key in secrets for name in (key.name, *key.aliases)}
+    is_clear = "." in name and not any(name.lower().startswith(secret) for secret in names)
+    return name if is_clear or not secrets else f"{name[:6]}..."
 
 
 def _override(result: Interpretation, key: Key, value: str, directory: Path) -> None:

@@ -75,6 +75,7 @@ class Lines:
     """Lines with a free name. ``read(key, value)`` makes the settings of one line or raises
     ``ValueError``; ``identity`` is what must not occur twice. ``unmistakable(key, value)`` is True
     where the line can't be a misspelt key. ``renamed`` maps an old key to its line's name.
+    ``empty_is_absent``: a line without a value counts as no line, with a warning.
     """
 
     form: str
@@ -85,6 +86,7 @@ class Lines:
     identity: Callable[[Any], Hashable]
     unmistakable: Callable[[str, str], bool]
     free: bool = False
+    empty_is_absent: bool = False
     renamed: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 

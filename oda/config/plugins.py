@@ -15,6 +15,9 @@ def read_plugins(
 ) -> tuple[tuple[PluginSettings, ...], list[Fault]]:
     """The plugins to load, in the order of the list, and what is wrong."""
     faults = list(properties.faults)
+    for earlier, line in properties.repeated:  # no file of ODA is read here: nobody relies on that
+        problem = f"is here twice, again in line {line}: remove one of the two lines"
+        faults.append(Fault(file, earlier.line, earlier.key, problem))
     names: list[str] = []
     options: dict[str, dict[str, str]] = {}
     others: list[Entry] = []

@@ -1,7 +1,8 @@
 """Java-properties text -> entries with their line numbers. Pure: bytes in, entries and faults out.
 
 The syntax itself (separators, comments, escapes, continuation lines) is javaproperties' job. Added
-here: the encoding, line numbers, doubled keys, and that a fault never hides the ones behind it.
+here: the encoding, line numbers, what a doubled key means, and that a fault never hides the ones
+behind it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from oda.errors import Fault
 #: A configuration file is written by hand; more than this is a mistake (a log, a database).
 MAX_BYTES = 1024 * 1024
 
+_PRINTABLE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]*")
 _RAW_KEY = re.compile(r"[ \t\f]*[^=: \t\f\r\n]*")
 
 
@@ -33,11 +35,14 @@ class Entry:
 @dataclass(frozen=True)
 class Properties:
     """What a file contains. ``faults`` may stand beside entries that are fine; a file that isn't
-    ``readable`` may contain anything, so nothing can be said to be missing from it."""
+    ``readable`` may contain anything, so nothing can be said to be missing from it. ``repeated``
+    holds the key and line of each entry that a later one of the same key has replaced, and the
+    line of that one."""
 
     entries: tuple[Entry, ...]
     faults: tuple[Fault, ...]
     readable: bool = True
+    repeated: tuple[tuple[Entry, int], ...] = ()
 
 
 class _Lines:
@@ -82,7 +87,8 @@ def decode(content: bytes) -> str:
 def read_properties(file: str, content: bytes) -> Properties:
     """Every entry of ``content``, in order, and every fault; ``file`` is the name in the faults.
 
-    Of a doubled key the first entry is kept. A text that can't be decoded has no entries.
+    Of a doubled key the last entry counts, as in Java: existing files rely on that unknowingly. A
+    text that can't be decoded has no entries.
     """
     try:
         text = decode(content)
@@ -90,6 +96,7 @@ def read_properties(file: str, content: bytes) -> Properties:
         return Properties((), (Fault(file, 0, "", str(error)),), readable=False)
     entries: dict[str, Entry] = {}
     faults: list[Fault] = []
+    repeated: list[tuple[Entry, int]] = []
     lines = _Lines(text)
     while True:
         elements = parse(cast(IO[str], lines))  # all it needs is readline
@@ -98,26 +105,30 @@ def read_properties(file: str, content: bytes) -> Properties:
             for element in elements:
                 line, start = start + 1, lines.given
                 if isinstance(element, KeyValue):
-                    _add(file, Entry(element.key, element.value.strip(), line), entries, faults)
+                    entry = Entry(element.key, element.value.strip(), line)
+                    fault = _fault(file, entry)
+                    if fault is not None:
+                        faults.append(fault)
+                        continue
+                    earlier = entries.pop(entry.key, None)
+                    if earlier is not None:
+                        repeated.append((earlier, line))
+                    entries[entry.key] = entry
         except InvalidUEscapeError:
             # The escape itself is not shown: it may be a part of the API key.
             problem = "malformed escape: \\u has to be followed by four hex digits"
             faults.append(Fault(file, start + 1, lines.key_at(start + 1), problem))
             continue  # the generator is dead, the lines behind the faulty one are not
-        return Properties(tuple(entries.values()), tuple(faults))
+        return Properties(tuple(entries.values()), tuple(faults), repeated=tuple(repeated))
 
 
-def _add(file: str, entry: Entry, entries: dict[str, Entry], faults: list[Fault]) -> None:
+def _fault(file: str, entry: Entry) -> Fault | None:
     problem = _problem(entry)
-    if problem:
-        shown = entry.key.encode("ascii", "backslashreplace").decode("ascii")
-        faults.append(Fault(file, entry.line, shown, problem))
-    elif entry.key in entries:
-        first = entries[entry.key].line
-        problem = f"is here twice, first in line {first}: remove one of the two lines"
-        faults.append(Fault(file, entry.line, entry.key, problem))
-    else:
-        entries[entry.key] = entry
+    if not problem:
+        return None
+    # What follows such a character may be the value, with a damaged separator: the API key.
+    shown = _PRINTABLE.match(entry.key)
+    return Fault(file, entry.line, ascii(shown[0])[1:-1] if shown else "", problem)
 
 
 def _problem(entry: Entry) -> str:

@@ -28,8 +28,10 @@ a part of the syntax; where a number, a word or a schedule is expected, it is cu
 
 - All faults of all files are reported at once, as `file:line: key: what is wrong, what is allowed`,
   and the agent does not start. While it runs, a faulty change is reported and not applied.
-- A key that stands twice, an unknown key and an empty value are faults (but `deviceId=` and `path=`
-  of existing files count as no such line).
+- An empty value is a fault, and so is an unknown key that looks like a known one or that belongs in
+  another file. What existing ODA files may contain is a warning: a key that stands twice (the last
+  line counts, as in Java), any other unknown key, a script line without a script. `deviceId=`,
+  `path=`, `source=` and `reducedOutput=` count as no such line.
 - Files of components this agent doesn't have are named once in the log and left alone.
 - Changes take effect while the agent runs. A file that is removed means its defaults.
 - `true` and `false` are the only booleans; names of choices may be in any case, and `-` and `_` in

@@ -15,6 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _HEAD_BYTES = 256
+#: A plain name of so many characters may be a key.
+_MIN_KEY = 16
 
 
 def find_command(
@@ -53,6 +55,9 @@ def _find_file(
             return candidate
     if Path(program).is_absolute():
         raise ValueError(f"script {program!r} does not exist")
+    shown = program
+    if is_plain and "." not in program and len(program) >= _MIN_KEY:
+        shown = f"{program[:4]}..."  # nobody's program, but perhaps the API key in a misspelt line
     if is_plain:
         system = _system_directories(environment)
         found = shutil.which(program, path=os.pathsep.join(map(str, system))) if system else None
@@ -61,7 +66,7 @@ def _find_file(
         places.extend(system)
     searched = ", ".join(dict.fromkeys(map(str, places))) or "no directory"
     hint = "" if scripts else " (the key path can name the scripts' directory)"
-    raise ValueError(f"script {program!r} was not found in {searched}{hint}")
+    raise ValueError(f"script {shown!r} was not found in {searched}{hint}")
 
 
 def _system_directories(environment: Mapping[str, str]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from oda.config.loader import load
 from oda.errors import ConfigurationError
 from oda.model import ContentType
 from oda.settings import Schedule, ValueType
+from tests.config.deployments import DEPLOYMENTS
 from tests.config.directories import MINIMAL, faults_of, load_files, name_of, write
 
 SCRIPTED = """\
@@ -219,3 +221,114 @@ def test_zero_seconds_are_a_warning(tmp_path: Path) -> None:
     places = [warning.split(": ")[:2] for warning in loaded.warnings]
     file = str(tmp_path / name_of("connector.websocket"))
     assert places == [[f"{file}:3", "keepAliveInterval"], [f"{file}:4", "connectionTimeout"]]
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_a_deployment_loads_unchanged(tmp_path: Path, name: str) -> None:
+    """Nothing in it is a fault; what deserves a look is warned of, key by key, and nothing else
+    is; no value shows that may be a key."""
+    deployment = DEPLOYMENTS[name]
+    loaded = load(deployment.write(tmp_path / "configuration"), {})
+    assert loaded.ignored == tuple(name_of(component) for component in deployment.ignored)
+    warned = [re.sub(r"^\S+:\d+: (\S+): .*", r"\1", warning) for warning in loaded.warnings]
+    assert sorted(warned) == sorted(deployment.warnings)
+    assert "-key" not in " ".join((*loaded.warnings, *loaded.notes))
+
+
+def test_there_are_ten_deployments() -> None:
+    """As many as the demonstrations of ODA, and one of a test suite."""
+    assert len(DEPLOYMENTS) >= 10
+
+
+def test_of_lines_that_stand_twice_the_last_counts(tmp_path: Path) -> None:
+    """As in Java: the deployment goes on as it ran."""
+    settings = load(DEPLOYMENTS["grown over years"].write(tmp_path), {}).settings
+    assert settings.connector.host == "new.example.org"
+    assert settings.device_info.api_key.reveal() == "new-key"
+    assert [script.command for script in settings.device_info.scripts] == ["two.sh"]
+    assert [(one.datastream_id, one.period_s) for one in settings.poller.schedules] == [
+        ("c:d", 60),
+        ("a.b", 90),
+    ]
+
+
+def test_two_spellings_of_a_key_that_contradict_each_other(tmp_path: Path) -> None:
+    """Each version of ODA knows one of them: which one ran here nobody can tell."""
+    (fault,) = faults_of(tmp_path, {"connector.websocket": "host=h\npath=a\ngeneralPath=b\n"})
+    assert (fault.line, fault.key) == (3, "generalPath")
+    assert "path in line 2" in fault.problem
+
+
+def test_a_key_of_another_version_is_read_past(tmp_path: Path) -> None:
+    """As ODA does, with a warning that names what is allowed."""
+    loaded = load_files(tmp_path, {"connector.websocket": "host=h\npath=p\nfrobnicate=1\n"})
+    (warning,) = loaded.warnings
+    assert ":3: frobnicate: unknown key, is ignored; allowed: ackCommitDelay, " in warning
+
+
+def test_a_script_line_without_a_script_is_no_line(tmp_path: Path) -> None:
+    """The datastream is the built-in one, where there is one."""
+    loaded = load_files(tmp_path, {"datastreams.deviceinfo": "apiKey=k\ndevice.clock=\n"})
+    assert loaded.settings.device_info.scripts == ()
+    (warning,) = loaded.warnings
+    assert ":2: device.clock: " in warning
+
+
+@pytest.mark.parametrize("line", ["apiKeycanary.4f9a-2b77", "apcanary-4f9a-2b77", "APIKEYcanary"])
+def test_a_lost_separator_shows_no_key(tmp_path: Path, line: str) -> None:
+    """The line is one without a script by then, and holds the API key in its name."""
+    loaded = load_files(tmp_path, {"datastreams.deviceinfo": f"apiKey=k\n{line}\n"})
+    (warning,) = loaded.warnings
+    assert "canary" not in warning
+    assert ":2: " in warning
+
+
+def test_a_doubled_key_is_a_fault_where_no_file_is_older(tmp_path: Path) -> None:
+    """Nobody relies on it, and it is probably an oversight."""
+    (fault,) = faults_of(tmp_path, {"plugins": "plugins=a\nplugins=b\n"})
+    assert (fault.line, fault.key) == (1, "plugins")
+
+
+@pytest.mark.parametrize(
+    ("component", "text", "key", "help_"),
+    [
+        ("dispatcher.opengate", "reducedOutput=yes\n", "reducedOutput", "true or false"),
+        ("connector.websocket", "host=h\nsecur=true\n", "secur", "did you mean secure?"),
+        ("connector.websocket", "host=h\napiKey=k\n", "apiKey", "belongs in "),
+        ("connector.websocket", "host=h\nport=\n", "port", "is empty"),
+        ("subsystem.poller", "a=1 min\n", "a", "seconds"),
+        ("subsystem.poller", "a;b*c*=60\n", "a;b*c*", "more than one '*'"),
+        ("datastreams.deviceinfo", "apiKey=k\na.b=c.sh;NUMBER\n", "a.b", "INTEGER"),
+    ],
+)
+def test_what_has_no_clear_meaning_is_a_fault_that_says_what_to_change(
+    tmp_path: Path, component: str, text: str, key: str, help_: str
+) -> None:
+    """The start would do something that the file does not say: it names the line instead."""
+    (fault,) = faults_of(tmp_path, {component: text})
+    assert (fault.file, fault.key) == (name_of(component), key)
+    assert help_ in fault.problem
+
+
+def test_the_port_is_not_another_one_with_tls(tmp_path: Path) -> None:
+    """The default is that of ODA, whatever the scheme: no port is guessed."""
+    loaded = load_files(tmp_path, {"connector.websocket": "host=h\nsecure=true\n"})
+    assert loaded.settings.connector.port == 80
+
+
+def test_paths_of_existing_files_stay_as_written(tmp_path: Path) -> None:
+    """They start at the working directory, which the configuration does not know; the outbox's
+    too."""
+    settings = load_files(
+        tmp_path,
+        {
+            "connector.websocket": "host=h\noutboxPath=out.sqlite\n",
+            "datastreams.deviceinfo": "apiKey=k\npath=scripts\nsource=deploy\n",
+            "statemanager.inmemory": "databasePath=kept\n",
+        },
+    ).settings
+    info = settings.device_info
+    assert (info.path, info.source) == (Path("scripts"), Path("deploy"))
+    assert settings.outbox.path == Path("out.sqlite")
+    assert settings.state_manager is not None
+    assert settings.state_manager.database_path == Path("kept")

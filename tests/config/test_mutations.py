@@ -55,13 +55,12 @@ MUTATIONS = [
     (STATE, "maxData=4000", "maxData=4e3", 2, "maxData"),
     (STATE, "forgetTime=172800", "forgetTime=two days", 3, "forgetTime"),
     (STATE, "forgetPeriod=60", "forgetPeriod=0", 4, "forgetPeriod"),
-    # misspelt, moved, missing, doubled keys
+    # misspelt, moved, missing, contradicting keys
     (CONNECTION, "host=", "hots=", 1, "hots"),
     (CONNECTION, "host=", "Host=", 1, "Host"),
     (CONNECTION, "host=localhost\n", "", 0, "host"),
     (CONNECTION, "port=", "prot=", 2, "prot"),
     (CONNECTION, "connectionTimeout", "conectionTimeout", 4, "conectionTimeout"),
-    (CONNECTION, "port=9955", "port=9955\nport=9956", 3, "port"),
     (CONNECTION, "port=9955", "generalPath=/x", 3, "path"),
     (CONNECTION, "port=9955", "apiKey=x", 2, "apiKey"),
     (CONNECTION, "port=9955", "=9955", 2, ""),
@@ -83,7 +82,8 @@ MUTATIONS = [
     (POLLER, "=30;300", "=", 1, "device.upTime"),
     (POLLER, "sensor-*", "*sensor-*", 2, "device.clock;*sensor-*"),
     (POLLER, "device.clock;", "device.clock ;", 2, "device.clock"),
-    (POLLER, "device.clock;sensor-*", "device.upTime", 2, "device.upTime"),
+    (POLLER, "device.clock;sensor-*", "device.upTime;", 2, "device.upTime;"),
+    (CONNECTION, "port=9955", "portt=9955", 2, "portt"),
     (COLLECTOR, "device.upTime=", "=", 1, ""),
     (COLLECTOR, "60;300", "60s;300s", 1, "device.upTime"),
     # plugins

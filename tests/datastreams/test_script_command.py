@@ -131,3 +131,12 @@ def test_a_script_without_a_first_line(tmp_path: Path) -> None:
     assert find_command("x.sh", tmp_path, tmp_path, NO_PATH) == ("/bin/sh", script)
     binary = write(tmp_path / "prog", "\x7fELF\0\0")
     assert find_command("prog", tmp_path, tmp_path, NO_PATH) == (binary,)
+
+
+def test_what_may_be_a_key_is_not_shown(tmp_path: Path) -> None:
+    """A misspelt ``apiKey`` is read as a script whose program is the key."""
+    with pytest.raises(ValueError, match="was not found") as caught:
+        find_command("canary-key-0123456789", tmp_path, tmp_path, {})
+    assert "canary-key" not in str(caught.value)
+    with pytest.raises(ValueError, match=r"'obtain-something\.sh' was not found"):
+        find_command("obtain-something.sh", tmp_path, tmp_path, {})

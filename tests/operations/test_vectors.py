@@ -10,7 +10,7 @@ import pytest
 
 from oda.model import ContentType
 
-from .fakes import Bench, custom_operations
+from .fakes import NOW_MS, Bench, custom_operations
 
 VECTORS: list[dict[str, Any]] = json.loads(
     (Path(__file__).parent.parent / "vectors" / "operations.json").read_text("utf-8")
@@ -109,3 +109,50 @@ def test_clock_is_set_to_the_instant_the_parameters_name() -> None:
     vector = next(v for v in VECTORS if v["name"].startswith("SET_CLOCK with datetime"))
     bench.answer(vector["request"])
     assert bench.state.sets == [("", [("device.clock", 1_706_925_906_000)])]
+
+
+_MOMENT = {"date": "2024-02-03", "time": "04:05:06", "timezone": 0, "dst": 0}
+_MOMENT_MS = 1_706_933_106_000
+_SOURCE = "ntp://good"
+
+
+@pytest.mark.parametrize("content_type", list(ContentType), ids=lambda c: c.name)
+@pytest.mark.parametrize(
+    ("name", "parameters", "set_ms"),
+    [
+        ("SET_CLOCK_EQUIPMENT", {"datetime": _MOMENT}, _MOMENT_MS),
+        ("SET_CLOCK_EQUIPMENT", in_list_dialect({"datetime": _MOMENT}), _MOMENT_MS),
+        ("SET_CLOCK_EQUIPMENT", _MOMENT, _MOMENT_MS),
+        ("SET_CLOCK_EQUIPMENT", in_list_dialect(_MOMENT), _MOMENT_MS),
+        ("SET_CLOCK_EQUIPMENT", [], NOW_MS),
+        ("SYNCHRONIZE_CLOCK", [], NOW_MS),
+        ("SYNCHRONIZE_CLOCK", {"source": _SOURCE}, NOW_MS + 5),
+        ("SYNCHRONIZE_CLOCK", in_list_dialect({"source": _SOURCE}), NOW_MS + 5),
+        (
+            "SYNCHRONIZE_CLOCK",
+            {"variableList": [{"name": "source", "value": _SOURCE}]},
+            NOW_MS + 5,
+        ),
+        (
+            "SYNCHRONIZE_CLOCK",
+            in_list_dialect({"variableList": [{"name": "source", "value": _SOURCE}]}),
+            NOW_MS + 5,
+        ),
+    ],
+)
+def test_clock_operations_in_every_form(
+    name: str, parameters: Any, set_ms: int, content_type: ContentType
+) -> None:
+    """Flat or wrapped, in both dialects and every format: the same time is set, and the answer is
+    the recorded one of SET_CLOCK_EQUIPMENT."""
+    bench = Bench()
+    vector = next(v for v in VECTORS if v["name"].startswith("SET_CLOCK with datetime"))
+    request = {
+        **vector["request"]["operation"]["request"],
+        "name": name,
+        "parameters": parameters,
+    }
+    answer = bench.answer({"operation": {"request": request}}, content_type)
+    recorded = json.dumps(vector["response"]).replace("SET_CLOCK_EQUIPMENT", name)
+    assert comparable(answer) == comparable(json.loads(recorded))
+    assert bench.state.sets == [("", [("device.clock", set_ms)])]

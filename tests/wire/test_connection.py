@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from autobahn.websocket import HAS_NVX
 from zope.interface.verify import verifyObject
 
@@ -50,11 +51,13 @@ def test_telemetry_arrives_and_is_acknowledged(world: World) -> None:
     assert world.outbox.counts()["lingering"] == 1
 
 
-def test_operation_is_answered(make_world: MakeWorld) -> None:
-    """What the platform sends goes to the dispatcher, and its answer back to the platform."""
+@pytest.mark.parametrize("is_binary", [False, True])
+def test_operation_is_answered(make_world: MakeWorld, is_binary: bool) -> None:
+    """What the platform sends goes to the dispatcher, and its answer back to the platform, whether
+    the request came in a text or in a binary frame."""
     dispatcher = FakeDispatcher(lambda payload: b'{"answer":' + payload + b"}")
     world = make_world(dispatcher=dispatcher).start()
-    world.peer.sendMessage(b'{"a":1}', isBinary=False)
+    world.peer.sendMessage(b'{"a":1}', isBinary=is_binary)
     world.settle()
     assert world.peer.payloads == [b'{"answer":{"a":1}}']
 
