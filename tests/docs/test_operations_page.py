@@ -1,4 +1,4 @@
-"""The requests of docs/operations.md get the answers that stand behind them."""
+"""The requests of docs/operations.md and docs/own-operations.md get the answers behind them."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from oda.settings import (
 )
 from tests.docs.pages import ROOT, Page
 
-PAGE = Page(ROOT / "docs/operations.md")
+STANDARD = Page(ROOT / "docs/operations.md")
+OWN = Page(ROOT / "docs/own-operations.md")
 AT_MS = 1_700_000_000_000
-DOCUMENTS = [json.loads(block.text) for block in PAGE.of("json")]
+DOCUMENTS = [json.loads(block.text) for page in (STANDARD, OWN) for block in page.of("json")]
 EXCHANGES = list(zip(DOCUMENTS[::2], DOCUMENTS[1::2], strict=True))
 
 
@@ -104,15 +105,15 @@ class Pump:
 
 
 class Garden:
-    """An agent as the page describes it, with the page's own operations."""
+    """An agent as the pages describe it, with their own operations."""
 
     def __init__(self, tmp_path: Path) -> None:
         self.reactor = MemoryReactorClock()
         self.clock = RecordingClock()
         self.pump = Pump()
         page: dict[str, Any] = {}
-        for block in PAGE.of("python"):
-            exec(compile(block.text, PAGE.name, "exec"), page)
+        for block in OWN.of("python"):
+            exec(compile(block.text, OWN.name, "exec"), page)
         water: Callable[..., Any] = page["Water"]
         water_beds: Callable[..., Any] = page["WaterBeds"]
         operations = [water(self.pump), water_beds(self.pump, self.reactor)]
