@@ -45,7 +45,7 @@ def test_a_request_with_an_id_of_megabytes(
     assert operation.requests == []
     if member != "name":
         fits = letter * (MAX_TEXT_BYTES // len(letter.encode()))
-        members = {"name": "X", member: [fits] if member == "path" else fits}
+        members = {"name": "X", member: [fits, "dev-1"] if member == "path" else fits}
         response = bench.answer(request(**members), content_type)["operation"]["response"]
         assert response["resultCode"] == "SUCCESSFUL"
 
