@@ -215,6 +215,17 @@ class Backlog:
         self._changed()
         return amount
 
+    def replay(self, max_cost: int | None) -> int:
+        """As ``Queue.replay``. What is pending again counts as not read by the platform: if
+        its commit fails now, nobody is told that it is accepted."""
+        cost = self.queue.replay(max_cost)
+        lingering = self.queue.lingering
+        still_up_to = lingering[-1].high if lingering else 0
+        for row in self._uncommitted.rows(self.message_class):
+            if row.state is RowState.LINGERING and row.row_id > still_up_to:
+                row.state = RowState.PENDING
+        return cost
+
     # -- the store ---------------------------------------------------------------------------
 
     def adopt(self, totals: Totals, off_ms: int, linger_ms: int, now_s: float) -> None:

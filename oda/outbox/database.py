@@ -237,7 +237,8 @@ def read_row(values: Sequence[Any]) -> tuple[Row, bool]:
     is_as_written = is_sound(values)
     if not is_as_written:
         payload = payload if isinstance(payload, bytes) else repr(payload).encode()
-        datapoints = datapoints if isinstance(datapoints, int) else 0
+        # Whatever it says now: a message has no more datapoints than bytes.
+        datapoints = min(max(0, datapoints), len(payload)) if isinstance(datapoints, int) else 0
         accepted_ms = accepted_ms if isinstance(accepted_ms, int) else 0
     row = Row(row_id, payload, bool(is_text), datapoints, accepted_ms, row_cost(len(payload)))
     return row, is_as_written

@@ -247,7 +247,7 @@ class Outbox:
             queue = backlog.queue
             if replay_lingering and queue.lingering:
                 self._accounts.replayed()
-                replayed = queue.replay(max_bytes)
+                replayed = backlog.replay(max_bytes)
                 if max_bytes is not None:
                     max_bytes -= replayed
                 self._has_news = True

@@ -317,6 +317,23 @@ def test_a_changed_column_becomes_a_dead_letter(
     device.stop()
 
 
+@pytest.mark.parametrize("datapoints", [-31984, -1, 1 << 60])
+def test_no_count_of_a_damaged_row_is_believed(
+    datapoints: int, original: Path, tmp_path: Path
+) -> None:
+    """A counter never goes down, and no message has more datapoints than bytes."""
+    path = tmp_path / "outbox.sqlite"
+    copy_store(original.with_name("closed.sqlite"), path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE telemetry SET datapoints = ? WHERE id = 50", (datapoints,))
+        connection.commit()
+    device = Device(path)
+    device.take_all()
+    assert device.counters["messages_dead"] == 1
+    assert 0 <= device.counters["datapoints_dead"] <= len(payload(50))
+    device.stop()
+
+
 def test_a_newer_version_is_left_alone(original: Path, tmp_path: Path) -> None:
     """A store of a newer agent is set aside as it is, and what is readable is sent."""
     path = tmp_path / "outbox.sqlite"

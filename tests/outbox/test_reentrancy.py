@@ -17,7 +17,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from oda.errors import OutboxFull
+from oda.errors import OutboxClosed, OutboxFull
 from oda.model import JournalEntry, MessageClass
 from oda.outbox import inspection
 from oda.outbox.clock import FIRST_IDS
@@ -173,6 +173,49 @@ def test_a_row_acknowledged_while_its_commit_fails_is_accepted(tmp_path: Path) -
     first, second = device.put_all([b"one", b"two"])
     device.outbox.retire(ids(device.take(1)))
     assert not first.called
+    device.worker.fail(disk_full())
+    assert first.called
+    assert not second.called
+    device.clock.advance(RETRY_S)
+    let_go_on(device)
+    assert second.called
+    device.stop()
+
+
+@pytest.mark.parametrize("max_bytes", [None, 1])
+def test_a_row_replayed_while_its_commit_fails_is_not_accepted(
+    tmp_path: Path, max_bytes: int | None
+) -> None:
+    """The platform may have lost what it had acknowledged: until it has read the row again, or the
+    disk has it, nobody is told. A stop that can't write it says that it was not accepted."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    (put,) = device.put_all([b"one"])
+    told: list[object] = []
+    put.addBoth(told.append)
+    device.outbox.retire(ids(device.take(1)))
+    device.outbox.rewind(True, max_bytes)
+    device.worker.fail(disk_full())
+    assert told == []
+    (row,) = device.take(1)
+    assert row.payload == b"one"
+    device.outbox.rewind(False)
+    device.outbox.close()
+    while device.worker.jobs:
+        device.worker.fail(disk_full())
+    (failure,) = told
+    assert isinstance(failure, Failure)
+    assert failure.check(OutboxClosed)
+
+
+def test_what_still_lingers_counts_as_read_after_a_replay_of_the_rest(tmp_path: Path) -> None:
+    """A replay with a bound leaves the older rows acknowledged: they are accepted though their
+    commit fails; what is sent again is not."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    first, second = device.put_all([b"one" * 100, b"two" * 100])
+    device.outbox.retire(ids(device.take(1)))
+    device.clock.advance(1.0)
+    device.outbox.retire(ids(device.take(1)))
+    device.outbox.rewind(True, 1)
     device.worker.fail(disk_full())
     assert first.called
     assert not second.called

@@ -126,8 +126,10 @@ def _judge_order(facts: Facts, history: History) -> None:
     """Within a datastream, events arrive first in the order in which they were published."""
     if facts.excuses & {"store", "opening", "reading"}:
         return  # live data does not wait for what can't be read, or is being recovered
+    # What was purged comes back, and late, where a crash comes before the commit of the purge.
+    excused = facts.refused_by_platform | facts.purged
     for stream, numbers in facts.order.items():
-        seen = [number for number in numbers if number not in facts.refused_by_platform]
+        seen = [number for number in numbers if number not in excused]
         for before, after in pairwise(seen):
             if after < before:
                 history.violate(f"event {after} of {stream} arrived after {before}")

@@ -79,7 +79,18 @@ def _simpler(plan: Plan) -> Iterator[Plan]:
             for simpler in _SIMPLER.get(name, ()):
                 if simpler == value:
                     break
-                arguments = {**step.arguments, name: simpler}
                 steps = list(plan.steps)
-                steps[index] = Step(step.at_s, step.kind, arguments)
+                steps[index] = _with(step, name, simpler)
+                if name == "parameters":
+                    # Repeated, it has to be the same request still.
+                    steps = [
+                        _with(one, name, simpler)
+                        if one.arguments.get("first") == step.arguments.get("first")
+                        else one
+                        for one in steps
+                    ]
                 yield msgspec.structs.replace(plan, steps=tuple(steps))
+
+
+def _with(step: Step, name: str, value: Any) -> Step:
+    return Step(step.at_s, step.kind, {**step.arguments, name: value})

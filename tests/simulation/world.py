@@ -477,7 +477,7 @@ class World:
 
     def _calm(self) -> None:
         self.history.say("world", "everything works from now on")
-        self.life.reactor.fuse = None
+        self.life.reactor.fuse = self._again = None
         self._down_s = 0.1
         self._calm_weather()
         self._set_habits(Habits())
