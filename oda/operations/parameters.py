@@ -39,6 +39,9 @@ KINDS: Mapping[type, str] = {
 #: REFRESH_INFO.
 MAX_VARIABLES = 1000
 
+#: So much of what is not known is repeated in a message, in characters.
+MAX_SHOWN = 200
+
 #: How long the name of a variable may be, in characters.
 MAX_NAME_LENGTH = 1024
 
@@ -163,6 +166,10 @@ def _from_list_dialect(parameters: list[Any]) -> dict[str, Any]:
             raise InvalidParameter(f"{where}.name", f"must be a text, not {kind_of(name)}")
         if name in normal:
             raise InvalidParameter(name, "given twice")
+        if "value" not in entry and len(entry) > 1:
+            # Taken for null, a value under another name would be ignored.
+            others = ", ".join(repr(member) for member in entry if member != "name")
+            raise InvalidParameter(f"{where}.value", f"missing; there is {others[:MAX_SHOWN]}")
         normal[name] = _unwrap(entry.get("value"), name)
     return normal
 

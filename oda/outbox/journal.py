@@ -19,6 +19,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from math import isfinite
+from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred, fail
@@ -75,8 +77,10 @@ class _Echo(msgspec.Struct, omit_defaults=True):
     fingerprint: str = _UNKNOWN
 
 
-#: What JSON does not know (a tag of CBOR) counts by its representation.
-_encode_asked = msgspec.json.Encoder(enc_hook=repr, order="deterministic").encode
+#: What JSON writes as nothing else is written.
+_SAME_IN_JSON = frozenset((str, int, bool, type(None)))
+
+_encode_asked = msgspec.json.Encoder(order="deterministic").encode
 
 
 @implementer(IJournal)
@@ -444,11 +448,28 @@ def _id_cost(known: _Known) -> int:
 
 def _fingerprint(request: OperationRequest | None) -> str:
     """What ``request`` asks for, in 16 hexadecimal digits. Which of two dialects its parameters
-    used makes no difference, nor their order, nor when the request says it was made."""
+    used makes no difference, nor their order, nor their format, nor when the request says it was
+    made."""
     if request is None:
         return _UNKNOWN
-    text = _encode_asked((request.device_id, request.path, request.parameters))
+    text = _encode_asked((request.device_id, request.path, _distinct(request.parameters)))
     return blake2b(text, digest_size=8).hexdigest()
+
+
+def _distinct(value: Any) -> Any:
+    """``value`` so that JSON writes the same for what is the same in each format, and something
+    else for everything else. 1 and 1.0 are one number. What JSON has no form for (bytes, NaN, what
+    a plugin's codec makes) is written as no text, number or null is."""
+    kind = type(value)
+    if kind is dict:
+        return {name: _distinct(member) for name, member in value.items()}
+    if kind is list:
+        return [_distinct(member) for member in value]
+    if kind is float and isfinite(value):
+        return int(value) if value.is_integer() else value
+    if kind in _SAME_IN_JSON:
+        return value
+    return msgspec.Raw(f"{kind.__name__} {value!r}".encode("utf-8", "backslashreplace"))
 
 
 def _echo(request: OperationRequest | None, fingerprint: str) -> bytes | None:

@@ -76,6 +76,12 @@ def test_the_request_is_left_as_it_was() -> None:
         ([{"value": 1}], "parameters[0].name: missing"),
         ([{"name": ["a"]}], "parameters[0].name: must be a text, not a list"),
         ([{"name": "a"}, {"name": "a"}], "a: given twice"),
+        # taken for null, the value would be ignored: a clock would be set to another time
+        ([{"name": "a", "valeu": 1}], "parameters[0].value: missing; there is 'valeu'"),
+        (
+            [{"name": "a", "value": 0}, {"name": "b", "variableValue": 1, "type": "number"}],
+            "parameters[1].value: missing; there is 'variableValue', 'type'",
+        ),
         ([{"name": "a", "value": {"array": 5}}], "a: 'array' must not hold a number"),
         ([{"name": "a", "value": {"number": True}}], "a: 'number' must not hold a boolean"),
         ([{"name": "a", "value": {"string": 1}}], "a: 'string' must not hold a number"),

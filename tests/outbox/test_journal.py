@@ -180,6 +180,64 @@ def test_two_operations_with_one_id_have_records_of_their_own(tmp_path: Path) ->
     device.stop()
 
 
+def asked(value: Any) -> OperationRequest:
+    """A request to write ``value``."""
+    parameters = {"variableList": [{"name": "q", "value": value}]}
+    return OperationRequest("1", "SET", parameters=parameters)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(1, 1.0), (0, -0.0), ({"a": 1, "b": [2.0]}, {"b": [2], "a": 1.0}), (1e20, 10**20)],
+    ids=repr,
+)
+def test_a_number_is_the_same_in_every_format(first: Any, second: Any, tmp_path: Path) -> None:
+    """Formats and platforms write one number as 1 or as 1.0: the repeated request is not executed a
+    second time, after a restart neither."""
+    device = Device(tmp_path / "outbox.sqlite")
+    answer(device, outcome_now(device, asked(first)), b"done")
+    device.turn()
+    done = JournalEntry("SET", b"done", JSON, has_ended=True)
+    assert device.outbox.journal.begin("1", "SET", True, asked(second)) == done
+    device.crash()
+    assert device.outbox.journal.begin("1", "SET", True, asked(second)) == done
+    device.stop()
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (None, float("nan")),
+        (float("inf"), float("nan")),
+        (float("inf"), float("-inf")),
+        (b"\x01", "AQ=="),
+        (b"\x01", b"\x02"),
+        (True, 1),
+        ("1", 1),
+        ("nan", float("nan")),
+        (1, 1.5),
+    ],
+    ids=repr,
+)
+def test_what_json_can_not_tell_apart_is_another_request(
+    first: Any, second: Any, tmp_path: Path
+) -> None:
+    """A request in MessagePack or CBOR may ask for what JSON has no form for: one that asks for
+    something else is executed."""
+    device = Device(tmp_path / "outbox.sqlite")
+    answer(device, outcome_now(device, asked(first)), b"done")
+    device.turn()
+    assert outcome_now(device, asked(second)) == 2
+    device.stop()
+
+
+def outcome_now(device: Device, request: OperationRequest) -> object:
+    """What ``begin`` gives for ``request`` once the turn is over."""
+    begun = device.outbox.journal.begin("1", "SET", True, request)
+    device.turn()
+    return outcome(begun)
+
+
 def test_without_a_disk_nothing_acts(tmp_path: Path) -> None:
     """What could not be recorded must not run, now or when a commit that is under way fails; what
     only reads goes on, and its answer is recorded later."""
