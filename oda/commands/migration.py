@@ -15,7 +15,12 @@ from oda.config.connection import CONNECTOR
 from oda.config.files import read
 from oda.config.loader import LoadedConfiguration, load
 from oda.config.properties import read_properties
-from oda.datastreams.deviceinfo import SERIAL_NUMBER, SERIAL_NUMBER_SCRIPTS, USUAL_SCRIPT
+from oda.datastreams.deviceinfo import (
+    SERIAL_NUMBER,
+    SERIAL_NUMBER_SCRIPTS,
+    USUAL_SCRIPT,
+    is_there,
+)
 from oda.datastreams.script_command import find_command
 from oda.diagnosis.differences import DIFFERENCES, UNSAID
 from oda.diagnosis.effective import key_source
@@ -217,7 +222,7 @@ class Migration:
                 )
         elif scripts:
             text = f"is what the script of {scripts[0].datastream_id} writes"
-        elif usual is not None and usual.is_file():
+        elif usual is not None and is_there(usual):
             text = f"is what {usual} writes, as in ODA"
             self._find(
                 installation,

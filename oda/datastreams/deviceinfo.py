@@ -44,6 +44,19 @@ DOUBTFUL = {
 log = Logger()
 
 
+def is_there(file: Path) -> bool:
+    """Whether a directory has an entry of that name. One that can't be read now (a link to a disk
+    that is not mounted yet, a directory without permission) is one: passed over, the device would
+    have another identity until the next start."""
+    try:
+        file.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
 @implementer(IDeviceInfoProvider)
 class DeviceInfo:
     """Answers from the settings, the scripts and the files under ``root``."""
@@ -72,7 +85,7 @@ class DeviceInfo:
         usual_script: ScriptGetter | None = None,
     ) -> None:
         """Take up other settings, and the scripts by datastream. ``usual_script`` is the one that
-        counts where none of them tells the serial number, if ``usual_file`` exists."""
+        counts where none of them tells the serial number, if ``usual_file`` is there."""
         self._settings = settings
         self._scripts = scripts
         self._usual_file = usual_file
@@ -97,7 +110,7 @@ class DeviceInfo:
                 reading: Deferred[Any] = script.get(HOST)
                 return self._from_script(reading, f"the script of {datastream_id}")
         usual_file = self._usual_file
-        if self._usual_script is not None and usual_file is not None and usual_file.is_file():
+        if self._usual_script is not None and usual_file is not None and is_there(usual_file):
             reading = self._usual_script.get(HOST)
             return self._from_script(reading, str(usual_file))
         found = find_serial(self._root, self._hostname)

@@ -19,17 +19,22 @@ _SHOWN_CHARACTERS = 60
 
 def parse_output(output: bytes, value_type: ValueType) -> Any:
     """The value: the first line that is not blank, without the white space around it; for JSON
-    everything that was written. The text of a ``ValueError`` shows the start of it."""
+    everything that was written, or that line where the whole is no JSON.
+
+    What ends a line is CR, LF or both, as in the reference agent, and no other character; what
+    comes after the value may be in any encoding. The text of a ``ValueError`` shows its start.
+    """
+    written = next((line for line in output.splitlines() if line.strip()), b"")
+    if value_type is ValueType.JSON and (_is_json(output) or not _is_json(written)):
+        written = output
     try:
-        text = output.decode().strip()
+        text = written.decode().strip()
     except UnicodeDecodeError as error:
         raise ValueError(
             f"the output is not UTF-8 ({error.reason} at byte {error.start})"
         ) from None
     if not text:
         raise ValueError(f"the script wrote nothing, {value_type.value} expected")
-    if value_type is not ValueType.JSON:
-        text = text.splitlines()[0].rstrip()
     return _PARSERS[value_type](text)
 
 
@@ -61,6 +66,14 @@ def _decimal(name: str) -> Callable[[str], float]:
         return number
 
     return parse
+
+
+def _is_json(written: bytes) -> bool:
+    try:
+        _json(written.decode())
+    except ValueError:
+        return False
+    return True
 
 
 def _json(text: str) -> Any:

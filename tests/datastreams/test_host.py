@@ -136,6 +136,16 @@ def test_the_usual_script_fails(bench: Bench) -> None:
     assert "obtainSerialNumber.sh gave no serial number" in str(failure.value)
 
 
+def test_the_usual_script_can_not_be_reached(bench: Bench) -> None:
+    """A link that leads nowhere, for instance to a disk that is mounted later, is a script that
+    fails: the machine's own number would be another identity until the next start."""
+    (bench.root / "scripts/obtainSerialNumber.sh").symlink_to(bench.root / "disk/serial.sh")
+    identifying = bench.build(settings(path=Path("scripts"))).device_info.device_id()
+    failure = outcome(identifying)
+    assert isinstance(failure.value, ReadingFailed)
+    assert "obtainSerialNumber.sh gave no serial number" in str(failure.value)
+
+
 @pytest.mark.parametrize("output", [b"", b"None\n"])
 def test_a_script_without_serial_number(bench: Bench, output: bytes) -> None:
     """A script that gives none doesn't change the identity to another place's: it is an error."""

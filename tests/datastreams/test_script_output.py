@@ -21,6 +21,11 @@ from oda.settings import ValueType
         ("\n \nfirst \r\nsecond", "STRING", "first"),
         ("21.5\nof all sensors\n", "DOUBLE", 21.5),
         ('{"a":\n1}\n', "JSON", {"a": 1}),
+        ('{"a":1}\n\n{"b":2}\n', "JSON", {"a": 1}),
+        ("[1]\ndone\n", "JSON", [1]),
+        # no other character ends a line: the value would be cut
+        ("a\x0bb\x0cc\x85d\u2028e\n", "STRING", "a\x0bb\x0cc\x85d\u2028e"),
+        ("a\rb", "STRING", "a"),
         ("café ☃\n", "STRING", "café ☃"),
         ("TRUE\n", "BOOLEAN", True),
         ("true\n0", "BOOLEAN", True),
@@ -46,6 +51,15 @@ def test_values(output: str, value_type: str, value: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("output", "value_type", "value"),
+    [(b"42\n23 \xb0C\n", "LONG", 42), (b"\n[1]\n\xe9\n", "JSON", [1])],
+)
+def test_what_follows_the_value_may_be_anything(output: bytes, value_type: str, value: Any) -> None:
+    """A script that says more in another encoding has written its value all the same."""
+    assert parse_output(output, ValueType(value_type)) == value
+
+
+@pytest.mark.parametrize(
     ("output", "value_type", "reason"),
     [
         (b"", "INTEGER", "wrote nothing, INTEGER expected"),
@@ -64,6 +78,7 @@ def test_values(output: str, value_type: str, value: Any) -> None:
         (b"NaN", "JSON", "no JSON"),
         (b"[" * 60_000, "JSON", "JSON"),
         (b"\xff", "STRING", "not UTF-8"),
+        (b"[1\n2]\nend", "JSON", "no JSON"),
     ],
 )
 def test_what_is_no_value(output: bytes, value_type: str, reason: str) -> None:
