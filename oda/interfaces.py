@@ -368,7 +368,8 @@ class IJournal(Interface):
 
         Gives the number of the new record (for an operation that ``acts``: once it is committed),
         or the ``JournalEntry`` of an earlier request that was the same: its answer, the fact
-        that it is still running, or the fact that it has ended and its answer is no longer kept.
+        that it is still running, or the fact that it has ended and its answer is no longer kept. An
+        operation that only reads may get a new record where other requests share its id.
 
         The record ends when its answer is put into the outbox, as the ``OutgoingMessage`` whose
         ``record`` is that number. Both are committed in one transaction.
