@@ -183,6 +183,10 @@ def _take_over(directory: Path, source: Path, values: dict[str, str]) -> None:
     if found is None or findings.has_failed:
         raise click.ClickException("nothing was written: see what has FAILED above")
     installation, loaded = found
+    if directory.resolve() in (installation.root.resolve(), installation.configuration.resolve()):
+        raise click.ClickException(
+            f"{directory} is the installation itself, and stays as it is; name a new directory"
+        )
     contents: dict[str, bytes] = {}
     for name in loaded.read:
         content = read(loaded.directory / name)

@@ -32,6 +32,7 @@ from oda.diagnosis.installation import (
     why_ignored,
 )
 from oda.errors import ConfigurationError
+from oda.logs.redaction import Redactor
 from oda.settings import AgentSettings, DeviceInfoSettings, ScriptSettings
 from oda.telemetry.place import find_place
 
@@ -79,6 +80,8 @@ class Migration:
             )
             return None
         settings = loaded.settings
+        # A line that is not the key's may hold it too: a command, a datastream named by mistake.
+        self._findings.clean = Redactor([settings.device_info.api_key.reveal()]).clean
         self._try("files", lambda: self._report_files(installation, loaded))
         self._try("keys", lambda: self._report_keys(loaded))
         self._try("api key", lambda: self._report_key(installation, loaded))

@@ -32,14 +32,21 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Findings:
-    """All findings in order; ``tell`` hears of each as it comes."""
+    """All findings in order; ``tell`` hears of each as it comes. ``clean``, which may be set once
+    the secrets are known, takes them out of every text."""
 
     def __init__(self, tell: Callable[[Finding], None] = lambda finding: None) -> None:
         self._tell = tell
+        self.clean: Callable[[str], str] = lambda text: text
         self.all: list[Finding] = []
 
     def add(self, step: str, result: Result, text: str, advice: str = "", **data: Any) -> None:
         """One more."""
+        data = {
+            name: self.clean(value) if isinstance(value, str) else value
+            for name, value in data.items()
+        }
+        text, advice = self.clean(text), self.clean(advice)
         finding = Finding(step=step, result=result, text=text, advice=advice, data=data)
         self.all.append(finding)
         self._tell(finding)

@@ -454,3 +454,29 @@ def test_nothing_that_exists_is_overwritten(tmp_path: Path) -> None:
     assert done.exit_code == 1
     assert "exists; nothing was written" in done.output
     assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("place", [".", "configuration/..", "link"])
+def test_an_installation_gets_no_files(tmp_path: Path, place: str) -> None:
+    """The installation itself is no place for the copy: its root would look like a directory of
+    files from then on."""
+    installation(tmp_path / "java")
+    (tmp_path / "java/configuration" / CONNECTOR).unlink()
+    (tmp_path / "java/link").symlink_to(tmp_path / "java")
+    before = snapshot(tmp_path / "java")
+    new = f"{tmp_path}/java/{place}"
+    done = run("init", new, "--from", str(tmp_path / "java"), "--host", "h.example.org")
+    assert done.exit_code == 1
+    assert "is the installation itself, and stays as it is; name a new directory" in done.output
+    assert snapshot(tmp_path / "java") == before
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_the_key_is_shown_from_no_line(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """Not from a command, an id or a name that holds it by mistake."""
+    lines = f"x.y=scripts/{CANARY} -k;LONG\n{CANARY}=z\n"
+    root = installation(tmp_path, "deviceId=d\n" + lines)
+    (root / CANARY).write_text("")
+    done = run("check", "--migrate", str(tmp_path), *options)
+    assert "***" in done.output
+    assert CANARY not in done.output
