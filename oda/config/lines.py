@@ -69,9 +69,10 @@ def read_script(key: str, value: str) -> ScriptSettings:
     ``apiKey`` would put the key there."""
     if ";" in key:
         raise ValueError("a script reads the host device only: no ';' is allowed in the name")
-    command, separator, type_name = value.rpartition(";")
+    # A ';' with nothing behind it says nothing, as in the reference agent.
+    command, separator, type_name = value.rstrip("; \t").rpartition(";")
     if not separator:
-        command, type_name = value, ""
+        command, type_name = type_name, ""
     command, type_name = command.strip(), type_name.strip().upper()
     if not command:
         raise ValueError(f"names no script; allowed: {SCRIPT_ALLOWED}")

@@ -425,13 +425,16 @@ def test_the_key_is_given_once(tmp_path: Path) -> None:
     [
         ("a=run.sh", ("a", "run.sh", ValueType.STRING)),
         ("a=run.sh;", ("a", "run.sh", ValueType.STRING)),
+        ("a=run.sh;LONG;", ("a", "run.sh", ValueType.LONG)),
+        ("a=run.sh 1;BOOLEAN ; ; ", ("a", "run.sh 1", ValueType.BOOLEAN)),
         ("a.b=run.sh 1 'x y' ; long ", ("a.b", "run.sh 1 'x y'", ValueType.LONG)),
         ("a=sh -c 'b; c';json", ("a", "sh -c 'b; c'", ValueType.JSON)),
         ("sources=x.sh;STRING", ("sources", "x.sh", ValueType.STRING)),
     ],
 )
 def test_script_lines(tmp_path: Path, line: str, script: tuple[str, str, ValueType]) -> None:
-    """The type is what follows the last ``;``; without one it is STRING."""
+    """The type is what follows the last ``;``; without one it is STRING. A ``;`` with nothing behind
+    it counts for nothing, as in the reference agent."""
     (read,) = load_files(tmp_path, {DEVICE: "apiKey=k\n" + line}).settings.device_info.scripts
     assert (read.datastream_id, read.command, read.value_type) == script
 
