@@ -250,7 +250,9 @@ class OperationDispatcher:
         if operation is None:
             result = failure(NOT_SUPPORTED_TEXT, ResultCode.NOT_SUPPORTED)
             return self._answer_at_once(request, result, content_type)
-        execution = Execution(self._around, operation, request, content_type)
+        # What is handed down may be called anything; each name would be counted for ever.
+        label = request.name if request.name in self._operations else UNKNOWN
+        execution = Execution(self._around, operation, request, content_type, label)
         execution.begin()
         return execution.answer
 

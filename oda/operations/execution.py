@@ -113,13 +113,14 @@ class Surroundings:
 
 class Execution:
     """Runs one request. ``answer`` fires with the answer, or with None when the same request is
-    running already: that one's answer is the answer to both."""
+    running already: that one's answer is the answer to both. It is counted as ``label``."""
 
     __slots__ = (
         "_acts",
         "_around",
         "_arrived_s",
         "_content_type",
+        "_label",
         "_operation",
         "_pending",
         "_record",
@@ -137,8 +138,10 @@ class Execution:
         operation: IOperation,
         request: OperationRequest,
         content_type: ContentType,
+        label: str,
     ) -> None:
         self._around = around
+        self._label = label
         self._operation = operation
         self._acts = _acts(operation)
         self._request = request
@@ -214,7 +217,7 @@ class Execution:
         around = self._around
         payload = around.writer.write_partial(self._request, steps, self._content_type)
         self._steps = tuple(steps)
-        around.counters.increment("operation_partial_answers", operation=self._request.name)
+        around.counters.increment("operation_partial_answers", operation=self._label)
         try:
             sending = around.send_partial(payload, self._content_type)
         except Exception as error:  # noqa: BLE001 - losing it must not fail the operation
@@ -280,7 +283,7 @@ class Execution:
         self._stage = Stage.ENDED
         self._stop_timer()
         around.unfinished.pop(self, None)
-        around.counters.increment("operations_repeated", operation=self._request.name)
+        around.counters.increment("operations_repeated", operation=self._label)
         log.info(
             "{operation} {request_id} came again and is not run again",
             operation=self._request.name,
@@ -372,8 +375,8 @@ class Execution:
         around, request = self._around, self._request
         payload, code = around.writer.write(request, result, self._content_type)
         seconds = around.clock.seconds() - self._arrived_s
-        around.counters.increment("operations", operation=request.name, result=code.text)
-        around.counters.observe("operation_seconds", seconds, operation=request.name)
+        around.counters.increment("operations", operation=self._label, result=code.text)
+        around.counters.observe("operation_seconds", seconds, operation=self._label)
         if self._acts or code is not ResultCode.SUCCESSFUL:
             log.info(
                 "{operation} {request_id} ended as {result_code} after {seconds:.3f} s",

@@ -433,8 +433,8 @@ def test_the_key_is_given_once(tmp_path: Path) -> None:
     ],
 )
 def test_script_lines(tmp_path: Path, line: str, script: tuple[str, str, ValueType]) -> None:
-    """The type is what follows the last ``;``; without one it is STRING. A ``;`` with nothing behind
-    it counts for nothing, as in the reference agent."""
+    """The type is what follows the last ``;``; without one it is STRING. A ``;`` with nothing
+    behind it counts for nothing, as in the reference agent."""
     (read,) = load_files(tmp_path, {DEVICE: "apiKey=k\n" + line}).settings.device_info.scripts
     assert (read.datastream_id, read.command, read.value_type) == script
 

@@ -135,3 +135,19 @@ def test_an_operation_of_this_device_is_not_handed_down() -> None:
     response = bench.response(deviceId="dev-1", path=["top"], **GET)
     assert response["resultCode"] == "SUCCESSFUL"
     assert route.handed_down == []
+
+
+def test_names_that_are_handed_down_are_counted_together() -> None:
+    """A name comes from the wire: each with a counter of its own, the counters would grow for ever.
+    Those that have a handler here are counted by their names."""
+    bench = Bench()
+    bench.dispatcher.route = Route(OperationResult())
+    for number in range(3):
+        bench.response(id=f"{number}", name=f"NAME_{number}", path=["gw"])
+    for _ in range(2):
+        bench.answer(request(**{**GET, "id": "a", "path": ["gw"]}))
+    assert bench.counters.of("operations", operation="unknown", result="SUCCESSFUL") == 3
+    named = str(GET["name"])
+    assert bench.counters.of("operations", operation=named, result="SUCCESSFUL") == 1
+    assert bench.counters.of("operations_repeated", operation=named) == 1
+    assert not any("NAME_" in str(key) for key in bench.counters.counted)
