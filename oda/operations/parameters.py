@@ -22,6 +22,9 @@ WRAPPERS: Mapping[str, tuple[type, ...]] = {
     "array": (list,),
 }
 
+#: The two spellings of what an entry of ``variableList`` has.
+_SHORT_NAMES = (("variableName", "name"), ("variableValue", "value"))
+
 #: What values are called in a message to the platform's people.
 KINDS: Mapping[type, str] = {
     type(None): "null",
@@ -100,6 +103,10 @@ def read_variables(parameters: Mapping[str, Any]) -> list[tuple[str, Any]]:
                 f"variableList[{index}]", f"must be an object, not {kind_of(entry)}"
             )
         name = _name_of(entry, index)
+        for long_name, short_name in _SHORT_NAMES:
+            if long_name in entry:
+                where = f"variableList[{index}].{long_name}"
+                raise InvalidParameter(where, f"is given beside another {short_name}")
         if "value" not in entry:
             raise InvalidParameter(f"variableList[{index}].value", "missing")
         variables.append((name, entry["value"]))
@@ -145,10 +152,13 @@ def _with_short_names(entry: Any) -> Any:
     if "variableName" not in entry and "variableValue" not in entry:
         return entry
     short = dict(entry)
-    for long_name, short_name in (("variableName", "name"), ("variableValue", "value")):
+    for long_name, short_name in _SHORT_NAMES:
         if long_name in short:
             value = short.pop(long_name)
-            short.setdefault(short_name, value)
+            if short.get(short_name) is None:
+                short[short_name] = value
+            elif value is not None and short[short_name] != value:
+                short[long_name] = value  # which of the two is meant is for the operation to judge
     return short
 
 

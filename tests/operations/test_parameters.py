@@ -46,7 +46,17 @@ def test_both_dialects_have_one_normal_form(parameters: Any, normal: dict[str, A
         ({"name": "q", "variableValue": None}, {"name": "q", "value": None}),
         ({"variableName": "q"}, {"name": "q"}),
         ({"name": "q", "value": 1, "unit": "m"}, {"name": "q", "value": 1, "unit": "m"}),
-        ({"name": "short", "variableName": "long"}, {"name": "short"}),
+        ({"name": "same", "variableName": "same"}, {"name": "same"}),
+        # what is not used may be written as null
+        ({"name": "q", "variableName": None}, {"name": "q"}),
+        (
+            {"name": None, "value": None, "variableName": "q", "variableValue": 1},
+            {"name": "q", "value": 1},
+        ),
+        (
+            {"name": "short", "variableName": "long"},
+            {"name": "short", "variableName": "long"},
+        ),
         ("q", "q"),
         (7, 7),
     ],
@@ -148,6 +158,15 @@ def test_wrong_variable_names_are_named(parameters: dict[str, Any], fault: str) 
         ({"variableList": ["q"]}, "variableList[0]: must be an object, not a text"),
         ({"variableList": [{"value": 1}]}, "variableList[0].name: missing"),
         ({"variableList": [{"name": "q"}]}, "variableList[0].value: missing"),
+        # written and answered SUCCESSFUL, it would be the wrong one for half of those who ask
+        (
+            normalise({"variableList": [{"name": "q", "variableName": "r", "value": 1}]}),
+            "variableList[0].variableName: is given beside another name",
+        ),
+        (
+            normalise({"variableList": [{"name": "q", "value": 1, "variableValue": 2}]}),
+            "variableList[0].variableValue: is given beside another value",
+        ),
     ],
     ids=repr,
 )
