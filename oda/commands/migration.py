@@ -233,6 +233,15 @@ class Migration:
             )
             self._findings.add("identity", Result.OK, f"the device's id {text}")
             return [usual]
+        elif usual is not None and not os.path.isdir(usual.parent):
+            self._findings.add(
+                "identity",
+                Result.WARNING,
+                f"without deviceId the device's id is what {USUAL_SCRIPT} in 'path' writes, and"
+                f" {usual.parent} is no directory: the agent connects once it is",
+                "put the scripts there, or write deviceId=...",
+            )
+            return []
         else:
             self._findings.add(
                 "identity",

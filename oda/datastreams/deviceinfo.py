@@ -4,11 +4,13 @@ The device id is the configured one, else the serial number. A serial number com
 that is configured for it, else from ``obtainSerialNumber.sh`` in the directory of scripts, which
 the reference agent runs though no line names it. Where there is such a script the number comes only
 from it: falling back when it fails would give the device another identity from one start to the
-next. Without a script it is the machine's own.
+next. So would falling back while the directory of scripts is not there, for instance not mounted.
+Without a script it is the machine's own.
 """
 
 from __future__ import annotations
 
+import os.path
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +115,11 @@ class DeviceInfo:
         if self._usual_script is not None and usual_file is not None and is_there(usual_file):
             reading = self._usual_script.get(HOST)
             return self._from_script(reading, str(usual_file))
+        if is_identity and usual_file is not None and not os.path.isdir(usual_file.parent):
+            raise ReadingFailed(
+                f"'path' names {usual_file.parent}, which is no directory that can be read: its"
+                f" {USUAL_SCRIPT} may tell the device's id. Put the scripts there, or set deviceId"
+            )
         found = find_serial(self._root, self._hostname)
         if found is None:
             raise ReadingFailed(

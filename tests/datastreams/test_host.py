@@ -146,6 +146,21 @@ def test_the_usual_script_can_not_be_reached(bench: Bench) -> None:
     assert "obtainSerialNumber.sh gave no serial number" in str(failure.value)
 
 
+@pytest.mark.parametrize("is_link", [False, True])
+def test_the_directory_of_scripts_is_not_there(bench: Bench, is_link: bool) -> None:
+    """While ``path`` leads nowhere nobody knows whether a script tells the id: the machine's own
+    number would be another identity than after the next start, when the disk is mounted."""
+    if is_link:
+        (bench.root / "later").symlink_to(bench.root / "disk")
+    device_info = bench.build(settings(path=Path("later"))).device_info
+    with pytest.raises(ReadingFailed, match=r"'path' names .*later, which is no directory"):
+        device_info.device_id()
+    assert device_info.serial_number() == "3d1219c7"
+    assert bench.build(settings(path=Path("later"), device_id="d")).device_info.device_id() == "d"
+    (bench.root / ("disk" if is_link else "later")).mkdir()
+    assert device_info.device_id() == "3d1219c7"
+
+
 @pytest.mark.parametrize("output", [b"", b"None\n"])
 def test_a_script_without_serial_number(bench: Bench, output: bytes) -> None:
     """A script that gives none doesn't change the identity to another place's: it is an error."""

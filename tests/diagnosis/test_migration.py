@@ -231,6 +231,7 @@ def test_who_may_read_the_key(tmp_path: Path) -> None:
         ("deviceId=d\n", "ok", "is deviceId"),
         ("device.serialNumber=cut.sh\npath=scripts\n", "ok", "the script of device.serialNumber"),
         ("path=scripts\ndeviceId=\n", "ok", "scripts/obtainSerialNumber.sh writes, as in ODA"),
+        ("path=gone\n", "warning", "gone is no directory: the agent connects once it is"),
         ("", "warning", "this machine's own serial number"),
         ("deviceId=a/b\n", "warning", "percent-encoded"),
     ],
