@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import settings
 from twisted.logger import globalLogBeginner
 
 pytest_plugins = ["oda.platform.testing"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it runs in the background that way, and every process of a test would
+    # inherit that nobody can interrupt it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Hypothesis fails an example that takes more than 200 ms: on a machine that is busy each may.
 settings.register_profile("unhurried", settings(deadline=None))

@@ -324,7 +324,7 @@ def test_a_faulty_start_does_not_show_the_key(tmp_path: Path) -> None:
     write(conf, "datastreams.deviceinfo", f"apiKey={CANARY}\napiKey={CANARY}\napyKey={CANARY}\n")
     with AgentProcess(conf, ODA_DEVICE_ID="dev-1") as agent:
         assert agent.wait() == 1
-    assert "es.amplia.oda.datastreams.deviceinfo.cfg:2" in agent.text()
+    assert "es.amplia.oda.datastreams.deviceinfo.cfg:3" in agent.text()
     assert leaks(agent.text()) == []
 
 

@@ -28,9 +28,11 @@ def test_the_agent_survives_and_answers_once() -> None:
     assert sum(report.verdicts.values()) == FRAMES
     assert report.verdicts["answer"] > FRAMES // 4
     assert report.verdicts["either"] < FRAMES // 10
-    # Every kind of answer has come, so that the campaign is worth something.
+    # Every kind of answer has come, so that the campaign is worth something. ERROR_PROCESSING is
+    # rare: only SET of what refuses its value gives it.
     assert min(report.results[code] for code in ("SUCCESSFUL", "NOT_SUPPORTED")) > 50
-    assert min(report.results[code] for code in ("ERROR_IN_PARAM", "ERROR_PROCESSING")) > 50
+    assert report.results["ERROR_IN_PARAM"] > 50
+    assert report.results["ERROR_PROCESSING"] > 20
     assert report.times_clock_set > 0
     early, late = report.memory[1][1], report.memory[-1][1]
     assert late - early < LEFT_MIB * MIB
