@@ -128,6 +128,8 @@ def _reason(entry: Path) -> str:
     if entry.is_dir():
         if is_derby(entry):
             return "a database of Derby, which ODA keeps its values in"
+        if _has_components(entry):
+            return "has files of ODA's components, too; name it if it is the one that ODA reads"
         jars = sum(1 for one in _entries(entry) if one.name.endswith(".jar"))
         if jars or name in ("bundle", "bundles", "felix-cache"):
             return f"{jars} bundles of Java" if jars else "the framework's own directory"
