@@ -43,7 +43,9 @@ def read_datetime_ms(parameters: Mapping[str, Any]) -> int | None:
     given = parameters.get("datetime")
     flat = [member for member in _MEMBERS if parameters.get(member) is not None]
     if given is None:
-        return _read_ms(parameters, "") if flat else None
+        # As inside datetime, a date of null is one that was forgotten, not the current time.
+        is_meant = flat or "date" in parameters or "time" in parameters
+        return _read_ms(parameters, "") if is_meant else None
     if flat:
         raise InvalidParameter(flat[0], "is given beside datetime")
     if not isinstance(given, dict):
