@@ -30,6 +30,11 @@ _KERNEL_LIST = Path("/proc/net/unix")
 _BESIDE_OUTBOX = "oda-run"
 
 
+#: The longest path of a socket, in bytes (unix(7)), and the length of its name.
+_MAX_PATH_BYTES = 107
+_NAME_LENGTH = len("oda-0123456789abcdef.sock")
+
+
 def socket_name(configuration: Path) -> str:
     """The name of the socket of the agent that runs with this configuration directory."""
     name = hashlib.sha256(str(configuration.resolve()).encode()).hexdigest()[:16]
@@ -57,9 +62,11 @@ def prepare(places: Collection[Path], own: int) -> Path:
     problems = []
     for place in places:
         try:
-            with suppress(FileExistsError):
-                place.mkdir(0o700)
-            problem = _fault(place, {own})
+            problem = _length_fault(place)
+            if not problem:
+                with suppress(FileExistsError):
+                    place.mkdir(0o700)
+                problem = _fault(place, {own})
         except OSError as error:
             problem = str(error.strerror or error)
         if not problem:
@@ -74,10 +81,11 @@ def find_prepared(places: Collection[Path], own: int) -> Path:
     problems = []
     for place in places:
         try:
-            if not place.exists():
+            problem = _length_fault(place)
+            if not problem and not place.exists():
                 check_directory(place.parent)
                 return place
-            problem = _fault(place, {own})
+            problem = problem or _fault(place, {own})
         except OSError as error:
             problem = str(error.strerror or error)
         if not problem:
@@ -111,6 +119,15 @@ def squatter(path: Path, trusted: Collection[int]) -> str:
     if found.st_uid not in trusted:
         return f"it belongs to the user {found.st_uid}"
     return _fault(path.parent, trusted)
+
+
+def _length_fault(place: Path) -> str:
+    """Why no socket fits into ``place``; "" where one does."""
+    if len(os.fsencode(place)) + 1 + _NAME_LENGTH <= _MAX_PATH_BYTES:
+        return ""
+    return (
+        f"its path is too long for a socket, which may have {_MAX_PATH_BYTES} bytes with its name"
+    )
 
 
 def _fault(directory: Path, trusted: Collection[int]) -> str:

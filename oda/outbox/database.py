@@ -219,6 +219,10 @@ def delete_numbers(
 # -- rows ------------------------------------------------------------------------------------
 
 
+#: A message has no more datapoints than bytes, and ``maxMessageSize`` allows so many.
+_MOST_DATAPOINTS = 1 << 30
+
+
 def is_sound(values: Sequence[Any]) -> bool:
     """Whether a row of a message table is as it was written."""
     row_id, is_text, datapoints, accepted_ms, crc, payload = values
@@ -237,8 +241,8 @@ def read_row(values: Sequence[Any]) -> tuple[Row, bool]:
     is_as_written = is_sound(values)
     if not is_as_written:
         payload = payload if isinstance(payload, bytes) else repr(payload).encode()
-        # Whatever it says now: a message has no more datapoints than bytes.
-        datapoints = min(max(0, datapoints), len(payload)) if isinstance(datapoints, int) else 0
+        is_credible = isinstance(datapoints, int) and 0 <= datapoints <= _MOST_DATAPOINTS
+        datapoints = datapoints if is_credible else 0
         accepted_ms = accepted_ms if isinstance(accepted_ms, int) else 0
     row = Row(row_id, payload, bool(is_text), datapoints, accepted_ms, row_cost(len(payload)))
     return row, is_as_written

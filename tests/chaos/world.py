@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from oda.commands.running_agent import connect_to_agent
@@ -57,6 +58,7 @@ class World:
         self.configuration = directory / "conf"
         self.configure(port)
         self._python_path = ":".join(str(path) for path in (ROOT, *python_path))
+        self._runtime = TemporaryDirectory(prefix="oda-")
         self.ledger = Ledger()
         self.load = Load(self.configuration)
 
@@ -71,14 +73,13 @@ class World:
 
     def start_agent(self) -> AgentProcess:
         """The agent, from this source tree."""
-        # The local socket stands elsewhere than on the disk that goes wrong, as under systemd.
-        runtime = self.directory / "run"
-        runtime.mkdir(mode=0o700, exist_ok=True)
+        # The local socket stands elsewhere than on the disk that goes wrong, as under systemd, and
+        # at a short path: the kernel allows 107 bytes, which the directory of a test may exceed.
         return AgentProcess(
             self.configuration,
             fdatasync_ms=self.fdatasync_ms,
             PYTHONPATH=self._python_path,
-            RUNTIME_DIRECTORY=str(runtime),
+            RUNTIME_DIRECTORY=self._runtime.name,
         )
 
     def wait_until_ready(self, timeout_s: float = 60.0) -> None:
@@ -156,3 +157,4 @@ class World:
         """End what is still running."""
         self.load.give_up()
         self.platform.kill()
+        self._runtime.cleanup()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -131,6 +133,24 @@ def test_the_kernel_knows_where_the_socket_is(tmp_path: Path) -> None:
     path = private(tmp_path / "a b") / socket_name(tmp_path)
     with listening(path):
         assert list(known_sockets(path.name)) == [path]
+
+
+def test_a_place_whose_path_is_too_long_is_passed_over(tmp_path: Path) -> None:
+    """The kernel allows 107 bytes: the socket is in the next place, and the reason is told."""
+    name = socket_name(tmp_path)
+    deep = tmp_path / ("x" * (107 - len(str(tmp_path)) - len(name) - 1))
+    short = Path(tempfile.mkdtemp(prefix="oda-"))
+    try:
+        with capturedLogs() as logs:
+            assert prepare([deep, short], os.geteuid()) == short
+        assert "too long" in str(formatEvent(logs[0]))
+        assert not deep.exists()
+        just = short / ("x" * (107 - len(str(short)) - len(name) - 2))
+        assert prepare([just, short], os.geteuid()) == just
+        with listening(just / name):
+            assert list(known_sockets(name)) == [just / name]
+    finally:
+        shutil.rmtree(short)
 
 
 def test_the_agent_says_why_it_has_no_socket(tmp_path: Path) -> None:
