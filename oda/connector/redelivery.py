@@ -10,7 +10,8 @@ the reason. Those that were in flight when the platform refused something (codes
 1009), or at two ends in a row, are *isolated*: the next connection sends each of them alone, after
 a pong has shown that the connection works, and nothing follows until it is acknowledged. When the
 connection ends in that moment, the message is the culprit: at once after a refusal, after the third
-end in a row otherwise. An acknowledgement clears a message.
+end in a row otherwise. An acknowledgement clears a message. A culprit explains the ends that
+others have shared with it: these begin anew, each alone as before.
 
 Some platforms end each connection after a number of messages or bytes, whichever they are. So no
 message is found guilty that was not the first on its connection, unless the code leaves no doubt
@@ -62,7 +63,7 @@ class Suspects:
 
     def __init__(self) -> None:
         self._strikes: dict[int, int] = {}
-        #: How many of a row's strikes say nothing about a message: they isolate it, no more.
+        #: How many of a row's strikes say nothing about it: they isolate it, no more.
         self._neutral: dict[int, int] = {}
         self._judged_by_policy = False
 
@@ -99,9 +100,15 @@ class Suspects:
             if row_id is None:
                 continue
             strikes = self._strikes.pop(row_id, 0) + 1  # at the end now: the order is that of age
-            self._strikes[row_id] = max(strikes, _ISOLATED_AFTER) if is_refusal else strikes
-            if is_neutral:
-                self._neutral[row_id] = self._neutral.get(row_id, 0) + 1
+            neutral = self._neutral.get(row_id, 0) + is_neutral
+            if is_refusal and strikes < _ISOLATED_AFTER:
+                if len(in_flight) > 1:
+                    # Any of them may be meant: each is isolated, and has one strike.
+                    neutral += _ISOLATED_AFTER - strikes
+                strikes = _ISOLATED_AFTER
+            self._strikes[row_id] = strikes
+            if neutral:
+                self._neutral[row_id] = neutral
         for row_id in list(self._strikes)[:-_MAX_SUSPECTS]:
             del self._strikes[row_id]
             self._neutral.pop(row_id, None)
@@ -119,7 +126,8 @@ class Suspects:
             return None
         self._judged_by_policy = by_policy
         del self._strikes[only]
-        self._neutral.pop(only, None)
+        # This message explains the ends that the others have shared with it: they stay isolated.
+        self._neutral = dict(self._strikes)
         return only
 
 

@@ -267,6 +267,11 @@ class Outbox:
             )
             row = backlog.queue.remove_in_flight(row_id)
             self._letters.bury(backlog.message_class, row, reason)
+            if self._committer.state is State.TROUBLE:
+                # As in ``retire``. A store that is taken up at the next start is not tried again:
+                # whoever waits would wait for ever, and the end of the agent with them.
+                self._ledger.accept([row])
+                self.changed()
 
     def subscribe(self, on_pending: Callable[[], None]) -> None:
         self._on_pending = on_pending

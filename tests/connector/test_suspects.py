@@ -118,6 +118,27 @@ def test_a_policy_is_not_enforced_on_one_message_after_the_other() -> None:
     assert suspects.connection_ended(end(1008), [2], sent=1, proven=True) == 2
 
 
+def test_a_culprit_explains_the_ends_that_others_have_shared_with_it() -> None:
+    """A message that was behind the culprit is sent alone, and begins anew: one more end, which
+    says nothing about it, does not condemn it."""
+    suspects = Suspects()
+    assert suspects.connection_ended(end(1007), [1, 2], sent=2, proven=True) is None
+    assert suspects.connection_ended(end(1007), [1], sent=1, proven=True) == 1
+    assert suspects.is_isolated(2)
+    for _ in range(2):
+        assert suspects.connection_ended(end(1011), [2], sent=1, proven=True) is None
+    assert suspects.connection_ended(end(1011), [2], sent=1, proven=True) == 2
+
+
+def test_a_refusal_of_several_is_one_end_for_each() -> None:
+    """Which of them was meant is not known: it isolates all, and takes two more ends otherwise."""
+    suspects = Suspects()
+    assert suspects.connection_ended(end(1008), [1, 2], sent=2, proven=True) is None
+    assert suspects.is_isolated(1)
+    assert suspects.connection_ended(end(1011), [1], sent=1, proven=True) is None
+    assert suspects.connection_ended(end(1011), [1], sent=1, proven=True) == 1
+
+
 def test_suspects_that_never_come_back_are_forgotten() -> None:
     """Rows that were dropped meanwhile leave nothing behind for ever."""
     suspects = Suspects()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import shutil
 import sqlite3
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
@@ -179,6 +180,25 @@ def test_a_row_acknowledged_while_its_commit_fails_is_accepted(tmp_path: Path) -
     device.clock.advance(RETRY_S)
     let_go_on(device)
     assert second.called
+    device.stop()
+
+
+def test_a_row_set_aside_while_the_disk_fails_is_accepted(tmp_path: Path) -> None:
+    """The platform has read and refused it. Nobody waits for a commit that may never be tried."""
+    device = Device(tmp_path / "outbox.sqlite", StepWorker)
+    (first,) = device.put_all([b"one"])
+    device.worker.fail(disk_full())
+    (second,) = device.put_all([b"two"])
+    device.outbox.bury(ids(device.take_all()), "refused")
+    device.turn()
+    assert device.worker.jobs == deque()
+    assert first.called
+    assert second.called
+    assert device.counters["messages_dead"] == 2
+    device.clock.advance(RETRY_S)
+    let_go_on(device)
+    device.crash()
+    assert device.outbox.counts()["dead"] == 2
     device.stop()
 
 
