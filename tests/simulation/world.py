@@ -172,6 +172,10 @@ class World:
             if self.life.is_over:
                 self._begin_life()  # an operation has stopped it just now
                 self._rest(REST_S)
+            if self.life.agent.parts.outbox._committer._is_given_up:
+                # The log says that the store is taken up at the next start: so there has to be one.
+                self._do_stop(0.0)
+                self._rest(REST_S)
             self._count_dropped()
             judge_rest(self.facts, self.history, self.life.number)
             self._ask_again()
