@@ -7,8 +7,9 @@ import os
 import socket
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import chdir, closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -24,14 +25,13 @@ MONITOR = "es.amplia.oda.monitor.cfg"
 
 
 @pytest.fixture(autouse=True)
-def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Relative paths start here, and nothing of the surroundings names a place for the socket."""
-    directory = tmp_path / "work"
-    directory.mkdir()
-    monkeypatch.chdir(directory)
+def working_directory(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Relative paths start here, and nothing of the surroundings names a place for the socket. The
+    path is short: that of a socket may have 107 bytes, and ``tmp_path`` alone may have as many."""
     for name in ("RUNTIME_DIRECTORY", "XDG_RUNTIME_DIR"):
         monkeypatch.delenv(name, raising=False)
-    return directory
+    with TemporaryDirectory(prefix="oda-") as made, chdir(made):
+        yield Path(made)
 
 
 def check(directory: Path, **files: str) -> tuple[int, dict[str, list[dict[str, Any]]]]:
