@@ -87,12 +87,12 @@ def test_a_socket_that_can_not_be_made_is_told(
     """With what is wrong with each place. The agent runs without it: a warning."""
     (working_directory / "oda-run").mkdir()
     (working_directory / "oda-run").chmod(0o777)
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("RUNTIME_DIRECTORY", str(tmp_path / "file"))
+    (working_directory / "file").touch()
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(working_directory / "file"))
     status, found = check(tmp_path)
     (one,) = found["socket"]
     assert (status, one["result"]) == (0, "warning")
-    assert f"{tmp_path / 'file'}: it is no directory" in one["text"]
+    assert f"{working_directory / 'file'}: it is no directory" in one["text"]
     assert f"{working_directory / 'oda-run'}: other users can write" in one["text"]
 
 
