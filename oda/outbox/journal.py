@@ -153,7 +153,6 @@ class Journal:
                 # Of an id that is used for several requests nobody knows whether this one came
                 # twice or is meant to tell what another one changed: reading again does no harm.
                 self._forget(known)
-                uses -= 1
             _log.info(
                 "the platform uses the id {request_id} again for another request, {operation}: it"
                 " is executed",
@@ -169,9 +168,7 @@ class Journal:
         number = self._next_number
         self._next_number += 1
         known = _Known(number, key, content_type or ContentType.JSON, now_ms, acts=acts)
-        self._by_key[key] = known
-        self._uses[request_id] = uses + 1
-        self._charge(ids=_id_cost(known))
+        self._remember(known)
         self._running[number] = known
         if not acts:
             # Only its end goes on record: interrupted, it may simply be asked for again.
@@ -327,9 +324,7 @@ class Journal:
             return None
         number = stored.number
         known = _Known(number, key, content_type, at_ms, bool(stored.has_ended))
-        self._by_key[key] = known
-        self._uses[request_id] = self._uses.get(request_id, 0) + 1
-        self._charge(ids=_id_cost(known))
+        self._remember(known)
         if stored.answer_bytes is not None:
             known.answer_cost = side_cost(stored.answer_bytes)
             self._charge(answers=known.answer_cost)
@@ -416,6 +411,12 @@ class Journal:
         if dropped:
             self._ledger.counted("journal_entries_forgotten", dropped)
         self._changed()
+
+    def _remember(self, known: _Known) -> None:
+        request_id = known.key[0]
+        self._by_key[known.key] = known
+        self._uses[request_id] = self._uses.get(request_id, 0) + 1
+        self._charge(ids=_id_cost(known))
 
     def _forget(self, known: _Known) -> None:
         number = known.number
