@@ -131,16 +131,7 @@ def _load(conf: str | None, findings: Findings) -> LoadedConfiguration | None:
     try:
         return load(find_directory(conf), os.environ)
     except ConfigurationError as error:
-        for fault in error.faults:
-            findings.add(
-                "configuration",
-                Result.FAILED,
-                str(fault),
-                file=fault.file,
-                line=fault.line,
-                key=fault.key,
-                problem=fault.problem,
-            )
+        findings.add_faults(error)
         return None
 
 

@@ -63,7 +63,7 @@ class Migration:
         try:
             installation = find_installation(self._directory)
         except ConfigurationError as error:
-            self._report_faults(error)
+            self._findings.add_faults(error)
             return None
         self._report_place(installation)
         if not _has_connector(installation):
@@ -72,7 +72,7 @@ class Migration:
         try:
             loaded = load(installation.configuration, self._environ)
         except ConfigurationError as error:
-            self._report_faults(error)
+            self._findings.add_faults(error)
             self._findings.add(
                 "scripts",
                 Result.SKIPPED,
@@ -103,18 +103,6 @@ class Migration:
             text = f"{error.filename}: {error.strerror}" if error.strerror else str(error)
             advice = "put the path right, or run this as a user who may read it"
             self._findings.add(step, Result.WARNING, text, advice)
-
-    def _report_faults(self, error: ConfigurationError) -> None:
-        for fault in error.faults:
-            self._findings.add(
-                "configuration",
-                Result.FAILED,
-                str(fault),
-                file=fault.file,
-                line=fault.line,
-                key=fault.key,
-                problem=fault.problem,
-            )
 
     def _report_place(self, installation: Installation) -> None:
         root = installation.root.absolute()

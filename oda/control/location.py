@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -59,38 +59,45 @@ def directories(
 def prepare(places: Collection[Path], own: int) -> Path:
     """The first of ``places`` that belongs to the user ``own`` and that nobody else can write; one
     that is missing is made. Raises ``ControlError`` with what is wrong with each."""
-    problems = []
-    for place in places:
-        try:
-            problem = _length_fault(place)
-            if not problem:
-                with suppress(FileExistsError):
-                    place.mkdir(0o700)
-                problem = _fault(place, {own})
-        except OSError as error:
-            problem = str(error.strerror or error)
-        if not problem:
-            return place
-        problems.append(f"{place}: {problem}")
-        _log.info("no local socket in {problem}", problem=problems[-1])
-    raise ControlError("; ".join(problems))
+
+    def make(place: Path) -> str:
+        with suppress(FileExistsError):
+            place.mkdir(0o700)
+        return _fault(place, {own})
+
+    def tell(problem: str) -> None:
+        _log.info("no local socket in {problem}", problem=problem)
+
+    return _first_good(places, make, tell)
 
 
 def find_prepared(places: Collection[Path], own: int) -> Path:
     """The place that ``prepare`` would give, or so it seems: nothing is made. Raises as that."""
+
+    def look(place: Path) -> str:
+        if place.exists():
+            return _fault(place, {own})
+        check_directory(place.parent)
+        return ""
+
+    return _first_good(places, look, lambda problem: None)
+
+
+def _first_good(
+    places: Collection[Path], fault: Callable[[Path], str], tell: Callable[[str], None]
+) -> Path:
+    """The first place in which a socket fits and ``fault(place)`` is ""; ``tell`` hears what is
+    wrong with those before it."""
     problems = []
     for place in places:
         try:
-            problem = _length_fault(place)
-            if not problem and not place.exists():
-                check_directory(place.parent)
-                return place
-            problem = problem or _fault(place, {own})
+            problem = _length_fault(place) or fault(place)
         except OSError as error:
             problem = str(error.strerror or error)
         if not problem:
             return place
         problems.append(f"{place}: {problem}")
+        tell(problems[-1])
     raise ControlError("; ".join(problems))
 
 

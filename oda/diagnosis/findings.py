@@ -8,6 +8,8 @@ from typing import Any
 
 import msgspec
 
+from oda.errors import ConfigurationError
+
 
 class Result(Enum):
     """How a step ended. Only ``FAILED`` makes the whole check fail."""
@@ -50,6 +52,19 @@ class Findings:
         finding = Finding(step=step, result=result, text=text, advice=advice, data=data)
         self.all.append(finding)
         self._tell(finding)
+
+    def add_faults(self, error: ConfigurationError) -> None:
+        """One for each fault of the configuration."""
+        for fault in error.faults:
+            self.add(
+                "configuration",
+                Result.FAILED,
+                str(fault),
+                file=fault.file,
+                line=fault.line,
+                key=fault.key,
+                problem=fault.problem,
+            )
 
     @property
     def has_failed(self) -> bool:
