@@ -52,6 +52,10 @@ class Facts:
     lost_by_platform: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     answers_lost: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     refused_by_platform: set[int] = field(default_factory=set)
+    #: How many ends of connections allow that the agent sets aside one message.
+    lone_ends: int = 0
+    #: How many datapoints are in the agent's dead letters at rest.
+    set_aside: int = 0
     asked: dict[tuple[str, str], list[Asked]] = field(default_factory=lambda: defaultdict(list))
     executions: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     #: The final answers that the platform committed, by id and name.

@@ -104,7 +104,7 @@ def _judge_losses(facts: Facts, history: History) -> None:
     ]
     if facts.dropped < 0:
         history.violate(f"{facts.dropped} events are counted as dropped")
-    elif len(missing) > facts.dropped:
+    elif len(missing) > facts.dropped + facts.set_aside:
         history.violate(
             f"{len(missing)} accepted events are lost ({facts.dropped} are counted as dropped),"
             f" the first is {missing[0]}"

@@ -9,6 +9,7 @@ that is what the agent's lingering rows are for.
 from __future__ import annotations
 
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha1
@@ -27,6 +28,8 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _TEXT, _BINARY, _CLOSE, _PING, _PONG = 1, 2, 8, 9, 10
 #: Closes after which the agent repeats what lingers (docs/delivery.md).
 _LOSING_CODES = frozenset({1011, 1012, 1013})
+#: After so many ends in a row the agent may set aside the message that was sent alone each time.
+_ENDS_THAT_CONDEMN = 3
 #: A request counts as read when its connection lived on for so long after its last byte.
 _READ_AFTER_S = 1.0
 
@@ -71,6 +74,8 @@ class Peer:
         self.is_closing = False
         self.has_answered = False
         self.loses = False
+        #: How many messages were read on this connection.
+        self.read = 0
 
     @property
     def wire(self) -> Wire:
@@ -101,6 +106,7 @@ class Peer:
         was_upgraded = self.is_open or self.is_closing
         if self.is_open:
             self._platform.history.say("platform", f"{self.name} is lost")
+            self._platform.ended(self)
         # The agent hears of the end at once, unless it is gone or hears nothing: then it could not
         # know for too long that what it had been acknowledged is needed again.
         wire = self._wire
@@ -131,6 +137,7 @@ class Peer:
             self._platform.history.say("platform", f"{self.name} is closed with {code}")
             self.send(_CLOSE, pack("!H", code))
             self.is_closing = True
+            self._platform.ended(self)
             self._end(keeps=code not in _LOSING_CODES)
             # A server does not wait for ever for the answer to its close frame.
             self._platform.scheduler.later(2.0, self._drop)
@@ -191,6 +198,7 @@ class Peer:
             self._platform.pinged(self, payload)
 
     def _message(self, payload: bytes) -> None:
+        self.read += 1
         batch = self._platform.read(self, payload)
         if batch is None:
             return
@@ -245,6 +253,8 @@ class Platform:
         self._peers: list[Peer] = []
         self._waiting: list[tuple[Asked, bytes]] = []
         self._old_pings: list[bytes] = []
+        #: How many connections of a life ended without the agent's close frame.
+        self._ends: Counter[int] = Counter()
         #: The agent has had an answer to a ping in this life: it knows that pongs come.
         self.is_trusted = False
         self.life = 0
@@ -283,6 +293,16 @@ class Platform:
         waiting, self._waiting = self._waiting, []
         for asked, payload in waiting:
             self._send(peer, asked, payload)
+
+    def ended(self, peer: Peer) -> None:
+        """A connection is over, and the agent has not closed it.
+
+        By its rule (docs/delivery.md) the agent may take the third end in a row for the fault of
+        the message that alone was on its way.
+        """
+        self._ends[self.life] += 1
+        if self._ends[self.life] >= _ENDS_THAT_CONDEMN and peer.read <= 1:
+            self.history.facts.lone_ends += 1
 
     # -- what it reads -------------------------------------------------------------------------
 

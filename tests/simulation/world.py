@@ -351,8 +351,11 @@ class World:
     def _do_retry_dead(self) -> None:
         if self.life.is_over or not self.life.reactor.enter():
             return
+        outbox = self.life.agent.parts.outbox
+        if self.facts.lone_ends and outbox.counts()["dead"]:
+            self.facts.excuses.add("reading")  # what was set aside comes after what was not
         try:
-            self.life.agent.parts.outbox.retry_dead()
+            outbox.retry_dead()
         except OutboxFull:
             self.history.say("agent", "can't read the dead letters now")
 
@@ -538,8 +541,10 @@ class World:
         if left:
             self.history.violate(f"at rest the outbox still counts {left}")
         may_be_dead = self.facts.refused_by_platform or "store" in self.facts.excuses
-        if dead < 0 or (dead and not may_be_dead):
+        if dead < 0 or (dead > self.facts.lone_ends and not may_be_dead):
             self.history.violate(f"there are {dead} dead letters")
+        if self.facts.lone_ends:
+            self.facts.set_aside = totals.dead.datapoints
         self._look_at_counters(self.life)
 
     def _look_at_counters(self, life: Life) -> None:
