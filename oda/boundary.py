@@ -6,6 +6,14 @@ no ``Exception``: it passes every ``except Exception`` on its way and would end 
 whole schedule or the process. Inside ``with foreign_code:`` it becomes a ``ForeignCodeError``,
 which is handled like any other error. Only a ``KeyboardInterrupt`` passes: it is the operator's.
 
+A handler on the path of every message uses ``contained`` instead, which costs nothing as long as
+nothing is raised::
+
+    try:
+        reading = getter.get(device_id)
+    except BaseException as raised:
+        error = contained(raised)
+
 A Deferred needs no boundary: it turns whatever its callbacks raise into a failure.
 """
 
@@ -39,8 +47,20 @@ class _Boundary:
     ) -> None:
         if error is None or isinstance(error, Exception | KeyboardInterrupt):
             return
-        # With the traceback: it names the line that is at fault.
-        raise ForeignCodeError(reason_of(error)).with_traceback(traceback) from error
+        raise contained(error)
+
+
+def contained(error: BaseException) -> Exception:
+    """The error to handle in place of ``error``, which foreign code has raised. Raises
+    ``KeyboardInterrupt`` again."""
+    if isinstance(error, Exception):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    outcome = ForeignCodeError(reason_of(error))
+    outcome.__cause__ = error
+    # With the traceback: it names the line that is at fault.
+    return outcome.with_traceback(error.__traceback__)
 
 
 #: ``with foreign_code:`` stands around every call of foreign code; see the module.

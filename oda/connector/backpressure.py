@@ -71,7 +71,10 @@ class Intake:
     @property
     def is_full(self) -> bool:
         """True while nothing more may be read."""
-        return self.is_open_full or self._outbox.answer_bytes() >= self._max_answer_bytes
+        return (
+            self._open_bytes - self._forgiven_bytes >= self._max_open_bytes
+            or self._outbox.answer_bytes() >= self._max_answer_bytes
+        )
 
     def forgive(self) -> None:
         """Go on without those that are open now: their dispatcher may never answer."""

@@ -206,7 +206,7 @@ class ConnectorService(Service):
             # The dispatcher sees to this; here is the last place where the request gets an answer.
             reason = f"the answer has {size} bytes; maxMessageSize is {limit}"
             return self._put(_message(self._shortened(answer, reason), is_text))
-        accepted = self._put(_message(answer, is_text))
+        accepted = self._outbox.put(_message(answer, is_text))
         outcome = accepted.result if accepted.called else None
         if not isinstance(outcome, Failure) or not outcome.check(OutboxFull):
             return accepted

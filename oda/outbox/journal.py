@@ -101,6 +101,7 @@ class Journal:
         self._max_entries = settings.journal_max_entries
         self._max_age_ms = int(settings.journal_max_age_s * 1000)
         self._committer = committer
+        self._uncommitted = committer.uncommitted
         self._ledger = ledger
         self._limits = limits
         self._now_ms = now_ms
@@ -129,7 +130,7 @@ class Journal:
 
     @property
     def _collecting(self) -> Transaction:
-        return self._committer.uncommitted.collecting
+        return self._uncommitted.collecting
 
     # -- IJournal ----------------------------------------------------------------------------
 
@@ -202,7 +203,7 @@ class Journal:
         known.answer_cost = side_cost(len(payload))
         self._charge(answers=known.answer_cost)
         self._answers[number] = known
-        self._collecting.records[number] = known.record
+        self._uncommitted.collecting.records[number] = known.record
         self._stay_within_bounds()
 
     def opened(self, records: Sequence[StoredRecord], is_late: bool) -> None:
@@ -469,9 +470,12 @@ def _distinct(value: Any) -> Any:
     a plugin's codec makes) is written as no text, number or null is."""
     kind = type(value)
     if kind is dict:
-        return {name: _distinct(member) for name, member in value.items()}
+        return {
+            name: member if type(member) in _SAME_IN_JSON else _distinct(member)
+            for name, member in value.items()
+        }
     if kind is list:
-        return [_distinct(member) for member in value]
+        return [member if type(member) in _SAME_IN_JSON else _distinct(member) for member in value]
     if kind is float and isfinite(value):
         return int(value) if value.is_integer() else value
     if kind in _SAME_IN_JSON:
