@@ -198,12 +198,12 @@ class Journal:
             return
         known.has_ended = True
         known.at_ms = self._now_ms()
-        known.record = self._record_of(known, payload)
-        self._ended[number] = known
-        known.answer_cost = side_cost(len(payload))
-        self._charge(answers=known.answer_cost)
-        self._answers[number] = known
-        self._uncommitted.collecting.records[number] = known.record
+        known.record = record = self._record_of(known, payload)
+        self._uncommitted.collecting.records[number] = record
+        known.answer_cost = cost = side_cost(len(payload))
+        self._answer_cost += cost
+        self._limits.side_cost += cost
+        self._ended[number] = self._answers[number] = known
         self._stay_within_bounds()
 
     def opened(self, records: Sequence[StoredRecord], is_late: bool) -> None:
@@ -417,7 +417,9 @@ class Journal:
         request_id = known.key[0]
         self._by_key[known.key] = known
         self._uses[request_id] = self._uses.get(request_id, 0) + 1
-        self._charge(ids=_id_cost(known))
+        cost = _id_cost(known)
+        self._id_cost += cost
+        self._limits.side_cost += cost
 
     def _forget(self, known: _Known) -> None:
         number = known.number
