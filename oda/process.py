@@ -141,7 +141,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     process = AgentProcess(
         log,
         lambda: tell_leftovers(agent.settings.outbox, directory),
-        agent.parts.connector.hurry,
+        agent.hurry,
         agent.parts.reactor.callFromThread,
         twistd=twistd,
     )

@@ -20,7 +20,7 @@ A store is moved to another place between two commits, once none of a damaged on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
@@ -99,8 +99,8 @@ class ICommitOwner(Protocol):
     def fire(self, waiting: Deferred[Any], outcome: Any) -> None:
         """Fire ``waiting`` with ``outcome`` when all are told."""
 
-    def closing(self) -> None:
-        """Whatever is still collecting will never be committed."""
+    def closing(self, problem: str) -> None:
+        """Whatever is still collecting will never be committed, because of this ``problem``."""
 
     def changed(self) -> None:
         """Something has to be done at the end of this turn of the reactor."""
@@ -136,6 +136,9 @@ class Committer:
         self._move: tuple[Path, Deferred[None]] | None = None
         self._closing: Deferred[None] | None = None
         self._is_stuck = False
+        self._is_abandoned = False
+        #: Why the disk can't be used, while it can't.
+        self.problem = ""
 
     # -- what can be expected ----------------------------------------------------------------
 
@@ -248,19 +251,33 @@ class Committer:
         totals = self._owner.totals_for(self.uncommitted.collecting, is_last)
         transaction = self.uncommitted.begin()
         transaction.totals = totals
-        self._job = Job.COMMIT
-        self._worker.run(
+        self._run(
+            Job.COMMIT,
             lambda: self.store.apply(transaction),
             self._commit_ended,
-            aside=transaction.is_overtaken,
+            # The timers of a stop go on while the last commit waits for the disk.
+            aside=is_last or transaction.is_overtaken,
         )
 
-    def _job_ended(self) -> None:
-        """First of all when a job has ended: the next one may begin."""
-        self._job, self._is_stuck = None, False
+    def _run(
+        self,
+        kind: Job,
+        work: Callable[[], Any],
+        done: Callable[[Any], None],
+        takes_long: bool = False,
+        aside: bool = False,
+    ) -> None:
+        def ended(outcome: Any) -> None:
+            self._job, self._is_stuck = None, False  # the next one may begin
+            if self._is_abandoned:
+                self._leave(kind)
+            else:
+                done(outcome)
+
+        self._job = kind
+        self._worker.run(work, ended, takes_long, aside)
 
     def _commit_ended(self, outcome: int | Failure) -> None:
-        self._job_ended()
         if isinstance(outcome, Failure):
             transaction, unwritten = self.uncommitted.failed()
             self._disturbed(outcome.value)
@@ -271,7 +288,7 @@ class Committer:
             transaction = self.uncommitted.committed()
             if self.state is State.TROUBLE:
                 _log.info("the outbox is written to {path} again", path=self.store.name)
-            self.state = State.OPEN
+            self.state, self.problem = State.OPEN, ""
             self._owner.committed(transaction, outcome)
             self._is_finished = self._closing is not None and self.uncommitted.collecting.is_empty
         self._go_on()
@@ -299,8 +316,7 @@ class Committer:
             if not self.uncommitted.collecting.is_empty:
                 self._commit()
             elif self.is_recovering:
-                self._job = Job.RECOVER
-                self._worker.run(self.store.recover, self._step_ended, takes_long=True)
+                self._run(Job.RECOVER, self.store.recover, self._step_ended, takes_long=True)
 
     def _is_gone(self) -> bool:
         """Whether the store went from its place after the last commit: then what was accepted is
@@ -333,6 +349,7 @@ class Committer:
                 reason=str(error),
             )
         self.state = State.TROUBLE
+        self.problem = str(error)
         self.store.close_reader()
         self._plan_retry()
 
@@ -349,28 +366,24 @@ class Committer:
         elif self._is_adopted:
             self._commit()
         else:
-            self._job = Job.OPEN
-            self._worker.run(self.store.open, self._opened_late, takes_long=True)
+            self._run(Job.OPEN, self.store.open, self._opened_late, takes_long=True)
 
     def _opened_late(self, outcome: Opened | Failure) -> None:
-        self._job_ended()
         if isinstance(outcome, Failure):
             self._disturbed(outcome.value)
         elif not self._adopt(outcome, is_late=True):
             self._is_given_up = True
             self.state = State.TROUBLE
             _log.error("{path} is taken up at the next start", path=self.store.name)
-            self._job = Job.CLOSE
-            self._worker.run(self.store.close, self._given_up)
+            self._run(Job.CLOSE, self.store.close, self._given_up)
         self._go_on()
         self._owner.tell()
 
     def _given_up(self, _: Any) -> None:
-        self._job_ended()
         self._go_on()
 
     def _adopt(self, opened: Opened, is_late: bool) -> bool:
-        self.state = State.OPEN
+        self.state, self.problem = State.OPEN, ""
         self._is_adopted = True
         self._tell_replacement(opened)
         if not self._owner.opened(opened, is_late):
@@ -395,11 +408,14 @@ class Committer:
                 wanted.setdefault(message_class, []).extend(spans)
         self._wanted = wanted
         self.store.close_reader()
-        self._job = Job.REPLACE
-        self._worker.run(lambda: self.store.replace(fault, wanted), self._replaced, takes_long=True)
+        self._run(
+            Job.REPLACE,
+            lambda: self.store.replace(fault, wanted),
+            self._replaced,
+            takes_long=True,
+        )
 
     def _replaced(self, outcome: Opened | Failure) -> None:
-        self._job_ended()
         if isinstance(outcome, Failure):
             fault = self._fault
             self._fault = None  # what failed now is the disk
@@ -411,7 +427,7 @@ class Committer:
                 self._fault, self._is_finished = None, True
         else:
             self._fault = self._wanted = None
-            self.state = State.OPEN
+            self.state, self.problem = State.OPEN, ""
             self._tell_replacement(outcome)
             self._owner.replaced(outcome)
             self.is_recovering = outcome.is_recovering
@@ -444,7 +460,6 @@ class Committer:
             )
 
     def _step_ended(self, outcome: Recovered | Failure) -> None:
-        self._job_ended()
         if isinstance(outcome, Failure):
             self._disturbed(outcome.value)
         else:
@@ -464,8 +479,8 @@ class Committer:
             return False
         (path, waiting), self._move = self._move, None
         self.store.close_reader()
-        self._job = Job.MOVE
-        self._worker.run(
+        self._run(
+            Job.MOVE,
             lambda: self.store.move(path),
             lambda outcome: self._moved(outcome, path, waiting),
             takes_long=True,
@@ -473,7 +488,6 @@ class Committer:
         return True
 
     def _moved(self, outcome: Failure | None, path: Path, waiting: Deferred[None]) -> None:
-        self._job_ended()
         if isinstance(outcome, Failure):
             error = outcome.value
             if not isinstance(error, OSError | StoreError | OutboxError):
@@ -495,13 +509,38 @@ class Committer:
         self.state = State.CLOSED
         self._cancel_retry()
         self.store.close_reader()
-        if self._move is not None:
-            problem = f"the outbox {self.store.name} was not moved: the agent is stopping"
-            self._owner.fire(self._move[1], Failure(OutboxError(problem)))
-            self._move = None
-        self._owner.closing()
-        self._job = Job.CLOSE
-        self._worker.run(self.store.close, self._closed)
+        self._give_up_move()
+        self._owner.closing(self.problem)
+        self._run(Job.CLOSE, self.store.close, self._closed, aside=True)
+
+    def abandon(self) -> None:
+        """The end of ``close``, now: nobody waits for the job that is under way. What it was to
+        commit counts as lost, although it may still reach the disk."""
+        done = self._closing
+        if done is None or done.called:
+            return
+        self._is_abandoned = True
+        _log.error(
+            "the disk has not answered in the time of a stop; nobody waits for the outbox {path}",
+            path=self.store.name,
+        )
+        if self._job is Job.COMMIT:
+            transaction, unwritten = self.uncommitted.failed()
+            self._owner.failed(transaction, unwritten)
+        if self.state is not State.CLOSED:
+            self.state = State.CLOSED
+            self._give_up_move()
+            self._owner.closing(self.problem or "the disk does not answer")
+        self._owner.tell()
+        done.callback(None)
+
+    def _leave(self, ended: Job) -> None:
+        """A job has ended after all, for nobody: leave neither a file nor a thread."""
+        if ended is Job.CLOSE:
+            self._worker.stop()
+        else:
+            self.store.close_reader()
+            self._run(Job.CLOSE, self.store.close, lambda _: None)
 
     def _closed(self, outcome: Any) -> None:
         if isinstance(outcome, Failure):
@@ -511,6 +550,12 @@ class Committer:
         assert done is not None
         self._owner.tell()
         done.callback(None)
+
+    def _give_up_move(self) -> None:
+        if self._move is not None:
+            problem = f"the outbox {self.store.name} was not moved: the agent is stopping"
+            self._owner.fire(self._move[1], Failure(OutboxError(problem)))
+            self._move = None
 
     def _cancel_retry(self) -> None:
         if self._retry is not None and self._retry.active():
