@@ -40,7 +40,7 @@ from oda.monotonic import install_monotonic_clock
 from oda.settings import AgentSettings, PluginSettings
 from oda.stopping import (
     CONNECTION_BY_S,
-    EVENTS_BY_S,
+    EVENTS_S,
     HURRIED_OUTBOX_S,
     OUTBOX_BY_S,
     SOURCES_BY_S,
@@ -237,7 +237,9 @@ class Agent(MultiService):
         yield stopping.step("a source", self._stop_sources, SOURCES_BY_S, self._give_up_sources)
         # While the disk fails nobody answers: what is put into the outbox is delivered without it,
         # or the end of the outbox says what is lost.
-        yield stopping.step("publishing", parts.events.stop, EVENTS_BY_S, _wait_no_longer)
+        yield stopping.step(
+            "publishing", parts.events.stop, stopping.passed_s + EVENTS_S, _wait_no_longer
+        )
         if parts.operations is not None:
             parts.operations.stop()
         connector = parts.connector

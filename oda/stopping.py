@@ -20,8 +20,8 @@ _log = Logger()
 STOP_S = 9.5
 #: Seconds from the beginning of the stop: so long it waits for the sources, ...
 SOURCES_BY_S = 3.0
-#: ... until what they published last is accepted, ...
-EVENTS_BY_S = 4.0
+#: ... until what they published last is accepted (for so long after that, in seconds), ...
+EVENTS_S = 1.0
 #: ... until it is delivered, and the connection is closed, ...
 CONNECTION_BY_S = 7.5
 #: ... and until the outbox has committed what is left.
@@ -39,6 +39,11 @@ class Stopping:
         self._hurries = False
         self._timer: IDelayedCall | None = None
         self._hurried_s = 0.0
+
+    @property
+    def passed_s(self) -> float:
+        """The seconds since the beginning."""
+        return self._clock.seconds() - self._began_s
 
     def step(
         self,
@@ -74,7 +79,7 @@ class Stopping:
                 self._timer = None
                 ended.callback(None)
 
-        left_s = max(0.0, by_s - (self._clock.seconds() - self._began_s))
+        left_s = max(0.0, by_s - self.passed_s)
         if self._hurries:
             left_s = min(left_s, hurried_s)
         timer = self._timer = self._clock.callLater(left_s, expire)
