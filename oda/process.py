@@ -163,7 +163,11 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
         agent.settings.outbox,
         lambda: ThreadWorker(agent.parts.reactor.callFromThread),
     )
-    commands = {"status": agent.supervision.status, **upkeep.handlers()}
+    commands = {
+        "status": agent.supervision.status,
+        "reconnect": agent.supervision.reconnect,
+        **upkeep.handlers(),
+    }
     control = ControlServer(
         lambda: _prepare_socket(agent.settings, directory),
         agent.publish,

@@ -294,6 +294,13 @@ class Identification:
         question.addCallback(self._answered, asked_in)
         question.addErrback(self._failed, asked_in)
 
+    def hurry(self) -> bool:
+        """Ask at once, if it is waiting to ask again; whether it was."""
+        if self._again is None:
+            return False
+        self._again.reset(0)
+        return True
+
     def cancel(self) -> None:
         """Ask no more, and ignore an answer that is still to come."""
         self._round += 1

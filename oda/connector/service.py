@@ -150,6 +150,11 @@ class ConnectorService(Service):
         and what was not delivered stays in the outbox."""
         self._link.hurry()
 
+    def connect_now(self) -> bool:
+        """Wait no longer before the next attempt to connect; False where there was nothing to wait
+        for, because it is connected, connecting or stopped."""
+        return self._link.connect_now()
+
     def reconfigure(self, settings: ConnectorSettings, reconnect: bool = True) -> None:
         """Use other settings; with ``reconnect`` (another address or identity) the present
         connection is closed and a new one made, otherwise it stays."""
