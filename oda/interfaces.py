@@ -436,7 +436,7 @@ class IStateManager(Interface):
 class IOutbox(Interface):
     """Keeps messages from acceptance to acknowledgement, in the order they have to be sent.
 
-    A row is *pending* (to be sent), *in flight* (taken, not acknowledged) or *lingering*
+    A row is *waiting* (to be sent), *in flight* (taken, not acknowledged) or *lingering*
     (acknowledged, kept for a while because a pong is not a commit by the platform).
     """
 
@@ -446,7 +446,7 @@ class IOutbox(Interface):
     def take(
         max_messages: int, max_bytes: int, only: MessageClass | None = None
     ) -> Sequence[OutboxRow]:
-        """The next pending rows, now in flight: responses first, then telemetry, each in the order
+        """The next waiting rows, now in flight: responses first, then telemetry, each in the order
         of acceptance. At least one row whatever its size, if there is any (of the class ``only``).
         """
 
@@ -457,7 +457,7 @@ class IOutbox(Interface):
         """
 
     def rewind(replay_lingering: bool, max_bytes: int | None = None) -> None:
-        """The connection is gone: what was in flight is pending again, in its old place; lingering
+        """The connection is gone: what was in flight waits again, in its old place; lingering
         rows too where ``replay_lingering``: all of them, or the newest that cost at most
         ``max_bytes``, and at least those that were acknowledged last, however large they are."""
 
@@ -469,16 +469,16 @@ class IOutbox(Interface):
         """Set rows aside as dead letters; they are counted and never sent again by themselves."""
 
     def subscribe(on_pending: Callable[[], None]) -> None:
-        """Call ``on_pending`` (soon) whenever there are pending rows that ``take`` has not seen."""
+        """Call ``on_pending`` (soon) whenever rows wait that ``take`` has not seen."""
 
     def answer_bytes() -> int:
-        """How much room the answers take that are pending or in flight, in bytes; cheap. Whoever
+        """How much room the answers take that wait or are in flight, in bytes; cheap. Whoever
         reads requests stops while it is much. An answer is taken as long as this is less than the
         outbox may hold, even if there is no room left for it."""
 
     def counts() -> Mapping[str, int]:
-        """Rows by state (``pending``, ``in_flight``, ``lingering``, ``dead``), ``bytes``, and
-        ``oldest_age_ms``: the age of the oldest row that is pending or in flight, 0 without one
+        """Rows by state (``waiting``, ``in_flight``, ``lingering``, ``dead``), ``bytes``, and
+        ``oldest_age_ms``: the age of the oldest row that is waiting or in flight, 0 without one
         (may be missing where ages are not known)."""
 
     def close() -> Deferred[None]:

@@ -41,6 +41,8 @@ _log = Logger()
 
 #: After so many seconds a disk that failed is tried again.
 RETRY_S = 3.0
+#: A commit that takes longer is told as a trouble, in seconds.
+HANGS_S = 5.0
 #: While it is closed, a store is replaced so often; a disk that damages each is given up then.
 _LAST_REPLACEMENTS = 3
 
@@ -137,6 +139,7 @@ class Committer:
         self._closing: Deferred[None] | None = None
         self._is_stuck = False
         self._is_abandoned = False
+        self._job_since_s = 0.0
         #: Why the disk can't be used, while it can't.
         self.problem = ""
 
@@ -167,6 +170,14 @@ class Committer:
             and self._job is not Job.REPLACE
             and not self._is_stuck
         )
+
+    @property
+    def trouble(self) -> str:
+        """Why the disk can't be used, "" where it can."""
+        if self.problem or self._job is not Job.COMMIT:
+            return self.problem
+        hangs = self._reactor.seconds() - self._job_since_s > HANGS_S
+        return "the disk does not answer" if hangs else ""
 
     # -- what is asked -----------------------------------------------------------------------
 
@@ -274,7 +285,7 @@ class Committer:
             else:
                 done(outcome)
 
-        self._job = kind
+        self._job, self._job_since_s = kind, self._reactor.seconds()
         self._worker.run(work, ended, takes_long, aside)
 
     def _commit_ended(self, outcome: int | Failure) -> None:
