@@ -1,4 +1,4 @@
-"""The life of the connection: who we are, connect, stay connected, begin again.
+"""The life of the connection: identify the device, connect, stay connected, start again.
 
 ::
 
@@ -21,19 +21,20 @@ OPEN           a close frame was sent                  CLOSING
 CONNECTING,    the agent drops the socket (``_drop``)  CLOSING
 OPEN
 OPEN, CLOSING  the socket is gone                      WAITING
-WAITING        the pause is over                       CONNECTING
-any            ``stop``                                STOPPED: at once where there is no socket;
-                                                       otherwise when it is gone
+WAITING        the pause has ended                     CONNECTING
+any            ``stop``                                STOPPED: at once without a socket,
+                                                       otherwise when the socket is gone
 any            settings that need a reconnection       IDENTIFYING: likewise
 =============  ======================================  =========================================
 
-In every state but STOPPED a socket, a timer or a pending answer leads on. ``_state`` says where the
-link is and ``_then`` where it goes when the present attempt or connection has ended: WAITING,
-unless it was stopped or configured anew meanwhile. OPEN also lasts while a stop drains.
+In every state but STOPPED, a socket, a timer or a pending answer leads on. ``_state`` says where
+the link is. ``_then`` says where it goes when the present attempt or connection has ended: to
+WAITING, unless it was stopped or configured anew in the meantime. OPEN also covers the drain of a
+stop.
 
-A question for id and key, a message and the end of a stop run code of others, which may call
-``start``, ``stop`` and ``hurry``, or change the settings. So the link's own state is settled before
-each of them, and what was asked for before such a call counts only if it is still wanted after it.
+A question for id and key, a message, and the end of a stop run foreign code, which may call
+``start``, ``stop`` and ``hurry``, or change the settings. So the link settles its own state before
+each such call, and an earlier request counts after the call only if it is still wanted.
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ FOLLOWS = {
     WAITING: {CONNECTING, IDENTIFYING, STOPPED},
 }
 
-#: How long closing waits for acknowledgements, in seconds.
+#: How long a stop waits for acknowledgements before it closes, in seconds.
 DRAIN_S = 5.0
 
 
@@ -125,8 +126,9 @@ class PlatformLink:
         self._aftermath = Aftermath()
         self._state = STOPPED
         self._then = WAITING
-        #: Fires when ``stop`` is done; ``start`` was called again meanwhile.
+        #: Fires when ``stop`` is done.
         self._stopping: Deferred[None] | None = None
+        #: True if ``start`` was called again during that stop.
         self._starts_again = False
         self._hurries = False
         # What there is, besides: from CONNECTING on ...

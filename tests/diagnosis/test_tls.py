@@ -85,4 +85,4 @@ async def test_an_encrypted_key(loopback: Loopback, tmp_path: Path) -> None:
     cert_file, key_file = authority.issue("device", client=True, passphrase="a passphrase")
     findings = await _check(loopback, port, authority.file, cert_file=cert_file, key_file=key_file)
     (failed,) = [one for one in findings.all if one.result is Result.FAILED]
-    assert "is encrypted: let keyPassphraseFile" in failed.text
+    assert "is encrypted; set keyPassphraseFile" in failed.text
