@@ -225,7 +225,7 @@ class PlatformProtocol(UpgradingProtocol):
                 self.abort(f"a defect in the agent ({type(error).__name__})")
             else:
                 # Autobahn's parser fails on garbage instead of refusing it.
-                self.abort(f"what answered is no HTTP ({type(error).__name__})")
+                self.abort(f"what answered is not HTTP ({type(error).__name__})")
 
     # -- what Autobahn and Twisted call ------------------------------------------------------
 

@@ -164,9 +164,7 @@ class ConnectorService(Service):
         self._intake.began(size)
         content_type = self._codecs.detect(payload)
         if not is_binary and content_type is not ContentType.JSON:
-            content_type = (
-                None  # the other formats are binary, so a text frame holds none of them
-            )
+            content_type = None  # the other formats are binary, so a text frame holds none of them
         # The frame of the answer: a known format follows the configuration, anything else goes back
         # the way it came.
         is_text = self._is_text(content_type) if content_type is not None else not is_binary

@@ -72,7 +72,7 @@ class UpgradingProtocol(BoundedReception, WebSocketClientProtocol):  # type: ign
             return
         self.proxy_answer = head
         if head.status is None:
-            self.failProxyConnect(f"the proxy's answer is no HTTP: '{head.first_line}'")
+            self.failProxyConnect(f"the proxy's answer is not HTTP: '{head.first_line}'")
         elif not 200 <= head.status < 300:
             self.failProxyConnect(head.phrase)
         elif len(self.data) > head.size:
@@ -107,7 +107,7 @@ class UpgradingProtocol(BoundedReception, WebSocketClientProtocol):  # type: ign
             return
         self.answer = head
         if head.status is None:
-            self.failHandshake(f"what answered is no HTTP: '{head.first_line}'")
+            self.failHandshake(f"what answered is not HTTP: '{head.first_line}'")
             return
         if head.status != 101:
             self.failHandshake(head.phrase)
