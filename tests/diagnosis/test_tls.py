@@ -74,7 +74,7 @@ async def test_the_host_beside_a_malformed_name(loopback: Loopback, tmp_path: Pa
     findings = await _check(loopback, loopback.listen(loopback.platform, tls), authority.file)
     (failed,) = [one for one in findings.all if one.result is Result.FAILED]
     assert "names in the certificate" in failed.text
-    assert "issued anew" in failed.advice
+    assert "reissued" in failed.advice
 
 
 @pytest_twisted.ensureDeferred
