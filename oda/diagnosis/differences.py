@@ -1,4 +1,4 @@
-"""Which keys of ODA's files have another meaning here: docs/migrating.md, key by key.
+"""Which keys of ODA's files have another meaning here: docs/migrating-keys.md.
 
 A key with an empty text has the same meaning. Pure.
 """
