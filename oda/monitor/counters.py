@@ -1,4 +1,4 @@
-"""Counts in plain dictionaries: cheap to increment, read only when somebody looks."""
+"""Counts in plain dictionaries: cheap to increment, and read only on request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Summary:
-    """How often something was measured, the total, and the last value."""
+    """The number of measurements, their total, and the last one."""
 
     __slots__ = ("count", "last", "total")
 
@@ -53,7 +53,7 @@ class Counters:
         )
 
     def last(self, name: str) -> float | None:
-        """The newest measurement ``name`` (without labels), None when there is none."""
+        """The newest measurement of ``name`` (without labels), None if there is none."""
         summary = self._summaries.get((name, ()))
         return None if summary is None else summary.last
 
