@@ -283,7 +283,7 @@ def test_what_is_no_outbox_is_left_alone(tmp_path: Path) -> None:
     for path, problem in (
         (other, "no outbox"),
         (tmp_path / "nowhere", "no such file"),
-        (tmp_path / "own.sqlite", "that of this agent"),
+        (tmp_path / "own.sqlite", "this agent's own"),
     ):
         with pytest.raises(OutboxError, match=problem):
             take_over(device, path)
