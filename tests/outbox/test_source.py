@@ -284,7 +284,7 @@ def test_what_can_not_be_a_source(bench: Bench) -> None:
         bench.source.open()
     other = bench.path.with_name("other")
     other.write_text("text")
-    with pytest.raises(OutboxError, match="it is no outbox"):
+    with pytest.raises(OutboxError, match="it is not an outbox"):
         Source(other, settings, Uptime("", lambda: 0.0)).open()
     copy_store(bench.path, bench.path.with_name("copy"))
     copied = Source(bench.path.with_name("copy"), settings, Uptime("", lambda: 0.0))
