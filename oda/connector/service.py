@@ -151,6 +151,11 @@ class ConnectorService(Service):
         connection, and what was not delivered stays in the outbox."""
         self._link.hurry()
 
+    def connect_now(self) -> bool:
+        """Wait no longer before the next attempt to connect; False where there was nothing to wait
+        for, because it is connected, connecting or stopped."""
+        return self._link.connect_now()
+
     def reconfigure(self, settings: ConnectorSettings, reconnect: bool = True) -> None:
         """Use other settings. With ``reconnect`` (another address or identity) the link closes the
         present connection and makes a new one; otherwise the connection stays."""
