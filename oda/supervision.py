@@ -1,6 +1,6 @@
-"""What watches an agent from inside: how it is asked, by the monitor, the status command, systemd.
+"""Observes an agent for the monitor, the status command and systemd.
 
-Knows the parts; the packages it joins know only what they are given.
+This module knows the parts of the agent; the packages that it connects know only their arguments.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from oda.assembly import Parts
 from oda.datastreams.clock import EARLIEST_MS, LATEST_MS
 from oda.model import LinkState
 from oda.monitor.counters import Counters
-from oda.monitor.health import ending_certificates
+from oda.monitor.health import expiring_certificates
 from oda.monitor.latency import ReactorLatency
 from oda.monitor.service import MonitorService
 from oda.monitor.snapshot import Snapshot
@@ -24,7 +24,7 @@ from oda.troubles import TroubleKind
 
 
 class Supervision:
-    """Looks at the ``parts`` of one agent; ``monitor`` is a service to be started with it."""
+    """Observes the ``parts`` of one agent; ``monitor`` is a service to start with the agent."""
 
     def __init__(self, parts: Parts, counters: Counters, reactor: Any) -> None:
         self._parts = parts
@@ -37,7 +37,7 @@ class Supervision:
         )
 
     def look(self) -> Snapshot:
-        """The agent as it is now."""
+        """The state of the agent now."""
         parts = self._parts
         self._report()
         return Snapshot(
@@ -61,7 +61,7 @@ class Supervision:
         troubles = self._parts.troubles
         connection = self._parts.connector.status()
         now_ms = self._parts.wall_clock.now_ms()
-        ending = {one.whose: one for one in ending_certificates(connection, now_ms)}
+        ending = {one.whose: one for one in expiring_certificates(connection, now_ms)}
         troubles.set(TroubleKind.CERTIFICATE, {whose: one.text for whose, one in ending.items()})
         for whose, one in ending.items():
             troubles.report(TroubleKind.CERTIFICATE, one.text, whose, one.lasts_s)
@@ -83,7 +83,7 @@ class Supervision:
             )
 
     def status(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Answers the command ``status`` of the local socket."""
+        """Answer the command ``status`` of the local socket."""
         return build_status(self.look(), self._counters)
 
     def reconnect(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class Supervision:
         }
 
     def describe(self) -> str:
-        """The agent in one line."""
+        """The state of the agent in one line."""
         snapshot = self.look()
         waiting = snapshot.outbox.get("waiting", 0)
         return status_line(snapshot.connection, waiting, snapshot.troubles)

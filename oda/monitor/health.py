@@ -1,9 +1,9 @@
 """Is the agent alive, does what it sends arrive, and is anything wrong with it? Pure.
 
-*Live*: the process answers, that is all. *Ready*: the connection is open, and the platform has
-answered the newest ping, or still has time to. A platform that is known to give no usable pongs is
-believed as long as the connection stands; ``acknowledges`` then says so. *Troubled*: ready, but
-something is wrong (``oda.troubles``).
+*Live* means only that the process answers. *Ready* means that the connection is open, and that the
+platform has answered the newest ping or still has time to. A platform that is known to give no
+usable pongs counts as ready while the connection is open; ``acknowledges`` then says so. *Troubled*
+means ready, although something is wrong (``oda.troubles``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import msgspec
 from oda.model import ConnectionStatus, LinkState
 from oda.troubles import Trouble
 
-#: A certificate that ends within this time is worth a warning, in milliseconds.
+#: A certificate that expires within this time is worth a warning, in milliseconds.
 CERTIFICATE_WARNING_MS = 30 * 86_400_000
 
 _NOT_OPEN = {
@@ -38,8 +38,8 @@ class State(Enum):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """``reasons`` say why it is not ready; empty when it is. ``public_reasons`` say it to readers
-    whom nobody knows: what the platform and the network have said is left out."""
+    """``reasons`` say why the agent is not ready; empty if it is. ``public_reasons`` are for
+    unknown readers, and omit what the platform and the network have said."""
 
     ready: bool
     reasons: tuple[str, ...]
@@ -75,7 +75,7 @@ def judge(connection: ConnectionStatus) -> Readiness:
         if connection.last_end:
             detail = f" ({connection.last_end})"
     elif acknowledges and not connection.is_proven:
-        # A dead platform may still accept connections: each new one would look well for a while.
+        # A dead platform may still accept connections, and each would look well for a while.
         reasons.append("the platform has not answered a ping on this connection yet")
     elif acknowledges and (connection.ping_waits_s or 0.0) >= connection.pong_timeout_s:
         reasons.append(
@@ -87,8 +87,8 @@ def judge(connection: ConnectionStatus) -> Readiness:
     return Readiness(not reasons, told, public, acknowledges)
 
 
-class EndingCertificate(msgspec.Struct, frozen=True):
-    """A certificate that has ended, or ends soon; ``lasts_s`` is for how long that has been so."""
+class ExpiringCertificate(msgspec.Struct, frozen=True):
+    """A certificate that has expired or expires soon; ``lasts_s`` says for how long this is so."""
 
     whose: str
     text: str
@@ -98,8 +98,8 @@ class EndingCertificate(msgspec.Struct, frozen=True):
         return f"{self.whose} {self.text}"
 
 
-def ending_certificates(connection: ConnectionStatus, now_ms: int) -> list[EndingCertificate]:
-    """Each certificate that has ended, or ends soon."""
+def expiring_certificates(connection: ConnectionStatus, now_ms: int) -> list[ExpiringCertificate]:
+    """Each certificate that has expired or expires soon."""
     found = []
     for whose, ends_ms in (
         ("the platform's certificate", connection.platform_certificate_ends_ms),
@@ -108,7 +108,7 @@ def ending_certificates(connection: ConnectionStatus, now_ms: int) -> list[Endin
         if ends_ms is None or ends_ms - now_ms > CERTIFICATE_WARNING_MS:
             continue
         days = (ends_ms - now_ms) // 86_400_000
-        text = "has ended" if days < 0 else f"ends in {days} days"
+        text = "has expired" if days < 0 else f"expires in {days} days"
         lasts_s = (now_ms - ends_ms + CERTIFICATE_WARNING_MS) / 1000
-        found.append(EndingCertificate(whose, text, lasts_s))
+        found.append(ExpiringCertificate(whose, text, lasts_s))
     return found

@@ -1,4 +1,4 @@
-"""The agent at one moment: what health, status and metrics are made of. Pure data."""
+"""The agent at one moment: the data for health, status and metrics. Pure data."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from oda.troubles import Trouble
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """``outbox`` is what ``IOutbox.counts`` says. Times are seconds, ``*_ms`` milliseconds.
+    """``outbox`` is the result of ``IOutbox.counts``. Times are seconds, ``*_ms`` milliseconds.
 
     ``now_s`` is the monotonic time, by which ``troubles`` go. ``device_id`` is "" until the device
     info has given it. ``latency_s`` is how late the reactor served the newest measurement,

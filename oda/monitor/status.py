@@ -1,7 +1,6 @@
 """The agent's status: as data for programs, as one screen for people, as one line for systemd.
 
-Pure. The data is what ``oda status --json`` prints; its member names are kept from version to
-version.
+Pure. ``oda status --json`` prints the data; the member names don't change from version to version.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from oda.troubles import Trouble
 _INCIDENTS = (
     ("messages_dropped", "messages dropped"),
     ("messages_dead", "messages set aside as refused by the platform"),
-    ("dead_letters_forgotten", "of the messages set aside forgotten for want of room"),
+    ("dead_letters_forgotten", "messages set aside and then forgotten for lack of room"),
     ("messages_refused", "messages not accepted by the outbox"),
     ("events_rejected", "datapoints that can't be sent"),
     ("readings_failed", "readings failed"),
-    ("polls_missed", "readings left out"),
+    ("polls_missed", "readings skipped because the one before had not ended"),
     ("answers_lost", "answers to operations lost"),
-    ("pong_timeouts", "connections given up for want of a pong"),
+    ("pong_timeouts", "connections given up for lack of a pong"),
 )
 
 
@@ -35,7 +34,7 @@ _MAX_SHOWN = 10
 
 
 def build_status(snapshot: Snapshot, counters: Counters) -> dict[str, Any]:
-    """Everything worth knowing, as it is now. Times are seconds, ``*_ms`` milliseconds."""
+    """Everything worth knowing now. Times are seconds, ``*_ms`` milliseconds."""
     connection = snapshot.connection
     readiness = judge(connection)
     return {
@@ -112,7 +111,7 @@ def _at_ms(at_s: float, snapshot: Snapshot) -> int:
 
 
 def render_status(status: dict[str, Any]) -> str:
-    """One screen, from what ``build_status`` made (on the other side of a socket, perhaps)."""
+    """One screen, from the result of ``build_status`` (perhaps sent through a socket)."""
     connection, outbox, messages = status["connection"], status["outbox"], status["messages"]
     rows = [
         ("agent", f"version {status['version']}, up {duration(status['uptime_s'])}"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from oda.model import LinkState
-from oda.monitor.health import ending_certificates, judge
+from oda.monitor.health import expiring_certificates, judge
 from oda.troubles import Trouble, TroubleKind
 from tests.monitor.snapshots import NOW_MS, connection
 
@@ -68,11 +68,11 @@ def test_trouble_makes_no_agent_unready_but_is_told() -> None:
 
 @pytest.mark.parametrize(
     ("days", "words"),
-    [(31, None), (30, "ends in 30 days"), (0, "ends in 0 days"), (-1, "has ended")],
+    [(31, None), (30, "expires in 30 days"), (0, "expires in 0 days"), (-1, "has expired")],
 )
 def test_certificates_are_warned_of_in_time(days: int, words: str | None) -> None:
     """From thirty days before the end on."""
-    endings = ending_certificates(
+    endings = expiring_certificates(
         connection(client_certificate_ends_ms=NOW_MS + days * DAY_MS), NOW_MS
     )
     if words is None:
