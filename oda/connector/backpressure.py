@@ -71,7 +71,10 @@ class Intake:
     @property
     def is_full(self) -> bool:
         """True while the agent may read no more."""
-        return self.is_open_full or self._outbox.answer_bytes() >= self._max_answer_bytes
+        return (
+            self._open_bytes - self._forgiven_bytes >= self._max_open_bytes
+            or self._outbox.answer_bytes() >= self._max_answer_bytes
+        )
 
     def forgive(self) -> None:
         """Leave the requests that are open now out of the account: the dispatcher may never answer

@@ -294,6 +294,13 @@ class Identification:
         question.addCallback(self._answered, asked_in)
         question.addErrback(self._failed, asked_in)
 
+    def hurry(self) -> bool:
+        """Ask at once, if it is waiting to ask again; whether it was."""
+        if self._again is None:
+            return False
+        self._again.reset(0)
+        return True
+
     def cancel(self) -> None:
         """Stop asking, and ignore an answer that arrives later."""
         self._round += 1

@@ -142,6 +142,8 @@ class PlatformLink:
         self._session: Session | None = None
         self._open_at: tuple[str, float] | None = None
         self._drain: _Drain | None = None
+        #: The end of the pause; in WAITING.
+        self._retry: IDelayedCall | None = None
         self._last_outcome = Outcome(reason="not connected yet")
         outbox.subscribe(self._rows_are_pending)
         settings.watch(self._settings_changed)
@@ -211,6 +213,17 @@ class PlatformLink:
         self._hurries = True
         if self._stopping is not None and self._protocol is not None:
             self._drop(self._protocol, "the agent is stopping")
+
+    def connect_now(self) -> bool:
+        """End the pause before the next attempt, or before the next question for the id; whether
+        there was one. The pauses after it are as long as if this one had lasted."""
+        if self._state is IDENTIFYING:
+            return self._identification.hurry()
+        retry = self._retry
+        if self._state is not WAITING or retry is None or not retry.active():
+            return False
+        retry.reset(0)
+        return True
 
     def _settings_changed(self, reconnect: bool) -> None:
         if not reconnect:
@@ -294,7 +307,7 @@ class PlatformLink:
         self._ended(outcome)
 
     def _schedule_retry(self, connect: Callable[[], None]) -> IDelayedCall:
-        retry = self._reconnection.schedule(self._last_outcome, connect)
+        retry = self._retry = self._reconnection.schedule(self._last_outcome, connect)
         self._record.ended(self._last_outcome.reason, retry)
         return retry
 

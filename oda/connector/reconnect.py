@@ -92,6 +92,11 @@ class Backoff:
         return spread_s if lane is Lane.SPREAD else self.crowd_window_s
 
 
+#: A pause that is at least so long, in seconds, is told with the way to end it.
+_LONG_S = 10.0
+_HOW_NOW = " ('oda reconnect' or SIGHUP: at once)"
+
+
 # -- the pause -----------------------------------------------------------------------------------
 
 
@@ -130,11 +135,12 @@ class Reconnection:
         delay_s = self._backoff.next_delay_s(outcome)
         self._counters.observe("reconnect_delay_seconds", delay_s)
         _log.warn(
-            "{state}: {reason}{hint}; connecting again in {delay:.1f} s",
+            "{state}: {reason}{hint}; connecting again in {delay:.1f} s{how_now}",
             state="connection lost" if outcome.was_open else "no connection",
             reason=outcome.reason,
             hint=outcome.hint,
             delay=delay_s,
+            how_now=_HOW_NOW if delay_s >= _LONG_S else "",
         )
         return self._reactor.callLater(delay_s, connect)
 

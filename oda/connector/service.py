@@ -151,6 +151,11 @@ class ConnectorService(Service):
         connection, and what was not delivered stays in the outbox."""
         self._link.hurry()
 
+    def connect_now(self) -> bool:
+        """Wait no longer before the next attempt to connect; False where there was nothing to wait
+        for, because it is connected, connecting or stopped."""
+        return self._link.connect_now()
+
     def reconfigure(self, settings: ConnectorSettings, reconnect: bool = True) -> None:
         """Use other settings. With ``reconnect`` (another address or identity) the link closes the
         present connection and makes a new one; otherwise the connection stays."""
@@ -205,7 +210,7 @@ class ConnectorService(Service):
             # The dispatcher prevents this. This is the last place that can answer the request.
             reason = f"the answer has {size} bytes; maxMessageSize is {limit}"
             return self._put(_message(self._shortened(answer, reason), is_text))
-        accepted = self._put(_message(answer, is_text))
+        accepted = self._outbox.put(_message(answer, is_text))
         outcome = accepted.result if accepted.called else None
         if not isinstance(outcome, Failure) or not outcome.check(OutboxFull):
             return accepted

@@ -290,7 +290,7 @@ class Session:
 
     def message_received(self, payload: bytes, is_binary: bool) -> None:
         self._on_message(payload, is_binary)
-        if self._protocol.may_send and self._intake.is_full:
+        if self._intake.is_full and self._protocol.may_send:
             # Read no more requests until there is room for their answers.
             self._hold.begin()
 

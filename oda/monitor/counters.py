@@ -31,11 +31,11 @@ class Counters:
         self._summaries: dict[tuple[str, Labels], Summary] = {}
 
     def increment(self, name: str, amount: int = 1, **labels: str) -> None:
-        key = (name, _ordered(labels) if labels else ())
+        key = (name, tuple(sorted(labels.items())) if len(labels) > 1 else tuple(labels.items()))
         self._counts[key] = self._counts.get(key, 0) + amount
 
     def observe(self, name: str, value: float, **labels: str) -> None:
-        key = (name, _ordered(labels) if labels else ())
+        key = (name, tuple(sorted(labels.items())) if len(labels) > 1 else tuple(labels.items()))
         summary = self._summaries.get(key)
         if summary is None:
             summary = self._summaries[key] = Summary()
@@ -64,9 +64,3 @@ class Counters:
     def summaries(self) -> Mapping[tuple[str, Labels], Summary]:
         """Every summary as it is now."""
         return dict(self._summaries)
-
-
-def _ordered(labels: dict[str, str]) -> Labels:
-    """The labels sorted by name, in whatever order they were given."""
-    given = tuple(labels.items())
-    return given if len(given) == 1 else tuple(sorted(given))
