@@ -210,8 +210,8 @@ class PlatformLink:
         return stopped
 
     def hurry(self) -> None:
-        """Make a stop, now or later, wait for no acknowledgement and for no close frame. What was
-        not delivered stays in the outbox."""
+        """Let the stop in progress, or the next one, wait neither for acknowledgements nor for a
+        close frame. What was not delivered stays in the outbox."""
         self._hurries = True
         if self._stopping is not None and self._protocol is not None:
             self._drop(self._protocol, "the agent is stopping")

@@ -23,9 +23,9 @@ CERTIFICATE_WARNING_MS = 30 * 86_400_000
 _NOT_OPEN = {
     LinkState.STOPPED: "the agent is stopped",
     LinkState.IDENTIFYING: "the device's id is not known yet",
-    LinkState.CONNECTING: "it is connecting",
+    LinkState.CONNECTING: "the agent is connecting",
     LinkState.CLOSING: "the connection is being closed",
-    LinkState.WAITING: "it waits before it connects again",
+    LinkState.WAITING: "the agent is waiting to connect again",
 }
 
 
@@ -75,7 +75,7 @@ def judge(connection: ConnectionStatus) -> Readiness:
         if connection.last_end:
             detail = f" ({connection.last_end})"
     elif acknowledges and not connection.is_proven:
-        # A dead platform may still accept connections, and each would look well for a while.
+        # A dead platform may still accept connections, and each would look healthy for a while.
         reasons.append("the platform has not answered a ping on this connection yet")
     elif acknowledges and (connection.ping_waits_s or 0.0) >= connection.pong_timeout_s:
         reasons.append(

@@ -105,7 +105,7 @@ class RealtimeStateManager:
         self, values: list[DatastreamValue], publish: Callable[[Event], Deferred[None]]
     ) -> list[DatastreamValue]:
         for event in events_of(values):
-            # One by one: a value that can't be published must not take the others with it. The
+            # One by one: a value that can't be published must not affect the others. The
             # dispatcher gathers them again.
             publish(event).addCallbacks(
                 self._published,

@@ -113,7 +113,7 @@ def test_ready_is_200_or_503_with_reasons() -> None:
     answer = json.loads(body)
     assert status == 503
     assert (answer["ready"], answer["connection"]) == (False, "waiting")
-    assert answer["reasons"] == ["it waits before it connects again"]
+    assert answer["reasons"] == ["the agent is waiting to connect again"]
 
 
 def test_other_paths_are_not_found() -> None:
