@@ -38,12 +38,21 @@ from oda.model import Event
 from oda.monitor.counters import Counters
 from oda.monotonic import install_monotonic_clock
 from oda.settings import AgentSettings, PluginSettings
+from oda.stopping import (
+    CONNECTION_BY_S,
+    EVENTS_S,
+    HURRIED_OUTBOX_S,
+    OUTBOX_BY_S,
+    SOURCES_BY_S,
+    STOP_S,
+    Stopping,
+)
 from oda.supervision import Supervision
 
 _log = Logger()
 
-#: How long a source may take to stop, in seconds.
-STOP_SOURCE_S = 5.0
+#: Seconds that a source is given to stop.
+STOP_SOURCE_S = SOURCES_BY_S
 
 #: The kinds of component that the agent needs while it assembles its parts.
 _BUILT_IN = (ICodec, IDispatcher, IDeviceInfoProvider)
@@ -80,6 +89,8 @@ class Agent(MultiService):
         install_resolver(reactor)
         self.counters = Counters()
         self._sources: list[Any] = []
+        self._stopping: Stopping | None = None
+        self._waits_for_source: dict[Deferred[None], Callable[[], None]] = {}
         self._plugins = load_plugins(settings.plugins, reactor)
         added = [*chain.from_iterable(self._plugins.values()), *components]
         self.parts: Parts = assemble(
@@ -217,20 +228,40 @@ class Agent(MultiService):
     def stopService(self) -> Any:
         """Stop in order; fires with None once every part of the agent has stopped.
 
-        The agent first delivers what it has accepted and can deliver within a few seconds.
+        What is accepted and can be delivered within a few seconds is delivered. The Deferred fires
+        ``STOP_S`` seconds after the call at the latest, whatever hangs: the log says what was not
+        waited for, and what is lost with it.
         """
         parts = self.parts
+        stopping = self._stopping = Stopping(parts.reactor)
         parts.poller.stop()
         parts.collector.stop()
-        yield gatherResults([self._stop_source(source) for source in self._sources])
-        yield parts.events.stop()
+        yield stopping.step("a source", self._stop_sources, SOURCES_BY_S, self._give_up_sources)
+        # While the disk fails nobody answers: what is put into the outbox is delivered without it,
+        # or the end of the outbox says what is lost.
+        yield stopping.step(
+            "publishing", parts.events.stop, stopping.passed_s + EVENTS_S, _wait_no_longer
+        )
         if parts.operations is not None:
             parts.operations.stop()
-        yield parts.connector.stopService()
-        yield parts.outbox.close()
-        yield maybeDeferred(parts.state.stop)
-        yield parts.host.stop()
-        yield maybeDeferred(super().stopService)
+        connector = parts.connector
+        yield stopping.step(
+            "the connection", connector.stopService, CONNECTION_BY_S, connector.hurry
+        )
+        yield stopping.step(
+            "the outbox", parts.outbox.close, OUTBOX_BY_S, parts.outbox.abandon, HURRIED_OUTBOX_S
+        )
+        yield stopping.step("the state manager", lambda: parts.state.stop(), STOP_S)
+        yield stopping.step("a script", parts.host.stop, STOP_S)
+        yield stopping.step("a service of the agent", super().stopService, STOP_S)
+        self._stopping = None
+
+    def hurry(self) -> None:
+        """Let ``stopService``, called before or later, wait for nothing but a moment for the disk.
+        What is not delivered stays in the outbox."""
+        self.parts.connector.hurry()
+        if self._stopping is not None:
+            self._stopping.hurry()
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -293,11 +324,19 @@ class Agent(MultiService):
         started = maybeDeferred(lambda: source.start(self._received))
         started.addErrback(_report, "start", source)
 
+    def _stop_sources(self) -> Deferred[Any]:
+        return gatherResults([self._stop_source(source) for source in self._sources])
+
+    def _give_up_sources(self) -> None:
+        for give_up in list(self._waits_for_source.values()):
+            give_up()
+
     def _stop_source(self, source: Any) -> Deferred[None]:
         """Fires once the source has stopped, at the latest after ``STOP_SOURCE_S``."""
         stopped: Deferred[None] = Deferred()
 
         def conclude(_: object) -> None:
+            self._waits_for_source.pop(stopped, None)
             if timer.active():
                 timer.cancel()
             if not stopped.called:
@@ -305,16 +344,18 @@ class Agent(MultiService):
 
         def give_up() -> None:
             _log.error(
-                "the source {source} did not stop within {limit_s:g} s; the agent goes on without"
-                " waiting for it",
-                source=source,
-                limit_s=STOP_SOURCE_S,
+                "the source {source} has not stopped in time; nobody waits for it", source=source
             )
-            stopped.callback(None)
+            conclude(None)
 
         timer = self.parts.reactor.callLater(STOP_SOURCE_S, give_up)
+        self._waits_for_source[stopped] = give_up
         maybeDeferred(lambda: source.stop()).addErrback(_report, "stop", source).addBoth(conclude)
         return stopped
+
+
+def _wait_no_longer() -> None:
+    """Who published is told by the end of the outbox."""
 
 
 def _report(failure: Failure, verb: str, source: object) -> None:

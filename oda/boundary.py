@@ -6,6 +6,14 @@ not ``Exception``: they pass every ``except Exception`` and would end the caller
 or the process. Inside ``with foreign_code:`` they become a ``ForeignCodeError``, which callers
 handle like any other error. Only ``KeyboardInterrupt`` passes, because it comes from the operator.
 
+Code that every message passes uses ``contained`` instead, which costs nothing as long as
+nothing is raised::
+
+    try:
+        reading = getter.get(device_id)
+    except BaseException as raised:
+        error = contained(raised)
+
 A Deferred needs no boundary: it turns whatever its callbacks raise into a failure.
 """
 
@@ -39,8 +47,20 @@ class _Boundary:
     ) -> None:
         if error is None or isinstance(error, Exception | KeyboardInterrupt):
             return
-        # Keep the traceback: it names the faulty line.
-        raise ForeignCodeError(reason_of(error)).with_traceback(traceback) from error
+        raise contained(error)
+
+
+def contained(error: BaseException) -> Exception:
+    """The error to handle in place of ``error``, which foreign code has raised. Raises
+    ``KeyboardInterrupt`` again."""
+    if isinstance(error, Exception):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        raise error
+    outcome = ForeignCodeError(reason_of(error))
+    outcome.__cause__ = error
+    # Keep the traceback: it names the faulty line.
+    return outcome.with_traceback(error.__traceback__)
 
 
 #: Put ``with foreign_code:`` around every call of foreign code; see the module.

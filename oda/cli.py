@@ -24,6 +24,7 @@ _COMMANDS = {
     "record": ("record", "Save a device's session to a file."),
     "replay": ("replay", "Play a recorded session to a platform or a device."),
     "status": ("status", "Show how the running agent is."),
+    "reconnect": ("reconnect", "Let the running agent connect now."),
     "outbox": ("outbox", "See and care for what waits to be delivered."),
     "send": ("send", "Publish datapoints through the running agent."),
 }

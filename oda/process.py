@@ -28,6 +28,7 @@ from oda.control.location import directories, prepare, socket_name
 from oda.control.server import ControlServer
 from oda.errors import OdaError, OutboxError
 from oda.garbage import GarbageService, memory_returner
+from oda.last_resort import LastResort
 from oda.logs.destination import default_format, open_destination
 from oda.logs.lines import LogFormat
 from oda.logs.observer import AgentLog
@@ -142,7 +143,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     process = AgentProcess(
         log,
         lambda: tell_leftovers(agent.settings.outbox, directory),
-        agent.parts.connector.hurry,
+        agent.hurry,
         agent.parts.reactor.callFromThread,
         twistd=twistd,
     )
@@ -163,7 +164,11 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
         agent.settings.outbox,
         lambda: ThreadWorker(agent.parts.reactor.callFromThread),
     )
-    commands = {"status": agent.supervision.status, **upkeep.handlers()}
+    commands = {
+        "status": agent.supervision.status,
+        "reconnect": agent.supervision.reconnect,
+        **upkeep.handlers(),
+    }
     control = ControlServer(
         lambda: _prepare_socket(agent.settings, directory),
         agent.publish,
@@ -178,8 +183,16 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     reaper = build_reaper(os.getpid(), agent.parts.reactor)
     if reaper is not None:
         reaper.setServiceParent(process)
+    agent.parts.reactor.callWhenRunning(_watch_the_end, agent.parts.reactor, twistd)
     GarbageService(agent.parts.reactor, memory_returner()).setServiceParent(process)
     return process
+
+
+def _watch_the_end(reactor: Any, twistd: Mapping[str, Any]) -> None:
+    """Once the reactor has its handlers of signals, which it installs after this was called."""
+    name = twistd.get("pidfile")
+    resort = LastResort(Path(name).absolute() if name else None)
+    reactor.callLater(0, resort.watch)
 
 
 def forbid_core_files() -> None:

@@ -41,7 +41,8 @@ _SECRET_FILES = ("key_passphrase_file", "proxy_password_file")
 
 
 class ReloadService(MultiService):
-    """Follows the configuration directory: checks it every ``interval_s`` seconds, and at SIGHUP.
+    """Follows the configuration directory: looks every ``interval_s`` seconds, and at SIGHUP, which
+    also ends a pause before the next attempt to connect.
 
     ``report(configuration)`` logs what was read. ``install_signal`` is ``signal.signal``, called in
     the main thread when the service starts. ``digests`` are those of the agent's initial
@@ -77,13 +78,18 @@ class ReloadService(MultiService):
         """Start to watch the directory, and to handle SIGHUP."""
         super().startService()
         self._before = self._install_signal(
-            signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload)
+            signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hung_up)
         )
 
     def stopService(self) -> Any:
         """Stop watching, and restore the earlier handler of SIGHUP."""
         self._install_signal(signal.SIGHUP, self._before or signal.SIG_DFL)
         return super().stopService()
+
+    def _hung_up(self) -> None:
+        """SIGHUP: whoever sends it wants the present configuration in use, and no back-off."""
+        self.reload()
+        self._agent.parts.connector.connect_now()
 
     def reload(self) -> Deferred[None]:
         """Read the directory and follow it; never fails, and logs every fault."""

@@ -53,6 +53,19 @@ class Supervision:
         """Answer the command ``status`` of the local socket."""
         return build_status(self.look(), self._counters)
 
+    def reconnect(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Answers the command ``reconnect`` of the local socket: whether a pause was ended, and
+        the connection as it was before."""
+        before = self._parts.connector.status()
+        ended = self._parts.connector.connect_now()
+        return {
+            "ended_pause": ended,
+            "state": before.state.value,
+            "url": before.url,
+            "retry_in_s": before.retry_in_s,
+            "last_end": before.last_end,
+        }
+
     def describe(self) -> str:
         """The state of the agent in one line."""
         snapshot = self.look()

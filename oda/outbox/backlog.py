@@ -300,8 +300,9 @@ class Backlog:
         """The id up to which every row is acknowledged or gone."""
         return min(self.queue.lowest_wanted(), next_id) - 1
 
-    def close(self) -> None:
-        """No commit will follow: rows that are only in memory are lost."""
+    def close(self, problem: str) -> None:
+        """Nothing will be committed any more: what is only in memory is lost, because of the
+        ``problem``."""
         left = list(self._uncommitted.rows(self.message_class))
         if not left:
             return
@@ -309,9 +310,17 @@ class Backlog:
         self._ledger.accept([row for row in left if row.state is RowState.LINGERING])
         lost = [row for row in left if row.state is not RowState.LINGERING]
         if lost:
-            self._ledger.dropped(self.message_class, amount_of(lost), "stopped")
+            amount = amount_of(lost)
+            self._ledger.dropped(self.message_class, amount, "stopped")
             self._ledger.refuse(lost, OutboxClosed("the agent is stopping"))
-            _log.error("{count} messages could not be written and are lost", count=len(lost))
+            _log.error(
+                "{count} messages ({class_} with {datapoints} datapoints) could not be written and"
+                " are lost: {problem}",
+                count=amount.rows,
+                class_=self.message_class.text,
+                datapoints=amount.datapoints,
+                problem=problem or "the disk does not answer",
+            )
 
 
 class Shares:

@@ -21,7 +21,7 @@ A store is moved to another place between two commits, once no damaged store is 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import Any, Protocol
@@ -100,8 +100,8 @@ class ICommitOwner(Protocol):
     def fire(self, waiting: Deferred[Any], outcome: Any) -> None:
         """Fire ``waiting`` with ``outcome`` when all callers are notified."""
 
-    def closing(self) -> None:
-        """No further commit will follow for what is still being collected."""
+    def closing(self, problem: str) -> None:
+        """Whatever is still collecting will never be committed, because of this ``problem``."""
 
     def changed(self) -> None:
         """There is work to do at the end of this turn of the reactor."""
@@ -137,6 +137,9 @@ class Committer:
         self._move: tuple[Path, Deferred[None]] | None = None
         self._closing: Deferred[None] | None = None
         self._is_stuck = False
+        self._is_abandoned = False
+        #: Why the disk can't be used, while it can't.
+        self.problem = ""
 
     # -- the state of the disk ---------------------------------------------------------------
 
@@ -249,19 +252,33 @@ class Committer:
         totals = self._owner.totals_for(self.uncommitted.collecting, is_last)
         transaction = self.uncommitted.begin()
         transaction.totals = totals
-        self._job = Job.COMMIT
-        self._worker.run(
+        self._run(
+            Job.COMMIT,
             lambda: self.store.apply(transaction),
             self._commit_ended,
-            aside=transaction.is_overtaken,
+            # The timers of a stop go on while the last commit waits for the disk.
+            aside=is_last or transaction.is_overtaken,
         )
 
-    def _job_ended(self) -> None:
-        """Always the first call when a job has ended: it permits the next one."""
-        self._job, self._is_stuck = None, False
+    def _run(
+        self,
+        kind: Job,
+        work: Callable[[], Any],
+        done: Callable[[Any], None],
+        takes_long: bool = False,
+        aside: bool = False,
+    ) -> None:
+        def ended(outcome: Any) -> None:
+            self._job, self._is_stuck = None, False  # the next one may begin
+            if self._is_abandoned:
+                self._leave(kind)
+            else:
+                done(outcome)
+
+        self._job = kind
+        self._worker.run(work, ended, takes_long, aside)
 
     def _commit_ended(self, outcome: int | Failure) -> None:
-        self._job_ended()
         if isinstance(outcome, Failure):
             transaction, unwritten = self.uncommitted.failed()
             self._disturbed(outcome.value)
@@ -272,7 +289,7 @@ class Committer:
             transaction = self.uncommitted.committed()
             if self.state is State.TROUBLE:
                 _log.info("the outbox is written to {path} again", path=self.store.name)
-            self.state = State.OPEN
+            self.state, self.problem = State.OPEN, ""
             self._owner.committed(transaction, outcome)
             self._is_finished = self._closing is not None and self.uncommitted.collecting.is_empty
         self._go_on()
@@ -300,8 +317,7 @@ class Committer:
             if not self.uncommitted.collecting.is_empty:
                 self._commit()
             elif self.is_recovering:
-                self._job = Job.RECOVER
-                self._worker.run(self.store.recover, self._step_ended, takes_long=True)
+                self._run(Job.RECOVER, self.store.recover, self._step_ended, takes_long=True)
 
     def _is_gone(self) -> bool:
         """Whether the store left its place after the last commit. If so, the accepted rows are
@@ -334,6 +350,7 @@ class Committer:
                 reason=str(error),
             )
         self.state = State.TROUBLE
+        self.problem = str(error)
         self.store.close_reader()
         self._plan_retry()
 
@@ -350,28 +367,24 @@ class Committer:
         elif self._is_adopted:
             self._commit()
         else:
-            self._job = Job.OPEN
-            self._worker.run(self.store.open, self._opened_late, takes_long=True)
+            self._run(Job.OPEN, self.store.open, self._opened_late, takes_long=True)
 
     def _opened_late(self, outcome: Opened | Failure) -> None:
-        self._job_ended()
         if isinstance(outcome, Failure):
             self._disturbed(outcome.value)
         elif not self._adopt(outcome, is_late=True):
             self._is_given_up = True
             self.state = State.TROUBLE
             _log.error("{path} is taken up at the next start", path=self.store.name)
-            self._job = Job.CLOSE
-            self._worker.run(self.store.close, self._given_up)
+            self._run(Job.CLOSE, self.store.close, self._given_up)
         self._go_on()
         self._owner.tell()
 
     def _given_up(self, _: Any) -> None:
-        self._job_ended()
         self._go_on()
 
     def _adopt(self, opened: Opened, is_late: bool) -> bool:
-        self.state = State.OPEN
+        self.state, self.problem = State.OPEN, ""
         self._is_adopted = True
         self._tell_replacement(opened)
         if not self._owner.opened(opened, is_late):
@@ -396,11 +409,14 @@ class Committer:
                 wanted.setdefault(message_class, []).extend(spans)
         self._wanted = wanted
         self.store.close_reader()
-        self._job = Job.REPLACE
-        self._worker.run(lambda: self.store.replace(fault, wanted), self._replaced, takes_long=True)
+        self._run(
+            Job.REPLACE,
+            lambda: self.store.replace(fault, wanted),
+            self._replaced,
+            takes_long=True,
+        )
 
     def _replaced(self, outcome: Opened | Failure) -> None:
-        self._job_ended()
         if isinstance(outcome, Failure):
             fault = self._fault
             self._fault = None  # this time the disk failed, not the store
@@ -412,7 +428,7 @@ class Committer:
                 self._fault, self._is_finished = None, True
         else:
             self._fault = self._wanted = None
-            self.state = State.OPEN
+            self.state, self.problem = State.OPEN, ""
             self._tell_replacement(outcome)
             self._owner.replaced(outcome)
             self.is_recovering = outcome.is_recovering
@@ -445,7 +461,6 @@ class Committer:
             )
 
     def _step_ended(self, outcome: Recovered | Failure) -> None:
-        self._job_ended()
         if isinstance(outcome, Failure):
             self._disturbed(outcome.value)
         else:
@@ -465,8 +480,8 @@ class Committer:
             return False
         (path, waiting), self._move = self._move, None
         self.store.close_reader()
-        self._job = Job.MOVE
-        self._worker.run(
+        self._run(
+            Job.MOVE,
             lambda: self.store.move(path),
             lambda outcome: self._moved(outcome, path, waiting),
             takes_long=True,
@@ -474,7 +489,6 @@ class Committer:
         return True
 
     def _moved(self, outcome: Failure | None, path: Path, waiting: Deferred[None]) -> None:
-        self._job_ended()
         if isinstance(outcome, Failure):
             error = outcome.value
             if not isinstance(error, OSError | StoreError | OutboxError):
@@ -496,13 +510,38 @@ class Committer:
         self.state = State.CLOSED
         self._cancel_retry()
         self.store.close_reader()
-        if self._move is not None:
-            problem = f"the outbox {self.store.name} was not moved: the agent is stopping"
-            self._owner.fire(self._move[1], Failure(OutboxError(problem)))
-            self._move = None
-        self._owner.closing()
-        self._job = Job.CLOSE
-        self._worker.run(self.store.close, self._closed)
+        self._give_up_move()
+        self._owner.closing(self.problem)
+        self._run(Job.CLOSE, self.store.close, self._closed, aside=True)
+
+    def abandon(self) -> None:
+        """The end of ``close``, now: nobody waits for the job that is under way. What it was to
+        commit counts as lost, although it may still reach the disk."""
+        done = self._closing
+        if done is None or done.called:
+            return
+        self._is_abandoned = True
+        _log.error(
+            "the disk has not answered in the time of a stop; nobody waits for the outbox {path}",
+            path=self.store.name,
+        )
+        if self._job is Job.COMMIT:
+            transaction, unwritten = self.uncommitted.failed()
+            self._owner.failed(transaction, unwritten)
+        if self.state is not State.CLOSED:
+            self.state = State.CLOSED
+            self._give_up_move()
+            self._owner.closing(self.problem or "the disk does not answer")
+        self._owner.tell()
+        done.callback(None)
+
+    def _leave(self, ended: Job) -> None:
+        """A job has ended after all, for nobody: leave neither a file nor a thread."""
+        if ended is Job.CLOSE:
+            self._worker.stop()
+        else:
+            self.store.close_reader()
+            self._run(Job.CLOSE, self.store.close, lambda _: None)
 
     def _closed(self, outcome: Any) -> None:
         if isinstance(outcome, Failure):
@@ -512,6 +551,12 @@ class Committer:
         assert done is not None
         self._owner.tell()
         done.callback(None)
+
+    def _give_up_move(self) -> None:
+        if self._move is not None:
+            problem = f"the outbox {self.store.name} was not moved: the agent is stopping"
+            self._owner.fire(self._move[1], Failure(OutboxError(problem)))
+            self._move = None
 
     def _cancel_retry(self) -> None:
         if self._retry is not None and self._retry.active():

@@ -101,6 +101,7 @@ class Journal:
         self._max_entries = settings.journal_max_entries
         self._max_age_ms = int(settings.journal_max_age_s * 1000)
         self._committer = committer
+        self._uncommitted = committer.uncommitted
         self._ledger = ledger
         self._limits = limits
         self._now_ms = now_ms
@@ -129,7 +130,7 @@ class Journal:
 
     @property
     def _collecting(self) -> Transaction:
-        return self._committer.uncommitted.collecting
+        return self._uncommitted.collecting
 
     # -- IJournal ----------------------------------------------------------------------------
 
@@ -196,12 +197,12 @@ class Journal:
             return
         known.has_ended = True
         known.at_ms = self._now_ms()
-        known.record = self._record_of(known, payload)
-        self._ended[number] = known
-        known.answer_cost = side_cost(len(payload))
-        self._charge(answers=known.answer_cost)
-        self._answers[number] = known
-        self._collecting.records[number] = known.record
+        known.record = record = self._record_of(known, payload)
+        self._uncommitted.collecting.records[number] = record
+        known.answer_cost = cost = side_cost(len(payload))
+        self._answer_cost += cost
+        self._limits.side_cost += cost
+        self._ended[number] = self._answers[number] = known
         self._stay_within_bounds()
 
     def opened(self, records: Sequence[StoredRecord], is_late: bool) -> None:
@@ -415,7 +416,9 @@ class Journal:
         request_id = known.key[0]
         self._by_key[known.key] = known
         self._uses[request_id] = self._uses.get(request_id, 0) + 1
-        self._charge(ids=_id_cost(known))
+        cost = _id_cost(known)
+        self._id_cost += cost
+        self._limits.side_cost += cost
 
     def _forget(self, known: _Known) -> None:
         number = known.number
@@ -467,9 +470,12 @@ def _distinct(value: Any) -> Any:
     objects of a plugin's codec) gets a form that no text, number or null has."""
     kind = type(value)
     if kind is dict:
-        return {name: _distinct(member) for name, member in value.items()}
+        return {
+            name: member if type(member) in _SAME_IN_JSON else _distinct(member)
+            for name, member in value.items()
+        }
     if kind is list:
-        return [_distinct(member) for member in value]
+        return [member if type(member) in _SAME_IN_JSON else _distinct(member) for member in value]
     if kind is float and isfinite(value):
         return int(value) if value.is_integer() else value
     if kind in _SAME_IN_JSON:

@@ -309,6 +309,11 @@ class Outbox:
             self._eviction.give_up()
         return self._committer.close()
 
+    def abandon(self) -> None:
+        """Let ``close`` fire now, whatever the disk does. What is not on disk counts as lost: those
+        who published it hear that it is not accepted."""
+        self._committer.abandon()
+
     # -- beyond IOutbox ----------------------------------------------------------------------
 
     def totals(self) -> Totals:
@@ -532,12 +537,12 @@ class Outbox:
         """See ``ICommitOwner.fire``."""
         self._ledger.fire(waiting, outcome)
 
-    def closing(self) -> None:
+    def closing(self, problem: str) -> None:
         """See ``ICommitOwner.closing``."""
         burials = self._uncommitted.collecting.burials
         self._ledger.refuse([one.row for one in burials], OutboxClosed("the agent is stopping"))
         for backlog in self.backlogs.values():
-            backlog.close()
+            backlog.close(problem)
         self.journal.closing()
 
 

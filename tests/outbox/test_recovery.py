@@ -480,7 +480,9 @@ def test_what_is_lost_beside_messages_is_told(
     with capturedLogs() as logs:
         device = Device(path)
         device.recover()
-    told = [one["what"] for one in logs if "can't be read and are lost" in str(one.get("log_format"))]
+    told = [
+        one["what"] for one in logs if "can't be read and are lost" in str(one.get("log_format"))
+    ]
     assert told == ([] if what is None else [what])
     assert payloads(device) == [b"answer", *numbered(0, ROWS)]
     device.stop()
