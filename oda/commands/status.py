@@ -25,9 +25,9 @@ _STATUSES = {"ready": 0, "troubled": TROUBLED, "not_ready": NOT_READY}
 def command(ctx: click.Context, conf: str | None, as_json: bool) -> None:
     """Show the state of the agent that runs with the same configuration directory.
 
-    The exit status is 0 when the agent is connected, the platform acknowledges, and nothing is wrong; 4 when
-    something is wrong besides (see "trouble"), 1 when it runs but is not ready, 3 when no agent
-    answers.
+    The exit status is 0 when the agent is connected, the platform acknowledges, and nothing is
+    wrong; 4 when something is wrong besides (see "trouble"); 1 when the agent runs but is not
+    ready; 3 when no agent answers.
     """
     try:
         with connect_to_agent(find_directory(conf), timeout_s=10.0) as client:
