@@ -7,13 +7,14 @@ This module has no behaviour of its own: ``oda.agent`` starts and stops the part
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -22,6 +23,7 @@ from oda.codecs import CodecRegistry, check_value, default_registry, is_plain
 from oda.codecs.limits import ARRIVING
 from oda.connector.service import ConnectorService
 from oda.datastreams.host import HostDatastreams, build_datastreams
+from oda.datastreams.scripts import ScriptRunner
 from oda.errors import EncodeError, PluginError, ReadingFailed
 from oda.interfaces import (
     ICodec,
@@ -35,6 +37,7 @@ from oda.interfaces import (
 )
 from oda.model import Answer, ContentType
 from oda.operations.answer import AnswerWriter
+from oda.operations.discover import Discover
 from oda.operations.dispatcher import OperationDispatcher
 from oda.operations.get_device_parameters import GetDeviceParameters
 from oda.operations.refresh_info import RefreshInfo
@@ -43,7 +46,7 @@ from oda.operations.set_device_parameters import SetDeviceParameters
 from oda.operations.synchronize_clock import SynchronizeClock
 from oda.outbox.clock import this_machine
 from oda.outbox.outbox import Outbox, make_outbox
-from oda.settings import AgentSettings
+from oda.settings import AgentSettings, ScriptEffect
 from oda.telemetry.collector import Collector
 from oda.telemetry.dispatcher import EventDispatcher
 from oda.telemetry.poller import Poller
@@ -64,6 +67,8 @@ _SYSTEM_RANDOM = SystemRandom()
 @dataclass
 class Parts:
     """The parts of one agent. ``operations`` is None where a component replaces the dispatcher;
+    ``scripts`` runs the commands of operations; ``configured`` are the operations whose handlers
+    depend on the configuration;
     ``host_id`` is "" until the device info has supplied the id; ``is_running`` is True between the
     agent's start and its stop."""
 
@@ -80,9 +85,15 @@ class Parts:
     poller: Poller
     collector: Collector
     operations: OperationDispatcher | None
+    scripts: ScriptRunner
     troubles: Troubles
     host_id: str = ""
     is_running: bool = False
+    configured: Sequence[IOperation] = ()
+
+    def stop_scripts(self) -> Deferred[Any]:
+        """End the scripts of readings and operations; fires when they have ended."""
+        return gatherResults([self.host.stop(), self.scripts.stop()])
 
     def started(self) -> None:
         """All parts of the agent have started."""
@@ -279,10 +290,22 @@ def build_parts(
         poller=Poller(reactor, state, counters, settings.poller.schedules, troubles),
         collector=Collector(reactor, state, counters, settings.collector.schedules, troubles),
         operations=operations,
+        scripts=ScriptRunner(
+            reactor,
+            Path.cwd(),
+            environ,
+            set_session=shutil.which("setsid"),
+            counters=counters,
+            troubles=troubles,
+        ),
         troubles=troubles,
     )
+    configure_scripts(parts.scripts, settings)
     if operations is not None:
         for operation in standard_operations(settings, state, wall_clock, reactor, counters):
+            operations.add(operation)
+        parts.configured = configured_operations(parts, settings, state)
+        for operation in parts.configured:
             operations.add(operation)
         outbox.journal.subscribe(parts.take_up_interrupted)
     return parts
@@ -359,6 +382,53 @@ def standard_operations(
             settings.dispatcher.time_sources,
         ),
     ]
+
+
+def configure_scripts(scripts: ScriptRunner, settings: AgentSettings) -> None:
+    """Let the runner of the operations' scripts follow the settings."""
+    own = settings.operations
+    scripts.scripts_directory = settings.device_info.path if own.path is None else own.path
+    scripts.timeout_s = own.script_timeout_s
+    scripts.max_output_bytes = own.script_max_output_bytes
+
+
+def configured_operations(
+    parts: Parts, settings: AgentSettings, state: IStateManager
+) -> list[IOperation]:
+    """The operations that there are because of the configuration, and DISCOVER, which tells of
+    them."""
+    operations = parts.operations
+    if operations is None:
+        return []
+    own = settings.operations
+    found: list[IOperation] = [
+        Discover(parts.host.registry, lambda: operations.operation_names, lambda: parts.host_id)
+    ]
+    if not (own.scripts or own.reboot_command or own.restart_command):
+        return found
+    # Imported here, as most agents have none.
+    from oda.operations.restart import Surroundings, reboot_equipment, restarting_script
+    from oda.operations.script_operation import ScriptOperation
+
+    around = Surroundings(
+        runner=parts.scripts,
+        state=state,
+        wall_clock=parts.wall_clock,
+        clock=parts.reactor,
+        host_id=lambda: parts.host_id,
+        boot_id=lambda: this_machine().boot_id,
+        script_timeout_s=own.script_timeout_s,
+        restart_timeout_s=own.restart_timeout_s,
+        read_after=own.read_after_restart,
+    )
+    if own.reboot_command or own.restart_command:
+        found.append(reboot_equipment(own, around))
+    for script in own.scripts:
+        if script.effect is ScriptEffect.NONE:
+            found.append(ScriptOperation(script, parts.scripts, around.host_id))
+        else:
+            found.append(restarting_script(script, around))
+    return found
 
 
 def _only(components: Iterable[object], interface: Any) -> Any:

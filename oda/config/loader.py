@@ -24,6 +24,7 @@ from oda.config.components import (
     DISPATCHER,
     FILES,
     MONITOR,
+    OPERATIONS,
     PLUGINS_FILE,
     POLLER,
     SET_CLOCK,
@@ -45,6 +46,7 @@ from oda.settings import (
     DeviceInfoSettings,
     DispatcherSettings,
     MonitorSettings,
+    OperationsSettings,
     OutboxSettings,
     PluginSettings,
     PollerSettings,
@@ -133,6 +135,7 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
     check_permissions(found[DEVICE_INFO.file], found[CONNECTOR.file], read)
     writable = check_writable(
         found[DEVICE_INFO.file],
+        found[OPERATIONS.file],
         directory,
         [*(directory / name for name in names if name in places), *digests],
         read,
@@ -263,6 +266,7 @@ def _build(
         dispatcher=DispatcherSettings(**section(DISPATCHER)),
         set_clock=ClockOperationSettings(**section(SET_CLOCK)),
         synchronize_clock=ClockOperationSettings(**section(SYNCHRONIZE_CLOCK)),
+        operations=OperationsSettings(**section(OPERATIONS)),
         poller=PollerSettings(**section(POLLER)),
         collector=CollectorSettings(**section(COLLECTOR)),
         state_manager=StateManagerSettings(**section(STATE_MANAGER)) if state.exists else None,
