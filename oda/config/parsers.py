@@ -31,7 +31,8 @@ class Parser:
     """``allowed`` and ``unit`` are for fault texts and the reference page.
 
     ``anchored``: the parser resolves a relative path against the configuration directory. ``free``
-    values may contain a ``#``; from other values a comment at the end is cut off.
+    values may contain a ``#``; from other values a comment at the end is cut off. ``masked`` values
+    are not shown by ``oda check``: a command may have a secret among its arguments.
     """
 
     parse: Callable[[str], Any]
@@ -40,6 +41,7 @@ class Parser:
     anchored: bool = False
     free: bool = False
     secret: bool = False
+    masked: bool = False
 
 
 def without_comment(value: str) -> str:
@@ -248,7 +250,7 @@ def command(check: Callable[[str], None]) -> Parser:
         check(value)
         return value
 
-    return Parser(parse, allowed, free=True)
+    return Parser(parse, allowed, free=True, masked=True)
 
 
 def datastreams() -> Parser:

@@ -54,9 +54,9 @@ class ScriptProgress:
         result = self.report.result(failure)
         for fault in self.report.faults[:3]:
             _log.warn(
-                "the script of {name} wrote no step and no result: {fault}",
+                "the script of {name} wrote no step and no result: {detail}",
                 name=self._name,
-                fault=fault,
+                detail=fault,
             )
         return result
 

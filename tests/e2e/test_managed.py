@@ -14,14 +14,7 @@ from typing import Any
 from oda.platform.testing import RunningPlatform
 from tests.e2e.processes import AgentProcess, write, write_configuration
 
-WATER = """\
-#!/bin/sh
-read -r request
-echo '{"name": "VALVE", "result": "SUCCESSFUL"}'
-[ "$ODA_PARAM_LITRES" -le 20 ] || { echo "too many litres" >&2; exit 3; }
-printf '%s' "$request" > request.json
-echo "$ODA_PARAM_LITRES l for $ODA_DEVICE_ID"
-"""
+WATER = (Path(__file__).parents[2] / "docs/examples/operations/water.sh").read_text()
 #: Ends the agent as a restart by systemd does, and tells that it ran.
 RESTART = """\
 #!/bin/sh
@@ -53,13 +46,15 @@ def test_an_operation_by_script(platform: RunningPlatform, tmp_path: Path) -> No
         platform.wait_for_device("dev-1")
         answer = platform.send_operation("dev-1", "WATER", {"litres": 5, "zone": "a'; touch b"})
         assert answer["resultCode"] == "SUCCESSFUL", answer
-        assert answer["resultDescription"] == "5 l for dev-1"
-        assert [step["name"] for step in answer["steps"]] == ["VALVE"]
-        assert "touch b" in (tmp_path / "request.json").read_text()
+        assert answer["resultDescription"] == "5 l given by dev-1"
+        assert [step["name"] for step in answer["steps"]] == ["OPEN_VALVE", "CLOSE_VALVE"]
         assert not (tmp_path / "b").exists()
         failed = platform.send_operation("dev-1", "WATER", {"litres": 50})
         assert failed["resultCode"] == "ERROR_PROCESSING"
-        assert failed["resultDescription"] == "exit status 3: too many litres"
+        assert failed["resultDescription"] == "exit status 3: the tank holds 20 l"
+        wrong = platform.send_operation("dev-1", "WATER", {"litres": "5 ]; touch b"})
+        assert wrong["resultCode"] == "ERROR_IN_PARAM"
+        assert wrong["resultDescription"] == "litres: must be a whole number"
         found = platform.send_operation("dev-1", "DISCOVER", {})
         variables = {one["variableName"]: one for one in found["steps"][0]["response"]}
         assert "WATER" in variables["operations"]["variableValue"]
