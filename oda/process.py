@@ -167,6 +167,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     commands = {
         "status": agent.supervision.status,
         "reconnect": agent.supervision.reconnect,
+        "explain-waiting": agent.supervision.explain_waiting,
         **upkeep.handlers(),
     }
     control = ControlServer(
