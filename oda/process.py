@@ -24,7 +24,7 @@ from oda.agent import Agent
 from oda.config.checks import plaintext_warning
 from oda.config.connection import PREFIX
 from oda.config.loader import LoadedConfiguration, find_directory, load
-from oda.control.location import directories, prepare, socket_name
+from oda.control.location import directories, last_place, prepare, socket_name
 from oda.control.server import ControlServer
 from oda.errors import OdaError, OutboxError
 from oda.garbage import GarbageService, memory_returner
@@ -222,8 +222,9 @@ def check_pid_file(name: str | None) -> None:
 
 def _prepare_socket(settings: AgentSettings, directory: Path) -> Path:
     """The path of the local socket, ready to use. Raises ``ControlError``."""
-    places = directories(settings.outbox.path, os.environ)
-    return prepare(places, os.geteuid()) / socket_name(directory)
+    own = os.geteuid()
+    places = [*directories(settings.outbox.path, os.environ), last_place(own)]
+    return prepare(places, own) / socket_name(directory)
 
 
 def _build_log(options: Mapping[str, Any], destination: Any) -> AgentLog | None:
