@@ -42,7 +42,7 @@ from oda.threads import leave_threads_behind
 from oda.upkeep import Upkeep, import_command
 from oda.zombies import build_reaper
 
-_log = Logger(namespace="oda.tap")  # what a reader of the log started it by
+_log = Logger(namespace="oda.agent")  # for the reader of the log the process is the agent
 
 
 class AgentProcess(MultiService):

@@ -31,6 +31,7 @@ from oda.extensions import load_plugins
 from oda.settings import AgentSettings, OutboxKind, OutboxSettings
 from oda.telemetry.collector import Collector
 from oda.telemetry.poller import Poller
+from oda.wording import counted
 
 _log = Logger()
 
@@ -94,7 +95,7 @@ class ReloadService(MultiService):
             self._agent.counters.increment("reloads", result="faulty")
             _log.error(
                 "the configuration has {faults}; the agent goes on with the one before:",
-                faults="1 fault" if len(error.faults) == 1 else f"{len(error.faults)} faults",
+                faults=counted(len(error.faults), "fault"),
             )
             for fault in error.faults:
                 _log.error("{fault}", fault=str(fault))

@@ -15,6 +15,7 @@ CONTRACTS = {
     "oda.settings",
     "oda.interfaces",
     "oda.boundary",
+    "oda.wording",
     "oda.timestamps",
 }
 PACKAGES = {
@@ -35,6 +36,7 @@ PACKAGES = {
 EXTRA = {
     "platform": {
         *("codecs", "monotonic", "peer_bounds", "private_files", "secret_forms", "verification"),
+        "logs",  # both processes write their log alike
     },
     "control": {"private_files"},
     "outbox": {"private_files"},

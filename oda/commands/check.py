@@ -38,6 +38,7 @@ from oda.monotonic import install_monotonic_clock
 from oda.outbox.inspection import find_leftovers
 from oda.settings import AgentSettings, Secret
 from oda.upkeep import import_command
+from oda.wording import counted
 
 #: How long the running agent is given to answer, in seconds.
 _ASK_TIMEOUT_S = 10.0
@@ -140,7 +141,7 @@ def _report_configuration(configuration: LoadedConfiguration, findings: Findings
     findings.add(
         "configuration",
         Result.OK,
-        f"{len(configuration.read)} files read from {directory}",
+        f"{counted(len(configuration.read), 'file')} read from {directory}",
         directory=str(directory),
         files=list(configuration.read),
     )

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from oda.model import ConnectionStatus, LinkState
+from oda.wording import counted
 
 #: A certificate that ends within this time is worth a warning, in milliseconds.
 CERTIFICATE_WARNING_MS = 30 * 86_400_000
@@ -76,5 +77,6 @@ def certificate_warnings(connection: ConnectionStatus, now_ms: int) -> list[str]
         if ends_ms is None or ends_ms - now_ms > CERTIFICATE_WARNING_MS:
             continue
         days = (ends_ms - now_ms) // 86_400_000
-        warnings.append(f"{whose} has ended" if days < 0 else f"{whose} ends in {days} days")
+        ending = "has ended" if days < 0 else f"ends in {counted(days, 'day')}"
+        warnings.append(f"{whose} {ending}")
     return warnings

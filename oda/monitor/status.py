@@ -12,18 +12,19 @@ from oda.model import ConnectionStatus, LinkState
 from oda.monitor.counters import Counters
 from oda.monitor.health import certificate_warnings, judge
 from oda.monitor.snapshot import Snapshot
+from oda.wording import counted
 
-#: Counters that say that something went wrong: name, and what is said of them.
+#: Counters that say that something went wrong: name, what is counted, and what happened to it.
 _TROUBLES = (
-    ("messages_dropped", "messages dropped"),
-    ("messages_dead", "messages set aside as refused by the platform"),
-    ("dead_letters_forgotten", "of the messages set aside forgotten for want of room"),
-    ("messages_refused", "messages not accepted by the outbox"),
-    ("events_rejected", "datapoints that can't be sent"),
-    ("readings_failed", "readings failed"),
-    ("polls_missed", "readings left out"),
-    ("answers_lost", "answers to operations lost"),
-    ("pong_timeouts", "connections given up for want of a pong"),
+    ("messages_dropped", "message", "dropped"),
+    ("messages_dead", "message", "set aside as refused by the platform"),
+    ("dead_letters_forgotten", "message", "set aside and then deleted for want of room"),
+    ("messages_refused", "message", "not accepted by the outbox"),
+    ("events_rejected", "datapoint", "refused as not sendable"),
+    ("readings_failed", "reading", "failed"),
+    ("polls_missed", "reading", "skipped because the reading before was still running"),
+    ("answers_lost", "operation", "with a lost answer"),
+    ("pong_timeouts", "connection", "closed because the platform answered no ping"),
 )
 
 
@@ -77,8 +78,8 @@ def build_status(snapshot: Snapshot, counters: Counters) -> dict[str, Any]:
         "troubles": [
             *certificate_warnings(connection, snapshot.now_ms),
             *(
-                f"{count} {meaning}"
-                for name, meaning in _TROUBLES
+                f"{counted(count, noun)} {meaning}"
+                for name, noun, meaning in _TROUBLES
                 if (count := counters.count(name))
             ),
         ],
@@ -146,7 +147,7 @@ def status_line(connection: ConnectionStatus, pending: int) -> str:
     text = f"not connected ({connection.state.value})"
     if connection.last_end:
         text += f": {connection.last_end}"
-    return f"{text}; {pending} messages waiting" if pending else text
+    return f"{text}; {counted(pending, 'message')} waiting" if pending else text
 
 
 def duration(seconds: float) -> str:

@@ -57,6 +57,9 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 #: The reason that a request gets whose operation was under way when the agent's process ended.
 INTERRUPTED_TEXT = "interrupted: the agent was restarted while the operation was running"
 
+#: How much of a name or an id from the wire the log shows.
+_LOGGED_LENGTH = 100
+
 #: The label under which operations nobody handles are counted: their names come from the wire.
 UNKNOWN = "unknown"
 
@@ -269,8 +272,10 @@ class OperationDispatcher:
             operation=str(request.name) if is_known else UNKNOWN,
             result=written.result_code.value,
         )
-        log.info(
-            "a request was not run, {result_code}: {reason}",
+        log.warn(
+            "{operation} {request_id} was refused with {result_code}: {reason}",
+            operation=str(request.name or "a request without a name")[:_LOGGED_LENGTH],
+            request_id=str(request.id or "without an id")[:_LOGGED_LENGTH],
             result_code=written.result_code.value,
             reason=result.description,
         )

@@ -29,6 +29,7 @@ from oda.outbox.ledger import Ledger
 from oda.outbox.queue import END, Amount, Batch, Queue, Row, RowState, Span, amount_of, runs_of
 from oda.outbox.store import Recovered, StoreError
 from oda.outbox.transaction import Stored, Totals, Transaction, Uncommitted
+from oda.wording import counted
 
 _log = Logger()
 
@@ -180,7 +181,11 @@ class Backlog:
         lost = self.queue.unread_amount.copy()
         self.queue.discard_unread(lost)
         self._ledger.dropped(self.message_class, lost, "damaged")
-        _log.error("{rows} messages of the outbox can't be found any more", rows=lost.rows)
+        _log.error(
+            "{messages} of the outbox can't be found any more",
+            messages=counted(lost.rows, "message"),
+            rows=lost.rows,
+        )
         self._changed()
 
     # -- leaving -----------------------------------------------------------------------------
@@ -311,7 +316,11 @@ class Backlog:
         if lost:
             self._ledger.dropped(self.message_class, amount_of(lost), "stopped")
             self._ledger.refuse(lost, OutboxClosed("the agent is stopping"))
-            _log.error("{count} messages could not be written and are lost", count=len(lost))
+            _log.error(
+                "lost {messages}: the disk did not take them before the agent stopped",
+                messages=counted(len(lost), "message"),
+                count=len(lost),
+            )
 
 
 class Shares:
@@ -457,7 +466,10 @@ class Accounts:
         if step.is_done:
             before = f"damaged outbox {step.set_aside}" if step.set_aside else "former outbox"
             _log.info(
-                "{rows} messages of the {before} were taken over", rows=step.rows, before=before
+                "took over {messages} from the {before}",
+                messages=counted(step.rows, "message"),
+                rows=step.rows,
+                before=before,
             )
             self.end_recovery()
             if not step.is_counted:
@@ -473,4 +485,8 @@ class Accounts:
             lost.add(backlog.give_up_recovery())
         if lost.rows > 0:
             self.count_anew()
-            _log.error("{rows} messages of the damaged outbox are lost", rows=lost.rows)
+            _log.error(
+                "lost {messages} of the damaged outbox",
+                messages=counted(lost.rows, "message"),
+                rows=lost.rows,
+            )

@@ -14,6 +14,7 @@ from typing import Any
 from oda.platform.fault_text import write_fault_words
 from oda.platform.faults import Fault
 from oda.platform.store import LatestValue
+from oda.wording import counted
 
 #: A longer value is cut.
 _MAX_VALUE = 200
@@ -89,7 +90,7 @@ def _fault(data: Mapping[str, Any]) -> list[str]:
 
 
 def _lost(data: Mapping[str, Any]) -> list[str]:
-    return [f"({data['events']} changes missed)"]
+    return [f"(missed {counted(data['events'], 'change')})"]
 
 
 _EVENTS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
@@ -129,7 +130,7 @@ def latest_lines(values: Iterable[LatestValue]) -> list[str]:
 
 def fault_lines(general: Fault, special: Mapping[str, Fault]) -> list[str]:
     """The faults in force, in the words that set them."""
-    normal = "nothing: it behaves"
+    normal = "no faults"
     lines = [f"all devices: {printable(write_fault_words(general)) or normal}"]
     return lines + [
         f"{printable(device)}: {printable(write_fault_words(fault))}"

@@ -496,11 +496,11 @@ def test_a_dead_letter_can_be_sent_again(
         assert json.loads(letter)["reason"]
         platform.clear_fault()
         if is_running:
-            assert outbox(tmp_path, "retry-dead") == "1 messages wait again\n"
+            assert outbox(tmp_path, "retry-dead") == "1 message put back\n"
             platform.wait_for_datapoints("dev-1", "t", 1, timeout_s=30)
         agent.stop()
     if not is_running:
-        assert outbox(tmp_path, "retry-dead") == "1 messages wait again\n"
+        assert outbox(tmp_path, "retry-dead") == "1 message put back\n"
         with AgentProcess(conf) as agent:
             platform.wait_for_datapoints("dev-1", "t", 1, timeout_s=30)
             agent.stop()
