@@ -160,7 +160,7 @@ def _stream(directory: Path, parse: Callable[[str], Event]) -> None:
         if reader.unwritten is not None:
             raise ControlError(
                 f"standard output can't be written ({reader.unwritten.strerror});"
-                f" the agent has accepted everything ({counted(sent, 'datapoint')})"
+                f" the agent has accepted all ({counted(sent, 'datapoint')})"
             )
 
 
