@@ -18,7 +18,6 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
-from twisted.logger import Logger
 
 from oda.agent import Agent
 from oda.assembly import build_state_manager, event_content_type, standard_operations
@@ -28,6 +27,7 @@ from oda.config.watch import ConfigurationWatcher
 from oda.connector.tls import build_tls_options
 from oda.errors import ConfigurationError, OdaError
 from oda.extensions import load_plugins
+from oda.log import Logger
 from oda.settings import AgentSettings, OutboxKind, OutboxSettings
 from oda.telemetry.collector import Collector
 from oda.telemetry.poller import Poller
@@ -200,6 +200,7 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
         parts.poller.set_schedules(settings.poller.schedules)
         parts.collector.set_schedules(settings.collector.schedules)
     if changes.monitor:
+        agent.follow_log_levels(settings.monitor)
         waiting.append(agent.supervision.monitor.reconfigure(settings.monitor))
     waiting.append(agent.exchange_plugins(changes.plugins_removed, components))
     _log.info("configuration changed: {what}", what=", ".join(changes.components()))

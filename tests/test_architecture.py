@@ -16,6 +16,7 @@ CONTRACTS = {
     "oda.interfaces",
     "oda.boundary",
     "oda.wording",
+    "oda.log",
     "oda.timestamps",
 }
 PACKAGES = {
@@ -55,6 +56,7 @@ SHELLS = {
     "reload.py",
     "supervision.py",
     "upkeep.py",
+    "local_control.py",
     "process.py",
     "tap.py",
     "cli.py",

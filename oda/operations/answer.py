@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from twisted.logger import Logger
-
 from oda.boundary import contained, foreign_code, reason_of
 from oda.errors import CodecError, OperationFailed
 from oda.interfaces import ICheckedEncoding, ICodec, ICodecRegistry
+from oda.log import Logger
 from oda.model import (
     ContentType,
     JournalEntry,

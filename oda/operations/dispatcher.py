@@ -19,7 +19,6 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -34,6 +33,7 @@ from oda.interfaces import (
     IOperation,
     IOperationRoute,
 )
+from oda.log import Logger
 from oda.model import Answer, ContentType, OperationRequest, OperationResult, ResultCode, Step
 from oda.operations.admission import Admission
 from oda.operations.answer import AnswerWriter

@@ -32,12 +32,12 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.boundary import contained, foreign_code, reason_of
 from oda.errors import OperationError, OperationNotSupported
 from oda.interfaces import ICounters, IJournal, IOperation
+from oda.log import Logger
 from oda.model import (
     Answer,
     ContentType,

@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from oda.errors import OutboxClosed, OutboxFull
+from oda.log import Logger
 from oda.model import MessageClass, OutboxRow
 from oda.outbox.clock import OutboxClock, Watermark
 from oda.outbox.committer import Committer

@@ -10,9 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, MutableMapping
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from oda.errors import OutboxFull
+from oda.log import Logger
 from oda.model import MessageClass, OutgoingMessage
 from oda.outbox.committer import Committer
 from oda.outbox.database import TABLES

@@ -19,8 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from twisted.logger import Logger
-
+from oda.log import Logger
 from oda.model import MessageClass
 from oda.outbox.queue import Amount, Row, RowState
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY

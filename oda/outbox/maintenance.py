@@ -26,12 +26,12 @@ from typing import Any, TypeVar
 import msgspec
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.task import Clock
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.errors import OutboxError
 from oda.interfaces import ICounters, IWallClock
+from oda.log import Logger
 from oda.model import MessageClass, OutgoingMessage
 from oda.outbox.clock import Uptime, Watermark, this_machine
 from oda.outbox.committer import State

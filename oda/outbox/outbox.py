@@ -22,11 +22,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from oda.errors import OutboxClosed, OutboxFull
 from oda.interfaces import ICounters, IOutbox, IWallClock
+from oda.log import Logger
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
 from oda.outbox.backlog import Accounts, Backlog, Shares
 from oda.outbox.clock import OutboxClock, Uptime, this_machine

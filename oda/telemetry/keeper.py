@@ -17,11 +17,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.errors import EventRejected, OutboxClosed, OutboxError
 from oda.interfaces import ICounters, IEventDispatcher
+from oda.log import Logger
 from oda.model import HOST, Event
 from oda.telemetry.history import Dropped, History, Kept, Row, is_damage
 from oda.telemetry.reading import FailureChanges
