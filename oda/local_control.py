@@ -49,6 +49,7 @@ def build_control(agent: Agent, directory: Path) -> ControlServer:
         commands,
         parts.reactor,
         parts.events.flush,
+        parts.troubles,
     )
 
 

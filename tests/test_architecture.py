@@ -18,6 +18,7 @@ CONTRACTS = {
     "oda.wording",
     "oda.log",
     "oda.timestamps",
+    "oda.troubles",
 }
 PACKAGES = {
     "codecs",
@@ -46,6 +47,7 @@ EXTRA = {
     "logs": {"secret_forms"},
     "telemetry": {"private_files", "slices"},
     "extensions.py": {"plugins"},
+    "last_resort.py": {"threads"},
     # It goes the connector's way, and shows what the tables of the configuration hold.
     "diagnosis": {"config", "connector", "verification"},
 }
