@@ -266,7 +266,7 @@ def test_operations_that_come_during_the_check_are_told(
     status, report = check(tmp_path)
     warnings = [one["text"] for one in report["checks"] if one["result"] == "warning"]
     assert status == 0
-    assert any("sent meanwhile, without an answer: 1" in text for text in warnings)
+    assert any("sent during the check, unanswered: 1" in text for text in warnings)
 
 
 def test_what_the_settings_name_is_looked_for(platform: RunningPlatform, tmp_path: Path) -> None:
