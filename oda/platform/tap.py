@@ -24,7 +24,7 @@ log = PlatformLogger()
 
 
 def _whole_number(option: str, maximum: int) -> Callable[[str], int]:
-    """A coercion of Twisted's option parser, which shows the text of a ``ValueError``."""
+    """A conversion for Twisted's option parser, which shows the text of a ``ValueError``."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"\d{1,18}", text, re.ASCII) or int(text) > maximum:
@@ -58,13 +58,13 @@ class Options(usage.Options):
         ["cert", None, None, "TLS: certificate chain of the device port (PEM)"],
         ["key-file", None, None, "TLS: private key (PEM)"],
         ["client-ca", None, None, "TLS: only devices with a certificate of this authority (PEM)"],
-        ["scenario", None, None, "a file that says what goes wrong when"],
+        ["scenario", None, None, "a file with timed faults"],
         ["seed", None, 0, "for the scenario's jitter", _whole_number("seed", 2**53)],
     ]
     optFlags = [
         ["no-http", None, "no REST API"],
-        ["durable", None, "what is recorded in --database survives a kill of this process"],
-        ["older-wins", None, "refuse a device that is connected already"],
+        ["durable", None, "the record in --database survives a kill of this process"],
+        ["older-wins", None, "refuse a device that is already connected"],
     ]
 
     def __init__(self) -> None:
@@ -128,14 +128,14 @@ def _steps(path: str | None) -> list[ScenarioStep]:
 def _tls(options: Options) -> Any:
     if options["cert"] is None:
         return None
-    from oda.platform.tls import load_server_tls  # OpenSSL costs memory; only where it is used
+    from oda.platform.tls import load_server_tls  # imported late: OpenSSL costs memory
 
     client_ca = None if options["client-ca"] is None else Path(options["client-ca"])
     return load_server_tls(Path(options["cert"]), Path(options["key-file"]), client_ca)
 
 
 class _UnderTwistd(Platform):
-    """Says in one line of the log why it can't start: twistd would show a traceback."""
+    """Logs in one line why it can't start; twistd would show a traceback."""
 
     def startService(self) -> None:
         try:
@@ -146,12 +146,12 @@ class _UnderTwistd(Platform):
 
 
 def makeService(options: Options) -> Platform:
-    """What twistd runs: see ``build_platform``. Starting it raises ``SystemExit``."""
+    """The service for twistd: see ``build_platform``. Starting it raises ``SystemExit``."""
     return build_platform(options, _UnderTwistd)
 
 
 def build_platform(options: Options, kind: type[Platform] = Platform) -> Platform:
-    """The service that ``options`` describe, its timers on the monotonic clock."""
+    """The service for ``options``, with its timers on the monotonic clock."""
     from twisted.internet import reactor
 
     install_monotonic_clock(reactor)

@@ -218,7 +218,7 @@ def test_faults_from_the_shell(
         assert fault("clear").stdout == "the faults of single devices stay: dev-1\n"
         assert fault("clear", "on", "dev-1").returncode == 0
         assert watching.lines("dev-1 connected", 1)
-        assert fault().stdout == "all devices: nothing: it behaves\n"
+        assert fault().stdout == "all devices: no faults\n"
         assert watching.end()[0] == 0
     assert "frieze: unknown" in fault("set", "frieze").stderr
     assert fault("strike", "freeze").returncode == 2

@@ -111,7 +111,7 @@ def test_a_time_that_is_none_is_a_number() -> None:
 def test_faults_in_words() -> None:
     """Those in force, all devices first."""
     assert fault_lines(Fault(), {"d": Fault(freeze=True)}) == [
-        "all devices: nothing: it behaves",
+        "all devices: no faults",
         "d: freeze",
     ]
 
