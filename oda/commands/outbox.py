@@ -171,7 +171,7 @@ def _render_status(found: StoreStatus, counts: dict[str, int] | None) -> str:
             2,
             (
                 "",
-                f"{counts['pending']} to be sent, {counts['in_flight']} in flight, "
+                f"{counts['waiting']} to be sent, {counts['in_flight']} in flight, "
                 f"{counts['lingering']} acknowledged and still kept"
                 + (f", {counts['recovering']} being recovered" if counts["recovering"] else ""),
             ),

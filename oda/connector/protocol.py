@@ -80,7 +80,8 @@ class IConnectionListener(Interface):
         """The transport's buffer is full (False) or empty again (True)."""
 
     def sending_ends() -> None:
-        """The agent has sent a close frame, as the first or in answer: it can't send any more."""
+        """The agent has sent a close frame, as the first or in answer: it can't send anything
+        more."""
 
 
 class QuietLog:

@@ -12,8 +12,8 @@ The lane of the end (``oda.connector.outcome.LANES``) sets the least width of th
   and nothing distinguishes that from the end of one connection.
 - ``CROWD``: a minute and a half. Every device hears the same at the same moment; of ten thousand
   devices, at most one in fifty connects in any one second.
-- ``SLOW``: the same, and at least a quarter of the window, so that the agent does not repeat a
-  refused attempt at once.
+- ``SLOW``: the same, and the pause is at least a quarter of the window, so that the agent does not
+  repeat a refused attempt at once.
 
 Windows follow each other without an overlap: a pause first waits out the rest of the window before.
 So the devices that lost their platform at one moment come back evenly over each window, also if the

@@ -36,6 +36,7 @@ from oda.control.wire import (
 )
 from oda.errors import OdaError
 from oda.model import Event
+from oda.troubles import TroubleKind, Troubles
 
 _log = Logger()
 
@@ -254,7 +255,9 @@ class ControlServer(Service):
         commands: Mapping[str, Handler],
         reactor: Any,
         flush: Callable[[], None] = lambda: None,
+        troubles: Troubles | None = None,
     ) -> None:
+        self._troubles = troubles or Troubles(reactor.seconds)
         self._prepare = prepare
         self._publish = publish
         self._flush = flush
@@ -301,12 +304,14 @@ class ControlServer(Service):
             _remove_leftover(self._path)
             self._port = self._reactor.listenUNIX(str(self._path), factory, mode=0o600)
             self._warned = ""
+            self._troubles.end(TroubleKind.CONTROL_SOCKET)
         except CannotListenError as error:
             self._warn(where, error.socketError)
         except (ControlError, OSError) as error:
             self._warn(where, error)
 
     def _warn(self, where: str, reason: object) -> None:
+        self._troubles.report(TroubleKind.CONTROL_SOCKET, f"no local socket{where}: {reason}")
         if str(reason) == self._warned:
             return
         self._warned = str(reason)

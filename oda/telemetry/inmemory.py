@@ -224,7 +224,7 @@ class InMemoryStateManager:
 
     def _keep_values(self, values: list[DatastreamValue]) -> list[DatastreamValue]:
         for event in events_of(values):
-            # One by one: a value that can't be kept must not take the others with it.
+            # One by one: a value that can't be kept must not affect the others.
             self._watch(self.received((event,)), event)
         return values
 

@@ -213,7 +213,7 @@ class Keeper:
 
     def _commit(self) -> Callable[[], None]:
         """Commit what waits. The returned function settles the owners; they may call anything, so
-        everything else must be done before."""
+        everything else must be done first."""
         if self._commit_call is not None:
             self._commit_call.cancel()
             self._commit_call = None
