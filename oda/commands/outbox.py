@@ -102,7 +102,9 @@ def _leave_quietly() -> NoReturn:
     raise SystemExit(1)
 
 
-@click.group("outbox", cls=_Group, short_help="See and care for what waits to be delivered.")
+@click.group(
+    "outbox", cls=_Group, short_help="Inspect and manage the messages that wait for delivery."
+)
 def command() -> None:
     """Inspect and manage the messages that wait for delivery, and the dead letters: messages over
     which the platform closed the connection again and again."""
