@@ -100,7 +100,7 @@ COUNTERS = (
     Counted("messages_refused", "Messages that the outbox did not accept.", _CLASS),
     Counted("messages_sent", "Messages sent, each repetition counted.", _CLASS),
     Counted("messages_resent", "Messages sent that had been sent before.", _CLASS),
-    Counted("messages_acknowledged", "Messages that the platform provably has read.", _CLASS),
+    Counted("messages_acknowledged", "Messages that the platform has provably read.", _CLASS),
     Counted("messages_delivered", "Acknowledged messages that are no longer retained.", _CLASS),
     Counted(
         "messages_dropped",

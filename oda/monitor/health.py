@@ -16,6 +16,7 @@ import msgspec
 
 from oda.model import ConnectionStatus, LinkState
 from oda.troubles import Trouble
+from oda.wording import counted
 
 #: A certificate that expires within this time is worth a warning, in milliseconds.
 CERTIFICATE_WARNING_MS = 30 * 86_400_000
@@ -23,9 +24,9 @@ CERTIFICATE_WARNING_MS = 30 * 86_400_000
 _NOT_OPEN = {
     LinkState.STOPPED: "the agent is stopped",
     LinkState.IDENTIFYING: "the device's id is not known yet",
-    LinkState.CONNECTING: "it is connecting",
+    LinkState.CONNECTING: "the agent is connecting",
     LinkState.CLOSING: "the connection is being closed",
-    LinkState.WAITING: "it waits before it connects again",
+    LinkState.WAITING: "the agent is waiting to connect again",
 }
 
 
@@ -75,7 +76,7 @@ def judge(connection: ConnectionStatus) -> Readiness:
         if connection.last_end:
             detail = f" ({connection.last_end})"
     elif acknowledges and not connection.is_proven:
-        # A dead platform may still accept connections, and each would look well for a while.
+        # A dead platform may still accept connections, and each would look healthy for a while.
         reasons.append("the platform has not answered a ping on this connection yet")
     elif acknowledges and (connection.ping_waits_s or 0.0) >= connection.pong_timeout_s:
         reasons.append(
@@ -108,7 +109,7 @@ def expiring_certificates(connection: ConnectionStatus, now_ms: int) -> list[Exp
         if ends_ms is None or ends_ms - now_ms > CERTIFICATE_WARNING_MS:
             continue
         days = (ends_ms - now_ms) // 86_400_000
-        text = "has expired" if days < 0 else f"expires in {days} days"
+        text = "has expired" if days < 0 else f"expires in {counted(days, 'day')}"
         lasts_s = (now_ms - ends_ms + CERTIFICATE_WARNING_MS) / 1000
         found.append(ExpiringCertificate(whose, text, lasts_s))
     return found

@@ -113,7 +113,7 @@ def test_ready_is_200_or_503_with_reasons() -> None:
     answer = json.loads(body)
     assert status == 503
     assert (answer["ready"], answer["connection"]) == (False, "waiting")
-    assert answer["reasons"] == ["it waits before it connects again"]
+    assert answer["reasons"] == ["the agent is waiting to connect again"]
 
 
 def test_other_paths_are_not_found() -> None:
@@ -194,7 +194,7 @@ def test_certificates_are_looked_at_daily() -> None:
     with capturedLogs() as events:
         world.reactor.pump([60.0, 86_400.0])
     lines = [formatEvent(event) for event in events]
-    assert lines == ["the platform's certificate expires in 1 days"] * 2
+    assert lines == ["the platform's certificate expires in 1 day"] * 2
 
 
 def test_stopping_leaves_nothing_behind() -> None:
