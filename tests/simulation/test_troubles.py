@@ -65,7 +65,7 @@ def test_dead_letters(make_world: Callable[..., World]) -> None:
     later(world, 0.01)
     outbox.bury(list(outbox.backlogs[MessageClass.TELEMETRY].queue.in_flight), "refused")
     later(world, 1.5)
-    assert "1 messages are set aside" in codes(world)["dead_letters"]
+    assert "1 message set aside" in codes(world)["dead_letters"]
     outbox.purge()
     later(world, 1.5)
     assert "dead_letters" not in codes(world)
