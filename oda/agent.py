@@ -48,6 +48,7 @@ from oda.stopping import (
     Stopping,
 )
 from oda.supervision import Supervision
+from oda.troubles import TroubleKind, Troubles
 
 _log = Logger()
 
@@ -87,11 +88,12 @@ class Agent(MultiService):
             from twisted.internet import reactor
         install_monotonic_clock(reactor)
         install_resolver(reactor)
-        self.counters = Counters()
+        self.counters = Counters(reactor.seconds)
         self._sources: list[Any] = []
         self._stopping: Stopping | None = None
         self._waits_for_source: dict[Deferred[None], Callable[[], None]] = {}
-        self._plugins = load_plugins(settings.plugins, reactor)
+        troubles = Troubles(reactor.seconds)
+        self._plugins = load_plugins(settings.plugins, reactor, troubles=troubles)
         added = [*chain.from_iterable(self._plugins.values()), *components]
         self.parts: Parts = assemble(
             settings,
@@ -100,6 +102,7 @@ class Agent(MultiService):
             SystemWallClock() if wall_clock is None else wall_clock,
             self.counters,
             os.environ if environ is None else environ,
+            troubles=troubles,
         )
         self.supervision = Supervision(self.parts, self.counters, reactor)
         self.supervision.monitor.setServiceParent(self)
@@ -167,6 +170,7 @@ class Agent(MultiService):
         """
         stopped: list[Deferred[None]] = []
         for plugin in removed:
+            self.parts.troubles.end(TroubleKind.PLUGIN, plugin.name)
             for component in self._plugins.pop(plugin.name, ()):
                 if self._is_built_in(component, plugin.name):
                     continue
@@ -187,6 +191,7 @@ class Agent(MultiService):
                 try:
                     self._place(component)
                 except OdaError as error:
+                    self.parts.troubles.report(TroubleKind.PLUGIN, str(error), name)
                     _log.error(
                         "plugin {plugin}: {reason}; the rest of the plugin is used",
                         plugin=name,

@@ -175,6 +175,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
         commands,
         agent.parts.reactor,
         agent.parts.events.flush,
+        agent.parts.troubles,
     )
     control.setServiceParent(agent)
     notifier = build_notifier(os.environ, agent.supervision.describe, agent.parts.reactor)

@@ -16,6 +16,7 @@ CONTRACTS = {
     "oda.interfaces",
     "oda.boundary",
     "oda.timestamps",
+    "oda.troubles",
 }
 PACKAGES = {
     "codecs",
@@ -43,6 +44,7 @@ EXTRA = {
     "logs": {"secret_forms"},
     "telemetry": {"private_files", "slices"},
     "extensions.py": {"plugins"},
+    "last_resort.py": {"threads"},
     # It goes the connector's way, and shows what the tables of the configuration hold.
     "diagnosis": {"config", "connector", "verification"},
 }

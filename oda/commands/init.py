@@ -21,12 +21,12 @@ from oda.config.template import find_key, render_file
 from oda.diagnosis.findings import Findings
 from oda.errors import ConfigurationError
 
-#: Where the platform documents to be found.
+#: The port in the platform's documentation.
 _PORT = "9955"
 _PATH = "/south/v80/sessions"
-#: The file that an API key is written to when it was typed or piped in.
+#: The file for an API key that was typed or piped in.
 _KEY_FILE = "apikey"
-#: What a first configuration reads, besides what it reads once.
+#: What a first configuration reads periodically.
 _READINGS = (
     "device.upTime",
     "device.cpu.usage",
@@ -46,8 +46,8 @@ _READ_ONCE = ("device.software", "device.cpu.total", "device.ram.total")
 @click.option("--device-id", help="The device's id.  [default: the machine's serial number]")
 @click.option(
     "--api-key-file",
-    help="A file that holds the API key; - reads the key from standard input. Asked for where it"
-    " is missing.",
+    help="A file that holds the API key; - reads the key from standard input. Prompted for if"
+    " missing.",
 )
 @click.option(
     "--every",
@@ -82,15 +82,15 @@ def command(
     source: Path | None,
     settings: tuple[str, ...],
 ) -> None:
-    """Write the configuration of an agent into DIRECTORY (conf where it isn't named).
+    """Write the configuration of an agent into DIRECTORY (default: conf).
 
-    What flags don't say is asked for at a terminal; elsewhere --host and --api-key-file (or the
-    variable ODA_API_KEY) are enough. Nothing that exists is overwritten. An API key never stands
-    on the command line: there everybody could see it.
+    On a terminal, the command prompts for what the options leave open; elsewhere --host and
+    --api-key-file (or the variable ODA_API_KEY) are enough. It overwrites nothing. There is no
+    option for the API key itself: every user could see it on the command line.
 
-    With --from the files of a Java ODA are copied as they stand, and what becomes of everything
-    else there is said. Where the installation has no file of the connector that this agent has,
-    --host and the other options make one. The installation itself is not changed.
+    With --from, the files of a Java ODA are copied unchanged, and the command reports what happens
+    to everything else there. If the installation has no file of this agent's connector, --host and
+    the other options make one. The installation itself is not changed.
     """
     _refuse_existing(directory)
     given = {
@@ -105,14 +105,14 @@ def command(
     values = {name: value for name, value in given.items() if value is not None}
     if source is not None:
         if api_key_file is not None or device_id is not None:
-            raise click.UsageError("--from takes the key and the id over: leave out their options")
+            raise click.UsageError("--from takes over the key and the id: leave out their options")
         _take_over(directory, source, values)
         return
     has_key = api_key_file or values.get("apiKeyFile") or os.environ.get("ODA_API_KEY")
     if "host" not in values or not has_key:
         if not sys.stdin.isatty():
             missing = "--host" if "host" not in values else "--api-key-file"
-            raise click.UsageError(f"{missing} is missing, and there is no terminal to ask at")
+            raise click.UsageError(f"{missing} is missing, and there is no terminal to prompt on")
         key = _ask(values, needs_key=not has_key)
     elif api_key_file == "-":
         key = sys.stdin.readline().strip()
@@ -156,7 +156,7 @@ def _parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
 
 
 def _ask(values: dict[str, str], needs_key: bool) -> str:
-    """Ask for what isn't given yet; returns the API key, "" where it is known already."""
+    """Prompt for missing values; returns the API key, "" if it is already known."""
     if "host" not in values:
         values["host"] = click.prompt("Host of the platform")
     if "secure" not in values:
@@ -177,7 +177,7 @@ def _ask(values: dict[str, str], needs_key: bool) -> str:
 
 
 def _take_over(directory: Path, source: Path, values: dict[str, str]) -> None:
-    """Copy the files of an installation; ``values`` are for the connector's, where it has none."""
+    """Copy the files of an installation; ``values`` are for the connector's file if it has none."""
     findings = Findings(print_finding)
     found = Migration(source, findings, os.environ, values.get("host", "")).run()
     if found is None or findings.has_failed:
@@ -215,7 +215,7 @@ def _take_over(directory: Path, source: Path, values: dict[str, str]) -> None:
 
 
 def _copy(directory: Path, contents: Mapping[str, bytes]) -> None:
-    """Write the files as they are. One of them holds the API key: they are for this user only."""
+    """Write the files unchanged. One of them holds the API key, so only this user may read them."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, data in contents.items():
@@ -225,7 +225,7 @@ def _copy(directory: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def _render(values: Mapping[str, str], every: str) -> dict[str, str]:
-    """The text of each file. An optional one is left out where nothing of it is set."""
+    """The text of each file. Leaves out an optional file without settings."""
     texts: dict[str, str] = {}
     for component in COMPONENTS:
         own = {
@@ -243,7 +243,7 @@ def _render(values: Mapping[str, str], every: str) -> dict[str, str]:
 
 
 def _try_out(texts: Mapping[str, str], key: str) -> None:
-    """Read the files as the agent will, before anything is left behind."""
+    """Read the files as the agent will, before anything is written."""
     with TemporaryDirectory(prefix="oda-init-") as name:
         directory = Path(name)
         _write(directory, texts, key)
@@ -273,7 +273,7 @@ def _write(directory: Path, texts: Mapping[str, str], key: str) -> None:
 
 
 def _create(path: Path, data: bytes, mode: int) -> None:
-    """Write a file that must not be there, from the first moment with its permissions."""
+    """Create a new file that has its permissions from the first moment."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with open(descriptor, "wb") as stream:
         stream.write(data)
@@ -282,7 +282,7 @@ def _create(path: Path, data: bytes, mode: int) -> None:
 def _say_what_next(directory: Path, wrote_key: bool) -> None:
     click.echo(f"written: {directory}")
     if wrote_key:
-        click.echo(f"The API key is in {directory / _KEY_FILE}, for this user only.")
+        click.echo(f"The API key is in {directory / _KEY_FILE}, readable by this user only.")
     conf = "" if directory == Path("conf") else f" --conf {directory}"
     click.echo(f"Next:    oda check{conf}")
     click.echo(f"Then:    twistd -n --pidfile= oda-websocket{conf}")

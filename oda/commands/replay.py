@@ -33,13 +33,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--listen", default=None, type=click.IntRange(0, 65535), help="Be the platform, on this port."
 )
-@click.option("--device", default=None, help="Which one, where the file has several.")
+@click.option("--device", default=None, help="Which device, if the file has several.")
 @click.option(
     "--speed",
     default=1.0,
     show_default=True,
     type=click.FloatRange(min=0),
-    help="So many times as fast; 0: without waiting.",
+    help="Speed factor; 0: without waiting.",
 )
 @click.option(
     "--as", "alias", default=None, metavar="ID", help="With --to: connect as this device."
@@ -87,13 +87,13 @@ def command(
     timeout_s: float,
     save: Path | None,
 ) -> None:
-    """Play back what "oda record" has saved in FILE.
+    """Play back a session that "oda record" has saved in FILE.
 
-    With --to it is the device: it connects to the platform at URL and sends what the device sent,
-    at the same times. Status 0: the platform has read everything.
+    With --to, the command is the device: it connects to the platform at URL and sends what the
+    device sent, with the same timing. Status 0: the platform has read everything.
 
-    With --listen it is the platform: once a device connects (with any key) it sends the recorded
-    operations, and prints where the answers differ from those recorded; times are not compared.
+    With --listen, it is the platform: once a device connects (with any key), it sends the recorded
+    operations and prints where the answers differ from the recorded ones; times are not compared.
     Status 0: no difference, 1: some.
     """
     if (url is None) == (listen is None):
@@ -168,7 +168,7 @@ def _be_the_device(
 
 
 async def _nothing() -> None:
-    """What ends with the process."""
+    """Nothing to clean up: everything ends with the process."""
 
 
 def _be_the_platform(

@@ -31,6 +31,7 @@ from oda.connector.resolution import AddressCollector
 from oda.errors import ConnectorError, DatastreamError
 from oda.interfaces import IDeviceInfoProvider
 from oda.settings import Secret
+from oda.troubles import TroubleKind, Troubles
 
 _log = Logger()
 
@@ -279,10 +280,12 @@ class Identification:
         device_info: IDeviceInfoProvider,
         reactor: IReactorTime,
         identified: Callable[[str, Secret], None],
+        troubles: Troubles | None = None,
     ) -> None:
         self._device_info = device_info
         self._reactor = reactor
         self._identified = identified
+        self._troubles = troubles or Troubles(reactor.seconds)
         self._again: IDelayedCall | None = None
         self._round = 0
 
@@ -314,10 +317,12 @@ class Identification:
         api_key = Secret(self._device_info.api_key())
         if asked_in == self._round:
             self._identified(device_id, api_key)
+            self._troubles.end(TroubleKind.IDENTITY)
 
     def _failed(self, failure: Failure, asked_in: int) -> None:
         if asked_in != self._round:
             return
+        self._troubles.report(TroubleKind.IDENTITY, failure.getErrorMessage())
         if failure.check(DatastreamError, ConnectorError):
             _log.error(
                 "can't connect: {reason}; trying again in {delay:g} s",

@@ -65,6 +65,7 @@ from oda.connector.window import Taken, taken_bytes
 from oda.interfaces import ICounters, IDeviceInfoProvider, IOutbox
 from oda.model import ConnectionStatus, LinkState
 from oda.settings import OutboxSettings, Secret
+from oda.troubles import Troubles
 
 _log = Logger()
 
@@ -107,6 +108,7 @@ class PlatformLink:
         on_message: Callable[[bytes, bool], None],
         intake: Intake,
         taken: Callable[[Any], Taken | None] = taken_bytes,
+        troubles: Troubles | None = None,
     ) -> None:
         self._settings = settings
         self._window = window
@@ -117,7 +119,7 @@ class PlatformLink:
         self._on_message = on_message
         self._intake = intake
         self._taken = taken
-        self._identification = Identification(device_info, reactor, self._identified)
+        self._identification = Identification(device_info, reactor, self._identified, troubles)
         self._reconnection = Reconnection(reactor, counters, settings, random)
         self._record = ConnectionRecord(reactor)
         self._known = KnownAddresses()
@@ -474,7 +476,7 @@ class _Drain:
             self._limit.cancel()
 
     def _check(self) -> None:
-        if not self._session.has_unacknowledged and not self._outbox.counts()["pending"]:
+        if not self._session.has_unacknowledged and not self._outbox.counts()["waiting"]:
             self._finish()
 
     def _finish(self) -> None:

@@ -33,6 +33,7 @@ from oda.interfaces import (
 )
 from oda.model import Answer, ConnectionStatus, ContentType, MessageClass, OutgoingMessage
 from oda.settings import ConnectorSettings, FrameType, OutboxSettings
+from oda.troubles import Troubles
 
 _log = Logger()
 
@@ -65,6 +66,7 @@ class ConnectorService(Service):
         random_bytes: Callable[[int], bytes],
         shorten: Callable[[bytes, str], bytes | None] = lambda _payload, _reason: None,
         taken: Callable[[Any], Taken | None] = taken_bytes,
+        troubles: Troubles | None = None,
     ) -> None:
         self._settings = CurrentSettings(settings)
         self._shorten = shorten
@@ -86,6 +88,7 @@ class ConnectorService(Service):
             self._message_received,
             self._intake,
             taken,
+            troubles,
         )
 
     # -- IConnector --------------------------------------------------------------------------

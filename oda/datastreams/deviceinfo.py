@@ -117,7 +117,7 @@ class DeviceInfo:
             return self._from_script(reading, str(usual_file))
         if is_identity and usual_file is not None and not os.path.isdir(usual_file.parent):
             raise ReadingFailed(
-                f"'path' names {usual_file.parent}, which is no directory that can be read: its"
+                f"'path' names {usual_file.parent}, which is not a readable directory: its"
                 f" {USUAL_SCRIPT} may tell the device's id. Put the scripts there, or set deviceId"
             )
         found = find_serial(self._root, self._hostname)

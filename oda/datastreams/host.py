@@ -22,6 +22,7 @@ from oda.datastreams.system import SystemReadings
 from oda.errors import DatastreamError
 from oda.interfaces import ICounters, IDatastreamSetter, IDeviceInfoProvider, IWallClock
 from oda.settings import DeviceInfoSettings, ScriptSettings, ValueType
+from oda.troubles import Troubles
 
 
 class HostDatastreams:
@@ -110,6 +111,7 @@ def build_datastreams(
     identity: IDeviceInfoProvider | None = None,
     may_set_clock: Callable[[], bool] = lambda: False,
     counters: ICounters | None = None,
+    troubles: Troubles | None = None,
 ) -> HostDatastreams:
     """The datastreams of the host, ready to be read.
 
@@ -128,6 +130,7 @@ def build_datastreams(
         environment,
         set_session=shutil.which("setsid"),
         counters=counters,
+        troubles=troubles,
     )
     readings = SystemReadings(reactor, wall_clock, root)
     for getter in readings.getters(identity or device_info):

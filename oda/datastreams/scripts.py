@@ -34,6 +34,7 @@ from oda.errors import ReadingFailed
 from oda.interfaces import ICounters, IDatastreamGetter, ILimitsItself
 from oda.model import HOST, Reading
 from oda.settings import ScriptSettings
+from oda.troubles import TroubleKind, Troubles
 
 #: Variables that no script gets to see: the agent's secret, and what systemd tells the agent's own
 #: process. A script that spoke to systemd would speak in the agent's name.
@@ -79,6 +80,10 @@ def hand_on(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+#: The subject of a trouble that all scripts have together.
+_ALL = "all scripts"
+
+
 class Output(NamedTuple):
     """What a script wrote to its standard output, and how it failed: with which status, and its
     last line of error output; "" for status 0."""
@@ -105,6 +110,7 @@ class ScriptRunner:
         kill: Kill = signal_group,
         set_session: str | None = None,
         counters: ICounters | None = None,
+        troubles: Troubles | None = None,
     ) -> None:
         self.scripts_directory: Path | None = None
         self.timeout_s = 30.0
@@ -116,6 +122,7 @@ class ScriptRunner:
         self._kill = kill
         self._set_session = set_session
         self._counters = counters
+        self._troubles = troubles or Troubles(reactor.seconds)
         self._runs: dict[str, _Run] = {}
         self._queue: deque[_Run] = deque()
         self._processes: set[_ScriptProcess] = set()
@@ -178,6 +185,7 @@ class ScriptRunner:
     def _say_behind(self) -> None:
         if not self._is_behind:
             self._is_behind = True
+            self._troubles.report(TroubleKind.SCRIPT, "they can't keep up", _ALL)
             log.warn(
                 "the scripts can't keep up: {waiting} wait for one of {places} places, and have"
                 " waited longer than a script may run. Run fewer, quicker, or less often",
@@ -208,6 +216,7 @@ class ScriptRunner:
         self._queue.extend(waiting)
         if self._is_behind and not self._queue:
             self._is_behind = False
+            self._troubles.end(TroubleKind.SCRIPT, _ALL)
             log.info("the scripts keep up again")
 
     # -- running ---------------------------------------------------------------------------------
@@ -246,6 +255,12 @@ class ScriptRunner:
             self._unkillable.add(command)
             if self._counters is not None:
                 self._counters.increment("scripts_unkillable")
+            self._troubles.report(
+                TroubleKind.SCRIPT,
+                f"it can't be killed (process {process.pid}), and is not started again while that"
+                " process lives",
+                command,
+            )
             log.error(
                 "the script {command} can't be killed (process {pid}); it is not started again"
                 " while that process lives",
@@ -254,6 +269,7 @@ class ScriptRunner:
             )
         elif process not in self._processes:
             self._unkillable.discard(command)
+            self._troubles.end(TroubleKind.SCRIPT, command)
             log.info("the script {command} has ended at last", command=command)
         if process in self._processes:
             self._processes.discard(process)

@@ -127,7 +127,7 @@ def test_an_argument_that_is_no_utf_8_is_one_line(agent: Agent) -> None:
     """It is named, and nothing is sent."""
     status, text = finish(start(agent, b"name=caf\xe9"))
     assert (status, agent.published) == (1, [])
-    assert "'name=caf\\udce9' is no Unicode text" in text
+    assert "'name=caf\\udce9' is not Unicode text" in text
 
 
 def test_the_locale_does_not_matter(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:

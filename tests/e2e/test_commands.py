@@ -438,7 +438,7 @@ def test_what_waits_can_be_seen_with_and_without_an_agent(
         wait_for_agent(tmp_path)
         found = outbox_status(tmp_path)
         assert found["isRunning"] is True
-        assert found["agent"]["pending"] == 3
+        assert found["agent"]["waiting"] == 3
         assert exported(tmp_path) == [0, 1, 2]
         assert "an agent is using it" in outbox(tmp_path, "status")
         agent.stop()

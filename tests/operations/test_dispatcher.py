@@ -122,15 +122,15 @@ def test_only_surprises_are_logged_with_their_traceback(logged: list[dict[str, A
         ),
         (
             OperationResult(steps=[Step("S1", StepResult.ERROR, 5)]),
-            "steps[0].description is no text",
+            "steps[0].description is not a text",
         ),
         (
             OperationResult(steps=[Step("S1", StepResult.ERROR, response="r")]),
-            "steps[0].response is no list",
+            "steps[0].response is not a list",
         ),
         (
             OperationResult(steps=[Step("S1", StepResult.ERROR, timestamp_ms=1.5)]),
-            "steps[0].timestamp_ms is no whole number",
+            "steps[0].timestamp_ms is not a whole number",
         ),
     ],
     ids=lambda value: repr(value)[:60],
@@ -243,7 +243,7 @@ def test_handlers_come_and_go_while_running() -> None:
     bench.dispatcher.remove("X")
     assert "X" not in bench.dispatcher.operation_names
     assert bench.response(id="2", name="X")["resultCode"] == "NOT_SUPPORTED"
-    with pytest.raises(PluginError, match="nobody handles the operation X"):
+    with pytest.raises(PluginError, match="the operation X has no handler"):
         bench.dispatcher.remove("X")
     bench.dispatcher.add(
         FakeOperation("X", lambda request, progress: OperationResult(description="new"))
