@@ -15,7 +15,7 @@ from oda.monitor.health import judge
 from oda.monitor.snapshot import Snapshot
 from oda.troubles import Trouble
 
-#: Counters that say that something went wrong: name, and what is said of them.
+#: Counters that show that something went wrong: name, and text.
 _INCIDENTS = (
     ("messages_dropped", "messages dropped"),
     ("messages_dead", "messages set aside as refused by the platform"),
@@ -29,7 +29,7 @@ _INCIDENTS = (
 )
 
 
-#: So many troubles are on the screen.
+#: How many troubles the screen shows.
 _MAX_SHOWN = 10
 
 
@@ -198,7 +198,7 @@ def _told_time(at_ms: int) -> str:
 def status_line(
     connection: ConnectionStatus, waiting: int, troubles: Sequence[Trouble] = ()
 ) -> str:
-    """One line, for ``systemctl status``. It says nothing that changes every second."""
+    """One line for ``systemctl status``, without anything that changes every second."""
     if connection.state is LinkState.OPEN:
         readiness = judge(connection)
         text = f"connected to {connection.url}"
