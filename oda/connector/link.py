@@ -44,7 +44,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -63,6 +62,7 @@ from oda.connector.status import ConnectionRecord
 from oda.connector.tls import build_tls_options
 from oda.connector.window import Taken, taken_bytes
 from oda.interfaces import ICounters, IDeviceInfoProvider, IOutbox
+from oda.log import Logger
 from oda.model import ConnectionStatus, LinkState
 from oda.settings import OutboxSettings, Secret
 from oda.troubles import Troubles

@@ -29,11 +29,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
 from oda.connector.current import CurrentSettings
 from oda.connector.outcome import Lane, Outcome
 from oda.interfaces import ICounters
+from oda.log import Logger
 
 _log = Logger()
 

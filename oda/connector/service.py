@@ -12,7 +12,6 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, maybeDeferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -31,6 +30,7 @@ from oda.interfaces import (
     IDispatcher,
     IOutbox,
 )
+from oda.log import Logger
 from oda.model import Answer, ConnectionStatus, ContentType, MessageClass, OutgoingMessage
 from oda.settings import ConnectorSettings, FrameType, OutboxSettings
 from oda.troubles import Troubles
