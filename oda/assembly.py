@@ -14,7 +14,6 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -33,6 +32,7 @@ from oda.interfaces import (
     ITimeSource,
     IWallClock,
 )
+from oda.log import Logger
 from oda.model import ContentType
 from oda.operations.answer import AnswerWriter
 from oda.operations.dispatcher import OperationDispatcher

@@ -18,7 +18,6 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
-from twisted.logger import Logger
 
 from oda.agent import Agent
 from oda.assembly import build_state_manager, event_content_type, standard_operations
@@ -28,10 +27,12 @@ from oda.config.watch import ConfigurationWatcher
 from oda.connector.tls import build_tls_options
 from oda.errors import ConfigurationError, OdaError
 from oda.extensions import load_plugins
+from oda.log import Logger
 from oda.settings import AgentSettings, OutboxKind, OutboxSettings
 from oda.telemetry.collector import Collector
 from oda.telemetry.poller import Poller
 from oda.troubles import TroubleKind
+from oda.wording import counted
 
 _log = Logger()
 
@@ -100,11 +101,11 @@ class ReloadService(MultiService):
             self._agent.counters.increment("reloads", result="faulty")
             _log.error(
                 "the configuration has {faults}; the agent keeps its old settings:",
-                faults="1 fault" if len(error.faults) == 1 else f"{len(error.faults)} faults",
+                faults=counted(len(error.faults), "fault"),
             )
             for fault in error.faults:
                 _log.error("{fault}", fault=str(fault))
-            self._not_used(f"{len(error.faults)} faults, the first: {error.faults[0]}")
+            self._not_used(f"{counted(len(error.faults), 'fault')}, the first: {error.faults[0]}")
             return succeed(None)
         self._agent.parts.troubles.end(TroubleKind.CONFIGURATION)
         renewed = _renewed(configuration, self._digests)
@@ -213,6 +214,7 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
         parts.poller.set_schedules(settings.poller.schedules)
         parts.collector.set_schedules(settings.collector.schedules)
     if changes.monitor:
+        agent.follow_log_levels(settings.monitor)
         waiting.append(agent.supervision.monitor.reconfigure(settings.monitor))
     waiting.append(agent.exchange_plugins(changes.plugins_removed, components))
     _log.info("configuration changed: {what}", what=", ".join(changes.components()))

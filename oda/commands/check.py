@@ -18,7 +18,7 @@ from zope.interface import provider
 from oda.commands.migration import Migration
 from oda.commands.places import check_places
 from oda.commands.running_agent import connect_to_agent
-from oda.commands.text import json_text, print_finding
+from oda.commands.text import echo, json_text, print_finding
 from oda.config.checks import plaintext_warning
 from oda.config.loader import LoadedConfiguration, find_directory, load
 from oda.connector.resolution import install_resolver
@@ -30,7 +30,7 @@ from oda.datastreams.host import build_datastreams
 from oda.datastreams.script_command import find_command
 from oda.diagnosis.connection import ConnectionCheck
 from oda.diagnosis.effective import key_source, render_settings, settings_document
-from oda.diagnosis.findings import Findings, Result, document
+from oda.diagnosis.findings import Findings, Result, document, render_verdict
 from oda.errors import ConfigurationError, ConnectorError, DatastreamError, PluginError
 from oda.extensions import installed_plugins, load_plugins
 from oda.interfaces import IDeviceInfoProvider
@@ -38,6 +38,7 @@ from oda.monotonic import install_monotonic_clock
 from oda.outbox.inspection import find_leftovers
 from oda.settings import AgentSettings, Secret
 from oda.upkeep import import_command
+from oda.wording import counted
 
 #: How long the running agent may take to answer, in seconds.
 _ASK_TIMEOUT_S = 10.0
@@ -69,6 +70,7 @@ _ASK_TIMEOUT_S = 10.0
     metavar="DIRECTORY",
     help="Report how this agent would use a Java ODA's installation; write nothing.",
 )
+@click.option("--verbose", "-v", is_flag=True, help="Print the settings in force, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 @click.pass_context
 def command(
@@ -78,32 +80,35 @@ def command(
     connect: bool,
     timeout_s: float,
     migrate: Path | None,
+    verbose: bool,
     as_json: bool,
 ) -> None:
     """Check the configuration, then go the agent's way to the platform, step by step: name, TCP,
     TLS, WebSocket with the device's own id and key, ping, acknowledgement.
 
-    Each failure comes with advice on how to fix it. The exit status is 0 when nothing failed (there
-    may be warnings), else 1. The check sends nothing but pings. While an agent runs with this
-    configuration, it opens no WebSocket without --connect: many platforms end the older of two
-    connections.
+    Prints the verdict, then each finding; a failure comes with advice on how to fix it. The exit
+    status is 0 when nothing failed (there may be warnings), else 1. The check sends nothing but
+    pings. While an agent runs with this configuration, it opens no WebSocket without --connect:
+    many platforms end the older of two connections.
 
     With --migrate DIRECTORY (an installation of the Java ODA, or its configuration directory) it
     reports instead what the agent will use of it, what it ignores and why, and what changes.
     """
-    findings = Findings(lambda finding: None if as_json else print_finding(finding))
+    findings = Findings()
     if migrate is not None:
         if conf is not None or connect:
             raise click.UsageError("--migrate looks at files only: leave out --conf and --connect")
         Migration(migrate, findings, os.environ).run()
         if as_json:
             click.echo(json_text(_report(findings)))
+        else:
+            _print(findings, f"{migrate} can be taken over")
         ctx.exit(1 if findings.has_failed else 0)
+    if not (as_json or offline) and sys.stderr.isatty():
+        click.echo("Checking ...", err=True)
     configuration = _load(conf, findings)
     shown = settings_document(configuration.settings) if configuration else None
     if configuration is not None:
-        if not as_json:
-            click.echo(render_settings(configuration.settings))
         _report_configuration(configuration, findings)
         check_places(configuration, findings, os.environ)
         _check_surroundings(configuration.settings, findings)
@@ -114,7 +119,22 @@ def command(
             _check_online(configuration, findings, connect, timeout_s)
     if as_json:
         click.echo(json_text({**_report(findings), "settings": shown}))
+    else:
+        _print(
+            findings,
+            "the configuration is good; the platform was not tried"
+            if offline
+            else "the agent can work with this configuration",
+        )
+        if verbose and configuration is not None:
+            click.echo("\n" + render_settings(configuration.settings), nl=False)
     ctx.exit(1 if findings.has_failed else 0)
+
+
+def _print(findings: Findings, good_news: str) -> None:
+    echo(render_verdict(findings.all, good_news), nl=False)
+    for finding in findings.all:
+        print_finding(finding)
 
 
 def _report(findings: Findings) -> dict[str, Any]:
@@ -141,7 +161,7 @@ def _report_configuration(configuration: LoadedConfiguration, findings: Findings
     findings.add(
         "configuration",
         Result.OK,
-        f"{len(configuration.read)} files read from {directory}",
+        f"{counted(len(configuration.read), 'file')} read from {directory}",
         directory=str(directory),
         files=list(configuration.read),
     )
@@ -232,16 +252,20 @@ def _check_online(
     install_monotonic_clock(reactor)
     install_resolver(reactor)
     check = OnlineCheck(configuration.settings, findings, reactor, os.environ)
+    has_ended: list[object] = []
 
     def begin() -> None:
         done = maybeDeferred(check.run, with_upgrade=connect or not is_running)
         done.addTimeout(timeout_s, reactor)
         done.addErrback(_given_up, check, findings, timeout_s)
         done.addErrback(_defect, check, findings)
-        done.addBoth(lambda _: reactor.stop())
+        done.addBoth(has_ended.append)
+        done.addBoth(lambda _: reactor.stop() if reactor.running else None)
 
     reactor.callWhenRunning(begin)
     reactor.run()
+    if not has_ended:
+        findings.add(check.step, Result.FAILED, "interrupted; the steps after it were not tried")
 
 
 def _ask_agent(directory: Path, findings: Findings, keep_alive_s: float = 0.0) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -16,6 +16,7 @@ from oda.commands.text import print_finding
 from oda.config.components import COMPONENTS, OPTIONAL, PLUGINS_FILE, POLLER
 from oda.config.connection import CONNECTOR
 from oda.config.files import read
+from oda.config.lines import read_schedule
 from oda.config.loader import load
 from oda.config.template import find_key, render_file
 from oda.diagnosis.findings import Findings
@@ -26,6 +27,7 @@ _PORT = "9955"
 _PATH = "/south/v80/sessions"
 #: The file for an API key that was typed or piped in.
 _KEY_FILE = "apikey"
+_EVERY = "60"
 #: What a first configuration reads periodically.
 _READINGS = (
     "device.upTime",
@@ -51,9 +53,7 @@ _READ_ONCE = ("device.software", "device.cpu.total", "device.ram.total")
 )
 @click.option(
     "--every",
-    default="60",
-    show_default=True,
-    help="Seconds between two readings of this machine; 0: no readings.",
+    help=f"Seconds between two readings of this machine; 0: no readings.  [default: {_EVERY}]",
 )
 @click.option(
     "--from",
@@ -78,7 +78,7 @@ def command(
     ca_file: str | None,
     device_id: str | None,
     api_key_file: str | None,
-    every: str,
+    every: str | None,
     source: Path | None,
     settings: tuple[str, ...],
 ) -> None:
@@ -113,7 +113,13 @@ def command(
         if not sys.stdin.isatty():
             missing = "--host" if "host" not in values else "--api-key-file"
             raise click.UsageError(f"{missing} is missing, and there is no terminal to prompt on")
-        key = _ask(values, needs_key=not has_key)
+        # A key that "-" would read from a terminal shows there: the prompt hides it.
+        key = _ask(values, needs_key=not has_key or api_key_file == "-")
+        if api_key_file and api_key_file != "-":
+            values["apiKeyFile"] = str(Path(api_key_file).absolute())
+        if every is None:
+            shown = "Seconds between two readings of this machine (0: no readings)"
+            every = click.prompt(shown, default=_EVERY, value_proc=_seconds)
     elif api_key_file == "-":
         key = sys.stdin.readline().strip()
     else:
@@ -124,7 +130,7 @@ def command(
     values.setdefault("path", _PATH)
     if key:
         values["apiKeyFile"] = _KEY_FILE
-    texts = _render(values, every)
+    texts = _render(values, every or _EVERY)
     _try_out(texts, key)
     _write(directory, texts, key)
     _say_what_next(directory, bool(key))
@@ -156,24 +162,64 @@ def _parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
 
 
 def _ask(values: dict[str, str], needs_key: bool) -> str:
-    """Prompt for missing values; returns the API key, "" if it is already known."""
+    """Prompt for every missing value, and again where the agent would refuse it. Returns the API
+    key, "" if it is already known."""
     if "host" not in values:
-        values["host"] = click.prompt("Host of the platform")
+        values["host"] = click.prompt("Host of the platform", value_proc=_reader("host"))
     if "secure" not in values:
         values["secure"] = str(click.confirm("TLS (wss)?", default=False)).lower()
+    if values["secure"] == "true" and "caFile" not in values:
+        shown = "File with the authority's certificate (empty: the system's)"
+        ca_file = click.prompt(
+            shown, default="", show_default=False, value_proc=lambda text: text and _file(text)
+        )
+        if ca_file:
+            values["caFile"] = ca_file
     if "port" not in values:
-        values["port"] = click.prompt("Port", default=_PORT)
+        values["port"] = click.prompt("Port", default=_PORT, value_proc=_reader("port"))
     if "path" not in values:
-        values["path"] = click.prompt("Path of the URL", default=_PATH)
+        values["path"] = click.prompt("Path of the URL", default=_PATH, value_proc=_reader("path"))
     if "deviceId" not in values:
-        shown = "empty for this machine's serial number"
-        device_id = click.prompt(f"Device id ({shown})", default="", show_default=False)
+        shown = "Device id (empty: this machine's serial number)"
+        device_id = click.prompt(shown, default="", show_default=False).strip()
         if device_id:
             values["deviceId"] = device_id
     if not needs_key:
         return ""
     key: str = click.prompt("API key (it doesn't show)", hide_input=True)
     return key.strip()
+
+
+def _reader(name: str) -> Callable[[str], str]:
+    """Takes an answer as the configuration's parser of that key does, or says what is allowed."""
+    found = find_key(name)
+    if found is None:
+        raise LookupError(name)
+    parse = found[1].parser.parse
+
+    def read_answer(text: str) -> str:
+        try:
+            parse(text.strip())
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+        return text.strip()
+
+    return read_answer
+
+
+def _file(text: str) -> str:
+    file = Path(text.strip()).expanduser().absolute()
+    if not file.is_file():
+        raise click.BadParameter(f"there is no file {file}")
+    return str(file)
+
+
+def _seconds(text: str) -> str:
+    try:
+        read_schedule("every", text.strip())
+    except ValueError:
+        raise click.BadParameter("give seconds, e.g. 60; 0 for no readings") from None
+    return text.strip()
 
 
 def _take_over(directory: Path, source: Path, values: dict[str, str]) -> None:
@@ -209,7 +255,7 @@ def _take_over(directory: Path, source: Path, values: dict[str, str]) -> None:
         _copy(Path(name), contents)
         _load(Path(name))
     _copy(directory, contents)
-    click.echo(f"written: {directory}")
+    click.echo(f"written: {shlex.quote(str(directory))}")
     click.echo(f"Next:    cd {shlex.quote(str(installation.root.absolute()))}")
     click.echo(f"Then:    oda check --conf {shlex.quote(str(directory.absolute()))}")
 
@@ -280,9 +326,11 @@ def _create(path: Path, data: bytes, mode: int) -> None:
 
 
 def _say_what_next(directory: Path, wrote_key: bool) -> None:
-    click.echo(f"written: {directory}")
+    """Paths are quoted: whatever is printed can be pasted into a shell."""
+    click.echo(f"written: {shlex.quote(str(directory))}")
     if wrote_key:
-        click.echo(f"The API key is in {directory / _KEY_FILE}, readable by this user only.")
-    conf = "" if directory == Path("conf") else f" --conf {directory}"
+        key_file = shlex.quote(str(directory / _KEY_FILE))
+        click.echo(f"API key: {key_file} (readable by this user only)")
+    conf = "" if directory == Path("conf") else f" --conf {shlex.quote(str(directory))}"
     click.echo(f"Next:    oda check{conf}")
     click.echo(f"Then:    twistd -n --pidfile= oda-websocket{conf}")

@@ -35,6 +35,7 @@ from oda.outbox.inspection import (
 )
 from oda.outbox.maintenance import purge, retry_dead, take_over_offline
 from oda.settings import OutboxKind, OutboxSettings
+from oda.wording import counted
 
 #: How long a running agent may take to answer, in seconds.
 _TIMEOUT_S = 60.0
@@ -162,7 +163,7 @@ def _render_status(found: StoreStatus, counts: dict[str, int] | None) -> str:
     state = "an agent is using it" if found.is_running else "no agent is using it"
     rows = [
         ("file", f"{found.path} ({found.file_bytes / 1024:,.0f} KiB), {state}"),
-        ("stored", f"{waiting}; {found.waiting_datapoints} datapoints"),
+        ("stored", f"{waiting}; {counted(found.waiting_datapoints, 'datapoint')}"),
         ("dead letters", str(found.dead)),
         ("operations", f"{found.operations} on record"),
     ]
@@ -181,7 +182,10 @@ def _render_status(found: StoreStatus, counts: dict[str, int] | None) -> str:
         rows.insert(2, ("", f"the oldest about {duration(age_s)} old"))
     if found.totals is not None:
         rows += [
-            (f"{name}", f"{tally.messages} messages, {tally.datapoints} datapoints")
+            (
+                f"{name}",
+                f"{counted(tally.messages, 'message')}, {counted(tally.datapoints, 'datapoint')}",
+            )
             for name, tally in (
                 ("accepted", found.totals.accepted),
                 ("delivered", found.totals.delivered),
@@ -261,7 +265,7 @@ def purge_messages(conf: str | None, file: Path | None, yes: bool) -> None:
         count = target.call("outbox-purge")
     else:
         count = purge(target.path, target.settings, SystemWallClock())
-    click.echo(f"{count} messages dropped")
+    click.echo(f"{counted(count, 'message')} dropped")
 
 
 @command.command("retry-dead")
@@ -273,7 +277,7 @@ def retry_dead_letters(conf: str | None, file: Path | None) -> None:
         count = target.call("outbox-retry-dead")
     else:
         count = retry_dead(target.path, target.settings, SystemWallClock())
-    click.echo(f"{count} messages wait again")
+    click.echo(f"{counted(count, 'message')} put back")
 
 
 @command.command("import", short_help="Take over everything that another outbox holds.")
@@ -288,7 +292,9 @@ def import_store(conf: str | None, file: Path | None, source: Path) -> None:
     if is_locked(source):
         raise ControlError(f"{source}: an agent is using it")
     found = look_into(source)
-    amount = found.problem or f"{found.messages} messages, {found.dead} dead letters"
+    amount = found.problem or (
+        f"{counted(found.messages, 'message')}, {counted(found.dead, 'dead letter')}"
+    )
     click.echo(f"taking {source} ({amount}) over into {target.path} ...", err=True)
     if target.is_running:
         # No time limit: each batch waits for the agent's disk.

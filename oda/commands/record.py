@@ -13,6 +13,7 @@ from oda.commands.platform_api import api_option, reach
 from oda.platform.tape.from_record import session_from_record, without_key
 from oda.platform.tape.recorder import create_private
 from oda.platform.tape.session_file import write_session
+from oda.wording import counted
 
 
 @click.command("record", short_help="Save a device's session to a file.")
@@ -93,7 +94,7 @@ def _take_from_record(file: Path, device: str, api: str, key: bytes) -> None:
     with _create(file) as lines:
         for line in write_session(session):
             lines.write(line)
-    click.echo(f"{len(session.entries)} entries in {file}")
+    click.echo(f"{counted(len(session.entries), 'entry', 'entries')} in {file}")
 
 
 def _stand_between(file: Path, url: str, port: int, interface: str, ca: Path | None) -> None:
@@ -129,7 +130,8 @@ def _stand_between(file: Path, url: str, port: int, interface: str, ca: Path | N
 
     run(record, stop)
     for recorder in recorders:
-        click.echo(f"{recorder.connections} connections, {recorder.messages} messages in {file}")
+        connections = counted(recorder.connections, "connection")
+        click.echo(f"{connections}, {counted(recorder.messages, 'message')} in {file}")
 
 
 def _read_authority(file: Path) -> Any:

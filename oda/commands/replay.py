@@ -23,6 +23,7 @@ from oda.platform.tape.recorder import create_private
 from oda.platform.tape.script import TIMES, read_script
 from oda.platform.tape.session_file import Session, read_session, write_session
 from oda.platform.tls import load_authority
+from oda.wording import counted
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -161,7 +162,8 @@ def _be_the_device(
     for problem in report.problems:
         click.echo(printable(problem), err=True)
     click.echo(
-        f"{report.connections} connections; of {report.messages} messages {report.sent} sent,"
+        f"{counted(report.connections, 'connection')};"
+        f" of {counted(report.messages, 'message')} {report.sent} sent,"
         f" {report.acknowledged} acknowledged; {report.received} received"
     )
     return not report.problems and report.acknowledged == report.messages
@@ -235,5 +237,5 @@ def _report(verdicts: list[Verdict]) -> bool:
         for difference in verdict.differences:
             click.echo("    " + printable(difference))
     different = sum(bool(verdict.differences) for verdict in verdicts)
-    click.echo(f"{len(verdicts)} operations, {different} with other answers")
+    click.echo(f"{counted(len(verdicts), 'operation')}, {different} with other answers")
     return not different

@@ -21,6 +21,7 @@ from oda.control.entries import EntryError, ValueKind, parse_entry, parse_time
 from oda.control.wire import MAX_LINE_BYTES, ControlError, Publish
 from oda.errors import OdaError
 from oda.model import Event
+from oda.wording import counted
 
 #: After this many seconds without an answer, the user is told the possible reasons.
 _PATIENCE_S = 3.0
@@ -158,7 +159,7 @@ def _stream(directory: Path, parse: Callable[[str], Event]) -> None:
         if reader.unwritten is not None:
             raise ControlError(
                 f"standard output can't be written ({reader.unwritten.strerror});"
-                f" all {sent} datapoints were accepted"
+                f" the agent has accepted all ({counted(sent, 'datapoint')})"
             )
 
 

@@ -15,9 +15,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from twisted.logger import Logger
-
 from oda.control.wire import ControlError
+from oda.log import Logger
 from oda.private_files import check_directory
 
 _log = Logger()

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -26,6 +25,7 @@ from oda.datastreams.scripts import ScriptGetter
 from oda.datastreams.software import installed_software
 from oda.errors import ReadingFailed
 from oda.interfaces import IDeviceInfoProvider
+from oda.log import Logger
 from oda.model import HOST, Reading
 from oda.settings import DeviceInfoSettings
 

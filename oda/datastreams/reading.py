@@ -21,7 +21,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -34,6 +33,7 @@ from oda.interfaces import (
     ILimitsItself,
     IWallClock,
 )
+from oda.log import Logger
 from oda.model import DatastreamValue, Reading, ValueStatus
 from oda.slices import gather_in_slices
 

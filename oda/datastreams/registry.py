@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from oda.boundary import contained, foreign_code, reason_of
 from oda.errors import DatastreamError, DatastreamNotFound, DatastreamTaken
 from oda.interfaces import IDatastreamGetter, IDatastreamRegistry, IDatastreamSetter
+from oda.log import Logger
 from oda.model import HOST, WILDCARD, DevicePattern, Reading, device_order
 
 log = Logger()

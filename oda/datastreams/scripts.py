@@ -24,7 +24,6 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -33,6 +32,7 @@ from oda.datastreams.script_command import find_command
 from oda.datastreams.script_output import parse_output
 from oda.errors import ReadingFailed
 from oda.interfaces import ICounters, IDatastreamGetter, ILimitsItself
+from oda.log import Logger
 from oda.model import HOST, Reading
 from oda.settings import ScriptSettings
 from oda.troubles import TroubleKind, Troubles

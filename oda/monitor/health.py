@@ -16,6 +16,7 @@ import msgspec
 
 from oda.model import ConnectionStatus, LinkState
 from oda.troubles import Trouble
+from oda.wording import counted
 
 #: A certificate that expires within this time is worth a warning, in milliseconds.
 CERTIFICATE_WARNING_MS = 30 * 86_400_000
@@ -108,7 +109,7 @@ def expiring_certificates(connection: ConnectionStatus, now_ms: int) -> list[Exp
         if ends_ms is None or ends_ms - now_ms > CERTIFICATE_WARNING_MS:
             continue
         days = (ends_ms - now_ms) // 86_400_000
-        text = "has expired" if days < 0 else f"expires in {days} days"
+        text = "has expired" if days < 0 else f"expires in {counted(days, 'day')}"
         lasts_s = (now_ms - ends_ms + CERTIFICATE_WARNING_MS) / 1000
         found.append(ExpiringCertificate(whose, text, lasts_s))
     return found

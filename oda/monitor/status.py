@@ -14,18 +14,19 @@ from oda.monitor.counters import Counters
 from oda.monitor.health import judge
 from oda.monitor.snapshot import Snapshot
 from oda.troubles import Trouble
+from oda.wording import counted
 
-#: Counters that say that something went wrong: name, and what is said of them.
+#: Counters that say that something went wrong: name, what is counted, and what happened to it.
 _INCIDENTS = (
-    ("messages_dropped", "messages dropped"),
-    ("messages_dead", "messages set aside as refused by the platform"),
-    ("dead_letters_forgotten", "messages set aside and then forgotten for lack of room"),
-    ("messages_refused", "messages not accepted by the outbox"),
-    ("events_rejected", "datapoints that can't be sent"),
-    ("readings_failed", "readings failed"),
-    ("polls_missed", "readings skipped because the one before had not ended"),
-    ("answers_lost", "answers to operations lost"),
-    ("pong_timeouts", "connections given up for lack of a pong"),
+    ("messages_dropped", "message", "dropped"),
+    ("messages_dead", "message", "set aside as refused by the platform"),
+    ("dead_letters_forgotten", "message", "set aside and then forgotten for lack of room"),
+    ("messages_refused", "message", "not accepted by the outbox"),
+    ("events_rejected", "datapoint", "refused as not sendable"),
+    ("readings_failed", "reading", "failed"),
+    ("polls_missed", "reading", "skipped because the one before had not ended"),
+    ("answers_lost", "operation", "with a lost answer"),
+    ("pong_timeouts", "connection", "given up for lack of a pong"),
 )
 
 
@@ -86,10 +87,10 @@ def build_status(snapshot: Snapshot, counters: Counters) -> dict[str, Any]:
             {
                 "code": name,
                 "count": count,
-                "text": meaning,
+                "text": counted(count, noun).partition(" ")[2] + " " + meaning,
                 "since_ms": _at_ms(counters.first_s(name) or 0.0, snapshot),
             }
-            for name, meaning in _INCIDENTS
+            for name, noun, meaning in _INCIDENTS
             if (count := counters.count(name))
         ],
     }
@@ -209,7 +210,7 @@ def status_line(
         if connection.last_end:
             text += f": {connection.last_end}"
         if waiting:
-            text += f"; {waiting} messages waiting"
+            text += f"; {counted(waiting, 'message')} waiting"
     kinds = dict.fromkeys(one.kind.value for one in troubles)
     return f"{text}; trouble: {', '.join(kinds)}" if kinds else text
 

@@ -28,10 +28,10 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.errors import OutboxError
+from oda.log import Logger
 from oda.model import MessageClass
 from oda.outbox.queue import Row, Span
 from oda.outbox.store import IStore, Opened, Recovered, StoreDamaged, StoreError, StoreMoved

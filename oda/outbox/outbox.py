@@ -22,11 +22,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from oda.errors import OutboxClosed, OutboxFull
 from oda.interfaces import ICounters, IOutbox, IWallClock
+from oda.log import Logger
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
 from oda.outbox.backlog import Accounts, Backlog, Shares
 from oda.outbox.clock import OutboxClock, Uptime, this_machine
@@ -42,6 +42,7 @@ from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY, Totals, Transacti
 from oda.outbox.worker import AdaptiveWorker, InlineWorker, IWorker, ThreadWorker
 from oda.settings import OutboxKind, OutboxSettings
 from oda.troubles import TroubleKind, Troubles
+from oda.wording import counted
 
 _log = Logger()
 
@@ -469,7 +470,7 @@ class Outbox:
         )
         self.troubles.set(
             TroubleKind.DEAD_LETTERS,
-            {"": f"{letters} messages are set aside as dead letters: see 'oda outbox list'"}
+            {"": f"{counted(letters, 'message')} set aside as dead letters: see 'oda outbox list'"}
             if letters
             else {},
         )

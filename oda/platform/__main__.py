@@ -15,6 +15,7 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.python import usage
 
 from oda.platform.database import DatabaseUnusable
+from oda.platform.service import Platform
 from oda.platform.tap import Options, build_platform
 
 
@@ -26,7 +27,7 @@ def main(arguments: list[str]) -> int:
     options = Options()
     try:
         options.parseOptions(arguments)
-        platform = build_platform(options)
+        platform = build_platform(options, Platform)
     except usage.UsageError as error:
         sys.stderr.write(f"oda-platform: {error}\n(--help shows the options)\n")
         return 2

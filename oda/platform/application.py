@@ -20,6 +20,7 @@ from oda.platform.requests import Requests
 from oda.platform.sessions import Session, Sessions
 from oda.platform.store import Store
 from oda.platform.wire import Answer, Point, Telemetry, Unreadable, read_message
+from oda.wording import counted
 
 log = PlatformLogger()
 
@@ -114,7 +115,8 @@ class Application:
     def session_closed(self, session: Session, code: int | None) -> None:
         """See ``Inbox``."""
         log.info(
-            "{device} disconnected (connection {number}, close code {code}, {read} messages read)",
+            "{device} disconnected (connection {number}, close code {code}, {messages} read)",
+            messages=counted(session.traffic.messages_in, "message"),
             device=session.device,
             number=session.number,
             code=code,

@@ -14,6 +14,7 @@ from typing import Any
 from oda.platform.fault_text import write_fault_words
 from oda.platform.faults import Fault
 from oda.platform.store import LatestValue
+from oda.wording import counted
 
 #: Longer values are cut.
 _MAX_VALUE = 200
@@ -89,7 +90,7 @@ def _fault(data: Mapping[str, Any]) -> list[str]:
 
 
 def _lost(data: Mapping[str, Any]) -> list[str]:
-    return [f"({data['events']} changes missed)"]
+    return [f"(missed {counted(data['events'], 'change')})"]
 
 
 _EVENTS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {

@@ -23,7 +23,6 @@ from msgspec import structs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -36,6 +35,7 @@ from oda.interfaces import (
     IStateManager,
     IWallClock,
 )
+from oda.log import Logger
 from oda.model import HOST, DatastreamValue, Event, ValueStatus
 from oda.settings import StateManagerSettings
 from oda.slices import gather_in_slices

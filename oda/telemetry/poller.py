@@ -11,9 +11,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from oda.interfaces import ICounters, IStateManager
+from oda.log import Logger
 from oda.model import DatastreamValue, ValueStatus
 from oda.settings import Schedule
 from oda.telemetry.schedules import Timetable

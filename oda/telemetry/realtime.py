@@ -8,11 +8,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.interfaces import IDatastreamAccess, IEventDispatcher, IStateManager
+from oda.log import Logger
 from oda.model import DatastreamValue, Event
 from oda.settings import StateManagerSettings
 from oda.slices import gather_in_slices

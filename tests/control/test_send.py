@@ -152,7 +152,7 @@ def test_who_reads_its_output_is_gone(agent: Agent, gone: str) -> None:
     status, text = finish(process, b"a=1\n" * 50)
     assert status == 1
     assert len(agent.published) == 50
-    assert "all 50 datapoints were accepted" in text
+    assert "has accepted all (50 datapoints)" in text
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_accepted_with_closed_standard_output(agent: Agent) -> None:
     status, text = finish(start(agent, "-", shell=CLOSED + ">&-"), b"a=1\n" * 50)
     assert status == 1
     assert len(agent.published) == 50
-    assert "all 50 datapoints were accepted" in text
+    assert "has accepted all (50 datapoints)" in text
 
 
 def test_one_form_of_the_type_only(agent: Agent) -> None:

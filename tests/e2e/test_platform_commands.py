@@ -261,7 +261,7 @@ def test_a_session_is_recorded_and_played(platform: RunningPlatform, tmp_path: P
         status, out, log = recording.end()
     assert status == 0, log
     assert not TRACE.search(log)
-    assert re.search(r"^1 connections, \d+ messages in session.jsonl$", out, re.M)
+    assert re.search(r"^1 connection, \d+ messages in session.jsonl$", out, re.M)
     content = (tmp_path / "session.jsonl").read_text()
     assert KEY not in content + log
     lines = [json.loads(line) for line in content.splitlines()]

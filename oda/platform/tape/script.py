@@ -13,6 +13,7 @@ import msgspec
 
 from oda.platform.tape.session_file import Entry, Side, What
 from oda.platform.wire import Answer, read_message
+from oda.wording import counted
 
 #: Members that hold times, which always differ.
 TIMES = frozenset({"at", "from", "timestamp"})
@@ -128,7 +129,7 @@ def differences(then: Any, now: Any, ignored: frozenset[str], place: str = "$") 
                 yield from differences(then[name], now[name], ignored, here)
     elif isinstance(then, list) and isinstance(now, list):
         if len(then) != len(now):
-            yield f"{place}: recorded {len(then)} entries, now {len(now)}"
+            yield f"{place}: recorded {counted(len(then), 'entry', 'entries')}, now {len(now)}"
         for index, (one, other) in enumerate(zip(then, now, strict=False)):
             yield from differences(one, other, ignored, f"{place}[{index}]")
     elif then != now or isinstance(then, bool) is not isinstance(now, bool):
@@ -149,7 +150,7 @@ def compare_answers(
 
 
 def _count(answers: Sequence[Any]) -> str:
-    return {0: "no answer", 1: "one answer"}.get(len(answers), f"{len(answers)} answers")
+    return counted(len(answers), "answer") if answers else "no answer"
 
 
 def _show(value: Any) -> str:
