@@ -247,6 +247,7 @@ class Agent(MultiService):
         parts.poller.start()
         for source in self._sources:
             self._start_source(source)
+        parts.started()
 
     @inlineCallbacks
     def stopService(self) -> Any:
@@ -257,6 +258,7 @@ class Agent(MultiService):
         says what the agent did not wait for, and what is lost.
         """
         parts = self.parts
+        parts.is_running = False
         stopping = self._stopping = Stopping(parts.reactor)
         parts.poller.stop()
         parts.collector.stop()
