@@ -348,7 +348,10 @@ class OnlineCheck:
         except PluginError as error:
             self._findings.add("plugins", Result.FAILED, str(error), "see the plugin's options")
             return None
-        self._findings.add("device", Result.OK, f"its id is {device_id}", device=device_id)
+        source = getattr(device_info, "source", "") or "a plugin"
+        self._findings.add(
+            "device", Result.OK, f"its id is {device_id}, from {source}", device=device_id
+        )
         return device_id, Secret(key)
 
 
