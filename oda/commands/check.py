@@ -171,7 +171,8 @@ def _report_configuration(configuration: LoadedConfiguration, findings: Findings
     if configuration.ignored:
         files = ", ".join(configuration.ignored)
         findings.add("configuration", Result.OK, f"of components this agent doesn't have: {files}")
-    findings.add("key", Result.OK, f"from {key_source(configuration.settings, os.environ)}")
+    source = key_source(configuration.settings, os.environ, configuration.of_device)
+    findings.add("key", Result.OK, f"from {source}")
 
 
 def _check_surroundings(settings: AgentSettings, findings: Findings) -> None:

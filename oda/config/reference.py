@@ -48,6 +48,14 @@ A variable for one of `apiKey` and `apiKeyFile` overrides both.
 Each variable begins with `ODA_`; others of that prefix are left alone, with a warning where a name
 is probably misspelt. Container platforms set variables of that prefix too, for a service called
 oda: a value like `tcp://10.0.0.7:8080` is theirs, and is ignored with a warning.
+
+## `device.cfg`
+
+This file holds what is the device's own, where all other files are the same on each device of a
+fleet ([fleets.md](fleets.md)). It may have each key for which a table names a variable, whatever
+the component. A value in `device.cfg` overrides the one in the component's file, and the
+environment overrides both. `apiKey` or `apiKeyFile` in `device.cfg` overrides both keys of the
+component's file.
 """
 
 _PLUGINS = f"""\

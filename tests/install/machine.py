@@ -52,9 +52,9 @@ class Machine:
 
     def __init__(self, directory: Path) -> None:
         self._mount = directory
+        apart = ["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
         self._process = subprocess.Popen(
-            ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
-            + ["sh", "-c", _BEGIN, "begin", str(directory)],
+            ["unshare", *apart, "sh", "-c", _BEGIN, "begin", str(directory)]
         )
         self._pid = self._wait_for_child()
         self.root = Path(f"/proc/{self._pid}/root{directory}/root")
@@ -81,9 +81,7 @@ class Machine:
     ) -> tuple[list[str], dict[str, str]]:
         """The command line, and its environment, that run ``words`` in the machine. They can't set
         the clock."""
-        kept = {
-            name: text for name, text in os.environ.items() if not name.startswith(_LEFT_OUT)
-        }
+        kept = {name: text for name, text in os.environ.items() if not name.startswith(_LEFT_OUT)}
         home = "/root" if user == "root" else f"/home/{user}"
         inside = ["env", "-C", cwd, "setpriv", "--bounding-set=-sys_time", "--inh-caps=-sys_time"]
         if user != "root":

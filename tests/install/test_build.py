@@ -33,7 +33,11 @@ def test_a_stale_build_directory_does_not_leak_into_the_wheel(tmp_path: Path) ->
     """A module or a plugin that was removed since the last build is not installed, and a present
     one is. Both builds run in one source tree, whose directory has a blank in its name."""
     source = copy_source(tmp_path / "my clone")
-    for removed in ("oda/removed.py", "oda/control/removed.py", "twisted/plugins/removed_plugin.py"):
+    for removed in (
+        "oda/removed.py",
+        "oda/control/removed.py",
+        "twisted/plugins/removed_plugin.py",
+    ):
         (source / removed).write_text("")
     first = build_wheel(source)
     assert {"oda/removed.py", "twisted/plugins/removed_plugin.py"} <= first

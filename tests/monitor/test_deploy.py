@@ -1,4 +1,5 @@
-"""The files under deploy/ fit the agent, and what docs/operating.md says of them."""
+"""The files under deploy/ fit the agent, and what docs/operating.md and docs/installing.md say of
+them."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "systemd" / "oda.service"
 CLOCK = DEPLOY / "systemd" / "clock.conf"
 PAGE = ROOT / "docs" / "operating.md"
+INSTALLING = ROOT / "docs" / "installing.md"
 
 
 def entries(path: Path) -> dict[str, list[str]]:
@@ -122,6 +124,6 @@ def test_the_alerts_of_the_page_are_of_metrics_that_exist() -> None:
 
 def test_the_files_the_page_names_are_there() -> None:
     """Every path below deploy/."""
-    paths = re.findall(r"`(deploy/[\w./-]+)`", PAGE.read_text())
+    paths = re.findall(r"`(deploy/[\w./-]+)`", PAGE.read_text() + INSTALLING.read_text())
     assert len(paths) >= 5
     assert [path for path in paths if not (ROOT / path).exists()] == []
