@@ -1,0 +1,61 @@
+"""Fresh machines to install on, and the Debian package."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from oda.platform.testing import RunningPlatform
+from tests.e2e.processes import KEY
+from tests.install.machine import Machine, why_impossible
+from tests.install.source import copy_source
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """A machine on which nothing of ours is installed."""
+    yield from begin_machine(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Debian package, built by a user without rights as docs/installing.md says."""
+    directory = tmp_path_factory.mktemp("package")
+    for builder in begin_machine(directory):
+        if problem := why_impossible(["dpkg-buildpackage"]):
+            pytest.skip(problem)
+        builder.run("useradd --create-home builder")
+        copy_source(builder.root / "home/builder/clone")
+        builder.run("chown -R builder: /home/builder/clone")
+        builder.run(
+            "deploy/debian/build.sh dist",
+            user="builder",
+            cwd="/home/builder/clone",
+            timeout_s=900,
+            # The test need not wait for a small file.
+            DPKG_DEB_COMPRESSOR_TYPE="gzip",
+            DPKG_DEB_COMPRESSOR_LEVEL="1",
+        )
+        (built,) = (builder.root / "home/builder/clone/dist").glob("*.deb")
+        return Path(shutil.copy(built, directory))
+    raise AssertionError("there was no machine")
+
+
+@pytest.fixture
+def platform(tmp_path: Path) -> Iterator[RunningPlatform]:
+    """A stand-in platform that wants the key."""
+    with RunningPlatform(["--key", KEY], log=tmp_path / "platform.log") as running:
+        yield running
+
+
+def begin_machine(directory: Path) -> Iterator[Machine]:
+    """A machine below ``directory``, ended afterwards. Skips, with the reason, where none can be."""
+    if problem := why_impossible():
+        pytest.skip(problem)
+    place = directory / "machine"
+    place.mkdir()
+    with Machine(place) as one:
+        yield one
