@@ -52,7 +52,7 @@ def platform(tmp_path: Path) -> Iterator[RunningPlatform]:
 
 
 def begin_machine(directory: Path) -> Iterator[Machine]:
-    """A machine below ``directory``, ended afterwards. Skips, with the reason, where none can be."""
+    """A machine below ``directory``, ended afterwards. Skips, saying why, where none can be."""
     if problem := why_impossible():
         pytest.skip(problem)
     place = directory / "machine"
