@@ -24,9 +24,8 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The Debian package, built by a user without rights as docs/installing.md says."""
     directory = tmp_path_factory.mktemp("package")
+    skip_unless_possible("dpkg-buildpackage")
     for builder in begin_machine(directory):
-        if problem := why_impossible(["dpkg-buildpackage"]):
-            pytest.skip(problem)
         builder.run("useradd --create-home builder")
         copy_source(builder.root / "home/builder/clone")
         builder.run("chown -R builder: /home/builder/clone")
@@ -51,10 +50,15 @@ def platform(tmp_path: Path) -> Iterator[RunningPlatform]:
         yield running
 
 
+def skip_unless_possible(*programs: str) -> None:
+    """Skip, saying why, where there can be no machine, or not with these programs."""
+    if problem := why_impossible(programs):
+        pytest.skip(problem)
+
+
 def begin_machine(directory: Path) -> Iterator[Machine]:
     """A machine below ``directory``, ended afterwards. Skips, saying why, where none can be."""
-    if problem := why_impossible():
-        pytest.skip(problem)
+    skip_unless_possible()
     place = directory / "machine"
     place.mkdir()
     with Machine(place) as one:

@@ -26,7 +26,7 @@ mkdir "$1/changes" "$1/work" "$1/root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$1/changes,workdir=$1/work" "$1/root"
 mount -t proc proc "$1/root/proc"
 mount --rbind /dev "$1/root/dev"
-mount -t tmpfs -o mode=1777 tmpfs "$1/root/tmp"
+[ -n "$2" ] || mount -t tmpfs -o mode=1777 tmpfs "$1/root/tmp"
 mount -t tmpfs -o mode=0755 tmpfs "$1/root/run"
 rm -rf "$1/root/etc/oda" "$1/root/opt/oda" "$1/root/var/lib/oda"
 touch "$1/root/run/ready"
@@ -48,13 +48,14 @@ def why_impossible(programs: Iterable[str] = ()) -> str:
 
 
 class Machine:
-    """``root`` is its root directory as its own processes see it; use ``put`` and ``run``."""
+    """``root`` is its root directory, as this process reaches it. ``keep_tmp``: it begins with the
+    files of this machine's /tmp, too."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, keep_tmp: bool = False) -> None:
         self._mount = directory
         apart = ["--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"]
         self._process = subprocess.Popen(
-            ["unshare", *apart, "sh", "-c", _BEGIN, "begin", str(directory)]
+            ["unshare", *apart, "sh", "-c", _BEGIN, "begin", str(directory), "keep" * keep_tmp]
         )
         self._pid = self._wait_for_child()
         self.root = Path(f"/proc/{self._pid}/root{directory}/root")
@@ -122,6 +123,16 @@ class Machine:
         if check:
             assert done.returncode == 0, f"{script}\n{done.stdout}{done.stderr}"
         return done
+
+    def open_up(self, *paths: str) -> str:
+        """Let every user of the machine reach these paths; gives what is missing, else ""."""
+        for path in paths:
+            if not (self.root / path[1:]).exists():
+                return f"{path} is on another file system than /"
+            for parent in (Path(path), *Path(path).parents):
+                place = self.root / str(parent)[1:]
+                place.chmod(place.stat().st_mode | 0o005)
+        return ""
 
     def start(
         self, words: list[str], log: Path, user: str = "root", cwd: str = "/", **environ: str
