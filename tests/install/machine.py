@@ -89,14 +89,16 @@ class Machine:
             inside += [f"--reuid={user}", f"--regid={user}", "--init-groups"]
         enter = ["nsenter", f"--target={self._pid}", "--mount", "--pid"]
         enter += ["chroot", f"{self._mount}/root"]
-        return [*enter, *inside, "--", *words], {
-            **kept,
+        own = {
             "PATH": _PATH,
             "HOME": home,
             "USER": user,
             "DEBIAN_FRONTEND": "noninteractive",
             **environ,
         }
+        # What enters the machine is this machine's: it keeps its own PATH.
+        variables = [f"{name}={value}" for name, value in own.items()]
+        return [*enter, *inside, "--", "env", *variables, *words], {**kept, "PATH": _PATH}
 
     def run(
         self,
