@@ -1,6 +1,7 @@
-"""Puts the parts of an agent together: which object is given to which other one.
+"""Assembles the parts of an agent and connects them to each other.
 
-No behaviour of its own: ``oda.agent`` starts and stops the parts, ``oda.reload`` changes them.
+This module has no behaviour of its own: ``oda.agent`` starts and stops the parts, and
+``oda.reload`` changes them.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
-#: Makes the outbox, as ``build_outbox`` does.
+#: Makes the outbox; has the signature of ``build_outbox``.
 MakeOutbox = Callable[[AgentSettings, Any, IWallClock, ICounters], Outbox]
 
 _SYSTEM_RANDOM = SystemRandom()
@@ -61,8 +62,8 @@ _SYSTEM_RANDOM = SystemRandom()
 
 @dataclass
 class Parts:
-    """The parts of one agent. ``operations`` is None where the dispatcher was replaced;
-    ``host_id`` is "" until the device info has given it."""
+    """The parts of one agent. ``operations`` is None where a component replaces the dispatcher;
+    ``host_id`` is "" until the device info has supplied the id."""
 
     settings: AgentSettings
     reactor: Any
@@ -80,18 +81,17 @@ class Parts:
     host_id: str = ""
 
     def identified(self, device_id: str) -> None:
-        """The device's id is known, or has changed."""
+        """Take note of the device's id, which is new or has changed."""
         self.host_id = device_id
         self.host.registry.host_id = device_id
         self.events.set_host_id(device_id)
         self.answer_interrupted()
 
     def answer_interrupted(self) -> None:
-        """Answer the operations that an earlier process left unfinished and that have no answer
-        yet.
+        """Answer the operations that an earlier process left unfinished and unanswered.
 
-        Called whenever the device's id becomes known, because an answer names the device, and when
-        the journal learns of such operations late. Before the id is known it does nothing.
+        Called each time the device info supplies the id, because an answer names the device, and
+        when the journal learns of such operations late. Does nothing while the id is unknown.
         """
         if self.operations is None or not self.host_id:
             return
@@ -102,14 +102,14 @@ class Parts:
     def _interrupted_not_accepted(self, failure: Failure) -> None:
         self.counters.increment("answers_lost")
         _log.error(
-            "the answer to an interrupted operation is lost: {reason}",
+            "lost the answer to an interrupted operation: {reason}",
             reason=failure.getErrorMessage(),
         )
 
 
 @implementer(IDeviceInfoProvider)
 class AnnouncingDeviceInfo:
-    """Passes on what ``inner`` says, and tells ``identified`` each device id on its way."""
+    """Passes on what ``inner`` returns, and calls ``identified`` with each device id."""
 
     def __init__(self, inner: IDeviceInfoProvider, identified: Callable[[str], None]) -> None:
         self._inner = inner
@@ -119,7 +119,7 @@ class AnnouncingDeviceInfo:
         """See ``IDeviceInfoProvider.device_id``."""
 
         def announce(device_id: Any) -> str:
-            # Telemetry that waits for an id is published under it at once.
+            # Telemetry that waits for an id can now be published.
             known = _checked_id(device_id)
             self._identified(known)
             return known
@@ -140,7 +140,7 @@ class AnnouncingDeviceInfo:
 
 
 def _checked_id(device_id: object) -> str:
-    """A device id as every message can carry it. Raises ``ReadingFailed`` for anything else."""
+    """Check that every message can carry this device id. Raises ``ReadingFailed`` otherwise."""
     if type(device_id) is not str or not device_id:
         kind = "an empty text" if device_id == "" else type(device_id).__name__
         raise ReadingFailed(f"the device info gave no device id: {kind}")
@@ -162,11 +162,11 @@ def build_parts(
     random: Callable[[], float] = _SYSTEM_RANDOM.random,
     random_bytes: Callable[[int], bytes] = os.urandom,
 ) -> Parts:
-    """The parts for ``settings``, with those of ``components`` that replace or are needed by others
-    (codecs, dispatcher, device info).
+    """The parts for ``settings``. ``components`` are those that the parts need or that replace
+    built-in ones: codecs, dispatcher, device info.
 
-    ``make_outbox`` stands for ``build_outbox``; ``random`` gives floats in [0, 1) and
-    ``random_bytes(n)`` n random bytes: the simulation of the tests replaces all three.
+    ``make_outbox`` replaces ``build_outbox``; ``random`` returns floats in [0, 1), and
+    ``random_bytes(n)`` returns n random bytes. The simulation of the tests replaces all three.
 
     Raises ``PluginError`` when two components claim the same place.
     """
@@ -282,10 +282,10 @@ def build_state_manager(
     wall_clock: IWallClock,
     counters: ICounters,
 ) -> RealtimeStateManager | InMemoryStateManager:
-    """The in-memory state manager where its file is present, else the realtime one."""
+    """The in-memory state manager if its file is present, else the realtime one."""
     if settings.state_manager is None:
         return RealtimeStateManager(host.access, events, reactor)
-    # Imported here, as most agents have none.
+    # Imported here because most agents don't use it.
     from oda.telemetry.inmemory import InMemoryStateManager
 
     return InMemoryStateManager(
@@ -314,7 +314,7 @@ def standard_operations(
     synchronized_clock = settings.synchronize_clock.clock_datastream or usual_clock
 
     def open_source(source: str) -> ITimeSource:
-        from oda.datastreams.timesource import open_time_source  # used now and then, if ever
+        from oda.datastreams.timesource import open_time_source  # imported late: rarely used
 
         return open_time_source(source, reactor)
 

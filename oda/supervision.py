@@ -1,6 +1,6 @@
-"""What watches an agent from inside: how it is asked, by the monitor, the status command, systemd.
+"""Observes an agent for the monitor, the status command and systemd.
 
-Knows the parts; the packages it joins know only what they are given.
+This module knows the parts of the agent; the packages that it connects know only their arguments.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from oda.monitor.status import build_status, status_line
 
 
 class Supervision:
-    """Looks at the ``parts`` of one agent; ``monitor`` is a service to be started with it."""
+    """Observes the ``parts`` of one agent; ``monitor`` is a service to start with the agent."""
 
     def __init__(self, parts: Parts, counters: Counters, reactor: Any) -> None:
         self._parts = parts
@@ -33,7 +33,7 @@ class Supervision:
         )
 
     def look(self) -> Snapshot:
-        """The agent as it is now."""
+        """The state of the agent now."""
         parts = self._parts
         return Snapshot(
             version=__version__,
@@ -50,10 +50,23 @@ class Supervision:
         )
 
     def status(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Answers the command ``status`` of the local socket."""
+        """Answer the command ``status`` of the local socket."""
         return build_status(self.look(), self._counters)
 
+    def reconnect(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Answers the command ``reconnect`` of the local socket: whether a pause was ended, and
+        the connection as it was before."""
+        before = self._parts.connector.status()
+        ended = self._parts.connector.connect_now()
+        return {
+            "ended_pause": ended,
+            "state": before.state.value,
+            "url": before.url,
+            "retry_in_s": before.retry_in_s,
+            "last_end": before.last_end,
+        }
+
     def describe(self) -> str:
-        """The agent in one line."""
+        """The state of the agent in one line."""
         snapshot = self.look()
         return status_line(snapshot.connection, snapshot.outbox.get("pending", 0))

@@ -360,6 +360,18 @@ def test_sighup_reloads(directory: Directory) -> None:
     directory.stop()
 
 
+def test_sighup_ends_a_pause_before_the_next_attempt(directory: Directory) -> None:
+    """Whoever sends it has mended something: the agent connects at once."""
+    directory.reactor.advance(31.0)  # the attempt has failed: nobody answered
+    waiting = directory.agent.parts.connector.status()
+    assert waiting.state is LinkState.WAITING
+    attempts = directory.attempts()
+    directory.signals[0]()
+    directory.reactor.pump([0, 0])
+    assert directory.attempts() == attempts + 1
+    directory.stop()
+
+
 def test_a_change_is_noticed_by_looking(directory: Directory) -> None:
     """Without a signal: two looks that agree, and the change is applied."""
     directory.write("subsystem.poller", "device.upTime=7\n")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from functools import partial
 from math import isfinite
-from typing import Any, cast
+from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -24,7 +24,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from oda.boundary import foreign_code, reason_of
+from oda.boundary import contained, foreign_code, reason_of
 from oda.errors import DatastreamError
 from oda.interfaces import (
     IDatastreamAccess,
@@ -112,10 +112,10 @@ class DatastreamAccess:
         self, datastream_id: str, device_pattern: str
     ) -> list[DatastreamValue | Deferred[DatastreamValue]]:
         try:
-            with foreign_code:
-                found = self._registry.getters(datastream_id, device_pattern)
-        except Exception as error:  # noqa: BLE001 - devices() is foreign code; the answer must be a value
-            return [self._failed(_failure(error), "read", datastream_id, device_pattern)]
+            found = self._registry.getters(datastream_id, device_pattern)
+        except BaseException as raised:  # noqa: BLE001 - devices() is foreign code; the answer must be a value
+            problem = Failure(contained(raised))
+            return [self._failed(problem, "read", datastream_id, device_pattern)]
         if not found:
             device_id = self._registry.canonical_id(device_pattern)
             return [DatastreamValue(datastream_id, device_id, ValueStatus.NOT_FOUND)]
@@ -125,21 +125,20 @@ class DatastreamAccess:
         self, datastream_id: str, device_id: str, getter: IDatastreamGetter
     ) -> DatastreamValue | Deferred[DatastreamValue]:
         try:
+            result = getter.get(device_id)
             # What the getter gave is foreign as well: it may fail when it is looked at.
-            with foreign_code:
-                result = getter.get(device_id)
-                if type(result) is Reading:  # the way of nearly every reading
-                    return self._came(result, datastream_id, device_id)
-                return self._finish(
-                    result,
-                    "read",
-                    datastream_id,
-                    device_id,
-                    lambda reading: self._came(reading, datastream_id, device_id),
-                    bool(ILimitsItself.providedBy(getter)),
-                )
-        except Exception as error:  # noqa: BLE001 - a getter is foreign code; the outcome must be a value
-            return self._failed(_failure(error), "read", datastream_id, device_id)
+            if type(result) is Reading:  # the way of nearly every reading
+                return self._came(result, datastream_id, device_id)
+            return self._finish(
+                result,
+                "read",
+                datastream_id,
+                device_id,
+                lambda reading: self._came(reading, datastream_id, device_id),
+                bool(ILimitsItself.providedBy(getter)),
+            )
+        except BaseException as raised:  # noqa: BLE001 - a getter is foreign code; the outcome must be a value
+            return self._failed(Failure(contained(raised)), "read", datastream_id, device_id)
 
     def _came(self, reading: object, datastream_id: str, device_id: str) -> DatastreamValue:
         if not isinstance(reading, Reading):
@@ -153,7 +152,8 @@ class DatastreamAccess:
                 "the reading's at_ms must be whole milliseconds, its feed a text, or they are None"
             )
             return self._failed(_failure(error), "read", datastream_id, device_id)
-        self._recovered("read", datastream_id, device_id)
+        if self._broken:
+            self._recovered("read", datastream_id, device_id)
         value = reading.value
         return DatastreamValue(
             datastream_id,
@@ -203,8 +203,7 @@ class DatastreamAccess:
         return _error(datastream_id, device_id, reason)
 
     def _recovered(self, verb: str, datastream_id: str, device_id: str) -> None:
-        if self._broken:
-            self._broken.discard((verb, datastream_id, device_id))
+        self._broken.discard((verb, datastream_id, device_id))
 
 
 class _Pending:
@@ -302,12 +301,12 @@ def _failure(error: Exception) -> Failure:
 
 
 def _gather(
-    outcomes: list[DatastreamValue | Deferred[DatastreamValue]],
+    outcomes: list[Any],
 ) -> Deferred[list[DatastreamValue]]:
     """All values in order, once the last has come; cancelling it cancels those still open."""
     waiting = [outcome for outcome in outcomes if isinstance(outcome, Deferred)]
     if not waiting:
-        return succeed(cast("list[DatastreamValue]", outcomes))
+        return succeed(outcomes)
 
     def merge(results: list[tuple[bool, DatastreamValue]]) -> list[DatastreamValue]:
         came = iter(results)

@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from oda.boundary import foreign_code, reason_of
+from oda.boundary import contained, foreign_code, reason_of
 from oda.errors import DatastreamError, DatastreamNotFound, DatastreamTaken
 from oda.interfaces import IDatastreamGetter, IDatastreamRegistry, IDatastreamSetter
 from oda.model import HOST, WILDCARD, DevicePattern, Reading, device_order
@@ -110,13 +110,10 @@ class DatastreamRegistry:
             broken: _Unlistable | None = None
             for getter in candidates:
                 try:
-                    with foreign_code:
-                        is_served = device_id in getter.devices()
-                except Exception as error:  # noqa: BLE001 - reading it tells
-                    broken = broken or _Unlistable(datastream_id, error)
-                else:
-                    if is_served:
+                    if device_id in getter.devices():
                         return [(device_id, getter)]
+                except BaseException as raised:  # noqa: BLE001 - foreign code; reading it tells
+                    broken = broken or _Unlistable(datastream_id, contained(raised))
             return [] if broken is None else [(device_id, broken)]
         matches = DevicePattern(device_pattern).matches
         found: dict[str, IDatastreamGetter] = {}

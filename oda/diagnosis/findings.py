@@ -1,4 +1,4 @@
-"""What a check has found, for people and for programs. Pure."""
+"""The findings of a check, for people and for programs. Pure."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Result(Enum):
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What one step has found. ``advice`` says what to do about it; ``data`` is for programs.
+    """The result of one step. ``advice`` says what to do about it; ``data`` is for programs.
 
-    None of them holds a secret.
+    No finding holds a secret.
     """
 
     step: str
@@ -34,8 +34,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Findings:
-    """All findings in order; ``tell`` hears of each as it comes. ``clean``, which may be set once
-    the secrets are known, takes them out of every text."""
+    """All findings in order; ``tell`` is called with each. ``clean``, which may be set once the
+    secrets are known, masks them in every text."""
 
     def __init__(self, tell: Callable[[Finding], None] = lambda finding: None) -> None:
         self._tell = tell
@@ -43,7 +43,7 @@ class Findings:
         self.all: list[Finding] = []
 
     def add(self, step: str, result: Result, text: str, advice: str = "", **data: Any) -> None:
-        """One more."""
+        """Add one finding."""
         data = {
             name: self.clean(value) if isinstance(value, str) else value
             for name, value in data.items()
@@ -54,7 +54,7 @@ class Findings:
         self._tell(finding)
 
     def add_faults(self, error: ConfigurationError) -> None:
-        """One for each fault of the configuration."""
+        """Add one finding for each fault of the configuration."""
         for fault in error.faults:
             self.add(
                 "configuration",
@@ -68,17 +68,17 @@ class Findings:
 
     @property
     def has_failed(self) -> bool:
-        """Whether something has to be put right."""
+        """Whether something must be fixed."""
         return any(finding.result is Result.FAILED for finding in self.all)
 
     def has_failed_in(self, step: str) -> bool:
-        """Whether something has to be put right that belongs to ``step``."""
+        """Whether something that belongs to ``step`` must be fixed."""
         return any(one.step == step and one.result is Result.FAILED for one in self.all)
 
 
 def render_finding(finding: Finding, step: str) -> str:
-    """The lines for people; ``step`` stands in front of them (empty where it is the same as in the
-    lines before)."""
+    """The lines for people. They begin with ``step``, which is empty if it is the same as in the
+    lines before."""
     shown = finding.result.value
     if finding.result is Result.FAILED:
         shown = shown.upper()
@@ -92,7 +92,7 @@ def render_finding(finding: Finding, step: str) -> str:
 
 
 def document(finding: Finding) -> dict[str, Any]:
-    """The finding as a JSON map; ``advice`` is left out where there is none."""
+    """The finding as a JSON map, without ``advice`` if there is none."""
     shown: dict[str, Any] = {
         "check": finding.step,
         "result": finding.result.value,

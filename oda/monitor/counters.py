@@ -1,4 +1,4 @@
-"""Counts in plain dictionaries: cheap to increment, read only when somebody looks."""
+"""Counts in plain dictionaries: cheap to increment, and read only on request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Summary:
-    """How often something was measured, the total, and the last value."""
+    """The number of measurements, their total, and the last one."""
 
     __slots__ = ("count", "last", "total")
 
@@ -31,11 +31,11 @@ class Counters:
         self._summaries: dict[tuple[str, Labels], Summary] = {}
 
     def increment(self, name: str, amount: int = 1, **labels: str) -> None:
-        key = (name, _ordered(labels) if labels else ())
+        key = (name, tuple(sorted(labels.items())) if len(labels) > 1 else tuple(labels.items()))
         self._counts[key] = self._counts.get(key, 0) + amount
 
     def observe(self, name: str, value: float, **labels: str) -> None:
-        key = (name, _ordered(labels) if labels else ())
+        key = (name, tuple(sorted(labels.items())) if len(labels) > 1 else tuple(labels.items()))
         summary = self._summaries.get(key)
         if summary is None:
             summary = self._summaries[key] = Summary()
@@ -53,7 +53,7 @@ class Counters:
         )
 
     def last(self, name: str) -> float | None:
-        """The newest measurement ``name`` (without labels), None when there is none."""
+        """The newest measurement of ``name`` (without labels), None if there is none."""
         summary = self._summaries.get((name, ()))
         return None if summary is None else summary.last
 
@@ -64,9 +64,3 @@ class Counters:
     def summaries(self) -> Mapping[tuple[str, Labels], Summary]:
         """Every summary as it is now."""
         return dict(self._summaries)
-
-
-def _ordered(labels: dict[str, str]) -> Labels:
-    """The labels in the order of their names, however they were given."""
-    given = tuple(labels.items())
-    return given if len(given) == 1 else tuple(sorted(given))

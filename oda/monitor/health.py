@@ -1,8 +1,8 @@
 """Is the agent alive, and does what it sends arrive? Pure.
 
-*Live*: the process answers, that is all. *Ready*: the connection is open, and the platform has
-answered the newest ping, or still has time to. A platform that is known to give no usable pongs is
-believed as long as the connection stands; ``acknowledges`` then says so.
+*Live* means only that the process answers. *Ready* means that the connection is open, and that the
+platform has answered the newest ping or still has time to. A platform that is known to give no
+usable pongs counts as ready while the connection is open; ``acknowledges`` then says so.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 from oda.model import ConnectionStatus, LinkState
 
-#: A certificate that ends within this time is worth a warning, in milliseconds.
+#: A certificate that expires within this time is worth a warning, in milliseconds.
 CERTIFICATE_WARNING_MS = 30 * 86_400_000
 
 _NOT_OPEN = {
@@ -26,8 +26,8 @@ _NOT_OPEN = {
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """``reasons`` say why it is not ready; empty when it is. ``public_reasons`` say it to readers
-    whom nobody knows: what the platform and the network have said is left out."""
+    """``reasons`` say why the agent is not ready; empty if it is. ``public_reasons`` are for
+    unknown readers, and omit what the platform and the network have said."""
 
     ready: bool
     reasons: tuple[str, ...]
@@ -54,7 +54,7 @@ def judge(connection: ConnectionStatus) -> Readiness:
         if connection.last_end:
             detail = f" ({connection.last_end})"
     elif acknowledges and not connection.is_proven:
-        # A dead platform may still accept connections: each new one would look well for a while.
+        # A dead platform may still accept connections, and each would look well for a while.
         reasons.append("the platform has not answered a ping on this connection yet")
     elif acknowledges and (connection.ping_waits_s or 0.0) >= connection.pong_timeout_s:
         reasons.append(
@@ -67,7 +67,7 @@ def judge(connection: ConnectionStatus) -> Readiness:
 
 
 def certificate_warnings(connection: ConnectionStatus, now_ms: int) -> list[str]:
-    """A sentence for each certificate that has ended, or ends soon."""
+    """A sentence for each certificate that has expired or expires soon."""
     warnings = []
     for whose, ends_ms in (
         ("the platform's certificate", connection.platform_certificate_ends_ms),
@@ -76,5 +76,5 @@ def certificate_warnings(connection: ConnectionStatus, now_ms: int) -> list[str]
         if ends_ms is None or ends_ms - now_ms > CERTIFICATE_WARNING_MS:
             continue
         days = (ends_ms - now_ms) // 86_400_000
-        warnings.append(f"{whose} has ended" if days < 0 else f"{whose} ends in {days} days")
+        warnings.append(f"{whose} has expired" if days < 0 else f"{whose} expires in {days} days")
     return warnings

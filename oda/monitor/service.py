@@ -1,4 +1,4 @@
-"""The monitor: measures the reactor, watches certificates, serves metrics and health if told to."""
+"""The monitor measures the reactor, checks certificates, and can serve metrics and health."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from oda.settings import MonitorSettings
 
 _log = Logger()
 
-#: How soon after the start certificates are looked at, and how often then, in seconds.
+#: How soon after the start, and how often, certificates are checked, in seconds.
 _FIRST_LOOK_S = 60.0
 _CERTIFICATES_EVERY_S = 86_400.0
-#: Seconds until a port that was taken is tried again.
+#: Seconds until a port that is in use is tried again.
 LISTEN_AGAIN_S = 10.0
 
 
 class MonitorService(Service):
-    """``look()`` shows the agent as it is. A port that is taken is logged once and tried again;
-    the agent goes on."""
+    """``look()`` returns the present state of the agent. If the port is in use, the monitor logs
+    that once and tries again; the agent keeps running."""
 
     name = "monitor"
 
@@ -55,14 +55,14 @@ class MonitorService(Service):
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """Where it listens; None while it doesn't."""
+        """Where the monitor listens; None while it doesn't."""
         if self._port is None:
             return None
         host = self._port.getHost()
         return host.host, host.port
 
     def startService(self) -> None:
-        """Begin to measure and, where a port is configured, to listen."""
+        """Start measuring and, if a port is configured, listening."""
         super().startService()
         self._latency.start()
         self._first_look = self._reactor.callLater(
@@ -94,7 +94,7 @@ class MonitorService(Service):
         settings = self._settings
         if settings.port is None:
             return
-        # Imported here: an agent without a monitor shall not pay for it.
+        # Imported here: an agent without a monitor must not pay for it.
         from oda.monitor.web import build_site
 
         site = build_site(self._counters, self._look, self._reactor)
@@ -104,7 +104,7 @@ class MonitorService(Service):
             if not self._is_failing:
                 self._is_failing = True
                 _log.error(
-                    "no metrics and no health at {interface}:{port} (monitorInterface and"
+                    "can't serve metrics and health at {interface}:{port} (monitorInterface and"
                     " monitorPort of es.amplia.oda.monitor.cfg): {reason}; trying again every"
                     " {period_s:g} s",
                     interface=settings.interface,

@@ -1,4 +1,4 @@
-"""The agent at one moment: what health, status and metrics are made of. Pure data."""
+"""The agent at one moment: the data for health, status and metrics. Pure data."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from oda.model import ConnectionStatus
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """``outbox`` is what ``IOutbox.counts`` says. Times are seconds, ``*_ms`` milliseconds.
+    """``outbox`` is the result of ``IOutbox.counts``. Times are seconds, ``*_ms`` milliseconds.
 
-    ``device_id`` is "" until the device info has given it. ``latency_s`` is how late the reactor
-    served the newest measurement, ``latency_max_s`` the worst of the last minutes.
+    ``device_id`` is "" until the device info has provided it. ``latency_s`` is how late the reactor
+    was at the newest measurement, ``latency_max_s`` the worst of the last minutes.
     """
 
     version: str

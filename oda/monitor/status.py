@@ -1,7 +1,6 @@
 """The agent's status: as data for programs, as one screen for people, as one line for systemd.
 
-Pure. The data is what ``oda status --json`` prints; its member names are kept from version to
-version.
+Pure. ``oda status --json`` prints the data; the member names don't change from version to version.
 """
 
 from __future__ import annotations
@@ -13,22 +12,22 @@ from oda.monitor.counters import Counters
 from oda.monitor.health import certificate_warnings, judge
 from oda.monitor.snapshot import Snapshot
 
-#: Counters that say that something went wrong: name, and what is said of them.
+#: Counters that show that something went wrong: name, and text.
 _TROUBLES = (
     ("messages_dropped", "messages dropped"),
     ("messages_dead", "messages set aside as refused by the platform"),
-    ("dead_letters_forgotten", "of the messages set aside forgotten for want of room"),
+    ("dead_letters_forgotten", "messages set aside and then forgotten for lack of room"),
     ("messages_refused", "messages not accepted by the outbox"),
     ("events_rejected", "datapoints that can't be sent"),
     ("readings_failed", "readings failed"),
-    ("polls_missed", "readings left out"),
+    ("polls_missed", "readings skipped because the one before had not ended"),
     ("answers_lost", "answers to operations lost"),
-    ("pong_timeouts", "connections given up for want of a pong"),
+    ("pong_timeouts", "connections given up for lack of a pong"),
 )
 
 
 def build_status(snapshot: Snapshot, counters: Counters) -> dict[str, Any]:
-    """Everything worth knowing, as it is now. Times are seconds, ``*_ms`` milliseconds."""
+    """Everything worth knowing now. Times are seconds, ``*_ms`` milliseconds."""
     connection = snapshot.connection
     readiness = judge(connection)
     return {
@@ -86,7 +85,7 @@ def build_status(snapshot: Snapshot, counters: Counters) -> dict[str, Any]:
 
 
 def render_status(status: dict[str, Any]) -> str:
-    """One screen, from what ``build_status`` made (on the other side of a socket, perhaps)."""
+    """One screen, from the result of ``build_status`` (perhaps sent through a socket)."""
     connection, outbox, messages = status["connection"], status["outbox"], status["messages"]
     rows = [
         ("agent", f"version {status['version']}, up {duration(status['uptime_s'])}"),
@@ -103,7 +102,7 @@ def render_status(status: dict[str, Any]) -> str:
         rows.append(("", f"round trip {connection['round_trip_s'] * 1000:.0f} ms"))
     if not connection["acknowledges"]:
         rows.append(("", "the platform answers no pings: deliveries are not acknowledged"))
-    waiting = f"{outbox.get('pending', 0)} waiting, {outbox.get('in_flight', 0)} on their way"
+    waiting = f"{outbox.get('pending', 0)} waiting, {outbox.get('in_flight', 0)} in flight"
     age_ms = outbox.get("oldest_age_ms")
     if age_ms:
         waiting += f", the oldest {duration(age_ms / 1000)} old"
@@ -138,7 +137,7 @@ def render_status(status: dict[str, Any]) -> str:
 
 
 def status_line(connection: ConnectionStatus, pending: int) -> str:
-    """One line, for ``systemctl status``. It says nothing that changes every second."""
+    """One line for ``systemctl status``, without anything that changes every second."""
     if connection.state is LinkState.OPEN:
         readiness = judge(connection)
         text = f"connected to {connection.url}"

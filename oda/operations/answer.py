@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from twisted.logger import Logger
 
-from oda.boundary import foreign_code, reason_of
+from oda.boundary import contained, foreign_code, reason_of
 from oda.errors import CodecError, OperationFailed
 from oda.interfaces import ICheckedEncoding, ICodec, ICodecRegistry
 from oda.model import ContentType, JournalEntry, OperationResult, ResultCode, Step
@@ -74,8 +74,8 @@ class AnswerWriter:
         codec: ICodec = self._codecs.codec(content_type)
         code = ResultCode.ERROR_PROCESSING
         try:
-            with foreign_code:  # what it is made of may fail when it is looked at
-                document = final_document(echo, self._host_id(), result)
+            # What it is made of may fail when it is looked at, and the codec may be a plugin's.
+            document = final_document(echo, self._host_id(), result)
             payload = self._encode(codec, document, result.steps)
             size, limit = len(payload), self._max_bytes()
             if size <= limit:
@@ -84,8 +84,8 @@ class AnswerWriter:
             if result.result_code is not ResultCode.SUCCESSFUL and not result.steps:
                 # What it repeats of its request is too long: its own reason says more.
                 code, reason = result.result_code, result.description or reason
-        except Exception as error:  # noqa: BLE001 - foreign objects raise what they like
-            reason = f"the answer can't be sent: {reason_of(error)}"
+        except BaseException as raised:  # noqa: BLE001 - foreign objects raise what they like
+            reason = f"the answer can't be sent: {reason_of(contained(raised))}"
         log.warn("{operation}: {reason}", operation=(echo.name or "")[:100], reason=reason)
         return Written(self._fitting(codec, echo, failure(reason, code)), code)
 
@@ -160,8 +160,7 @@ class AnswerWriter:
                     break
             else:
                 try:
-                    with foreign_code:
-                        return bytes(codec.encode_checked(document))
+                    return bytes(codec.encode_checked(document))
                 except CodecError:
                     pass  # below the codec says what it is
         return _encoded(codec, document)

@@ -20,9 +20,10 @@ import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from oda.boundary import foreign_code, reason_of
+from oda.boundary import contained, reason_of
 from oda.errors import CodecError, DecodeError, PluginError
 from oda.interfaces import (
     ICodec,
@@ -187,9 +188,11 @@ class OperationDispatcher:
         """As ``IDispatcher.process``: never fails."""
         try:
             return self._process(payload, content_type)
-        except Exception:  # noqa: BLE001 - a fault of ours; the connection must survive it
+        except BaseException as raised:  # noqa: BLE001 - ours or a codec's; the connection survives
             log.failure(
-                "a message of {size_bytes} bytes broke the dispatcher", size_bytes=len(payload)
+                "a message of {size_bytes} bytes broke the dispatcher",
+                Failure(contained(raised)),
+                size_bytes=len(payload),
             )
             self._counters.increment("messages_ignored", cause="fault")
             return succeed(None)
@@ -201,8 +204,7 @@ class OperationDispatcher:
         host_id = self._own_id()
         try:
             codec: ICodec = self._codecs.codec(content_type)
-            with foreign_code:
-                message = codec.decode(payload)
+            message = codec.decode(payload)  # foreign code; ``process`` is the boundary
         except DecodeError as error:
             request = recognise_refused(codec, payload, error.problem, host_id or "")
             if request is None:

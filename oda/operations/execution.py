@@ -35,7 +35,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from oda.boundary import foreign_code, reason_of
+from oda.boundary import contained, foreign_code, reason_of
 from oda.errors import OperationError, OperationNotSupported
 from oda.interfaces import ICounters, IJournal, IOperation
 from oda.model import (
@@ -183,13 +183,12 @@ class Execution:
         """Called by the admission when it is this operation's turn."""
         self._stage = Stage.RUNNING
         try:
+            outcome = self._operation.execute(self._request, self.progress)
             # What it returned is foreign as well: it may fail when it is looked at.
-            with foreign_code:
-                outcome = self._operation.execute(self._request, self.progress)
-                is_coroutine = inspect.iscoroutine(outcome)
-                is_deferred = isinstance(outcome, Deferred)
-        except Exception as error:  # noqa: BLE001 - the boundary to foreign code; it is answered
-            outcome, is_coroutine, is_deferred = fail(error), False, True
+            is_coroutine = inspect.iscoroutine(outcome)
+            is_deferred = isinstance(outcome, Deferred)
+        except BaseException as raised:  # noqa: BLE001 - the boundary to foreign code; it is answered
+            outcome, is_coroutine, is_deferred = fail(contained(raised)), False, True
         # Its own code may have stopped the dispatcher meanwhile.
         has_ended = self.stage is Stage.ENDED
         if is_coroutine:
@@ -200,10 +199,9 @@ class Execution:
         if is_deferred:
             self._pending = outcome
             try:
-                with foreign_code:
-                    outcome.addCallbacks(self._returned, self._failed)
-            except Exception as error:  # noqa: BLE001 - Twisted looks at what it holds
-                self._failed(Failure(error))
+                outcome.addCallbacks(self._returned, self._failed)
+            except BaseException as raised:  # noqa: BLE001 - Twisted looks at what it holds
+                self._failed(Failure(contained(raised)))
             if has_ended:
                 self._cancel()
         else:
@@ -345,7 +343,8 @@ class Execution:
 
     def _conclude(self, result: OperationResult, stage: Stage) -> None:
         admission = self._around.admission
-        self._stop_timer()
+        if self._timer is not None:
+            self._stop_timer()
         self._around.unfinished.pop(self, None)
         if stage is Stage.WAITING:
             admission.withdraw(self)
@@ -391,11 +390,12 @@ class Execution:
 def _acts(operation: IOperation) -> bool:
     """Whether it does more than read. One that can't tell may do more: it is put on record."""
     try:
-        with foreign_code:
-            return not operation.reads_only
-    except Exception:  # noqa: BLE001 - a foreign property
+        return not operation.reads_only
+    except BaseException as raised:  # noqa: BLE001 - a foreign property
         log.failure(
-            "{operation} can't tell whether it only reads", operation=type(operation).__name__
+            "{operation} can't tell whether it only reads",
+            Failure(contained(raised)),
+            operation=type(operation).__name__,
         )
         return True
 

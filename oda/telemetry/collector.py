@@ -1,4 +1,4 @@
-"""The collector: publishes what the state manager has kept, on the lines of its configuration."""
+"""The collector publishes what the state manager has kept, by the lines of its configuration."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ log = Logger()
 
 
 class Collector:
-    """Collects what is due from ``state_manager``; ``clock`` is the reactor.
+    """Collects from ``state_manager`` what is due; ``clock`` is the reactor.
 
     Counts ``collections``, ``collections_failed`` and ``collections_missed`` (one that was due
-    while the one before it had not ended). What could not be published is kept and tried again the
-    next time.
+    while the one before had not ended). Values that could not be published are kept, and tried
+    again the next time.
     """
 
     def __init__(
@@ -41,15 +41,15 @@ class Collector:
         self._collections = 0
 
     def start(self) -> None:
-        """Begin: every line waits for its ``first`` from now on."""
+        """Start: from now on every line waits for its ``first``."""
         self._timetable.apply(self._schedules)
 
     def stop(self) -> None:
-        """End; collections under way end by themselves."""
+        """End. Collections in progress end by themselves."""
         self._timetable.stop()
 
     def set_schedules(self, schedules: Iterable[Schedule]) -> None:
-        """Collect by these lines; those that stay keep their rhythm."""
+        """Collect by these lines; lines that stay keep their rhythm."""
         self._schedules = tuple(schedules)
         self._timetable.apply(self._schedules)
 
@@ -68,7 +68,8 @@ class Collector:
         self._counters.increment("collections_failed")
         if self._failures.failed(line):
             log.warn(
-                "could not publish the kept values of {datastream_id}: {reason}",
+                "could not publish the kept values of {datastream_id}, trying again when next due:"
+                " {reason}",
                 datastream_id=line.datastream_id,
                 reason=failure.getErrorMessage(),
             )

@@ -1,7 +1,7 @@
-"""The poller: reads datastreams on the lines of its configuration.
+"""The poller reads datastreams by the lines of its configuration.
 
-What is read is published, or kept, by the state manager. Readings that answer at once within one
-turn of the reactor are gathered into common documents by the event dispatcher.
+The state manager publishes or keeps what is read. The event dispatcher gathers readings that answer
+within one turn of the reactor into common documents.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ log = Logger()
 
 
 class Poller:
-    """Reads what is due from ``state_manager``; ``clock`` is the reactor.
+    """Reads from ``state_manager`` what is due; ``clock`` is the reactor.
 
     Counts ``readings``, ``readings_failed`` and ``polls_missed`` (a reading that was due while the
-    one before it had not ended, or while the reactor was blocked).
+    one before had not ended, or while the reactor was blocked).
     """
 
     def __init__(
@@ -45,16 +45,16 @@ class Poller:
         self._failed = 0
 
     def start(self) -> None:
-        """Begin: every line waits for its ``first`` from now on."""
+        """Start: from now on every line waits for its ``first``."""
         self._timetable.apply(self._schedules)
 
     def stop(self) -> None:
-        """End; readings under way end by themselves."""
+        """End. Readings in progress end by themselves."""
         self._timetable.stop()
         self._tick_ended(0)
 
     def set_schedules(self, schedules: Iterable[Schedule]) -> None:
-        """Read by these lines; those that stay keep their rhythm."""
+        """Read by these lines; lines that stay keep their rhythm."""
         self._schedules = tuple(schedules)
         self._timetable.apply(self._schedules)
 
@@ -80,11 +80,11 @@ class Poller:
                     "could not read {datastream_id} of {device}: {reason}",
                     datastream_id=value.datastream_id,
                     device=value.device_id or "the host",
-                    reason=value.error or "nobody reads that datastream",
+                    reason=value.error or "nothing provides that datastream",
                 )
 
     def _tick_ended(self, missed: int) -> None:
-        # Readings that answer late are counted with the next tick.
+        # Readings that answer late count with the next tick.
         for name, amount in (
             ("readings", self._readings),
             ("readings_failed", self._failed),

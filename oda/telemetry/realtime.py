@@ -1,4 +1,4 @@
-"""The realtime state manager: keeps nothing, publishes every value as it arrives."""
+"""The realtime state manager keeps nothing and publishes every value as it arrives."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ log = Logger()
 
 @implementer(IStateManager)
 class RealtimeStateManager:
-    """Reads go to the source, and what was read is published.
+    """A read goes to the source, and what was read is published.
 
-    A read does not wait until its values were accepted for delivery: the answer to the platform
-    and the next poll must not hang on the outbox. A failure to publish is logged when it begins.
-    What a request reads is published by ``publish_now``, as its answer goes out now, too. Long
-    reading is done in slices of ``clock``, the reactor.
+    A read does not wait until its values are accepted for delivery: neither the answer to the
+    platform nor the next poll may depend on the outbox. The manager logs a failure to publish when
+    it begins. ``publish_now`` publishes what a request reads, because its answer also goes out now.
+    Long reads are done in slices of ``clock``, the reactor.
     """
 
     def __init__(
@@ -41,16 +41,16 @@ class RealtimeStateManager:
         self._failures = FailureChanges()
 
     def start(self) -> None:
-        """Nothing has to run; the in-memory state manager has something to start."""
+        """Does nothing; only the in-memory state manager has something to start."""
 
     def stop(self) -> None:
-        """Nothing is kept, nothing is left."""
+        """Does nothing: no value is kept."""
 
     def reconfigure(self, settings: StateManagerSettings) -> None:
-        """Nothing: the settings are the other state manager's."""
+        """Does nothing: the settings are for the other state manager."""
 
     def retire(self) -> None:
-        """Nothing is kept that the next state manager could miss."""
+        """Does nothing: no value is kept that the next state manager could miss."""
 
     def get(
         self, device_pattern: str, datastream_ids: Sequence[str] | None
@@ -68,11 +68,11 @@ class RealtimeStateManager:
     def set(
         self, device_id: str, values: Sequence[tuple[str, Any]]
     ) -> Deferred[list[DatastreamValue]]:
-        """See ``IStateManager.set``. Each write begins when the one before it has ended."""
+        """See ``IStateManager.set``. Each write begins when the one before has ended."""
         return write_in_order(self._access, device_id, values, self._clock)
 
     def received(self, events: Sequence[Event]) -> Deferred[None]:
-        """See ``IStateManager.received``: they are published at once."""
+        """See ``IStateManager.received``: the events are published at once."""
         return self._dispatcher.publish(events)
 
     def read(self, datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:

@@ -43,7 +43,7 @@ def test_the_device_file_overrides_the_common_files(tmp_path: Path) -> None:
             "room.temperature=x.sh",
             r"device.cfg:1: room.temperature: unknown key; allowed: .*variable",
         ),
-        ("apiKey=a\napiKeyFile=key", r"device.cfg:2: apiKeyFile: stands beside apiKey"),
+        ("apiKey=a\napiKeyFile=key", r"device.cfg:2: apiKeyFile: is set together with apiKey"),
         ("apiKey=a\napikey=b", r"device.cfg:2: apikey: says the same as apiKey in line 1"),
         ("port=1\nport=2", r"device.cfg:1: port: is here twice, again in line 2"),
     ],

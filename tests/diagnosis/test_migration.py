@@ -292,8 +292,8 @@ def test_a_directory_that_this_user_may_not_read_is_named(tmp_path: Path) -> Non
     (tmp_path / "old").chmod(0)
     with as_nobody(tmp_path):
         assert [text for _, text, _ in of_step(tmp_path, "left alone")] == [
-            "old/: can't be looked at: Permission denied",
-            "z: is not used",
+            "old/: can't be examined: Permission denied",
+            "z: not used",
         ]
     (tmp_path / "configuration").chmod(0)
     with as_nobody(tmp_path), pytest.raises(ConfigurationError, match="Permission denied") as e:
@@ -350,14 +350,14 @@ def test_what_is_left_alone_has_a_reason(tmp_path: Path) -> None:
         },
     )
     assert [text for _, text, _ in of_step(tmp_path, "left alone")] == [
-        "README: is not used",
-        "bin/: 1 bundles of Java",
-        "bundle/: 1 bundles of Java",
-        "conf/: has files of ODA's components, too; name it if it is the one that ODA reads",
-        "felix-cache/: the framework's own directory",
-        "old/: a database of Derby, which ODA keeps its values in",
-        "rules/: rules: a plugin takes their place (docs/extending.md)",
-        "configuration/config.properties: of the Java framework",
+        "README: not used",
+        "bin/: 1 Java bundles",
+        "bundle/: 1 Java bundles",
+        "conf/: also has files of ODA's components; name it if ODA reads this one",
+        "felix-cache/: the Java framework's own directory",
+        "old/: a Derby database, in which ODA keeps its values",
+        "rules/: rules: a plugin replaces them (docs/extending.md)",
+        "configuration/config.properties: part of the Java framework",
         "configuration/logback.xml: the log is configured in es.amplia.oda.monitor.cfg",
     ]
 

@@ -162,7 +162,7 @@ def test_nobody_listens(platform: RunningPlatform, tmp_path: Path) -> None:
     status, report = check(tmp_path)
     assert status == 1
     assert failure(report)["check"] == "tcp"
-    assert "nobody listens there" in failure(report)["advice"]
+    assert "nothing listens there" in failure(report)["advice"]
 
 
 def test_a_silent_platform_is_given_up(platform: RunningPlatform, tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_tls_is_verified_and_its_end_is_told(tmp_path: Path) -> None:
     status, report = look(elsewhere, authority.file)
     assert "for other.example, not for localhost" in failure(report)["text"]
     status, report = look(ended, authority.file)
-    assert "ended on" in failure(report)["text"]
+    assert "expired on" in failure(report)["text"]
     with RunningPlatform(["--key", KEY], log=tmp_path / "platform.log") as plain:
         settings = {"host": "localhost", "secure": "true", "caFile": authority.file}
         write_configuration(tmp_path / "conf", plain, connector=settings)
@@ -339,7 +339,7 @@ def test_init_overwrites_nothing(tmp_path: Path) -> None:
         (["--host", "h h", "--api-key-file", "-"], "host: 'h h' is not allowed"),
         (["--host", "h", "--port", "x", "--api-key-file", "-"], "port: 'x' is not allowed"),
         (["--host", "h", "--api-key-file", "/absent"], "/absent does not exist"),
-        (["--host", "h", "--api-key-file", "-", "--every", "soon"], "is no schedule"),
+        (["--host", "h", "--api-key-file", "-", "--every", "soon"], "is not a schedule"),
         (["--host", "h", "--api-key-file", "-", "--set", "prot=1"], "--set prot"),
         (["--host", "h", "--api-key-file", "-", "--set", "apiKey=k"], "a secret"),
     ],

@@ -54,7 +54,7 @@ def test_a_platform_without_pongs_is_believed(peer_class: str) -> None:
 
 @pytest.mark.parametrize(
     ("days", "words"),
-    [(31, None), (30, "ends in 30 days"), (0, "ends in 0 days"), (-1, "has ended")],
+    [(31, None), (30, "expires in 30 days"), (0, "expires in 0 days"), (-1, "has expired")],
 )
 def test_certificates_are_warned_of_in_time(days: int, words: str | None) -> None:
     """From thirty days before the end on."""

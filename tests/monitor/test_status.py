@@ -45,7 +45,7 @@ def test_the_screen_of_an_agent_that_is_well() -> None:
     text = screen(counters)
     for words in ("version 1.2.3", "1 d 2 h", "dev-1", "open for 1 min 1 s", URL, "42 ms"):
         assert words in text
-    assert "3 waiting, 2 on their way" in text
+    assert "3 waiting, 2 in flight" in text
     assert text.count("acknowledged (with repeats)") == 2
     assert "trouble" not in text
     assert len(text.splitlines()) <= 24
@@ -77,7 +77,7 @@ def test_troubles_are_listed() -> None:
     )
     assert "12 messages dropped" in text
     assert "3 readings failed" in text
-    assert "ends in 3 days" in text
+    assert "expires in 3 days" in text
 
 
 def test_a_platform_without_pongs_is_named() -> None:

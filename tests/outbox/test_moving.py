@@ -209,7 +209,7 @@ def test_another_move_takes_the_place_of_one_that_waits(tmp_path: Path) -> None:
     first: list[Any] = []
     device.outbox.move(tmp_path / "first.sqlite").addBoth(first.append)
     assert move(device, tmp_path / "second.sqlite") == [None]
-    assert "elsewhere" in reason(first)
+    assert "later move" in reason(first)
     assert device.outbox.path == tmp_path / "second.sqlite"
     device.stop()
 

@@ -583,7 +583,7 @@ def test_it_is_said_where_nobody_knows_what_is_lost(is_counted: bool, tmp_path: 
     with capturedLogs() as logs:
         device = Device(tmp_path / "none", make_store=lambda: store)
         device.recover()
-    said = [one for one in logs if "it is not known how many" in str(one.get("log_format"))]
+    said = [one for one in logs if "their number is unknown" in str(one.get("log_format"))]
     assert len(said) == (0 if is_counted else 1)
     lost = [one["rows"] for one in logs if one.get("log_format") == LOST]
     assert lost == [1]

@@ -35,7 +35,7 @@ PATH = Path("/data/old.sqlite")
 @pytest.mark.parametrize(
     ("taken", "is_complete", "text"),
     [
-        (TakenOver(3, 2, 1), True, "; it is empty now, and can be deleted"),
+        (TakenOver(3, 2, 1), True, "; the file is empty now and can be deleted"),
         (
             TakenOver(3, 2, 1, 4),
             False,
@@ -280,11 +280,11 @@ def test_what_can_not_be_a_source(bench: Bench) -> None:
     missing = Source(bench.path.with_name("missing"), settings, Uptime("", lambda: 0.0))
     with pytest.raises(OutboxError, match="no such file"):
         missing.open()
-    with pytest.raises(OutboxError, match="or it is that of this agent"):
+    with pytest.raises(OutboxError, match="or it is this agent's own"):
         bench.source.open()
     other = bench.path.with_name("other")
     other.write_text("text")
-    with pytest.raises(OutboxError, match="it is no outbox"):
+    with pytest.raises(OutboxError, match="it is not an outbox"):
         Source(other, settings, Uptime("", lambda: 0.0)).open()
     copy_store(bench.path, bench.path.with_name("copy"))
     copied = Source(bench.path.with_name("copy"), settings, Uptime("", lambda: 0.0))

@@ -274,7 +274,7 @@ def test_a_load_balancer_that_ends_silent_connections(
         end_the_silent()
         world.pass_time(1.0)
     assert len(world.platform.peers) == connections
-    assert world.log.count("a ping goes out every") == (1 if has_word else 2)
+    assert world.log.count("the agent pings every") == (1 if has_word else 2)
 
 
 def test_no_module_of_the_connection_looks_at_the_wall_clock() -> None:
