@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from oda.platform.testing import RunningPlatform
+from tests.docs.pages import ROOT
 from tests.e2e.processes import KEY
 from tests.install.machine import Machine, why_impossible
 from tests.install.source import copy_source
@@ -18,6 +22,22 @@ from tests.install.source import copy_source
 def machine(tmp_path: Path) -> Iterator[Machine]:
     """A machine on which nothing of ours is installed."""
     yield from begin_machine(tmp_path)
+
+
+@pytest.fixture
+def with_source(tmp_path: Path) -> Iterator[Machine]:
+    """A machine with the command ``oda`` of the source, which every user can run there."""
+    for one in begin_machine(tmp_path, keep_tmp=True):
+        if problem := one.open_up(sys.executable, os.path.realpath(sys.executable), str(ROOT)):
+            pytest.skip(problem)
+        command = one.root / "usr/local/bin/oda"
+        code = "from oda.cli import main; main()"
+        command.write_text(
+            f"#!/bin/sh\nexport PYTHONPATH={shlex.quote(str(ROOT))}\n"
+            f"exec {shlex.quote(sys.executable)} -c '{code}' \"$@\"\n"
+        )
+        command.chmod(0o755)
+        yield one
 
 
 @pytest.fixture(scope="session")
@@ -56,10 +76,10 @@ def skip_unless_possible(*programs: str) -> None:
         pytest.skip(problem)
 
 
-def begin_machine(directory: Path) -> Iterator[Machine]:
+def begin_machine(directory: Path, keep_tmp: bool = False) -> Iterator[Machine]:
     """A machine below ``directory``, ended afterwards. Skips, saying why, where none can be."""
     skip_unless_possible()
     place = directory / "machine"
     place.mkdir()
-    with Machine(place) as one:
+    with Machine(place, keep_tmp) as one:
         yield one

@@ -6,42 +6,21 @@ The commands run from the source, on a machine where every user can read source 
 from __future__ import annotations
 
 import json
-import os
-import shlex
 import stat
 import subprocess
-import sys
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.docs.pages import ROOT
-from tests.install.conftest import skip_unless_possible
 from tests.install.machine import Machine
 
 USER = "daemon"
 CONF = "/srv/conf"
 
 
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    """A machine on which the source and this Python can be read by all."""
-    skip_unless_possible()
-    (tmp_path / "machine").mkdir()
-    with Machine(tmp_path / "machine", keep_tmp=True) as one:
-        if problem := one.open_up(sys.executable, os.path.realpath(sys.executable), str(ROOT)):
-            pytest.skip(problem)
-        yield one
-
-
 def oda(machine: Machine, arguments: str, user: str = "root") -> subprocess.CompletedProcess[str]:
-    """``oda`` of the source, in /srv."""
-    code = f"{shlex.quote(sys.executable)} -c 'from oda.cli import main; main()'"
-    return machine.run(
-        f"{code} {arguments}", user=user, cwd="/srv", check=False, PYTHONPATH=str(ROOT)
-    )
+    """``oda`` in /srv."""
+    return machine.run(f"oda {arguments}", user=user, cwd="/srv", check=False)
 
 
 def check(machine: Machine, options: str = "") -> tuple[int, list[dict[str, Any]]]:
@@ -57,68 +36,68 @@ def init(machine: Machine, options: str = "") -> subprocess.CompletedProcess[str
     return oda(machine, f"{arguments} {options}")
 
 
-def test_init_writes_files_that_the_user_can_read_and_others_cannot(machine: Machine) -> None:
+def test_init_writes_files_that_the_user_can_read_and_others_cannot(with_source: Machine) -> None:
     """Root owns the files, the user's group reads them, nobody else; the key is copied to where the
     user can read it. The check as that user finds nothing wrong with them."""
-    done = init(machine, f"--user {USER}")
+    done = init(with_source, f"--user {USER}")
     assert done.returncode == 0, done.stderr
     assert f"oda check --user {USER}" in done.stdout
-    conf = machine.root / CONF[1:]
+    conf = with_source.root / CONF[1:]
     assert (conf / "apikey").read_text() == "canary-key\n"
-    group = int(machine.run(f"id -g {USER}").stdout)
+    group = int(with_source.run(f"id -g {USER}").stdout)
     for file in (conf, *conf.iterdir()):
         found = file.stat()
         assert (found.st_uid, found.st_gid) == (0, group)
         assert stat.S_IMODE(found.st_mode) == (0o750 if file.is_dir() else 0o640)
-    _, found_by_user = check(machine, f"--user {USER}")
+    _, found_by_user = check(with_source, f"--user {USER}")
     result = next(one for one in found_by_user if one["check"] == "configuration")["result"]
     assert result == "ok"
 
 
-def test_a_key_that_the_user_cannot_read_fails_the_users_check(machine: Machine) -> None:
+def test_a_key_that_the_user_cannot_read_fails_the_users_check(with_source: Machine) -> None:
     """As root the same configuration is good, so root's check alone would not tell."""
-    assert init(machine).returncode == 0
-    assert check(machine)[0] == 0
-    status, found = check(machine, f"--user {USER}")
+    assert init(with_source).returncode == 0
+    assert check(with_source)[0] == 0
+    status, found = check(with_source, f"--user {USER}")
     assert status == 1
     (fault,) = (one for one in found if one["result"] == "failed")
     assert "Permission denied" in fault["text"]
     assert fault["key"] == "apiKeyFile"
 
 
-def test_root_is_warned_for_the_owner_of_the_configuration(machine: Machine) -> None:
+def test_root_is_warned_for_the_owner_of_the_configuration(with_source: Machine) -> None:
     """Without ``--user`` root's check looks at everything as the service's user, too."""
-    init(machine)
-    machine.run(f"chown {USER} {CONF}")
-    status, found = check(machine)
+    init(with_source)
+    with_source.run(f"chown {USER} {CONF}")
+    status, found = check(with_source)
     warned = [one for one in found if one["check"] == "user"]
     assert status == 0
     assert {one["result"] for one in warned} == {"warning"}
     assert any(f"as the user {USER}" in one["text"] and "key.txt" in one["text"] for one in warned)
 
 
-def test_places_are_tried_as_the_user(machine: Machine) -> None:
+def test_places_are_tried_as_the_user(with_source: Machine) -> None:
     """Where the user may not write the outbox, the check as root alone would find nothing."""
-    machine.run("install -d -m 0755 /srv/state")
-    init(machine, f"--user {USER} --set outboxPath=/srv/state/outbox.sqlite")
+    with_source.run("install -d -m 0755 /srv/state")
+    init(with_source, f"--user {USER} --set outboxPath=/srv/state/outbox.sqlite")
     results = [
-        next(one["result"] for one in check(machine, options)[1] if one["check"] == "outbox")
+        next(one["result"] for one in check(with_source, options)[1] if one["check"] == "outbox")
         for options in ("", f"--user {USER}")
     ]
     assert results == ["ok", "warning"]
 
 
 @pytest.mark.parametrize("command", ["check", "init conf --host h"])
-def test_a_user_that_does_not_exist(machine: Machine, command: str) -> None:
+def test_a_user_that_does_not_exist(with_source: Machine, command: str) -> None:
     """One line says so, and nothing is written."""
-    done = oda(machine, f"{command} --user no-such-user")
+    done = oda(with_source, f"{command} --user no-such-user")
     assert done.returncode == 1
     assert "there is no user no-such-user" in done.stderr
-    assert not (machine.root / CONF[1:]).exists()
+    assert not (with_source.root / CONF[1:]).exists()
 
 
-def test_only_root_can_be_another_user(machine: Machine) -> None:
+def test_only_root_can_be_another_user(with_source: Machine) -> None:
     """Anybody else is told so."""
-    done = oda(machine, "check --user games", user=USER)
+    done = oda(with_source, "check --user games", user=USER)
     assert done.returncode == 1
     assert "only root can" in done.stderr
