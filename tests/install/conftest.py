@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,11 @@ from tests.install.source import copy_source
 
 @pytest.fixture
 def machine(tmp_path: Path) -> Iterator[Machine]:
-    """A machine on which nothing of ours is installed."""
+    """A machine on which nothing of ours is installed, with Debian's tools and Python."""
+    skip_unless_possible("adduser", "apt-get", "dpkg", "python3", "systemctl")
+    sees = "import ensurepip, sys; sys.exit(sys.version_info < (3, 11))"
+    if subprocess.run(["/usr/bin/python3", "-c", sees], check=False).returncode:
+        pytest.skip("/usr/bin/python3 is older than 3.11, or python3-venv is not installed")
     yield from begin_machine(tmp_path)
 
 
