@@ -83,7 +83,7 @@ def test_there_is_an_end_to_the_list() -> None:
     bench.troubles.report(TroubleKind.DISK, "no space left")
     assert bench.shown()[0][0] == "disk"
     bench.troubles.report(KIND, "worse", "0")
-    assert bench.shown()[0][2] == "worse"
+    assert bench.shown()[1][2] == "worse"
 
 
 def test_the_page_names_every_kind() -> None:
