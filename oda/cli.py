@@ -79,7 +79,7 @@ class _LazyGroup(click.Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="The agent itself runs under twistd: twistd -n oda-websocket --conf conf",
+    epilog="The agent itself runs under twistd: twistd -n --pidfile= oda-websocket --conf conf",
 )
 @click.version_option(__version__, prog_name="oda")
 def main() -> None:

@@ -57,7 +57,7 @@ class Supervision:
         )
 
     def _report(self) -> None:
-        """Report what nobody has to watch for, because it can be seen at any time."""
+        """Report the troubles that need no watching, because they can be read at any time."""
         troubles = self._parts.troubles
         connection = self._parts.connector.status()
         now_ms = self._parts.wall_clock.now_ms()
@@ -87,8 +87,8 @@ class Supervision:
         return build_status(self.look(), self._counters)
 
     def reconnect(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Answers the command ``reconnect`` of the local socket: whether a pause was ended, and
-        the connection as it was before."""
+        """Answer the command ``reconnect`` of the local socket: whether it ended a wait, and the
+        earlier state of the connection."""
         before = self._parts.connector.status()
         ended = self._parts.connector.connect_now()
         return {

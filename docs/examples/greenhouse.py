@@ -1,4 +1,4 @@
-"""An agent inside a program of one's own: ``twistd -n -y greenhouse.py``, beside a ``conf``."""
+"""An agent inside a program of one's own: ``twistd -n --pidfile= -y greenhouse.py``."""
 
 import os
 
