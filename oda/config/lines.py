@@ -67,7 +67,7 @@ def read_poll(key: str, value: str) -> Schedule:
     """One line of the poller, which may say that only changes are published."""
     parts = [part.strip() for part in value.split(";")]
     first = next((i for i, part in enumerate(parts) if part[:1].isalpha()), len(parts))
-    if not first:
+    if not first or not parts[0]:
         return read_schedule(key, value)
     line = read_schedule(key, ";".join(parts[:first]))
     options = parts[first:]
