@@ -247,22 +247,24 @@ class Agent(MultiService):
         parts.poller.start()
         for source in self._sources:
             self._start_source(source)
+        parts.started()
 
     @inlineCallbacks
     def stopService(self) -> Any:
         """Stop in order; fires with None once every part of the agent has stopped.
 
-        What is accepted and can be delivered within a few seconds is delivered. The Deferred fires
-        ``STOP_S`` seconds after the call at the latest, whatever hangs: the log says what was not
-        waited for, and what is lost with it.
+        The agent first delivers what it has accepted and can deliver within a few seconds. The
+        Deferred fires at the latest ``STOP_S`` seconds after the call, whatever hangs; the log then
+        says what the agent did not wait for, and what is lost.
         """
         parts = self.parts
+        parts.is_running = False
         stopping = self._stopping = Stopping(parts.reactor)
         parts.poller.stop()
         parts.collector.stop()
         yield stopping.step("a source", self._stop_sources, SOURCES_BY_S, self._give_up_sources)
-        # While the disk fails nobody answers: what is put into the outbox is delivered without it,
-        # or the end of the outbox says what is lost.
+        # While the disk fails, nothing confirms acceptance. The events in the outbox are delivered
+        # without that, or the end of the outbox logs what is lost.
         yield stopping.step(
             "publishing", parts.events.stop, stopping.passed_s + EVENTS_S, _wait_no_longer
         )
@@ -282,8 +284,8 @@ class Agent(MultiService):
         self._unlimit_log()
 
     def hurry(self) -> None:
-        """Let ``stopService``, called before or later, wait for nothing but a moment for the disk.
-        What is not delivered stays in the outbox."""
+        """Let ``stopService``, called before or later, wait only a moment for the disk. Undelivered
+        messages stay in the outbox."""
         self.parts.connector.hurry()
         if self._stopping is not None:
             self._stopping.hurry()
@@ -380,7 +382,7 @@ class Agent(MultiService):
 
 
 def _wait_no_longer() -> None:
-    """Who published is told by the end of the outbox."""
+    """Stop waiting: the end of the outbox answers the callers that have published."""
 
 
 def _report(failure: Failure, verb: str, source: object) -> None:

@@ -33,7 +33,7 @@ from oda.interfaces import (
     IWallClock,
 )
 from oda.log import Logger
-from oda.model import ContentType
+from oda.model import Answer, ContentType
 from oda.operations.answer import AnswerWriter
 from oda.operations.dispatcher import OperationDispatcher
 from oda.operations.get_device_parameters import GetDeviceParameters
@@ -64,7 +64,8 @@ _SYSTEM_RANDOM = SystemRandom()
 @dataclass
 class Parts:
     """The parts of one agent. ``operations`` is None where a component replaces the dispatcher;
-    ``host_id`` is "" until the device info has supplied the id."""
+    ``host_id`` is "" until the device info has supplied the id; ``is_running`` is True between the
+    agent's start and its stop."""
 
     settings: AgentSettings
     reactor: Any
@@ -81,23 +82,39 @@ class Parts:
     operations: OperationDispatcher | None
     troubles: Troubles
     host_id: str = ""
+    is_running: bool = False
+
+    def started(self) -> None:
+        """All parts of the agent have started."""
+        self.is_running = True
+        self.take_up_interrupted()
 
     def identified(self, device_id: str) -> None:
         """Take note of the device's id, which is new or has changed."""
         self.host_id = device_id
         self.host.registry.host_id = device_id
         self.events.set_host_id(device_id)
-        self.answer_interrupted()
+        self.take_up_interrupted()
 
-    def answer_interrupted(self) -> None:
-        """Answer the operations that an earlier process left unfinished and unanswered.
+    def take_up_interrupted(self) -> None:
+        """Resume the operations that an earlier process left unfinished, or answer them.
 
-        Called each time the device info supplies the id, because an answer names the device, and
-        when the journal learns of such operations late. Does nothing while the id is unknown.
+        Called when the agent has started, each time the device info supplies the id, and when the
+        journal learns of such operations late. An operation that continues is resumed once the
+        agent runs, whether the id is known or not: the id may depend on it. The others are answered
+        once the id is known, because an answer names the device.
         """
-        if self.operations is None or not self.host_id:
+        if self.operations is None:
             return
-        for answer, content_type in self.operations.answer_interrupted():
+        if self.is_running:
+            for answered, content_type in self.operations.resume_interrupted():
+                answered.addCallback(self._put_answer, content_type)
+        if self.host_id:
+            for answer, content_type in self.operations.answer_interrupted():
+                self._put_answer(answer, content_type)
+
+    def _put_answer(self, answer: Answer | None, content_type: ContentType) -> None:
+        if answer is not None:
             accepted = maybeDeferred(self.connector.uplink_response, answer, content_type)
             accepted.addErrback(self._interrupted_not_accepted)
 
@@ -267,7 +284,7 @@ def build_parts(
     if operations is not None:
         for operation in standard_operations(settings, state, wall_clock, reactor, counters):
             operations.add(operation)
-        outbox.journal.subscribe(parts.answer_interrupted)
+        outbox.journal.subscribe(parts.take_up_interrupted)
     return parts
 
 

@@ -328,9 +328,11 @@ class InterruptedOperation(msgspec.Struct, frozen=True):
     """An operation that was running when the process ended, and has no answer yet.
 
     ``request`` has no parameters, because they are not kept. ``content_type`` is the answer's
-    format, ``record`` its number in the journal.
+    format, ``record`` its number in the journal. ``saved`` is what ``IJournal.save`` kept last,
+    None for an operation that saved nothing.
     """
 
     request: OperationRequest
     content_type: ContentType
     record: int = 0
+    saved: bytes | None = None

@@ -171,7 +171,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
 
 
 def _watch_the_end(reactor: Any, twistd: Mapping[str, Any]) -> None:
-    """Once the reactor has its handlers of signals, which it installs after this was called."""
+    """Start the last resort once the reactor has installed its signal handlers, after this call."""
     name = twistd.get("pidfile")
     resort = LastResort(Path(name).absolute() if name else None)
     reactor.callLater(0, resort.watch)

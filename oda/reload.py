@@ -43,8 +43,8 @@ _SECRET_FILES = ("key_passphrase_file", "proxy_password_file")
 
 
 class ReloadService(MultiService):
-    """Follows the configuration directory: looks every ``interval_s`` seconds, and at SIGHUP, which
-    also ends a pause before the next attempt to connect.
+    """Follows the configuration directory: checks it every ``interval_s`` seconds, and at SIGHUP,
+    which also ends a wait before the next connection attempt.
 
     ``report(configuration)`` logs what was read. ``install_signal`` is ``signal.signal``, called in
     the main thread when the service starts. ``digests`` are those of the agent's initial
@@ -89,7 +89,7 @@ class ReloadService(MultiService):
         return super().stopService()
 
     def _hung_up(self) -> None:
-        """SIGHUP: whoever sends it wants the present configuration in use, and no back-off."""
+        """At SIGHUP, use the present configuration, and don't wait for the end of a back-off."""
         self.reload()
         self._agent.parts.connector.connect_now()
 

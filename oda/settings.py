@@ -166,11 +166,16 @@ class ClockTimezone(Enum):
     NAME = "name"
 
 
+#: The ``device_id`` that stands for the machine's host name.
+HOST_NAME_AS_ID = "@hostname"
+
+
 class DeviceInfoSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``es.amplia.oda.datastreams.deviceinfo.cfg``.
 
-    ``device_id`` None means the serial number. ``path`` is the directory of the scripts.
-    ``api_key_file`` is the file that ``api_key`` was read from, None if it was given directly.
+    ``device_id`` None means the serial number, and ``HOST_NAME_AS_ID`` the host name. ``path`` is
+    the directory of the scripts. ``api_key_file`` is the file that ``api_key`` was read from, None
+    if it was given directly.
     ``strict_permissions`` refuses secrets that every user of the machine can read.
     """
 

@@ -29,6 +29,7 @@ from oda.config.parsers import (
     TIMEOUT,
     boolean,
     choice,
+    device_id,
     host,
     integer,
     path,
@@ -39,6 +40,7 @@ from oda.config.parsers import (
     time_sources,
 )
 from oda.settings import (
+    HOST_NAME_AS_ID,
     ClockOperationSettings,
     ClockTimezone,
     CollectorSettings,
@@ -99,8 +101,9 @@ DEVICE_INFO = Component(
                 Key(
                     "deviceId",
                     "device_id",
-                    text("any text"),
-                    "the device's id; without it the serial number is the id",
+                    device_id(),
+                    "the device's id; without it the serial number is the id, and with "
+                    f"{HOST_NAME_AS_ID} the host name (docs/identity.md)",
                     empty_is_absent=True,
                 ),
                 Key(

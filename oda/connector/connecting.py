@@ -298,7 +298,7 @@ class Identification:
         question.addErrback(self._failed, asked_in)
 
     def hurry(self) -> bool:
-        """Ask at once, if it is waiting to ask again; whether it was."""
+        """End the pause before the next question, if there is one. Returns whether there was."""
         if self._again is None:
             return False
         self._again.reset(0)

@@ -155,8 +155,8 @@ class ConnectorService(Service):
         self._link.hurry()
 
     def connect_now(self) -> bool:
-        """Wait no longer before the next attempt to connect; False where there was nothing to wait
-        for, because it is connected, connecting or stopped."""
+        """End the pause before the next attempt to connect. False if there was none, because the
+        agent is connected, connecting or stopped."""
         return self._link.connect_now()
 
     def reconfigure(self, settings: ConnectorSettings, reconnect: bool = True) -> None:

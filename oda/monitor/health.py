@@ -48,14 +48,14 @@ class Readiness(msgspec.Struct, frozen=True):
     acknowledges: bool
 
     def state(self, troubles: Sequence[Trouble]) -> State:
-        """With what is wrong besides."""
+        """The state, given the present troubles."""
         if not self.ready:
             return State.NOT_READY
         return State.TROUBLED if troubles else State.READY
 
     def body(self, connection: ConnectionStatus, troubles: Sequence[Trouble]) -> dict[str, Any]:
-        """What ``/health`` and ``/health/ready`` answer. Of a trouble only the kind: its text may
-        tell what is nobody else's business."""
+        """What ``/health`` and ``/health/ready`` answer. It shows only the kind of a trouble,
+        because the text may be confidential."""
         return {
             "state": self.state(troubles).value,
             "ready": self.ready,
@@ -89,7 +89,7 @@ def judge(connection: ConnectionStatus) -> Readiness:
 
 
 class ExpiringCertificate(msgspec.Struct, frozen=True):
-    """A certificate that has expired or expires soon; ``lasts_s`` says for how long this is so."""
+    """A certificate that has expired or expires soon, and for how long that has been so."""
 
     whose: str
     text: str

@@ -13,9 +13,9 @@ from oda.troubles import Trouble
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """``outbox`` is the result of ``IOutbox.counts``. Times are seconds, ``*_ms`` milliseconds.
 
-    ``now_s`` is the monotonic time, by which ``troubles`` go. ``device_id`` is "" until the device
-    info has given it. ``latency_s`` is how late the reactor served the newest measurement,
-    ``latency_max_s`` the worst of the last minutes.
+    ``now_s`` is on the monotonic clock, as are the times of ``troubles``. ``device_id`` is "" until
+    the device info has provided it. ``latency_s`` is how late the reactor was at the newest
+    measurement, ``latency_max_s`` the worst of the last minutes.
     """
 
     version: str

@@ -16,7 +16,7 @@ from oda.monitor.snapshot import Snapshot
 from oda.troubles import Trouble
 from oda.wording import counted
 
-#: Counters that say that something went wrong: name, what is counted, and what happened to it.
+#: Counters that show that something went wrong: name, what is counted, and what happened to it.
 _INCIDENTS = (
     ("messages_dropped", "message", "dropped"),
     ("messages_dead", "message", "set aside as refused by the platform"),
@@ -30,7 +30,7 @@ _INCIDENTS = (
 )
 
 
-#: So many troubles are on the screen.
+#: How many troubles the screen shows.
 _MAX_SHOWN = 10
 
 
@@ -199,7 +199,7 @@ def _told_time(at_ms: int) -> str:
 def status_line(
     connection: ConnectionStatus, waiting: int, troubles: Sequence[Trouble] = ()
 ) -> str:
-    """One line, for ``systemctl status``. It says nothing that changes every second."""
+    """One line for ``systemctl status``, without anything that changes every second."""
     if connection.state is LinkState.OPEN:
         readiness = judge(connection)
         text = f"connected to {connection.url}"

@@ -306,7 +306,7 @@ class Backlog:
         return min(self.queue.lowest_wanted(), next_id) - 1
 
     def close(self, problem: str) -> None:
-        """Nothing will be committed any more: what is only in memory is lost, because of the
+        """No commit will follow: rows that are only in memory are lost, because of the
         ``problem``."""
         left = list(self._uncommitted.rows(self.message_class))
         if not left:

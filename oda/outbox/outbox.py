@@ -117,7 +117,7 @@ class Outbox:
         self._on_pending: Callable[[], None] | None = None
         self._has_news = False
         self._modelled = 0
-        #: Where it reports what is wrong; its owner may put another one here before ``open``.
+        #: Receives the troubles; the owner may replace it before ``open``.
         self.troubles = Troubles(reactor.seconds)
         self._reported: tuple[str, int] = ("", 0)
 
@@ -321,6 +321,11 @@ class Outbox:
 
     # -- beyond IOutbox ----------------------------------------------------------------------
 
+    @property
+    def busy_s(self) -> float:
+        """How long the disk has been at work on the present job, in seconds."""
+        return self._committer.busy_s
+
     def totals(self) -> Totals:
         """The totals at this moment."""
         return self._accounts.totals()
@@ -457,7 +462,7 @@ class Outbox:
         self._ledger.tell()
 
     def _report(self) -> None:
-        """Tell what is wrong with the disk, and with messages."""
+        """Report troubles of the disk, and dead letters."""
         disk, letters = now = self._committer.trouble, len(self._letters)
         if now == self._reported:
             return

@@ -1,6 +1,6 @@
 """``python -m oda.platform``: the options of ``twistd oda-platform``, in the foreground.
 
-One JSON line on standard output says where it listens (``devices``, ``api``); the log goes to
+One JSON line on standard output gives the addresses (``devices``, ``api``); the log goes to
 standard error.
 """
 
@@ -20,7 +20,7 @@ from oda.platform.tap import Options, build_platform
 
 
 def main(arguments: list[str]) -> int:
-    """Run until a signal; the exit status."""
+    """Run until a signal; returns the exit status."""
     from twisted.internet import reactor as installed
 
     reactor: Any = installed

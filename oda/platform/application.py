@@ -1,4 +1,4 @@
-"""What the platform does with devices: who is let in, and what becomes of the messages read."""
+"""How the platform treats devices: which ones may connect, and what it does with messages."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ _MAX_LIVE_VALUE_BYTES = 4096
 
 
 class Door:
-    """Decides about upgrade requests: the path, then the fault in force, then the key.
+    """Decides about upgrade requests: first the path, then the fault in force, then the key.
 
-    ``older_wins``: a device that is connected already is refused instead of replacing itself.
+    ``older_wins`` refuses a device that is already connected, instead of replacing the connection.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ def _refuse(device: str, fault: Fault, refusal: Refusal) -> Welcome:
 
 
 class Application:
-    """An ``Inbox``: keeps what sessions read, matches answers, and tells the live events."""
+    """An ``Inbox``: stores what sessions read, matches answers, and publishes live events."""
 
     def __init__(
         self,
@@ -167,7 +167,7 @@ class Application:
         )
 
     def operation_changed(self, operation: Operation) -> None:
-        """Tell the live events."""
+        """Publish the change as a live event."""
         self._events.publish(
             "operation",
             {
@@ -179,14 +179,14 @@ class Application:
         )
 
     def fault_changed(self, device: str | None) -> None:
-        """Let the open sessions of a device (None: all) behave accordingly."""
+        """Apply the fault to the open sessions of a device (None: all)."""
         self._events.publish("fault", {"device": device})
         for session in self._sessions.of(device):
             session.apply(self._faults.effective(session.device))
 
 
 def _live(point: Point, at_ms: int, json: bytes) -> dict[str, Any]:
-    """A datapoint as an event tells it; a large value is left out and has to be asked for."""
+    """A datapoint for a live event; leaves out a large value, which readers can query."""
     live = {"datastream": point.datastream, "feed": point.feed, "at": at_ms}
     if len(json) <= _MAX_LIVE_VALUE_BYTES:
         return {**live, "value": msgspec.Raw(json)}

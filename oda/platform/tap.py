@@ -35,7 +35,7 @@ _P = TypeVar("_P", bound=Platform)
 
 
 def _whole_number(option: str, maximum: int) -> Callable[[str], int]:
-    """A coercion of Twisted's option parser, which shows the text of a ``ValueError``."""
+    """A conversion for Twisted's option parser, which shows the text of a ``ValueError``."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"\d{1,18}", text, re.ASCII) or int(text) > maximum:
@@ -69,13 +69,13 @@ class Options(usage.Options):
         ["cert", None, None, "TLS: certificate chain of the device port (PEM)"],
         ["key-file", None, None, "TLS: private key (PEM)"],
         ["client-ca", None, None, "TLS: only devices with a certificate of this authority (PEM)"],
-        ["scenario", None, None, "a file that says what goes wrong when"],
+        ["scenario", None, None, "a file with timed faults"],
         ["seed", None, 0, "for the scenario's jitter", _whole_number("seed", 2**53)],
     ]
     optFlags = [
         ["no-http", None, "no REST API"],
-        ["durable", None, "what is recorded in --database survives a kill of this process"],
-        ["older-wins", None, "refuse a device that is connected already"],
+        ["durable", None, "the record in --database survives a kill of this process"],
+        ["older-wins", None, "refuse a device that is already connected"],
     ]
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ def _steps(path: str | None) -> list[ScenarioStep]:
 def _tls(options: Options) -> Any:
     if options["cert"] is None:
         return None
-    from oda.platform.tls import load_server_tls  # OpenSSL costs memory; only where it is used
+    from oda.platform.tls import load_server_tls  # imported late: OpenSSL costs memory
 
     client_ca = None if options["client-ca"] is None else Path(options["client-ca"])
     return load_server_tls(Path(options["cert"]), Path(options["key-file"]), client_ca)
@@ -147,7 +147,7 @@ def _tls(options: Options) -> Any:
 
 class _UnderTwistd(Platform):
     """The platform as a process of its own. Its log has the lines that ``oda platform`` writes, and
-    says in one of them why the platform can't start: twistd would show a traceback."""
+    logs the reason of a failed start in one of them; twistd would show a traceback."""
 
     observer: AgentLog | None = None
     log_service: LogService | None = None

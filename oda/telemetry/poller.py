@@ -122,5 +122,5 @@ class Poller:
 
 
 def _subject(datastream_id: str, device_id: str) -> str:
-    """What is read, as a trouble names it."""
+    """The name of a reading in a trouble."""
     return f"{datastream_id} of {device_id or 'the host'}"

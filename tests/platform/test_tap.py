@@ -174,7 +174,7 @@ def test_bad_tls_files_are_named(authority: Authority, tmp_path: Path) -> None:
     rubbish.write_text("x")
     for arguments, problem in (
         ((rubbish, key), "rubbish: holds no certificate"),
-        ((cert, rubbish), "rubbish: is no private key"),
+        ((cert, rubbish), "rubbish: is not a private key"),
         ((cert, other_key), "does not belong"),
         ((tmp_path / "none", key), "none: can't be read"),
         ((cert, key, rubbish), "rubbish: holds no certificate"),
