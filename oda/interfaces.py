@@ -457,6 +457,16 @@ class IEventDispatcher(Interface):
         datastream: the platform or a user has requested these values."""
 
 
+class IChangeFilter(Interface):
+    """Chooses which of the values that are read become datapoints."""
+
+    def passes(value: DatastreamValue) -> bool:
+        """Whether to publish the value, which then counts as published."""
+
+    def forget(device_id: str) -> None:
+        """A value of this device was not accepted after all."""
+
+
 class IStateManager(Interface):
     """Knows the values of datastreams, and decides what happens to a new value.
 
@@ -484,8 +494,13 @@ class IStateManager(Interface):
         publishes them. It fails like ``IEventDispatcher.publish``.
         """
 
-    def read(datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
-        """Read from the source now, and handle the values like ``received``. Never fails."""
+    def read(
+        datastream_id: str, device_pattern: str, changes: IChangeFilter | None = None
+    ) -> Deferred[list[DatastreamValue]]:
+        """Read from the source now, and handle the values like ``received``. Never fails.
+
+        ``changes`` chooses the values to handle; the others are only returned.
+        """
 
     def collect(datastream_id: str, device_pattern: str) -> Deferred[int]:
         """Publish the stored values that are not yet published; fires with their number."""

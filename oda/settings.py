@@ -191,17 +191,28 @@ class DeviceInfoSettings(msgspec.Struct, frozen=True, kw_only=True):
     scripts: tuple[ScriptSettings, ...] = ()
 
 
+class OnChange(msgspec.Struct, frozen=True, kw_only=True):
+    """``onChange[;deadband=X][;maxSilence=S]`` of a line of the poller: publish a number only if it
+    differs by more than ``deadband`` from the one published last, another value if it differs, and
+    any value after ``max_silence_s`` (0: no limit)."""
+
+    deadband: float = 0.0
+    max_silence_s: float = 3600.0
+
+
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """One line ``datastreamId[;devicePattern]=[first;]period``.
 
     ``device_pattern`` is "" for the host device, an id, or a text with one ``*``. ``first_s`` is
-    the delay before the first time (default: the period); ``period_s`` 0 means once.
+    the delay before the first time (default: the period); ``period_s`` 0 means once. ``on_change``
+    is for lines of the poller; None publishes every value.
     """
 
     datastream_id: str
     device_pattern: str = HOST
     first_s: float
     period_s: float
+    on_change: OnChange | None = None
 
 
 class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True):

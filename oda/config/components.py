@@ -6,15 +6,19 @@ made from these tables (``reference``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from oda.config.connection import CONNECTOR, PREFIX
 from oda.config.keys import Component, Key, Lines, Section
 from oda.config.lines import (
     LOG_LEVEL_ALLOWED,
     LOG_PREFIX,
     MAX_SECONDS,
+    POLL_ALLOWED,
     SCHEDULE_ALLOWED,
     SCRIPT_ALLOWED,
     read_log_level,
+    read_poll,
     read_schedule,
     read_script,
 )
@@ -54,16 +58,21 @@ from oda.settings import (
 PLUGINS_FILE = PREFIX + "plugins.cfg"
 
 
-def _schedules(form: str, meaning: str) -> Lines:
+def _schedules(
+    form: str,
+    meaning: str,
+    allowed: str = SCHEDULE_ALLOWED,
+    read: Callable[[str, str], Schedule] = read_schedule,
+) -> Lines:
     def identity(schedule: Schedule) -> tuple[str, str]:
         return schedule.datastream_id, schedule.device_pattern
 
     return Lines(
         form=form,
-        allowed=SCHEDULE_ALLOWED,
+        allowed=allowed,
         meaning=meaning,
         field="schedules",
-        read=read_schedule,
+        read=read,
         identity=identity,
         unmistakable=lambda key, value: ";" in key or ";" in value,
     )
@@ -281,7 +290,12 @@ POLLER = Component(
     lines=_schedules(
         "datastreamId[;devicePattern]",
         "that datastream is read every period, for the first time after first (the period if it "
-        "isn't given); a pattern is a device's id or holds one *; without one it is the host",
+        "isn't given); a pattern is a device's id or holds one *; without one it is the host. With "
+        "onChange the agent publishes a value only if it differs from the last published one, a "
+        "number only by more than deadband (which implies onChange), and any value after "
+        "maxSilence (3600 s if it isn't given)",
+        POLL_ALLOWED,
+        read_poll,
     ),
 )
 

@@ -104,7 +104,11 @@ def _shown(value: Any) -> str | None:
 def _line(line: Schedule | ScriptSettings | ComponentLogLevel) -> tuple[str, str]:
     if isinstance(line, Schedule):
         target = f"{line.datastream_id};{line.device_pattern}".removesuffix(";")
-        return target, f"{line.first_s:.10g};{line.period_s:.10g}"
+        text = f"{line.first_s:.10g};{line.period_s:.10g}"
+        if (change := line.on_change) is not None:
+            text += f";onChange;deadband={change.deadband:.10g}"
+            text += f";maxSilence={change.max_silence_s:.10g}"
+        return target, text
     if isinstance(line, ScriptSettings):
         return line.datastream_id, f"{MASK};{line.value_type.value}"
     return LOG_PREFIX + line.component, line.level.value
