@@ -17,14 +17,17 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from oda.built import BUILT_MS
 from oda.codecs import CodecRegistry, check_value, default_registry, is_plain
 from oda.codecs.limits import ARRIVING
 from oda.connector.service import ConnectorService
 from oda.datastreams.host import HostDatastreams, build_datastreams
+from oda.datastreams.synchronisation import is_synchronised
 from oda.errors import EncodeError, PluginError, ReadingFailed
 from oda.interfaces import (
     ICodec,
     ICounters,
+    IDating,
     IDeviceInfoProvider,
     IDispatcher,
     IOperation,
@@ -33,6 +36,7 @@ from oda.interfaces import (
     IWallClock,
 )
 from oda.model import ContentType
+from oda.monotonic import since_boot_s
 from oda.operations.answer import AnswerWriter
 from oda.operations.dispatcher import OperationDispatcher
 from oda.operations.get_device_parameters import GetDeviceParameters
@@ -40,13 +44,15 @@ from oda.operations.refresh_info import RefreshInfo
 from oda.operations.set_clock_equipment import SetClockEquipment
 from oda.operations.set_device_parameters import SetDeviceParameters
 from oda.operations.synchronize_clock import SynchronizeClock
-from oda.outbox.clock import this_machine
+from oda.outbox.clock import Uptime, this_machine
 from oda.outbox.outbox import Outbox, make_outbox
-from oda.settings import AgentSettings
+from oda.settings import AgentSettings, OutboxKind, OutboxPolicy, OutboxSettings
 from oda.telemetry.collector import Collector
+from oda.telemetry.dating import Dating
 from oda.telemetry.dispatcher import EventDispatcher
 from oda.telemetry.poller import Poller
 from oda.telemetry.realtime import RealtimeStateManager
+from oda.telemetry.undated import UndatedEvents
 
 if TYPE_CHECKING:
     from oda.telemetry.inmemory import InMemoryStateManager
@@ -55,6 +61,9 @@ _log = Logger()
 
 #: Makes the outbox, as ``build_outbox`` does.
 MakeOutbox = Callable[[AgentSettings, Any, IWallClock, ICounters], Outbox]
+
+#: Readings that wait for the right time may take this part of what the outbox may hold.
+UNDATED_SHARE = 4
 
 _SYSTEM_RANDOM = SystemRandom()
 
@@ -77,6 +86,7 @@ class Parts:
     poller: Poller
     collector: Collector
     operations: OperationDispatcher | None
+    undated: UndatedEvents
     host_id: str = ""
 
     def identified(self, device_id: str) -> None:
@@ -161,12 +171,14 @@ def build_parts(
     make_outbox: MakeOutbox | None = None,
     random: Callable[[], float] = _SYSTEM_RANDOM.random,
     random_bytes: Callable[[int], bytes] = os.urandom,
+    dating: Dating | None = None,
 ) -> Parts:
     """The parts for ``settings``, with those of ``components`` that replace or are needed by others
     (codecs, dispatcher, device info).
 
     ``make_outbox`` stands for ``build_outbox``; ``random`` gives floats in [0, 1) and
-    ``random_bytes(n)`` n random bytes: the simulation of the tests replaces all three.
+    ``random_bytes(n)`` n random bytes: the simulation of the tests replaces all three. ``dating``
+    stands for the one that asks this machine.
 
     Raises ``PluginError`` when two components claim the same place.
     """
@@ -177,6 +189,8 @@ def build_parts(
             codecs.add(component)
     replaced_identity = _only(components, IDeviceInfoProvider)
     parts: Parts
+    if dating is None:
+        dating = build_dating(wall_clock, lambda: parts.settings.dispatcher.time_sync)
     host = build_datastreams(
         settings.device_info,
         reactor,
@@ -186,6 +200,8 @@ def build_parts(
         identity=replaced_identity,
         may_set_clock=lambda: parts.settings.dispatcher.allow_set_clock,
         counters=counters,
+        dating=dating,
+        clock_was_set=dating.clock_was_set,
     )
     outbox = (make_outbox or build_outbox)(settings, reactor, wall_clock, counters)
     dispatcher = _only(components, IDispatcher)
@@ -227,6 +243,14 @@ def build_parts(
         random_bytes,
         writer.shorten,
     )
+    undated = UndatedEvents(
+        reactor,
+        dating,
+        counters,
+        undated_path(settings.outbox),
+        settings.outbox.max_bytes // UNDATED_SHARE,
+        settings.outbox.policy is OutboxPolicy.REFUSE,
+    )
     events = EventDispatcher(
         reactor,
         connector,
@@ -238,8 +262,9 @@ def build_parts(
         max_message_bytes=settings.connector.max_message_size_bytes,
         schedules=settings.dispatcher.schedules,
         window_s=settings.outbox.commit_window_s,
+        undated=undated,
     )
-    state = build_state_manager(settings, host, events, reactor, wall_clock, counters)
+    state = build_state_manager(settings, host, events, reactor, wall_clock, counters, dating)
     parts = Parts(
         settings=settings,
         reactor=reactor,
@@ -254,6 +279,7 @@ def build_parts(
         poller=Poller(reactor, state, counters, settings.poller.schedules),
         collector=Collector(reactor, state, counters, settings.collector.schedules),
         operations=operations,
+        undated=undated,
     )
     if operations is not None:
         for operation in standard_operations(settings, state, wall_clock, reactor, counters):
@@ -269,6 +295,20 @@ def build_outbox(
     return make_outbox(settings.outbox, reactor, wall_clock, counters)
 
 
+def build_dating(wall_clock: IWallClock, must_sync: Callable[[], bool]) -> Dating:
+    """What knows whether the time of day of this machine can be believed."""
+    machine = Uptime(this_machine().boot_id or os.urandom(8).hex(), since_boot_s)
+    return Dating(wall_clock, machine.boot_id, machine.now_ms, BUILT_MS, must_sync, is_synchronised)
+
+
+def undated_path(settings: OutboxSettings) -> Path | None:
+    """Where readings wait for the right time: beside the outbox. None for memory."""
+    if settings.kind is not OutboxKind.DURABLE:
+        return None
+    path = settings.path
+    return path.with_name(f"{path.stem}-undated{path.suffix}")
+
+
 def event_content_type(settings: AgentSettings) -> ContentType:
     """The format of telemetry: the dispatcher's own, else the connector's."""
     return settings.dispatcher.event_content_type or settings.connector.content_type
@@ -281,6 +321,7 @@ def build_state_manager(
     reactor: Any,
     wall_clock: IWallClock,
     counters: ICounters,
+    dating: IDating | None = None,
 ) -> RealtimeStateManager | InMemoryStateManager:
     """The in-memory state manager where its file is present, else the realtime one."""
     if settings.state_manager is None:
@@ -298,6 +339,7 @@ def build_state_manager(
         wall_clock,
         counters,
         boot_id=this_machine().boot_id,
+        dating=dating,
     )
 
 

@@ -21,6 +21,7 @@ from oda.model import (
     Event,
     InterruptedOperation,
     MessageClass,
+    Moment,
     OperationRequest,
     OutboxRow,
     OutgoingMessage,
@@ -33,6 +34,25 @@ class IWallClock(Interface):
 
     def now_ms() -> int:
         """Milliseconds since the Unix epoch; may jump in either direction at any time."""
+
+
+class IDating(Interface):
+    """Knows whether the time of day can be believed, and when a moment was for which it could not.
+
+    The time of day is wrong on a device without a battery for its clock, from its start until
+    something sets the clock.
+    """
+
+    def is_right() -> bool:
+        """Whether the time of day can be believed now; cheap."""
+
+    def moment() -> Moment:
+        """Now, on the clock that no correction moves."""
+
+    def date(moment: Moment) -> tuple[int, int | None] | None:
+        """When that was: ``at`` in milliseconds since the Unix epoch, and None. Where only bounds
+        are known: it was not after the first and not before the second. None where nothing is known
+        yet. The answer for a moment stays the same."""
 
 
 class ICounters(Interface):
@@ -270,10 +290,11 @@ class IDatastreamAccess(Interface):
         """Read one datastream of every device that matches, now and all at once.
 
         Fires with one value per device, the host first, then by id; when there is none, with one
-        value of status NOT_FOUND and the pattern as its device id. ``at_ms`` is always filled in a
-        value of status OK. The Deferred never fails, has fired already when every getter answered
-        at once, and fires at the latest when the time limit of a reading is over. Cancelling it
-        cancels the readings: those still open become ERROR.
+        value of status NOT_FOUND and the pattern as its device id. In a value of status OK either
+        ``at_ms`` is filled or, while the time of day can't be believed, ``taken``. The Deferred
+        never fails, has fired already when every getter answered at once, and fires at the latest
+        when the time limit of a reading is over. Cancelling it cancels the readings: those still
+        open become ERROR.
         """
 
     def read_all(device_pattern: str) -> Deferred[list[DatastreamValue]]:

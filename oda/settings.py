@@ -202,7 +202,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``es.amplia.oda.dispatcher.opengate.cfg``. ``schedules`` collect events before sending.
 
-    ``time_sources`` are those that a request may name; ``time_source`` is one of them always.
+    ``time_sources`` are those that a request may name; ``time_source`` is one of them always. With
+    ``time_sync`` the time of day is believed after its first synchronisation only.
     """
 
     reduced_output: bool = False
@@ -211,6 +212,7 @@ class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent_operations: int = 100
     clock_datastream: str = "device.clock"
     allow_set_clock: bool = False
+    time_sync: bool = False
     time_source: str | None = None
     time_sources: tuple[str, ...] = ()
     schedules: tuple[Schedule, ...] = ()

@@ -47,6 +47,7 @@ class Supervision:
             operations_unanswered=0 if parts.operations is None else parts.operations.unanswered,
             latency_s=self._latency.last_s,
             latency_max_s=self._latency.max_s,
+            undated=len(parts.undated),
         )
 
     def status(self, arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -223,6 +223,14 @@ DISPATCHER = Component(
                     "see docs/operating.md); a clock datastream of a plugin doesn't need it",
                 ),
                 Key(
+                    "timeSync",
+                    "time_sync",
+                    boolean(),
+                    "something keeps this machine's clock right (systemd-timesyncd, chrony, ntpd): "
+                    "until its first synchronisation readings are kept and not sent, and get their "
+                    "time then (see docs/time.md)",
+                ),
+                Key(
                     "timeSource",
                     "time_source",
                     time_source(),

@@ -13,7 +13,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """``outbox`` is what ``IOutbox.counts`` says. Times are seconds, ``*_ms`` milliseconds.
 
     ``device_id`` is "" until the device info has given it. ``latency_s`` is how late the reactor
-    served the newest measurement, ``latency_max_s`` the worst of the last minutes.
+    served the newest measurement, ``latency_max_s`` the worst of the last minutes. ``undated``
+    datapoints wait until the clock is right.
     """
 
     version: str
@@ -27,3 +28,4 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     operations_unanswered: int
     latency_s: float
     latency_max_s: float
+    undated: int = 0
