@@ -20,6 +20,7 @@ _TROUBLES = (
     ("dead_letters_forgotten", "of the messages set aside forgotten for want of room"),
     ("messages_refused", "messages not accepted by the outbox"),
     ("events_rejected", "datapoints that can't be sent"),
+    ("events_undated_lost", "datapoints lost that waited until the clock is right"),
     ("readings_failed", "readings failed"),
     ("polls_missed", "readings left out"),
     ("answers_lost", "answers to operations lost"),
@@ -59,6 +60,7 @@ def build_status(snapshot: Snapshot, counters: Counters) -> dict[str, Any]:
         "datapoints": {
             "accepted": counters.count("events_accepted"),
             "acknowledged": counters.count("datapoints_acknowledged"),
+            "without_time": snapshot.undated,
         },
         "operations": {
             "answered": counters.count("operations"),
@@ -76,6 +78,7 @@ def build_status(snapshot: Snapshot, counters: Counters) -> dict[str, Any]:
         },
         "troubles": [
             *certificate_warnings(connection, snapshot.now_ms),
+            *_waiting_for_the_clock(snapshot.undated),
             *(
                 f"{count} {meaning}"
                 for name, meaning in _TROUBLES
@@ -83,6 +86,10 @@ def build_status(snapshot: Snapshot, counters: Counters) -> dict[str, Any]:
             ),
         ],
     }
+
+
+def _waiting_for_the_clock(undated: int) -> list[str]:
+    return [f"{undated} datapoints wait until the clock is right"] if undated else []
 
 
 def render_status(status: dict[str, Any]) -> str:

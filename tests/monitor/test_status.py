@@ -123,3 +123,8 @@ def test_the_line_names_an_overdue_pong() -> None:
 def test_durations_have_two_units(seconds: float, text: str) -> None:
     """The larger ones are enough."""
     assert duration(seconds) == text
+
+
+def test_readings_that_wait_for_the_clock_are_a_trouble() -> None:
+    """An operator who misses readings learns that they are there, and why they wait."""
+    assert "7 datapoints wait until the clock is right" in screen(undated=7)
