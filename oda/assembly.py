@@ -1,6 +1,7 @@
-"""Puts the parts of an agent together: which object is given to which other one.
+"""Assembles the parts of an agent and connects them to each other.
 
-No behaviour of its own: ``oda.agent`` starts and stops the parts, ``oda.reload`` changes them.
+This module has no behaviour of its own: ``oda.agent`` starts and stops the parts, and
+``oda.reload`` changes them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -35,7 +35,8 @@ from oda.interfaces import (
     ITimeSource,
     IWallClock,
 )
-from oda.model import ContentType
+from oda.log import Logger
+from oda.model import Answer, ContentType
 from oda.monotonic import since_boot_s
 from oda.operations.answer import AnswerWriter
 from oda.operations.dispatcher import OperationDispatcher
@@ -53,13 +54,14 @@ from oda.telemetry.dispatcher import EventDispatcher
 from oda.telemetry.poller import Poller
 from oda.telemetry.realtime import RealtimeStateManager
 from oda.telemetry.undated import UndatedEvents
+from oda.troubles import Troubles
 
 if TYPE_CHECKING:
     from oda.telemetry.inmemory import InMemoryStateManager
 
 _log = Logger()
 
-#: Makes the outbox, as ``build_outbox`` does.
+#: Makes the outbox; has the signature of ``build_outbox``.
 MakeOutbox = Callable[[AgentSettings, Any, IWallClock, ICounters], Outbox]
 
 #: Readings that wait for the right time may take this part of what the outbox may hold.
@@ -70,8 +72,9 @@ _SYSTEM_RANDOM = SystemRandom()
 
 @dataclass
 class Parts:
-    """The parts of one agent. ``operations`` is None where the dispatcher was replaced;
-    ``host_id`` is "" until the device info has given it."""
+    """The parts of one agent. ``operations`` is None where a component replaces the dispatcher;
+    ``host_id`` is "" until the device info has supplied the id; ``is_running`` is True between the
+    agent's start and its stop."""
 
     settings: AgentSettings
     reactor: Any
@@ -87,39 +90,55 @@ class Parts:
     collector: Collector
     operations: OperationDispatcher | None
     undated: UndatedEvents
+    troubles: Troubles
     host_id: str = ""
+    is_running: bool = False
+
+    def started(self) -> None:
+        """All parts of the agent have started."""
+        self.is_running = True
+        self.take_up_interrupted()
 
     def identified(self, device_id: str) -> None:
-        """The device's id is known, or has changed."""
+        """Take note of the device's id, which is new or has changed."""
         self.host_id = device_id
         self.host.registry.host_id = device_id
         self.events.set_host_id(device_id)
-        self.answer_interrupted()
+        self.take_up_interrupted()
 
-    def answer_interrupted(self) -> None:
-        """Answer the operations that an earlier process left unfinished and that have no answer
-        yet.
+    def take_up_interrupted(self) -> None:
+        """Resume the operations that an earlier process left unfinished, or answer them.
 
-        Called whenever the device's id becomes known, because an answer names the device, and when
-        the journal learns of such operations late. Before the id is known it does nothing.
+        Called when the agent has started, each time the device info supplies the id, and when the
+        journal learns of such operations late. An operation that continues is resumed once the
+        agent runs, whether the id is known or not: the id may depend on it. The others are answered
+        once the id is known, because an answer names the device.
         """
-        if self.operations is None or not self.host_id:
+        if self.operations is None:
             return
-        for answer, content_type in self.operations.answer_interrupted():
+        if self.is_running:
+            for answered, content_type in self.operations.resume_interrupted():
+                answered.addCallback(self._put_answer, content_type)
+        if self.host_id:
+            for answer, content_type in self.operations.answer_interrupted():
+                self._put_answer(answer, content_type)
+
+    def _put_answer(self, answer: Answer | None, content_type: ContentType) -> None:
+        if answer is not None:
             accepted = maybeDeferred(self.connector.uplink_response, answer, content_type)
             accepted.addErrback(self._interrupted_not_accepted)
 
     def _interrupted_not_accepted(self, failure: Failure) -> None:
         self.counters.increment("answers_lost")
         _log.error(
-            "the answer to an interrupted operation is lost: {reason}",
+            "lost the answer to an interrupted operation: {reason}",
             reason=failure.getErrorMessage(),
         )
 
 
 @implementer(IDeviceInfoProvider)
 class AnnouncingDeviceInfo:
-    """Passes on what ``inner`` says, and tells ``identified`` each device id on its way."""
+    """Passes on what ``inner`` returns, and calls ``identified`` with each device id."""
 
     def __init__(self, inner: IDeviceInfoProvider, identified: Callable[[str], None]) -> None:
         self._inner = inner
@@ -129,7 +148,7 @@ class AnnouncingDeviceInfo:
         """See ``IDeviceInfoProvider.device_id``."""
 
         def announce(device_id: Any) -> str:
-            # Telemetry that waits for an id is published under it at once.
+            # Telemetry that waits for an id can now be published.
             known = _checked_id(device_id)
             self._identified(known)
             return known
@@ -150,7 +169,7 @@ class AnnouncingDeviceInfo:
 
 
 def _checked_id(device_id: object) -> str:
-    """A device id as every message can carry it. Raises ``ReadingFailed`` for anything else."""
+    """Check that every message can carry this device id. Raises ``ReadingFailed`` otherwise."""
     if type(device_id) is not str or not device_id:
         kind = "an empty text" if device_id == "" else type(device_id).__name__
         raise ReadingFailed(f"the device info gave no device id: {kind}")
@@ -172,17 +191,20 @@ def build_parts(
     random: Callable[[], float] = _SYSTEM_RANDOM.random,
     random_bytes: Callable[[int], bytes] = os.urandom,
     dating: Dating | None = None,
+    troubles: Troubles | None = None,
 ) -> Parts:
-    """The parts for ``settings``, with those of ``components`` that replace or are needed by others
-    (codecs, dispatcher, device info).
+    """The parts for ``settings``. ``components`` are those that the parts need or that replace
+    built-in ones: codecs, dispatcher, device info.
 
-    ``make_outbox`` stands for ``build_outbox``; ``random`` gives floats in [0, 1) and
-    ``random_bytes(n)`` n random bytes: the simulation of the tests replaces all three. ``dating``
-    stands for the one that asks this machine.
+    ``make_outbox`` replaces ``build_outbox``; ``random`` returns floats in [0, 1), and
+    ``random_bytes(n)`` returns n random bytes. The simulation of the tests replaces all three.
+    ``dating`` replaces the one that asks this machine. The parts report what is wrong with them to
+    ``troubles``.
 
     Raises ``PluginError`` when two components claim the same place.
     """
     components = tuple(components)
+    troubles = troubles or Troubles(reactor.seconds)
     codecs = default_registry(ARRIVING)
     for component in components:
         if ICodec.providedBy(component):
@@ -202,8 +224,10 @@ def build_parts(
         counters=counters,
         dating=dating,
         clock_was_set=dating.clock_was_set,
+        troubles=troubles,
     )
     outbox = (make_outbox or build_outbox)(settings, reactor, wall_clock, counters)
+    outbox.troubles = troubles
     dispatcher = _only(components, IDispatcher)
     device_info = replaced_identity or host.device_info
 
@@ -242,6 +266,7 @@ def build_parts(
         random,
         random_bytes,
         writer.shorten,
+        troubles=troubles,
     )
     undated = UndatedEvents(
         reactor,
@@ -264,7 +289,9 @@ def build_parts(
         window_s=settings.outbox.commit_window_s,
         undated=undated,
     )
-    state = build_state_manager(settings, host, events, reactor, wall_clock, counters, dating)
+    state = build_state_manager(
+        settings, host, events, reactor, wall_clock, counters, troubles, dating
+    )
     parts = Parts(
         settings=settings,
         reactor=reactor,
@@ -276,15 +303,16 @@ def build_parts(
         connector=connector,
         events=events,
         state=state,
-        poller=Poller(reactor, state, counters, settings.poller.schedules),
-        collector=Collector(reactor, state, counters, settings.collector.schedules),
+        poller=Poller(reactor, state, counters, settings.poller.schedules, troubles),
+        collector=Collector(reactor, state, counters, settings.collector.schedules, troubles),
         operations=operations,
         undated=undated,
+        troubles=troubles,
     )
     if operations is not None:
         for operation in standard_operations(settings, state, wall_clock, reactor, counters):
             operations.add(operation)
-        outbox.journal.subscribe(parts.answer_interrupted)
+        outbox.journal.subscribe(parts.take_up_interrupted)
     return parts
 
 
@@ -321,12 +349,13 @@ def build_state_manager(
     reactor: Any,
     wall_clock: IWallClock,
     counters: ICounters,
+    troubles: Troubles | None = None,
     dating: IDating | None = None,
 ) -> RealtimeStateManager | InMemoryStateManager:
-    """The in-memory state manager where its file is present, else the realtime one."""
+    """The in-memory state manager if its file is present, else the realtime one."""
     if settings.state_manager is None:
-        return RealtimeStateManager(host.access, events, reactor)
-    # Imported here, as most agents have none.
+        return RealtimeStateManager(host.access, events, reactor, troubles)
+    # Imported here because most agents don't use it.
     from oda.telemetry.inmemory import InMemoryStateManager
 
     return InMemoryStateManager(
@@ -356,7 +385,7 @@ def standard_operations(
     synchronized_clock = settings.synchronize_clock.clock_datastream or usual_clock
 
     def open_source(source: str) -> ITimeSource:
-        from oda.datastreams.timesource import open_time_source  # used now and then, if ever
+        from oda.datastreams.timesource import open_time_source  # imported late: rarely used
 
         return open_time_source(source, reactor)
 

@@ -1,7 +1,7 @@
 """``twistd oda-websocket``: options in, the agent's service out.
 
-Everything else is imported when the service is made: by then the process is known to be an agent,
-and can be prepared for the import, which is nearly all of its start.
+Everything else is imported when the service is made. By then the process is known to run an agent,
+and can prepare itself for the imports, which take most of the start time.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Options(usage.Options):  # type: ignore[misc, unused-ignore]
     ]
 
     def postOptions(self) -> None:
-        """Raises ``usage.UsageError`` for a log format that there isn't."""
+        """Raises ``usage.UsageError`` for an unknown log format."""
         allowed = [log_format.value for log_format in LogFormat]
         if self["log-format"] not in (None, *allowed):
             raise usage.UsageError(f"--log-format must be one of {', '.join(allowed)}")

@@ -1,7 +1,7 @@
-"""Everything that reads and writes the host device, built from the settings and kept up with them.
+"""Everything that reads and writes the host device, built from the settings and updated with them.
 
-Built-in readings are fallbacks: a script of the configuration, or a plugin, replaces the one of the
-same datastream.
+Built-in readings are fallbacks: a script of the configuration, or a plugin, replaces the built-in
+reading of the same datastream.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from oda.interfaces import (
     IWallClock,
 )
 from oda.settings import DeviceInfoSettings, ScriptSettings, ValueType
+from oda.troubles import Troubles
 
 
 class HostDatastreams:
@@ -61,10 +62,10 @@ class HostDatastreams:
         self._scripts: dict[str, ScriptGetter] = {}
 
     def configure(self, settings: DeviceInfoSettings) -> None:
-        """Take up the settings: only scripts whose line changed are replaced.
+        """Follow the settings: replaces only scripts whose line has changed.
 
         Raises ``DatastreamError`` when a plugin reads the datastream of a new script, or its id is
-        none; the scripts are then as they were before.
+        invalid; the scripts are then unchanged.
         """
         wanted = {script.datastream_id: script for script in settings.scripts}
         kept = {
@@ -118,14 +119,15 @@ def build_datastreams(
     counters: ICounters | None = None,
     dating: IDating | None = None,
     clock_was_set: Callable[[], None] = lambda: None,
+    troubles: Troubles | None = None,
 ) -> HostDatastreams:
-    """The datastreams of the host, ready to be read.
+    """The datastreams of the host, ready for reading.
 
-    ``environment`` is what scripts get, without the secrets in it; ``working_directory`` is where
-    they run. ``clock_setter`` None means the one that sets the system's clock, where
-    ``may_set_clock()`` says that the platform may; ``clock_was_set()`` is called when it has done
-    so. ``identity`` is asked by the readings of identifier, serial number and software; None means
-    the device info built here. ``dating`` says whether ``wall_clock`` can be believed.
+    ``environment`` is for scripts, without the secrets in it; ``working_directory`` is where they
+    run. ``clock_setter`` None means one that sets the system's clock if ``may_set_clock()`` allows
+    the platform to do so; ``clock_was_set()`` is called afterwards. The readings of identifier,
+    serial number and software query ``identity``; None means the device info built here. ``dating``
+    says whether ``wall_clock`` can be believed.
     """
     registry = DatastreamRegistry()
     access = DatastreamAccess(registry, wall_clock, reactor, dating=dating)
@@ -136,6 +138,7 @@ def build_datastreams(
         environment,
         set_session=shutil.which("setsid"),
         counters=counters,
+        troubles=troubles,
     )
     readings = SystemReadings(reactor, wall_clock, root)
     for getter in readings.getters(identity or device_info):

@@ -1,7 +1,7 @@
 """The settings in force, by the names of their keys, with everything secret masked. Pure.
 
-What a plugin is told, and the command of a script, may hold secrets that nobody can recognise:
-they are not shown either.
+The options of a plugin and the command of a script may hold secrets that nothing can recognise, so
+these are masked, too.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from oda.settings import (
 )
 
 MASK = "***"
-#: Which part of the settings a file fills (the connector's fills two).
+#: The part of the settings that each file fills (the connector's file fills two).
 _PARTS = {
     component.file: part
     for component, part in zip(
@@ -46,7 +46,7 @@ _PARTS = {
 
 
 class Effective:
-    """One key and its value, as they would stand in the file; ``is_default``: nobody set it."""
+    """One key and its value, as they would stand in the file; ``is_default``: no file sets it."""
 
     __slots__ = ("file", "is_default", "key", "value")
 
@@ -58,7 +58,7 @@ class Effective:
 
 
 def effective(settings: AgentSettings) -> Iterator[Effective]:
-    """Every key of every file. A value of None means that there is none, and no default."""
+    """Every key of every file. A value of None means that the key has neither value nor default."""
     for component in COMPONENTS:
         part = getattr(settings, _PARTS[component.file])
         if part is None and component is STATE_MANAGER:
@@ -110,7 +110,7 @@ def _line(line: Schedule | ScriptSettings | ComponentLogLevel) -> tuple[str, str
 
 
 def render_settings(settings: AgentSettings) -> str:
-    """The settings for people: what was set, then what has its default, file by file."""
+    """The settings for people: the set values, then the defaults, file by file."""
     lines: list[str] = []
     by_file: dict[str, list[Effective]] = {}
     for item in effective(settings):
@@ -133,7 +133,7 @@ def settings_document(settings: AgentSettings) -> dict[str, dict[str, str | None
 
 
 def key_source(settings: AgentSettings, environ: Mapping[str, str]) -> str:
-    """Where the API key was taken from, in words."""
+    """Where the API key came from, in words."""
     for name in ("apiKey", "apiKeyFile"):
         key = DEVICE_INFO.key(name)
         if key is not None and environ.get(key.variable):

@@ -7,20 +7,23 @@
         |            +-- time limit, stop --+
         +-- a repeated id, no record -------+
 
-Whatever happens, ``answer`` fires exactly once; ``ENDED`` is entered before it does, and all that
-comes later (a handler that ignores its cancellation, more progress) is dropped there. State is
-settled before anybody is told: the answer's receiver may call the dispatcher again.
+Whatever happens, ``answer`` fires exactly once. ``ENDED`` is entered before it fires, and drops
+everything that comes later (a handler that ignores its cancellation, more progress). State is
+settled before any caller is notified: the answer's receiver may call the dispatcher again.
 
-The final answer ends the record of the journal, whose number is known only when ``RECORDING`` is
-over. So the time limit and the end of the agent do not answer a request that is being recorded:
-they decide what is answered as soon as its record is known. Answered before, the record would stay
-open, and after a restart the platform would be told "interrupted" as well. And the journal may know
-the request already: then its earlier answer is the answer, while stopping too. Where there is no
-record in the end, the answer says so and names no time limit: the same request may run later.
+The final answer ends the journal's record, whose number is known only at the end of ``RECORDING``.
+So the time limit and the end of the agent do not answer a request that is being recorded: they
+decide what to answer once its record is known. An earlier answer would leave the record open, and
+after a restart the platform would also be told "interrupted". If the journal already knows the
+request, its earlier answer is the answer, even while stopping. If there is no record in the end,
+the answer says so and mentions no time limit: the same request may run later.
 
-A partial answer ends nothing and need not wait for a commit: the beginning of the operation was
-committed before it ran, and the steps contradict no later answer. It can't be overtaken by the
-final answer, which is put into the outbox after it, in the same class.
+An operation that has saved its state is not answered when the agent stops (``leave``): its record
+stays open, and the next process resumes it. A resumed operation has its record from the start.
+
+A partial answer ends nothing and need not wait for a commit: the start of the operation was
+committed before it ran, and the steps contradict no later answer. The final answer can't overtake
+it, because it enters the outbox later, in the same class.
 """
 
 from __future__ import annotations
@@ -32,12 +35,12 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.boundary import contained, foreign_code, reason_of
-from oda.errors import OperationError, OperationNotSupported
+from oda.errors import OperationError, OperationFailed, OperationNotSupported
 from oda.interfaces import ICounters, IJournal, IOperation
+from oda.log import Logger
 from oda.model import (
     Answer,
     ContentType,
@@ -49,23 +52,32 @@ from oda.model import (
 )
 from oda.operations.admission import Admission
 from oda.operations.answer import AnswerWriter
+from oda.operations.continuation import (
+    Progress,
+    Resumption,
+    Saved,
+    is_resumable,
+    resumed_form,
+    saved_form,
+    time_limit_of,
+)
 from oda.operations.response import failure
 
 log = Logger()
 
 NOT_SUPPORTED_TEXT = "Operation not supported by the device"
 
-#: The reason that requests get while the agent stops.
+#: The reason in answers while the agent is stopping.
 STOPPING_TEXT = "the agent is stopping"
 
-#: A longer id is cut in the log.
+#: Longer ids are cut in the log.
 _LOGGED_ID_LENGTH = 100
 
 _RESULT_CODES = {code.value: code for code in ResultCode}
 
 
 class Stage(Enum):
-    """How far a request has come."""
+    """The stage of a request."""
 
     RECORDING = auto()
     WAITING = auto()
@@ -74,14 +86,15 @@ class Stage(Enum):
 
 
 class Surroundings:
-    """What all executions of a dispatcher share. ``timeout_s`` may change while they run: it is
-    read when an execution starts to wait for something. ``unfinished`` are those that have not
-    ended; while ``is_stopping`` no operation is run any more."""
+    """The shared state of a dispatcher's executions. ``timeout_s`` may change while they run: an
+    execution reads it when it starts to wait. ``unfinished`` are those that have not ended; while
+    ``is_stopping`` no further operation runs. ``host_id`` gives the agent's own device id."""
 
     __slots__ = (
         "admission",
         "clock",
         "counters",
+        "host_id",
         "is_stopping",
         "journal",
         "send_partial",
@@ -99,7 +112,9 @@ class Surroundings:
         clock: IReactorTime,
         counters: ICounters,
         timeout_s: float,
+        host_id: Callable[[], str],
     ) -> None:
+        self.host_id = host_id
         self.writer = writer
         self.journal = journal
         self.admission = admission
@@ -112,8 +127,10 @@ class Surroundings:
 
 
 class Execution:
-    """Runs one request. ``answer`` fires with the answer, or with None when the same request is
-    running already: that one's answer is the answer to both. It is counted as ``label``."""
+    """Runs one request. ``answer`` fires with the answer, or with None if the same request is
+    already running: that answer is the answer to both. It also fires with None if the next process
+    answers. The execution is counted as ``label``. ``resumption``: an earlier process started the
+    operation."""
 
     __slots__ = (
         "_acts",
@@ -126,6 +143,8 @@ class Execution:
         "_record",
         "_refusal",
         "_request",
+        "_resumption",
+        "_saved",
         "_stage",
         "_steps",
         "_timer",
@@ -139,11 +158,12 @@ class Execution:
         request: OperationRequest,
         content_type: ContentType,
         label: str,
+        resumption: Resumption | None = None,
     ) -> None:
         self._around = around
         self._label = label
         self._operation = operation
-        self._acts = _acts(operation)
+        self._acts = is_resumable(operation) or _acts(operation)
         self._request = request
         self._content_type = content_type
         self._stage = Stage.RECORDING
@@ -152,64 +172,136 @@ class Execution:
         self._timer: IDelayedCall | None = None
         self._steps: Sequence[Step] = ()
         self._record: int | None = None
-        #: Why it is not run once its record is known.
+        self._resumption = resumption
+        #: What the operation saved last; None if it does not continue after a restart.
+        self._saved: Saved | None = None
+        if resumption is not None:
+            self._saved = resumption.saved
+            self._steps = tuple(resumption.saved.steps)
+        #: Why the operation will not run once its record is known.
         self._refusal: str | None = None
         self.answer: Deferred[Answer | None] = Deferred()
 
     @property
     def stage(self) -> Stage:
-        """How far it has come; ``ENDED`` when ``answer`` has fired or is about to."""
+        """The present stage; ``ENDED`` when ``answer`` has fired or is about to."""
         return self._stage
 
     def begin(self) -> None:
         """Called once. The time limit counts from here."""
-        request = self._request
         self._around.unfinished[self] = None
+        if self._resumption is not None:
+            self._begin_again(self._resumption)
+        else:
+            self._ask_journal()
+        if self._stage is not Stage.ENDED:
+            timeout_s = time_limit_of(self._operation, self._around.timeout_s)
+            self._timer = self._around.clock.callLater(timeout_s, self._time_is_up, timeout_s)
+
+    def _ask_journal(self) -> None:
+        request = self._request
         try:
             entry = self._around.journal.begin(
                 request.id, request.name, self._acts, request, self._content_type
             )
-        except Exception as error:  # noqa: BLE001 - logged and, where it matters, answered
+        except Exception as error:  # noqa: BLE001 - logged and, if it matters, answered
             entry = fail(error)
         if isinstance(entry, Deferred):
             entry.addCallbacks(self._recorded, self._not_recorded)
         else:
             self._recorded(entry)
-        if self._stage is not Stage.ENDED:
-            timeout_s = self._around.timeout_s
-            self._timer = self._around.clock.callLater(timeout_s, self._time_is_up, timeout_s)
+
+    def _begin_again(self, resumption: Resumption) -> None:
+        """Count that it is resumed, then wait for its turn. Where the count can't be written it
+        runs all the same: it is on record."""
+        self._record = resumption.record
+        saved, written = resumed_form(resumption.saved)
+        self._saved = saved
+        try:
+            counted = self._around.journal.save(resumption.record, written)
+        except Exception as error:  # noqa: BLE001 - a fault of ours; it runs all the same
+            counted = fail(error)
+        counted.addErrback(self._not_counted)
+        counted.addCallback(lambda _: self._admit())
+
+    def _not_counted(self, problem: Failure) -> None:
+        log.warn(
+            "that {operation} was resumed can't be recorded: {reason}",
+            operation=self._request.name,
+            reason=reason_of(problem.value),
+        )
 
     def run(self) -> None:
         """Called by the admission when it is this operation's turn."""
         self._stage = Stage.RUNNING
         try:
-            outcome = self._operation.execute(self._request, self.progress)
-            # What it returned is foreign as well: it may fail when it is looked at.
+            outcome = self._start()
+            # The returned object is foreign too: reading it may fail.
             is_coroutine = inspect.iscoroutine(outcome)
             is_deferred = isinstance(outcome, Deferred)
         except BaseException as raised:  # noqa: BLE001 - the boundary to foreign code; it is answered
             outcome, is_coroutine, is_deferred = fail(contained(raised)), False, True
-        # Its own code may have stopped the dispatcher meanwhile.
+        # The operation's own code may have stopped the dispatcher meanwhile.
         has_ended = self.stage is Stage.ENDED
         if is_coroutine:
             if has_ended:
-                outcome.close()  # it has not begun: none of its code runs
+                outcome.close()  # not started yet: none of its code runs
                 return
             outcome, is_deferred = Deferred.fromCoroutine(outcome), True
         if is_deferred:
             self._pending = outcome
             try:
                 outcome.addCallbacks(self._returned, self._failed)
-            except BaseException as raised:  # noqa: BLE001 - Twisted looks at what it holds
+            except BaseException as raised:  # noqa: BLE001 - Twisted examines the object
                 self._failed(Failure(contained(raised)))
             if has_ended:
                 self._cancel()
         else:
             self._returned(outcome)
 
+    def _start(self) -> Any:
+        progress = Progress(self.progress, self.save)
+        if self._resumption is None:
+            return self._operation.execute(self._request, progress)
+        resumable: Any = self._operation  # an IResumableOperation
+        return resumable.resume(self._request, self._resumption.saved.state, progress)
+
+    def save(self, state: Any) -> Deferred[None]:
+        """As described at ``IProgress.save``."""
+        if self._stage is Stage.ENDED:
+            return fail(OperationFailed("the operation has ended"))
+        if self._record is None or not is_resumable(self._operation):
+            return fail(OperationFailed("the operation provides no IResumableOperation"))
+        before = self._saved
+        host_id = before.host_id if before is not None else self._around.host_id()
+        try:
+            saved, written = saved_form(
+                Saved(state, self._request.parameters, host_id, self._steps), before
+            )
+        except OperationFailed as error:
+            return fail(error)
+        # From here on it may be on disk, whatever the commit reports.
+        self._saved = saved
+        return self._around.journal.save(self._record, written)
+
+    def leave(self) -> bool:
+        """The agent stops: leave it to the next process, if it has saved its state. False: it has
+        not, and has to be answered."""
+        if self._saved is None or self._stage is Stage.ENDED:
+            return False
+        stage, self._stage = self._stage, Stage.ENDED
+        self._cancel()
+        self._withdraw(stage)
+        log.info(
+            "{operation} {request_id} continues when the agent starts again",
+            operation=self._request.name,
+            request_id=self._request.id[:_LOGGED_ID_LENGTH],
+        )
+        self.answer.callback(None)
+        return True
+
     def progress(self, steps: Sequence[Step]) -> None:
-        """As described at ``IOperation.execute``. Raises ``OperationFailed`` in the handler for
-        steps that can't be sent."""
+        """See ``IProgress``."""
         if self._stage is Stage.ENDED:
             return
         around = self._around
@@ -218,14 +310,14 @@ class Execution:
         around.counters.increment("operation_partial_answers", operation=self._label)
         try:
             sending = around.send_partial(payload, self._content_type)
-        except Exception as error:  # noqa: BLE001 - losing it must not fail the operation
+        except Exception as error:  # noqa: BLE001 - a lost step must not fail the operation
             sending = fail(error)
         if isinstance(sending, Deferred):
             sending.addErrback(self._partial_lost)
 
     def interrupt(self, reason: str) -> None:
-        """Cancel it wherever it is, and answer ERROR_PROCESSING with the steps done so far: at
-        once, or as soon as its record is known."""
+        """Cancel the operation at any stage, and answer ERROR_PROCESSING with the steps done so
+        far: at once, or as soon as its record is known."""
         if self._stage is Stage.RECORDING:
             self._refusal = self._refusal or reason
             self._stop_timer()
@@ -241,7 +333,7 @@ class Execution:
             try:
                 with foreign_code:
                     self._pending.cancel()
-            except Exception:  # noqa: BLE001 - foreign cancellers; the answer goes out all the same
+            except Exception:  # noqa: BLE001 - foreign cancellers; the answer is still sent
                 log.failure("{operation} can't be cancelled", operation=self._request.name)
 
     def _recorded(self, entry: int | JournalEntry) -> None:
@@ -259,13 +351,15 @@ class Execution:
         if not self._acts:
             self._admit()
         else:
-            # Run now, it could run a second time when the request is repeated. The answer says that
-            # nothing is on record, even if its time is up: asked for again, it may run.
+            # If it ran now, a repeated request could run it a second time. The answer says that
+            # there is no record, even if its time is up: a new request may run.
             if self._refusal != STOPPING_TEXT:
                 self._refusal = f"the operation could not be recorded: {reason}"
             self._admit()
 
     def _admit(self) -> None:
+        if self._stage is Stage.ENDED:
+            return  # left while it was counted that it is resumed
         refusal = self._refusal
         if refusal is None and self._around.is_stopping:
             refusal = STOPPING_TEXT
@@ -289,10 +383,10 @@ class Execution:
         )
         try:
             payload = around.writer.repeat(self._request, entry, self._content_type)
-        except Exception:  # noqa: BLE001 - a fault of ours; there has to be an answer all the same
+        except Exception:  # noqa: BLE001 - a defect of ours; the request still needs an answer
             log.failure("{operation} can't be answered again", operation=self._request.name)
             payload = self._bare_answer()
-        # The answer it repeats may not be committed yet: this one must not be sent before it.
+        # The original answer may not be committed yet; its repetition must not be sent before that.
         self.answer.callback(None if payload is None else Answer(payload, None, self._acts))
 
     def _returned(self, result: OperationResult) -> None:
@@ -342,17 +436,10 @@ class Execution:
             self._timer = None
 
     def _conclude(self, result: OperationResult, stage: Stage) -> None:
-        admission = self._around.admission
-        if self._timer is not None:
-            self._stop_timer()
-        self._around.unfinished.pop(self, None)
-        if stage is Stage.WAITING:
-            admission.withdraw(self)
-        elif stage is Stage.RUNNING:
-            admission.leave()
+        self._withdraw(stage)
         try:
             payload: bytes | None = self._final_payload(result)
-        except Exception:  # noqa: BLE001 - a fault of ours; there has to be an answer all the same
+        except Exception:  # noqa: BLE001 - a defect of ours; the request still needs an answer
             log.failure("{operation} can't be answered", operation=self._request.name)
             payload = self._bare_answer()
         if payload is None:
@@ -361,7 +448,18 @@ class Execution:
             waits = self._acts and self._record is not None
             self.answer.callback(Answer(payload, self._record, waits))
         if stage is Stage.RUNNING:
-            admission.fill()
+            self._around.admission.fill()
+
+    def _withdraw(self, stage: Stage) -> None:
+        """Leave nothing of it behind in what it shares with others."""
+        admission = self._around.admission
+        if self._timer is not None:
+            self._stop_timer()
+        self._around.unfinished.pop(self, None)
+        if stage is Stage.WAITING:
+            admission.withdraw(self)
+        elif stage is Stage.RUNNING:
+            admission.leave()
 
     def _bare_answer(self) -> bytes | None:
         try:
@@ -372,13 +470,24 @@ class Execution:
 
     def _final_payload(self, result: OperationResult) -> bytes:
         around, request = self._around, self._request
-        payload, code = around.writer.write(request, result, self._content_type)
+        written = around.writer.write(request, result, self._content_type)
+        payload, code = written.payload, written.result_code
         seconds = around.clock.seconds() - self._arrived_s
         around.counters.increment("operations", operation=self._label, result=code.text)
         around.counters.observe("operation_seconds", seconds, operation=self._label)
-        if self._acts or code is not ResultCode.SUCCESSFUL:
+        if code is not ResultCode.SUCCESSFUL:
+            log.warn(
+                "{operation} {request_id} failed with {result_code} after {seconds:.3f} s:"
+                " {reason}",
+                operation=request.name,
+                request_id=request.id[:_LOGGED_ID_LENGTH],
+                result_code=code.text,
+                seconds=seconds,
+                reason=written.reason or "no reason given",
+            )
+        elif self._acts:
             log.info(
-                "{operation} {request_id} ended as {result_code} after {seconds:.3f} s",
+                "{operation} {request_id} succeeded after {seconds:.3f} s",
                 operation=request.name,
                 request_id=request.id[:_LOGGED_ID_LENGTH],
                 result_code=code.text,
@@ -388,7 +497,7 @@ class Execution:
 
 
 def _acts(operation: IOperation) -> bool:
-    """Whether it does more than read. One that can't tell may do more: it is put on record."""
+    """Whether it does more than read. If it can't tell, it may do more, and is recorded."""
     try:
         return not operation.reads_only
     except BaseException as raised:  # noqa: BLE001 - a foreign property
@@ -404,5 +513,5 @@ def _code_of(error: OperationError) -> ResultCode:
     try:
         with foreign_code:
             return _RESULT_CODES.get(error.result_code, ResultCode.ERROR_PROCESSING)
-    except Exception:  # noqa: BLE001 - a foreign attribute: a property, or a list, which has no hash
+    except Exception:  # noqa: BLE001 - a foreign attribute: a property, or an unhashable list
         return ResultCode.ERROR_PROCESSING

@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from oda.interfaces import IDating, IWallClock
+from oda.log import Logger
 from oda.model import Moment
 from oda.telemetry.boots import Boot, Boots
 from oda.timestamps import show

@@ -1,4 +1,4 @@
-"""Values read become events; failures known already are told from new ones. Pure."""
+"""Turns values that were read into events, and tells new failures from known ones. Pure."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from oda.model import DatastreamValue, Event, ValueStatus
 
 
 def events_of(values: Iterable[DatastreamValue]) -> list[Event]:
-    """The events that publish what was read: those with status OK and a value.
+    """The events that publish what was read: values with status OK that are not null.
 
-    A datastream may read as null; there is no datapoint to that, because a datapoint without a
-    value says nothing (OpenGate protocol, "Telemetry": members that are null are left out).
+    A datastream may read as null. That gives no datapoint, because a datapoint without a value says
+    nothing (OpenGate protocol, "Telemetry": members that are null are left out).
     """
     return [
         Event(
@@ -28,7 +28,7 @@ def events_of(values: Iterable[DatastreamValue]) -> list[Event]:
 
 
 def value_of(event: Event) -> DatastreamValue:
-    """The value that answers with a kept event."""
+    """A kept event as the value in an answer."""
     return DatastreamValue(
         datastream_id=event.datastream_id,
         device_id=event.device_id,
@@ -47,19 +47,19 @@ class FailureChanges:
         self._failing: set[Hashable] = set()
 
     def failed(self, thing: Hashable) -> bool:
-        """It failed; True when it had not before."""
+        """It failed; True if it had not failed before."""
         if thing in self._failing:
             return False
         self._failing.add(thing)
         return True
 
     def succeeded(self, thing: Hashable) -> bool:
-        """It worked; True when it had failed before."""
+        """It worked; True if it had failed before."""
         if thing not in self._failing:
             return False
         self._failing.discard(thing)
         return True
 
     def forget(self) -> None:
-        """Begin anew: nothing is failing."""
+        """Start again: nothing is failing."""
         self._failing.clear()

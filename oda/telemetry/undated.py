@@ -30,11 +30,11 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.errors import EventRejected, OutboxClosed, OutboxFull
 from oda.interfaces import ICounters
+from oda.log import Logger
 from oda.model import Event
 from oda.telemetry.dating import Dating
 from oda.telemetry.documents import MAX_DATAPOINTS, settle_one

@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 from zlib import crc32
 
 import msgspec
-from twisted.logger import Logger
 
+from oda.log import Logger
 from oda.model import Event, Moment
 from oda.private_files import followed, make_directory, make_private
 from oda.telemetry.boots import Boot

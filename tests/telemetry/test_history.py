@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
 from oda.model import Event, Moment
-from oda.telemetry.arrival import ArrivalClock
 from oda.telemetry import history as module
+from oda.telemetry.arrival import ArrivalClock
 from oda.telemetry.history import Dropped, History, encode_event
 from tests.telemetry import strategies
 from tests.telemetry.fakes import FakeWallClock
