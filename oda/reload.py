@@ -20,7 +20,12 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 
 from oda.agent import Agent
-from oda.assembly import build_state_manager, event_content_type, standard_operations
+from oda.assembly import (
+    build_state_manager,
+    event_content_type,
+    standard_operations,
+    undated_path,
+)
 from oda.config.changes import Changes, difference
 from oda.config.loader import LoadedConfiguration, load
 from oda.config.watch import ConfigurationWatcher
@@ -186,6 +191,7 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
                 parts.wall_clock,
                 parts.counters,
                 parts.troubles,
+                parts.undated.dating,
             )
         elif changes.state_manager and settings.state_manager is not None:
             new_state.reconfigure(settings.state_manager)
@@ -229,6 +235,9 @@ def _follow_outbox(agent: Agent, settings: OutboxSettings, changed: frozenset[st
     is_in_file = settings.kind is OutboxKind.DURABLE and agent.parts.outbox.is_durable
     if "path" in changed and is_in_file:
         moved = agent.parts.outbox.move(settings.path)
+        beside = undated_path(settings)
+        if beside is not None:
+            moved.addCallback(lambda _: agent.parts.undated.move(beside))
         moved.addErrback(
             lambda failure: _log.error(
                 "{reason}; the outbox stays where it is. The next start begins a new one at"

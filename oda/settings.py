@@ -218,7 +218,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``es.amplia.oda.dispatcher.opengate.cfg``. ``schedules`` collect events before sending.
 
-    ``time_sources`` are those that a request may name; they always include ``time_source``.
+    ``time_sources`` are those that a request may name; they always include ``time_source``. With
+    ``time_sync`` the agent believes the time of day only after its first synchronisation.
     """
 
     reduced_output: bool = False
@@ -227,6 +228,7 @@ class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent_operations: int = 100
     clock_datastream: str = "device.clock"
     allow_set_clock: bool = False
+    time_sync: bool = False
     time_source: str | None = None
     time_sources: tuple[str, ...] = ()
     schedules: tuple[Schedule, ...] = ()

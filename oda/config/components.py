@@ -235,6 +235,14 @@ DISPATCHER = Component(
                     "see docs/operating.md); a plugin's clock datastream doesn't need this",
                 ),
                 Key(
+                    "timeSync",
+                    "time_sync",
+                    boolean(),
+                    "something keeps this machine's clock right (systemd-timesyncd, chrony, ntpd): "
+                    "until its first synchronisation readings are kept and not sent, and get their "
+                    "time then (see docs/time.md)",
+                ),
+                Key(
                     "timeSource",
                     "time_source",
                     time_source(),
