@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, maybeDeferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.assembly import Parts, build_parts
@@ -34,10 +34,13 @@ from oda.interfaces import (
     IOperationRoute,
     IWallClock,
 )
+from oda.local_control import build_control, usual_directory
+from oda.log import Logger, limit_log
+from oda.logs.components import LevelRules
 from oda.model import Event
 from oda.monitor.counters import Counters
 from oda.monotonic import install_monotonic_clock
-from oda.settings import AgentSettings, PluginSettings
+from oda.settings import AgentSettings, MonitorSettings, PluginSettings
 from oda.stopping import (
     CONNECTION_BY_S,
     EVENTS_S,
@@ -48,6 +51,7 @@ from oda.stopping import (
     Stopping,
 )
 from oda.supervision import Supervision
+from oda.troubles import TroubleKind, Troubles
 
 _log = Logger()
 
@@ -68,6 +72,10 @@ class Agent(MultiService):
     replaces the built-in one. ``reactor`` None means the default reactor, whose timers the agent
     moves to the monotonic clock. ``assemble`` has the signature of ``oda.assembly.build_parts``.
 
+    ``control`` makes the agent answer ``oda status``, ``oda send`` and ``oda outbox``: True for the
+    commands without ``--conf``, a directory for those with ``--conf DIRECTORY``. While the agent
+    runs, the log lines of its modules follow the levels of the settings (``logLevel``).
+
     Raises ``PluginError`` when a plugin in the settings can't be loaded, a component provides
     no interface that the agent knows, or two components claim the same place. Raises
     ``DatastreamTaken`` when two components claim the same datastream.
@@ -81,17 +89,19 @@ class Agent(MultiService):
         wall_clock: IWallClock | None = None,
         environ: Mapping[str, str] | None = None,
         assemble: Callable[..., Parts] = build_parts,
+        control: bool | Path = False,
     ) -> None:
         super().__init__()
         if reactor is None:
             from twisted.internet import reactor
         install_monotonic_clock(reactor)
         install_resolver(reactor)
-        self.counters = Counters()
+        self.counters = Counters(reactor.seconds)
         self._sources: list[Any] = []
         self._stopping: Stopping | None = None
         self._waits_for_source: dict[Deferred[None], Callable[[], None]] = {}
-        self._plugins = load_plugins(settings.plugins, reactor)
+        troubles = Troubles(reactor.seconds)
+        self._plugins = load_plugins(settings.plugins, reactor, troubles=troubles)
         added = [*chain.from_iterable(self._plugins.values()), *components]
         self.parts: Parts = assemble(
             settings,
@@ -100,9 +110,14 @@ class Agent(MultiService):
             SystemWallClock() if wall_clock is None else wall_clock,
             self.counters,
             os.environ if environ is None else environ,
+            troubles=troubles,
         )
         self.supervision = Supervision(self.parts, self.counters, reactor)
         self.supervision.monitor.setServiceParent(self)
+        self._unlimit_log: Callable[[], None] = lambda: None
+        if control:
+            directory = usual_directory() if control is True else Path(control)
+            build_control(self, directory).setServiceParent(self)
         for component in added:
             self._place(component)
 
@@ -153,6 +168,12 @@ class Agent(MultiService):
                 return self._stop_source(component)
         return maybeDeferred(lambda: None)
 
+    def follow_log_levels(self, settings: MonitorSettings) -> None:
+        """Log what these levels ask for, from now until the agent has stopped. The levels are those
+        of the agent's modules: what else writes to the log is not limited."""
+        self._unlimit_log()
+        self._unlimit_log = limit_log(LevelRules(settings).wants)
+
     def exchange_plugins(
         self,
         removed: Iterable[PluginSettings],
@@ -167,6 +188,7 @@ class Agent(MultiService):
         """
         stopped: list[Deferred[None]] = []
         for plugin in removed:
+            self.parts.troubles.end(TroubleKind.PLUGIN, plugin.name)
             for component in self._plugins.pop(plugin.name, ()):
                 if self._is_built_in(component, plugin.name):
                     continue
@@ -187,6 +209,7 @@ class Agent(MultiService):
                 try:
                     self._place(component)
                 except OdaError as error:
+                    self.parts.troubles.report(TroubleKind.PLUGIN, str(error), name)
                     _log.error(
                         "plugin {plugin}: {reason}; the rest of the plugin is used",
                         plugin=name,
@@ -215,6 +238,7 @@ class Agent(MultiService):
         """
         parts = self.parts
         parts.outbox.open()
+        self.follow_log_levels(self.settings.monitor)
         super().startService()
         parts.state.start()
         parts.connector.startService()
@@ -255,6 +279,7 @@ class Agent(MultiService):
         yield stopping.step("a script", parts.host.stop, STOP_S)
         yield stopping.step("a service of the agent", super().stopService, STOP_S)
         self._stopping = None
+        self._unlimit_log()
 
     def hurry(self) -> None:
         """Let ``stopService``, called before or later, wait for nothing but a moment for the disk.

@@ -14,7 +14,6 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -33,6 +32,7 @@ from oda.interfaces import (
     ITimeSource,
     IWallClock,
 )
+from oda.log import Logger
 from oda.model import ContentType
 from oda.operations.answer import AnswerWriter
 from oda.operations.dispatcher import OperationDispatcher
@@ -48,6 +48,7 @@ from oda.telemetry.collector import Collector
 from oda.telemetry.dispatcher import EventDispatcher
 from oda.telemetry.poller import Poller
 from oda.telemetry.realtime import RealtimeStateManager
+from oda.troubles import Troubles
 
 if TYPE_CHECKING:
     from oda.telemetry.inmemory import InMemoryStateManager
@@ -78,6 +79,7 @@ class Parts:
     poller: Poller
     collector: Collector
     operations: OperationDispatcher | None
+    troubles: Troubles
     host_id: str = ""
 
     def identified(self, device_id: str) -> None:
@@ -161,16 +163,19 @@ def build_parts(
     make_outbox: MakeOutbox | None = None,
     random: Callable[[], float] = _SYSTEM_RANDOM.random,
     random_bytes: Callable[[int], bytes] = os.urandom,
+    troubles: Troubles | None = None,
 ) -> Parts:
     """The parts for ``settings``. ``components`` are those that the parts need or that replace
     built-in ones: codecs, dispatcher, device info.
 
     ``make_outbox`` replaces ``build_outbox``; ``random`` returns floats in [0, 1), and
-    ``random_bytes(n)`` returns n random bytes. The simulation of the tests replaces all three.
+    ``random_bytes(n)`` returns n random bytes. The simulation of the tests replaces all three. The
+    parts report what is wrong with them to ``troubles``.
 
     Raises ``PluginError`` when two components claim the same place.
     """
     components = tuple(components)
+    troubles = troubles or Troubles(reactor.seconds)
     codecs = default_registry(ARRIVING)
     for component in components:
         if ICodec.providedBy(component):
@@ -186,8 +191,10 @@ def build_parts(
         identity=replaced_identity,
         may_set_clock=lambda: parts.settings.dispatcher.allow_set_clock,
         counters=counters,
+        troubles=troubles,
     )
     outbox = (make_outbox or build_outbox)(settings, reactor, wall_clock, counters)
+    outbox.troubles = troubles
     dispatcher = _only(components, IDispatcher)
     device_info = replaced_identity or host.device_info
 
@@ -226,6 +233,7 @@ def build_parts(
         random,
         random_bytes,
         writer.shorten,
+        troubles=troubles,
     )
     events = EventDispatcher(
         reactor,
@@ -239,7 +247,7 @@ def build_parts(
         schedules=settings.dispatcher.schedules,
         window_s=settings.outbox.commit_window_s,
     )
-    state = build_state_manager(settings, host, events, reactor, wall_clock, counters)
+    state = build_state_manager(settings, host, events, reactor, wall_clock, counters, troubles)
     parts = Parts(
         settings=settings,
         reactor=reactor,
@@ -251,9 +259,10 @@ def build_parts(
         connector=connector,
         events=events,
         state=state,
-        poller=Poller(reactor, state, counters, settings.poller.schedules),
-        collector=Collector(reactor, state, counters, settings.collector.schedules),
+        poller=Poller(reactor, state, counters, settings.poller.schedules, troubles),
+        collector=Collector(reactor, state, counters, settings.collector.schedules, troubles),
         operations=operations,
+        troubles=troubles,
     )
     if operations is not None:
         for operation in standard_operations(settings, state, wall_clock, reactor, counters):
@@ -281,10 +290,11 @@ def build_state_manager(
     reactor: Any,
     wall_clock: IWallClock,
     counters: ICounters,
+    troubles: Troubles | None = None,
 ) -> RealtimeStateManager | InMemoryStateManager:
     """The in-memory state manager if its file is present, else the realtime one."""
     if settings.state_manager is None:
-        return RealtimeStateManager(host.access, events, reactor)
+        return RealtimeStateManager(host.access, events, reactor, troubles)
     # Imported here because most agents don't use it.
     from oda.telemetry.inmemory import InMemoryStateManager
 

@@ -20,12 +20,13 @@ _COMMANDS = {
     "init": ("init", "Write a commented configuration."),
     "check": ("check", "Find out whether the agent could work, and what to fix."),
     "demo": ("demo", "Stand-in platform and agent together, with readings of this machine."),
-    "platform": ("platform", "Run the stand-in platform, or use one that runs."),
+    "platform": ("platform", "Run the stand-in platform, or use a running one."),
+    "readings": ("readings", "List the built-in readings, and read one here and now."),
     "record": ("record", "Save a device's session to a file."),
     "replay": ("replay", "Play a recorded session to a platform or a device."),
-    "status": ("status", "Show how the running agent is."),
+    "status": ("status", "Show the state of the running agent."),
     "reconnect": ("reconnect", "Let the running agent connect now."),
-    "outbox": ("outbox", "See and care for what waits to be delivered."),
+    "outbox": ("outbox", "Inspect and manage the messages that wait for delivery."),
     "send": ("send", "Publish datapoints through the running agent."),
 }
 

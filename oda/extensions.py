@@ -14,12 +14,12 @@ from importlib import import_module, invalidate_caches
 from types import ModuleType
 from typing import Any
 
-from twisted.logger import Logger
-
 from oda.boundary import foreign_code, reason_of
 from oda.errors import PluginError
 from oda.interfaces import IPlugin
+from oda.log import Logger
 from oda.settings import PluginSettings
+from oda.troubles import TroubleKind, Troubles
 
 #: The agent logs loading that takes longer than this, in seconds: it blocks the reactor.
 SLOW_S = 1.0
@@ -75,6 +75,7 @@ def load_plugins(
     wanted: Sequence[PluginSettings],
     reactor: Any,
     find: Callable[[], InstalledPlugins] = installed_plugins,
+    troubles: Troubles | None = None,
 ) -> dict[str, list[object]]:
     """The components of each plugin in ``wanted``, by plugin name and in that order.
 
@@ -86,6 +87,9 @@ def load_plugins(
     installed = find()
     for fault in installed.faults:
         _log.warn("{fault}", fault=fault)
+    if troubles is not None:
+        # A fault names its module or its plugin: it is what tells one from another.
+        troubles.set(TroubleKind.PLUGIN, {fault: fault for fault in installed.faults})
     components: dict[str, list[object]] = {}
     for settings in wanted:
         plugin = _only(settings.name, installed)

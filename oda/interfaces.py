@@ -440,7 +440,7 @@ class IStateManager(Interface):
 class IOutbox(Interface):
     """Keeps messages from acceptance to acknowledgement, in the order they must be sent.
 
-    A row is *pending* (to be sent), *in flight* (taken, not acknowledged) or *lingering*
+    A row is *waiting* (to be sent), *in flight* (taken, not acknowledged) or *lingering*
     (acknowledged but retained for a while, because a pong does not prove a commit by the platform).
     """
 
@@ -450,7 +450,7 @@ class IOutbox(Interface):
     def take(
         max_messages: int, max_bytes: int, only: MessageClass | None = None
     ) -> Sequence[OutboxRow]:
-        """The next pending rows, now in flight: responses first, then telemetry, each in the order
+        """The next waiting rows, now in flight: responses first, then telemetry, each in the order
         of acceptance. Returns at least one row of any size if there is one (of class ``only``).
         """
 
@@ -461,9 +461,9 @@ class IOutbox(Interface):
         """
 
     def rewind(replay_lingering: bool, max_bytes: int | None = None) -> None:
-        """The connection is lost: rows in flight are pending again, in their old order. With
-        ``replay_lingering``, so are lingering rows: all of them, or the newest that together cost
-        at most ``max_bytes``. The last acknowledged rows are always among them, whatever their
+        """The connection is lost: rows in flight wait again, in their old order. With
+        ``replay_lingering``, so do lingering rows: all of them, or the newest that together cost at
+        most ``max_bytes``. The last acknowledged rows are always among them, whatever their
         size."""
 
     def settle() -> None:
@@ -474,16 +474,16 @@ class IOutbox(Interface):
         """Set rows aside as dead letters: counted, and never sent again unless somebody asks."""
 
     def subscribe(on_pending: Callable[[], None]) -> None:
-        """Call ``on_pending`` (soon) whenever there are pending rows that ``take`` has not seen."""
+        """Call ``on_pending`` (soon) whenever rows wait that ``take`` has not seen."""
 
     def answer_bytes() -> int:
-        """The bytes that pending and in-flight answers take; cheap. A reader of requests stops
+        """The bytes that waiting and in-flight answers take; cheap. A reader of requests stops
         reading while this is large. The outbox accepts an answer as long as this is less than its
         capacity, even if it has no room left for the answer."""
 
     def counts() -> Mapping[str, int]:
-        """Rows by state (``pending``, ``in_flight``, ``lingering``, ``dead``), ``bytes``, and
-        ``oldest_age_ms``: the age of the oldest row that is pending or in flight, 0 if there is
+        """Rows by state (``waiting``, ``in_flight``, ``lingering``, ``dead``), ``bytes``, and
+        ``oldest_age_ms``: the age of the oldest row that is waiting or in flight, 0 if there is
         none (the key may be missing where ages are unknown)."""
 
     def close() -> Deferred[None]:

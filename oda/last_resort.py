@@ -22,8 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from twisted.logger import Logger
-
+from oda.log import Logger
 from oda.threads import start_daemon
 
 _log = Logger()

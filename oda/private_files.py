@@ -56,7 +56,7 @@ def check_directory(directory: Path) -> None:
                 raise FileNotFoundError(f"{place} is a link that leads nowhere") from None
             place = place.parent
     if not stat.S_ISDIR(found.st_mode):
-        raise NotADirectoryError(f"{place} is no directory")
+        raise NotADirectoryError(f"{place} is not a directory")
     if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
         raise PermissionError(f"this user may not write into {place}")
 
@@ -86,7 +86,7 @@ def secure(descriptor: int, path: Path) -> None:
     be used."""
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     own = os.geteuid()
     if not may_use(found.st_uid, own, lambda: path.parent.stat().st_uid):
         text = f"it belongs to the user {found.st_uid}, and the process's user is {own}: chown it"

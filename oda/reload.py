@@ -18,7 +18,6 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
-from twisted.logger import Logger
 
 from oda.agent import Agent
 from oda.assembly import build_state_manager, event_content_type, standard_operations
@@ -28,9 +27,12 @@ from oda.config.watch import ConfigurationWatcher
 from oda.connector.tls import build_tls_options
 from oda.errors import ConfigurationError, OdaError
 from oda.extensions import load_plugins
+from oda.log import Logger
 from oda.settings import AgentSettings, OutboxKind, OutboxSettings
 from oda.telemetry.collector import Collector
 from oda.telemetry.poller import Poller
+from oda.troubles import TroubleKind
+from oda.wording import counted
 
 _log = Logger()
 
@@ -99,11 +101,13 @@ class ReloadService(MultiService):
             self._agent.counters.increment("reloads", result="faulty")
             _log.error(
                 "the configuration has {faults}; the agent keeps its old settings:",
-                faults="1 fault" if len(error.faults) == 1 else f"{len(error.faults)} faults",
+                faults=counted(len(error.faults), "fault"),
             )
             for fault in error.faults:
                 _log.error("{fault}", fault=str(fault))
+            self._not_used(f"{counted(len(error.faults), 'fault')}, the first: {error.faults[0]}")
             return succeed(None)
+        self._agent.parts.troubles.end(TroubleKind.CONFIGURATION)
         renewed = _renewed(configuration, self._digests)
         self._digests = configuration.digests
         changes = difference(self._agent.settings, configuration.settings)
@@ -126,12 +130,17 @@ class ReloadService(MultiService):
     def _not_applied(self, failure: Any) -> None:
         self._agent.counters.increment("reloads", result="refused")
         if failure.check(OdaError, OSError, sqlite3.Error):
+            self._not_used(failure.getErrorMessage())
             _log.error(
                 "the new configuration can't be used; the agent keeps its old settings: {reason}",
                 reason=failure.getErrorMessage(),
             )
         else:
             _log.failure("a defect while the agent changed its configuration", failure)
+
+    def _not_used(self, why: str) -> None:
+        text = f"the agent goes on with the one before: {why}"
+        self._agent.parts.troubles.report(TroubleKind.CONFIGURATION, text)
 
 
 def _renewed(
@@ -163,14 +172,20 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
     before = parts.settings
     if settings.connector.secure and changes.reconnect:
         build_tls_options(settings.connector)  # raises before anything has changed
-    components = load_plugins(changes.plugins_added, parts.reactor)
+    components = load_plugins(changes.plugins_added, parts.reactor, troubles=parts.troubles)
     if changes.device_info or changes.scripts:
         parts.host.configure(settings.device_info)
     new_state = parts.state
     try:
         if changes.state_manager_replaced:
             new_state = build_state_manager(
-                settings, parts.host, parts.events, parts.reactor, parts.wall_clock, parts.counters
+                settings,
+                parts.host,
+                parts.events,
+                parts.reactor,
+                parts.wall_clock,
+                parts.counters,
+                parts.troubles,
             )
         elif changes.state_manager and settings.state_manager is not None:
             new_state.reconfigure(settings.state_manager)
@@ -199,6 +214,7 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
         parts.poller.set_schedules(settings.poller.schedules)
         parts.collector.set_schedules(settings.collector.schedules)
     if changes.monitor:
+        agent.follow_log_levels(settings.monitor)
         waiting.append(agent.supervision.monitor.reconfigure(settings.monitor))
     waiting.append(agent.exchange_plugins(changes.plugins_removed, components))
     _log.info("configuration changed: {what}", what=", ".join(changes.components()))
@@ -256,8 +272,9 @@ def _replace_state(agent: Agent, state: Any) -> None:
     parts.poller.stop()
     parts.collector.stop()
     parts.state = state
-    parts.poller = Poller(parts.reactor, state, parts.counters, settings.poller.schedules)
-    parts.collector = Collector(parts.reactor, state, parts.counters, settings.collector.schedules)
+    together = (parts.reactor, state, parts.counters)
+    parts.poller = Poller(*together, settings.poller.schedules, parts.troubles)
+    parts.collector = Collector(*together, settings.collector.schedules, parts.troubles)
     if agent.running:
         state.start()
         parts.collector.start()

@@ -12,11 +12,15 @@ from typing import Any
 import twisted
 from oda import __version__
 from oda.assembly import Parts
+from oda.datastreams.clock import EARLIEST_MS, LATEST_MS
+from oda.model import LinkState
 from oda.monitor.counters import Counters
+from oda.monitor.health import expiring_certificates
 from oda.monitor.latency import ReactorLatency
 from oda.monitor.service import MonitorService
 from oda.monitor.snapshot import Snapshot
 from oda.monitor.status import build_status, status_line
+from oda.troubles import TroubleKind
 
 
 class Supervision:
@@ -29,12 +33,13 @@ class Supervision:
         self._started_s = reactor.seconds()
         self._latency = ReactorLatency(reactor, counters)
         self.monitor = MonitorService(
-            parts.settings.monitor, counters, self.look, self._latency, reactor
+            parts.settings.monitor, counters, self.look, self._latency, reactor, parts.troubles
         )
 
     def look(self) -> Snapshot:
         """The state of the agent now."""
         parts = self._parts
+        self._report()
         return Snapshot(
             version=__version__,
             python=platform.python_version(),
@@ -42,12 +47,40 @@ class Supervision:
             device_id=parts.host_id,
             uptime_s=self._reactor.seconds() - self._started_s,
             now_ms=parts.wall_clock.now_ms(),
+            now_s=self._reactor.seconds(),
             connection=parts.connector.status(),
             outbox=parts.outbox.counts(),
             operations_unanswered=0 if parts.operations is None else parts.operations.unanswered,
             latency_s=self._latency.last_s,
             latency_max_s=self._latency.max_s,
+            troubles=parts.troubles.current(),
         )
+
+    def _report(self) -> None:
+        """Report what nobody has to watch for, because it can be seen at any time."""
+        troubles = self._parts.troubles
+        connection = self._parts.connector.status()
+        now_ms = self._parts.wall_clock.now_ms()
+        ending = {one.whose: one for one in expiring_certificates(connection, now_ms)}
+        troubles.set(TroubleKind.CERTIFICATE, {whose: one.text for whose, one in ending.items()})
+        for whose, one in ending.items():
+            troubles.report(TroubleKind.CERTIFICATE, one.text, whose, one.lasts_s)
+        if connection.state is LinkState.OPEN and connection.peer_class != "pong":
+            troubles.report(
+                TroubleKind.PONGS,
+                "the platform answers no pings: deliveries are not acknowledged",
+                lasts_s=connection.since_s,
+            )
+        else:
+            troubles.end(TroubleKind.PONGS)
+        if EARLIEST_MS <= now_ms <= LATEST_MS:
+            troubles.end(TroubleKind.CLOCK)
+        else:
+            troubles.report(
+                TroubleKind.CLOCK,
+                "the time of day is one at which this version can't run: datapoints get wrong"
+                " times, and certificates may not be valid",
+            )
 
     def status(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
         """Answer the command ``status`` of the local socket."""
@@ -69,4 +102,5 @@ class Supervision:
     def describe(self) -> str:
         """The state of the agent in one line."""
         snapshot = self.look()
-        return status_line(snapshot.connection, snapshot.outbox.get("pending", 0))
+        waiting = snapshot.outbox.get("waiting", 0)
+        return status_line(snapshot.connection, waiting, snapshot.troubles)

@@ -307,7 +307,7 @@ def test_a_changed_outbox_path_moves_the_outbox(tmp_path: Path) -> None:
     directory.agent.publish(Event("t", 1))
     directory.reactor.advance(1.0)
     outbox = directory.agent.parts.outbox
-    waiting = outbox.counts()["pending"]
+    waiting = outbox.counts()["waiting"]
     assert waiting
     text = text.replace("old.sqlite", "new.sqlite") + "outboxMaxRows=77\n"
     directory.write("connector.websocket", text.format(port=9000, keep=180))
@@ -319,7 +319,7 @@ def test_a_changed_outbox_path_moves_the_outbox(tmp_path: Path) -> None:
     assert "changed outbox settings take effect at the next start of the agent" in said
     assert outbox.path == tmp_path / "new.sqlite"
     assert not (tmp_path / "old.sqlite").exists()
-    assert outbox.counts()["pending"] >= waiting
+    assert outbox.counts()["waiting"] >= waiting
     (tmp_path / "taken").write_text("mine")
     text = text.replace("new.sqlite", "taken")
     directory.write("connector.websocket", text.format(port=9000, keep=180))
@@ -330,7 +330,7 @@ def test_a_changed_outbox_path_moves_the_outbox(tmp_path: Path) -> None:
     assert f"{tmp_path}/new.sqlite can't be moved to {tmp_path}/taken" in error
     assert "oda outbox import" in error
     assert (tmp_path / "taken").read_text() == "mine"
-    assert outbox.counts()["pending"] >= waiting
+    assert outbox.counts()["waiting"] >= waiting
     directory.stop()
 
 

@@ -50,7 +50,7 @@ def publish_temperature(agent):
 
 
 settings = load(find_directory(None), os.environ).settings
-agent = Agent(settings, components=[Brightness(), Water()])
+agent = Agent(settings, components=[Brightness(), Water()], control=True)
 sensor = TimerService(10, publish_temperature, agent)
 
 application = Application("greenhouse")

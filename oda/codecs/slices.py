@@ -1,8 +1,8 @@
 """Finds the members of one object in a binary message without decoding the message.
 
-For messages that a codec refuses: the agent still finds out who asks. The two binary formats
-have one structure: items, each with a head that says how many items belong to it. The format's
-``head`` reads the head of an item; this module walks over the items.
+This serves messages that a codec refuses: the agent still finds out who asks. The two binary
+formats have one structure: items, each with a head that says how many items belong to it. The
+format's ``head`` reads the head of an item; this module walks over the items.
 
 Pure.
 """

@@ -1,4 +1,4 @@
-"""``oda reconnect``: end the running agent's pause before its next attempt to connect."""
+"""``oda reconnect``: ends the running agent's wait before its next connection attempt."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from oda.config.loader import find_directory
 from oda.errors import OdaError
 
 _TIMEOUT_S = 10.0
-#: What is said where there is no pause to end, by the state of the connection.
+#: The message when there is no wait to end, by the state of the connection.
 _NO_PAUSE = {
     "stopped": "the agent is stopping",
     "identifying": "the agent is finding out the device's id",
@@ -28,11 +28,10 @@ _NO_PAUSE = {
 @click.option("--conf", "-c", default=None, help="The agent's configuration directory.")
 @click.pass_context
 def command(ctx: click.Context, conf: str | None) -> None:
-    """Let the agent that runs with the same configuration directory connect now, where it waits
-    before its next attempt. A connection that is open stays as it is.
+    """If the agent that runs with the same configuration directory is waiting before its next
+    connection attempt, let it connect now. An open connection is not affected.
 
-    Ends with status 0, or with 3 when no agent answers. What came of the attempt is in "oda
-    status".
+    The exit status is 0, or 3 when no agent answers. "oda status" shows the result of the attempt.
     """
     try:
         with connect_to_agent(find_directory(conf), _TIMEOUT_S) as client:

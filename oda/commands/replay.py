@@ -23,6 +23,7 @@ from oda.platform.tape.recorder import create_private
 from oda.platform.tape.script import TIMES, read_script
 from oda.platform.tape.session_file import Session, read_session, write_session
 from oda.platform.tls import load_authority
+from oda.wording import counted
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -33,13 +34,13 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--listen", default=None, type=click.IntRange(0, 65535), help="Be the platform, on this port."
 )
-@click.option("--device", default=None, help="Which one, where the file has several.")
+@click.option("--device", default=None, help="Which device, if the file has several.")
 @click.option(
     "--speed",
     default=1.0,
     show_default=True,
     type=click.FloatRange(min=0),
-    help="So many times as fast; 0: without waiting.",
+    help="Speed factor; 0: without waiting.",
 )
 @click.option(
     "--as", "alias", default=None, metavar="ID", help="With --to: connect as this device."
@@ -87,13 +88,13 @@ def command(
     timeout_s: float,
     save: Path | None,
 ) -> None:
-    """Play back what "oda record" has saved in FILE.
+    """Play back a session that "oda record" has saved in FILE.
 
-    With --to it is the device: it connects to the platform at URL and sends what the device sent,
-    at the same times. Status 0: the platform has read everything.
+    With --to, the command is the device: it connects to the platform at URL and sends what the
+    device sent, with the same timing. Status 0: the platform has read everything.
 
-    With --listen it is the platform: once a device connects (with any key) it sends the recorded
-    operations, and prints where the answers differ from those recorded; times are not compared.
+    With --listen, it is the platform: once a device connects (with any key), it sends the recorded
+    operations and prints where the answers differ from the recorded ones; times are not compared.
     Status 0: no difference, 1: some.
     """
     if (url is None) == (listen is None):
@@ -161,14 +162,15 @@ def _be_the_device(
     for problem in report.problems:
         click.echo(printable(problem), err=True)
     click.echo(
-        f"{report.connections} connections; of {report.messages} messages {report.sent} sent,"
+        f"{counted(report.connections, 'connection')};"
+        f" of {counted(report.messages, 'message')} {report.sent} sent,"
         f" {report.acknowledged} acknowledged; {report.received} received"
     )
     return not report.problems and report.acknowledged == report.messages
 
 
 async def _nothing() -> None:
-    """What ends with the process."""
+    """Nothing to clean up: everything ends with the process."""
 
 
 def _be_the_platform(
@@ -235,5 +237,5 @@ def _report(verdicts: list[Verdict]) -> bool:
         for difference in verdict.differences:
             click.echo("    " + printable(difference))
     different = sum(bool(verdict.differences) for verdict in verdicts)
-    click.echo(f"{len(verdicts)} operations, {different} with other answers")
+    click.echo(f"{counted(len(verdicts), 'operation')}, {different} with other answers")
     return not different

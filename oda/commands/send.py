@@ -21,8 +21,9 @@ from oda.control.entries import EntryError, ValueKind, parse_entry, parse_time
 from oda.control.wire import MAX_LINE_BYTES, ControlError, Publish
 from oda.errors import OdaError
 from oda.model import Event
+from oda.wording import counted
 
-#: After so many seconds without an answer the user is told what may be the reason.
+#: After this many seconds without an answer, the user is told the possible reasons.
 _PATIENCE_S = 3.0
 _EXPLANATION = (
     "waiting until the agent accepts it: the dispatcher collects this datastream, the device's id"
@@ -40,13 +41,13 @@ _EXPLANATION = (
     type=click.Choice([kind.value for kind in ValueKind], case_sensitive=False),
     default=ValueKind.AUTO.value,
     show_default=True,
-    help="Read each VALUE as this.",
+    help="How to read each VALUE.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --type json.")
 @click.option(
     "--any-time",
     is_flag=True,
-    help="Send times as they are, also those that seem to be seconds or a date.",
+    help="Send times unchanged, even if they seem to be seconds or a date.",
 )
 def command(
     entries: tuple[str, ...],
@@ -58,17 +59,16 @@ def command(
 ) -> None:
     """Publish datapoints through the agent that runs with the same configuration directory.
 
-    The type of VALUE is inferred: 21.5, 17, true, null, {"a": 1}, [1, 2] are what they are in
-    JSON. Anything else is text: 007, +34, nan, and whole numbers of more than 64 bits. A number
-    that would lose digits is refused. Ends with status 0 only when the agent has accepted all of
-    them.
+    The type of VALUE is inferred: 21.5, 17, true, null, {"a": 1}, [1, 2] are what they are in JSON.
+    Anything else is text: 007, +34, nan, and whole numbers of more than 64 bits. A number that
+    would lose digits is refused. The exit status is 0 only when the agent has accepted all of them.
 
-    With "-" lines of the same form, or JSON objects with datastream, value, and optionally device,
-    at, feed, from and path, are read from standard input, and "ok N" is printed once the first N
-    lines are accepted.
+    With "-", the command reads lines of the same form from standard input, or JSON objects with
+    datastream, value, and optionally device, at, feed, from and path. It prints "ok N" once the
+    first N lines are accepted.
 
-    A datapoint without a time gets that of its arrival at the agent, in milliseconds. The platform
-    keeps one value of a datastream for each millisecond: give more of them their own "at".
+    A datapoint without a time gets the time of its arrival at the agent, in milliseconds. The
+    platform keeps one value of a datastream per millisecond: give several values their own "at".
     """
     try:
         at_ms = None if at is None else parse_time(at, any_time)
@@ -91,7 +91,7 @@ def command(
 
 
 def _as_utf8(argument: str) -> str:
-    """The argument as standard input would be read, whatever the locale: UTF-8 where it is that."""
+    """The argument as standard input would give it, whatever the locale: UTF-8 if possible."""
     try:
         return os.fsencode(argument).decode()
     except UnicodeError:
@@ -100,7 +100,7 @@ def _as_utf8(argument: str) -> str:
 
 @contextmanager
 def _patience() -> Iterator[None]:
-    """Say why it takes so long, if it does."""
+    """Tell the user after a while why it takes so long."""
     timer = threading.Timer(_PATIENCE_S, lambda: click.echo(_EXPLANATION, err=True))
     timer.daemon = True
     timer.start()
@@ -126,7 +126,7 @@ def _send_all(client: ControlClient, events: list[Event]) -> None:
 
 
 def _stream(directory: Path, parse: Callable[[str], Event]) -> None:
-    """Write in this thread, read the acknowledgements in another: either may block."""
+    """Write in this thread and read acknowledgements in another: either may block."""
     with connect_to_agent(directory) as client:
         reader = _Acknowledgements(client)
         thread = threading.Thread(target=reader.run, daemon=True)
@@ -159,21 +159,21 @@ def _stream(directory: Path, parse: Callable[[str], Event]) -> None:
         if reader.unwritten is not None:
             raise ControlError(
                 f"standard output can't be written ({reader.unwritten.strerror});"
-                f" all {sent} datapoints were accepted"
+                f" the agent has accepted all ({counted(sent, 'datapoint')})"
             )
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """The lines of the stream. A longer one than the agent takes comes in pieces of which the
-    first is too long: it does not fill the memory."""
+    """The lines of the stream. A line that is longer than the agent accepts comes in pieces, the
+    first of which is too long; so it can't fill the memory."""
     return iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b"")
 
 
 def _events(
     lines: Iterable[bytes], parse: Callable[[str], Event]
 ) -> Iterator[tuple[int, Event | EntryError]]:
-    """Each line's event, or what is wrong with it. Empty lines count but say nothing, and a byte
-    order mark is no part of the first."""
+    """Each line's event, or its fault. Empty lines count but have no event; the first line may
+    start with a byte order mark."""
     for number, line in enumerate(lines, 1):
         try:
             if len(line) > MAX_LINE_BYTES:
@@ -188,10 +188,9 @@ def _events(
 
 
 class _Acknowledgements:
-    """Prints ``ok N`` for what was accepted. ``lines`` are the line numbers of what was sent.
+    """Prints ``ok N`` for accepted lines. ``lines`` are the line numbers of what was sent.
 
-    ``unwritten`` is why nothing can be printed any more: whoever read the output is gone, and what
-    is accepted is accepted all the same.
+    ``unwritten`` is the error if the reader of the output is gone; that does not affect acceptance.
     """
 
     def __init__(self, client: ControlClient) -> None:

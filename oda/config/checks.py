@@ -82,7 +82,7 @@ def _is_this_machine(host: str) -> bool:
 def check_files(
     interpretation: Interpretation, read: Callable[[Path], Content]
 ) -> dict[Path, bytes]:
-    """Check that the files that keys name are readable, rather now than at the first connection.
+    """Check now, and not only at the first connection, that the files that keys name are readable.
 
     Returns the digest of each, so that a later change can be noticed.
     """

@@ -131,7 +131,7 @@ def _read_entry(
             first = result.places[key.name]
             if first.key != entry.key and _says_the_same(result, key, entry.value):
                 return
-            problem = f"says the same as {first.key} in line {first.line}: remove one of the two"
+            problem = f"is another name of {first.key} in line {first.line}: remove one of the two"
             result.faults.append(place.fault(problem))
             return
         result.places[key.name] = place

@@ -22,7 +22,6 @@ from typing import Any
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import NotConnectingError
 from twisted.internet.interfaces import IDelayedCall, IReactorPluggableNameResolver, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.connector.outcome import Outcome, describe_connect_failure
@@ -30,7 +29,9 @@ from oda.connector.protocol import PlatformProtocol
 from oda.connector.resolution import AddressCollector
 from oda.errors import ConnectorError, DatastreamError
 from oda.interfaces import IDeviceInfoProvider
+from oda.log import Logger
 from oda.settings import Secret
+from oda.troubles import TroubleKind, Troubles
 
 _log = Logger()
 
@@ -279,10 +280,12 @@ class Identification:
         device_info: IDeviceInfoProvider,
         reactor: IReactorTime,
         identified: Callable[[str, Secret], None],
+        troubles: Troubles | None = None,
     ) -> None:
         self._device_info = device_info
         self._reactor = reactor
         self._identified = identified
+        self._troubles = troubles or Troubles(reactor.seconds)
         self._again: IDelayedCall | None = None
         self._round = 0
 
@@ -295,7 +298,7 @@ class Identification:
         question.addErrback(self._failed, asked_in)
 
     def hurry(self) -> bool:
-        """Ask at once, if it is waiting to ask again; whether it was."""
+        """End the pause before the next question, if there is one. Returns whether there was."""
         if self._again is None:
             return False
         self._again.reset(0)
@@ -314,10 +317,12 @@ class Identification:
         api_key = Secret(self._device_info.api_key())
         if asked_in == self._round:
             self._identified(device_id, api_key)
+            self._troubles.end(TroubleKind.IDENTITY)
 
     def _failed(self, failure: Failure, asked_in: int) -> None:
         if asked_in != self._round:
             return
+        self._troubles.report(TroubleKind.IDENTITY, failure.getErrorMessage())
         if failure.check(DatastreamError, ConnectorError):
             _log.error(
                 "can't connect: {reason}; trying again in {delay:g} s",

@@ -44,7 +44,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -63,8 +62,10 @@ from oda.connector.status import ConnectionRecord
 from oda.connector.tls import build_tls_options
 from oda.connector.window import Taken, taken_bytes
 from oda.interfaces import ICounters, IDeviceInfoProvider, IOutbox
+from oda.log import Logger
 from oda.model import ConnectionStatus, LinkState
 from oda.settings import OutboxSettings, Secret
+from oda.troubles import Troubles
 
 _log = Logger()
 
@@ -107,6 +108,7 @@ class PlatformLink:
         on_message: Callable[[bytes, bool], None],
         intake: Intake,
         taken: Callable[[Any], Taken | None] = taken_bytes,
+        troubles: Troubles | None = None,
     ) -> None:
         self._settings = settings
         self._window = window
@@ -117,7 +119,7 @@ class PlatformLink:
         self._on_message = on_message
         self._intake = intake
         self._taken = taken
-        self._identification = Identification(device_info, reactor, self._identified)
+        self._identification = Identification(device_info, reactor, self._identified, troubles)
         self._reconnection = Reconnection(reactor, counters, settings, random)
         self._record = ConnectionRecord(reactor)
         self._known = KnownAddresses()
@@ -142,7 +144,7 @@ class PlatformLink:
         self._session: Session | None = None
         self._open_at: tuple[str, float] | None = None
         self._drain: _Drain | None = None
-        #: The end of the pause; in WAITING.
+        #: The delayed call that ends the pause, in WAITING.
         self._retry: IDelayedCall | None = None
         self._last_outcome = Outcome(reason="not connected yet")
         outbox.subscribe(self._rows_are_pending)
@@ -208,15 +210,16 @@ class PlatformLink:
         return stopped
 
     def hurry(self) -> None:
-        """Make a stop, now or later, wait for no acknowledgement and for no close frame. What was
-        not delivered stays in the outbox."""
+        """Let the stop in progress, or the next one, wait neither for acknowledgements nor for a
+        close frame. What was not delivered stays in the outbox."""
         self._hurries = True
         if self._stopping is not None and self._protocol is not None:
             self._drop(self._protocol, "the agent is stopping")
 
     def connect_now(self) -> bool:
-        """End the pause before the next attempt, or before the next question for the id; whether
-        there was one. The pauses after it are as long as if this one had lasted."""
+        """End the pause before the next attempt, or before the next question for the id. Returns
+        whether there was a pause. Later pauses are as long as if this one had not been cut short.
+        """
         if self._state is IDENTIFYING:
             return self._identification.hurry()
         retry = self._retry
@@ -473,7 +476,7 @@ class _Drain:
             self._limit.cancel()
 
     def _check(self) -> None:
-        if not self._session.has_unacknowledged and not self._outbox.counts()["pending"]:
+        if not self._session.has_unacknowledged and not self._outbox.counts()["waiting"]:
             self._finish()
 
     def _finish(self) -> None:

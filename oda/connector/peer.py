@@ -10,15 +10,15 @@ because the ping has not left the device.
 
 Load balancers, proxies and NATs end idle connections. Many do so without notice, and only the next
 ping finds out. When two connections in a row to one address end after about the same time of
-silence, the agent pings twice as often as that from then on, but at most every ``FLOOR_S``
-(``Silence``). The configured ``keepAliveInterval`` is the upper limit.
+silence, the agent pings twice as often as that from then on, but not more often than every
+``FLOOR_S`` (``Silence``). The configured ``keepAliveInterval`` is the upper limit.
 """
 
 from __future__ import annotations
 
 from enum import Enum
 
-from twisted.logger import Logger
+from oda.log import Logger
 
 _log = Logger()
 

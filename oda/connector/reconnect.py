@@ -12,8 +12,8 @@ The lane of the end (``oda.connector.outcome.LANES``) sets the least width of th
   and nothing distinguishes that from the end of one connection.
 - ``CROWD``: a minute and a half. Every device hears the same at the same moment; of ten thousand
   devices, at most one in fifty connects in any one second.
-- ``SLOW``: the same, and at least a quarter of the window, so that the agent does not repeat a
-  refused attempt at once.
+- ``SLOW``: the same, and the pause is at least a quarter of the window, so that the agent does not
+  repeat a refused attempt at once.
 
 Windows follow each other without an overlap: a pause first waits out the rest of the window before.
 So the devices that lost their platform at one moment come back evenly over each window, also if the
@@ -29,11 +29,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
 from oda.connector.current import CurrentSettings
 from oda.connector.outcome import Lane, Outcome
 from oda.interfaces import ICounters
+from oda.log import Logger
 
 _log = Logger()
 
@@ -92,7 +92,7 @@ class Backoff:
         return spread_s if lane is Lane.SPREAD else self.crowd_window_s
 
 
-#: A pause that is at least so long, in seconds, is told with the way to end it.
+#: The log line of a pause at least this long, in seconds, also says how to end the pause.
 _LONG_S = 10.0
 _HOW_NOW = " ('oda reconnect' or SIGHUP: at once)"
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, maybeDeferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -31,8 +30,10 @@ from oda.interfaces import (
     IDispatcher,
     IOutbox,
 )
+from oda.log import Logger
 from oda.model import Answer, ConnectionStatus, ContentType, MessageClass, OutgoingMessage
 from oda.settings import ConnectorSettings, FrameType, OutboxSettings
+from oda.troubles import Troubles
 
 _log = Logger()
 
@@ -42,7 +43,7 @@ FRESH_S = 3.0
 
 @implementer(IConnector, IConnectionObservable)
 class ConnectorService(Service):
-    """``random`` gives floats in [0, 1), ``random_bytes(n)`` n random bytes. ``shorten(answer,
+    """``random`` gives floats in [0, 1), ``random_bytes(n)`` n random bytes. ``shorten(payload,
     reason)`` makes the answer that replaces one that can't be sent or kept; None if it can't make
     one. ``taken(transport)`` is as ``window.taken_bytes``.
 
@@ -65,6 +66,7 @@ class ConnectorService(Service):
         random_bytes: Callable[[int], bytes],
         shorten: Callable[[bytes, str], bytes | None] = lambda _payload, _reason: None,
         taken: Callable[[Any], Taken | None] = taken_bytes,
+        troubles: Troubles | None = None,
     ) -> None:
         self._settings = CurrentSettings(settings)
         self._shorten = shorten
@@ -86,6 +88,7 @@ class ConnectorService(Service):
             self._message_received,
             self._intake,
             taken,
+            troubles,
         )
 
     # -- IConnector --------------------------------------------------------------------------
@@ -152,8 +155,8 @@ class ConnectorService(Service):
         self._link.hurry()
 
     def connect_now(self) -> bool:
-        """Wait no longer before the next attempt to connect; False where there was nothing to wait
-        for, because it is connected, connecting or stopped."""
+        """End the pause before the next attempt to connect. False if there was none, because the
+        agent is connected, connecting or stopped."""
         return self._link.connect_now()
 
     def reconfigure(self, settings: ConnectorSettings, reconnect: bool = True) -> None:
@@ -189,7 +192,7 @@ class ConnectorService(Service):
             if not isinstance(answer, Answer):
                 answer = Answer(answer)
             if not isinstance(answer.payload, bytes):
-                # The outbox would accept it, and the connection would break at it again and again.
+                # The outbox would accept it, and it would break one connection after the other.
                 kind = type(answer.payload).__name__
                 raise TypeError(f"the dispatcher's answer is {kind}, not bytes")
             accepted = self._respond(answer, is_text and _is_utf8(answer.payload))
@@ -234,7 +237,7 @@ class ConnectorService(Service):
         if failure.check(OutboxError):
             _log.error("an answer is lost: {reason}", reason=failure.getErrorMessage())
         else:
-            _log.failure("an answer is lost by a defect", failure)
+            _log.failure("an answer is lost because of a defect in the agent", failure)
 
     def _dispatcher_failed(self, failure: Failure, size: int) -> None:
         self._intake.concluded(size)

@@ -18,8 +18,8 @@ the measured rate::
 samples, because one delayed pong says nothing about the link. Pongs that arrive closer together
 than their pings can have arrived are one sample, since all of them were delayed. ``queue`` is a
 tenth of the pong's time limit, at most ``MAX_QUEUE_S``. If the round trip is long, ``queue`` is at
-least ``PIPE`` of it: each ping covers a quarter of the window, which comes back with its pong. With
-less in the queue the link would be idle until then.
+least ``PIPE`` of it: each ping covers a quarter of the window, which becomes free only with its
+pong. With less in the queue the link would be idle until then.
 
 A window that is not used shrinks again, because the next backlog may meet another link.
 """

@@ -1,11 +1,11 @@
 """Who this device is (DeviceInfoProvider).
 
-The device id is the configured one, else the serial number. A serial number comes from the script
-that is configured for it, else from ``obtainSerialNumber.sh`` in the directory of scripts, which
-the reference agent runs though no line names it. Where there is such a script the number comes only
-from it: falling back when it fails would give the device another identity from one start to the
-next. So would falling back while the directory of scripts is not there, for instance not mounted.
-Without a script it is the machine's own (``oda.datastreams.identity``).
+The device id is the configured one, else the serial number. The serial number comes from the script
+configured for it, else from ``obtainSerialNumber.sh`` in the directory of scripts, which the
+reference agent runs even if no line names it. If there is such a script, it is the only source: a
+fallback after its failure could change the device's identity from one start to the next. The same
+holds while the directory of scripts does not exist, for example because it is not mounted. Without
+a script, the machine's own number is used (``oda.datastreams.identity``).
 
 The host name is no identity unless ``deviceId=@hostname`` asks for it: the name is a setting that
 anybody may change, and two machines may have the same.
@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -29,26 +28,27 @@ from oda.datastreams.scripts import ScriptGetter
 from oda.datastreams.software import installed_software
 from oda.errors import ReadingFailed
 from oda.interfaces import IDeviceInfoProvider
+from oda.log import Logger
 from oda.model import HOST, Reading
 from oda.settings import HOST_NAME_AS_ID, DeviceInfoSettings
 
 SERIAL_NUMBER = "device.serialNumber"
-#: The datastreams whose script tells the serial number; the second is older deployments' name.
+#: The datastreams whose script gives the serial number; older deployments use the second name.
 SERIAL_NUMBER_SCRIPTS = (SERIAL_NUMBER, "serialNumber")
 
-#: The script that tells it where no line names one.
+#: The script that gives the number if no line names one.
 USUAL_SCRIPT = "obtainSerialNumber.sh"
 
-#: The places whose number may be another machine's as well, and why.
+#: Sources whose number another machine may share, and why.
 DOUBTFUL = {"/etc/machine-id": "machines that were cloned from one image may have the same"}
 
 log = Logger()
 
 
 def is_there(file: Path) -> bool:
-    """Whether a directory has an entry of that name. One that can't be read now (a link to a disk
-    that is not mounted yet, a directory without permission) is one: passed over, the device would
-    have another identity until the next start."""
+    """Whether a directory has an entry of that name. An entry that can't be read now (a link to a
+    disk that is not yet mounted, a directory without permission) counts: without it, the device
+    would have another identity until the next start."""
     try:
         file.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -87,8 +87,8 @@ class DeviceInfo:
         usual_file: Path | None = None,
         usual_script: ScriptGetter | None = None,
     ) -> None:
-        """Take up other settings, and the scripts by datastream. ``usual_script`` is the one that
-        counts where none of them tells the serial number, if ``usual_file`` is there."""
+        """Use other settings, and the scripts by datastream. ``usual_script`` counts if none of
+        these gives the serial number and ``usual_file`` exists."""
         self._settings = settings
         self._scripts = scripts
         self._usual_file = usual_file
@@ -118,7 +118,7 @@ class DeviceInfo:
         return self._settings.api_key.reveal()
 
     def serial_number(self) -> Any:
-        """See ``IDeviceInfoProvider.serial_number``. Logs once where the number comes from."""
+        """See ``IDeviceInfoProvider.serial_number``. Logs the source of the number once."""
         return self._serial_number()
 
     def _serial_number(self, is_identity: bool = False) -> Any:
@@ -133,7 +133,7 @@ class DeviceInfo:
             return self._from_script(reading, str(usual_file))
         if is_identity and usual_file is not None and not os.path.isdir(usual_file.parent):
             raise ReadingFailed(
-                f"'path' names {usual_file.parent}, which is no directory that can be read: its"
+                f"'path' names {usual_file.parent}, which is not a readable directory: its"
                 f" {USUAL_SCRIPT} may tell the device's id. Put the scripts there, or set deviceId"
             )
         found = find_serial(self._root, self._hostname)
@@ -153,7 +153,7 @@ class DeviceInfo:
         if is_identity and found.place in DOUBTFUL and found.place not in self._doubted:
             self._doubted.add(found.place)
             log.warn(
-                "this device calls itself {serial}, after {place}: {doubt}. Set deviceId in the"
+                "this device uses the id {serial}, from {place}: {doubt}. Set deviceId in the"
                 " device info configuration",
                 serial=found.number,
                 place=found.place,
@@ -162,7 +162,7 @@ class DeviceInfo:
         return found.number
 
     def software(self) -> list[dict[str, str]]:
-        """See ``IDeviceInfoProvider.software``. Found out once: an update restarts the agent."""
+        """See ``IDeviceInfoProvider.software``. Read once: an update restarts the agent."""
         if self._software is None:
             self._software = installed_software(self._root)
         return self._software

@@ -6,12 +6,14 @@ here is not shown (and a test fails); adding one takes one line. Pure.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from oda.model import LinkState
 from oda.monitor.health import judge
 from oda.monitor.snapshot import Snapshot
+from oda.troubles import TroubleKind
 
 PREFIX = "oda_"
 
@@ -61,8 +63,14 @@ def _peer(snapshot: Snapshot) -> _Values:
 
 
 def _rows(snapshot: Snapshot) -> _Values:
-    states = ("pending", "in_flight", "lingering", "recovering", "dead")
+    # The words of docs/outbox.md.
+    states = ("waiting", "in_flight", "lingering", "recovering", "dead")
     return {(state,): float(snapshot.outbox.get(state, 0)) for state in states}
+
+
+def _troubles(snapshot: Snapshot) -> _Values:
+    counts = Counter(one.kind for one in snapshot.troubles)
+    return {(kind.value,): float(counts[kind]) for kind in TroubleKind}
 
 
 def _build(snapshot: Snapshot) -> _Values:
@@ -92,7 +100,7 @@ COUNTERS = (
     Counted("messages_refused", "Messages that the outbox did not accept.", _CLASS),
     Counted("messages_sent", "Messages sent, each repetition counted.", _CLASS),
     Counted("messages_resent", "Messages sent that had been sent before.", _CLASS),
-    Counted("messages_acknowledged", "Messages that the platform provably has read.", _CLASS),
+    Counted("messages_acknowledged", "Messages that the platform has provably read.", _CLASS),
     Counted("messages_delivered", "Acknowledged messages that are no longer retained.", _CLASS),
     Counted(
         "messages_dropped",
@@ -174,6 +182,12 @@ GAUGES = (
         "ready",
         "1 when connected and acknowledged in time.",
         _one(lambda now: judge(now.connection).ready),
+    ),
+    Measured(
+        "trouble",
+        "How many things of each kind are wrong now; see troubles.md.",
+        _troubles,
+        ("kind",),
     ),
     Measured(
         "connection_state", "1 for the state the connection is in, else 0.", _states, ("state",)

@@ -10,13 +10,14 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 
+from oda.log import Logger
 from oda.monitor.counters import Counters
-from oda.monitor.health import certificate_warnings
+from oda.monitor.health import expiring_certificates
 from oda.monitor.latency import ReactorLatency
 from oda.monitor.snapshot import Snapshot
 from oda.settings import MonitorSettings
+from oda.troubles import TroubleKind, Troubles
 
 _log = Logger()
 
@@ -40,7 +41,9 @@ class MonitorService(Service):
         look: Callable[[], Snapshot],
         latency: ReactorLatency,
         reactor: Any,
+        troubles: Troubles | None = None,
     ) -> None:
+        self._troubles = troubles or Troubles(reactor.seconds)
         self._settings = settings
         self._counters = counters
         self._look = look
@@ -101,6 +104,11 @@ class MonitorService(Service):
         try:
             self._port = self._reactor.listenTCP(settings.port, site, interface=settings.interface)
         except (CannotListenError, OSError) as error:
+            reason = str(getattr(error, "socketError", error))
+            self._troubles.report(
+                TroubleKind.MONITOR_PORT,
+                f"no metrics at {settings.interface}:{settings.port}: {reason}",
+            )
             if not self._is_failing:
                 self._is_failing = True
                 _log.error(
@@ -109,12 +117,13 @@ class MonitorService(Service):
                     " {period_s:g} s",
                     interface=settings.interface,
                     port=settings.port,
-                    reason=str(getattr(error, "socketError", error)),
+                    reason=reason,
                     period_s=LISTEN_AGAIN_S,
                 )
             self._again = self._reactor.callLater(LISTEN_AGAIN_S, self._listen)
             return
         self._is_failing = False
+        self._troubles.end(TroubleKind.MONITOR_PORT)
         _log.info(
             "metrics and health at http://{interface}:{port}/metrics and /health/ready",
             interface=settings.interface,
@@ -126,6 +135,7 @@ class MonitorService(Service):
             self._again.cancel()
             self._again = None
         self._is_failing = False
+        self._troubles.end(TroubleKind.MONITOR_PORT)
         port, self._port = self._port, None
         if port is None:
             return succeed(None)
@@ -133,5 +143,5 @@ class MonitorService(Service):
 
     def _look_at_certificates(self) -> None:
         snapshot = self._look()
-        for warning in certificate_warnings(snapshot.connection, snapshot.now_ms):
-            _log.warn("{warning}", warning=warning)
+        for ending in expiring_certificates(snapshot.connection, snapshot.now_ms):
+            _log.warn("{warning}", warning=str(ending))

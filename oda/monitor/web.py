@@ -1,4 +1,4 @@
-"""What the monitor's port answers: ``/metrics``, ``/health/live`` and ``/health/ready``.
+"""What the monitor's port answers: ``/metrics``, ``/health``, ``/health/live``, ``/health/ready``.
 
 The port only reads and has no password: it belongs on the loopback interface.
 """
@@ -16,7 +16,7 @@ from twisted.web.server import Request, Site
 
 from oda.monitor.counters import Counters
 from oda.monitor.exposition import CONTENT_TYPE, Exposition
-from oda.monitor.health import judge
+from oda.monitor.health import State, judge
 from oda.monitor.snapshot import Snapshot
 
 #: How many scrapers may be connected at a time.
@@ -26,7 +26,7 @@ IDLE_S, LIFE_S = 10, 30
 
 _TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _JSON = b"application/json"
-_NOT_FOUND = (404, b"text/plain", b"there are /metrics, /health/live and /health/ready\n")
+_NOT_FOUND = (404, b"text/plain", b"there are /metrics, /health, /health/live, /health/ready\n")
 
 
 #: Status, content type and body.
@@ -117,16 +117,17 @@ def build_site(counters: Counters, look: Callable[[], Snapshot], reactor: Any) -
     """The site for the agent whose state ``look`` returns."""
     exposition = Exposition(counters, look)
 
-    def ready() -> Answer:
-        connection = look().connection
-        readiness = judge(connection)
-        body = msgspec.json.encode(readiness.body(connection))
-        return 200 if readiness.ready else 503, _JSON, body + b"\n"
+    def answer(is_well: Callable[[State], bool]) -> Answer:
+        now = look()
+        readiness = judge(now.connection)
+        body = msgspec.json.encode(readiness.body(now.connection, now.troubles))
+        return 200 if is_well(readiness.state(now.troubles)) else 503, _JSON, body + b"\n"
 
     pages: dict[bytes, Callable[[], Answer]] = {
         b"/metrics": lambda: (200, CONTENT_TYPE, exposition.render()),
         b"/health/live": lambda: (200, _JSON, b'{"live":true}\n'),
-        b"/health/ready": ready,
+        b"/health/ready": lambda: answer(lambda state: state is not State.NOT_READY),
+        b"/health": lambda: answer(lambda state: state is State.READY),
     }
     site = MonitorSite(_Pages(pages), reactor=reactor, timeout=IDLE_S)
     return BoundedSite(site, reactor.seconds)

@@ -28,10 +28,10 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.errors import OutboxError
+from oda.log import Logger
 from oda.model import MessageClass
 from oda.outbox.queue import Row, Span
 from oda.outbox.store import IStore, Opened, Recovered, StoreDamaged, StoreError, StoreMoved
@@ -42,6 +42,8 @@ _log = Logger()
 
 #: How long after a failure the disk is tried again, in seconds.
 RETRY_S = 3.0
+#: A commit that takes longer is told as a trouble, in seconds.
+HANGS_S = 5.0
 #: How often a closing outbox replaces its store before it gives up on a disk that damages each one.
 _LAST_REPLACEMENTS = 3
 
@@ -138,6 +140,7 @@ class Committer:
         self._closing: Deferred[None] | None = None
         self._is_stuck = False
         self._is_abandoned = False
+        self._job_since_s = 0.0
         #: Why the disk can't be used, while it can't.
         self.problem = ""
 
@@ -168,6 +171,14 @@ class Committer:
             and self._job is not Job.REPLACE
             and not self._is_stuck
         )
+
+    @property
+    def trouble(self) -> str:
+        """Why the disk can't be used, "" where it can."""
+        if self.problem or self._job is not Job.COMMIT:
+            return self.problem
+        hangs = self._reactor.seconds() - self._job_since_s > HANGS_S
+        return "the disk does not answer" if hangs else ""
 
     # -- requests ----------------------------------------------------------------------------
 
@@ -275,7 +286,7 @@ class Committer:
             else:
                 done(outcome)
 
-        self._job = kind
+        self._job, self._job_since_s = kind, self._reactor.seconds()
         self._worker.run(work, ended, takes_long, aside)
 
     def _commit_ended(self, outcome: int | Failure) -> None:

@@ -36,6 +36,7 @@ from oda.outbox.database import (
 )
 from oda.outbox.transaction import CLASSES, Stored, Totals
 from oda.settings import OutboxKind, OutboxSettings
+from oda.wording import counted
 
 #: Files beside a damaged store that the agent itself is taking over, or has taken over.
 _OF_RECOVERY = re.compile(r"\.(damaged|recovering)-\d+")
@@ -246,8 +247,9 @@ def _verify_rows(
         stored = totals.stored[message_class.value]
         if (stored.rows, stored.datapoints) != (found.rows, found.datapoints):
             faults.append(
-                f"{path}: {message_class.value}: {found.rows} rows with {found.datapoints} "
-                f"datapoints, but the totals say {stored.rows} with {stored.datapoints}"
+                f"{path}: {message_class.value}: {counted(found.rows, 'row')} with"
+                f" {counted(found.datapoints, 'datapoint')}, but the totals say {stored.rows} with"
+                f" {stored.datapoints}"
             )
     return faults
 
@@ -268,8 +270,8 @@ class Leftover(msgspec.Struct, frozen=True):
         if self.problem:
             return f"no agent uses the outbox {self.path}, and it can't be read: {self.problem}"
         return (
-            f"no agent uses the outbox {self.path}: {self.messages} messages wait in it, and it has"
-            f" {self.dead} dead letters"
+            f"no agent uses the outbox {self.path}, which holds"
+            f" {counted(self.messages, 'message')} and {counted(self.dead, 'dead letter')}"
         )
 
 

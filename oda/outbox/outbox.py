@@ -22,11 +22,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from oda.errors import OutboxClosed, OutboxFull
 from oda.interfaces import ICounters, IOutbox, IWallClock
+from oda.log import Logger
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
 from oda.outbox.backlog import Accounts, Backlog, Shares
 from oda.outbox.clock import OutboxClock, Uptime, this_machine
@@ -41,6 +41,8 @@ from oda.outbox.store import IStore, Letter, MemoryStore, Opened, Recovered, Sto
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY, Totals, Transaction
 from oda.outbox.worker import AdaptiveWorker, InlineWorker, IWorker, ThreadWorker
 from oda.settings import OutboxKind, OutboxSettings
+from oda.troubles import TroubleKind, Troubles
+from oda.wording import counted
 
 _log = Logger()
 
@@ -115,6 +117,9 @@ class Outbox:
         self._on_pending: Callable[[], None] | None = None
         self._has_news = False
         self._modelled = 0
+        #: Where it reports what is wrong; its owner may put another one here before ``open``.
+        self.troubles = Troubles(reactor.seconds)
+        self._reported: tuple[str, int] = ("", 0)
 
     @property
     def state(self) -> State:
@@ -286,7 +291,7 @@ class Outbox:
         oldest_ms = min((one for queue in queues if (one := queue.oldest_ms)), default=now_ms)
         return {
             "oldest_age_ms": max(0, now_ms - oldest_ms),
-            "pending": sum(queue.pending_rows for queue in queues),
+            "waiting": sum(queue.pending_rows for queue in queues),
             "in_flight": sum(len(queue.in_flight) for queue in queues),
             "lingering": sum(queue.lingering_rows for queue in queues),
             "recovering": sum(max(0, queue.recovering_amount.rows) for queue in queues),
@@ -398,6 +403,7 @@ class Outbox:
     def _look(self) -> None:
         self._tick = None
         self._committer.check()
+        self._report()
         lingering = sum(one.queue.lingering_rows for one in self.backlogs.values())
         lone_s = min(_LONE_EXPIRY_S, max(TICK_S, self._settings.linger_s))
         self._expire(TICK_S if lingering > _FEW_ROWS else lone_s)
@@ -447,7 +453,27 @@ class Outbox:
         if self._has_news and self._on_pending is not None and self._is_open:
             self._has_news = False
             self._ledger.call(self._on_pending)
+        self._report()
         self._ledger.tell()
+
+    def _report(self) -> None:
+        """Tell what is wrong with the disk, and with messages."""
+        disk, letters = now = self._committer.trouble, len(self._letters)
+        if now == self._reported:
+            return
+        self._reported = now
+        self.troubles.set(
+            TroubleKind.DISK,
+            {"": f"the outbox can't be written to {self._committer.store.name}: {disk}"}
+            if disk
+            else {},
+        )
+        self.troubles.set(
+            TroubleKind.DEAD_LETTERS,
+            {"": f"{counted(letters, 'message')} set aside as dead letters: see 'oda outbox list'"}
+            if letters
+            else {},
+        )
 
     def opened(self, opened: Opened, is_late: bool) -> bool:
         """See ``ICommitOwner.opened``."""

@@ -23,12 +23,12 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred, DeferredList, fail
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.boundary import foreign_code, reason_of
 from oda.errors import EncodeError, EventRejected
 from oda.interfaces import ICheckedEncoding, ICodec, IConnector, ICounters
+from oda.log import Logger
 from oda.model import (
     HOST,
     PROTOCOL_VERSION,

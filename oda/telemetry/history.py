@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-from twisted.logger import Logger
 
 from oda.errors import EventRejected
+from oda.log import Logger
 from oda.model import HOST, DevicePattern, Event
 from oda.private_files import followed, make_directory, make_private
 from oda.telemetry.arrival import ArrivalClock, ClockReading

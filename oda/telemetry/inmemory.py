@@ -23,7 +23,6 @@ from msgspec import structs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -36,6 +35,7 @@ from oda.interfaces import (
     IStateManager,
     IWallClock,
 )
+from oda.log import Logger
 from oda.model import HOST, DatastreamValue, Event, ValueStatus
 from oda.settings import StateManagerSettings
 from oda.slices import gather_in_slices
@@ -224,7 +224,7 @@ class InMemoryStateManager:
 
     def _keep_values(self, values: list[DatastreamValue]) -> list[DatastreamValue]:
         for event in events_of(values):
-            # One by one: a value that can't be kept must not take the others with it.
+            # One by one: a value that can't be kept must not affect the others.
             self._watch(self.received((event,)), event)
         return values
 

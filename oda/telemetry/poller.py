@@ -11,13 +11,13 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from oda.interfaces import ICounters, IStateManager
+from oda.log import Logger
 from oda.model import DatastreamValue, ValueStatus
 from oda.settings import Schedule
-from oda.telemetry.reading import FailureChanges
 from oda.telemetry.schedules import Timetable
+from oda.troubles import TroubleKind, Troubles
 
 log = Logger()
 
@@ -35,12 +35,14 @@ class Poller:
         state_manager: IStateManager,
         counters: ICounters,
         schedules: Iterable[Schedule] = (),
+        troubles: Troubles | None = None,
     ) -> None:
         self._state_manager = state_manager
         self._counters = counters
         self._schedules = tuple(schedules)
         self._timetable = Timetable(clock, self._read, self._tick_ended)
-        self._failures = FailureChanges()
+        self._failing: set[tuple[str, str]] = set()  # datastream and device
+        self._troubles = troubles or Troubles(clock.seconds)
         self._readings = 0
         self._failed = 0
 
@@ -52,11 +54,17 @@ class Poller:
         """End. Readings in progress end by themselves."""
         self._timetable.stop()
         self._tick_ended(0)
+        self._failing.clear()
+        self._troubles.end_all(TroubleKind.READING)
 
     def set_schedules(self, schedules: Iterable[Schedule]) -> None:
         """Read by these lines; lines that stay keep their rhythm."""
         self._schedules = tuple(schedules)
         self._timetable.apply(self._schedules)
+        read = {line.datastream_id for line in self._schedules}
+        for thing in [one for one in self._failing if one[0] not in read]:
+            self._failing.remove(thing)
+            self._troubles.end(TroubleKind.READING, _subject(*thing))
 
     def _read(self, line: Schedule) -> Deferred[Any]:
         reading = self._state_manager.read(line.datastream_id, line.device_pattern)
@@ -67,7 +75,9 @@ class Poller:
         for value in values:
             thing = (value.datastream_id, value.device_id)
             if value.status is ValueStatus.OK:
-                if self._failures.succeeded(thing):
+                if thing in self._failing:
+                    self._failing.remove(thing)
+                    self._troubles.end(TroubleKind.READING, _subject(*thing))
                     log.info(
                         "reads {datastream_id} of {device} again",
                         datastream_id=value.datastream_id,
@@ -75,12 +85,15 @@ class Poller:
                     )
                 continue
             self._failed += 1
-            if self._failures.failed(thing):
+            reason = value.error or "nothing provides that datastream"
+            self._troubles.report(TroubleKind.READING, reason, _subject(*thing))
+            if thing not in self._failing:
+                self._failing.add(thing)
                 log.warn(
                     "could not read {datastream_id} of {device}: {reason}",
                     datastream_id=value.datastream_id,
                     device=value.device_id or "the host",
-                    reason=value.error or "nothing provides that datastream",
+                    reason=reason,
                 )
 
     def _tick_ended(self, missed: int) -> None:
@@ -93,3 +106,8 @@ class Poller:
             if amount:
                 self._counters.increment(name, amount)
         self._readings = self._failed = 0
+
+
+def _subject(datastream_id: str, device_id: str) -> str:
+    """What is read, as a trouble names it."""
+    return f"{datastream_id} of {device_id or 'the host'}"

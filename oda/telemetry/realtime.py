@@ -8,16 +8,17 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.interfaces import IDatastreamAccess, IEventDispatcher, IStateManager
+from oda.log import Logger
 from oda.model import DatastreamValue, Event
 from oda.settings import StateManagerSettings
 from oda.slices import gather_in_slices
 from oda.telemetry.reading import FailureChanges, events_of
 from oda.telemetry.writing import write_in_order
+from oda.troubles import TroubleKind, Troubles
 
 log = Logger()
 
@@ -33,12 +34,17 @@ class RealtimeStateManager:
     """
 
     def __init__(
-        self, access: IDatastreamAccess, dispatcher: IEventDispatcher, clock: IReactorTime
+        self,
+        access: IDatastreamAccess,
+        dispatcher: IEventDispatcher,
+        clock: IReactorTime,
+        troubles: Troubles | None = None,
     ) -> None:
         self._clock = clock
         self._access = access
         self._dispatcher = dispatcher
         self._failures = FailureChanges()
+        self._troubles = troubles or Troubles(clock.seconds)
 
     def start(self) -> None:
         """Does nothing; only the in-memory state manager has something to start."""
@@ -50,7 +56,8 @@ class RealtimeStateManager:
         """Does nothing: the settings are for the other state manager."""
 
     def retire(self) -> None:
-        """Does nothing: no value is kept that the next state manager could miss."""
+        """Does nothing else: no value is kept that the next state manager could miss."""
+        self._troubles.end_all(TroubleKind.PUBLISHING)
 
     def get(
         self, device_pattern: str, datastream_ids: Sequence[str] | None
@@ -98,7 +105,7 @@ class RealtimeStateManager:
         self, values: list[DatastreamValue], publish: Callable[[Event], Deferred[None]]
     ) -> list[DatastreamValue]:
         for event in events_of(values):
-            # One by one: a value that can't be published must not take the others with it. The
+            # One by one: a value that can't be published must not affect the others. The
             # dispatcher gathers them again.
             publish(event).addCallbacks(
                 self._published,
@@ -110,12 +117,15 @@ class RealtimeStateManager:
 
     def _published(self, _: None, event: Event) -> None:
         if self._failures.succeeded((event.datastream_id, event.device_id)):
+            self._troubles.end(TroubleKind.PUBLISHING, event.datastream_id)
             log.info("publishes {datastream_id} again", datastream_id=event.datastream_id)
 
     def _not_published(self, failure: Failure, event: Event) -> None:
+        reason = failure.getErrorMessage()
+        self._troubles.report(TroubleKind.PUBLISHING, reason, event.datastream_id)
         if self._failures.failed((event.datastream_id, event.device_id)):
             log.warn(
                 "could not publish what was read of {datastream_id}: {reason}",
                 datastream_id=event.datastream_id,
-                reason=failure.getErrorMessage(),
+                reason=reason,
             )

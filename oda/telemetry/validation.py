@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from twisted.logger import Logger
 
 from oda.errors import EncodeError, EventRejected
+from oda.log import Logger
 from oda.model import Event
 from oda.timestamps import SURE_FROM_MS, SURE_TO_MS, doubt, show
 

@@ -127,7 +127,7 @@ def test_an_argument_that_is_no_utf_8_is_one_line(agent: Agent) -> None:
     """It is named, and nothing is sent."""
     status, text = finish(start(agent, b"name=caf\xe9"))
     assert (status, agent.published) == (1, [])
-    assert "'name=caf\\udce9' is no Unicode text" in text
+    assert "'name=caf\\udce9' is not Unicode text" in text
 
 
 def test_the_locale_does_not_matter(agent: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_who_reads_its_output_is_gone(agent: Agent, gone: str) -> None:
     status, text = finish(process, b"a=1\n" * 50)
     assert status == 1
     assert len(agent.published) == 50
-    assert "all 50 datapoints were accepted" in text
+    assert "has accepted all (50 datapoints)" in text
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,7 @@ def test_accepted_with_closed_standard_output(agent: Agent) -> None:
     status, text = finish(start(agent, "-", shell=CLOSED + ">&-"), b"a=1\n" * 50)
     assert status == 1
     assert len(agent.published) == 50
-    assert "all 50 datapoints were accepted" in text
+    assert "has accepted all (50 datapoints)" in text
 
 
 def test_one_form_of_the_type_only(agent: Agent) -> None:

@@ -82,16 +82,20 @@ def test_a_good_configuration_passes_every_step(platform: RunningPlatform, tmp_p
 
 
 def test_the_report_for_people_holds_no_key(platform: RunningPlatform, tmp_path: Path) -> None:
-    """Settings with *** for the key, then a line for each step; with --offline nothing connects."""
+    """The verdict, then a line for each step; with --offline nothing connects, with --verbose the
+    settings follow, with *** for the key."""
     write_configuration(tmp_path / "conf", platform)
     done = run_oda("check", "--conf", "conf", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert KEY not in done.stdout + done.stderr
-    assert "  apiKey=***" in done.stdout
+    assert "  apiKey=***" not in done.stdout
+    assert done.stdout.startswith("OK: the agent can work with this configuration")
     assert "round trip" in done.stdout
     assert len(platform.connections("dev-1")) == 1
-    done = run_oda("check", "--conf", "conf", "--offline", cwd=tmp_path)
+    done = run_oda("check", "--conf", "conf", "--offline", "--verbose", cwd=tmp_path)
     assert done.returncode == 0
+    assert "  apiKey=***" in done.stdout
+    assert KEY not in done.stdout + done.stderr
     assert "round trip" not in done.stdout
     assert len(platform.connections("dev-1")) == 1
 
@@ -262,7 +266,7 @@ def test_operations_that_come_during_the_check_are_told(
     status, report = check(tmp_path)
     warnings = [one["text"] for one in report["checks"] if one["result"] == "warning"]
     assert status == 0
-    assert any("sent meanwhile, without an answer: 1" in text for text in warnings)
+    assert any("sent during the check, unanswered: 1" in text for text in warnings)
 
 
 def test_what_the_settings_name_is_looked_for(platform: RunningPlatform, tmp_path: Path) -> None:
@@ -438,7 +442,7 @@ def test_what_waits_can_be_seen_with_and_without_an_agent(
         wait_for_agent(tmp_path)
         found = outbox_status(tmp_path)
         assert found["isRunning"] is True
-        assert found["agent"]["pending"] == 3
+        assert found["agent"]["waiting"] == 3
         assert exported(tmp_path) == [0, 1, 2]
         assert "an agent is using it" in outbox(tmp_path, "status")
         agent.stop()
@@ -496,11 +500,11 @@ def test_a_dead_letter_can_be_sent_again(
         assert json.loads(letter)["reason"]
         platform.clear_fault()
         if is_running:
-            assert outbox(tmp_path, "retry-dead") == "1 messages wait again\n"
+            assert outbox(tmp_path, "retry-dead") == "1 message put back\n"
             platform.wait_for_datapoints("dev-1", "t", 1, timeout_s=30)
         agent.stop()
     if not is_running:
-        assert outbox(tmp_path, "retry-dead") == "1 messages wait again\n"
+        assert outbox(tmp_path, "retry-dead") == "1 message put back\n"
         with AgentProcess(conf) as agent:
             platform.wait_for_datapoints("dev-1", "t", 1, timeout_s=30)
             agent.stop()

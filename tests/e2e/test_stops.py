@@ -95,7 +95,7 @@ def test_an_outbox_that_can_not_be_made(
         text = agent.text()
     assert took_s < LIMIT_S, text
     assert "Server Shut Down" in text
-    assert "datapoints) could not be written and are lost: " in text
+    assert "), which could not be written: " in text
     assert "Traceback" not in text
 
 
@@ -115,7 +115,7 @@ def test_a_file_system_that_fills(tmp_path: Path) -> None:
             text = agent.text()
         assert took_s < LIMIT_S, text
         assert "Server Shut Down" in text
-        is_lost = "could not be written and are lost: d" in text  # full, or I/O error
+        is_lost = ", which could not be written: d" in text  # full, or I/O error
         assert is_lost or "the outbox is written to" in text, text
 
 

@@ -190,7 +190,7 @@ class TimeSources:
 
     def open(self, text: str) -> FakeTimeSource:
         if text not in self.sources:
-            raise ValueError(f"{text!r} is no time source")
+            raise ValueError(f"{text!r} is not a time source")
         return self.sources[text]
 
 

@@ -264,7 +264,7 @@ def test_rows_and_totals_that_do_not_agree_are_found(tmp_path: Path) -> None:
         connection.execute("DELETE FROM telemetry WHERE id = 1")
         connection.commit()
     assert inspection.verify(path) == [
-        f"{path}: telemetry: 1 rows with 1 datapoints, but the totals say 2 with 2"
+        f"{path}: telemetry: 1 row with 1 datapoint, but the totals say 2 with 2"
     ]
 
 
@@ -277,7 +277,7 @@ def test_what_lingers_in_a_leftover_does_not_wait(tmp_path: Path) -> None:
     device.stop()
     leftover = inspection.look_into(device.settings.path)
     assert (leftover.messages, leftover.dead, leftover.problem) == (2, 0, "")
-    assert "2 messages wait in it" in str(leftover)
+    assert "which holds 2 messages" in str(leftover)
     assert "can't be read: torn" in str(inspection.Leftover(Path("/x"), 0, 0, "torn"))
 
 

@@ -178,7 +178,7 @@ def test_a_reader_from_outside_holds_it_up_and_harms_nothing(tmp_path: Path) -> 
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM telemetry").fetchall()
     device.put_all([b"1"])
-    assert "reads it" in reason(move(device, tmp_path / "new.sqlite"))
+    assert "is reading it" in reason(move(device, tmp_path / "new.sqlite"))
     reader.close()
     assert device.put_all([b"2"])[0].called
     assert move(device, tmp_path / "new.sqlite") == [None]

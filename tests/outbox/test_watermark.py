@@ -192,7 +192,7 @@ def test_three_repetitions_are_enough(tmp_path: Path) -> None:
         seen.append(acknowledge(device))
     assert seen == [[b"0", b"1"]] * (1 + MAX_REPEATS) + [[]] * 3
     counts = device.outbox.counts()
-    assert (counts["lingering"], counts["pending"]) == (2, 0)
+    assert (counts["lingering"], counts["waiting"]) == (2, 0)
     device.put_all([b"new"])
     assert payloads(device.take()) == [b"new"]
     device.clock.pump([1.0] * 61)

@@ -6,19 +6,13 @@ at once. tests/e2e/test_stops.py does the same to a few whole processes.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import product
-from pathlib import Path
 
 import pytest
-import txaio
-from twisted.logger import globalLogPublisher
 
-from tests.simulation.disk import FakeDisk, SqliteDisk
 from tests.simulation.network import Network
-from tests.simulation.plan import Plan
 from tests.simulation.platform import Habits
 from tests.simulation.workload import ACT
 from tests.simulation.world import World
@@ -124,33 +118,6 @@ OPERATIONS: dict[str, tuple[State, State]] = {
     "running": (_ask(60.0), _as_it_is),
     "waiting for its commit": (_as_it_is, _ask(0.0)),
 }
-
-
-@pytest.fixture
-def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
-    """A world in which nothing happens by itself."""
-    loop = txaio.config.loop
-    made: list[World] = []
-
-    def make(has_files: bool = False) -> World:
-        settings = {"outbox": {}, "connector": {}, "disk": {}}
-        settings["disk"] = {
-            "commit_s": (0.0001, 0.0005),
-            "has_files": has_files,
-            "head_rows": 3,
-        }
-        plan = Plan("stopping", settings, (), 0.0)
-        world = World(plan, SqliteDisk if has_files else FakeDisk, tmp_path)
-        made.append(world)
-        return world
-
-    yield make
-    for world in made:
-        world.close()
-        globalLogPublisher.removeObserver(world.history.observer)
-    made.clear()
-    gc.collect()
-    txaio.config.loop = loop
 
 
 @contextmanager

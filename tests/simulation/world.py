@@ -58,7 +58,7 @@ STOP_S = 10.0
 #: So often the world is looked at, whether it has come to rest.
 LOOK_S = 4.0
 #: What the outbox still counts while it has something to do.
-_BUSY = ("pending", "in_flight", "lingering", "recovering", "uncommitted_bytes")
+_BUSY = ("waiting", "in_flight", "lingering", "recovering", "uncommitted_bytes")
 
 MakeDisk = Callable[[Scheduler, History, str, Path], Disk]
 
