@@ -51,7 +51,7 @@ def test_the_readme(machine: Machine, tmp_path: Path) -> None:
         assert complaint not in log.read_text()
     some = second.replace("-m pytest", "-m pytest tests/codecs/test_registry.py")
     assert some != second
-    done = machine.run(some, user=USER, cwd=f"/{CLONE}", timeout_s=600)
+    done = machine.run(some, user=USER, cwd=f"/{CLONE}", timeout_s=1200)
     assert "100%" in done.stdout
 
 
