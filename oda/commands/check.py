@@ -73,12 +73,12 @@ _ASK_TIMEOUT_S = 10.0
     metavar="DIRECTORY",
     help="Report how this agent would use a Java ODA's installation; write nothing.",
 )
-@click.option("--verbose", "-v", is_flag=True, help="Print the settings in force, too.")
 @click.option(
     "--user",
     metavar="NAME",
     help="Check as this user, who runs the agent: what may it read and write? For root only.",
 )
+@click.option("--verbose", "-v", is_flag=True, help="Print the settings in force, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 @click.pass_context
 def command(
@@ -88,8 +88,8 @@ def command(
     connect: bool,
     timeout_s: float,
     migrate: Path | None,
-    verbose: bool,
     user: str | None,
+    verbose: bool,
     as_json: bool,
 ) -> None:
     """Check the configuration, then go the agent's way to the platform, step by step: name, TCP,
