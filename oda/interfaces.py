@@ -25,6 +25,7 @@ from oda.model import (
     OperationRequest,
     OutboxRow,
     OutgoingMessage,
+    ScriptOutput,
     Step,
 )
 
@@ -274,6 +275,10 @@ class IDatastreamRegistry(Interface):
     def canonical_id(device_id: str) -> str:
         """ "" for the host's own id; any other device id or pattern unchanged."""
 
+    def writable(device_pattern: str) -> Sequence[tuple[str, str]]:
+        """``(datastream_id, device_id)`` of everything that can be written of matching devices,
+        sorted by datastream, then the host first, then by id."""
+
     def datastream_ids(device_pattern: str) -> Sequence[str]:
         """The datastreams that at least one matching device can read, sorted."""
 
@@ -399,6 +404,27 @@ class IResumableOperation(Interface):
         its parameters. ``state`` is what was committed last (a tuple is a list by then). Whatever
         was done after that commit may have been done or not. One that is resumed several times
         without saving another state is given up, and answered "interrupted".
+        """
+
+
+class IScriptRunner(Interface):
+    """Runs the configured commands of operations. No shell is involved."""
+
+    def run_once(
+        command: str,
+        variables: Mapping[str, str],
+        written: bytes,
+        on_output: Callable[[bytes], None],
+        survives: bool = False,
+    ) -> Deferred[ScriptOutput]:
+        """Run ``command`` for one caller; a command never runs twice at the same time.
+
+        ``variables`` are added to its environment, ``written`` is its standard input, and
+        ``on_output`` gets its standard output piece by piece; it must not raise. Fires with
+        everything that the command wrote, whatever its exit status. Fails with ``ReadingFailed`` if
+        there is no such program, at the limits, after a signal, and at the end of the agent.
+        Cancelling it ends the command. One that ``survives`` goes on, once it has started, when it
+        is cancelled and when the agent ends.
         """
 
 

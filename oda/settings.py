@@ -243,6 +243,41 @@ class ClockOperationSettings(msgspec.Struct, frozen=True, kw_only=True):
     clock_datastream: str | None = None
 
 
+class ScriptEffect(Enum):
+    """What the script of an operation ends: nothing, the agent, or the whole device."""
+
+    NONE = "NONE"
+    RESTARTS = "RESTARTS"
+    REBOOTS = "REBOOTS"
+
+
+class ScriptOperationSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One line ``<OPERATION>=<script>[;option]...`` of the operations' file. ``serves_devices``: it
+    is also for devices behind the agent."""
+
+    name: str
+    command: str
+    effect: ScriptEffect = ScriptEffect.NONE
+    serves_devices: bool = False
+
+
+class OperationsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``es.amplia.oda.operations.scripts.cfg``.
+
+    ``path`` is where its scripts are kept; None means the ``path`` of the device info file.
+    ``read_after_restart`` are datastreams of the device.
+    """
+
+    path: Path | None = None
+    script_timeout_s: float = 60.0
+    script_max_output_bytes: int = 64 * 1024
+    reboot_command: str | None = None
+    restart_command: str | None = None
+    restart_timeout_s: float = 300.0
+    read_after_restart: tuple[str, ...] = ()
+    scripts: tuple[ScriptOperationSettings, ...] = ()
+
+
 class PollerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``es.amplia.oda.subsystem.poller.cfg``: which datastreams the agent reads, and when."""
 
@@ -306,6 +341,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     dispatcher: DispatcherSettings = DispatcherSettings()
     set_clock: ClockOperationSettings = ClockOperationSettings()
     synchronize_clock: ClockOperationSettings = ClockOperationSettings()
+    operations: OperationsSettings = OperationsSettings()
     poller: PollerSettings = PollerSettings()
     collector: CollectorSettings = CollectorSettings()
     state_manager: StateManagerSettings | None = None

@@ -205,6 +205,18 @@ def _check_surroundings(settings: AgentSettings, findings: Findings) -> None:
             advice = "see 'path'; relative paths start at the agent's working directory"
             text = f"{script.datastream_id}: {error}"
             findings.add("scripts", Result.WARNING, text, advice)
+    own = settings.operations
+    place = settings.device_info.path if own.path is None else own.path
+    commands = {script.name: script.command for script in own.scripts}
+    commands["rebootCommand"] = own.reboot_command or ""
+    commands["restartCommand"] = own.restart_command or ""
+    for name, command in commands.items():
+        if command:
+            try:
+                find_command(command, Path.cwd(), place, os.environ)
+            except ValueError as error:
+                advice = "see 'path'; relative paths start at the agent's working directory"
+                findings.add("scripts", Result.WARNING, f"{name}: {error}", advice)
     if settings.plugins:
         installed = installed_plugins()
         for fault in installed.faults:

@@ -14,13 +14,16 @@ from oda.config.lines import (
     LOG_LEVEL_ALLOWED,
     LOG_PREFIX,
     MAX_SECONDS,
+    OPERATION_ALLOWED,
     POLL_ALLOWED,
     SCHEDULE_ALLOWED,
     SCRIPT_ALLOWED,
+    check_command,
     read_log_level,
     read_poll,
     read_schedule,
     read_script,
+    read_script_operation,
 )
 from oda.config.parsers import (
     CONTENT_TYPE,
@@ -29,6 +32,8 @@ from oda.config.parsers import (
     TIMEOUT,
     boolean,
     choice,
+    command,
+    datastreams,
     device_id,
     host,
     integer,
@@ -49,8 +54,10 @@ from oda.settings import (
     DispatcherSettings,
     LogLevel,
     MonitorSettings,
+    OperationsSettings,
     PollerSettings,
     Schedule,
+    ScriptOperationSettings,
     ScriptSettings,
     StateManagerSettings,
 )
@@ -80,6 +87,10 @@ def _schedules(
 
 def _log_component(line: ComponentLogLevel) -> str:
     return line.component
+
+
+def _operation_name(script: ScriptOperationSettings) -> str:
+    return script.name
 
 
 def _script_identity(script: ScriptSettings) -> str:
@@ -291,6 +302,79 @@ def _clock_operation(file: str, operation: str) -> Component:
 SET_CLOCK = _clock_operation("operation.setclock.cfg", "SET_CLOCK_EQUIPMENT")
 SYNCHRONIZE_CLOCK = _clock_operation("operation.synchronizeclock.cfg", "SYNCHRONIZE_CLOCK")
 
+OPERATIONS = Component(
+    file=PREFIX + "operations.scripts.cfg",
+    about="Operations that scripts carry out, and the commands of REBOOT_EQUIPMENT (see "
+    "docs/script-operations.md).",
+    sections=(
+        Section(
+            OperationsSettings,
+            (
+                Key(
+                    "path",
+                    "path",
+                    path("a directory", anchored=False),
+                    "where these scripts are kept; relative to the working directory; without it "
+                    "the path of the device info file",
+                ),
+                Key(
+                    "scriptTimeout",
+                    "script_timeout_s",
+                    TIMEOUT,
+                    "a script that runs longer is killed; operationTimeout limits it too",
+                ),
+                Key(
+                    "scriptMaxOutput",
+                    "script_max_output_bytes",
+                    integer(1, 1 << 30, "bytes"),
+                    "a script that writes more is killed",
+                ),
+                Key(
+                    "rebootCommand",
+                    "reboot_command",
+                    command(check_command),
+                    "restarts the device, for REBOOT_EQUIPMENT with type HARDWARE or none; without "
+                    "it this is refused",
+                ),
+                Key(
+                    "restartCommand",
+                    "restart_command",
+                    command(check_command),
+                    "restarts the agent, for REBOOT_EQUIPMENT with type SOFTWARE; without it this "
+                    "is refused",
+                ),
+                Key(
+                    "restartTimeout",
+                    "restart_timeout_s",
+                    TIMEOUT,
+                    "how long after the command the restart may come; then the operation has "
+                    "failed",
+                ),
+                Key(
+                    "readAfterRestart",
+                    "read_after_restart",
+                    datastreams(),
+                    "what the agent reads and publishes after a restart that an operation asked "
+                    "for",
+                ),
+            ),
+        ),
+    ),
+    lines=Lines(
+        form="<OPERATION>",
+        allowed=OPERATION_ALLOWED,
+        meaning="the script carries out that operation; arguments are allowed, no shell is "
+        "involved. REBOOTS: it restarts the device, RESTARTS: the agent, and the answer comes "
+        "after that. DEVICES: it is also for devices behind the agent",
+        field="scripts",
+        read=read_script_operation,
+        identity=_operation_name,
+        unmistakable=lambda key, value: key.isupper(),
+        free=True,
+        empty_is_absent=True,
+    ),
+)
+
 POLLER = Component(
     file=PREFIX + "subsystem.poller.cfg",
     about="Which datastreams are read, and when.",
@@ -403,11 +487,12 @@ COMPONENTS = (
     DISPATCHER,
     SET_CLOCK,
     SYNCHRONIZE_CLOCK,
+    OPERATIONS,
     POLLER,
     COLLECTOR,
     STATE_MANAGER,
     MONITOR,
 )
 #: Components whose file is usually missing. The state manager's file selects it by its presence.
-OPTIONAL = (SET_CLOCK, SYNCHRONIZE_CLOCK, STATE_MANAGER)
+OPTIONAL = (SET_CLOCK, SYNCHRONIZE_CLOCK, OPERATIONS, STATE_MANAGER)
 FILES = (*(component.file for component in COMPONENTS), PLUGINS_FILE)

@@ -27,6 +27,7 @@ from oda.config.components import (
     DISPATCHER,
     FILES,
     MONITOR,
+    OPERATIONS,
     PLUGINS_FILE,
     POLLER,
     SET_CLOCK,
@@ -49,6 +50,7 @@ from oda.settings import (
     DeviceInfoSettings,
     DispatcherSettings,
     MonitorSettings,
+    OperationsSettings,
     OutboxSettings,
     PluginSettings,
     PollerSettings,
@@ -150,6 +152,7 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
     check_permissions(found[DEVICE_INFO.file], found[CONNECTOR.file], read)
     writable = check_writable(
         found[DEVICE_INFO.file],
+        found[OPERATIONS.file],
         directory,
         [*(directory / name for name in names if name in (*places, DEVICE_FILE)), *digests],
         read,
@@ -281,6 +284,7 @@ def _build(
         dispatcher=DispatcherSettings(**section(DISPATCHER)),
         set_clock=ClockOperationSettings(**section(SET_CLOCK)),
         synchronize_clock=ClockOperationSettings(**section(SYNCHRONIZE_CLOCK)),
+        operations=OperationsSettings(**section(OPERATIONS)),
         poller=PollerSettings(**section(POLLER)),
         collector=CollectorSettings(**section(COLLECTOR)),
         state_manager=StateManagerSettings(**section(STATE_MANAGER)) if state.exists else None,

@@ -252,6 +252,30 @@ def _time_source(value: str, allowed: str) -> str:
     return value
 
 
+def command(check: Callable[[str], None]) -> Parser:
+    """A program and its arguments; ``check`` raises ``ValueError`` for what is none."""
+    allowed = "a program and its arguments; no shell is involved"
+
+    def parse(value: str) -> str:
+        check(value)
+        return value
+
+    return Parser(parse, allowed, free=True)
+
+
+def datastreams() -> Parser:
+    """Several datastreams, separated by commas."""
+    allowed = "ids of datastreams, separated by commas"
+
+    def parse(value: str) -> tuple[str, ...]:
+        names = tuple(part.strip() for part in value.split(","))
+        if not all(names) or not value.isprintable():
+            raise refused(value, allowed)
+        return tuple(dict.fromkeys(names))
+
+    return Parser(parse, allowed)
+
+
 PORT = integer(1, 65535)
 COUNT = integer(1, 1_000_000_000)
 BYTES = integer(1024, 1 << 40, "bytes")

@@ -164,6 +164,8 @@ def test_an_operation_is_sent_from_the_form_and_shows_its_answer(
         ),
         ("SYNCHRONIZE_CLOCK", [(".parameters input", "ntp")], {"source": "ntp"}),
         ("REBOOT_EQUIPMENT", [], None),
+        ("REBOOT_EQUIPMENT", [(".reboot-type", "SOFTWARE")], {"type": "SOFTWARE"}),
+        ("DISCOVER", [], None),
         ("UPDATE", [("textarea", '{"a": [1, null]}')], {"a": [1, None]}),
     ],
 )
