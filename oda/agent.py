@@ -10,11 +10,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults, inlineCallbacks, maybeDeferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.assembly import Parts, build_parts
@@ -34,10 +34,13 @@ from oda.interfaces import (
     IOperationRoute,
     IWallClock,
 )
+from oda.local_control import build_control, usual_directory
+from oda.log import Logger, limit_log
+from oda.logs.components import LevelRules
 from oda.model import Event
 from oda.monitor.counters import Counters
 from oda.monotonic import install_monotonic_clock
-from oda.settings import AgentSettings, PluginSettings
+from oda.settings import AgentSettings, MonitorSettings, PluginSettings
 from oda.stopping import (
     CONNECTION_BY_S,
     EVENTS_S,
@@ -69,6 +72,10 @@ class Agent(MultiService):
     replaces the built-in one. ``reactor`` None means the default reactor, whose timers the agent
     moves to the monotonic clock. ``assemble`` has the signature of ``oda.assembly.build_parts``.
 
+    ``control`` makes the agent answer ``oda status``, ``oda send`` and ``oda outbox``: True for the
+    commands without ``--conf``, a directory for those with ``--conf DIRECTORY``. While the agent
+    runs, the log lines of its modules follow the levels of the settings (``logLevel``).
+
     Raises ``PluginError`` when a plugin in the settings can't be loaded, a component provides
     no interface that the agent knows, or two components claim the same place. Raises
     ``DatastreamTaken`` when two components claim the same datastream.
@@ -82,6 +89,7 @@ class Agent(MultiService):
         wall_clock: IWallClock | None = None,
         environ: Mapping[str, str] | None = None,
         assemble: Callable[..., Parts] = build_parts,
+        control: bool | Path = False,
     ) -> None:
         super().__init__()
         if reactor is None:
@@ -106,6 +114,10 @@ class Agent(MultiService):
         )
         self.supervision = Supervision(self.parts, self.counters, reactor)
         self.supervision.monitor.setServiceParent(self)
+        self._unlimit_log: Callable[[], None] = lambda: None
+        if control:
+            directory = usual_directory() if control is True else Path(control)
+            build_control(self, directory).setServiceParent(self)
         for component in added:
             self._place(component)
 
@@ -155,6 +167,12 @@ class Agent(MultiService):
             if self.running:
                 return self._stop_source(component)
         return maybeDeferred(lambda: None)
+
+    def follow_log_levels(self, settings: MonitorSettings) -> None:
+        """Log what these levels ask for, from now until the agent has stopped. The levels are those
+        of the agent's modules: what else writes to the log is not limited."""
+        self._unlimit_log()
+        self._unlimit_log = limit_log(LevelRules(settings).wants)
 
     def exchange_plugins(
         self,
@@ -220,6 +238,7 @@ class Agent(MultiService):
         """
         parts = self.parts
         parts.outbox.open()
+        self.follow_log_levels(self.settings.monitor)
         super().startService()
         parts.state.start()
         parts.connector.startService()
@@ -234,9 +253,9 @@ class Agent(MultiService):
     def stopService(self) -> Any:
         """Stop in order; fires with None once every part of the agent has stopped.
 
-        What is accepted and can be delivered within a few seconds is delivered. The Deferred fires
-        ``STOP_S`` seconds after the call at the latest, whatever hangs: the log says what was not
-        waited for, and what is lost with it.
+        The agent first delivers what it has accepted and can deliver within a few seconds. The
+        Deferred fires at the latest ``STOP_S`` seconds after the call, whatever hangs; the log then
+        says what the agent did not wait for, and what is lost.
         """
         parts = self.parts
         parts.is_running = False
@@ -244,8 +263,8 @@ class Agent(MultiService):
         parts.poller.stop()
         parts.collector.stop()
         yield stopping.step("a source", self._stop_sources, SOURCES_BY_S, self._give_up_sources)
-        # While the disk fails nobody answers: what is put into the outbox is delivered without it,
-        # or the end of the outbox says what is lost.
+        # While the disk fails, nothing confirms acceptance. The events in the outbox are delivered
+        # without that, or the end of the outbox logs what is lost.
         yield stopping.step(
             "publishing", parts.events.stop, stopping.passed_s + EVENTS_S, _wait_no_longer
         )
@@ -262,10 +281,11 @@ class Agent(MultiService):
         yield stopping.step("a script", parts.stop_scripts, STOP_S)
         yield stopping.step("a service of the agent", super().stopService, STOP_S)
         self._stopping = None
+        self._unlimit_log()
 
     def hurry(self) -> None:
-        """Let ``stopService``, called before or later, wait for nothing but a moment for the disk.
-        What is not delivered stays in the outbox."""
+        """Let ``stopService``, called before or later, wait only a moment for the disk. Undelivered
+        messages stay in the outbox."""
         self.parts.connector.hurry()
         if self._stopping is not None:
             self._stopping.hurry()
@@ -362,7 +382,7 @@ class Agent(MultiService):
 
 
 def _wait_no_longer() -> None:
-    """Who published is told by the end of the outbox."""
+    """Stop waiting: the end of the outbox answers the callers that have published."""
 
 
 def _report(failure: Failure, verb: str, source: object) -> None:

@@ -21,6 +21,7 @@ _COMMANDS = {
     "check": ("check", "Find out whether the agent could work, and what to fix."),
     "demo": ("demo", "Stand-in platform and agent together, with readings of this machine."),
     "platform": ("platform", "Run the stand-in platform, or use a running one."),
+    "readings": ("readings", "List the built-in readings, and read one here and now."),
     "record": ("record", "Save a device's session to a file."),
     "replay": ("replay", "Play a recorded session to a platform or a device."),
     "status": ("status", "Show the state of the running agent."),
@@ -78,7 +79,7 @@ class _LazyGroup(click.Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="The agent itself runs under twistd: twistd -n oda-websocket --conf conf",
+    epilog="The agent itself runs under twistd: twistd -n --pidfile= oda-websocket --conf conf",
 )
 @click.version_option(__version__, prog_name="oda")
 def main() -> None:

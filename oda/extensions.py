@@ -14,11 +14,10 @@ from importlib import import_module, invalidate_caches
 from types import ModuleType
 from typing import Any
 
-from twisted.logger import Logger
-
 from oda.boundary import foreign_code, reason_of
 from oda.errors import PluginError
 from oda.interfaces import IPlugin
+from oda.log import Logger
 from oda.settings import PluginSettings
 from oda.troubles import TroubleKind, Troubles
 

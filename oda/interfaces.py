@@ -21,6 +21,7 @@ from oda.model import (
     Event,
     InterruptedOperation,
     MessageClass,
+    Moment,
     OperationRequest,
     OutboxRow,
     OutgoingMessage,
@@ -34,6 +35,25 @@ class IWallClock(Interface):
 
     def now_ms() -> int:
         """Milliseconds since the Unix epoch; may jump in either direction at any time."""
+
+
+class IDating(Interface):
+    """Knows whether the time of day can be believed, and when a moment was for which it could not.
+
+    The time of day is wrong on a device without a battery for its clock, from its start until
+    something sets the clock.
+    """
+
+    def is_right() -> bool:
+        """Whether the time of day can be believed now; cheap."""
+
+    def moment() -> Moment:
+        """Now, on the clock that no correction moves."""
+
+    def date(moment: Moment) -> tuple[int, int | None] | None:
+        """When that was: ``at`` in milliseconds since the Unix epoch, and None. Where only bounds
+        are known: it was not after the first and not before the second. None where nothing is known
+        yet. The answer for a moment stays the same."""
 
 
 class ICounters(Interface):
@@ -278,9 +298,10 @@ class IDatastreamAccess(Interface):
 
         Fires with one value per device, the host first, then by id. If there is no device, it fires
         with one value of status NOT_FOUND, whose device id is the pattern. A value of status OK
-        always has ``at_ms``. The Deferred never fails. It has already fired on return if every
-        getter answered at once, and fires at the latest at the time limit of a reading. Cancelling
-        it cancels the open readings, which become ERROR.
+        always has ``at_ms`` or, while the time of day can't be believed, ``taken``. The Deferred
+        never fails. It has already fired on return if every getter answered at once, and fires at
+        the latest at the time limit of a reading. Cancelling it cancels the open readings, which
+        become ERROR.
         """
 
     def read_all(device_pattern: str) -> Deferred[list[DatastreamValue]]:
@@ -483,6 +504,16 @@ class IEventDispatcher(Interface):
         datastream: the platform or a user has requested these values."""
 
 
+class IChangeFilter(Interface):
+    """Chooses which of the values that are read become datapoints."""
+
+    def passes(value: DatastreamValue) -> bool:
+        """Whether to publish the value, which then counts as published."""
+
+    def forget(device_id: str) -> None:
+        """A value of this device was not accepted after all."""
+
+
 class IStateManager(Interface):
     """Knows the values of datastreams, and decides what happens to a new value.
 
@@ -510,8 +541,13 @@ class IStateManager(Interface):
         publishes them. It fails like ``IEventDispatcher.publish``.
         """
 
-    def read(datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
-        """Read from the source now, and handle the values like ``received``. Never fails."""
+    def read(
+        datastream_id: str, device_pattern: str, changes: IChangeFilter | None = None
+    ) -> Deferred[list[DatastreamValue]]:
+        """Read from the source now, and handle the values like ``received``. Never fails.
+
+        ``changes`` chooses the values to handle; the others are only returned.
+        """
 
     def collect(datastream_id: str, device_pattern: str) -> Deferred[int]:
         """Publish the stored values that are not yet published; fires with their number."""

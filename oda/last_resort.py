@@ -1,10 +1,10 @@
 """Ends a process that does not end by itself.
 
-A stop has its limits (``oda.stopping``), and they are timers of the reactor. A reactor that stands
-still, because a disk hangs in the middle of a commit or code of others does not come back, serves
-no timer and does not even learn of the signal. So a thread of its own reads what the signals write
-(``signal.set_wakeup_fd``). ``LIMIT_S`` after the first SIGTERM or SIGINT it says where the process
-stands, and ends it. What was accepted is on disk: this is no worse than a loss of power.
+A stop has time limits (``oda.stopping``), but these are timers of the reactor. A reactor that is
+blocked, by a disk that hangs during a commit or by foreign code that does not return, serves no
+timer and does not even see the signal. So a separate thread reads what the signals write
+(``signal.set_wakeup_fd``). ``LIMIT_S`` after the first SIGTERM or SIGINT, the thread logs where the
+process is, and ends it. Accepted data is on disk: this is no worse than a power failure.
 """
 
 from __future__ import annotations
@@ -22,25 +22,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from twisted.logger import Logger
-
+from oda.log import Logger
 from oda.threads import start_daemon
 
 _log = Logger()
 
-#: So long after the signal the process ends, in seconds.
+#: How long after the signal the process ends, in seconds.
 LIMIT_S = 10.0
-#: So much later it ends even if the log can't be written, or Python is being taken down.
+#: How much later it ends even if the log can't be written, or Python is shutting down.
 _MARGIN_S = 0.5
-#: So many calls of the main thread are named, the innermost first.
+#: How many calls of the main thread the log names, the innermost first.
 _FRAMES = 4
 
 _STOPS = frozenset({signal.SIGTERM, signal.SIGINT})
 
 
 class LastResort:
-    """``pid_file`` is what is to be removed, None for nothing. ``guard(seconds)`` ends the process
-    after so many seconds, whatever Python does; ``end(status)`` at once."""
+    """``pid_file`` is the file to remove, None for no file. ``guard(seconds)`` ends the process
+    after that time, whatever Python does; ``end(status)`` ends it at once."""
 
     def __init__(
         self,
@@ -58,13 +57,13 @@ class LastResort:
         self._ends_at_s: float | None = None
 
     def watch(self) -> None:
-        """Begin. To be called in the main thread, once the reactor has installed its handlers: it
-        goes on to hear of its signals."""
+        """Start to watch. Call this in the main thread, after the reactor has installed its
+        handlers; the reactor still gets its signals."""
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         before = signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
         if before != -1:
-            # One of our own: the reactor closes its own when it ends, and the number is used again.
+            # A copy: the reactor closes its own descriptor at its end, and the number is reused.
             self._forward_to = os.dup(before)
         start_daemon(lambda: self._read(reading), "oda last resort")
 
@@ -75,16 +74,16 @@ class LastResort:
             if ready.poll(None if left_s is None else left_s * 1000):
                 numbers = os.read(reading, 512)
                 if not numbers:
-                    return  # the other end is closed: nobody watches any more
+                    return  # the other end is closed: the watch has ended
                 self.signalled(numbers)
         self.end()
 
     def left_s(self) -> float | None:
-        """The seconds until the process is ended; None while nothing has asked for its end."""
+        """The seconds until the process is ended; None before the first signal."""
         return None if self._ends_at_s is None else self._ends_at_s - self._seconds()
 
     def signalled(self, numbers: bytes) -> None:
-        """These signals have come."""
+        """These signals were received."""
         if self._forward_to is not None:
             with suppress(OSError):
                 os.write(self._forward_to, numbers)
@@ -93,7 +92,7 @@ class LastResort:
             self._guard(LIMIT_S + _MARGIN_S)
 
     def end(self) -> None:
-        """Say where the process stands, and end it."""
+        """Log where the process is, and end it."""
         _log.critical(
             "the agent has not ended within {limit_s:g} s of the signal, and is ended now. The main"
             " thread is in {where}. Accepted messages stay in the outbox; datapoints of the last"

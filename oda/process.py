@@ -16,7 +16,7 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import maybeDeferred
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
 
 from oda import __version__
@@ -24,26 +24,25 @@ from oda.agent import Agent
 from oda.config.checks import plaintext_warning
 from oda.config.connection import PREFIX
 from oda.config.loader import LoadedConfiguration, find_directory, load
-from oda.control.location import directories, prepare, socket_name
-from oda.control.server import ControlServer
 from oda.errors import OdaError, OutboxError
 from oda.garbage import GarbageService, memory_returner
 from oda.last_resort import LastResort
+from oda.local_control import build_control
+from oda.log import Logger
 from oda.logs.destination import default_format, open_destination
 from oda.logs.lines import LogFormat
 from oda.logs.observer import AgentLog
 from oda.logs.service import LogService
 from oda.monitor.systemd import build_notifier
 from oda.outbox.inspection import find_leftovers
-from oda.outbox.worker import ThreadWorker
 from oda.private_files import check_directory
 from oda.reload import ReloadService
 from oda.settings import AgentSettings, OutboxSettings
 from oda.threads import leave_threads_behind
-from oda.upkeep import Upkeep, import_command
+from oda.upkeep import import_command
 from oda.zombies import build_reaper
 
-_log = Logger(namespace="oda.tap")  # the name by which the reader of the log started the process
+_log = Logger(namespace="oda.agent")  # to the reader of the log the process is the agent
 
 
 class AgentProcess(MultiService):
@@ -159,25 +158,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
         digests=configuration.digests,
     )
     reload.setServiceParent(agent)
-    upkeep = Upkeep(
-        agent.parts.outbox,
-        agent.settings.outbox,
-        lambda: ThreadWorker(agent.parts.reactor.callFromThread),
-    )
-    commands = {
-        "status": agent.supervision.status,
-        "reconnect": agent.supervision.reconnect,
-        **upkeep.handlers(),
-    }
-    control = ControlServer(
-        lambda: _prepare_socket(agent.settings, directory),
-        agent.publish,
-        commands,
-        agent.parts.reactor,
-        agent.parts.events.flush,
-        agent.parts.troubles,
-    )
-    control.setServiceParent(agent)
+    build_control(agent, directory).setServiceParent(agent)
     notifier = build_notifier(os.environ, agent.supervision.describe, agent.parts.reactor)
     if notifier is not None:
         notifier.setServiceParent(agent)
@@ -190,7 +171,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
 
 
 def _watch_the_end(reactor: Any, twistd: Mapping[str, Any]) -> None:
-    """Once the reactor has its handlers of signals, which it installs after this was called."""
+    """Start the last resort once the reactor has installed its signal handlers, after this call."""
     name = twistd.get("pidfile")
     resort = LastResort(Path(name).absolute() if name else None)
     reactor.callLater(0, resort.watch)
@@ -217,12 +198,6 @@ def check_pid_file(name: str | None) -> None:
             raise PermissionError(f"this user may not write {path}")
     except OSError as error:
         raise OSError(f"--pidfile: {error}") from None
-
-
-def _prepare_socket(settings: AgentSettings, directory: Path) -> Path:
-    """The path of the local socket, ready to use. Raises ``ControlError``."""
-    places = directories(settings.outbox.path, os.environ)
-    return prepare(places, os.geteuid()) / socket_name(directory)
 
 
 def _build_log(options: Mapping[str, Any], destination: Any) -> AgentLog | None:

@@ -18,7 +18,6 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
-from twisted.logger import Logger
 
 from oda.agent import Agent
 from oda.assembly import (
@@ -27,6 +26,7 @@ from oda.assembly import (
     configured_operations,
     event_content_type,
     standard_operations,
+    undated_path,
 )
 from oda.config.changes import Changes, difference
 from oda.config.loader import LoadedConfiguration, load
@@ -34,10 +34,12 @@ from oda.config.watch import ConfigurationWatcher
 from oda.connector.tls import build_tls_options
 from oda.errors import ConfigurationError, OdaError, PluginError
 from oda.extensions import load_plugins
+from oda.log import Logger
 from oda.settings import AgentSettings, OutboxKind, OutboxSettings
 from oda.telemetry.collector import Collector
 from oda.telemetry.poller import Poller
 from oda.troubles import TroubleKind
+from oda.wording import counted
 
 _log = Logger()
 
@@ -48,8 +50,8 @@ _SECRET_FILES = ("key_passphrase_file", "proxy_password_file")
 
 
 class ReloadService(MultiService):
-    """Follows the configuration directory: looks every ``interval_s`` seconds, and at SIGHUP, which
-    also ends a pause before the next attempt to connect.
+    """Follows the configuration directory: checks it every ``interval_s`` seconds, and at SIGHUP,
+    which also ends a wait before the next connection attempt.
 
     ``report(configuration)`` logs what was read. ``install_signal`` is ``signal.signal``, called in
     the main thread when the service starts. ``digests`` are those of the agent's initial
@@ -94,7 +96,7 @@ class ReloadService(MultiService):
         return super().stopService()
 
     def _hung_up(self) -> None:
-        """SIGHUP: whoever sends it wants the present configuration in use, and no back-off."""
+        """At SIGHUP, use the present configuration, and don't wait for the end of a back-off."""
         self.reload()
         self._agent.parts.connector.connect_now()
 
@@ -106,11 +108,11 @@ class ReloadService(MultiService):
             self._agent.counters.increment("reloads", result="faulty")
             _log.error(
                 "the configuration has {faults}; the agent keeps its old settings:",
-                faults="1 fault" if len(error.faults) == 1 else f"{len(error.faults)} faults",
+                faults=counted(len(error.faults), "fault"),
             )
             for fault in error.faults:
                 _log.error("{fault}", fault=str(fault))
-            self._not_used(f"{len(error.faults)} faults, the first: {error.faults[0]}")
+            self._not_used(f"{counted(len(error.faults), 'fault')}, the first: {error.faults[0]}")
             return succeed(None)
         self._agent.parts.troubles.end(TroubleKind.CONFIGURATION)
         renewed = _renewed(configuration, self._digests)
@@ -192,6 +194,7 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
                 parts.wall_clock,
                 parts.counters,
                 parts.troubles,
+                parts.undated.dating,
             )
         elif changes.state_manager and settings.state_manager is not None:
             new_state.reconfigure(settings.state_manager)
@@ -227,6 +230,7 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
         parts.poller.set_schedules(settings.poller.schedules)
         parts.collector.set_schedules(settings.collector.schedules)
     if changes.monitor:
+        agent.follow_log_levels(settings.monitor)
         waiting.append(agent.supervision.monitor.reconfigure(settings.monitor))
     waiting.append(agent.exchange_plugins(changes.plugins_removed, components))
     _log.info("configuration changed: {what}", what=", ".join(changes.components()))
@@ -241,6 +245,9 @@ def _follow_outbox(agent: Agent, settings: OutboxSettings, changed: frozenset[st
     is_in_file = settings.kind is OutboxKind.DURABLE and agent.parts.outbox.is_durable
     if "path" in changed and is_in_file:
         moved = agent.parts.outbox.move(settings.path)
+        beside = undated_path(settings)
+        if beside is not None:
+            moved.addCallback(lambda _: agent.parts.undated.move(beside))
         moved.addErrback(
             lambda failure: _log.error(
                 "{reason}; the outbox stays where it is. The next start begins a new one at"

@@ -166,11 +166,16 @@ class ClockTimezone(Enum):
     NAME = "name"
 
 
+#: The ``device_id`` that stands for the machine's host name.
+HOST_NAME_AS_ID = "@hostname"
+
+
 class DeviceInfoSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``es.amplia.oda.datastreams.deviceinfo.cfg``.
 
-    ``device_id`` None means the serial number. ``path`` is the directory of the scripts.
-    ``api_key_file`` is the file that ``api_key`` was read from, None if it was given directly.
+    ``device_id`` None means the serial number, and ``HOST_NAME_AS_ID`` the host name. ``path`` is
+    the directory of the scripts. ``api_key_file`` is the file that ``api_key`` was read from, None
+    if it was given directly.
     ``strict_permissions`` refuses secrets that every user of the machine can read.
     """
 
@@ -186,23 +191,35 @@ class DeviceInfoSettings(msgspec.Struct, frozen=True, kw_only=True):
     scripts: tuple[ScriptSettings, ...] = ()
 
 
+class OnChange(msgspec.Struct, frozen=True, kw_only=True):
+    """``onChange[;deadband=X][;maxSilence=S]`` of a line of the poller: publish a number only if it
+    differs by more than ``deadband`` from the one published last, another value if it differs, and
+    any value after ``max_silence_s`` (0: no limit)."""
+
+    deadband: float = 0.0
+    max_silence_s: float = 3600.0
+
+
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """One line ``datastreamId[;devicePattern]=[first;]period``.
 
     ``device_pattern`` is "" for the host device, an id, or a text with one ``*``. ``first_s`` is
-    the delay before the first time (default: the period); ``period_s`` 0 means once.
+    the delay before the first time (default: the period); ``period_s`` 0 means once. ``on_change``
+    is for lines of the poller; None publishes every value.
     """
 
     datastream_id: str
     device_pattern: str = HOST
     first_s: float
     period_s: float
+    on_change: OnChange | None = None
 
 
 class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``es.amplia.oda.dispatcher.opengate.cfg``. ``schedules`` collect events before sending.
 
-    ``time_sources`` are those that a request may name; they always include ``time_source``.
+    ``time_sources`` are those that a request may name; they always include ``time_source``. With
+    ``time_sync`` the agent believes the time of day only after its first synchronisation.
     """
 
     reduced_output: bool = False
@@ -211,6 +228,7 @@ class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent_operations: int = 100
     clock_datastream: str = "device.clock"
     allow_set_clock: bool = False
+    time_sync: bool = False
     time_source: str | None = None
     time_sources: tuple[str, ...] = ()
     schedules: tuple[Schedule, ...] = ()

@@ -1,7 +1,7 @@
-"""The steps of a stop, each with a moment at which nobody waits for it any longer.
+"""The steps of a stop, each with a time limit.
 
-What a step waits for may never come: a disk that hangs, code of others, a platform that reads
-nothing. The end of the agent comes all the same, ``STOP_S`` seconds after it was asked for.
+A step may wait for an event that never comes: from a disk that hangs, foreign code, or a platform
+that does not read. The agent ends anyway, ``STOP_S`` seconds after the request.
 """
 
 from __future__ import annotations
@@ -11,27 +11,28 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
+
+from oda.log import Logger
 
 _log = Logger()
 
-#: A stop ends within so many seconds, whatever hangs.
+#: A stop ends within this time, whatever hangs, in seconds.
 STOP_S = 9.5
-#: Seconds from the beginning of the stop: so long it waits for the sources, ...
+#: Seconds since the start of the stop: until then it waits for the sources, ...
 SOURCES_BY_S = 3.0
-#: ... until what they published last is accepted (for so long after that, in seconds), ...
+#: ... until their last events are accepted (for this long after that, in seconds), ...
 EVENTS_S = 1.0
-#: ... until it is delivered, and the connection is closed, ...
+#: ... until these are delivered and the connection is closed, ...
 CONNECTION_BY_S = 7.5
-#: ... and until the outbox has committed what is left.
+#: ... and until the outbox has committed the rest.
 OUTBOX_BY_S = 9.0
-#: What the disk gets at least in a stop that hurries, in seconds.
+#: The least time for the disk in a hurried stop, in seconds.
 HURRIED_OUTBOX_S = 1.0
 
 
 class Stopping:
-    """One stop; ``clock`` is the reactor. It begins now."""
+    """One stop; ``clock`` is the reactor. It starts now."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -42,7 +43,7 @@ class Stopping:
 
     @property
     def passed_s(self) -> float:
-        """The seconds since the beginning."""
+        """The seconds since the start."""
         return self._clock.seconds() - self._began_s
 
     def step(
@@ -53,11 +54,11 @@ class Stopping:
         give_up: Callable[[], None] | None = None,
         hurried_s: float = 0.0,
     ) -> Deferred[None]:
-        """Call ``begin`` and wait for what it returns, until ``by_s`` seconds of the stop have
-        passed, or in a stop that hurries for ``hurried_s`` at most.
+        """Call ``begin`` and wait for its result until ``by_s`` seconds of the stop have passed, or
+        in a hurried stop for at most ``hurried_s``.
 
-        Fires with None; never fails. When the time is over, ``give_up`` makes ``what`` end and says
-        what is lost; without it, one line says that nobody waits any longer.
+        Fires with None; never fails. When the time is up, ``give_up`` ends ``what`` and logs what
+        is lost; without it, one line says that the stop goes on without waiting.
         """
         ended: Deferred[None] = Deferred()
 
@@ -88,7 +89,7 @@ class Stopping:
         return ended
 
     def hurry(self) -> None:
-        """Wait for nothing from here on, except a moment for the disk."""
+        """Stop waiting from now on, except a moment for the disk."""
         self._hurries = True
         timer = self._timer
         if timer is not None and timer.active():

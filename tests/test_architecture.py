@@ -15,6 +15,8 @@ CONTRACTS = {
     "oda.settings",
     "oda.interfaces",
     "oda.boundary",
+    "oda.wording",
+    "oda.log",
     "oda.timestamps",
     "oda.troubles",
 }
@@ -36,6 +38,7 @@ PACKAGES = {
 EXTRA = {
     "platform": {
         *("codecs", "monotonic", "peer_bounds", "private_files", "secret_forms", "verification"),
+        "logs",  # both processes write their log alike
     },
     "control": {"private_files"},
     "outbox": {"private_files"},
@@ -55,6 +58,7 @@ SHELLS = {
     "reload.py",
     "supervision.py",
     "upkeep.py",
+    "local_control.py",
     "process.py",
     "tap.py",
     "cli.py",

@@ -345,8 +345,8 @@ def test_a_reload_keeps_what_the_state_manager_has_kept(directory: Directory) ->
 
 
 def test_a_changed_outbox_path_moves_the_outbox(tmp_path: Path) -> None:
-    """What waits moves along, and the rest of the settings waits for the next start. A file that is
-    there is left alone; what happens to the messages then is said."""
+    """What waits moves along, for the right time too, and the rest of the settings waits for the
+    next start. A file that is there is left alone; what happens to the messages then is said."""
     text = CONNECTOR.replace("outbox=memory", f"outboxPath={tmp_path}/old.sqlite")
     directory = Directory(tmp_path, text)
     directory.agent.publish(Event("t", 1))
@@ -354,6 +354,12 @@ def test_a_changed_outbox_path_moves_the_outbox(tmp_path: Path) -> None:
     outbox = directory.agent.parts.outbox
     waiting = outbox.counts()["waiting"]
     assert waiting
+    undated = directory.agent.parts.undated
+    undated.dating.earliest_ms = 1 << 62  # the clock is wrong from here on
+    undated.look()
+    directory.agent.publish(Event("t", 1))
+    directory.reactor.advance(0)
+    assert (tmp_path / "old-undated.sqlite").exists()
     text = text.replace("old.sqlite", "new.sqlite") + "outboxMaxRows=77\n"
     directory.write("connector.websocket", text.format(port=9000, keep=180))
     with capturedLogs() as events:
@@ -363,6 +369,9 @@ def test_a_changed_outbox_path_moves_the_outbox(tmp_path: Path) -> None:
     assert f"the outbox is in {tmp_path}/new.sqlite now" in said
     assert "changed outbox settings take effect at the next start of the agent" in said
     assert outbox.path == tmp_path / "new.sqlite"
+    assert (tmp_path / "new-undated.sqlite").exists()
+    assert not (tmp_path / "old-undated.sqlite").exists()
+    assert len(directory.agent.parts.undated) == 1
     assert not (tmp_path / "old.sqlite").exists()
     assert outbox.counts()["waiting"] >= waiting
     (tmp_path / "taken").write_text("mine")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, global
 from twisted.python.failure import Failure
 from zope.interface import provider
 
+from oda.commands.as_user import become, can_run, find_account, go_to, look_as, take_user
 from oda.commands.migration import Migration
 from oda.commands.places import check_places
 from oda.commands.running_agent import connect_to_agent
-from oda.commands.text import json_text, print_finding
+from oda.commands.text import echo, json_text, print_finding
 from oda.config.checks import plaintext_warning
 from oda.config.loader import LoadedConfiguration, find_directory, load
 from oda.connector.resolution import install_resolver
@@ -30,7 +32,8 @@ from oda.datastreams.host import build_datastreams
 from oda.datastreams.script_command import find_command
 from oda.diagnosis.connection import ConnectionCheck
 from oda.diagnosis.effective import key_source, render_settings, settings_document
-from oda.diagnosis.findings import Findings, Result, document
+from oda.diagnosis.findings import Findings, Result, document, render_verdict
+from oda.diagnosis.service import find_service
 from oda.errors import ConfigurationError, ConnectorError, DatastreamError, PluginError
 from oda.extensions import installed_plugins, load_plugins
 from oda.interfaces import IDeviceInfoProvider
@@ -38,6 +41,7 @@ from oda.monotonic import install_monotonic_clock
 from oda.outbox.inspection import find_leftovers
 from oda.settings import AgentSettings, Secret
 from oda.upkeep import import_command
+from oda.wording import counted
 
 #: How long the running agent may take to answer, in seconds.
 _ASK_TIMEOUT_S = 10.0
@@ -69,6 +73,12 @@ _ASK_TIMEOUT_S = 10.0
     metavar="DIRECTORY",
     help="Report how this agent would use a Java ODA's installation; write nothing.",
 )
+@click.option(
+    "--user",
+    metavar="NAME",
+    help="Check as this user, who runs the agent: what may it read and write? For root only.",
+)
+@click.option("--verbose", "-v", is_flag=True, help="Print the settings in force, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 @click.pass_context
 def command(
@@ -78,43 +88,71 @@ def command(
     connect: bool,
     timeout_s: float,
     migrate: Path | None,
+    user: str | None,
+    verbose: bool,
     as_json: bool,
 ) -> None:
     """Check the configuration, then go the agent's way to the platform, step by step: name, TCP,
     TLS, WebSocket with the device's own id and key, ping, acknowledgement.
 
-    Each failure comes with advice on how to fix it. The exit status is 0 when nothing failed (there
-    may be warnings), else 1. The check sends nothing but pings. While an agent runs with this
-    configuration, it opens no WebSocket without --connect: many platforms end the older of two
-    connections.
+    Prints the verdict, then each finding; a failure comes with advice on how to fix it. The exit
+    status is 0 when nothing failed (there may be warnings), else 1. The check sends nothing but
+    pings. While an agent runs with this configuration, it opens no WebSocket without --connect:
+    many platforms end the older of two connections.
+
+    Run by root, it also looks at everything as the service's user, and warns of what that user may
+    not do. The user is that of the systemd unit, or the owner of the files. --user NAME makes the
+    whole check as that user, in the unit's working directory.
 
     With --migrate DIRECTORY (an installation of the Java ODA, or its configuration directory) it
     reports instead what the agent will use of it, what it ignores and why, and what changes.
     """
-    findings = Findings(lambda finding: None if as_json else print_finding(finding))
+    findings = Findings()
     if migrate is not None:
-        if conf is not None or connect:
-            raise click.UsageError("--migrate looks at files only: leave out --conf and --connect")
+        if conf is not None or connect or user is not None:
+            problem = "--migrate looks at files only: leave out --conf, --connect and --user"
+            raise click.UsageError(problem)
         Migration(migrate, findings, os.environ).run()
         if as_json:
             click.echo(json_text(_report(findings)))
+        else:
+            _print(findings, f"{migrate} can be taken over")
         ctx.exit(1 if findings.has_failed else 0)
-    configuration = _load(conf, findings)
+    if not (as_json or offline) and sys.stderr.isatty():
+        click.echo("Checking ...", err=True)
+    if user is not None:
+        conf = _become(user, conf, findings)
+    configuration = None if findings.has_failed else _load(conf, findings)
     shown = settings_document(configuration.settings) if configuration else None
     if configuration is not None:
-        if not as_json:
-            click.echo(render_settings(configuration.settings))
         _report_configuration(configuration, findings)
         check_places(configuration, findings, os.environ)
         _check_surroundings(configuration.settings, findings)
         _check_leftovers(configuration, findings)
+        if os.geteuid() == 0:
+            _check_as_service(configuration, findings)
         if offline:
             _check_material(configuration.settings, findings)
         else:
             _check_online(configuration, findings, connect, timeout_s)
     if as_json:
         click.echo(json_text({**_report(findings), "settings": shown}))
+    else:
+        _print(
+            findings,
+            "the configuration is good; the platform was not tried"
+            if offline
+            else "the agent can work with this configuration",
+        )
+        if verbose and configuration is not None:
+            click.echo("\n" + render_settings(configuration.settings), nl=False)
     ctx.exit(1 if findings.has_failed else 0)
+
+
+def _print(findings: Findings, good_news: str) -> None:
+    echo(render_verdict(findings.all, good_news), nl=False)
+    for finding in findings.all:
+        print_finding(finding)
 
 
 def _report(findings: Findings) -> dict[str, Any]:
@@ -141,7 +179,7 @@ def _report_configuration(configuration: LoadedConfiguration, findings: Findings
     findings.add(
         "configuration",
         Result.OK,
-        f"{len(configuration.read)} files read from {directory}",
+        f"{counted(len(configuration.read), 'file')} read from {directory}",
         directory=str(directory),
         files=list(configuration.read),
     )
@@ -154,7 +192,8 @@ def _report_configuration(configuration: LoadedConfiguration, findings: Findings
     if configuration.ignored:
         files = ", ".join(configuration.ignored)
         findings.add("configuration", Result.OK, f"of components this agent doesn't have: {files}")
-    findings.add("key", Result.OK, f"from {key_source(configuration.settings, os.environ)}")
+    source = key_source(configuration.settings, os.environ, configuration.of_device)
+    findings.add("key", Result.OK, f"from {source}")
 
 
 def _check_surroundings(settings: AgentSettings, findings: Findings) -> None:
@@ -226,6 +265,69 @@ def _check_leftovers(configuration: LoadedConfiguration, findings: Findings) -> 
         )
 
 
+# -- the service's user ----------------------------------------------------------------------
+
+
+def _become(user: str, conf: str | None, findings: Findings) -> str | None:
+    """Go on as this user, where the service works; gives the configuration directory."""
+    account = take_user(user)
+    service = None
+    with suppress(ConfigurationError):  # _load reports it
+        directory = find_directory(conf).absolute()
+        service, conf = find_service(directory, ()), str(directory)
+    if os.geteuid() == 0:
+        become(account)
+    findings.add("user", Result.OK, f"everything below is as the user {account.name} finds it")
+    if can_run(findings) and service is not None and service.user == account.name:
+        go_to(service.working_directory, findings)
+    return conf
+
+
+def _check_as_service(configuration: LoadedConfiguration, findings: Findings) -> None:
+    """Warn of what the service's user may not do and root may."""
+    outbox = configuration.settings.outbox.path
+    directory = configuration.directory.absolute()
+    # The directory of a relative path is only that of whoever runs the check.
+    places = (outbox, outbox.parent) if outbox.is_absolute() else (outbox,)
+    service = find_service(directory, (directory, *places))
+    if service is None or service.user == "root":
+        return
+    try:
+        account = find_account(service.user)
+    except LookupError:
+        text = f"there is no user {service.user}, whom {service.source} names"
+        findings.add("user", Result.FAILED, text, f"adduser --system --group {service.user}")
+        return
+    known = {(one.step, one.text) for one in findings.all}
+    found = [
+        one
+        for one in look_as(account, partial(_look, directory, service.working_directory))
+        if one.result in (Result.WARNING, Result.FAILED) and (one.step, one.text) not in known
+    ]
+    for one in found:
+        text = f"as the user {account.name} (of {service.source}): {one.text}"
+        advice = one.advice or f"let that user read it; then: oda check --user {account.name}"
+        findings.add("user", Result.WARNING, text, advice, user=account.name, of=one.step)
+    if not found:
+        text = f"the user {account.name} (of {service.source}) may read and write what it needs"
+        findings.add("user", Result.OK, text, user=account.name)
+
+
+def _look(directory: Path, working_directory: Path | None, findings: Findings) -> None:
+    """What ``--offline`` looks at, without the reactor."""
+    if not can_run(findings):
+        return
+    is_there = go_to(working_directory, findings)
+    try:
+        configuration = load(directory, os.environ)
+    except ConfigurationError as error:
+        findings.add_faults(error)
+        return
+    if is_there:
+        check_places(configuration, findings, os.environ)
+        _check_surroundings(configuration.settings, findings)
+
+
 # -- the connection --------------------------------------------------------------------------
 
 
@@ -244,16 +346,20 @@ def _check_online(
     install_monotonic_clock(reactor)
     install_resolver(reactor)
     check = OnlineCheck(configuration.settings, findings, reactor, os.environ)
+    has_ended: list[object] = []
 
     def begin() -> None:
         done = maybeDeferred(check.run, with_upgrade=connect or not is_running)
         done.addTimeout(timeout_s, reactor)
         done.addErrback(_given_up, check, findings, timeout_s)
         done.addErrback(_defect, check, findings)
-        done.addBoth(lambda _: reactor.stop())
+        done.addBoth(has_ended.append)
+        done.addBoth(lambda _: reactor.stop() if reactor.running else None)
 
     reactor.callWhenRunning(begin)
     reactor.run()
+    if not has_ended:
+        findings.add(check.step, Result.FAILED, "interrupted; the steps after it were not tried")
 
 
 def _ask_agent(directory: Path, findings: Findings, keep_alive_s: float = 0.0) -> bool:
@@ -361,7 +467,10 @@ class OnlineCheck:
         except PluginError as error:
             self._findings.add("plugins", Result.FAILED, str(error), "see the plugin's options")
             return None
-        self._findings.add("device", Result.OK, f"its id is {device_id}", device=device_id)
+        source = getattr(device_info, "source", "") or "a plugin"
+        self._findings.add(
+            "device", Result.OK, f"its id is {device_id}, from {source}", device=device_id
+        )
         return device_id, Secret(key)
 
 

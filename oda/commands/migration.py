@@ -35,6 +35,7 @@ from oda.errors import ConfigurationError
 from oda.logs.redaction import Redactor
 from oda.settings import AgentSettings, DeviceInfoSettings, ScriptSettings
 from oda.telemetry.place import find_place
+from oda.wording import counted
 
 #: Replaces the host while the rest of an installation without our connector's file is examined.
 _NO_HOST = "localhost"
@@ -182,7 +183,8 @@ class Migration:
                 if canonical not in said:
                     shown = f"{component.file}: no line {canonical}: {text}"
                     self._findings.add("keys", Result.OK, shown, file=component.file, key=canonical)
-        self._findings.add("keys", Result.OK, f"{same} other lines are read unchanged")
+        same_lines = counted(same, "other line")
+        self._findings.add("keys", Result.OK, f"read unchanged: {same_lines}")
 
     def _report_placeholder(self, place: str, file: str, key: str) -> None:
         self._findings.add(

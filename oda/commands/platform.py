@@ -59,6 +59,7 @@ def run(arguments: tuple[str, ...]) -> None:
     from twisted.python import usage
 
     from oda.commands.running import begin_log
+    from oda.platform.service import Platform
     from oda.platform.tap import Options, build_platform
 
     reactor: Any = installed
@@ -66,7 +67,7 @@ def run(arguments: tuple[str, ...]) -> None:
     options.synopsis = "Usage: oda platform [run] [options]"
     try:
         options.parseOptions(["--help" if word == "-h" else word for word in arguments])
-        platform = build_platform(options)
+        platform = build_platform(options, Platform)
     except usage.UsageError as error:
         raise click.UsageError(str(error)) from None
     log = begin_log()

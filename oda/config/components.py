@@ -6,6 +6,8 @@ made from these tables (``reference``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from oda.config.connection import CONNECTOR, PREFIX
 from oda.config.keys import Component, Key, Lines, Section
 from oda.config.lines import (
@@ -13,10 +15,12 @@ from oda.config.lines import (
     LOG_PREFIX,
     MAX_SECONDS,
     OPERATION_ALLOWED,
+    POLL_ALLOWED,
     SCHEDULE_ALLOWED,
     SCRIPT_ALLOWED,
     check_command,
     read_log_level,
+    read_poll,
     read_schedule,
     read_script,
     read_script_operation,
@@ -30,6 +34,7 @@ from oda.config.parsers import (
     choice,
     command,
     datastreams,
+    device_id,
     host,
     integer,
     path,
@@ -40,6 +45,7 @@ from oda.config.parsers import (
     time_sources,
 )
 from oda.settings import (
+    HOST_NAME_AS_ID,
     ClockOperationSettings,
     ClockTimezone,
     CollectorSettings,
@@ -59,16 +65,21 @@ from oda.settings import (
 PLUGINS_FILE = PREFIX + "plugins.cfg"
 
 
-def _schedules(form: str, meaning: str) -> Lines:
+def _schedules(
+    form: str,
+    meaning: str,
+    allowed: str = SCHEDULE_ALLOWED,
+    read: Callable[[str, str], Schedule] = read_schedule,
+) -> Lines:
     def identity(schedule: Schedule) -> tuple[str, str]:
         return schedule.datastream_id, schedule.device_pattern
 
     return Lines(
         form=form,
-        allowed=SCHEDULE_ALLOWED,
+        allowed=allowed,
         meaning=meaning,
         field="schedules",
-        read=read_schedule,
+        read=read,
         identity=identity,
         unmistakable=lambda key, value: ";" in key or ";" in value,
     )
@@ -101,8 +112,9 @@ DEVICE_INFO = Component(
                 Key(
                     "deviceId",
                     "device_id",
-                    text("any text"),
-                    "the device's id; without it the serial number is the id",
+                    device_id(),
+                    "the device's id; without it the serial number is the id, and with "
+                    f"{HOST_NAME_AS_ID} the host name (docs/identity.md)",
                     empty_is_absent=True,
                 ),
                 Key(
@@ -234,6 +246,14 @@ DISPATCHER = Component(
                     "see docs/operating.md); a plugin's clock datastream doesn't need this",
                 ),
                 Key(
+                    "timeSync",
+                    "time_sync",
+                    boolean(),
+                    "something keeps this machine's clock right (systemd-timesyncd, chrony, ntpd): "
+                    "until its first synchronisation readings are kept and not sent, and get their "
+                    "time then (see docs/time.md)",
+                ),
+                Key(
                     "timeSource",
                     "time_source",
                     time_source(),
@@ -362,7 +382,12 @@ POLLER = Component(
     lines=_schedules(
         "datastreamId[;devicePattern]",
         "that datastream is read every period, for the first time after first (the period if it "
-        "isn't given); a pattern is a device's id or holds one *; without one it is the host",
+        "isn't given); a pattern is a device's id or holds one *; without one it is the host. With "
+        "onChange the agent publishes a value only if it differs from the last published one, a "
+        "number only by more than deadband (which implies onChange), and any value after "
+        "maxSilence (3600 s if it isn't given)",
+        POLL_ALLOWED,
+        read_poll,
     ),
 )
 

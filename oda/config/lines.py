@@ -10,11 +10,14 @@ from __future__ import annotations
 import re
 import shlex
 
+import msgspec
+
 from oda.config.parsers import quoted
 from oda.model import HOST
 from oda.settings import (
     ComponentLogLevel,
     LogLevel,
+    OnChange,
     Schedule,
     ScriptEffect,
     ScriptOperationSettings,
@@ -23,6 +26,10 @@ from oda.settings import (
 )
 
 SCHEDULE_ALLOWED = "period or first;period, in seconds (decimals allowed, period 0: once)"
+POLL_ALLOWED = (
+    SCHEDULE_ALLOWED
+    + "; after them ;onChange, ;deadband=number and ;maxSilence=seconds (0: no limit)"
+)
 SCRIPT_ALLOWED = "script or script;type, type one of " + ", ".join(kind.value for kind in ValueType)
 OPERATION_ALLOWED = "script, then ;REBOOTS or ;RESTARTS, and ;DEVICES, where they apply"
 #: Operations that the agent carries out itself, and what the file has instead of a script for one.
@@ -70,6 +77,40 @@ def read_schedule(key: str, value: str) -> Schedule:
         first_s=numbers[0],
         period_s=numbers[-1],
     )
+
+
+def read_poll(key: str, value: str) -> Schedule:
+    """One line of the poller, which may say that only changes are published."""
+    parts = [part.strip() for part in value.split(";")]
+    first = next((i for i, part in enumerate(parts) if part[:1].isalpha()), len(parts))
+    if not first or not parts[0]:
+        return read_schedule(key, value)
+    line = read_schedule(key, ";".join(parts[:first]))
+    options = parts[first:]
+    if len(options) > 1 and not options[-1]:
+        options.pop()
+    return msgspec.structs.replace(line, on_change=_read_changes(options)) if options else line
+
+
+def _read_changes(options: list[str]) -> OnChange:
+    known = {"onchange": None, "deadband": "deadband", "maxsilence": "max_silence_s"}
+    numbers: dict[str, float] = {}
+    seen: set[str] = set()
+    for option in options:
+        name, equals, number = (part.strip() for part in option.partition("="))
+        field = known.get(name.lower(), "")
+        if field == "" or bool(equals) is (field is None):
+            shown = quoted(name) if len(name) <= 12 else "what follows the period"
+            raise ValueError(f"{shown} is not an option; allowed: {POLL_ALLOWED}")
+        if name.lower() in seen:
+            raise ValueError(f"{name} is given twice")
+        seen.add(name.lower())
+        if field is None:
+            continue
+        if not _SECONDS.fullmatch(number) or float(number) > MAX_SECONDS:
+            raise ValueError(f"{name} must be a number from 0 to {MAX_SECONDS:.0f}")
+        numbers[field] = float(number)
+    return OnChange(**numbers)
 
 
 def _read_target(key: str) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from oda.model import ContentType
-from oda.settings import Secret
+from oda.settings import HOST_NAME_AS_ID, Secret
 
 #: The schemes of time sources.
 TIME_SOURCE_SCHEMES = frozenset(("ntp", "sntp", "http", "https"))
@@ -132,6 +132,18 @@ def text(allowed: str = "any text") -> Parser:
         return value
 
     return Parser(parse, allowed, free=True)
+
+
+def device_id() -> Parser:
+    """A device's id. ``@`` begins the name of a place where the id is found."""
+    any_text = text(f"any text that does not begin with @, or {HOST_NAME_AS_ID}")
+
+    def parse(value: str) -> Any:
+        if value.startswith("@") and value != HOST_NAME_AS_ID:
+            raise refused(value, any_text.allowed)
+        return any_text.parse(value)
+
+    return Parser(parse, any_text.allowed, free=True)
 
 
 def secret(allowed: str) -> Parser:

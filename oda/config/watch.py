@@ -15,10 +15,10 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.config.files import list_names
+from oda.log import Logger
 
 #: path -> (modification time in ns, size, inode); None if there is nothing.
 Look = dict[str, tuple[int, int, int] | None]

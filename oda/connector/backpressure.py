@@ -18,12 +18,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
 from oda.connector.current import CurrentSettings
 from oda.connector.protocol import PlatformProtocol
 from oda.connector.window import Uplink
 from oda.interfaces import IOutbox
+from oda.log import Logger
 
 _log = Logger()
 

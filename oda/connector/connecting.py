@@ -22,7 +22,6 @@ from typing import Any
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import NotConnectingError
 from twisted.internet.interfaces import IDelayedCall, IReactorPluggableNameResolver, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.connector.outcome import Outcome, describe_connect_failure
@@ -30,6 +29,7 @@ from oda.connector.protocol import PlatformProtocol
 from oda.connector.resolution import AddressCollector
 from oda.errors import ConnectorError, DatastreamError
 from oda.interfaces import IDeviceInfoProvider
+from oda.log import Logger
 from oda.settings import Secret
 from oda.troubles import TroubleKind, Troubles
 
@@ -298,7 +298,7 @@ class Identification:
         question.addErrback(self._failed, asked_in)
 
     def hurry(self) -> bool:
-        """Ask at once, if it is waiting to ask again; whether it was."""
+        """End the pause before the next question, if there is one. Returns whether there was."""
         if self._again is None:
             return False
         self._again.reset(0)

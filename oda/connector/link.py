@@ -44,7 +44,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -63,6 +62,7 @@ from oda.connector.status import ConnectionRecord
 from oda.connector.tls import build_tls_options
 from oda.connector.window import Taken, taken_bytes
 from oda.interfaces import ICounters, IDeviceInfoProvider, IOutbox
+from oda.log import Logger
 from oda.model import ConnectionStatus, LinkState
 from oda.settings import OutboxSettings, Secret
 from oda.troubles import Troubles
@@ -144,7 +144,7 @@ class PlatformLink:
         self._session: Session | None = None
         self._open_at: tuple[str, float] | None = None
         self._drain: _Drain | None = None
-        #: The end of the pause; in WAITING.
+        #: The delayed call that ends the pause, in WAITING.
         self._retry: IDelayedCall | None = None
         self._last_outcome = Outcome(reason="not connected yet")
         outbox.subscribe(self._rows_are_pending)
@@ -217,8 +217,9 @@ class PlatformLink:
             self._drop(self._protocol, "the agent is stopping")
 
     def connect_now(self) -> bool:
-        """End the pause before the next attempt, or before the next question for the id; whether
-        there was one. The pauses after it are as long as if this one had lasted."""
+        """End the pause before the next attempt, or before the next question for the id. Returns
+        whether there was a pause. Later pauses are as long as if this one had not been cut short.
+        """
         if self._state is IDENTIFYING:
             return self._identification.hurry()
         retry = self._retry

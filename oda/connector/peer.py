@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from enum import Enum
 
-from twisted.logger import Logger
+from oda.log import Logger
 
 _log = Logger()
 

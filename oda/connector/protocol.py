@@ -15,7 +15,6 @@ from typing import Any
 
 from autobahn.websocket import HAS_NVX
 from twisted.internet import interfaces as twisted_interfaces
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
@@ -29,6 +28,7 @@ from oda.connector.framing import (
 from oda.connector.outcome import BAD_GATEWAY, NORMAL_CLOSURE, Outcome, describe_end
 from oda.connector.route import Route
 from oda.connector.upgrade import UpgradingProtocol
+from oda.log import Logger
 from oda.peer_bounds import NewestPong
 
 _log = Logger()

@@ -29,11 +29,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
 from oda.connector.current import CurrentSettings
 from oda.connector.outcome import Lane, Outcome
 from oda.interfaces import ICounters
+from oda.log import Logger
 
 _log = Logger()
 
@@ -92,7 +92,7 @@ class Backoff:
         return spread_s if lane is Lane.SPREAD else self.crowd_window_s
 
 
-#: A pause that is at least so long, in seconds, is told with the way to end it.
+#: The log line of a pause at least this long, in seconds, also says how to end the pause.
 _LONG_S = 10.0
 _HOW_NOW = " ('oda reconnect' or SIGHUP: at once)"
 

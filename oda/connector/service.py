@@ -12,7 +12,6 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, maybeDeferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -31,6 +30,7 @@ from oda.interfaces import (
     IDispatcher,
     IOutbox,
 )
+from oda.log import Logger
 from oda.model import Answer, ConnectionStatus, ContentType, MessageClass, OutgoingMessage
 from oda.settings import ConnectorSettings, FrameType, OutboxSettings
 from oda.troubles import Troubles
@@ -155,8 +155,8 @@ class ConnectorService(Service):
         self._link.hurry()
 
     def connect_now(self) -> bool:
-        """Wait no longer before the next attempt to connect; False where there was nothing to wait
-        for, because it is connected, connecting or stopped."""
+        """End the pause before the next attempt to connect. False if there was none, because the
+        agent is connected, connecting or stopped."""
         return self._link.connect_now()
 
     def reconfigure(self, settings: ConnectorSettings, reconnect: bool = True) -> None:

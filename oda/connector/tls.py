@@ -11,9 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from twisted.logger import Logger
-
 from oda.errors import ConnectorError
+from oda.log import Logger
 from oda.settings import ConnectorSettings, Secret
 from oda.verification import unverified_client, verified_client
 

@@ -21,7 +21,6 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -35,6 +34,7 @@ from oda.control.wire import (
     encode,
 )
 from oda.errors import OdaError
+from oda.log import Logger
 from oda.model import Event
 from oda.troubles import TroubleKind, Troubles
 

@@ -1,7 +1,7 @@
-"""Everything that reads and writes the host device, built from the settings and kept up with them.
+"""Everything that reads and writes the host device, built from the settings and updated with them.
 
-Built-in readings are fallbacks: a script of the configuration, or a plugin, replaces the one of the
-same datastream.
+Built-in readings are fallbacks: a script of the configuration, or a plugin, replaces the built-in
+reading of the same datastream.
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ from oda.datastreams.registry import DatastreamRegistry
 from oda.datastreams.scripts import ScriptGetter, ScriptRunner
 from oda.datastreams.system import SystemReadings
 from oda.errors import DatastreamError
-from oda.interfaces import ICounters, IDatastreamSetter, IDeviceInfoProvider, IWallClock
+from oda.interfaces import (
+    ICounters,
+    IDatastreamSetter,
+    IDating,
+    IDeviceInfoProvider,
+    IWallClock,
+)
 from oda.settings import DeviceInfoSettings, ScriptSettings, ValueType
 from oda.troubles import Troubles
 
@@ -56,10 +62,10 @@ class HostDatastreams:
         self._scripts: dict[str, ScriptGetter] = {}
 
     def configure(self, settings: DeviceInfoSettings) -> None:
-        """Take up the settings: only scripts whose line changed are replaced.
+        """Follow the settings: replaces only scripts whose line has changed.
 
         Raises ``DatastreamError`` when a plugin reads the datastream of a new script, or its id is
-        none; the scripts are then as they were before.
+        invalid; the scripts are then unchanged.
         """
         wanted = {script.datastream_id: script for script in settings.scripts}
         kept = {
@@ -111,18 +117,20 @@ def build_datastreams(
     identity: IDeviceInfoProvider | None = None,
     may_set_clock: Callable[[], bool] = lambda: False,
     counters: ICounters | None = None,
+    dating: IDating | None = None,
+    clock_was_set: Callable[[], None] = lambda: None,
     troubles: Troubles | None = None,
 ) -> HostDatastreams:
-    """The datastreams of the host, ready to be read.
+    """The datastreams of the host, ready for reading.
 
-    ``environment`` is what scripts get, without the secrets in it; ``working_directory`` is where
-    they run. ``clock_setter`` None means the one that sets the system's clock, where
-    ``may_set_clock()`` says that the platform may. ``identity`` is
-    asked by the readings of identifier, serial number and software; None means the device info
-    built here.
+    ``environment`` is for scripts, without the secrets in it; ``working_directory`` is where they
+    run. ``clock_setter`` None means one that sets the system's clock if ``may_set_clock()`` allows
+    the platform to do so; ``clock_was_set()`` is called afterwards. The readings of identifier,
+    serial number and software query ``identity``; None means the device info built here. ``dating``
+    says whether ``wall_clock`` can be believed.
     """
     registry = DatastreamRegistry()
-    access = DatastreamAccess(registry, wall_clock, reactor)
+    access = DatastreamAccess(registry, wall_clock, reactor, dating=dating)
     device_info = DeviceInfo(settings, root)
     runner = ScriptRunner(
         reactor,
@@ -135,7 +143,8 @@ def build_datastreams(
     readings = SystemReadings(reactor, wall_clock, root)
     for getter in readings.getters(identity or device_info):
         registry.add_getter(getter, fallback=True)
-    registry.add_setter(clock_setter or ClockSetter(is_allowed=may_set_clock), fallback=True)
+    usual_setter = ClockSetter(is_allowed=may_set_clock, was_set=clock_was_set)
+    registry.add_setter(clock_setter or usual_setter, fallback=True)
     host = HostDatastreams(registry, access, device_info, runner, working_directory, readings)
     host.configure(settings)
     return host

@@ -1,14 +1,15 @@
 """Datastreams that are read by running a script.
 
-No shell is involved. A run has a time limit and an output limit; at either the whole process group
-is told to end (SIGTERM), and killed ``GRACE_S`` later, so that nothing the script started stays
-behind. What can't be killed (it became another user, or hangs in the kernel) is left behind: its
-reading has failed by then, its place is free, and its command is not started again while it lives.
+No shell is involved. A run has a time limit and an output limit. At either limit the agent ends the
+whole process group (SIGTERM) and kills it ``GRACE_S`` later, so that nothing that the script
+started stays behind. A process that can't be killed (it became another user, or hangs in the
+kernel) is left behind: its reading has already failed, its place is free, and its command is not
+started again while it lives.
 
-A command that is asked for while it runs is not started again: the second caller gets the result of
-the first run. One whose last run was given up waits until the process of that run has ended, so
-that no command ever runs twice at the same time. The number of processes at one time is limited,
-and the time limit begins with the run: what waits for its turn has a limit of its own.
+A command that is already running is not started again: the second caller gets the result of the
+first run. After a run was abandoned, the next one waits until its process has ended, so no command
+ever runs twice at the same time. The number of concurrent processes is limited. The time limit
+starts with the run; waiting for a turn has a limit of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -32,36 +32,37 @@ from oda.datastreams.script_command import find_command
 from oda.datastreams.script_output import parse_output
 from oda.errors import ReadingFailed
 from oda.interfaces import ICounters, IDatastreamGetter, ILimitsItself, IScriptRunner
+from oda.log import Logger
 from oda.model import HOST, Reading, ScriptOutput
 from oda.settings import ScriptSettings
 from oda.troubles import TroubleKind, Troubles
 
-#: Variables that no script gets to see: the agent's secret, and what systemd tells the agent's own
-#: process. A script that spoke to systemd would speak in the agent's name.
+#: Variables hidden from scripts: the agent's secret, and systemd's variables for the agent's own
+#: process. A script that talks to systemd would do so in the agent's name.
 HIDDEN_VARIABLES = frozenset({"ODA_API_KEY", "NOTIFY_SOCKET", "JOURNAL_STREAM"})
 HIDDEN_PREFIXES = ("WATCHDOG_", "LISTEN_")
 MAX_PROCESSES = 8
-#: Seconds from SIGTERM to SIGKILL, and again until a process counts as one that can't be killed.
+#: Seconds from SIGTERM to SIGKILL, and again until a process counts as unkillable.
 GRACE_S = 2.0
-#: Seconds that a run may wait for its turn.
+#: How long a run may wait for its turn, in seconds.
 MAX_WAIT_S = 600.0
-#: Seconds that output may still arrive after the script itself has ended: something it left
-#: running in the background may hold the pipe open for ever.
+#: How long output may arrive after the script itself has ended, in seconds: a process that it left
+#: in the background may hold the pipe open for ever.
 DRAIN_S = 0.5
 _ERROR_BYTES = 4096
 _SHOWN_CHARACTERS = 200
 
 _STILL_THERE = "the process of an earlier run is still there and can't be killed"
 
-#: Sends a signal to the process group that a process leads, else to the process alone.
+#: Sends a signal to the process group that a process leads, else only to the process.
 Kill = Callable[[int, int], None]
 
 log = Logger()
 
 
 def signal_group(pid: int, number: int) -> None:
-    """Send a signal to everything in the group that the process leads; where it leads none, to the
-    process. What may not be signalled is left alone: it is another user's by now."""
+    """Send a signal to the group that the process leads; if it leads none, to the process. Ignores
+    a process that may not be signalled: it now belongs to another user."""
     try:
         try:
             os.killpg(pid, number)
@@ -72,7 +73,7 @@ def signal_group(pid: int, number: int) -> None:
 
 
 def hand_on(environment: Mapping[str, str]) -> dict[str, str]:
-    """What of the agent's environment its scripts get."""
+    """The part of the agent's environment that scripts get."""
     return {
         name: value
         for name, value in environment.items()
@@ -88,10 +89,10 @@ _ALL = "all scripts"
 class ScriptRunner:
     """Runs commands; see the module for how.
 
-    ``environment`` is the agent's own: what is not for scripts is taken out of it. ``kill`` gets a
+    ``environment`` is the agent's own; what scripts must not see is removed. ``kill`` gets a
     process id and a signal. ``set_session`` is the program that makes a process the leader of its
-    own group (setsid of util-linux or busybox), None where there is none: then only the script
-    itself can be killed. Counts ``scripts_unkillable``.
+    own group (setsid of util-linux or busybox); with None only the script itself can be killed.
+    Counts ``scripts_unkillable``.
     """
 
     def __init__(
@@ -120,18 +121,18 @@ class ScriptRunner:
         self._runs: dict[object, _Run] = {}
         self._queue: deque[_Run] = deque()
         self._processes: set[_ScriptProcess] = set()
-        #: The commands of these processes: each has one at most.
+        #: The commands of these processes, at most one process each.
         self._started: set[str] = set()
         self._unkillable: set[str] = set()
         self._is_behind = False
         self._stopped: Deferred[None] | None = None
 
     def run(self, command: str) -> Deferred[ScriptOutput]:
-        """What the command wrote, whatever status it ended with.
+        """What the command wrote, whatever its exit status.
 
-        The Deferred fails with ``ReadingFailed``: the program was not found, took too long, wrote
+        The Deferred fails with ``ReadingFailed`` if the program was not found, took too long, wrote
         too much, was killed by a signal, or waited too long for its turn. Cancelling it ends the
-        script, unless somebody else waits for it too.
+        script, unless another caller waits for it too.
         """
         run = self._runs.get(command)
         if run is not None:
@@ -211,17 +212,17 @@ class ScriptRunner:
             )
 
     def _fill(self) -> None:
-        """Start what waits, in order, as far as there are places."""
+        """Start waiting runs in order, as far as there are places."""
         waiting, self._queue = self._queue, deque()
         while waiting and len(self._processes) < self._max_processes:
             run = waiting.popleft()
             if run.is_over:
-                continue  # nobody waits any more
+                continue  # all its callers are gone
             if run.command in self._unkillable:
                 run.give_up(_STILL_THERE)
                 continue
             if run.command in self._started:
-                self._queue.append(run)  # for its own earlier process, not for a place
+                self._queue.append(run)  # it waits for its own earlier process, not for a place
                 continue
             if run.timer is not None:
                 has_waited_s = MAX_WAIT_S - (run.timer.getTime() - self._reactor.seconds())
@@ -258,7 +259,7 @@ class ScriptRunner:
                 env={**self._environment, **run.variables},
                 path=str(self._working_directory),
             )
-        except Exception as error:  # noqa: BLE001 - whoever waits for the run must get an answer
+        except Exception as error:  # noqa: BLE001 - the callers of the run must get an answer
             if not isinstance(error, ValueError | OSError):
                 log.failure("running a script failed")
             self._processes.discard(process)
@@ -267,7 +268,7 @@ class ScriptRunner:
             self._fill()
 
     def _left(self, process: _ScriptProcess, has_ended: bool) -> None:
-        """The process has ended, or can't be made to; its place is free for another."""
+        """The process has ended, or can't be ended; its place is free for another."""
         command = process.run.command
         if not has_ended:
             self._unkillable.add(command)
@@ -280,8 +281,8 @@ class ScriptRunner:
                 command,
             )
             log.error(
-                "the script {command} can't be killed (process {pid}); it is not started again"
-                " while that process lives",
+                "the script {command} can't be killed (process {pid}); the agent does not start it"
+                " again while that process lives",
                 command=command,
                 pid=process.pid,
             )
@@ -297,8 +298,8 @@ class ScriptRunner:
 
 
 class _Run:
-    """One run of a command, and everybody who waits for its result. ``runs`` are those that are not
-    over, by key: the command, where others may join."""
+    """One run of a command, with all callers that wait for its result. ``runs`` are the unfinished
+    runs, by command."""
 
     def __init__(self, command: str, runs: dict[object, _Run]) -> None:
         self.command = command
@@ -310,7 +311,7 @@ class _Run:
         self.is_started = False
         self.is_over = False
         self.on_give_up: Callable[[], None] | None = None
-        #: Runs while it waits for its turn.
+        #: Active while the run waits for its turn.
         self.timer: IDelayedCall | None = None
         self._runs = runs
         self._waiting: list[Deferred[ScriptOutput]] = []
@@ -327,11 +328,11 @@ class _Run:
 
     def succeed(self, output: ScriptOutput) -> None:
         for waiting in self._end():
-            if not waiting.called:  # one waiter may have cancelled another
+            if not waiting.called:  # one caller may have cancelled another
                 waiting.callback(output)
 
     def give_up(self, reason: str) -> None:
-        """End with ``ReadingFailed``; a process that still runs is ended."""
+        """End with ``ReadingFailed``; also ends a process that is still running."""
         if self.on_give_up is not None and not self.is_over:
             self.on_give_up()
         for waiting in self._end():
@@ -350,8 +351,8 @@ class _Run:
 
 
 class _ScriptProcess(ProcessProtocol):
-    """The process of one run: gathers its output and enforces the limits. ``left(self, has_ended)``
-    is called when it has ended, and before that if it can't be killed."""
+    """The process of one run: collects its output and enforces the limits. Calls
+    ``left(self, has_ended)`` when it has ended, and earlier if it can't be killed."""
 
     transport: Any
 
@@ -373,7 +374,7 @@ class _ScriptProcess(ProcessProtocol):
         self._left = left
         self._output = bytearray()
         self._errors = bytearray()
-        #: The limit, then the time from one step of ending the process to the next.
+        #: First the limit, then the time between the steps of ending the process.
         self._timer: IDelayedCall | None = None
         self._drain: IDelayedCall | None = None
         self._is_ending = False
@@ -401,7 +402,7 @@ class _ScriptProcess(ProcessProtocol):
     def processExited(self, reason: Failure) -> None:
         if self._is_ending:
             self._stop_timer()
-            # At once: as long as the group has members its number belongs to nobody else.
+            # At once: while the group has members, no other group can get its number.
             self._signal(signal.SIGKILL)
         self._drain = self._reactor.callLater(DRAIN_S, self.transport.loseConnection)
 
@@ -431,7 +432,7 @@ class _ScriptProcess(ProcessProtocol):
 
     def _end_all(self) -> None:
         self._stop_timer()
-        # Once its exit was noticed there is no id: that number may belong to somebody else.
+        # After its exit was noticed there is no id: another process may get that number.
         if self.transport.pid is not None:
             self._is_ending = True
             self._signal(signal.SIGTERM)
@@ -446,7 +447,7 @@ class _ScriptProcess(ProcessProtocol):
         if self.pid is not None:
             try:
                 self._kill(self.pid, number)
-            except OSError as error:  # the run has to be given up in any case
+            except OSError as error:  # the run must be abandoned in any case
                 log.warn("process {pid} can't be killed: {reason}", pid=self.pid, reason=str(error))
 
     def _stop_timer(self) -> None:
@@ -457,7 +458,7 @@ class _ScriptProcess(ProcessProtocol):
 
 @implementer(IDatastreamGetter, ILimitsItself)
 class ScriptGetter:
-    """Reads a datastream of the host by running a script, which the runner limits."""
+    """Reads a datastream of the host by running a script; the runner enforces the limits."""
 
     def __init__(self, settings: ScriptSettings, runner: ScriptRunner) -> None:
         self.datastream_id = settings.datastream_id

@@ -22,6 +22,7 @@ from oda.diagnosis.upgrade import Upgrade, UpgradeProbe
 from oda.errors import ConnectorError
 from oda.settings import ConnectorSettings, Secret
 from oda.verification import CertificateRefused
+from oda.wording import counted
 
 #: Longest time that a check waits for a pong, in seconds.
 MAX_PONG_WAIT_S = 10.0
@@ -149,7 +150,7 @@ class ConnectionCheck:
 
     def _judge_end(self, what: str, ends_ms: int, advice: str = "have it renewed in time") -> None:
         left = days_left(ends_ms, self._now_ms())
-        text = f"{what} expires on {day(ends_ms)}, in {left} days"
+        text = f"{what} expires on {day(ends_ms)}, in {counted(left, 'day')}"
         if left < 0:
             text = f"{what} expired on {day(ends_ms)}"
         result = Result.OK if left >= WARN_DAYS else Result.WARNING
@@ -250,7 +251,9 @@ class ConnectionCheck:
             self._ok("the platform repeats the payload of a ping: deliveries can be proven")
             return
         if upgrade.foreign_pongs:
-            text = f"{upgrade.foreign_pongs} pongs, none with the payload of its ping"
+            text = (
+                f"{counted(upgrade.foreign_pongs, 'pong')} came, none with the payload of its ping"
+            )
         elif not upgrade.outcome.by_us:
             text = f"the connection ended before any pong: {upgrade.outcome.reason}"
         else:

@@ -6,12 +6,13 @@ these are masked, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from oda.config.components import COMPONENTS, DEVICE_INFO, PLUGINS_FILE, STATE_MANAGER
+from oda.config.device import DEVICE_FILE
 from oda.config.keys import Component
 from oda.config.lines import LOG_PREFIX
 from oda.settings import (
@@ -109,7 +110,11 @@ def _line(
 ) -> tuple[str, str]:
     if isinstance(line, Schedule):
         target = f"{line.datastream_id};{line.device_pattern}".removesuffix(";")
-        return target, f"{line.first_s:.10g};{line.period_s:.10g}"
+        text = f"{line.first_s:.10g};{line.period_s:.10g}"
+        if (change := line.on_change) is not None:
+            text += f";onChange;deadband={change.deadband:.10g}"
+            text += f";maxSilence={change.max_silence_s:.10g}"
+        return target, text
     if isinstance(line, ScriptSettings):
         return line.datastream_id, f"{MASK};{line.value_type.value}"
     if isinstance(line, ScriptOperationSettings):
@@ -142,11 +147,15 @@ def settings_document(settings: AgentSettings) -> dict[str, dict[str, str | None
     return files
 
 
-def key_source(settings: AgentSettings, environ: Mapping[str, str]) -> str:
-    """Where the API key came from, in words."""
+def key_source(
+    settings: AgentSettings, environ: Mapping[str, str], of_device: Collection[str] = ()
+) -> str:
+    """Where the API key came from, in words. ``of_device``: the keys in the device's own file."""
     for name in ("apiKey", "apiKeyFile"):
         key = DEVICE_INFO.key(name)
         if key is not None and environ.get(key.variable):
             return f"the environment ({key.variable})"
     file: Path | None = settings.device_info.api_key_file
-    return f"the file {file}" if file is not None else f"apiKey in {DEVICE_INFO.file}"
+    if file is not None:
+        return f"the file {file}"
+    return f"apiKey in {DEVICE_FILE if 'apiKey' in of_device else DEVICE_INFO.file}"

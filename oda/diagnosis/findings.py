@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 import msgspec
 
 from oda.errors import ConfigurationError
+from oda.wording import counted
 
 
 class Result(Enum):
@@ -74,6 +75,22 @@ class Findings:
     def has_failed_in(self, step: str) -> bool:
         """Whether something that belongs to ``step`` must be fixed."""
         return any(one.step == step and one.result is Result.FAILED for one in self.all)
+
+
+def render_verdict(findings: Sequence[Finding], good_news: str) -> str:
+    """What the findings come to, for people: ``good_news`` where nothing failed, else the first
+    failure and what to do about it. An empty line follows."""
+    failed = [finding for finding in findings if finding.result is Result.FAILED]
+    warnings = sum(finding.result is Result.WARNING for finding in findings)
+    beside = f" ({counted(warnings, 'warning')}, see below)" if warnings else ""
+    if not failed:
+        return f"OK: {good_news}{beside}\n\n"
+    first = failed[0]
+    lines = [f"FAILED: {counted(len(failed), 'problem')}{beside}"]
+    lines.append(f"  {first.step}: {first.text.splitlines()[0]}")
+    if first.advice:
+        lines.append(f"  -> {first.advice}")
+    return "\n".join(lines) + "\n\n"
 
 
 def render_finding(finding: Finding, step: str) -> str:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from oda.config.connection import PREFIX
 from oda.config.files import SUFFIX
 from oda.errors import ConfigurationError, Fault
+from oda.wording import counted
 
 #: Directories of the files in an installation, the usual name first.
 _DIRECTORIES = ("configuration", "conf")
@@ -132,7 +133,7 @@ def _reason(entry: Path) -> str:
             return "also has files of ODA's components; name it if ODA reads this one"
         jars = sum(1 for one in _entries(entry) if one.name.endswith(".jar"))
         if jars or name in ("bundle", "bundles", "felix-cache"):
-            return f"{jars} Java bundles" if jars else "the Java framework's own directory"
+            return counted(jars, "Java bundle") if jars else "the Java framework's own directory"
         if any(one.name.endswith(".js") for one in _entries(entry)):
             return "rules: a plugin replaces them (docs/extending.md)"
         return "nothing in it is used"

@@ -19,6 +19,7 @@ from oda.logs.lines import FORMATTERS, LogFormat, clipped
 from oda.logs.redaction import Redactor
 from oda.logs.repetition import RepetitionLimit
 from oda.settings import MonitorSettings
+from oda.wording import counted
 
 #: What every event has, and what can always be shown.
 _PLAIN = ("log_time", "log_level", "log_namespace")
@@ -79,7 +80,7 @@ class AgentLog:
     def _write(self, line: str) -> None:
         line = self._redactor.clean(line)
         if self._lost:
-            line = f"{self._lost} lines of the log could not be written\n{line}"
+            line = f"{counted(self._lost, 'log line')} could not be written\n{line}"
         try:
             try:
                 self._stream.write(line)

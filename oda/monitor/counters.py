@@ -60,7 +60,7 @@ class Counters:
         )
 
     def first_s(self, name: str) -> float | None:
-        """When the counter ``name`` was incremented first; None where it never was."""
+        """When the counter ``name`` was first incremented; None if it never was."""
         return self._first_s.get(name)
 
     def last(self, name: str) -> float | None:

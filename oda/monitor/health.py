@@ -16,6 +16,7 @@ import msgspec
 
 from oda.model import ConnectionStatus, LinkState
 from oda.troubles import Trouble
+from oda.wording import counted
 
 #: A certificate that expires within this time is worth a warning, in milliseconds.
 CERTIFICATE_WARNING_MS = 30 * 86_400_000
@@ -47,14 +48,14 @@ class Readiness(msgspec.Struct, frozen=True):
     acknowledges: bool
 
     def state(self, troubles: Sequence[Trouble]) -> State:
-        """With what is wrong besides."""
+        """The state, given the present troubles."""
         if not self.ready:
             return State.NOT_READY
         return State.TROUBLED if troubles else State.READY
 
     def body(self, connection: ConnectionStatus, troubles: Sequence[Trouble]) -> dict[str, Any]:
-        """What ``/health`` and ``/health/ready`` answer. Of a trouble only the kind: its text may
-        tell what is nobody else's business."""
+        """What ``/health`` and ``/health/ready`` answer. It shows only the kind of a trouble,
+        because the text may be confidential."""
         return {
             "state": self.state(troubles).value,
             "ready": self.ready,
@@ -88,7 +89,7 @@ def judge(connection: ConnectionStatus) -> Readiness:
 
 
 class ExpiringCertificate(msgspec.Struct, frozen=True):
-    """A certificate that has expired or expires soon; ``lasts_s`` says for how long this is so."""
+    """A certificate that has expired or expires soon, and for how long that has been so."""
 
     whose: str
     text: str
@@ -108,7 +109,7 @@ def expiring_certificates(connection: ConnectionStatus, now_ms: int) -> list[Exp
         if ends_ms is None or ends_ms - now_ms > CERTIFICATE_WARNING_MS:
             continue
         days = (ends_ms - now_ms) // 86_400_000
-        text = "has expired" if days < 0 else f"expires in {days} days"
+        text = "has expired" if days < 0 else f"expires in {counted(days, 'day')}"
         lasts_s = (now_ms - ends_ms + CERTIFICATE_WARNING_MS) / 1000
         found.append(ExpiringCertificate(whose, text, lasts_s))
     return found

@@ -10,8 +10,8 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 
+from oda.log import Logger
 from oda.monitor.counters import Counters
 from oda.monitor.health import expiring_certificates
 from oda.monitor.latency import ReactorLatency

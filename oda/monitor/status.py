@@ -14,22 +14,24 @@ from oda.monitor.counters import Counters
 from oda.monitor.health import judge
 from oda.monitor.snapshot import Snapshot
 from oda.troubles import Trouble
+from oda.wording import counted
 
-#: Counters that say that something went wrong: name, and what is said of them.
+#: Counters that show that something went wrong: name, what is counted, and what happened to it.
 _INCIDENTS = (
-    ("messages_dropped", "messages dropped"),
-    ("messages_dead", "messages set aside as refused by the platform"),
-    ("dead_letters_forgotten", "messages set aside and then forgotten for lack of room"),
-    ("messages_refused", "messages not accepted by the outbox"),
-    ("events_rejected", "datapoints that can't be sent"),
-    ("readings_failed", "readings failed"),
-    ("polls_missed", "readings skipped because the one before had not ended"),
-    ("answers_lost", "answers to operations lost"),
-    ("pong_timeouts", "connections given up for lack of a pong"),
+    ("messages_dropped", "message", "dropped"),
+    ("messages_dead", "message", "set aside as refused by the platform"),
+    ("dead_letters_forgotten", "message", "set aside and then forgotten for lack of room"),
+    ("messages_refused", "message", "not accepted by the outbox"),
+    ("events_rejected", "datapoint", "refused as not sendable"),
+    ("events_undated_lost", "datapoint", "lost before the clock was right"),
+    ("readings_failed", "reading", "failed"),
+    ("polls_missed", "reading", "skipped because the one before had not ended"),
+    ("answers_lost", "operation", "with a lost answer"),
+    ("pong_timeouts", "connection", "given up for lack of a pong"),
 )
 
 
-#: So many troubles are on the screen.
+#: How many troubles the screen shows.
 _MAX_SHOWN = 10
 
 
@@ -66,6 +68,7 @@ def build_status(snapshot: Snapshot, counters: Counters) -> dict[str, Any]:
         "datapoints": {
             "accepted": counters.count("events_accepted"),
             "acknowledged": counters.count("datapoints_acknowledged"),
+            "without_time": snapshot.undated,
         },
         "operations": {
             "answered": counters.count("operations"),
@@ -86,10 +89,10 @@ def build_status(snapshot: Snapshot, counters: Counters) -> dict[str, Any]:
             {
                 "code": name,
                 "count": count,
-                "text": meaning,
+                "text": counted(count, noun).partition(" ")[2] + " " + meaning,
                 "since_ms": _at_ms(counters.first_s(name) or 0.0, snapshot),
             }
-            for name, meaning in _INCIDENTS
+            for name, noun, meaning in _INCIDENTS
             if (count := counters.count(name))
         ],
     }
@@ -198,7 +201,7 @@ def _told_time(at_ms: int) -> str:
 def status_line(
     connection: ConnectionStatus, waiting: int, troubles: Sequence[Trouble] = ()
 ) -> str:
-    """One line, for ``systemctl status``. It says nothing that changes every second."""
+    """One line for ``systemctl status``, without anything that changes every second."""
     if connection.state is LinkState.OPEN:
         readiness = judge(connection)
         text = f"connected to {connection.url}"
@@ -209,7 +212,7 @@ def status_line(
         if connection.last_end:
             text += f": {connection.last_end}"
         if waiting:
-            text += f"; {waiting} messages waiting"
+            text += f"; {counted(waiting, 'message')} waiting"
     kinds = dict.fromkeys(one.kind.value for one in troubles)
     return f"{text}; trouble: {', '.join(kinds)}" if kinds else text
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
+
+from oda.log import Logger
 
 _log = Logger()
 

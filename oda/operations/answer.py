@@ -11,12 +11,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from twisted.logger import Logger
-
 from oda.boundary import contained, foreign_code, reason_of
 from oda.errors import CodecError, OperationFailed
 from oda.interfaces import ICheckedEncoding, ICodec, ICodecRegistry
-from oda.model import ContentType, JournalEntry, OperationResult, ResultCode, Step
+from oda.log import Logger
+from oda.model import (
+    ContentType,
+    JournalEntry,
+    OperationResult,
+    ResultCode,
+    Step,
+    StepResult,
+)
 from oda.operations.request import echo_of_answer
 from oda.operations.response import Echo, failure, final_document, partial_document
 
@@ -33,10 +39,12 @@ _UNABLE = "the agent could not make the answer"
 
 
 class Written(NamedTuple):
-    """An encoded final answer, and the result code that it carries."""
+    """An encoded final answer, and the result code that it carries. ``reason`` says why an
+    operation failed, "" if nothing tells."""
 
     payload: bytes
     result_code: ResultCode
+    reason: str = ""
 
 
 class _ShortEcho(NamedTuple):
@@ -79,7 +87,7 @@ class AnswerWriter:
             payload = self._encode(codec, document, result.steps)
             size, limit = len(payload), self._max_bytes()
             if size <= limit:
-                return Written(payload, result.result_code)
+                return Written(payload, result.result_code, _reason(result))
             reason = f"the answer can't be sent: it has {size} bytes; maxMessageSize is {limit}"
             if result.result_code is not ResultCode.SUCCESSFUL and not result.steps:
                 # The echoed part is too long; the operation's own reason is more useful.
@@ -87,7 +95,7 @@ class AnswerWriter:
         except BaseException as raised:  # noqa: BLE001 - foreign objects may raise anything
             reason = f"the answer can't be sent: {reason_of(contained(raised))}"
         log.warn("{operation}: {reason}", operation=(echo.name or "")[:100], reason=reason)
-        return Written(self._fitting(codec, echo, failure(reason, code)), code)
+        return Written(self._fitting(codec, echo, failure(reason, code)), code, reason)
 
     def write_error(self, echo: Echo, reason: str, content_type: ContentType) -> bytes:
         """The final answer ERROR_PROCESSING, with as much of ``echo`` as fits."""
@@ -202,6 +210,15 @@ def _encoded(codec: Any, document: Any) -> bytes:
     """``document`` in encoded form; the codec may be a plugin's."""
     with foreign_code:
         return bytes(codec.encode(document))
+
+
+def _reason(result: OperationResult) -> str:
+    """Why an operation failed: its own description, or that of the first step that failed."""
+    if result.result_code is ResultCode.SUCCESSFUL:
+        return ""
+    failed = [step.description for step in result.steps or () if step.result is StepResult.ERROR]
+    texts = [text for text in (result.description, *failed) if isinstance(text, str) and text]
+    return texts[0] if texts else ""
 
 
 def _clip(text: str | None) -> str | None:

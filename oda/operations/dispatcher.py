@@ -19,7 +19,6 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -35,6 +34,7 @@ from oda.interfaces import (
     IOperationRoute,
     IProgress,
 )
+from oda.log import Logger
 from oda.model import (
     Answer,
     ContentType,
@@ -61,6 +61,9 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
 #: The reason in the answer to a request that was running when the agent's process ended.
 INTERRUPTED_TEXT = "interrupted: the agent was restarted while the operation was running"
+
+#: How much of a name or an id from the wire the log shows.
+_LOGGED_LENGTH = 100
 
 #: The label that counts operations without a handler: their names come from the wire.
 UNKNOWN = "unknown"
@@ -343,8 +346,10 @@ class OperationDispatcher:
             operation=str(request.name) if is_known else UNKNOWN,
             result=written.result_code.value,
         )
-        log.info(
-            "a request was not run, {result_code}: {reason}",
+        log.warn(
+            "{operation} {request_id} was refused with {result_code}: {reason}",
+            operation=str(request.name or "a request without a name")[:_LOGGED_LENGTH],
+            request_id=str(request.id or "without an id")[:_LOGGED_LENGTH],
             result_code=written.result_code.value,
             reason=result.description,
         )

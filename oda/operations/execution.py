@@ -35,12 +35,12 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.boundary import contained, foreign_code, reason_of
 from oda.errors import OperationError, OperationFailed, OperationNotSupported
 from oda.interfaces import ICounters, IJournal, IOperation
+from oda.log import Logger
 from oda.model import (
     Answer,
     ContentType,
@@ -469,13 +469,24 @@ class Execution:
 
     def _final_payload(self, result: OperationResult) -> bytes:
         around, request = self._around, self._request
-        payload, code = around.writer.write(request, result, self._content_type)
+        written = around.writer.write(request, result, self._content_type)
+        payload, code = written.payload, written.result_code
         seconds = around.clock.seconds() - self._arrived_s
         around.counters.increment("operations", operation=self._label, result=code.text)
         around.counters.observe("operation_seconds", seconds, operation=self._label)
-        if self._acts or code is not ResultCode.SUCCESSFUL:
+        if code is not ResultCode.SUCCESSFUL:
+            log.warn(
+                "{operation} {request_id} failed with {result_code} after {seconds:.3f} s:"
+                " {reason}",
+                operation=request.name,
+                request_id=request.id[:_LOGGED_ID_LENGTH],
+                result_code=code.text,
+                seconds=seconds,
+                reason=written.reason or "no reason given",
+            )
+        elif self._acts:
             log.info(
-                "{operation} {request_id} ended as {result_code} after {seconds:.3f} s",
+                "{operation} {request_id} succeeded after {seconds:.3f} s",
                 operation=request.name,
                 request_id=request.id[:_LOGGED_ID_LENGTH],
                 result_code=code.text,

@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from oda.errors import OutboxClosed, OutboxFull
+from oda.log import Logger
 from oda.model import MessageClass, OutboxRow
 from oda.outbox.clock import OutboxClock, Watermark
 from oda.outbox.committer import Committer
@@ -29,6 +29,7 @@ from oda.outbox.ledger import Ledger
 from oda.outbox.queue import END, Amount, Batch, Queue, Row, RowState, Span, amount_of, runs_of
 from oda.outbox.store import Recovered, StoreError
 from oda.outbox.transaction import Stored, Totals, Transaction, Uncommitted
+from oda.wording import counted
 
 _log = Logger()
 
@@ -180,7 +181,11 @@ class Backlog:
         lost = self.queue.unread_amount.copy()
         self.queue.discard_unread(lost)
         self._ledger.dropped(self.message_class, lost, "damaged")
-        _log.error("lost {rows} messages: they are missing from the outbox", rows=lost.rows)
+        _log.error(
+            "lost {messages}, which are missing from the outbox",
+            messages=counted(lost.rows, "message"),
+            rows=lost.rows,
+        )
         self._changed()
 
     # -- leaving -----------------------------------------------------------------------------
@@ -301,7 +306,7 @@ class Backlog:
         return min(self.queue.lowest_wanted(), next_id) - 1
 
     def close(self, problem: str) -> None:
-        """Nothing will be committed any more: what is only in memory is lost, because of the
+        """No commit will follow: rows that are only in memory are lost, because of the
         ``problem``."""
         left = list(self._uncommitted.rows(self.message_class))
         if not left:
@@ -314,10 +319,11 @@ class Backlog:
             self._ledger.dropped(self.message_class, amount, "stopped")
             self._ledger.refuse(lost, OutboxClosed("the agent is stopping"))
             _log.error(
-                "{count} messages ({class_} with {datapoints} datapoints) could not be written and"
-                " are lost: {problem}",
-                count=amount.rows,
+                "lost {messages} ({class_} with {points}), which could not be written: {problem}",
+                messages=counted(amount.rows, "message"),
                 class_=self.message_class.text,
+                points=counted(amount.datapoints, "datapoint"),
+                count=amount.rows,
                 datapoints=amount.datapoints,
                 problem=problem or "the disk does not answer",
             )
@@ -466,7 +472,10 @@ class Accounts:
         if step.is_done:
             before = f"damaged outbox {step.set_aside}" if step.set_aside else "former outbox"
             _log.info(
-                "{rows} messages of the {before} were taken over", rows=step.rows, before=before
+                "took over {messages} from the {before}",
+                messages=counted(step.rows, "message"),
+                rows=step.rows,
+                before=before,
             )
             self.end_recovery()
             if not step.is_counted:
@@ -482,4 +491,8 @@ class Accounts:
             lost.add(backlog.give_up_recovery())
         if lost.rows > 0:
             self.count_anew()
-            _log.error("{rows} messages of the damaged outbox are lost", rows=lost.rows)
+            _log.error(
+                "lost {messages} of the damaged outbox",
+                messages=counted(lost.rows, "message"),
+                rows=lost.rows,
+            )

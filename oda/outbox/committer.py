@@ -28,10 +28,10 @@ from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.errors import OutboxError
+from oda.log import Logger
 from oda.model import MessageClass
 from oda.outbox.queue import Row, Span
 from oda.outbox.store import IStore, Opened, Recovered, StoreDamaged, StoreError, StoreMoved
@@ -42,7 +42,7 @@ _log = Logger()
 
 #: How long after a failure the disk is tried again, in seconds.
 RETRY_S = 3.0
-#: A commit that takes longer is told as a trouble, in seconds.
+#: A commit that takes longer is reported as a trouble, in seconds.
 HANGS_S = 5.0
 #: How often a closing outbox replaces its store before it gives up on a disk that damages each one.
 _LAST_REPLACEMENTS = 3
@@ -179,6 +179,11 @@ class Committer:
             return self.problem
         hangs = self._reactor.seconds() - self._job_since_s > HANGS_S
         return "the disk does not answer" if hangs else ""
+
+    @property
+    def busy_s(self) -> float:
+        """How long the present job has been under way, in seconds."""
+        return 0.0 if self._job is None else self._reactor.seconds() - self._job_since_s
 
     # -- requests ----------------------------------------------------------------------------
 
@@ -526,8 +531,8 @@ class Committer:
         self._run(Job.CLOSE, self.store.close, self._closed, aside=True)
 
     def abandon(self) -> None:
-        """The end of ``close``, now: nobody waits for the job that is under way. What it was to
-        commit counts as lost, although it may still reach the disk."""
+        """End ``close`` now, without waiting for the running job. What it was to commit counts as
+        lost, although it may still reach the disk."""
         done = self._closing
         if done is None or done.called:
             return
@@ -547,7 +552,7 @@ class Committer:
         done.callback(None)
 
     def _leave(self, ended: Job) -> None:
-        """A job has ended after all, for nobody: leave neither a file nor a thread."""
+        """An abandoned job has ended after all: leave neither a file nor a thread."""
         if ended is Job.CLOSE:
             self._worker.stop()
         else:

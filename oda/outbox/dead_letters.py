@@ -10,9 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, MutableMapping
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from oda.errors import OutboxFull
+from oda.log import Logger
 from oda.model import MessageClass, OutgoingMessage
 from oda.outbox.committer import Committer
 from oda.outbox.database import TABLES
@@ -21,6 +21,7 @@ from oda.outbox.limits import Limits, row_cost, side_cost
 from oda.outbox.queue import Row, RowState
 from oda.outbox.store import Letter, StoreError
 from oda.outbox.transaction import Burial
+from oda.wording import counted
 
 _log = Logger()
 
@@ -164,7 +165,7 @@ class DeadLetters:
             is_refused = accepted.called
             accepted.addErrback(lambda _: None)  # a later drop is counted and logged
             if is_refused:
-                raise OutboxFull(f"there is room for {retried} dead letters only")
+                raise OutboxFull(f"there is only room for {counted(retried, 'dead letter')}")
             self._ledger.revived(letter.row.datapoints)
             self._remove(row_id)
             retried += 1

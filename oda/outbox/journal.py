@@ -31,12 +31,12 @@ from zlib import crc32
 
 import msgspec
 from twisted.internet.defer import Deferred, fail
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.errors import OutboxError
 from oda.interfaces import IJournal
+from oda.log import Logger
 from oda.model import ContentType, InterruptedOperation, JournalEntry, OperationRequest
 from oda.outbox.committer import Committer
 from oda.outbox.ledger import Ledger

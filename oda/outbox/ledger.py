@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.interfaces import ICounters
+from oda.log import Logger
 from oda.model import MessageClass
 from oda.outbox.queue import Amount, Row, RowState, amount_of
 from oda.outbox.transaction import Tally, Totals, Transaction

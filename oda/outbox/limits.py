@@ -19,12 +19,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from twisted.logger import Logger
-
+from oda.log import Logger
 from oda.model import MessageClass
 from oda.outbox.queue import Amount, Row, RowState
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY
 from oda.settings import OutboxPolicy, OutboxSettings
+from oda.wording import counted
 
 if TYPE_CHECKING:
     from oda.outbox.backlog import Backlog
@@ -304,7 +304,8 @@ class Eviction:
             lost.add(self.drop(message_class, 0, queue.pending_rows, "stopped"))
         if lost.rows:
             _log.warn(
-                "{count} messages were not delivered and are lost: the outbox is in memory",
+                "lost {messages} that had not been delivered: the outbox is in memory",
+                messages=counted(lost.rows, "message"),
                 count=lost.rows,
             )
 

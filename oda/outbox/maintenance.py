@@ -26,12 +26,12 @@ from typing import Any, TypeVar
 import msgspec
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.task import Clock
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.errors import OutboxError
 from oda.interfaces import ICounters, IWallClock
+from oda.log import Logger
 from oda.model import MessageClass, OutgoingMessage
 from oda.outbox.clock import Uptime, Watermark, this_machine
 from oda.outbox.committer import State
@@ -43,6 +43,7 @@ from oda.outbox.store import Letter, StoredRecord, StoreError
 from oda.outbox.transaction import CLASSES, Totals, Transaction
 from oda.outbox.worker import InlineWorker, IWorker
 from oda.settings import OutboxSettings
+from oda.wording import counted
 
 _log = Logger()
 _T = TypeVar("_T")
@@ -73,15 +74,17 @@ class TakenOver(msgspec.Struct):
     def describe(self, path: Path) -> str:
         """One line for the log and for people."""
         text = (
-            f"{self.messages} messages, {self.letters} dead letters and {self.operations}"
-            f" operations were taken over from {path}"
+            f"took over {counted(self.messages, 'message')}, {counted(self.letters, 'dead letter')}"
+            f" and {counted(self.operations, 'operation')} from {path}"
         )
         if not self.is_durable:
             text += " into memory: what is not delivered when the agent ends is lost"
         if self.refusal:
             return f"{text}; the rest stays there: {self.refusal}"
         if self.letters_left:
-            return f"{text}; {self.letters_left} dead letters stay there: there is no room for them"
+            return (
+                f"{text}; left there for lack of room: {counted(self.letters_left, 'dead letter')}"
+            )
         return f"{text}; the file is empty now and can be deleted"
 
 

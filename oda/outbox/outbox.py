@@ -22,11 +22,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from oda.errors import OutboxClosed, OutboxFull
 from oda.interfaces import ICounters, IOutbox, IWallClock
+from oda.log import Logger
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
 from oda.outbox.backlog import Accounts, Backlog, Shares
 from oda.outbox.clock import OutboxClock, Uptime, this_machine
@@ -42,6 +42,7 @@ from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY, Totals, Transacti
 from oda.outbox.worker import AdaptiveWorker, InlineWorker, IWorker, ThreadWorker
 from oda.settings import OutboxKind, OutboxSettings
 from oda.troubles import TroubleKind, Troubles
+from oda.wording import counted
 
 _log = Logger()
 
@@ -116,7 +117,7 @@ class Outbox:
         self._on_pending: Callable[[], None] | None = None
         self._has_news = False
         self._modelled = 0
-        #: Where it reports what is wrong; its owner may put another one here before ``open``.
+        #: Receives the troubles; the owner may replace it before ``open``.
         self.troubles = Troubles(reactor.seconds)
         self._reported: tuple[str, int] = ("", 0)
 
@@ -320,6 +321,11 @@ class Outbox:
 
     # -- beyond IOutbox ----------------------------------------------------------------------
 
+    @property
+    def busy_s(self) -> float:
+        """How long the disk has been at work on the present job, in seconds."""
+        return self._committer.busy_s
+
     def totals(self) -> Totals:
         """The totals at this moment."""
         return self._accounts.totals()
@@ -456,7 +462,7 @@ class Outbox:
         self._ledger.tell()
 
     def _report(self) -> None:
-        """Tell what is wrong with the disk, and with messages."""
+        """Report troubles of the disk, and dead letters."""
         disk, letters = now = self._committer.trouble, len(self._letters)
         if now == self._reported:
             return
@@ -469,7 +475,7 @@ class Outbox:
         )
         self.troubles.set(
             TroubleKind.DEAD_LETTERS,
-            {"": f"{letters} messages are set aside as dead letters: see 'oda outbox list'"}
+            {"": f"{counted(letters, 'message')} set aside as dead letters: see 'oda outbox list'"}
             if letters
             else {},
         )

@@ -7,10 +7,10 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.interfaces import ICounters, IStateManager
+from oda.log import Logger
 from oda.settings import Schedule
 from oda.telemetry.schedules import Timetable
 from oda.troubles import TroubleKind, Troubles

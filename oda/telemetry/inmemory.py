@@ -23,19 +23,21 @@ from msgspec import structs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.errors import EventRejected
 from oda.interfaces import (
+    IChangeFilter,
     ICounters,
     IDatastreamAccess,
     IDatastreamRegistry,
+    IDating,
     IEventDispatcher,
     IStateManager,
     IWallClock,
 )
+from oda.log import Logger
 from oda.model import HOST, DatastreamValue, Event, ValueStatus
 from oda.settings import StateManagerSettings
 from oda.slices import gather_in_slices
@@ -43,7 +45,7 @@ from oda.telemetry.arrival import ArrivalClock
 from oda.telemetry.history import History, Kept, encode_event
 from oda.telemetry.keeper import Keeper
 from oda.telemetry.place import Place, find_place
-from oda.telemetry.reading import FailureChanges, events_of, value_of
+from oda.telemetry.reading import FailureChanges, chosen, events_of, value_of
 from oda.telemetry.validation import CheckValue, accept_event
 from oda.telemetry.writing import write_in_order
 
@@ -55,7 +57,8 @@ DATABASE_KEY = "es.amplia.oda.statemanager.inmemory.cfg: databasePath"
 
 @implementer(IStateManager)
 class InMemoryStateManager:
-    """``clock`` is the reactor, ``boot_id`` names this boot of the machine ("": unknown).
+    """``clock`` is the reactor, ``boot_id`` names this boot of the machine ("": unknown). Without
+    ``dating`` the time of day is always believed.
 
     If the history of ``settings`` can't be opened, values are kept in memory until it can: a disk
     that is read-only at boot must not stop the agent. Neither ``get`` nor ``read`` waits until what
@@ -73,8 +76,10 @@ class InMemoryStateManager:
         wall_clock: IWallClock,
         counters: ICounters,
         boot_id: str = "",
+        dating: IDating | None = None,
     ) -> None:
         self._clock = clock
+        self._dating = dating
         self._boot_id = boot_id
         self._access = access
         self._registry = registry
@@ -163,9 +168,12 @@ class InMemoryStateManager:
             return self._dispatcher.publish(events)
         return self._keep(events).addCallback(lambda row_ids: None)
 
-    def read(self, datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
+    def read(
+        self, datastream_id: str, device_pattern: str, changes: IChangeFilter | None = None
+    ) -> Deferred[list[DatastreamValue]]:
         """See ``IStateManager.read``: what was read is kept."""
-        return self._access.read(datastream_id, device_pattern).addCallback(self._keep_values)
+        reading = self._access.read(datastream_id, device_pattern)
+        return reading.addCallback(self._keep_values, changes)
 
     def collect(self, datastream_id: str, device_pattern: str) -> Deferred[int]:
         """See ``IStateManager.collect``. Fails with ``OutboxError`` if some values were not
@@ -207,25 +215,39 @@ class InMemoryStateManager:
         return fail(error)
 
     def _accepted(self, event: Event) -> Event:
-        """The event as it is kept: with a time, and with "" for the host."""
+        """The event as it is kept: with a time or the moment at which it was taken, and with "" for
+        the host."""
         event = accept_event(event, self._check_value)
         device_id = self._registry.canonical_id(event.device_id)
-        if event.at_ms is not None and device_id == event.device_id:
+        has_time = event.at_ms is not None or event.taken is not None
+        if has_time and device_id == event.device_id:
             return event
+        at_ms, taken = event.at_ms, event.taken
+        if not has_time:
+            if self._dating is None or self._dating.is_right():
+                at_ms = self._wall_clock.now_ms()
+            else:
+                taken = self._dating.moment()
         return Event(
             event.datastream_id,
             event.value,
             device_id,
-            self._wall_clock.now_ms() if event.at_ms is None else event.at_ms,
+            at_ms,
             event.feed,
             event.path,
             event.from_ms,
+            taken,
         )
 
-    def _keep_values(self, values: list[DatastreamValue]) -> list[DatastreamValue]:
-        for event in events_of(values):
+    def _keep_values(
+        self, values: list[DatastreamValue], changes: IChangeFilter | None = None
+    ) -> list[DatastreamValue]:
+        for event in events_of(values if changes is None else chosen(values, changes)):
             # One by one: a value that can't be kept must not affect the others.
-            self._watch(self.received((event,)), event)
+            keeping = self.received((event,))
+            if changes is not None:
+                keeping.addErrback(_forget, changes, event.device_id)
+            self._watch(keeping, event)
         return values
 
     def _keep_and_publish(self, event: Event) -> None:
@@ -322,6 +344,11 @@ class InMemoryStateManager:
                 )
 
         handing_over.addCallbacks(succeeded, failed)
+
+
+def _forget(failure: Failure, changes: IChangeFilter, device_id: str) -> Failure:
+    changes.forget(device_id)
+    return failure
 
 
 def _place(settings: StateManagerSettings) -> Place | None:

@@ -17,14 +17,15 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.errors import EventRejected, OutboxClosed, OutboxError
 from oda.interfaces import ICounters, IEventDispatcher
+from oda.log import Logger
 from oda.model import HOST, Event
 from oda.telemetry.history import Dropped, History, Kept, Row, is_damage
 from oda.telemetry.reading import FailureChanges
+from oda.wording import counted
 
 log = Logger()
 
@@ -205,7 +206,8 @@ class Keeper:
         left = self._history.number_unpublished
         if left and self._history.is_on_disk():
             log.warn(
-                "{number} kept values could not be published; they stay in {path}",
+                "{values} could not be published and will be at the next start: {path}",
+                values=counted(left, "kept value"),
                 number=left,
                 path=str(self._history.path),
             )
@@ -311,7 +313,11 @@ class Keeper:
         lost = max(0, self._history.start_afresh(reason) - known)
         if lost:
             self._counters.increment("values_forgotten_unpublished", lost)
-            log.error("{number} values in it were not published and are lost", number=lost)
+            log.error(
+                "lost {values} in it that had not been published",
+                values=counted(lost, "value"),
+                number=lost,
+            )
 
     def _have_dropped(self, dropped: Iterable[Dropped], why: str) -> None:
         """Count what left the history and was neither accepted nor is in flight."""
@@ -335,13 +341,14 @@ class Keeper:
         if fresh:
             datastream_id, device_id = fresh[0]
             log.warn(
-                "{number} kept values were lost before they were published, because {why}:"
+                "lost {values} before publication, because {why}:"
                 " {datastream_id} of {device}{others}",
+                values=counted(len(places), "kept value"),
                 number=len(places),
                 why=why,
                 datastream_id=datastream_id,
                 device="the host" if device_id == HOST else device_id,
-                others=f" and {len(fresh) - 1} others" if len(fresh) > 1 else "",
+                others=f" and {counted(len(fresh) - 1, 'other')}" if len(fresh) > 1 else "",
             )
 
     def _count_not_kept(self, number: int) -> None:

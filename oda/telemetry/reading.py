@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 
+from oda.interfaces import IChangeFilter
 from oda.model import DatastreamValue, Event, ValueStatus
 
 
@@ -20,9 +21,23 @@ def events_of(values: Iterable[DatastreamValue]) -> list[Event]:
             device_id=value.device_id,
             at_ms=value.at_ms,
             feed=value.feed,
+            taken=value.taken,
         )
         for value in values
         if value.status is ValueStatus.OK and value.value is not None
+    ]
+
+
+def chosen(
+    values: Iterable[DatastreamValue], changes: IChangeFilter | None
+) -> list[DatastreamValue]:
+    """The values to publish: all, or those that ``changes`` lets pass."""
+    if changes is None:
+        return list(values)
+    return [
+        value
+        for value in values
+        if value.status is ValueStatus.OK and value.value is not None and changes.passes(value)
     ]
 
 
@@ -35,6 +50,7 @@ def value_of(event: Event) -> DatastreamValue:
         value=event.value,
         at_ms=event.at_ms,
         feed=event.feed,
+        taken=event.taken,
     )
 
 

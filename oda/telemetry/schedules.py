@@ -20,9 +20,9 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 
 from oda.boundary import foreign_code
+from oda.log import Logger
 from oda.model import HOST, DevicePattern, Event
 from oda.settings import Schedule
 

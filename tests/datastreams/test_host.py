@@ -90,7 +90,7 @@ def test_the_serial_number_as_id(bench: Bench, logged: list[LogEvent]) -> None:
     assert info.device_id() == "3d1219c7"
     assert [formatEvent(event) for event in logged] == [
         "serial number 3d1219c7 from /etc/machine-id",
-        "this device calls itself 3d1219c7, after /etc/machine-id: machines that were cloned from"
+        "this device uses the id 3d1219c7, from /etc/machine-id: machines that were cloned from"
         " one image may have the same. Set deviceId in the device info configuration",
     ]
 

@@ -195,7 +195,7 @@ def test_keys_that_mean_something_else_are_told_with_their_line(tmp_path: Path) 
     texts = [text for _, text, _ in of_step(tmp_path, "keys")]
     assert any(f"{CONNECTOR}:4: keepAliveInterval: a pong has pongTimeout" in t for t in texts)
     assert any(t.startswith(f"{CONNECTOR}: no line auth: ") for t in texts)
-    assert "4 other lines are read unchanged" in texts
+    assert "read unchanged: 4 other lines" in texts
 
 
 def test_a_placeholder_is_told(tmp_path: Path) -> None:
@@ -351,8 +351,8 @@ def test_what_is_left_alone_has_a_reason(tmp_path: Path) -> None:
     )
     assert [text for _, text, _ in of_step(tmp_path, "left alone")] == [
         "README: not used",
-        "bin/: 1 Java bundles",
-        "bundle/: 1 Java bundles",
+        "bin/: 1 Java bundle",
+        "bundle/: 1 Java bundle",
         "conf/: also has files of ODA's components; name it if ODA reads this one",
         "felix-cache/: the Java framework's own directory",
         "old/: a Derby database, in which ODA keeps its values",

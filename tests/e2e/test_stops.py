@@ -19,7 +19,7 @@ import pytest
 
 from oda.platform.testing import RunningPlatform
 from tests.chaos.disk import small_disk
-from tests.e2e.processes import AgentProcess, write, write_configuration
+from tests.e2e.processes import AgentProcess, run_oda, write, write_configuration
 
 #: Ten seconds, and some for a machine that is busy.
 LIMIT_S = 13.0
@@ -79,6 +79,23 @@ def obedient(configuration: Path) -> Iterator[AgentProcess]:
         yield agent
 
 
+def test_trouble_with_the_disk_is_visible(closed_directory: Path, tmp_path: Path) -> None:
+    """``oda status`` names it, although the local socket found no place beside the outbox; ``oda
+    send`` does not wait for it."""
+    conf = configure(tmp_path / "conf", closed_directory / "outbox.sqlite", nobody_listens())
+    with obedient(conf) as agent:
+        agent.wait_for_log("the outbox can't be written to")
+        shown = run_oda("status", "--conf", str(conf), cwd=tmp_path)
+        assert (shown.returncode, shown.stderr) == (1, "")
+        assert "disk: the outbox can't be written to" in shown.stdout
+        began_s = time.monotonic()
+        sent = run_oda("send", "--conf", str(conf), "t=1", cwd=tmp_path)
+        assert time.monotonic() - began_s < 8.0  # five, and the start of a process
+        assert sent.returncode == 1
+        assert "not accepted: the outbox can't be written to" in sent.stderr
+        agent.stop()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_outbox_that_can_not_be_made(
     closed_directory: Path, tmp_path: Path, number: signal.Signals
@@ -95,7 +112,7 @@ def test_an_outbox_that_can_not_be_made(
         text = agent.text()
     assert took_s < LIMIT_S, text
     assert "Server Shut Down" in text
-    assert "datapoints) could not be written and are lost: " in text
+    assert "), which could not be written: " in text
     assert "Traceback" not in text
 
 
@@ -115,7 +132,7 @@ def test_a_file_system_that_fills(tmp_path: Path) -> None:
             text = agent.text()
         assert took_s < LIMIT_S, text
         assert "Server Shut Down" in text
-        is_lost = "could not be written and are lost: d" in text  # full, or I/O error
+        is_lost = ", which could not be written: d" in text  # full, or I/O error
         assert is_lost or "the outbox is written to" in text, text
 
 

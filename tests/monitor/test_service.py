@@ -194,7 +194,7 @@ def test_certificates_are_looked_at_daily() -> None:
     with capturedLogs() as events:
         world.reactor.pump([60.0, 86_400.0])
     lines = [formatEvent(event) for event in events]
-    assert lines == ["the platform's certificate expires in 1 days"] * 2
+    assert lines == ["the platform's certificate expires in 1 day"] * 2
 
 
 def test_stopping_leaves_nothing_behind() -> None:

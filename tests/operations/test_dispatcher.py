@@ -348,6 +348,27 @@ def test_what_acts_leaves_one_line_in_the_log(logged: list[dict[str, Any]]) -> N
     assert event["result_code"] == "SUCCESSFUL"
 
 
+def test_what_fails_is_a_warning_with_its_reason(logged: list[dict[str, Any]]) -> None:
+    """Whoever reads the log at WARN learns which operation failed, and why: one that was refused,
+    one that raised, and one whose step failed."""
+    step = Step("S", StepResult.ERROR, description="the valve is stuck")
+    failed = OperationResult(ResultCode.ERROR_PROCESSING, steps=[step])
+    bench = returning(failed)
+    bench.response(id="1", name="X")
+    bench.response(id="2", name="NOBODY_KNOWS_IT")
+    raising = Bench()
+    raising.response(id="3", name="SET_DEVICE_PARAMETERS", parameters={})
+    shown = [
+        (event["log_level"].name, event["request_id"], event["result_code"], event["reason"])
+        for event in logged
+    ]
+    assert shown == [
+        ("warn", "1", "ERROR_PROCESSING", "the valve is stuck"),
+        ("warn", "2", "NOT_SUPPORTED", "Operation not supported by the device"),
+        ("warn", "3", "ERROR_IN_PARAM", "variableList: missing"),
+    ]
+
+
 def test_a_stop_leaves_no_timer_of_the_admission() -> None:
     """An operation waited for room for its answer, and began when another request came, before the
     next look whether there is room: after a stop, nothing looks any more."""

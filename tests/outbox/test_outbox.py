@@ -27,7 +27,7 @@ from tests.outbox.fakes import Device, FakeCounters, FakeWallClock, StepWorker, 
 MESSAGE = 256
 
 
-LOST = "{rows} messages of the damaged outbox are lost"
+LOST = "lost {messages} of the damaged outbox"
 
 
 def in_memory(tmp_path: Path, **more: Any) -> Device:
@@ -400,7 +400,7 @@ def test_dead_letters_that_find_no_room_stay(tmp_path: Path) -> None:
     for size in (100, 5000, 100):
         bury_one(device, bytes(size))
     device.outbox._limits.telemetry = row_cost(5000) - 1
-    with pytest.raises(OutboxFull, match="room for 1 dead letters only"):
+    with pytest.raises(OutboxFull, match=r"only room for 1 dead letter$"):
         device.outbox.retry_dead()
     device.turn()
     assert device.outbox.counts()["dead"] == 2

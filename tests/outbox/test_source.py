@@ -39,7 +39,7 @@ PATH = Path("/data/old.sqlite")
         (
             TakenOver(3, 2, 1, 4),
             False,
-            "; 4 dead letters stay there: there is no room for them",
+            "; left there for lack of room: 4 dead letters",
         ),
         (TakenOver(3, 2, 1, 4, "full"), False, "; the rest stays there: full"),
         (TakenOver(3, 2, 1, 0, "full"), False, "; the rest stays there: full"),
@@ -49,7 +49,7 @@ def test_what_was_taken_over_is_said(taken: TakenOver, is_complete: bool, text: 
     """In numbers, and what stays behind, and why."""
     assert taken.is_complete is is_complete
     assert taken.describe(PATH) == (
-        f"3 messages, 2 dead letters and 1 operations were taken over from {PATH}{text}"
+        f"took over 3 messages, 2 dead letters and 1 operation from {PATH}{text}"
     )
 
 
