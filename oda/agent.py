@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -19,8 +20,10 @@ from twisted.python.failure import Failure
 
 from oda.assembly import Parts, build_parts
 from oda.boundary import foreign_code, reason_of
+from oda.connector.peer import PeerClass
 from oda.connector.resolution import install_resolver
 from oda.datastreams.clock import SystemWallClock
+from oda.datastreams.scripts import hand_on
 from oda.errors import DatastreamTaken, OdaError, PluginError
 from oda.extensions import load_plugins
 from oda.interfaces import (
@@ -30,15 +33,18 @@ from oda.interfaces import (
     IDatastreamSource,
     IDeviceInfoProvider,
     IDispatcher,
+    IInstaller,
     IOperation,
     IOperationRoute,
     IWallClock,
 )
-from oda.model import Event
+from oda.model import Event, LinkState
 from oda.monitor.counters import Counters
 from oda.monotonic import install_monotonic_clock
 from oda.settings import AgentSettings, PluginSettings
 from oda.supervision import Supervision
+from oda.threads import in_own_thread
+from oda.update.operation import Update
 
 _log = Logger()
 
@@ -54,8 +60,9 @@ class Agent(MultiService):
 
     ``settings`` come from ``oda.config.loader.load`` or are made in code. ``components`` are
     objects providing ``IDatastreamGetter``, ``IDatastreamSetter``, ``IDatastreamSource``,
-    ``IOperation``, ``IOperationRoute``, ``ICodec``, ``IDispatcher`` or ``IDeviceInfoProvider``:
-    each is used for every one of these that it provides; the last two replace the built-in ones.
+    ``IOperation``, ``IOperationRoute``, ``IInstaller``, ``ICodec``, ``IDispatcher`` or
+    ``IDeviceInfoProvider``: each is used for every one of these that it provides; the last two
+    replace the built-in ones.
     ``reactor`` None means the default one, whose timers are put on the monotonic clock.
     ``assemble`` is called as ``oda.assembly.build_parts`` is.
 
@@ -89,6 +96,7 @@ class Agent(MultiService):
             self.counters,
             os.environ if environ is None else environ,
         )
+        self.update = self._make_update(added, reactor, environ)
         self.supervision = Supervision(self.parts, self.counters, reactor)
         self.supervision.monitor.setServiceParent(self)
         for component in added:
@@ -103,6 +111,43 @@ class Agent(MultiService):
     def is_connected(self) -> bool:
         """True while the WebSocket is open."""
         return self.parts.connector.is_connected
+
+    def _make_update(
+        self, components: Iterable[object], reactor: Any, environ: Mapping[str, str] | None
+    ) -> Update:
+        """The operation UPDATE, added to the others."""
+        parts = self.parts
+        identity: Any = next(
+            (one for one in components if IDeviceInfoProvider.providedBy(one)),
+            parts.host.device_info,
+        )
+        update = Update(
+            reactor,
+            lambda: parts.settings,
+            lambda: identity.api_key(),
+            hand_on(os.environ if environ is None else environ),
+            parts.wall_clock.now_ms,
+            partial(in_own_thread, reactor),
+            self._watch_connection,
+        )
+        if parts.operations is not None:
+            parts.operations.add(update)
+        return update
+
+    def _watch_connection(self) -> Callable[[], bool]:
+        """Says whether the connection is open, and something was acknowledged since now."""
+        before = self.counters.count("messages_acknowledged")
+
+        def is_acknowledged() -> bool:
+            status = self.parts.connector.status()
+            if status.state is not LinkState.OPEN or not status.is_proven:
+                return False
+            if status.peer_class == PeerClass.PONG.value:
+                return self.counters.count("messages_acknowledged") > before
+            # It answers no pings: what was written counts as delivered.
+            return not status.unacknowledged and not self.parts.outbox.answer_bytes()
+
+        return is_acknowledged
 
     # -- for embedders -----------------------------------------------------------------------
 
@@ -135,6 +180,8 @@ class Agent(MultiService):
             self.parts.operations.remove_handler(component)
         if IOperationRoute.providedBy(component) and self.parts.operations is not None:
             self.parts.operations.route = None
+        if IInstaller.providedBy(component):
+            self.update.installers.remove(component)
         if any(source is component for source in self._sources):
             self._sources = [source for source in self._sources if source is not component]
             if self.running:
@@ -204,6 +251,7 @@ class Agent(MultiService):
         parts.outbox.open()
         super().startService()
         parts.state.start()
+        self.update.start()
         parts.connector.startService()
         parts.events.start()
         parts.collector.start()
@@ -222,6 +270,7 @@ class Agent(MultiService):
         parts.collector.stop()
         yield gatherResults([self._stop_source(source) for source in self._sources])
         yield parts.events.stop()
+        self.update.stop()
         if parts.operations is not None:
             parts.operations.stop()
         yield parts.connector.stopService()
@@ -261,6 +310,9 @@ class Agent(MultiService):
             known = True
         if IOperationRoute.providedBy(component):
             self._put_route(component)
+            known = True
+        if IInstaller.providedBy(component):
+            self.update.installers.add(component)
             known = True
         if IDatastreamSource.providedBy(component):
             self._sources.append(component)

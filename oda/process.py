@@ -39,6 +39,8 @@ from oda.private_files import check_directory
 from oda.reload import ReloadService
 from oda.settings import AgentSettings, OutboxSettings
 from oda.threads import leave_threads_behind
+from oda.update.configuration import LiveConfiguration
+from oda.update.recovery import recover_configuration
 from oda.upkeep import Upkeep, import_command
 from oda.zombies import build_reaper
 
@@ -127,6 +129,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     forbid_core_files()
     try:
         directory = find_directory(options["conf"])
+        continuing = recover_configuration(directory)
         configuration = load(directory, os.environ)
         check_pid_file(twistd.get("pidfile"))
         destination = open_destination(twistd, sys.stdout)
@@ -157,6 +160,9 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
         digests=configuration.digests,
     )
     reload.setServiceParent(agent)
+    agent.update.use_configuration(
+        LiveConfiguration(directory, os.environ, reload.reload, lambda: agent.settings), continuing
+    )
     upkeep = Upkeep(
         agent.parts.outbox,
         agent.settings.outbox,

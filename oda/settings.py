@@ -225,6 +225,40 @@ class ClockOperationSettings(msgspec.Struct, frozen=True, kw_only=True):
     clock_datastream: str | None = None
 
 
+class UpdateKey(msgspec.Struct, frozen=True):
+    """The key that signs updates: ``public`` are the 32 bytes of an Ed25519 public key, ``id`` the
+    8 bytes by which minisign names it."""
+
+    id: bytes
+    public: bytes
+
+
+class UpdateSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``es.amplia.oda.operation.update.cfg``: what the platform may install with UPDATE.
+
+    ``roots`` are directories for files, ``configuration`` are names of .cfg files of this agent
+    (``*``: all but this one), the four commands install packages. With none of them UPDATE is off.
+    ``hosts`` and ``key_hosts`` are texts ``host`` or ``host port``. With ``key`` every element must
+    be signed.
+    ``directory`` holds downloads and the record of the update that runs.
+    """
+
+    roots: tuple[Path, ...] = ()
+    configuration: tuple[str, ...] = ()
+    package_install: str | None = None
+    package_remove: str | None = None
+    package_version: str | None = None
+    package_restore: str | None = None
+    package_timeout_s: float = 600.0
+    hosts: tuple[str, ...] = ()
+    key_hosts: tuple[str, ...] = ()
+    key: UpdateKey | None = None
+    max_bytes: int = 256 * 1024 * 1024
+    timeout_s: float = 3600.0
+    confirm_s: float = 300.0
+    directory: Path = Path("oda-update")
+
+
 class PollerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``es.amplia.oda.subsystem.poller.cfg``: which datastreams are read, and when."""
 
@@ -288,6 +322,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     dispatcher: DispatcherSettings = DispatcherSettings()
     set_clock: ClockOperationSettings = ClockOperationSettings()
     synchronize_clock: ClockOperationSettings = ClockOperationSettings()
+    update: UpdateSettings = UpdateSettings()
     poller: PollerSettings = PollerSettings()
     collector: CollectorSettings = CollectorSettings()
     state_manager: StateManagerSettings | None = None

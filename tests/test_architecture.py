@@ -30,6 +30,7 @@ PACKAGES = {
     "outbox",
     "platform",
     "telemetry",
+    "update",
 }
 #: What a package may import besides the contracts and itself.
 EXTRA = {
@@ -45,6 +46,8 @@ EXTRA = {
     "extensions.py": {"plugins"},
     # It goes the connector's way, and shows what the tables of the configuration hold.
     "diagnosis": {"config", "connector", "verification"},
+    # It goes the connector's way, and judges a configuration as the loader does.
+    "update": {"config", "connector", "peer_bounds", "private_files", "verification"},
 }
 #: The only modules that may know several packages.
 SHELLS = {

@@ -60,9 +60,9 @@ class LineChanges(Generic[Line]):
 class Changes:
     """What changed; falsy when nothing did.
 
-    ``connector``, ``outbox``, ``device_info``, ``dispatcher``, ``state_manager``, ``monitor``
-    and ``clock_operations`` are the names of the changed settings fields (without ``schedules`` and
-    ``scripts``).
+    ``connector``, ``outbox``, ``device_info``, ``dispatcher``, ``state_manager``, ``monitor``,
+    ``clock_operations`` and ``update`` are the names of the changed settings fields (without
+    ``schedules`` and ``scripts``).
     ``reconnect`` are the fields, of connector and device info, because of which a new connection is
     needed; empty: keep it. ``state_manager_replaced``: the file came or went, so the other kind of
     manager is needed.
@@ -83,6 +83,7 @@ class Changes:
     plugins_removed: tuple[PluginSettings, ...]
     monitor: frozenset[str] = frozenset()
     clock_operations: frozenset[str] = frozenset()
+    update: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) for field in fields(self))
@@ -95,6 +96,7 @@ class Changes:
             "device info": self.device_info or self.scripts,
             "dispatcher": self.dispatcher or self.dispatcher_schedules,
             "clock operations": self.clock_operations,
+            "update": self.update,
             "poller": self.poller_schedules,
             "collector": self.collector_schedules,
             "state manager": self.state_manager or self.state_manager_replaced,
@@ -129,6 +131,7 @@ def difference(old: AgentSettings, new: AgentSettings) -> Changes:
         monitor=_changed(old.monitor, new.monitor),
         clock_operations=_changed(old.set_clock, new.set_clock)
         | _changed(old.synchronize_clock, new.synchronize_clock),
+        update=_changed(old.update, new.update),
     )
 
 
