@@ -258,6 +258,7 @@ class Agent(MultiService):
         parts.poller.start()
         for source in self._sources:
             self._start_source(source)
+        parts.started()
 
     @inlineCallbacks
     def stopService(self) -> Any:
@@ -266,6 +267,7 @@ class Agent(MultiService):
         What is accepted and can be delivered within a few seconds is delivered.
         """
         parts = self.parts
+        parts.is_running = False
         parts.poller.stop()
         parts.collector.stop()
         yield gatherResults([self._stop_source(source) for source in self._sources])

@@ -32,7 +32,7 @@ from oda.interfaces import (
     ITimeSource,
     IWallClock,
 )
-from oda.model import ContentType
+from oda.model import Answer, ContentType
 from oda.operations.answer import AnswerWriter
 from oda.operations.dispatcher import OperationDispatcher
 from oda.operations.get_device_parameters import GetDeviceParameters
@@ -62,7 +62,8 @@ _SYSTEM_RANDOM = SystemRandom()
 @dataclass
 class Parts:
     """The parts of one agent. ``operations`` is None where the dispatcher was replaced;
-    ``host_id`` is "" until the device info has given it."""
+    ``host_id`` is "" until the device info has given it; ``is_running`` between the agent's start
+    and its stop."""
 
     settings: AgentSettings
     reactor: Any
@@ -78,24 +79,39 @@ class Parts:
     collector: Collector
     operations: OperationDispatcher | None
     host_id: str = ""
+    is_running: bool = False
+
+    def started(self) -> None:
+        """All parts of the agent have started."""
+        self.is_running = True
+        self.take_up_interrupted()
 
     def identified(self, device_id: str) -> None:
         """The device's id is known, or has changed."""
         self.host_id = device_id
         self.host.registry.host_id = device_id
         self.events.set_host_id(device_id)
-        self.answer_interrupted()
+        self.take_up_interrupted()
 
-    def answer_interrupted(self) -> None:
-        """Answer the operations that an earlier process left unfinished and that have no answer
-        yet.
+    def take_up_interrupted(self) -> None:
+        """Go on with the operations that an earlier process left unfinished, or answer them.
 
-        Called whenever the device's id becomes known, because an answer names the device, and when
-        the journal learns of such operations late. Before the id is known it does nothing.
+        Called when the agent has started, whenever the device's id becomes known, and when the
+        journal learns of such operations late. What continues does so once the agent runs, whether
+        the id is known or not: it may be what the id needs. The others are answered once the id is
+        known, because an answer names the device.
         """
-        if self.operations is None or not self.host_id:
+        if self.operations is None:
             return
-        for answer, content_type in self.operations.answer_interrupted():
+        if self.is_running:
+            for answered, content_type in self.operations.resume_interrupted():
+                answered.addCallback(self._put_answer, content_type)
+        if self.host_id:
+            for answer, content_type in self.operations.answer_interrupted():
+                self._put_answer(answer, content_type)
+
+    def _put_answer(self, answer: Answer | None, content_type: ContentType) -> None:
+        if answer is not None:
             accepted = maybeDeferred(self.connector.uplink_response, answer, content_type)
             accepted.addErrback(self._interrupted_not_accepted)
 
@@ -258,7 +274,7 @@ def build_parts(
     if operations is not None:
         for operation in standard_operations(settings, state, wall_clock, reactor, counters):
             operations.add(operation)
-        outbox.journal.subscribe(parts.answer_interrupted)
+        outbox.journal.subscribe(parts.take_up_interrupted)
     return parts
 
 

@@ -313,6 +313,31 @@ class IDatastreamSource(Interface):
         """End; no event may be published after the returned Deferred (or None) has fired."""
 
 
+class IProgress(Interface):
+    """What an operation tells while it runs. Calling it sends a partial answer."""
+
+    def __call__(steps: Sequence[Step]) -> None:
+        """Send a partial answer with the steps done so far.
+
+        May be called any number of times before the end, and is ignored afterwards. Raises
+        ``OperationFailed`` for steps that can't be sent.
+        """
+
+    def save(state: Any) -> Deferred[None]:
+        """Keep ``state`` with the operation's record, in the place of what was saved before.
+
+        Only for an operation that provides ``IResumableOperation``. ``state`` is None, bool, int,
+        float, str, bytes, or a list or dict (with text keys) of these; at most 256 KiB together
+        with the request's parameters, which are kept with it.
+
+        The Deferred fires with None once the state is committed: from then on the operation is
+        resumed if the process ends before the answer. Partial answers that were sent before are
+        committed as well by then. It fails with ``OperationFailed`` for a state that can't be kept,
+        and with ``OutboxError`` when it could not be committed (with ``outbox=memory`` always). A
+        commit that reports an error may have worked all the same.
+        """
+
+
 class IOperation(Interface):
     """Handles one operation, by name."""
 
@@ -322,23 +347,44 @@ class IOperation(Interface):
         "True when running it twice does no harm: it then needs no record before it runs."
     )
 
-    def execute(request: OperationRequest, progress: Callable[[Sequence[Step]], None]) -> Any:
+    def execute(request: OperationRequest, progress: IProgress) -> Any:
         """Run it and return the ``OperationResult``, as a value, Deferred or coroutine.
 
-        ``progress(steps)`` sends a partial answer with the steps done so far; it may be called any
-        number of times before the end and is ignored afterwards. Raising (or failing with)
+        ``progress(steps)`` sends a partial answer; see ``IProgress``. Raising (or failing with)
         ``OperationError`` chooses the answer; ``CancelledError`` must be let through: the Deferred
         is cancelled at the time limit. Anything else is answered as ERROR_PROCESSING with its text
         and logged with its traceback.
         """
 
 
+class IResumableOperation(Interface):
+    """What an operation may provide besides ``IOperation``: it continues after a restart of the
+    agent, instead of being answered "interrupted".
+
+    It says so by ``progress.save(state)``. As long as nothing is saved, it is interrupted as any
+    other. Once something is, the end of the process does not answer it: its Deferred is cancelled,
+    its record stays open, and the next process calls ``resume``. It always counts as one that acts.
+    """
+
+    time_limit_s: float | None = Attribute(
+        "How long it may take, in seconds from the request and again from each restart; None: the"
+        " operationTimeout of the configuration. Asked once for each run."
+    )
+
+    def resume(request: OperationRequest, state: Any, progress: IProgress) -> Any:
+        """Go on after a restart; returns, raises and is cancelled as ``IOperation.execute``.
+
+        Called once in each process, after the agent has started, connected or not. ``request`` has
+        its parameters. ``state`` is what was committed last (a tuple is a list by then). Whatever
+        was done after that commit may have been done or not. One that is resumed several times
+        without saving another state is given up, and answered "interrupted".
+        """
+
+
 class IOperationRoute(Interface):
     """Hands operations down to gateways behind this device, and their answers up."""
 
-    def execute(
-        gateway: str, request: OperationRequest, progress: Callable[[Sequence[Step]], None]
-    ) -> Any:
+    def execute(gateway: str, request: OperationRequest, progress: IProgress) -> Any:
         """Have the operation executed by ``gateway``, the next one on the request's path.
 
         ``request.path`` holds the gateways behind it, () where it is the last. Returns the
@@ -375,6 +421,14 @@ class IJournal(Interface):
 
         The record ends when its answer is put into the outbox, as the ``OutgoingMessage`` whose
         ``record`` is that number. Both are committed in one transaction.
+        """
+
+    def save(record: int, saved: bytes) -> Deferred[None]:
+        """Keep ``saved`` with a running record, in the place of what was saved before, until the
+        record ends. The operation then comes back from ``interrupted`` with it.
+
+        Fires with None once it is committed; fails with ``OutboxError`` when it could not be, for a
+        record that is not running, and where nothing outlives the process.
         """
 
     def interrupted() -> Sequence[InterruptedOperation]:

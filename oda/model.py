@@ -330,12 +330,14 @@ class InterruptedOperation(msgspec.Struct, frozen=True):
     """An operation that was running when the process ended, and has no answer yet.
 
     ``request`` has no parameters: they are not kept. ``content_type`` is the answer's format,
-    ``record`` its number in the journal.
+    ``record`` its number in the journal. ``saved`` is what ``IJournal.save`` kept last, None if
+    nothing.
     """
 
     request: OperationRequest
     content_type: ContentType
     record: int = 0
+    saved: bytes | None = None
 
 
 class ElementOperation(_Spelled):

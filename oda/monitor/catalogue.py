@@ -146,6 +146,7 @@ COUNTERS = (
     ),
     Counted("operations_repeated", "Requests that came again.", {"operation": "operation"}),
     Counted("operations_interrupted", "Operations that the end of an earlier process cut short."),
+    Counted("operations_resumed", "Operations that continued after a restart of the agent."),
     Counted("operation_partial_answers", "Partial answers sent.", {"operation": "operation"}),
     Counted(
         "journal_entries_forgotten",

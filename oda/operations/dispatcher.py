@@ -13,7 +13,7 @@ whole is malformed, is it dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
@@ -33,10 +33,19 @@ from oda.interfaces import (
     IJournal,
     IOperation,
     IOperationRoute,
+    IProgress,
 )
-from oda.model import Answer, ContentType, OperationRequest, OperationResult, ResultCode, Step
+from oda.model import (
+    Answer,
+    ContentType,
+    InterruptedOperation,
+    OperationRequest,
+    OperationResult,
+    ResultCode,
+)
 from oda.operations.admission import Admission
 from oda.operations.answer import AnswerWriter
+from oda.operations.continuation import MAX_RESUMES, Resumption, is_resumable, read_saved
 from oda.operations.execution import (
     NOT_SUPPORTED_TEXT,
     STOPPING_TEXT,
@@ -97,8 +106,17 @@ class OperationDispatcher:
         self._writer = AnswerWriter(codecs, host_id, max_answer_bytes, is_plain)
         self._admission = Admission(max_concurrent, max_waiting, clock, has_room)
         self._around = Surroundings(
-            self._writer, journal, self._admission, send_partial, clock, counters, timeout_s
+            self._writer,
+            journal,
+            self._admission,
+            send_partial,
+            clock,
+            counters,
+            timeout_s,
+            host_id,
         )
+        #: The records of the operations that were resumed in this process.
+        self._resumed: set[int] = set()
         self._operations: dict[str, IOperation] = {}
         #: Hands down the operations for gateways behind this device; None: they are refused.
         self.route: IOperationRoute | None = None
@@ -149,21 +167,79 @@ class OperationDispatcher:
 
     def stop(self) -> None:
         """Cancel what runs or waits and answer it, and everything new that still comes, with
-        ERROR_PROCESSING. No timer is left behind."""
+        ERROR_PROCESSING. What continues after a restart is left to the next process. No timer is
+        left behind."""
         self._around.is_stopping = True
         # Those that wait come first: each that runs would make room for one of them.
         for execution in sorted(
             self._around.unfinished, key=lambda one: one.stage is Stage.RUNNING
         ):
-            execution.interrupt(STOPPING_TEXT)
+            if not execution.leave():
+                execution.interrupt(STOPPING_TEXT)
         self._admission.stop()
 
+    def resume_interrupted(self) -> list[tuple[Deferred[Answer | None], ContentType]]:
+        """Go on with the operations that an earlier process began and that continue after a
+        restart, each once. The Deferreds fire with their answers, as those of ``process``."""
+        resumed: list[tuple[Deferred[Answer | None], ContentType]] = []
+        for left in self._around.journal.interrupted():
+            resumption = self._resumption(left)
+            if resumption is None or left.record in self._resumed:
+                continue
+            name = left.request.name
+            self._resumed.add(left.record)
+            self._counters.increment("operations_resumed")
+            log.info(
+                "operation {name} ({request_id}) continues after the restart",
+                name=name,
+                request_id=left.request.id[:100],
+            )
+            execution = Execution(
+                self._around,
+                self._operations[name],
+                resumption.request,
+                left.content_type,
+                name,
+                resumption,
+            )
+            resumed.append((execution.answer, left.content_type))
+            execution.begin()
+        return resumed
+
+    def _resumption(self, left: InterruptedOperation) -> Resumption | None:
+        """How ``left`` continues; None where it does not. The answer repeats the device's id as it
+        was known to the process that began it."""
+        name = left.request.name
+        if left.saved is None or not is_resumable(self._operations.get(name)):
+            return None
+        try:
+            saved = read_saved(left.saved)
+            self._codecs.codec(left.content_type)
+        except (msgspec.MsgspecError, CodecError) as error:
+            log.error("{name} can't continue: {reason}", name=name, reason=str(error))
+            return None
+        if saved.resumes >= MAX_RESUMES and left.record not in self._resumed:
+            log.error(
+                "{name} was resumed {times} times and saved nothing new: it is given up",
+                name=name,
+                times=saved.resumes,
+            )
+            return None
+        request = msgspec.structs.replace(
+            left.request,
+            parameters=saved.parameters,
+            requested_device_id=left.request.requested_device_id or saved.host_id,
+        )
+        return Resumption(left.record, request, saved)
+
     def answer_interrupted(self) -> list[tuple[Answer, ContentType]]:
-        """The answers to the operations that an earlier process began and did not end: whether they
-        had any effect is not known. Each is to be put into the outbox at once, which ends its
-        record: then it is not given again."""
+        """The answers to the operations that an earlier process began and did not end, and that do
+        not continue: whether they had any effect is not known. Each is to be put into the outbox at
+        once, which ends its record: then it is not given again."""
         answers: list[tuple[Answer, ContentType]] = []
         for left in self._around.journal.interrupted():
+            if left.record in self._resumed or self._resumption(left) is not None:
+                continue
             request = left.request
             try:
                 payload = self._writer.write_error(request, INTERRUPTED_TEXT, left.content_type)
@@ -300,6 +376,6 @@ class _HandedDown:
         self._route = route
         self._gateway, *self._rest = gateways
 
-    def execute(self, request: OperationRequest, progress: Callable[[Sequence[Step]], None]) -> Any:
+    def execute(self, request: OperationRequest, progress: IProgress) -> Any:
         handed_down = msgspec.structs.replace(request, path=tuple(self._rest))
         return self._route.execute(self._gateway, handed_down, progress)

@@ -18,6 +18,10 @@ open, and after a restart the platform would be told "interrupted" as well. And 
 the request already: then its earlier answer is the answer, while stopping too. Where there is no
 record in the end, the answer says so and names no time limit: the same request may run later.
 
+An operation that has saved its state is not answered when the agent stops (``leave``): its record
+stays open, and the next process resumes it. That one knows the record from the beginning: its stage
+is WAITING at once.
+
 A partial answer ends nothing and need not wait for a commit: the beginning of the operation was
 committed before it ran, and the steps contradict no later answer. It can't be overtaken by the
 final answer, which is put into the outbox after it, in the same class.
@@ -36,7 +40,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.boundary import contained, foreign_code, reason_of
-from oda.errors import OperationError, OperationNotSupported
+from oda.errors import OperationError, OperationFailed, OperationNotSupported
 from oda.interfaces import ICounters, IJournal, IOperation
 from oda.model import (
     Answer,
@@ -49,6 +53,15 @@ from oda.model import (
 )
 from oda.operations.admission import Admission
 from oda.operations.answer import AnswerWriter
+from oda.operations.continuation import (
+    Progress,
+    Resumption,
+    Saved,
+    is_resumable,
+    resumed_form,
+    saved_form,
+    time_limit_of,
+)
 from oda.operations.response import failure
 
 log = Logger()
@@ -76,12 +89,14 @@ class Stage(Enum):
 class Surroundings:
     """What all executions of a dispatcher share. ``timeout_s`` may change while they run: it is
     read when an execution starts to wait for something. ``unfinished`` are those that have not
-    ended; while ``is_stopping`` no operation is run any more."""
+    ended; while ``is_stopping`` no operation is run any more. ``host_id`` gives the agent's own
+    device id."""
 
     __slots__ = (
         "admission",
         "clock",
         "counters",
+        "host_id",
         "is_stopping",
         "journal",
         "send_partial",
@@ -99,7 +114,9 @@ class Surroundings:
         clock: IReactorTime,
         counters: ICounters,
         timeout_s: float,
+        host_id: Callable[[], str],
     ) -> None:
+        self.host_id = host_id
         self.writer = writer
         self.journal = journal
         self.admission = admission
@@ -113,7 +130,8 @@ class Surroundings:
 
 class Execution:
     """Runs one request. ``answer`` fires with the answer, or with None when the same request is
-    running already: that one's answer is the answer to both. It is counted as ``label``."""
+    running already: that one's answer is the answer to both; also with None when it is left to the
+    next process. It is counted as ``label``. ``resumption``: an earlier process has begun it."""
 
     __slots__ = (
         "_acts",
@@ -126,6 +144,8 @@ class Execution:
         "_record",
         "_refusal",
         "_request",
+        "_resumption",
+        "_saved",
         "_stage",
         "_steps",
         "_timer",
@@ -139,11 +159,12 @@ class Execution:
         request: OperationRequest,
         content_type: ContentType,
         label: str,
+        resumption: Resumption | None = None,
     ) -> None:
         self._around = around
         self._label = label
         self._operation = operation
-        self._acts = _acts(operation)
+        self._acts = is_resumable(operation) or _acts(operation)
         self._request = request
         self._content_type = content_type
         self._stage = Stage.RECORDING
@@ -152,6 +173,12 @@ class Execution:
         self._timer: IDelayedCall | None = None
         self._steps: Sequence[Step] = ()
         self._record: int | None = None
+        self._resumption = resumption
+        #: What it has saved last; None: it does not continue after a restart.
+        self._saved: Saved | None = None
+        if resumption is not None:
+            self._saved = resumption.saved
+            self._steps = tuple(resumption.saved.steps)
         #: Why it is not run once its record is known.
         self._refusal: str | None = None
         self.answer: Deferred[Answer | None] = Deferred()
@@ -163,8 +190,17 @@ class Execution:
 
     def begin(self) -> None:
         """Called once. The time limit counts from here."""
-        request = self._request
         self._around.unfinished[self] = None
+        if self._resumption is not None:
+            self._begin_again(self._resumption)
+        else:
+            self._ask_journal()
+        if self._stage is not Stage.ENDED:
+            timeout_s = time_limit_of(self._operation, self._around.timeout_s)
+            self._timer = self._around.clock.callLater(timeout_s, self._time_is_up, timeout_s)
+
+    def _ask_journal(self) -> None:
+        request = self._request
         try:
             entry = self._around.journal.begin(
                 request.id, request.name, self._acts, request, self._content_type
@@ -175,15 +211,32 @@ class Execution:
             entry.addCallbacks(self._recorded, self._not_recorded)
         else:
             self._recorded(entry)
-        if self._stage is not Stage.ENDED:
-            timeout_s = self._around.timeout_s
-            self._timer = self._around.clock.callLater(timeout_s, self._time_is_up, timeout_s)
+
+    def _begin_again(self, resumption: Resumption) -> None:
+        """Count that it is resumed, then wait for its turn. Where the count can't be written it
+        runs all the same: it is on record."""
+        self._record = resumption.record
+        saved, written = resumed_form(resumption.saved)
+        self._saved = saved
+        try:
+            counted = self._around.journal.save(resumption.record, written)
+        except Exception as error:  # noqa: BLE001 - a fault of ours; it runs all the same
+            counted = fail(error)
+        counted.addErrback(self._not_counted)
+        counted.addCallback(lambda _: self._admit())
+
+    def _not_counted(self, problem: Failure) -> None:
+        log.warn(
+            "that {operation} was resumed can't be recorded: {reason}",
+            operation=self._request.name,
+            reason=reason_of(problem.value),
+        )
 
     def run(self) -> None:
         """Called by the admission when it is this operation's turn."""
         self._stage = Stage.RUNNING
         try:
-            outcome = self._operation.execute(self._request, self.progress)
+            outcome = self._start()
             # What it returned is foreign as well: it may fail when it is looked at.
             is_coroutine = inspect.iscoroutine(outcome)
             is_deferred = isinstance(outcome, Deferred)
@@ -207,9 +260,49 @@ class Execution:
         else:
             self._returned(outcome)
 
+    def _start(self) -> Any:
+        progress = Progress(self.progress, self.save)
+        if self._resumption is None:
+            return self._operation.execute(self._request, progress)
+        resumable: Any = self._operation  # an IResumableOperation
+        return resumable.resume(self._request, self._resumption.saved.state, progress)
+
+    def save(self, state: Any) -> Deferred[None]:
+        """As described at ``IProgress.save``."""
+        if self._stage is Stage.ENDED:
+            return fail(OperationFailed("the operation has ended"))
+        if self._record is None or not is_resumable(self._operation):
+            return fail(OperationFailed("the operation provides no IResumableOperation"))
+        before = self._saved
+        host_id = before.host_id if before is not None else self._around.host_id()
+        try:
+            saved, written = saved_form(
+                Saved(state, self._request.parameters, host_id, self._steps), before
+            )
+        except OperationFailed as error:
+            return fail(error)
+        # From here on it may be on disk, whatever the commit reports.
+        self._saved = saved
+        return self._around.journal.save(self._record, written)
+
+    def leave(self) -> bool:
+        """The agent stops: leave it to the next process, if it has saved its state. False: it has
+        not, and has to be answered."""
+        if self._saved is None or self._stage is Stage.ENDED:
+            return False
+        stage, self._stage = self._stage, Stage.ENDED
+        self._cancel()
+        self._withdraw(stage)
+        log.info(
+            "{operation} {request_id} continues when the agent starts again",
+            operation=self._request.name,
+            request_id=self._request.id[:_LOGGED_ID_LENGTH],
+        )
+        self.answer.callback(None)
+        return True
+
     def progress(self, steps: Sequence[Step]) -> None:
-        """As described at ``IOperation.execute``. Raises ``OperationFailed`` in the handler for
-        steps that can't be sent."""
+        """As described at ``IProgress``."""
         if self._stage is Stage.ENDED:
             return
         around = self._around
@@ -266,6 +359,8 @@ class Execution:
             self._admit()
 
     def _admit(self) -> None:
+        if self._stage is Stage.ENDED:
+            return  # left while it was counted that it is resumed
         refusal = self._refusal
         if refusal is None and self._around.is_stopping:
             refusal = STOPPING_TEXT
@@ -342,14 +437,7 @@ class Execution:
             self._timer = None
 
     def _conclude(self, result: OperationResult, stage: Stage) -> None:
-        admission = self._around.admission
-        if self._timer is not None:
-            self._stop_timer()
-        self._around.unfinished.pop(self, None)
-        if stage is Stage.WAITING:
-            admission.withdraw(self)
-        elif stage is Stage.RUNNING:
-            admission.leave()
+        self._withdraw(stage)
         try:
             payload: bytes | None = self._final_payload(result)
         except Exception:  # noqa: BLE001 - a fault of ours; there has to be an answer all the same
@@ -361,7 +449,18 @@ class Execution:
             waits = self._acts and self._record is not None
             self.answer.callback(Answer(payload, self._record, waits))
         if stage is Stage.RUNNING:
-            admission.fill()
+            self._around.admission.fill()
+
+    def _withdraw(self, stage: Stage) -> None:
+        """Leave nothing of it behind in what it shares with others."""
+        admission = self._around.admission
+        if self._timer is not None:
+            self._stop_timer()
+        self._around.unfinished.pop(self, None)
+        if stage is Stage.WAITING:
+            admission.withdraw(self)
+        elif stage is Stage.RUNNING:
+            admission.leave()
 
     def _bare_answer(self) -> bytes | None:
         try:

@@ -13,6 +13,10 @@ A request is the same as an earlier one if id, name, device, path and parameters
 repeat requests, and test suites use one id for all of theirs. Where an id was used for several
 requests, one that only reads is executed each time: such a suite reads, writes, and reads again. Of
 what a request asks for, only a fingerprint is kept.
+
+An operation that continues after a restart saves its state with its record, until the record ends.
+The state stands in the record's JSON (``_Echo``), so that it needs no table of its own: a store of
+an earlier version has none, and an earlier version reads past it and answers "interrupted".
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from math import isfinite
 from typing import Any
+from zlib import crc32
 
 import msgspec
 from twisted.internet.defer import Deferred, fail
@@ -56,7 +61,8 @@ _UNKNOWN = ""
 
 class _Known(msgspec.Struct, gc=False):
     """An operation as it is remembered. ``record`` is None once it need not be kept in memory;
-    ``answer_cost`` is 0 where the answer is not kept."""
+    ``answer_cost`` is 0 where the answer is not kept; ``saved_cost`` are the bytes of what it
+    saved."""
 
     number: int
     key: _Key
@@ -66,16 +72,21 @@ class _Known(msgspec.Struct, gc=False):
     acts: bool = True
     record: Record | None = None
     answer_cost: int = 0
+    saved_cost: int = 0
 
 
 class _Echo(msgspec.Struct, omit_defaults=True):
-    """What an answer has to repeat of its request, and the fingerprint; never its parameters."""
+    """What an answer has to repeat of its request, and the fingerprint; never its parameters.
+    ``saved`` is what the operation itself has saved, with its checksum: no other column has one,
+    and damage there harms nobody but the answer."""
 
     device_id: str = ""
     requested_device_id: str = ""
     path: tuple[str, ...] = ()
     timestamp_ms: int | None = None
     fingerprint: str = _UNKNOWN
+    saved: bytes | None = None
+    saved_crc: int = 0
 
 
 #: What JSON writes as nothing else is written.
@@ -114,6 +125,8 @@ class Journal:
         self._answers: OrderedDict[int, _Known] = OrderedDict()
         self._interrupted: list[InterruptedOperation] = []
         self._waiting: dict[int, Deferred[int]] = {}
+        #: Who waits for what was saved, in order, with the record that holds it.
+        self._saving: dict[int, list[tuple[Record, Deferred[None]]]] = {}
         self._on_interrupted: Callable[[], None] | None = None
         self._next_number = 1
         self._answer_cost = 0
@@ -182,6 +195,24 @@ class Journal:
         self._changed()
         return recorded
 
+    def save(self, record: int, saved: bytes) -> Deferred[None]:
+        known = self._running.get(record)
+        if known is None or known.record is None:
+            return fail(OutboxError("the operation is not on record"))
+        if not self._committer.store.is_durable:
+            return fail(OutboxError("outbox=memory keeps nothing over a restart of the agent"))
+        if not self._committer.is_working:
+            return fail(OutboxError("the journal can't be written now"))
+        echo = _read_echo(known.record.echo)
+        echo.saved, echo.saved_crc = saved, crc32(saved)
+        self._count_saved(known, len(saved))
+        known.record = msgspec.structs.replace(known.record, echo=msgspec.json.encode(echo))
+        self._collecting.records[record] = known.record
+        committed: Deferred[None] = Deferred()
+        self._saving.setdefault(record, []).append((known.record, committed))
+        self._changed()
+        return committed
+
     def interrupted(self) -> Sequence[InterruptedOperation]:
         return tuple(one for one in self._interrupted if one.record in self._running)
 
@@ -197,6 +228,7 @@ class Journal:
         if known is None:
             return
         known.has_ended = True
+        self._count_saved(known, 0)
         known.at_ms = self._now_ms()
         known.record = record = self._record_of(known, payload)
         self._uncommitted.collecting.records[number] = record
@@ -228,6 +260,8 @@ class Journal:
             waiting = self._waiting.pop(number, None)
             if waiting is not None:
                 self._ledger.fire(waiting, number)
+            if number in self._saving and record is not None:
+                self._saved(number, record)
 
     def failed(self, transaction: Transaction) -> None:
         """``transaction`` could not be committed: operations that wait for their record must not
@@ -237,7 +271,7 @@ class Journal:
 
     def closing(self) -> None:
         """Nothing will be committed any more."""
-        for number in list(self._waiting):
+        for number in (*self._waiting, *self._saving):
             self._refuse(number, "the agent is stopping")
 
     def write_again(self) -> None:
@@ -289,8 +323,26 @@ class Journal:
         self._id_cost += ids
         self._limits.side_cost += answers + ids
 
+    def _count_saved(self, known: _Known, cost: int) -> None:
+        self._charge(ids=cost - known.saved_cost)
+        known.saved_cost = cost
+
+    def _saved(self, number: int, record: Record) -> None:
+        """``record`` is on disk, and with it whatever was saved no later."""
+        waiting = self._saving[number]
+        count = next((at for at, one in enumerate(waiting, 1) if one[0] is record), 0)
+        if record.has_ended:
+            count = len(waiting)
+        for _, committed in waiting[:count]:
+            self._ledger.fire(committed, None)
+        del waiting[:count]
+        if not waiting:
+            del self._saving[number]
+
     def _refuse(self, number: int, reason: str) -> None:
         """A record can't be committed, if somebody waits for it."""
+        for _, committed in self._saving.pop(number, ()):
+            self._ledger.fire(committed, Failure(OutboxError(reason)))
         waiting = self._waiting.pop(number, None)
         if waiting is None:
             return
@@ -313,9 +365,7 @@ class Journal:
         try:
             request_id, name = _text(stored.request_id), _text(stored.name)
             content_type = ContentType(_text(stored.content_type))
-            echo = _Echo()
-            if stored.echo is not None:
-                echo = msgspec.json.decode(_bytes(stored.echo), type=_Echo)
+            echo = _read_echo(None if stored.echo is None else _bytes(stored.echo))
             at_ms = int(stored.at_ms)
         except (ValueError, TypeError, msgspec.MsgspecError) as error:
             _log.warn("an entry of the journal is damaged: {reason}", reason=str(error))
@@ -342,9 +392,14 @@ class Journal:
             path=echo.path,
             timestamp_ms=echo.timestamp_ms,
         )
-        echoed = _echo(request, echo.fingerprint)
+        saved = echo.saved
+        if saved is not None and crc32(saved) != echo.saved_crc:
+            _log.error("what {operation} has saved is damaged: it can't continue", operation=name)
+            saved = echo.saved = None
+        self._count_saved(known, len(saved or b""))
+        echoed = msgspec.json.encode(echo)
         known.record = Record(number, request_id, name, content_type.text, echoed, at_ms)
-        self._interrupted.append(InterruptedOperation(request, content_type, number))
+        self._interrupted.append(InterruptedOperation(request, content_type, number, saved))
         return known
 
     def _order(self) -> None:
@@ -431,7 +486,7 @@ class Journal:
         self._running.pop(number, None)
         self._ended.pop(number, None)
         self._answers.pop(number, None)
-        self._charge(answers=-known.answer_cost, ids=-_id_cost(known))
+        self._charge(answers=-known.answer_cost, ids=-_id_cost(known) - known.saved_cost)
         self._collecting.records[number] = None
         self._changed()
 
@@ -499,6 +554,10 @@ def _echo(request: OperationRequest | None, fingerprint: str) -> bytes | None:
             fingerprint,
         )
     )
+
+
+def _read_echo(echo: bytes | None) -> _Echo:
+    return _Echo() if echo is None else msgspec.json.decode(echo, type=_Echo)
 
 
 def _bytes(value: object) -> bytes:

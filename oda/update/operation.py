@@ -27,7 +27,7 @@ from oda.errors import (
     OperationNotSupported,
     OutboxError,
 )
-from oda.interfaces import IOperation
+from oda.interfaces import IOperation, IProgress, IResumableOperation
 from oda.model import HOST, DeploymentElement, OperationRequest, OperationResult
 from oda.settings import AgentSettings, UpdateSettings
 from oda.update.commands import CommandRunner
@@ -52,7 +52,7 @@ _OFF = (
 _NOT_BEGUN = "the agent's process ended before the update had begun; nothing was changed"
 
 
-@implementer(IOperation)
+@implementer(IOperation, IResumableOperation)
 class Update:
     """Installs what the platform describes. ``settings()`` are those in force; ``api_key`` gives
     the device's key; ``environment`` is that of commands. ``watch_connection`` is as in
@@ -177,7 +177,7 @@ class Update:
 
     # -- IOperation --------------------------------------------------------------------------
 
-    async def execute(self, request: OperationRequest, progress: Any) -> OperationResult:
+    async def execute(self, request: OperationRequest, progress: IProgress) -> OperationResult:
         """Raises ``OperationError`` for what can't even begin; later failures are in the result,
         with the steps that were done."""
         if request.device_id != HOST:
@@ -202,7 +202,9 @@ class Update:
         await self._end_of(run)
         return run.result()
 
-    async def resume(self, request: OperationRequest, state: Any, progress: Any) -> OperationResult:
+    async def resume(
+        self, request: OperationRequest, state: Any, progress: IProgress
+    ) -> OperationResult:
         """See ``IResumableOperation``."""
         token = state.get("token") if isinstance(state, dict) else None
         run = self._run
@@ -267,16 +269,13 @@ class Update:
         return directory
 
     @staticmethod
-    async def _save(record: Record, progress: Any) -> None:
+    async def _save(record: Record, progress: IProgress) -> None:
         """From here on the operation is resumed after a restart."""
         try:
             await progress.save({"token": record.token})
         except OutboxError as error:
-            # outbox=memory: a restart loses the answer, but not the update's rollback.
-            log.warn(
-                "this update has no answer after a restart of the agent: {reason}",
-                reason=reason_of(error),
-            )
+            # With outbox=memory always: after a restart nobody would hear how the update ended.
+            raise OperationFailed(f"the update can't be recorded: {reason_of(error)}") from error
 
     # -- the run -----------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
@@ -42,6 +43,9 @@ class Record:
         self.end_is_on_disk = False
         #: Whether it was running when an earlier process ended.
         self.is_left = False
+        #: What it saved, and what of that is on disk.
+        self.saved: bytes | None = None
+        self.saved_on_disk: bytes | None = None
 
 
 class Row:
@@ -64,6 +68,7 @@ class FakeJournal:
         self.is_broken = False
         self.is_unreadable = False
         self.waiting: list[tuple[Record, Deferred[int]]] = []
+        self.saving: list[Deferred[None]] = []
         self._on_interrupted: list[Callable[[], None]] = []
         self._last = 0
 
@@ -93,11 +98,27 @@ class FakeJournal:
         self.waiting.append((record, recorded))
         return recorded
 
+    def save(self, record: int, saved: bytes) -> Deferred[None]:
+        known = self.by_number(record)
+        if known is None or known.has_ended or not known.is_on_disk:
+            return fail(OutboxError("the operation is not on record"))
+        if self.is_broken:
+            return fail(OutboxError("the journal can't be written now"))
+        known.saved = saved
+        committed: Deferred[None] = Deferred()
+        self.saving.append(committed)
+        return committed
+
     def interrupted(self) -> Sequence[InterruptedOperation]:
         if not self.is_known:
             return ()
         return [
-            InterruptedOperation(one.request, one.content_type, one.number)
+            InterruptedOperation(
+                msgspec.structs.replace(one.request, parameters={}),
+                one.content_type,
+                one.number,
+                one.saved_on_disk,
+            )
             for one in self.records.values()
             if one.is_left and not one.has_ended and one.request is not None
         ]
@@ -213,17 +234,21 @@ class FakeOutbox:
     def commit(self) -> bool:
         """Commit all there is, then tell; False if there was nothing."""
         waiting, self.journal.waiting = self.journal.waiting, []
+        saving, self.journal.saving = self.journal.saving, []
         accepting, self._accepting = self._accepting, []
         for row in self.rows:
             row.is_on_disk = True
         for record in self.journal.records.values():
             record.is_on_disk = True
             record.end_is_on_disk = record.has_ended
+            record.saved_on_disk = record.saved
         for record, recorded in waiting:
             recorded.callback(record.number)
+        for committed in saving:
+            committed.callback(None)
         for row, accepted in accepting:
             accepted.callback(row.row_id)
-        return bool(waiting or accepting)
+        return bool(waiting or saving or accepting)
 
     def commit_all(self) -> None:
         """Commit until nothing is left to commit."""
@@ -240,6 +265,7 @@ class FakeOutbox:
             if not record.end_is_on_disk:
                 record.has_ended, record.payload = False, None
                 record.is_left = True
+                record.saved = record.saved_on_disk
         left._last = self.journal._last
         after = FakeOutbox(left)
         after.rows = [row for row in self.rows if row.is_on_disk]

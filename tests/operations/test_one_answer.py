@@ -284,7 +284,7 @@ def test_a_store_that_is_opened_late_tells_of_interrupted_operations() -> None:
         bench = restarted()
         bench.journal.is_known = False
         parts = parts_of(bench)
-        bench.journal.subscribe(parts.answer_interrupted)
+        bench.journal.subscribe(parts.take_up_interrupted)
         steps: list[Callable[[], None]] = [
             lambda parts=parts: parts.identified("dev-1"),
             bench.journal.store_opened,
