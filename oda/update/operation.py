@@ -125,7 +125,7 @@ class Update:
             or self.installers.has_added
         )
 
-    def use_configuration(self, live: LiveConfiguration, continuing: str | None) -> None:
+    def use_configuration(self, live: LiveConfiguration | None, continuing: str | None) -> None:
         """The agent has its settings from a directory. ``continuing`` is the token of an update
         that goes on waiting for its confirmation. Called before ``start``."""
         self._live, self._continuing = live, continuing
