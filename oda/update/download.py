@@ -26,7 +26,6 @@ from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http import PotentialDataLoss
 from twisted.web.http_headers import Headers
 
-from oda import __version__
 from oda.boundary import reason_of
 from oda.errors import ConnectorError, OperationFailed, OperationNotSupported
 from oda.settings import ConnectorSettings, UpdateSettings
@@ -191,9 +190,7 @@ class Downloader:
         return _Interrupted(reason_of(causes[-1]))
 
     def _headers(self, target: Target, part: _Part) -> Headers:
-        headers = Headers(
-            {b"User-Agent": [f"oda/{__version__}".encode()], b"Accept-Encoding": [b"identity"]}
-        )
+        headers = Headers({b"User-Agent": [b"oda"], b"Accept-Encoding": [b"identity"]})
         if _names(self._update.key_hosts, urlsplit(target.url)):
             headers.setRawHeaders(_API_KEY, [self._api_key().encode()])
         if part.received and part.version is not None:

@@ -136,9 +136,8 @@ def test_a_rollback_that_is_killed_is_finished(top: Path, first: int) -> None:
         run_until(world, asked, progress, first)
         assert contents(world) != before
         dying: Update | None = None
-        with killed_after(second) as fuse:
-            with suppress(Killed):
-                dying = world.boot()
+        with killed_after(second) as fuse, suppress(Killed):
+            dying = world.boot()
         if dying is not None:
             world.kill(dying)
         result = finish(world, asked, progress)
