@@ -8,6 +8,7 @@ device info, dispatcher, poller, collector, state manager); the other keys are t
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -232,13 +233,17 @@ class UpdateKey(msgspec.Struct, frozen=True):
     id: bytes
     public: bytes
 
+    def __str__(self) -> str:
+        """As minisign writes it."""
+        return b64encode(b"Ed" + self.id + self.public).decode()
+
 
 class UpdateSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``es.amplia.oda.operation.update.cfg``: what the platform may install with UPDATE.
 
     ``roots`` are directories for files, ``configuration`` are names of .cfg files of this agent
     (``*``: all but this one), the four commands install packages. With none of them UPDATE is off.
-    ``hosts`` and ``key_hosts`` are texts ``host`` or ``host port``. With ``key`` every element must
+    ``hosts`` and ``key_hosts`` are texts ``host`` or ``host:port``. With ``key`` every element must
     be signed.
     ``directory`` holds downloads and the record of the update that runs.
     """

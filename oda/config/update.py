@@ -94,9 +94,11 @@ def hosts() -> Parser:
             if port and not 0 < int(port) < 65536:
                 raise refused(part, allowed)
             try:
-                found.append(f"{one.parse(name).lower()} {port}".rstrip())
+                bare = str(one.parse(name)).lower()
             except ValueError:
                 raise refused(part, allowed) from None
+            shown = f"[{bare}]" if ":" in bare else bare
+            found.append(f"{shown}:{port}" if port else bare)
         return tuple(found)
 
     return Parser(parse, allowed, free=True)

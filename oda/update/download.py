@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
@@ -81,7 +82,8 @@ def check_host(url: str, update: UpdateSettings, connector: ConnectorSettings) -
 def _names(hosts: tuple[str, ...], parts: SplitResult) -> bool:
     host = (parts.hostname or "").lower()
     port = parts.port or _PORTS.get(parts.scheme, 0)
-    return host in hosts or f"{host} {port}" in hosts
+    shown = f"[{host}]" if ":" in host else host
+    return host in hosts or f"{shown}:{port}" in hosts
 
 
 class Downloader:
@@ -187,6 +189,8 @@ class Downloader:
                 return OperationFailed(f"TLS: {text}")
             if isinstance(cause, ConnectorError):
                 return OperationFailed(str(cause))
+        if isinstance(causes[-1], ConnectingCancelledError):
+            return _Interrupted("the server can't be reached")
         return _Interrupted(reason_of(causes[-1]))
 
     def _headers(self, target: Target, part: _Part) -> Headers:

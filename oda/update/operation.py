@@ -223,14 +223,15 @@ class Update:
         items = []
         settings = self._settings()
         for element in elements:
-            where = f"{PARAMETER}({element.name})"
-            check_validators(element, where)
-            if self._update.key is not None and (element.old_path or element.old_name):
+            if settings.update.key is not None and (element.old_path or element.old_name):
                 raise InvalidParameter(
-                    where,
+                    f"{PARAMETER}({element.name})",
                     "updateKey is set: what is replaced under another name or path needs an"
                     " UNINSTALL of its own",
                 )
+        for element in elements:
+            where = f"{PARAMETER}({element.name})"
+            check_validators(element, where)
             if element.download_url is not None:
                 check_host(element.download_url, settings.update, settings.connector)
             installer = self.installers.for_element(element)

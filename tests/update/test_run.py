@@ -337,8 +337,8 @@ def test_a_faulty_configuration_is_never_in_its_place(world: World) -> None:
 
 def test_a_configuration_that_the_agent_cannot_follow_is_taken_back(world: World) -> None:
     """What loads need not be usable: the plugin may be missing."""
-    before = world.in_force
     update = world.boot()
+    before = world.in_force
     world.follows = False
     result = outcome(begin(update, request(config(world, "b=30\n")), Progress()))
     assert "can't follow the new configuration" in result.description
