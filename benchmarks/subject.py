@@ -395,7 +395,7 @@ def _agent(
 
     def delivered() -> bool:
         counts = agent.parts.outbox.counts()
-        return counts["pending"] == 0 and counts["in_flight"] == 0
+        return counts["waiting"] == 0 and counts["in_flight"] == 0
 
     agent.startService()
     reactor.addSystemEventTrigger("before", "shutdown", agent.stopService)

@@ -1,7 +1,7 @@
 """ODA: a device agent for the OpenGate IoT platform over WebSocket, on Twisted and Autobahn.
 
-``oda.agent.Agent`` is the service to embed, ``oda.interfaces`` the contracts to implement, and
-``twistd oda-websocket`` the ready-made process.
+Embed the service ``oda.agent.Agent``, implement the contracts of ``oda.interfaces``, or run the
+ready-made process ``twistd oda-websocket``.
 """
 
 __version__ = "0.1.0"

@@ -1,6 +1,7 @@
-"""Puts the parts of an agent together: which object is given to which other one.
+"""Assembles the parts of an agent and connects them to each other.
 
-No behaviour of its own: ``oda.agent`` starts and stops the parts, ``oda.reload`` changes them.
+This module has no behaviour of its own: ``oda.agent`` starts and stops the parts, and
+``oda.reload`` changes them.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -32,6 +32,7 @@ from oda.interfaces import (
     ITimeSource,
     IWallClock,
 )
+from oda.log import Logger
 from oda.model import Answer, ContentType
 from oda.operations.answer import AnswerWriter
 from oda.operations.dispatcher import OperationDispatcher
@@ -47,13 +48,14 @@ from oda.telemetry.collector import Collector
 from oda.telemetry.dispatcher import EventDispatcher
 from oda.telemetry.poller import Poller
 from oda.telemetry.realtime import RealtimeStateManager
+from oda.troubles import Troubles
 
 if TYPE_CHECKING:
     from oda.telemetry.inmemory import InMemoryStateManager
 
 _log = Logger()
 
-#: Makes the outbox, as ``build_outbox`` does.
+#: Makes the outbox; has the signature of ``build_outbox``.
 MakeOutbox = Callable[[AgentSettings, Any, IWallClock, ICounters], Outbox]
 
 _SYSTEM_RANDOM = SystemRandom()
@@ -61,9 +63,9 @@ _SYSTEM_RANDOM = SystemRandom()
 
 @dataclass
 class Parts:
-    """The parts of one agent. ``operations`` is None where the dispatcher was replaced;
-    ``host_id`` is "" until the device info has given it; ``is_running`` between the agent's start
-    and its stop."""
+    """The parts of one agent. ``operations`` is None where a component replaces the dispatcher;
+    ``host_id`` is "" until the device info has supplied the id; ``is_running`` is True between the
+    agent's start and its stop."""
 
     settings: AgentSettings
     reactor: Any
@@ -78,6 +80,7 @@ class Parts:
     poller: Poller
     collector: Collector
     operations: OperationDispatcher | None
+    troubles: Troubles
     host_id: str = ""
     is_running: bool = False
 
@@ -87,19 +90,19 @@ class Parts:
         self.take_up_interrupted()
 
     def identified(self, device_id: str) -> None:
-        """The device's id is known, or has changed."""
+        """Take note of the device's id, which is new or has changed."""
         self.host_id = device_id
         self.host.registry.host_id = device_id
         self.events.set_host_id(device_id)
         self.take_up_interrupted()
 
     def take_up_interrupted(self) -> None:
-        """Go on with the operations that an earlier process left unfinished, or answer them.
+        """Resume the operations that an earlier process left unfinished, or answer them.
 
-        Called when the agent has started, whenever the device's id becomes known, and when the
-        journal learns of such operations late. What continues does so once the agent runs, whether
-        the id is known or not: it may be what the id needs. The others are answered once the id is
-        known, because an answer names the device.
+        Called when the agent has started, each time the device info supplies the id, and when the
+        journal learns of such operations late. An operation that continues is resumed once the
+        agent runs, whether the id is known or not: the id may depend on it. The others are answered
+        once the id is known, because an answer names the device.
         """
         if self.operations is None:
             return
@@ -118,14 +121,14 @@ class Parts:
     def _interrupted_not_accepted(self, failure: Failure) -> None:
         self.counters.increment("answers_lost")
         _log.error(
-            "the answer to an interrupted operation is lost: {reason}",
+            "lost the answer to an interrupted operation: {reason}",
             reason=failure.getErrorMessage(),
         )
 
 
 @implementer(IDeviceInfoProvider)
 class AnnouncingDeviceInfo:
-    """Passes on what ``inner`` says, and tells ``identified`` each device id on its way."""
+    """Passes on what ``inner`` returns, and calls ``identified`` with each device id."""
 
     def __init__(self, inner: IDeviceInfoProvider, identified: Callable[[str], None]) -> None:
         self._inner = inner
@@ -135,7 +138,7 @@ class AnnouncingDeviceInfo:
         """See ``IDeviceInfoProvider.device_id``."""
 
         def announce(device_id: Any) -> str:
-            # Telemetry that waits for an id is published under it at once.
+            # Telemetry that waits for an id can now be published.
             known = _checked_id(device_id)
             self._identified(known)
             return known
@@ -156,7 +159,7 @@ class AnnouncingDeviceInfo:
 
 
 def _checked_id(device_id: object) -> str:
-    """A device id as every message can carry it. Raises ``ReadingFailed`` for anything else."""
+    """Check that every message can carry this device id. Raises ``ReadingFailed`` otherwise."""
     if type(device_id) is not str or not device_id:
         kind = "an empty text" if device_id == "" else type(device_id).__name__
         raise ReadingFailed(f"the device info gave no device id: {kind}")
@@ -177,16 +180,19 @@ def build_parts(
     make_outbox: MakeOutbox | None = None,
     random: Callable[[], float] = _SYSTEM_RANDOM.random,
     random_bytes: Callable[[int], bytes] = os.urandom,
+    troubles: Troubles | None = None,
 ) -> Parts:
-    """The parts for ``settings``, with those of ``components`` that replace or are needed by others
-    (codecs, dispatcher, device info).
+    """The parts for ``settings``. ``components`` are those that the parts need or that replace
+    built-in ones: codecs, dispatcher, device info.
 
-    ``make_outbox`` stands for ``build_outbox``; ``random`` gives floats in [0, 1) and
-    ``random_bytes(n)`` n random bytes: the simulation of the tests replaces all three.
+    ``make_outbox`` replaces ``build_outbox``; ``random`` returns floats in [0, 1), and
+    ``random_bytes(n)`` returns n random bytes. The simulation of the tests replaces all three. The
+    parts report what is wrong with them to ``troubles``.
 
     Raises ``PluginError`` when two components claim the same place.
     """
     components = tuple(components)
+    troubles = troubles or Troubles(reactor.seconds)
     codecs = default_registry(ARRIVING)
     for component in components:
         if ICodec.providedBy(component):
@@ -202,8 +208,10 @@ def build_parts(
         identity=replaced_identity,
         may_set_clock=lambda: parts.settings.dispatcher.allow_set_clock,
         counters=counters,
+        troubles=troubles,
     )
     outbox = (make_outbox or build_outbox)(settings, reactor, wall_clock, counters)
+    outbox.troubles = troubles
     dispatcher = _only(components, IDispatcher)
     device_info = replaced_identity or host.device_info
 
@@ -242,6 +250,7 @@ def build_parts(
         random,
         random_bytes,
         writer.shorten,
+        troubles=troubles,
     )
     events = EventDispatcher(
         reactor,
@@ -255,7 +264,7 @@ def build_parts(
         schedules=settings.dispatcher.schedules,
         window_s=settings.outbox.commit_window_s,
     )
-    state = build_state_manager(settings, host, events, reactor, wall_clock, counters)
+    state = build_state_manager(settings, host, events, reactor, wall_clock, counters, troubles)
     parts = Parts(
         settings=settings,
         reactor=reactor,
@@ -267,9 +276,10 @@ def build_parts(
         connector=connector,
         events=events,
         state=state,
-        poller=Poller(reactor, state, counters, settings.poller.schedules),
-        collector=Collector(reactor, state, counters, settings.collector.schedules),
+        poller=Poller(reactor, state, counters, settings.poller.schedules, troubles),
+        collector=Collector(reactor, state, counters, settings.collector.schedules, troubles),
         operations=operations,
+        troubles=troubles,
     )
     if operations is not None:
         for operation in standard_operations(settings, state, wall_clock, reactor, counters):
@@ -297,11 +307,12 @@ def build_state_manager(
     reactor: Any,
     wall_clock: IWallClock,
     counters: ICounters,
+    troubles: Troubles | None = None,
 ) -> RealtimeStateManager | InMemoryStateManager:
-    """The in-memory state manager where its file is present, else the realtime one."""
+    """The in-memory state manager if its file is present, else the realtime one."""
     if settings.state_manager is None:
-        return RealtimeStateManager(host.access, events, reactor)
-    # Imported here, as most agents have none.
+        return RealtimeStateManager(host.access, events, reactor, troubles)
+    # Imported here because most agents don't use it.
     from oda.telemetry.inmemory import InMemoryStateManager
 
     return InMemoryStateManager(
@@ -330,7 +341,7 @@ def standard_operations(
     synchronized_clock = settings.synchronize_clock.clock_datastream or usual_clock
 
     def open_source(source: str) -> ITimeSource:
-        from oda.datastreams.timesource import open_time_source  # used now and then, if ever
+        from oda.datastreams.timesource import open_time_source  # imported late: rarely used
 
         return open_time_source(source, reactor)
 

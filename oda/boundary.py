@@ -1,12 +1,12 @@
-"""The boundary to code that is not the agent's: getters, setters, operations, sources, codecs,
-plugins, and whatever these call.
+"""The boundary to foreign code: getters, setters, operations, sources, codecs, plugins, and
+whatever they call.
 
-Such code may raise anything. ``sys.exit()`` in a library, or the ``CancelledError`` of asyncio, is
-no ``Exception``: it passes every ``except Exception`` on its way and would end whatever called, a
-whole schedule or the process. Inside ``with foreign_code:`` it becomes a ``ForeignCodeError``,
-which is handled like any other error. Only a ``KeyboardInterrupt`` passes: it is the operator's.
+Foreign code may raise anything. ``SystemExit`` from a library and asyncio's ``CancelledError`` are
+not ``Exception``: they pass every ``except Exception`` and would end the caller, a whole schedule
+or the process. Inside ``with foreign_code:`` they become a ``ForeignCodeError``, which callers
+handle like any other error. Only ``KeyboardInterrupt`` passes, because it comes from the operator.
 
-A handler on the path of every message uses ``contained`` instead, which costs nothing as long as
+Code that every message passes uses ``contained`` instead, which costs nothing as long as
 nothing is raised::
 
     try:
@@ -23,16 +23,16 @@ from types import TracebackType
 
 from oda.errors import OdaError
 
-#: A longer reason says no more, and must not make an answer too large to be sent.
+#: The longest reason. A longer one adds nothing and could make an answer too large to send.
 MAX_REASON_LENGTH = 1000
 
 
 class ForeignCodeError(OdaError):
-    """Foreign code wanted to end more than itself; the text says what it raised."""
+    """Foreign code raised an error that would end its caller; the text says which."""
 
 
 class _Boundary:
-    """A context manager without state, so that one object serves all, nested or not."""
+    """A stateless context manager: one object serves all callers, nested or not."""
 
     __slots__ = ()
 
@@ -59,17 +59,17 @@ def contained(error: BaseException) -> Exception:
         raise error
     outcome = ForeignCodeError(reason_of(error))
     outcome.__cause__ = error
-    # With the traceback: it names the line that is at fault.
+    # Keep the traceback: it names the faulty line.
     return outcome.with_traceback(error.__traceback__)
 
 
-#: ``with foreign_code:`` stands around every call of foreign code; see the module.
+#: Put ``with foreign_code:`` around every call of foreign code; see the module.
 foreign_code = _Boundary()
 
 
 def reason_of(error: BaseException | None) -> str:
-    """The text of an error for people and the platform: never empty, never endless, and always
-    encodable (names of files may hold what no format carries)."""
+    """The text of an error for people and the platform. The text is never empty, has a limited
+    length, and can always be encoded (file names may hold bytes that no format carries)."""
     name = type(error).__name__
     try:
         with foreign_code:
@@ -79,5 +79,5 @@ def reason_of(error: BaseException | None) -> str:
     if not text:
         text = name
     elif not isinstance(error, Exception):
-        text = f"{name}: {text}"  # alone, the status of an exit says nothing
+        text = f"{name}: {text}"  # an exit status says nothing without the name
     return text[:MAX_REASON_LENGTH].encode("utf-8", "replace").decode("utf-8")

@@ -1,5 +1,5 @@
-"""When this version was made. ``setup.py`` writes the time of the build into the package that it
-builds; in the source it is the day of the first version."""
+"""The build time of this version. ``setup.py`` writes it into the package that it builds; the
+source tree has the day of the first version."""
 
 from typing import Final
 

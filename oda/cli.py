@@ -1,4 +1,4 @@
-"""The ``oda`` command: a table of subcommands, each in a module of its own."""
+"""The ``oda`` command: a table of subcommands, each in its own module."""
 
 from __future__ import annotations
 
@@ -14,23 +14,25 @@ from oda.commands.output import silence_output
 from oda.commands.text import escaped
 from oda.standard_streams import open_missing_streams
 
-#: Subcommand -> (module in ``oda.commands``, what ``oda --help`` says). The module has a click
-#: command named ``command``. Loading it late keeps ``oda --help`` and small commands fast.
+#: Subcommand -> (module in ``oda.commands``, text for ``oda --help``). The module has a click
+#: command named ``command``. Late loading keeps ``oda --help`` and small commands fast.
 _COMMANDS = {
     "init": ("init", "Write a commented configuration."),
     "check": ("check", "Find out whether the agent could work, and what to fix."),
     "demo": ("demo", "Stand-in platform and agent together, with readings of this machine."),
-    "platform": ("platform", "Run the stand-in platform, or use one that runs."),
+    "platform": ("platform", "Run the stand-in platform, or use a running one."),
+    "readings": ("readings", "List the built-in readings, and read one here and now."),
     "record": ("record", "Save a device's session to a file."),
     "replay": ("replay", "Play a recorded session to a platform or a device."),
-    "status": ("status", "Show how the running agent is."),
-    "outbox": ("outbox", "See and care for what waits to be delivered."),
+    "status": ("status", "Show the state of the running agent."),
+    "reconnect": ("reconnect", "Let the running agent connect now."),
+    "outbox": ("outbox", "Inspect and manage the messages that wait for delivery."),
     "send": ("send", "Publish datapoints through the running agent."),
 }
 
 
 class _LazyGroup(click.Group):
-    """Imports a subcommand when it is asked for."""
+    """Imports a subcommand on first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -43,7 +45,7 @@ class _LazyGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """What went wrong is often said in the words of another process."""
+        """Run the subcommand; a problem is often reported in the words of another process."""
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
@@ -53,7 +55,7 @@ class _LazyGroup(click.Group):
             raise click.ClickException(shown) from None
 
     def main(self, *args: Any, **kwargs: Any) -> Any:
-        """Run the command. What can't be written or shown is one line and status 1."""
+        """Run the command. Text that can't be written or shown gives one line and status 1."""
         open_missing_streams()
         try:
             try:
@@ -65,7 +67,7 @@ class _LazyGroup(click.Group):
             problem = "" if error.errno == errno.EPIPE else str(error)
         except UnicodeEncodeError as error:
             problem = f"{error.object[:80]!a} can't be written as {error.encoding}"
-        if problem:  # where nobody reads any more, nobody wants a reason
+        if problem:  # None for a closed pipe: nobody reads the output any more
             sys.stderr.write(f"Error: {escaped(problem)}\n")
         sys.exit(1)
 
@@ -77,7 +79,7 @@ class _LazyGroup(click.Group):
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="The agent itself runs under twistd: twistd -n oda-websocket --conf conf",
+    epilog="The agent itself runs under twistd: twistd -n --pidfile= oda-websocket --conf conf",
 )
 @click.version_option(__version__, prog_name="oda")
 def main() -> None:

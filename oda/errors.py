@@ -7,23 +7,23 @@
     ├── CodecError
     │   ├── EncodeError              a value the format can't carry; ``path`` names the member
     │   └── DecodeError              bytes that aren't a message; ``path`` names the member
-    ├── OutboxError                  a message was not accepted
-    │   ├── OutboxFull               the bounds are reached and the policy is to refuse
+    ├── OutboxError                  the outbox did not accept a message
+    │   ├── OutboxFull               the outbox is at its bounds and its policy is to refuse
     │   ├── OutboxClosed             the agent is shutting down (or was never started)
-    │   └── MessageTooLarge          no connection could ever carry it
+    │   └── MessageTooLarge          no connection could carry the message
     ├── ConnectorError
-    │   └── NotConnected             a message without delivery guarantee found no connection
+    │   └── NotConnected             there is no connection for a message without guarantee
     ├── EventRejected                a datapoint that can't be published; ``datastream_id`` names it
     ├── DatastreamError
-    │   ├── DatastreamNotFound       nobody reads (or writes) that datastream of that device
-    │   ├── DatastreamTaken          somebody else reads (or writes) it already
+    │   ├── DatastreamNotFound       nothing reads (or writes) that datastream of that device
+    │   ├── DatastreamTaken          another component already reads (or writes) the datastream
     │   ├── ReadingFailed            a getter could not read; its text is the reason
     │   └── WritingFailed            a setter could not write; its text is the reason
-    ├── OperationError               what a handler raises to choose the answer's ``result_code``
-    │   ├── InvalidParameter         ERROR_IN_PARAM; ``parameter`` names the culprit
+    ├── OperationError               raised by a handler to choose the answer's ``result_code``
+    │   ├── InvalidParameter         ERROR_IN_PARAM; ``parameter`` names the wrong one
     │   ├── OperationNotSupported    NOT_SUPPORTED
     │   └── OperationFailed          ERROR_PROCESSING with a reason
-    └── PluginError                  a plugin is missing, doubled or broken
+    └── PluginError                  a plugin is missing, duplicate or broken
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class OdaError(Exception):
 class Fault(NamedTuple):
     """One thing wrong in one configuration file.
 
-    ``line`` counts from 1; 0 when the fault belongs to the file as a whole (a missing key).
+    ``line`` counts from 1; 0 means the file as a whole (a missing key).
     """
 
     file: str
@@ -53,7 +53,7 @@ class Fault(NamedTuple):
 
 
 class ConfigurationError(OdaError):
-    """The configuration can't be used; ``faults`` lists everything that is wrong with it."""
+    """The configuration can't be used; ``faults`` lists everything that is wrong."""
 
     def __init__(self, faults: Sequence[Fault]) -> None:
         self.faults = tuple(faults)
@@ -63,7 +63,7 @@ class ConfigurationError(OdaError):
 class CodecError(OdaError):
     """A message could not be encoded or decoded.
 
-    ``path`` is where, written as ``$.operation.request.id`` (``$`` is the whole message).
+    ``path`` is the place, written as ``$.operation.request.id`` (``$`` is the whole message).
     """
 
     def __init__(self, problem: str, path: str = "$") -> None:
@@ -73,39 +73,39 @@ class CodecError(OdaError):
 
 
 class EncodeError(CodecError):
-    """A value has no representation in the format (NaN in JSON, bytes in JSON, 2**80)."""
+    """The format can't represent a value (NaN or bytes in JSON, 2**80)."""
 
 
 class DecodeError(CodecError):
-    """The bytes are no message of the format, or a member has the wrong type."""
+    """The bytes are not a message of the format, or a member has the wrong type."""
 
 
 class OutboxError(OdaError):
-    """The outbox did not accept a message; nothing of it will be sent."""
+    """The outbox did not accept a message; no part of it will be sent."""
 
 
 class OutboxFull(OutboxError):
-    """The outbox has reached its bounds and its policy forbids to drop older messages."""
+    """The outbox is at its bounds, and its policy forbids dropping older messages."""
 
 
 class OutboxClosed(OutboxError):
-    """The outbox is closed: the agent is stopping or has not been started."""
+    """The outbox is closed: the agent is stopping or was never started."""
 
 
 class MessageTooLarge(OutboxError):
-    """The message exceeds ``maxMessageSize``; no connection would carry it."""
+    """The message exceeds ``maxMessageSize``; no connection could carry it."""
 
 
 class ConnectorError(OdaError):
-    """The connection to the platform is unusable."""
+    """The connection to the platform can't be used."""
 
 
 class NotConnected(ConnectorError):
-    """There is no open connection and the message was not to be kept."""
+    """There is no open connection, and the message must not be stored."""
 
 
 class EventRejected(OdaError):
-    """A datapoint can't be published; the others of the same call were not accepted either."""
+    """A datapoint can't be published; no other datapoint of the same call was accepted either."""
 
     def __init__(self, datastream_id: str, problem: str) -> None:
         self.datastream_id = datastream_id
@@ -118,11 +118,11 @@ class DatastreamError(OdaError):
 
 
 class DatastreamNotFound(DatastreamError):
-    """Nobody reads (or writes) that datastream of that device."""
+    """Nothing reads (or writes) that datastream of that device."""
 
 
 class DatastreamTaken(DatastreamError):
-    """Somebody else reads (or writes) that datastream of that device; the text names both."""
+    """Another component already reads (or writes) the datastream; the text names both."""
 
 
 class ReadingFailed(DatastreamError):
@@ -134,17 +134,17 @@ class WritingFailed(DatastreamError):
 
 
 class OperationError(OdaError):
-    """Raised by an operation to end with an answer other than SUCCESSFUL."""
+    """An operation raises this to end with an answer other than SUCCESSFUL."""
 
     result_code = "ERROR_PROCESSING"
 
 
-#: A longer name of a parameter is cut in the text of an error: it may come from the wire.
+#: Longer parameter names are cut in error texts: the name may come from the wire.
 _MAX_PARAMETER_LENGTH = 100
 
 
 class InvalidParameter(OperationError):
-    """A parameter is missing or wrong; answered as ERROR_IN_PARAM."""
+    """A parameter is missing or wrong; the answer is ERROR_IN_PARAM."""
 
     result_code = "ERROR_IN_PARAM"
 
@@ -157,14 +157,14 @@ class InvalidParameter(OperationError):
 
 
 class OperationNotSupported(OperationError):
-    """Nobody handles that operation; answered as NOT_SUPPORTED."""
+    """No handler knows that operation; the answer is NOT_SUPPORTED."""
 
     result_code = "NOT_SUPPORTED"
 
 
 class OperationFailed(OperationError):
-    """The operation was tried and failed; answered as ERROR_PROCESSING with this reason."""
+    """The operation ran and failed; the answer is ERROR_PROCESSING with this reason."""
 
 
 class PluginError(OdaError):
-    """A plugin named in the configuration is missing, doubled or could not be created."""
+    """A plugin named in the configuration is missing, duplicate, or can't be created."""

@@ -1,9 +1,9 @@
 """Loads the plugins that the configuration names.
 
-Plugins are objects providing ``IPlugin``. They are found in the modules of the package
-``oda.plugins``, which others extend by a directory ``oda/plugins`` of their own. Importing and
-creating them runs foreign code in the reactor's thread: whatever it raises is told in one line that
-names it, and so is a time that others had to wait for it.
+Plugins are objects that provide ``IPlugin``, found in the modules of the package ``oda.plugins``.
+Other packages add their own directory ``oda/plugins``. Importing and creating plugins runs foreign
+code in the reactor's thread. An error there is logged in one line that names the plugin; so is the
+time when loading holds the reactor up.
 """
 
 from __future__ import annotations
@@ -14,32 +14,32 @@ from importlib import import_module, invalidate_caches
 from types import ModuleType
 from typing import Any
 
-from twisted.logger import Logger
-
 from oda.boundary import foreign_code, reason_of
 from oda.errors import PluginError
 from oda.interfaces import IPlugin
+from oda.log import Logger
 from oda.settings import PluginSettings
+from oda.troubles import TroubleKind, Troubles
 
-#: Loading plugins for longer than this, in seconds, is told: the reactor stands still meanwhile.
+#: The agent logs loading that takes longer than this, in seconds: it blocks the reactor.
 SLOW_S = 1.0
 
 _log = Logger()
 
 
 class InstalledPlugins:
-    """The plugins of a package's modules. ``faults`` are those that can't be used, and why."""
+    """The plugins in a package's modules. ``faults`` says which can't be used, and why."""
 
     def __init__(self, package: ModuleType) -> None:
         self.by_name: dict[str, list[Any]] = {}
         self.faults: list[str] = []
-        invalidate_caches()  # one may have been installed a moment ago
+        invalidate_caches()  # a plugin may have been installed a moment ago
         for found in sorted(pkgutil.iter_modules(package.__path__), key=lambda one: one.name):
             module = f"{package.__name__}.{found.name}"
             try:
                 with foreign_code:
                     self.add(_plugins_in(import_module(module)), module)
-            except Exception as error:  # noqa: BLE001 - the other modules are none the worse
+            except Exception as error:  # noqa: BLE001 - go on with the other modules
                 name = type(error.__cause__ or error).__name__
                 reason = reason_of(error)
                 self.faults.append(
@@ -48,7 +48,7 @@ class InstalledPlugins:
                 )
 
     def add(self, plugins: Iterable[Any], module: str) -> None:
-        """Take up the plugins of one module."""
+        """Add the plugins of one module."""
         for plugin in plugins:
             reason = ""
             try:
@@ -64,8 +64,8 @@ class InstalledPlugins:
 
 
 def installed_plugins() -> InstalledPlugins:
-    """Everything that is installed."""
-    # Imported here: only an agent that has plugins needs to know where they may be.
+    """All installed plugins."""
+    # Imported here: only an agent with plugins needs to know their place.
     import oda.plugins
 
     return InstalledPlugins(oda.plugins)
@@ -75,10 +75,11 @@ def load_plugins(
     wanted: Sequence[PluginSettings],
     reactor: Any,
     find: Callable[[], InstalledPlugins] = installed_plugins,
+    troubles: Troubles | None = None,
 ) -> dict[str, list[object]]:
-    """The components of each plugin named by ``wanted``, by its name and in that order.
+    """The components of each plugin in ``wanted``, by plugin name and in that order.
 
-    Raises ``PluginError`` when a plugin is not installed, installed twice, or fails to create.
+    Raises ``PluginError`` when a plugin is not installed, is installed twice, or can't be created.
     """
     if not wanted:
         return {}
@@ -86,6 +87,9 @@ def load_plugins(
     installed = find()
     for fault in installed.faults:
         _log.warn("{fault}", fault=fault)
+    if troubles is not None:
+        # A fault names its module or its plugin: it is what tells one from another.
+        troubles.set(TroubleKind.PLUGIN, {fault: fault for fault in installed.faults})
     components: dict[str, list[object]] = {}
     for settings in wanted:
         plugin = _only(settings.name, installed)
@@ -100,7 +104,7 @@ def load_plugins(
     took_s = reactor.seconds() - began_s
     if took_s > SLOW_S:
         _log.warn(
-            "loading the plugins took {took_s:.1f} s, and the agent did nothing else meanwhile",
+            "loading the plugins took {took_s:.1f} s; the agent did nothing else during that time",
             took_s=took_s,
         )
     return components
@@ -119,13 +123,13 @@ def _only(name: str, installed: InstalledPlugins) -> Any:
 
 
 def _plugins_in(module: ModuleType) -> Iterator[Any]:
-    """The module's objects that are plugins, each once."""
+    """The plugins among the module's objects, each once."""
     seen: list[object] = []
     for _, value in sorted(vars(module).items()):
         try:
             with foreign_code:
                 is_plugin: bool = IPlugin.providedBy(value)
-        except Exception:  # noqa: BLE001, S112 - a proxy to what is not there is no plugin
+        except Exception:  # noqa: BLE001, S112 - a proxy without a target is no plugin
             continue
         if is_plugin and not any(value is other for other in seen):
             seen.append(value)

@@ -1,15 +1,17 @@
-"""Garbage collection for a process that is nothing but an agent.
+"""Garbage collection for a process that runs only an agent.
 
-Python looks for cycles after every 700 new objects, and now and then through everything there is.
-An agent makes tens of thousands of short-lived Deferreds a second and hardly any cycle; those
-searches took a quarter of the CPU time of a burst, and a tenth of a start (docs/performance.md). So
-they become rarer before anything large is imported, and what exists after the start is set aside.
-Then an agent with little to do would reach the next one only after hours, with all that lies about
-until then; so one is made every few seconds as well. It goes only through what was made since the
-start, which takes a millisecond or less, and so does giving back the free memory of the C library,
-which it keeps for good otherwise.
+By default Python looks for cycles after every 700 new objects, and now and then searches all
+objects. An agent makes tens of thousands of short-lived Deferreds a second and hardly any cycles.
+The default searches took a quarter of the CPU time of a burst and a tenth of the start
+(docs/performance.md). So this module makes searches rare before anything large is imported, and
+freezes the objects that exist after the start.
 
-All this holds for the whole process: an embedded agent must leave that to its owner.
+An almost idle agent would then collect only once in hours, and keep its garbage until then. So a
+timer also collects every few seconds. This collection covers only objects made since the start and
+takes a millisecond or less. The timer also returns the free memory of the C library to the system,
+which takes as little time; otherwise the library would keep it.
+
+All this affects the whole process, so an embedded agent leaves it to its host.
 """
 
 from __future__ import annotations
@@ -24,13 +26,13 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 
 #: New objects between two searches of the youngest generation, and searches of one generation
-#: between two of the next. Of a flood of operations 40,000 objects wait for one commit: a search
-#: costs 10 ms then, and finds nothing.
+#: between two of the next. During a flood of operations, 40,000 objects wait for one commit; a
+#: search then costs 10 ms and finds nothing.
 THRESHOLDS = (100_000, 20, 20)
-#: From the start to the one long search, in seconds: the first connection should be open by then.
+#: From the start to the one full search, in seconds: by then the first connection should be open.
 SETTLED_AFTER_S = 1.0
-#: How often cycles are looked for and free memory is given back, in seconds. Not in step with what
-#: happens every 10 or 20 s: it would always meet the same moment of that.
+#: Seconds between two tidy-ups. Not a divisor of 10 or 20 s: the tidy-up would always coincide with
+#: the same periodic work.
 PERIOD_S = 7.0
 
 
@@ -40,17 +42,17 @@ def search_rarely() -> None:
 
 
 def relax_garbage_collection() -> None:
-    """Search rarely, and never again through what exists now. Call it once, when everything that
-    stays has been made; it takes some tens of milliseconds."""
+    """Search rarely, and never again through the objects that exist now. Call this once, after
+    everything long-lived has been made; it takes some tens of milliseconds."""
     gc.collect()
     gc.freeze()
     search_rarely()
 
 
 class GarbageService(Service):
-    """Sets aside what there is soon after the start, and tidies up every ``PERIOD_S``.
+    """Freezes the existing objects soon after the start, and tidies up every ``PERIOD_S``.
 
-    ``give_back`` gives free memory back to the operating system.
+    ``give_back`` returns free memory to the operating system.
     """
 
     def __init__(self, reactor: Any, give_back: Callable[[], None]) -> None:
@@ -66,7 +68,7 @@ class GarbageService(Service):
         self._settling = self._reactor.callLater(SETTLED_AFTER_S, self._settle)
 
     def stopService(self) -> None:
-        """Leave no timer behind; the thresholds stay, as the process is about to end."""
+        """Cancel the timers. The thresholds stay, because the process is about to end."""
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None
@@ -85,7 +87,7 @@ class GarbageService(Service):
 
 
 def memory_returner() -> Callable[[], None]:
-    """What gives the free memory of the C library back to the operating system; nothing where that
-    library is not glibc."""
+    """A function that returns the free memory of the C library to the operating system; it does
+    nothing where that library is not glibc."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     return (lambda: None) if trim is None else (lambda: trim(0))

@@ -1,8 +1,8 @@
-"""Every contract between the parts of the agent, and with the code of its users.
+"""Every contract between the parts of the agent, and with users' code.
 
-Nothing here has an implementation. Unless a method says otherwise it is called in the reactor's
-thread, must not block, and may return its value either at once or through a Deferred where a
-Deferred is announced as "value or Deferred".
+This module has no implementation. Unless its docstring says otherwise, a method is called in the
+reactor's thread and must not block. "Value or Deferred" means that a method may return its value
+directly or through a Deferred.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from oda.model import (
 
 
 class IWallClock(Interface):
-    """The time of day. Intervals never use it: they run on the reactor's monotonic clock."""
+    """The time of day. Intervals don't use it: they run on the reactor's monotonic clock."""
 
     def now_ms() -> int:
         """Milliseconds since the Unix epoch; may jump in either direction at any time."""
 
 
 class ICounters(Interface):
-    """Where the agent counts what happens to it."""
+    """Counts events and measurements of the agent."""
 
     def increment(name: str, amount: int = 1, **labels: str) -> None:
         """Add ``amount`` to the counter ``name`` (snake_case, no prefix) with these labels.
 
-        Never raises. Called once per batch rather than once per datapoint.
+        Never raises. Called once per batch, not once per datapoint.
         """
 
     def observe(name: str, value: float, **labels: str) -> None:
@@ -51,18 +51,18 @@ class ICounters(Interface):
 
 
 class IDeviceInfoProvider(Interface):
-    """Who this device is (DeviceInfoProvider). Asked once before the first connection, and again
-    after its configuration changed."""
+    """Who this device is (DeviceInfoProvider). The agent asks before the first connection, and
+    again after its configuration has changed."""
 
     def device_id() -> Any:
         """The device's id (text, not empty), as a value or Deferred.
 
-        The Deferred fails with ``ReadingFailed`` when there is none; the agent then does not
-        connect, says why, and asks again later.
+        The Deferred fails with ``ReadingFailed`` when there is no id; the agent then logs the
+        reason, does not connect, and asks again later.
         """
 
     def api_key() -> str:
-        """The key that authenticates the device. It must not be logged or kept by the caller."""
+        """The key that authenticates the device. The caller must not log or keep it."""
 
     def serial_number() -> Any:
         """The serial number (text) as a value or Deferred; fails with ``ReadingFailed``."""
@@ -72,16 +72,16 @@ class IDeviceInfoProvider(Interface):
 
 
 class IDispatcher(Interface):
-    """Takes what the platform sends and makes the answer (Dispatcher)."""
+    """Takes each message from the platform and makes the answer (Dispatcher)."""
 
     def process(payload: bytes, content_type: ContentType | None) -> Deferred[Any]:
-        """Called once for every message received, in the order of arrival, without waiting for
-        earlier ones to finish.
+        """Called once for every received message, in the order of arrival, without waiting for
+        earlier messages.
 
-        ``content_type`` is what the first byte says, None when it says nothing. The Deferred fires
-        with the payload to send back, in the format of the request, or with None when there is
-        nothing to answer. An ``Answer`` instead of the bytes ends a record of the journal. It must
-        not fail; the connector logs and counts it if it does, and the connection stays open.
+        ``content_type`` is the format that the first byte announces, None for no known format. The
+        Deferred fires with the payload to send back, in the format of the request, or with None for
+        no answer. An ``Answer`` instead of bytes also ends a record of the journal. The Deferred
+        must not fail; if it does, the connector logs and counts the failure and stays connected.
         """
 
 
@@ -98,79 +98,80 @@ class IConnector(Interface):
     ) -> Deferred[int]:
         """Accept a telemetry message for delivery, connected or not.
 
-        The Deferred fires with the row's id when the message is accepted: from then on it is
-        delivered or its loss is counted and logged. It fails with ``OutboxError`` when it is not
-        accepted. ``datapoints`` is counted. ``fresh_payload`` replaces the payload if the message
-        goes out for the first time within a few seconds (the reduced form, which has no time).
+        The Deferred fires with the row's id when the message is accepted: from then on the message
+        is either delivered, or lost with a log line and a count. It fails with ``OutboxError`` when
+        the message is not accepted. ``datapoints`` is the number to count. ``fresh_payload``
+        replaces the payload if the first transmission happens within a few seconds (the reduced
+        form, which has no time).
         """
 
     def uplink_response(answer: bytes | Answer, content_type: ContentType) -> Deferred[int]:
-        """As ``uplink``, for an answer to an operation: it goes out before telemetry.
+        """Like ``uplink``, for an answer to an operation; answers are sent before telemetry.
 
-        A partial answer is given as bytes. An ``Answer`` ends the operation's record in the same
-        transaction; where it is too large to be sent, an error answer takes its place.
+        A partial answer is bytes. An ``Answer`` ends the operation's record in the same
+        transaction; if it is too large to send, an error answer replaces it.
         """
 
     def uplink_no_qos(payload: bytes, content_type: ContentType) -> None:
-        """Send now or not at all; raises ``NotConnected``. Nothing is stored or repeated."""
+        """Send now or raise ``NotConnected``. The message is neither stored nor retried."""
 
 
 class IConnectionObservable(Interface):
-    """Tells how the connection is."""
+    """Reports the state of the connection."""
 
     def status() -> ConnectionStatus:
-        """The connection as it is now; cheap, may be called at any time."""
+        """The current state of the connection; cheap, may be called at any time."""
 
 
 class ICodec(Interface):
-    """One format of messages. Implementations keep no state between calls."""
+    """One message format. Implementations keep no state between calls."""
 
-    content_type: ContentType = Attribute("The format this codec speaks.")
+    content_type: ContentType = Attribute("The format of this codec.")
 
     def encode(message: object) -> bytes:
         """The bytes of ``message``: a type of ``oda.model``, or dict, list, str, int, float, bool
         and None in any nesting.
 
-        Raises ``EncodeError``, naming the member, for what the format can't carry.
+        Raises ``EncodeError``, which names the member, for a value that the format can't carry.
         """
 
     def decode(payload: bytes) -> Any:
         """The message in ``payload`` as dict, list, str, int, float, bool, None (and bytes in the
         binary formats).
 
-        Raises ``DecodeError`` for anything else: malformed, too deep, too long, trailing bytes,
-        keys that are no text. It uses no more memory than a small multiple of the payload.
+        Raises ``DecodeError`` for anything else: malformed, too deeply nested, too long, trailing
+        bytes, or keys that aren't text. Uses no more memory than a small multiple of the payload.
         """
 
 
 class ICheckedEncoding(Interface):
-    """What a codec may offer besides ``ICodec``, for the agent's busiest way."""
+    """An optional addition to ``ICodec``, for the agent's hot path."""
 
     def encode_checked(document: object) -> bytes:
-        """As ``ICodec.encode``, for a document whose ids, times and values have been checked one by
-        one, as those of telemetry are when they are published: nothing has to be looked at again.
+        """Like ``ICodec.encode``, for a document whose ids, times and values are already checked,
+        as those of telemetry are when they are published. The codec need not check them again.
 
-        Raises ``EncodeError`` for what the check does not see (text that is no Unicode).
+        Raises ``EncodeError`` for what that check does not cover (text that is not Unicode).
         """
 
 
 class ITolerantDecoding(Interface):
-    """What a codec may offer besides ``ICodec``: to find out who asks, in a message that it
-    refuses. A request with a number out of range is answered this way, instead of being ignored.
+    """An optional addition to ``ICodec``: finds the sender in a message that the codec refuses. So
+    the agent can answer a request with a number out of range, instead of ignoring it.
     """
 
     def members(payload: bytes, *path: str, names: Collection[str]) -> Mapping[str, bytes] | None:
-        """The members of these names of the object at ``path``, each as it is encoded; None if
-        there is no object. One that is too long to be looked at may be given as something that no
-        decoder takes.
+        """The members with these names of the object at ``path``, each in encoded form; None if
+        there is no object. A member that is too long to examine may be replaced by bytes that no
+        decoder accepts.
 
-        Only the structure is looked at: nothing is built of what the message claims to hold.
-        Raises ``DecodeError`` where the structure is malformed or nested too deeply.
+        Examines only the structure: builds nothing of what the message claims to hold. Raises
+        ``DecodeError`` where the structure is malformed or too deeply nested.
         """
 
     def decode_tolerantly(payload: bytes) -> Any:
-        """As ``ICodec.decode``, for one member: a number that can't be read becomes its text, and
-        what is no Unicode in a text becomes U+FFFD. Raises ``DecodeError`` if that does not help.
+        """Like ``ICodec.decode``, for one member: a number that can't be read becomes its text, and
+        invalid Unicode in a text becomes U+FFFD. Raises ``DecodeError`` if that does not help.
         """
 
 
@@ -178,139 +179,140 @@ class ICodecRegistry(Interface):
     """The codecs of an agent, by content type."""
 
     def detect(payload: bytes) -> ContentType | None:
-        """The format that the first byte announces (after white space for JSON), None if none."""
+        """The format that the first byte announces (after white space for JSON), or None."""
 
     def codec(content_type: ContentType) -> Any:
-        """The ``ICodec`` for that format; raises ``CodecError`` when nobody speaks it."""
+        """The ``ICodec`` for that format; raises ``CodecError`` when there is none."""
 
 
 class IDatastreamGetter(Interface):
-    """Reads one datastream, of one or several devices."""
+    """Reads one datastream of one or several devices."""
 
     datastream_id: str = Attribute("The datastream this getter reads.")
 
     def devices() -> Iterable[str]:
-        """The ids of the devices it reads, "" being the host; asked anew whenever needed."""
+        """The ids of the devices it reads, "" for the host; called again whenever needed."""
 
     def get(device_id: str) -> Any:
         """The current ``Reading`` of that device, as a value or Deferred.
 
-        The Deferred may fail, or the call raise, with anything: the text of ``ReadingFailed`` goes
-        to the platform, other exceptions are logged with their traceback first.
+        The call may raise, or the Deferred fail with, anything. The platform gets the text of the
+        error; every error other than ``ReadingFailed`` is also logged with its traceback.
         """
 
 
 class ILimitsItself(Interface):
-    """What a getter may provide besides ``IDatastreamGetter``: every Deferred of its ``get`` fires
-    within a time that the getter itself limits. The agent sets no limit of its own then.
+    """An optional addition to ``IDatastreamGetter``: every Deferred of its ``get`` fires within a
+    time limit of the getter's own. The agent then sets no limit.
     """
 
 
 class IDatastreamSetter(Interface):
-    """Writes one datastream, of one or several devices."""
+    """Writes one datastream of one or several devices."""
 
     datastream_id: str = Attribute("The datastream this setter writes.")
 
     def devices() -> Iterable[str]:
-        """The ids of the devices it writes, "" being the host; asked anew whenever needed."""
+        """The ids of the devices it writes, "" for the host; called again whenever needed."""
 
     def set(device_id: str, value: Any) -> Any:
-        """Write ``value``; returns None or a Deferred that fires with None when it is done.
+        """Write ``value``; returns None or a Deferred that fires with None when done.
 
         Fails or raises like ``IDatastreamGetter.get``, with ``WritingFailed``.
         """
 
 
 class IDatastreamRegistry(Interface):
-    """Who reads and writes which datastream of which device; changes while the agent runs.
+    """The getters and setters of each datastream and device; changes while the agent runs.
 
-    Device patterns: "" is the host only, a text without ``*`` that device, a text with one ``*``
-    every device whose id has the text before it as prefix and the text after it as suffix. ``*``
-    alone is every device, the host included. The host's own id means "" wherever a device is named.
+    Device patterns: "" is the host only; a text without ``*`` is that device; a text with one ``*``
+    is every device whose id starts with the text before it and ends with the text after it. ``*``
+    alone is every device, the host included. The host's own id means "" wherever it names a device.
     """
 
     def add_getter(getter: Any) -> None:
-        """Take up an ``IDatastreamGetter``.
+        """Register an ``IDatastreamGetter``.
 
-        Raises ``DatastreamTaken`` when another getter reads one of its devices already, and
-        ``DatastreamError`` when the id of its datastream is none: it is asked once. A getter whose
-        ``devices()`` grow later into another's is not asked for those: the older one is.
+        Raises ``DatastreamTaken`` when another getter already reads one of its devices, and
+        ``DatastreamError`` when its datastream id is invalid; the id is read once. If the
+        ``devices()`` of two getters overlap later, the older getter reads the shared devices.
         """
 
     def remove_getter(getter: Any) -> None:
-        """Forget it; raises ``DatastreamNotFound`` when it is not registered."""
+        """Remove the getter; raises ``DatastreamNotFound`` when it is not registered."""
 
     def add_setter(setter: Any) -> None:
-        """Take up an ``IDatastreamSetter``; raises as ``add_getter``."""
+        """Register an ``IDatastreamSetter``; raises like ``add_getter``."""
 
     def remove_setter(setter: Any) -> None:
-        """Forget it; raises ``DatastreamNotFound`` when it is not registered."""
+        """Remove the setter; raises ``DatastreamNotFound`` when it is not registered."""
 
     def getters(datastream_id: str, device_pattern: str) -> Sequence[tuple[str, Any]]:
         """``(device_id, getter)`` for each device that matches: the host first, then by id."""
 
     def setter(datastream_id: str, device_id: str) -> Any:
-        """The ``IDatastreamSetter``, or None when nobody writes that."""
+        """The ``IDatastreamSetter``, or None when there is none."""
 
     def canonical_id(device_id: str) -> str:
-        """ "" for the host's own id, any other device id or pattern as it is."""
+        """ "" for the host's own id; any other device id or pattern unchanged."""
 
     def datastream_ids(device_pattern: str) -> Sequence[str]:
-        """The datastreams that can be read of at least one matching device, sorted."""
+        """The datastreams that at least one matching device can read, sorted."""
 
 
 class IDatastreamAccess(Interface):
-    """Reads and writes datastreams through whoever is registered for them.
+    """Reads and writes datastreams through the registered getters and setters.
 
-    The outcome is always a value: what a getter or setter raises, fails with, or never answers
-    becomes status ERROR with its reason. An unexpected exception is logged with its traceback once
-    until that datastream works again; ``ReadingFailed`` and ``WritingFailed`` are not logged here.
-    Host values carry device id "". Device patterns are those of ``IDatastreamRegistry``.
+    The outcome is always a value. If a getter or setter raises, fails or never answers, the value
+    has status ERROR and the reason. An unexpected exception is logged once with its traceback, and
+    not again until that datastream works; ``ReadingFailed`` and ``WritingFailed`` are not logged
+    here. Values of the host carry device id "". Device patterns are those of
+    ``IDatastreamRegistry``.
     """
 
     def read(datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
-        """Read one datastream of every device that matches, now and all at once.
+        """Read one datastream of every matching device, now and all at once.
 
-        Fires with one value per device, the host first, then by id; when there is none, with one
-        value of status NOT_FOUND and the pattern as its device id. ``at_ms`` is always filled in a
-        value of status OK. The Deferred never fails, has fired already when every getter answered
-        at once, and fires at the latest when the time limit of a reading is over. Cancelling it
-        cancels the readings: those still open become ERROR.
+        Fires with one value per device, the host first, then by id. If there is no device, it fires
+        with one value of status NOT_FOUND, whose device id is the pattern. A value of status OK
+        always has ``at_ms``. The Deferred never fails. It has already fired on return if every
+        getter answered at once, and fires at the latest at the time limit of a reading. Cancelling
+        it cancels the open readings, which become ERROR.
         """
 
     def read_all(device_pattern: str) -> Deferred[list[DatastreamValue]]:
-        """As ``read``, for every datastream of the matching devices, sorted by datastream; fires
+        """Like ``read``, for every datastream of the matching devices, sorted by datastream; fires
         with an empty list when there is none."""
 
     def write(device_id: str, datastream_id: str, value: Any) -> Deferred[DatastreamValue]:
-        """Write one datastream of one device (no pattern).
+        """Write one datastream of one device (not a pattern).
 
         Fires with status OK and the value written, NOT_FOUND, or ERROR with the reason. Never
-        fails; time limit and cancelling as in ``read``.
+        fails; time limit and cancelling are those of ``read``.
         """
 
 
 class ITimeSource(Interface):
-    """Knows the time of day better than the device does."""
+    """A source for the time of day that is better than the device's clock."""
 
     def now_ms() -> Deferred[int]:
-        """Milliseconds since the Unix epoch, asked anew at each call.
+        """Milliseconds since the Unix epoch, queried anew at each call.
 
-        Fails with ``ReadingFailed`` (no answer in time, an answer that can't be trusted); may be
+        Fails with ``ReadingFailed`` (no answer in time, or an answer that can't be trusted); may be
         cancelled.
         """
 
 
 class IDatastreamSource(Interface):
-    """Something that produces events by itself (a bus, a socket, a sensor with interrupts)."""
+    """Produces events by itself (a bus, a socket, a sensor with interrupts)."""
 
     def start(publish: Callable[[Sequence[Event]], Deferred[None]]) -> Any:
-        """Begin; called once after the agent has started. ``publish`` hands events over and
-        returns a Deferred that fires when they are accepted, or fails with the reason: a source
-        that can wait should wait for it. Returns None or a Deferred."""
+        """Start to produce events; called once after the agent has started. ``publish`` accepts
+        events and returns a Deferred that fires when they are accepted or fails with the reason; a
+        source that can wait should wait for it. Returns None or a Deferred."""
 
     def stop() -> Any:
-        """End; no event may be published after the returned Deferred (or None) has fired."""
+        """Stop; publish no event after the returned Deferred (or None) has fired."""
 
 
 class IProgress(Interface):
@@ -344,16 +346,16 @@ class IOperation(Interface):
     name: str = Attribute("The operation's name on the wire, e.g. REFRESH_INFO.")
 
     reads_only: bool = Attribute(
-        "True when running it twice does no harm: it then needs no record before it runs."
+        "True when running it twice does no harm: the journal then needs no record before it runs."
     )
 
     def execute(request: OperationRequest, progress: IProgress) -> Any:
-        """Run it and return the ``OperationResult``, as a value, Deferred or coroutine.
+        """Run the operation; returns the ``OperationResult`` as a value, Deferred or coroutine.
 
-        ``progress(steps)`` sends a partial answer; see ``IProgress``. Raising (or failing with)
-        ``OperationError`` chooses the answer; ``CancelledError`` must be let through: the Deferred
-        is cancelled at the time limit. Anything else is answered as ERROR_PROCESSING with its text
-        and logged with its traceback.
+        ``progress(steps)`` sends a partial answer; see ``IProgress``. Raise (or fail with)
+        ``OperationError`` to choose the answer. Let ``CancelledError`` pass: the agent cancels the
+        Deferred at the time limit. Any other error gives the answer ERROR_PROCESSING with its text,
+        and is logged with its traceback.
         """
 
 
@@ -382,22 +384,22 @@ class IResumableOperation(Interface):
 
 
 class IOperationRoute(Interface):
-    """Hands operations down to gateways behind this device, and their answers up."""
+    """Passes operations down to gateways behind this device, and their answers up."""
 
     def execute(gateway: str, request: OperationRequest, progress: IProgress) -> Any:
-        """Have the operation executed by ``gateway``, the next one on the request's path.
+        """Have ``gateway``, the next one on the request's path, execute the operation.
 
-        ``request.path`` holds the gateways behind it, () where it is the last. Returns the
-        ``OperationResult``, as ``IOperation.execute`` does: the same time limit, partial answers,
-        record and errors. Return the result code NOT_SUPPORTED for a gateway that is not known.
+        ``request.path`` holds the gateways behind it; it is () for the last gateway. Returns the
+        ``OperationResult`` like ``IOperation.execute``, with the same time limit, partial answers,
+        record and errors. Return the result code NOT_SUPPORTED for an unknown gateway.
         """
 
 
 class IJournal(Interface):
     """Remembers operations by their requests, so that none runs twice.
 
-    Two requests are the same if id, name, device, path and parameters are. Others have records of
-    their own, also where they share an id.
+    Two requests are the same if their id, name, device, path and parameters are equal. All other
+    requests have records of their own, even if they share an id.
     """
 
     def begin(
@@ -407,17 +409,18 @@ class IJournal(Interface):
         request: OperationRequest | None = None,
         content_type: ContentType | None = None,
     ) -> Any:
-        """Called when a request arrives; a value or Deferred.
+        """Called when a request arrives; returns a value or Deferred.
 
-        ``request`` and the ``content_type`` of its answer are kept (of the parameters only a
-        fingerprint) for the answer that an interrupted operation gets; see ``interrupted``. Without
-        ``request``, id and name alone count. The Deferred fails with
-        ``OutboxError`` when the operation can't be put on record: it must not run then.
+        The journal keeps ``request`` (a fingerprint only of its parameters) and the
+        ``content_type`` of its answer, for the answer to an interrupted operation; see
+        ``interrupted``. Without ``request``, only id and name count. The Deferred fails with
+        ``OutboxError`` when the operation can't be recorded; the operation must not run then.
 
-        Gives the number of the new record (for an operation that ``acts``: once it is committed),
-        or the ``JournalEntry`` of an earlier request that was the same: its answer, the fact
-        that it is still running, or the fact that it has ended and its answer is no longer kept. An
-        operation that only reads may get a new record where other requests share its id.
+        The result is the number of the new record (once it is committed, for an operation that
+        ``acts``), or the ``JournalEntry`` of an equal earlier request. The entry holds the answer,
+        or says that the operation is still running, or that it has ended and its answer is no
+        longer kept. An operation that only reads may get a new record where other requests share
+        its id.
 
         The record ends when its answer is put into the outbox, as the ``OutgoingMessage`` whose
         ``record`` is that number. Both are committed in one transaction.
@@ -432,31 +435,42 @@ class IJournal(Interface):
         """
 
     def interrupted() -> Sequence[InterruptedOperation]:
-        """The operations that were on record as running when an earlier process ended and that have
-        no answer yet, oldest first. Until they have, a repeated request counts as running."""
+        """The operations recorded as running when an earlier process ended, and not yet answered,
+        oldest first. Until they are answered, a repeated request counts as running."""
 
     def subscribe(on_interrupted: Callable[[], None]) -> None:
-        """Call ``on_interrupted`` when interrupted operations become known after the start, because
-        the store could be opened only then. Never called during a call into the outbox."""
+        """Call ``on_interrupted`` when the journal learns of interrupted operations after the
+        start, because the store could not be opened before. Never called during a call into the
+        outbox."""
 
 
 class IEventDispatcher(Interface):
-    """Turns events into OpenGate documents and hands them to the connector."""
+    """Turns events into OpenGate documents and passes them to the connector."""
 
     def publish(events: Event | Sequence[Event]) -> Deferred[None]:
-        """Accept events for delivery, all or none, in the order given.
+        """Accept events for delivery in the order given: either all of them or none.
 
         The Deferred fires with None when all are accepted (with a durable outbox: committed). It
-        fails with ``EventRejected`` when one can't be published, or with ``OutboxError``.
+        fails with ``EventRejected`` when an event can't be published, or with ``OutboxError``.
         """
 
     def publish_now(events: Event | Sequence[Event]) -> Deferred[None]:
-        """As ``publish``, without waiting for the line of the configuration that collects the
-        events of their datastream: somebody has asked for these values."""
+        """Like ``publish``, but without the collection delay that the configuration sets for the
+        datastream: the platform or a user has requested these values."""
+
+
+class IChangeFilter(Interface):
+    """Chooses which of the values that are read become datapoints."""
+
+    def passes(value: DatastreamValue) -> bool:
+        """Whether to publish the value, which then counts as published."""
+
+    def forget(device_id: str) -> None:
+        """A value of this device was not accepted after all."""
 
 
 class IStateManager(Interface):
-    """Knows the values of datastreams, and what happens when a new one arrives.
+    """Knows the values of datastreams, and decides what happens to a new value.
 
     Device patterns: "" (the host only), an id, or a text with one ``*``; see the telemetry page.
     """
@@ -466,9 +480,9 @@ class IStateManager(Interface):
     ) -> Deferred[list[DatastreamValue]]:
         """The current values of these datastreams (None: all there are), in the order asked for.
 
-        They are read from the source, now. A value that is kept is the answer only for a device of
-        which nobody reads that datastream. A datastream nobody knows gives one value with status
-        NOT_FOUND, one that can't be read status ERROR. What was read is published as telemetry, by
+        Each value is read from the source now. A stored value is returned only for a device whose
+        datastream has no getter. An unknown datastream gives one value with status NOT_FOUND, a
+        failed reading one with status ERROR. Values that were read are published as telemetry, by
         ``IEventDispatcher.publish_now``. Never fails.
         """
 
@@ -476,24 +490,29 @@ class IStateManager(Interface):
         """Write the values in the order given; one outcome for each. Never fails."""
 
     def received(events: Sequence[Event]) -> Deferred[None]:
-        """New values have arrived (from a poll, a source, a shell).
+        """Handle new values (from a poll, a source, a shell).
 
-        The Deferred fires when they are accepted: published, or kept until the collector publishes
-        them. It fails as ``IEventDispatcher.publish`` does.
+        The Deferred fires when they are accepted: published, or stored until the collector
+        publishes them. It fails like ``IEventDispatcher.publish``.
         """
 
-    def read(datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
-        """Read from the source, now, and treat what came as ``received``. Never fails."""
+    def read(
+        datastream_id: str, device_pattern: str, changes: IChangeFilter | None = None
+    ) -> Deferred[list[DatastreamValue]]:
+        """Read from the source now, and handle the values like ``received``. Never fails.
+
+        ``changes`` chooses the values to handle; the others are only returned.
+        """
 
     def collect(datastream_id: str, device_pattern: str) -> Deferred[int]:
-        """Publish the kept values that were not published yet; fires with their number."""
+        """Publish the stored values that are not yet published; fires with their number."""
 
 
 class IOutbox(Interface):
-    """Keeps messages from acceptance to acknowledgement, in the order they have to be sent.
+    """Keeps messages from acceptance to acknowledgement, in the order they must be sent.
 
-    A row is *pending* (to be sent), *in flight* (taken, not acknowledged) or *lingering*
-    (acknowledged, kept for a while because a pong is not a commit by the platform).
+    A row is *waiting* (to be sent), *in flight* (taken, not acknowledged) or *lingering*
+    (acknowledged but retained for a while, because a pong does not prove a commit by the platform).
     """
 
     def put(message: OutgoingMessage) -> Deferred[int]:
@@ -502,43 +521,44 @@ class IOutbox(Interface):
     def take(
         max_messages: int, max_bytes: int, only: MessageClass | None = None
     ) -> Sequence[OutboxRow]:
-        """The next pending rows, now in flight: responses first, then telemetry, each in the order
-        of acceptance. At least one row whatever its size, if there is any (of the class ``only``).
+        """The next waiting rows, now in flight: responses first, then telemetry, each in the order
+        of acceptance. Returns at least one row of any size if there is one (of class ``only``).
         """
 
     def retire(row_ids: Sequence[int], linger_s: float | None = None) -> None:
-        """The peer's WebSocket layer has read these rows: they linger, then are forgotten.
+        """The peer's WebSocket layer has read these rows: they linger, then are deleted.
 
-        ``linger_s`` instead of the configured time, in seconds, unless the room is needed.
+        ``linger_s``, in seconds, replaces the configured time, unless the outbox needs the room.
         """
 
     def rewind(replay_lingering: bool, max_bytes: int | None = None) -> None:
-        """The connection is gone: what was in flight is pending again, in its old place; lingering
-        rows too where ``replay_lingering``: all of them, or the newest that cost at most
-        ``max_bytes``, and at least those that were acknowledged last, however large they are."""
+        """The connection is lost: rows in flight wait again, in their old order. With
+        ``replay_lingering``, so do lingering rows: all of them, or the newest that together cost at
+        most ``max_bytes``. The last acknowledged rows are always among them, whatever their
+        size."""
 
     def settle() -> None:
-        """The connection was closed in good order (code 1000 both ways): what was acknowledged need
-        not be repeated any more."""
+        """The connection was closed cleanly (code 1000 in both directions): acknowledged rows need
+        no replay."""
 
     def bury(row_ids: Sequence[int], reason: str) -> None:
-        """Set rows aside as dead letters; they are counted and never sent again by themselves."""
+        """Set rows aside as dead letters: counted, and never sent again unless somebody asks."""
 
     def subscribe(on_pending: Callable[[], None]) -> None:
-        """Call ``on_pending`` (soon) whenever there are pending rows that ``take`` has not seen."""
+        """Call ``on_pending`` (soon) whenever rows wait that ``take`` has not seen."""
 
     def answer_bytes() -> int:
-        """How much room the answers take that are pending or in flight, in bytes; cheap. Whoever
-        reads requests stops while it is much. An answer is taken as long as this is less than the
-        outbox may hold, even if there is no room left for it."""
+        """The bytes that waiting and in-flight answers take; cheap. A reader of requests stops
+        reading while this is large. The outbox accepts an answer as long as this is less than its
+        capacity, even if it has no room left for the answer."""
 
     def counts() -> Mapping[str, int]:
-        """Rows by state (``pending``, ``in_flight``, ``lingering``, ``dead``), ``bytes``, and
-        ``oldest_age_ms``: the age of the oldest row that is pending or in flight, 0 without one
-        (may be missing where ages are not known)."""
+        """Rows by state (``waiting``, ``in_flight``, ``lingering``, ``dead``), ``bytes``, and
+        ``oldest_age_ms``: the age of the oldest row that is waiting or in flight, 0 if there is
+        none (the key may be missing where ages are unknown)."""
 
     def close() -> Deferred[None]:
-        """Keep nothing open. Later ``put`` calls fail with ``OutboxClosed``."""
+        """Close the store. Later ``put`` calls fail with ``OutboxClosed``."""
 
 
 class IInstaller(Interface):
@@ -590,14 +610,14 @@ class IInstaller(Interface):
 
 
 class IPlugin(Interface):
-    """What a ``twisted.plugin`` in the package ``oda.plugins`` provides: a way for others to add
-    getters, setters, sources, operations, codecs, or to replace the dispatcher or the device info.
+    """A ``twisted.plugin`` in the package ``oda.plugins``: adds getters, setters, sources,
+    operations or codecs, or replaces the dispatcher or the device info.
     """
 
-    name: str = Attribute("The name by which the configuration loads it.")
+    name: str = Attribute("The name that loads it in the configuration.")
 
     def create(options: Mapping[str, str], reactor: Any) -> Iterable[object]:
         """The objects it adds, each providing one or more interfaces of this module.
 
-        Called once at start, before the connection; raise anything to refuse to start.
+        Called once at start, before the connection. Any error it raises stops the start.
         """

@@ -1,9 +1,8 @@
-"""What travels through the agent: events on their way up, operations on their way down; and what
-the connection says of itself.
+"""What travels through the agent: events up, operations down, and the state of the connection.
 
 All types are frozen. ``TelemetryDocument`` and its parts have the member names and the member
-order of the wire, so that a codec can write them without a second representation; members that
-are None are left out (OpenGate protocol, "Telemetry").
+order of the wire, so a codec can write them without a second representation; members that are None
+are left out (OpenGate protocol, "Telemetry").
 """
 
 from __future__ import annotations
@@ -14,10 +13,10 @@ from typing import Any
 
 import msgspec
 
-#: The protocol version that every message of the device carries.
+#: The protocol version in every message of the device.
 PROTOCOL_VERSION = "9.0"
 
-#: The id by which components of the agent mean the host device itself.
+#: The id by which the agent's components name the host device.
 HOST = ""
 
 
@@ -26,11 +25,11 @@ WILDCARD = "*"
 
 
 class DevicePattern:
-    """Which devices a text names (OpenGate protocol, "Configuration files").
+    """The devices that a text names (OpenGate protocol, "Configuration files").
 
-    "" names the host only, a text without ``*`` one device, a text with one ``*`` every device
-    whose id begins with what stands before it and ends with what stands after it; ``*`` alone names
-    every device, the host included. A text with several ``*`` is the plain id of one device.
+    "" names the host only. A text without ``*`` names one device. A text with one ``*`` names every
+    device whose id starts with the text before it and ends with the text after it; ``*`` alone
+    names every device, the host included. A text with several ``*`` is the plain id of one device.
     """
 
     __slots__ = ("_prefix", "_suffix", "_text", "is_wildcard")
@@ -41,7 +40,7 @@ class DevicePattern:
         self.is_wildcard = text.count(WILDCARD) == 1
 
     def matches(self, device_id: str) -> bool:
-        """Whether ``device_id`` ("" being the host) is one of the devices it names."""
+        """Whether ``device_id`` ("" is the host) is one of these devices."""
         if not self.is_wildcard:
             return device_id == self._text
         return (
@@ -63,7 +62,7 @@ class _Spelled(Enum):
     """An enum whose values are texts; ``text`` is the value.
 
     Each message needs several of these. Enum computes the value and the hash in Python code, which
-    costs more than what is done with them.
+    costs more than using them.
     """
 
     text: str
@@ -71,12 +70,12 @@ class _Spelled(Enum):
     def __init__(self, text: str) -> None:
         self.text = text
 
-    # Each member exists once.
+    # Each member exists once, so identity is enough.
     __hash__ = object.__hash__
 
 
 class ContentType(_Spelled):
-    """The formats of a payload. The values are the configuration's spelling."""
+    """The formats of a payload. The values are spelled as in the configuration."""
 
     JSON = "JSON"
     MESSAGE_PACK = "MESSAGE_PACK"
@@ -84,7 +83,7 @@ class ContentType(_Spelled):
 
 
 class MessageClass(_Spelled):
-    """Why a message is sent. Responses overtake telemetry and have room reserved for them."""
+    """The kind of a message. Responses overtake telemetry and have room reserved for them."""
 
     RESPONSE = "response"
     TELEMETRY = "telemetry"
@@ -112,8 +111,8 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     """One datapoint of one datastream.
 
     ``device_id`` is "" (or the agent's own id) for the host device. ``at_ms`` and ``from_ms`` are
-    milliseconds since the Unix epoch; a missing ``at_ms`` is filled when the event is accepted.
-    ``path`` lists the gateways between the host and the device. ``value`` is anything JSON can
+    milliseconds since the Unix epoch; the agent fills in a missing ``at_ms`` on acceptance.
+    ``path`` lists the gateways between the host and the device. ``value`` is anything that JSON can
     carry: None, bool, int, float, str, list, and dict with text keys.
     """
 
@@ -127,7 +126,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 class Datapoint(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
-    """A datapoint as it is on the wire; times are milliseconds since the Unix epoch."""
+    """A datapoint in wire form; times are milliseconds since the Unix epoch."""
 
     at: int | None = None
     value: Any = None
@@ -135,7 +134,7 @@ class Datapoint(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
 
 class Datastream(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """The datapoints of one datastream and feed, oldest first, as they are on the wire."""
+    """The datapoints of one datastream and feed in wire form, oldest first."""
 
     id: str
     feed: str | None = None
@@ -143,10 +142,10 @@ class Datastream(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class TelemetryDocument(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """One telemetry message: the datastreams of one device, as they are on the wire.
+    """One telemetry message in wire form: the datastreams of one device.
 
-    ``version`` is always ``PROTOCOL_VERSION``; it has no default here because defaults are left
-    out. ``device`` and ``path`` are None in the reduced form of the host device.
+    ``version`` is always ``PROTOCOL_VERSION``. It has no default here because members with their
+    default are left out. ``device`` and ``path`` are None in the reduced form of the host device.
     """
 
     version: str
@@ -156,7 +155,7 @@ class TelemetryDocument(msgspec.Struct, frozen=True, omit_defaults=True, kw_only
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """What a getter returns. A missing ``at_ms`` means the time of the reading itself."""
+    """What a getter returns. Without ``at_ms``, the time of the reading counts."""
 
     value: Any
     at_ms: int | None = None
@@ -188,11 +187,11 @@ class DatastreamValue(msgspec.Struct, frozen=True):
 
 
 class OperationRequest(msgspec.Struct, frozen=True):
-    """An operation the platform asks for.
+    """An operation that the platform requests.
 
-    ``device_id`` is "" when the request named no device or the agent's own id (it means the host
-    device); ``requested_device_id`` is what the answer has to echo. ``parameters`` is always the
-    object form, whichever dialect the request used.
+    ``device_id`` is "", the host device, when the request named no device or the agent's own id.
+    The answer must echo ``requested_device_id``. ``parameters`` is always in object form, whichever
+    dialect the request used.
     """
 
     id: str
@@ -215,10 +214,10 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class OperationResult(msgspec.Struct, frozen=True):
-    """What an operation returns; the dispatcher makes the wire response of it.
+    """What an operation returns; the dispatcher turns it into the wire response.
 
-    ``steps`` None means: one step named like the operation, with this description, if the result
-    is SUCCESSFUL, and no steps otherwise (as the reference agent has it).
+    ``steps`` None means one step with the operation's name and this description for SUCCESSFUL, and
+    no steps otherwise (as in the reference agent).
     """
 
     result_code: ResultCode = ResultCode.SUCCESSFUL
@@ -227,16 +226,16 @@ class OperationResult(msgspec.Struct, frozen=True):
 
 
 class OutgoingMessage(msgspec.Struct, frozen=True):
-    """A message on its way to the outbox.
+    """A message for the outbox.
 
-    ``payload`` is what is stored and resent. ``fresh_payload``, when given, is sent instead of it
-    on the first attempt, as long as that happens before ``fresh_until_s`` on the monotonic clock:
-    the reduced form of telemetry has no time of its own and must not be sent late.
-    ``is_text`` chooses a WebSocket text frame. ``datapoints`` is only counted.
+    ``payload`` is stored and resent. The first attempt sends ``fresh_payload`` instead, if there is
+    one and the attempt happens before ``fresh_until_s`` on the monotonic clock: the reduced form of
+    telemetry has no time of its own and must not be sent late. ``is_text`` chooses a WebSocket text
+    frame. ``datapoints`` is only counted.
 
-    ``record`` is the number that ``IJournal.begin`` gave, where this is the final answer to an
-    operation: the end of the operation and its answer are committed in one transaction.
-    ``waits_for_commit``: the message must not be sent before it is committed.
+    If this is the final answer to an operation, ``record`` is the number from ``IJournal.begin``;
+    the operation's end and its answer are then committed in one transaction. With
+    ``waits_for_commit``, the message must not be sent before it is committed.
     """
 
     payload: bytes
@@ -250,10 +249,10 @@ class OutgoingMessage(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """The final answer to a request, as a dispatcher hands it to the connector.
+    """The final answer to a request, from a dispatcher to the connector.
 
-    ``record`` and ``waits_for_commit`` are those of ``OutgoingMessage``; ``record`` is None for a
-    request that is not in the journal, or whose record has its answer already.
+    ``record`` and ``waits_for_commit`` are those of ``OutgoingMessage``. ``record`` is None for a
+    request that is not in the journal, or whose record already has its answer.
     """
 
     payload: bytes
@@ -262,7 +261,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class OutboxRow(msgspec.Struct, frozen=True):
-    """A message taken from the outbox to be sent. ``row_id`` grows with the order of acceptance."""
+    """A message taken from the outbox for sending. ``row_id`` grows in the order of acceptance."""
 
     row_id: int
     payload: bytes
@@ -273,11 +272,11 @@ class OutboxRow(msgspec.Struct, frozen=True):
 
 
 class JournalEntry(msgspec.Struct, frozen=True):
-    """What is known of an operation whose id was seen before.
+    """What the journal knows of an operation whose id it has seen before.
 
-    ``payload`` is its final answer. It is None while the operation is running, and where the
-    operation ``has_ended`` but its answer is no longer kept, or ``is_unreadable`` now because the
-    store fails.
+    ``payload`` is the final answer. It is None while the operation is running, where the operation
+    ``has_ended`` but its answer is no longer kept, or where the answer ``is_unreadable`` because
+    the store fails.
     """
 
     name: str
@@ -301,14 +300,13 @@ class LinkState(Enum):
 class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """The connection at one moment; nothing in it is secret.
 
-    ``since_s`` is how long it has been open or waiting (0 in other states), ``retry_in_s`` when the
-    next attempt comes. ``peer_class`` is how the platform answers pings; ``is_proven`` tells
-    whether it has answered one on this connection (or none can be expected), ``ping_waits_s`` how
-    long the one that is not answered yet has been waiting, None when none is. ``keep_alive_s`` is
-    how often one goes out on a silent connection: less than ``keepAliveInterval`` where silent
-    connections were found to die earlier. ``unacknowledged`` counts messages sent that nothing has
-    proven yet. Certificates' ends are milliseconds since the Unix epoch, None where there is no
-    such certificate.
+    ``since_s`` is how long it has been open or waiting (0 in other states), ``retry_in_s`` the time
+    until the next attempt. ``peer_class`` is how the platform answers pings. ``is_proven`` says
+    whether it has answered a ping on this connection (or can't be expected to), ``ping_waits_s``
+    how long the unanswered ping has been waiting, None if there is none. ``keep_alive_s`` is the
+    ping interval on a silent connection: less than ``keepAliveInterval`` where silent connections
+    were found to die earlier. ``unacknowledged`` counts messages in flight. Certificate expiry
+    times are milliseconds since the Unix epoch, None for no certificate.
     """
 
     state: LinkState
@@ -329,9 +327,9 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
 class InterruptedOperation(msgspec.Struct, frozen=True):
     """An operation that was running when the process ended, and has no answer yet.
 
-    ``request`` has no parameters: they are not kept. ``content_type`` is the answer's format,
-    ``record`` its number in the journal. ``saved`` is what ``IJournal.save`` kept last, None if
-    nothing.
+    ``request`` has no parameters, because they are not kept. ``content_type`` is the answer's
+    format, ``record`` its number in the journal. ``saved`` is what ``IJournal.save`` kept last,
+    None for an operation that saved nothing.
     """
 
     request: OperationRequest

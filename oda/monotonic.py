@@ -1,9 +1,9 @@
 """Takes the reactor's timers off the wall clock.
 
 Twisted's default reactors schedule by ``time.time()``. When the clock is set forward by an hour,
-every timer within that hour fires at once; when it is set back, nothing fires for an hour. An
-agent sets clocks itself and runs on devices that boot in 1970, so its reactor must count on the
-monotonic clock instead.
+every timer within that hour fires at once; when it is set back, no timer fires for an hour. An
+agent sets clocks itself and runs on devices that boot in 1970, so its reactor must use the
+monotonic clock.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from twisted.python.runtime import seconds as wall_clock_seconds
 
 
 def install_monotonic_clock(reactor: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
-    """Make ``reactor.seconds`` monotonic; calls scheduled before keep their remaining time.
+    """Make ``reactor.seconds`` monotonic; calls already scheduled keep their remaining time.
 
-    Does nothing for a reactor that has a clock of its own (a test's ``Clock``, asyncio's) and when
-    called again.
+    Does nothing for a reactor with a clock of its own (a test's ``Clock``, asyncio's), and nothing
+    when called again.
     """
     if not isinstance(reactor, ReactorBase) or reactor.seconds is not wall_clock_seconds:
         return

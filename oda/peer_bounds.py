@@ -1,7 +1,7 @@
-"""What the other side of a WebSocket can make this side keep, whichever side this is.
+"""Limits what a WebSocket peer can make this side keep in memory, on either side.
 
-Autobahn keeps as many pieces of a message as arrive, and as many pongs as are asked for. The agent,
-the stand-in platform and the recording proxy all stand on Autobahn, so all of them use these.
+Autobahn keeps every piece of a message that arrives, and a pong for every ping. The agent, the
+stand-in platform and the recording proxy are all built on Autobahn, so all of them use this module.
 """
 
 from __future__ import annotations
@@ -9,18 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-#: A request or an answer of the upgrade (or of CONNECT) longer than this is none, in bytes.
+#: The longest request or answer of the upgrade (or of CONNECT), in bytes.
 MAX_HANDSHAKE_BYTES = 64 * 1024
 
-#: So many pieces that came one after the other are joined to one.
+#: This many consecutive pieces are joined into one.
 _JOINED = 256
 
 
 class Pieces(list[bytes]):
-    """What has arrived of a message or a frame, for Autobahn, which keeps a list.
+    """The received pieces of a message or a frame, as the list that Autobahn expects.
 
-    A piece of two bytes costs forty in a list, and an empty one eight, for as long as the message
-    lasts: pieces that came one after the other are joined, and empty ones left out.
+    In a list, a piece of two bytes costs forty bytes and an empty one eight, until the message
+    ends. So this list joins consecutive pieces and leaves empty ones out.
     """
 
     def __init__(self) -> None:
@@ -41,11 +41,11 @@ class Pieces(list[bytes]):
 
 
 class BoundedReception:
-    """Put before an Autobahn protocol: it keeps no more than one message and one handshake hold.
+    """A mixin before an Autobahn protocol: it keeps no more than one message and one handshake.
 
-    A message costs what it holds, however it is cut. A handshake without an end is given up. Behind
-    the end of a connection nothing is kept, however long the other side leaves the last bytes
-    unread.
+    A message costs what it holds, whatever the size of its pieces. A handshake without an end is
+    abandoned. After the end of a connection nothing is kept, however long the peer leaves the last
+    bytes unread.
     """
 
     # Autobahn's names.
@@ -59,7 +59,7 @@ class BoundedReception:
     STATE_PROXY_CONNECTING: Any
 
     def _dataReceived(self, data: bytes) -> None:
-        """Autobahn's own entry, behind the one of Twisted."""
+        """Autobahn's own entry point, called after Twisted's."""
         if self.state == self.STATE_CLOSED:
             return
         super()._dataReceived(data)  # type: ignore[misc]
@@ -70,7 +70,7 @@ class BoundedReception:
             self.handshake_is_endless()
 
     def handshake_is_endless(self) -> None:
-        """More than ``MAX_HANDSHAKE_BYTES`` have come, and no end."""
+        """More than ``MAX_HANDSHAKE_BYTES`` have arrived without an end."""
         self.transport.abortConnection()
 
     def onMessageBegin(self, isBinary: bool) -> None:
@@ -83,10 +83,10 @@ class BoundedReception:
 
 
 class NewestPong:
-    """Which ping is answered: each one while the network takes what is written, later the newest.
+    """Decides which pings to answer: every one while the transport accepts writes, else the newest.
 
-    Only the newest ping needs an answer (RFC 6455, section 5.5.3): whoever pings and reads nothing
-    must not fill the memory with pongs.
+    Only the newest ping needs an answer (RFC 6455, section 5.5.3). A peer that sends pings and
+    reads nothing must not fill the memory with pongs.
     """
 
     def __init__(self) -> None:
@@ -94,13 +94,13 @@ class NewestPong:
         self._waiting: bytes | None = None
 
     def may_go(self, payload: bytes) -> bool:
-        """Whether a pong may be sent now. One that may not waits, in the place of an older one."""
+        """Whether this pong may be sent now. If not, it replaces the pong that waits."""
         if not self._takes:
             self._waiting = payload
         return self._takes
 
     def writable_changed(self, takes: bool) -> bytes | None:
-        """The transport's buffer is full (False) or empty again (True): the pong to send now."""
+        """The transport's buffer is full (False) or empty again (True). Returns a pong to send."""
         self._takes = takes
         if not takes:
             return None

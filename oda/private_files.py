@@ -1,9 +1,9 @@
-"""Files that hold what passes through the device: nobody but their owner reads or writes them.
+"""Files that hold the device's data: only their owner may read or write them.
 
-A file that is there may have been made by another program, an older version, or another user of the
-machine. It must belong to the process's user. Root also uses the files of whoever owns the
-directory around them, because ``sudo oda outbox ...`` looks after the files of a service's user;
-that user could exchange them anyway. The mode becomes 0600 whatever it was and whatever the umask.
+Another program, an older version, or another user may have made an existing file. The file must
+belong to the process's user. Root also uses the files of the owner of their directory, because
+``sudo oda outbox ...`` works on the files of a service user; that user could exchange the files
+anyway. The mode becomes 0600, whatever the mode and the umask were.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-#: What SQLite keeps beside its file.
+#: The files that SQLite keeps beside its file.
 _COMPANIONS = ("-wal", "-shm", "-journal")
-#: As many links in a row does the kernel follow.
+#: The kernel follows this many links in a row.
 _MAX_LINKS = 40
 
 
 def followed(path: Path) -> Path:
-    """The absolute path without links. Raises ``OSError`` where the path is a link that another
-    user made: it may lead to any file of this user."""
+    """The absolute path without links. Raises ``OSError`` for a link made by another user: such a
+    link may lead to any file of this user."""
     path = path.absolute()
     for _ in range(_MAX_LINKS):
         if not path.is_symlink():
@@ -36,16 +36,16 @@ def followed(path: Path) -> Path:
 
 
 def make_directory(directory: Path) -> None:
-    """Make the directory with its parents, below the first one that is there. Raises ``OSError``,
-    with the place that is at fault."""
+    """Make the directory with the missing parents. Raises ``OSError`` that names the faulty
+    place."""
     if not directory.is_dir():
         check_directory(directory)
         directory.mkdir(parents=True, exist_ok=True)
 
 
 def check_directory(directory: Path) -> None:
-    """Raises ``OSError`` where there can be no file in ``directory``, which ``make_directory``
-    would make where it is missing: ``PermissionError`` where another user might. Makes nothing."""
+    """Raises ``OSError`` where no file can exist in ``directory``, or where ``make_directory``
+    could not make it; ``PermissionError`` where another user could. Makes nothing."""
     place = directory.absolute()
     while True:
         try:
@@ -56,17 +56,16 @@ def check_directory(directory: Path) -> None:
                 raise FileNotFoundError(f"{place} is a link that leads nowhere") from None
             place = place.parent
     if not stat.S_ISDIR(found.st_mode):
-        raise NotADirectoryError(f"{place} is no directory")
+        raise NotADirectoryError(f"{place} is not a directory")
     if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
         raise PermissionError(f"this user may not write into {place}")
 
 
 def make_private(path: Path) -> None:
-    """Make the file at ``path`` private, with what SQLite keeps beside it; one that is missing is
-    made, empty. Raises ``OSError``, also for what is not to be used: a link, a file of another
-    user.
+    """Make the file at ``path`` and its SQLite companions private; a missing file is made, empty.
+    Raises ``OSError``, also for a file that must not be used: a link, or another user's file.
 
-    No file is opened that exists, as closing it would drop the locks that SQLite holds in this
+    This function opens no existing file: closing it would drop the locks that SQLite holds in this
     process.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -83,21 +82,21 @@ def make_private(path: Path) -> None:
 
 
 def secure(descriptor: int, path: Path) -> None:
-    """Make the open file private; ``path`` is where it is. Raises ``OSError`` where it is not to be
-    used."""
+    """Make the open file private; ``path`` is its path. Raises ``OSError`` where the file must not
+    be used."""
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     own = os.geteuid()
     if not may_use(found.st_uid, own, lambda: path.parent.stat().st_uid):
         text = f"it belongs to the user {found.st_uid}, and the process's user is {own}: chown it"
         raise PermissionError(errno.EPERM, text, str(path))
     if stat.S_IMODE(found.st_mode) & ~0o600:
-        # A file system without modes (FAT) refuses: who may read it is a matter of its mount.
+        # A file system without modes (FAT) refuses; its mount options decide who may read.
         with suppress(OSError):
             os.chmod(f"/proc/self/fd/{descriptor}", 0o600)
 
 
 def may_use(owner: int, own: int, owner_of_directory: Callable[[], int]) -> bool:
-    """Whether a process of the user ``own`` uses a file of the user ``owner``."""
+    """Whether a process of the user ``own`` may use a file of the user ``owner``."""
     return owner == own or (own == 0 and owner == owner_of_directory())

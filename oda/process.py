@@ -1,6 +1,6 @@
 """The process of ``twistd oda-websocket``: its configuration, its log, the agent and its sockets.
 
-Apart from ``oda.tap`` so that a process can prepare itself before it imports all this.
+Separate from ``oda.tap``, so that a process can prepare itself before it imports this module.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import maybeDeferred
-from twisted.logger import ILogObserver, Logger
+from twisted.logger import ILogObserver
 from twisted.python.components import Componentized
 
 from oda import __version__
@@ -24,35 +24,35 @@ from oda.agent import Agent
 from oda.config.checks import plaintext_warning
 from oda.config.connection import PREFIX
 from oda.config.loader import LoadedConfiguration, find_directory, load
-from oda.control.location import directories, prepare, socket_name
-from oda.control.server import ControlServer
 from oda.errors import OdaError, OutboxError
 from oda.garbage import GarbageService, memory_returner
+from oda.last_resort import LastResort
+from oda.local_control import build_control
+from oda.log import Logger
 from oda.logs.destination import default_format, open_destination
 from oda.logs.lines import LogFormat
 from oda.logs.observer import AgentLog
 from oda.logs.service import LogService
 from oda.monitor.systemd import build_notifier
 from oda.outbox.inspection import find_leftovers
-from oda.outbox.worker import ThreadWorker
 from oda.private_files import check_directory
 from oda.reload import ReloadService
 from oda.settings import AgentSettings, OutboxSettings
 from oda.threads import leave_threads_behind
 from oda.update.configuration import LiveConfiguration
 from oda.update.recovery import recover_configuration
-from oda.upkeep import Upkeep, import_command
+from oda.upkeep import import_command
 from oda.zombies import build_reaper
 
-_log = Logger(namespace="oda.tap")  # what a reader of the log started it by
+_log = Logger(namespace="oda.agent")  # to the reader of the log the process is the agent
 
 
 class AgentProcess(MultiService):
-    """The agent and what belongs to its process; makes ``observer`` the application's log.
-    ``at_start`` is called once everything has started.
+    """The agent and the rest of its process; makes ``observer`` the application's log.
+    Calls ``at_start`` once everything has started.
 
-    The signal that stops the process lets the agent deliver what it can within some seconds. While
-    it does, another one calls ``hurry``, through ``in_reactor``, which is the reactor's
+    The signal that stops the process lets the agent deliver what it can within some seconds. A
+    second signal during that time calls ``hurry`` through ``in_reactor``, the reactor's
     ``callFromThread``. ``install_signal`` is ``signal.signal``; ``twistd`` are twistd's options.
     """
 
@@ -74,22 +74,22 @@ class AgentProcess(MultiService):
         self._install_signal = install_signal
 
     def setServiceParent(self, parent: Any) -> None:
-        """twistd calls this with the application, before it begins to log."""
+        """twistd calls this with the application, before it starts to log."""
         if self._observer is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)
 
     def startService(self) -> None:
-        """Start everything. When another agent uses the same outbox (two would send everything
-        twice), raises ``SystemExit`` with status 1, or as a daemon ``OutboxError``."""
+        """Start everything. If another agent uses the same outbox (both would send every message),
+        raises ``SystemExit`` with status 1, or as a daemon ``OutboxError``."""
         try:
             super().startService()
         except OutboxError as error:
-            # twistd logs by now, standard error included: said there, it would be said twice.
+            # twistd now logs standard error too: a line there would appear twice.
             _log.critical("oda-websocket can't start: {reason}", reason=str(error))
             if self._twistd.get("statusPipe") is not None:
-                # The command that made the daemon waits at this pipe. twistd writes to it, and
-                # removes its PID file, for an exception that is none of the system's.
+                # The command that started the daemon waits at this pipe. twistd writes to it and
+                # removes its PID file only for an ``Exception``, which SystemExit is not.
                 raise
             pid_file = self._twistd.get("pidfile")
             if pid_file:
@@ -98,7 +98,7 @@ class AgentProcess(MultiService):
         self._at_start()
 
     def stopService(self) -> Any:
-        """Stop everything; fires with None when nothing is left running."""
+        """Stop everything; fires with None once all of it has stopped."""
         # Twisted's own handlers would stop the reactor a second time, which is an error.
         before = {
             number: self._install_signal(number, self._signalled)
@@ -121,7 +121,8 @@ class AgentProcess(MultiService):
 
 
 def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> AgentProcess:
-    """The agent's process as a service, of the ``options`` of ``oda.tap`` and those of ``twistd``.
+    """The agent's process as a service, from the ``options`` of ``oda.tap`` and those of
+    ``twistd``.
 
     Raises ``SystemExit`` with status 1 when the configuration can't be used, after writing every
     fault to standard error.
@@ -144,7 +145,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     process = AgentProcess(
         log,
         lambda: tell_leftovers(agent.settings.outbox, directory),
-        agent.parts.connector.hurry,
+        agent.hurry,
         agent.parts.reactor.callFromThread,
         twistd=twistd,
     )
@@ -163,39 +164,34 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     agent.update.use_configuration(
         LiveConfiguration(directory, os.environ, reload.reload, lambda: agent.settings), continuing
     )
-    upkeep = Upkeep(
-        agent.parts.outbox,
-        agent.settings.outbox,
-        lambda: ThreadWorker(agent.parts.reactor.callFromThread),
-    )
-    commands = {"status": agent.supervision.status, **upkeep.handlers()}
-    control = ControlServer(
-        lambda: _prepare_socket(agent.settings, directory),
-        agent.publish,
-        commands,
-        agent.parts.reactor,
-        agent.parts.events.flush,
-    )
-    control.setServiceParent(agent)
+    build_control(agent, directory).setServiceParent(agent)
     notifier = build_notifier(os.environ, agent.supervision.describe, agent.parts.reactor)
     if notifier is not None:
         notifier.setServiceParent(agent)
     reaper = build_reaper(os.getpid(), agent.parts.reactor)
     if reaper is not None:
         reaper.setServiceParent(process)
+    agent.parts.reactor.callWhenRunning(_watch_the_end, agent.parts.reactor, twistd)
     GarbageService(agent.parts.reactor, memory_returner()).setServiceParent(process)
     return process
 
 
+def _watch_the_end(reactor: Any, twistd: Mapping[str, Any]) -> None:
+    """Start the last resort once the reactor has installed its signal handlers, after this call."""
+    name = twistd.get("pidfile")
+    resort = LastResort(Path(name).absolute() if name else None)
+    reactor.callLater(0, resort.watch)
+
+
 def forbid_core_files() -> None:
-    """A core file would hold the API key. What the agent starts inherits the limit."""
+    """Forbid core files: they would hold the API key. Child processes inherit the limit."""
     _, hard = resource.getrlimit(resource.RLIMIT_CORE)
     resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 def check_pid_file(name: str | None) -> None:
-    """Raises ``OSError`` where twistd could not write its PID file: it would end with a traceback,
-    and without the reason. ``name`` is its option, None or "" for no file."""
+    """Raises ``OSError`` where twistd could not write its PID file: twistd itself would end with a
+    traceback and without the reason. ``name`` is its option, None or "" for no file."""
     if not name:
         return
     path = Path(name).absolute()
@@ -210,14 +206,8 @@ def check_pid_file(name: str | None) -> None:
         raise OSError(f"--pidfile: {error}") from None
 
 
-def _prepare_socket(settings: AgentSettings, directory: Path) -> Path:
-    """Where the local socket goes. Raises ``ControlError``."""
-    places = directories(settings.outbox.path, os.environ)
-    return prepare(places, os.geteuid()) / socket_name(directory)
-
-
 def _build_log(options: Mapping[str, Any], destination: Any) -> AgentLog | None:
-    """The log of this process; None where twistd was told to use another one."""
+    """The log of this process; None where twistd's options choose another log."""
     if destination is None:
         if options["log-format"] is not None:
             raise OdaError("--log-format has no effect together with --logger or --syslog")
@@ -230,7 +220,7 @@ def _build_log(options: Mapping[str, Any], destination: Any) -> AgentLog | None:
 
 
 def _follow(log: AgentLog | None) -> Callable[[LoadedConfiguration], None]:
-    """What is done with every configuration that was read, before it is used."""
+    """A function that handles every configuration after it was read and before it is used."""
 
     def follow(configuration: LoadedConfiguration) -> None:
         settings = configuration.settings
@@ -242,7 +232,7 @@ def _follow(log: AgentLog | None) -> Callable[[LoadedConfiguration], None]:
 
 
 def secrets_of(settings: AgentSettings) -> list[str]:
-    """Every text of the settings that must not show in the log, as it is and as it travels."""
+    """Every text of the settings that the log must not show, in plain form and as transmitted."""
     connector = settings.connector
     secrets = [settings.device_info.api_key, connector.key_passphrase, connector.proxy_password]
     found = [secret.reveal() for secret in secrets if secret is not None]
@@ -252,7 +242,7 @@ def secrets_of(settings: AgentSettings) -> list[str]:
 
 
 def report(configuration: LoadedConfiguration) -> None:
-    """Say in the log what was read, what was left alone, and what is doubtful."""
+    """Log what was read, what was ignored, and what is doubtful."""
     _log.info(
         "oda {version}: configuration read from {directory}: {files}",
         version=__version__,
@@ -261,7 +251,7 @@ def report(configuration: LoadedConfiguration) -> None:
     )
     if configuration.ignored:
         _log.info(
-            "files of components this agent doesn't have, left alone: {files}",
+            "ignored the files of components that this agent doesn't have: {files}",
             files=", ".join(map(_short, configuration.ignored)),
         )
     for note in configuration.notes:
@@ -273,8 +263,8 @@ def report(configuration: LoadedConfiguration) -> None:
 
 
 def tell_leftovers(settings: OutboxSettings, directory: Path) -> None:
-    """Say in the log which messages wait where nobody sends them: the outbox was somewhere else
-    before. Called once the agent has its own."""
+    """Log the messages that wait in an outbox at an earlier place, where no agent sends them.
+    Called once the agent has its own outbox."""
     for leftover in find_leftovers(settings):
         _log.warn(
             "{leftover}. If it was this agent's: {command}",
@@ -284,5 +274,5 @@ def tell_leftovers(settings: OutboxSettings, directory: Path) -> None:
 
 
 def _short(file: str) -> str:
-    """A file's name without what all of them have in common."""
+    """The name of a file without the prefix and suffix that all files share."""
     return file.removeprefix(PREFIX).removesuffix(".cfg")

@@ -1,10 +1,10 @@
-"""Changes a running agent so that it follows other settings.
+"""Changes a running agent so that it follows new settings.
 
-A reload is checked as a whole before anything is touched: faulty files, a plugin that can't be
-loaded or a script that collides with a plugin leave the agent as it was, with every fault in the
-log. So does a certificate without the key that belongs to it: of the two one is always renewed
-first. Then only what differs is changed; the connection stays unless its address or the device's
-identity changed.
+A reload is checked as a whole before anything changes. Faulty files, a plugin that can't be loaded
+or a script that collides with a plugin leave the agent unchanged, and the log names every fault.
+The same holds for a certificate without a matching key: the two are never renewed at the same
+moment. Then the agent changes only what differs. It reconnects only if its address or the device's
+identity has changed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
-from twisted.logger import Logger
 
 from oda.agent import Agent
 from oda.assembly import build_state_manager, event_content_type, standard_operations
@@ -28,25 +27,28 @@ from oda.config.watch import ConfigurationWatcher
 from oda.connector.tls import build_tls_options
 from oda.errors import ConfigurationError, OdaError
 from oda.extensions import load_plugins
+from oda.log import Logger
 from oda.settings import AgentSettings, OutboxKind, OutboxSettings
 from oda.telemetry.collector import Collector
 from oda.telemetry.poller import Poller
+from oda.troubles import TroubleKind
+from oda.wording import counted
 
 _log = Logger()
 
 #: The connector's settings that name a file.
 _TLS_FILES = ("ca_file", "cert_file", "key_file")
-#: Fields of the connector that name a file whose content is in another field.
+#: Fields of the connector that name a file whose content another field holds.
 _SECRET_FILES = ("key_passphrase_file", "proxy_password_file")
 
 
 class ReloadService(MultiService):
-    """Follows the configuration directory: looks every ``interval_s`` seconds, and at SIGHUP.
+    """Follows the configuration directory: checks it every ``interval_s`` seconds, and at SIGHUP,
+    which also ends a wait before the next connection attempt.
 
-    ``report(configuration)`` says in the log what was read. ``install_signal`` is
-    ``signal.signal``; it is called when the service starts, in the main thread. ``digests`` are
-    those of the configuration that the agent was made with: a certificate or key that was renewed
-    in its place is noticed by them.
+    ``report(configuration)`` logs what was read. ``install_signal`` is ``signal.signal``, called in
+    the main thread when the service starts. ``digests`` are those of the agent's initial
+    configuration; they show when a certificate or key was renewed in place.
     """
 
     def __init__(
@@ -75,35 +77,42 @@ class ReloadService(MultiService):
         watcher.setServiceParent(self)
 
     def startService(self) -> None:
-        """Begin to watch, and to listen to SIGHUP."""
+        """Start to watch the directory, and to handle SIGHUP."""
         super().startService()
         self._before = self._install_signal(
-            signal.SIGHUP, lambda *_: self._reactor.callFromThread(self.reload)
+            signal.SIGHUP, lambda *_: self._reactor.callFromThread(self._hung_up)
         )
 
     def stopService(self) -> Any:
-        """End both; SIGHUP does again what it did before."""
+        """Stop watching, and restore the earlier handler of SIGHUP."""
         self._install_signal(signal.SIGHUP, self._before or signal.SIG_DFL)
         return super().stopService()
 
+    def _hung_up(self) -> None:
+        """At SIGHUP, use the present configuration, and don't wait for the end of a back-off."""
+        self.reload()
+        self._agent.parts.connector.connect_now()
+
     def reload(self) -> Deferred[None]:
-        """Read the directory and follow it; never fails, every fault is logged."""
+        """Read the directory and follow it; never fails, and logs every fault."""
         try:
             configuration = load(self._directory, self._environ)
         except ConfigurationError as error:
             self._agent.counters.increment("reloads", result="faulty")
             _log.error(
-                "the configuration has {faults}; the agent goes on with the one before:",
-                faults="1 fault" if len(error.faults) == 1 else f"{len(error.faults)} faults",
+                "the configuration has {faults}; the agent keeps its old settings:",
+                faults=counted(len(error.faults), "fault"),
             )
             for fault in error.faults:
                 _log.error("{fault}", fault=str(fault))
+            self._not_used(f"{counted(len(error.faults), 'fault')}, the first: {error.faults[0]}")
             return succeed(None)
+        self._agent.parts.troubles.end(TroubleKind.CONFIGURATION)
         renewed = _renewed(configuration, self._digests)
         self._digests = configuration.digests
         changes = difference(self._agent.settings, configuration.settings)
         if renewed:
-            # The settings are the same, what they name is not: TLS has to be built anew.
+            # The settings are the same, but the files they name have changed: build TLS anew.
             changes = replace(
                 changes,
                 connector=changes.connector | renewed,
@@ -121,13 +130,17 @@ class ReloadService(MultiService):
     def _not_applied(self, failure: Any) -> None:
         self._agent.counters.increment("reloads", result="refused")
         if failure.check(OdaError, OSError, sqlite3.Error):
+            self._not_used(failure.getErrorMessage())
             _log.error(
-                "the new configuration can't be used; the agent goes on with the one before:"
-                " {reason}",
+                "the new configuration can't be used; the agent keeps its old settings: {reason}",
                 reason=failure.getErrorMessage(),
             )
         else:
-            _log.failure("a defect while the configuration was changed", failure)
+            _log.failure("a defect while the agent changed its configuration", failure)
+
+    def _not_used(self, why: str) -> None:
+        text = f"the agent goes on with the one before: {why}"
+        self._agent.parts.troubles.report(TroubleKind.CONFIGURATION, text)
 
 
 def _renewed(
@@ -144,29 +157,35 @@ def _renewed(
 
 
 def files_of(settings: AgentSettings) -> Iterable[Path]:
-    """The files besides the .cfg ones whose change is a change of the configuration."""
+    """The files other than .cfg files that belong to the configuration."""
     files = [getattr(settings.connector, name) for name in (*_TLS_FILES, *_SECRET_FILES)]
     return [path for path in (*files, settings.device_info.api_key_file) if path is not None]
 
 
 def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> Deferred[None]:
-    """Make ``agent`` follow ``settings``, touching only what ``changes`` names.
+    """Make ``agent`` follow ``settings``; changes only what ``changes`` names.
 
-    Raises ``OdaError`` (``OSError``, ``sqlite3.Error``) and changes nothing when it can't be done.
-    The Deferred fires with None when a replaced source has stopped.
+    Raises ``OdaError`` (``OSError``, ``sqlite3.Error``) and changes nothing when that is
+    impossible. The Deferred fires with None once a replaced source has stopped.
     """
     parts = agent.parts
     before = parts.settings
     if settings.connector.secure and changes.reconnect:
-        build_tls_options(settings.connector)  # for what it raises: nothing was touched yet
-    components = load_plugins(changes.plugins_added, parts.reactor)
+        build_tls_options(settings.connector)  # raises before anything has changed
+    components = load_plugins(changes.plugins_added, parts.reactor, troubles=parts.troubles)
     if changes.device_info or changes.scripts:
         parts.host.configure(settings.device_info)
     new_state = parts.state
     try:
         if changes.state_manager_replaced:
             new_state = build_state_manager(
-                settings, parts.host, parts.events, parts.reactor, parts.wall_clock, parts.counters
+                settings,
+                parts.host,
+                parts.events,
+                parts.reactor,
+                parts.wall_clock,
+                parts.counters,
+                parts.troubles,
             )
         elif changes.state_manager and settings.state_manager is not None:
             new_state.reconfigure(settings.state_manager)
@@ -195,6 +214,7 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
         parts.poller.set_schedules(settings.poller.schedules)
         parts.collector.set_schedules(settings.collector.schedules)
     if changes.monitor:
+        agent.follow_log_levels(settings.monitor)
         waiting.append(agent.supervision.monitor.reconfigure(settings.monitor))
     waiting.append(agent.exchange_plugins(changes.plugins_removed, components))
     _log.info("configuration changed: {what}", what=", ".join(changes.components()))
@@ -202,17 +222,17 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
 
 
 def _follow_outbox(agent: Agent, settings: OutboxSettings, changed: frozenset[str]) -> None:
-    """Move the outbox where only its place changed; the rest waits for the next start.
+    """Move the outbox if its place has changed; other changes wait for the next start.
 
-    Nobody waits for the move: a disk that fails holds it up, and no other change.
+    The reload does not wait for the move: a failing disk delays only the move itself.
     """
     is_in_file = settings.kind is OutboxKind.DURABLE and agent.parts.outbox.is_durable
     if "path" in changed and is_in_file:
         moved = agent.parts.outbox.move(settings.path)
         moved.addErrback(
             lambda failure: _log.error(
-                "{reason}; it stays where it is. The next start begins another one at outboxPath,"
-                " and 'oda outbox import' takes this one over",
+                "{reason}; the outbox stays where it is. The next start begins a new one at"
+                " outboxPath; 'oda outbox import' then takes this one over",
                 reason=failure.getErrorMessage(),
             )
         )
@@ -222,7 +242,10 @@ def _follow_outbox(agent: Agent, settings: OutboxSettings, changed: frozenset[st
     if "kind" in changed and agent.parts.outbox.is_durable is not (
         settings.kind is OutboxKind.DURABLE
     ):
-        _log.warn("what waits in the outbox by then stays there; 'oda outbox import' takes it over")
+        _log.warn(
+            "messages that still wait in the outbox at the next start stay in it;"
+            " 'oda outbox import' takes them over"
+        )
 
 
 def _change_operations(agent: Agent, settings: AgentSettings, state: Any) -> None:
@@ -241,16 +264,17 @@ def _change_operations(agent: Agent, settings: AgentSettings, state: Any) -> Non
 def _replace_state(agent: Agent, state: Any) -> None:
     """Read and collect through another state manager from now on.
 
-    The one before publishes what it has kept: the realtime manager would have published it when it
-    came. That may last until the device id is known, which the reload does not wait for.
+    The old manager publishes the values it has stored, as the realtime manager would have done at
+    once. This may take until the device id is known, and the reload does not wait for it.
     """
     parts, settings = agent.parts, agent.parts.settings
     old = parts.state
     parts.poller.stop()
     parts.collector.stop()
     parts.state = state
-    parts.poller = Poller(parts.reactor, state, parts.counters, settings.poller.schedules)
-    parts.collector = Collector(parts.reactor, state, parts.counters, settings.collector.schedules)
+    together = (parts.reactor, state, parts.counters)
+    parts.poller = Poller(*together, settings.poller.schedules, parts.troubles)
+    parts.collector = Collector(*together, settings.collector.schedules, parts.troubles)
     if agent.running:
         state.start()
         parts.collector.start()

@@ -1,14 +1,13 @@
-"""How a secret may be written: the one list that everything that masks uses.
+"""The forms in which a secret may appear: the single list for all masking.
 
-Whoever has heard a secret may repeat it in another form, and each letter in a form of its own: as
-it is, as percent escapes (in either case, and escaped again), as HTML entities, with a backslash
-before it, as ``\\x`` or ``\\u`` escape; and the whole in hexadecimal or base64. One pattern finds
-them all. It holds no repetition without a bound, so that the search takes no longer than the text
-is long, whatever the text holds.
+A peer that knows a secret may repeat it in another form, and each letter in a different one: plain,
+as percent escapes (in either case, even escaped again), as HTML entities, after a backslash, as
+``\\x`` or ``\\u`` escape; or the whole secret in hexadecimal or base64. One pattern finds them all.
+It has no unbounded repetition, so the search time is linear in the length of the text.
 
-A secret that is no UTF-8 (bytes, or a text in which Python has escaped bytes) has each of its bytes
-as a letter. Somebody else may have taken the byte for the letter of Latin-1 with this number, or
-for none, and written U+FFFD: these forms are found as well.
+In a secret that is not UTF-8 (bytes, or a text in which Python has escaped bytes), each byte counts
+as a letter. Other software may have decoded such a byte as Latin-1, or failed and written U+FFFD:
+the pattern finds these forms as well.
 
 Pure.
 """
@@ -19,17 +18,17 @@ import base64
 import re
 from collections.abc import Iterable
 
-#: What stands in the place of a secret.
+#: Replaces a secret.
 MASK = "***"
 
 
-#: What decoders write in the place of a byte that is no UTF-8.
+#: Decoders replace a byte that is not UTF-8 with this.
 _REPLACEMENT = "\ufffd"
 
 
 def pattern_of(secret: str | bytes) -> str:
-    """A regular expression for every form of ``secret``, which is not empty. A byte that is no
-    UTF-8 stands there as Python escapes it (U+DC80 to U+DCFF)."""
+    """A regular expression for every form of ``secret``, which must not be empty. Bytes that are
+    not UTF-8 appear there in Python's escaped form (U+DC80 to U+DCFF)."""
     data = _bytes_of(secret)
     whole = [_of_bytes(data, "")]
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
@@ -42,7 +41,7 @@ def _bytes_of(secret: str | bytes) -> bytes:
         return secret
     try:
         return secret.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # other halves of surrogates
+    except UnicodeEncodeError:  # other surrogates
         return secret.encode("utf-8", "surrogatepass")
 
 
@@ -83,7 +82,7 @@ def _of_letter(letter: str) -> str:
         forms.append(r"\+")
     if not letter.isascii():
         forms.append(re.escape(data.decode("latin-1")))
-    # Last: the letter itself may be how its other forms begin.
+    # Last, because the other forms may start with the letter itself.
     forms.append(rf"\\{{0,4}}{re.escape(letter)}" if letter != "\\" else r"\\{1,8}")
     return f"(?:{'|'.join(forms)})"
 
@@ -104,17 +103,17 @@ def _utf16(code: int) -> list[str]:
 
 
 def _entities(letter: str) -> list[str]:
-    """The names that HTML has for a letter, those with a semicolon first."""
+    """HTML's names for a letter, those with a semicolon first."""
     if letter.isascii() and letter.isalnum():
         return []
-    from html.entities import html5  # a large table, for few keys
+    from html.entities import html5  # imported late: a large table that few keys need
 
     names = [name for name, character in html5.items() if character == letter]
     return sorted(names, key=len, reverse=True)
 
 
 def _as_bytes(pattern: str) -> bytes:
-    """The pattern for bytes. Escaped bytes are themselves, other surrogates as UTF-8 has them."""
+    """The pattern for bytes. Escaped bytes become themselves, other surrogates become UTF-8."""
     return b"".join(
         part.encode(
             "utf-8", "surrogateescape" if "\udc80" <= part[0] <= "\udcff" else "surrogatepass"
@@ -125,7 +124,7 @@ def _as_bytes(pattern: str) -> bytes:
 
 
 class SecretForms:
-    """Finds the secrets in texts and bytes. Empty ones are not looked for."""
+    """Finds the secrets in texts and bytes. Ignores empty secrets."""
 
     def __init__(self, secrets: Iterable[str | bytes] = ()) -> None:
         found = {_bytes_of(secret) for secret in secrets}
@@ -135,11 +134,11 @@ class SecretForms:
         self._bytes = re.compile(_as_bytes(pattern)) if pattern else None
 
     def mask(self, text: str) -> str:
-        """``text`` with ``MASK`` in the place of each form of each secret."""
+        """``text`` with ``MASK`` in place of each form of each secret."""
         return text if self._text is None else self._text.sub(MASK, text)
 
     def mask_bytes(self, data: bytes) -> bytes:
-        """The same for bytes, whose length stays: stars in the place of what was found."""
+        """Like ``mask``, for bytes; keeps the length by writing a star for each byte found."""
         if self._bytes is None:
             return data
         return self._bytes.sub(lambda found: b"*" * len(found[0]), data)

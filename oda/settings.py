@@ -1,8 +1,8 @@
-"""What the configuration files say, typed and frozen: one class per component.
+"""The settings in the configuration files, typed and frozen: one class per component.
 
-This module holds data only. ``oda.config`` fills it from .cfg files, an embedder may fill it in
-code. Field names are the snake_case of the keys, with the unit at the end; every default is the
-one documented for the key. Sources: OpenGate device integration (host to keepAliveInterval,
+This module holds data only. ``oda.config`` fills it from .cfg files; an embedder may fill it in
+code. Field names are the keys in snake_case, with the unit at the end. Every default is the
+documented default of the key. Sources: OpenGate device integration (host to keepAliveInterval,
 device info, dispatcher, poller, collector, state manager); the other keys are this agent's own.
 """
 
@@ -19,7 +19,7 @@ from oda.model import HOST, ContentType
 
 
 class Secret:
-    """A text that must not show: ``repr`` and ``str`` hide it, ``reveal()`` gives it."""
+    """A secret text: ``repr`` and ``str`` hide it, ``reveal()`` returns it."""
 
     __slots__ = ("_text",)
 
@@ -27,7 +27,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself. Call it where it is sent, and keep it nowhere."""
+        """The text itself. Call this where the text is sent, and don't store the result."""
         return self._text
 
     def __eq__(self, other: object) -> bool:
@@ -43,7 +43,7 @@ class Secret:
 
 
 class Auth(Enum):
-    """Where the API key travels."""
+    """Where a request carries the API key."""
 
     HEADER = "header"
     QUERY = "query"
@@ -57,7 +57,7 @@ class FrameType(Enum):
 
 
 class ValueType(Enum):
-    """How the output of a script is read."""
+    """How the agent reads the output of a script."""
 
     STRING = "STRING"
     BOOLEAN = "BOOLEAN"
@@ -71,8 +71,8 @@ class ValueType(Enum):
 class ConnectorSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``es.amplia.oda.connector.websocket.cfg``.
 
-    ``key_passphrase`` and ``proxy_password`` are what ``key_passphrase_file`` and
-    ``proxy_password_file`` hold; the files are only named, to watch them.
+    ``key_passphrase`` and ``proxy_password`` are the contents of ``key_passphrase_file`` and
+    ``proxy_password_file``; the file names are kept only for watching.
     """
 
     host: str
@@ -121,7 +121,7 @@ class OutboxPolicy(Enum):
 class OutboxSync(Enum):
     """What a commit waits for: the disk, or only the operating system.
 
-    With ``NORMAL`` the end of the process loses nothing, but a power failure may lose the newest
+    With ``NORMAL``, the end of the process loses nothing, but a power failure may lose the newest
     messages.
     """
 
@@ -131,7 +131,7 @@ class OutboxSync(Enum):
 
 class OutboxSettings(msgspec.Struct, frozen=True, kw_only=True):
     """The ``outbox...``, ``ack...`` and ``journal...`` keys of
-    ``es.amplia.oda.connector.websocket.cfg``. A ``max_age_s`` of 0 is no limit."""
+    ``es.amplia.oda.connector.websocket.cfg``. ``max_age_s`` 0 means no limit."""
 
     kind: OutboxKind = OutboxKind.DURABLE
     path: Path = Path("oda-outbox.sqlite")
@@ -159,7 +159,7 @@ class ScriptSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ClockTimezone(Enum):
-    """What ``timezone`` of ``device.clock`` is: hours, as SET_CLOCK_EQUIPMENT takes them, or a
+    """The form of ``timezone`` in ``device.clock``: hours, as SET_CLOCK_EQUIPMENT takes them, or a
     text: ``CET``, ``Europe/Madrid``."""
 
     HOURS = "hours"
@@ -167,11 +167,16 @@ class ClockTimezone(Enum):
     NAME = "name"
 
 
+#: The ``device_id`` that stands for the machine's host name.
+HOST_NAME_AS_ID = "@hostname"
+
+
 class DeviceInfoSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``es.amplia.oda.datastreams.deviceinfo.cfg``.
 
-    ``device_id`` None means: use the serial number. ``path`` is where scripts are kept.
-    ``api_key_file`` is where ``api_key`` was read from, None when it was given directly.
+    ``device_id`` None means the serial number, and ``HOST_NAME_AS_ID`` the host name. ``path`` is
+    the directory of the scripts. ``api_key_file`` is the file that ``api_key`` was read from, None
+    if it was given directly.
     ``strict_permissions`` refuses secrets that every user of the machine can read.
     """
 
@@ -187,23 +192,34 @@ class DeviceInfoSettings(msgspec.Struct, frozen=True, kw_only=True):
     scripts: tuple[ScriptSettings, ...] = ()
 
 
+class OnChange(msgspec.Struct, frozen=True, kw_only=True):
+    """``onChange[;deadband=X][;maxSilence=S]`` of a line of the poller: publish a number only if it
+    differs by more than ``deadband`` from the one published last, another value if it differs, and
+    any value after ``max_silence_s`` (0: no limit)."""
+
+    deadband: float = 0.0
+    max_silence_s: float = 3600.0
+
+
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """One line ``datastreamId[;devicePattern]=[first;]period``.
 
     ``device_pattern`` is "" for the host device, an id, or a text with one ``*``. ``first_s`` is
-    the delay of the first time (the period where the line names none), ``period_s`` 0 means once.
+    the delay before the first time (default: the period); ``period_s`` 0 means once. ``on_change``
+    is for lines of the poller; None publishes every value.
     """
 
     datastream_id: str
     device_pattern: str = HOST
     first_s: float
     period_s: float
+    on_change: OnChange | None = None
 
 
 class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``es.amplia.oda.dispatcher.opengate.cfg``. ``schedules`` collect events before sending.
 
-    ``time_sources`` are those that a request may name; ``time_source`` is one of them always.
+    ``time_sources`` are those that a request may name; they always include ``time_source``.
     """
 
     reduced_output: bool = False
@@ -220,7 +236,7 @@ class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True):
 class ClockOperationSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``es.amplia.oda.operation.setclock.cfg`` or ``es.amplia.oda.operation.synchronizeclock.cfg``.
 
-    ``clock_datastream`` None chooses that of the dispatcher's file.
+    ``clock_datastream`` None means the one from the dispatcher's file.
     """
 
     clock_datastream: str | None = None
@@ -265,19 +281,19 @@ class UpdateSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PollerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``es.amplia.oda.subsystem.poller.cfg``: which datastreams are read, and when."""
+    """``es.amplia.oda.subsystem.poller.cfg``: which datastreams the agent reads, and when."""
 
     schedules: tuple[Schedule, ...] = ()
 
 
 class CollectorSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``es.amplia.oda.subsystem.collector.cfg``: which kept values are published, and when."""
+    """``es.amplia.oda.subsystem.collector.cfg``: which stored values it publishes, and when."""
 
     schedules: tuple[Schedule, ...] = ()
 
 
 class StateManagerSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``es.amplia.oda.statemanager.inmemory.cfg``; its presence chooses the in-memory manager."""
+    """``es.amplia.oda.statemanager.inmemory.cfg``; its presence selects the in-memory manager."""
 
     database_path: Path | None = None
     max_data: int = 1000
@@ -293,7 +309,7 @@ class PluginSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LogLevel(Enum):
-    """How much a component says, from everything to defects only."""
+    """How much a component logs, from everything to defects only."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -310,7 +326,7 @@ class ComponentLogLevel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """``es.amplia.oda.monitor.cfg``. ``port`` None: nothing is served."""
+    """``es.amplia.oda.monitor.cfg``. ``port`` None means no server."""
 
     port: int | None = None
     interface: str = "127.0.0.1"
@@ -319,7 +335,7 @@ class MonitorSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything an agent needs to know. ``state_manager`` None chooses the realtime manager."""
+    """Everything an agent needs to know. ``state_manager`` None selects the realtime manager."""
 
     connector: ConnectorSettings
     device_info: DeviceInfoSettings

@@ -1,4 +1,4 @@
-"""Long work in slices: after a few milliseconds the reactor gets its turn."""
+"""Long work in slices: the reactor gets a turn every few milliseconds."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
-#: How long the reactor is held, in seconds; one step more may be begun.
+#: How long one slice may hold the reactor, in seconds; the last step may exceed it.
 SLICE_S = 0.005
 
 
 def gather_in_slices(
     clock: IReactorTime, steps: Iterable[Callable[[], Deferred[list[T]]]]
 ) -> Deferred[list[T]]:
-    """Begin the steps in their order, as many at once as fit into a slice; fires with everything
-    they fire with, in the order of the steps.
+    """Start the steps in order, as many at once as fit into a slice. Fires with the results of all
+    steps, in the order of the steps.
 
-    Fails with the first failure. Where all steps end at once and within one slice it has fired when
-    it is returned. Cancelling it cancels the steps that are open and begins no other.
+    Fails with the first failure. It has already fired on return if all steps end at once and within
+    one slice. Cancelling it cancels the open steps and starts no more.
     """
     gathering = _Gathering(clock, steps)
     gathering.go_on()

@@ -1,8 +1,8 @@
-"""Standard streams that whoever started the process has closed (``>&-``, some cron and init
+"""Replaces standard streams that the parent process has closed (``>&-``, some cron and init
 programs).
 
-Python has no object for such a stream, and the next file or socket that is opened gets its number:
-what is written to standard error would go into it. So each number is taken before anything else is.
+Python has no object for such a stream, and the next file or socket to be opened gets its number:
+text for standard error would go into that file. So this module occupies each number first.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import os
 import sys
 
 #: Standard input can't be read, and standard output can't be written: a command that needs either
-#: has to say so. What is written to standard error has no other reader to be told.
+#: must report that. Nobody would read a report about standard error.
 _MODES = (os.O_WRONLY, os.O_RDONLY, os.O_WRONLY)
 
 
 def open_missing_streams() -> None:
-    """Open what is closed of the standard streams. To be called before any other file is opened."""
+    """Open the closed standard streams. Call this before any other file is opened."""
     for number, mode in enumerate(_MODES):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, mode)  # gets the lowest number that is free: this one
-    # Not before all three are taken: opening one of these files could take another number.
+            os.open(os.devnull, mode)  # gets the lowest free number: this one
+    # After all three are occupied: opening one of these files could take another number.
     if sys.stdin is None:
         sys.stdin = os.fdopen(0, "r", closefd=False)
     if sys.stdout is None:

@@ -1,11 +1,11 @@
-"""Imports Autobahn without two things it brings that an agent doesn't use.
+"""Imports Autobahn without two dependencies that an agent doesn't use.
 
-- Its wrappers of native code (NVX) describe that code anew in each process, with cffi and a parser
-  for C. Masking and UTF-8 are the agent's own (``oda.connector.framing``).
-- click, with which it colours words in its log lines; the agent silences these lines.
+- NVX, its native code: the wrappers compile a description of that code in each process, with cffi
+  and a parser for C. The agent has its own masking and UTF-8 check (``oda.connector.framing``).
+- click, which colours words in Autobahn's log lines; the agent suppresses these lines.
 
-Only for a process that is nothing but an agent: another user of Autobahn in it would get its slow
-ways in Python. What it saves is in docs/performance.md.
+Only for a process that runs nothing but an agent: another user of Autobahn in the process would get
+its slow Python code. docs/performance.md says what this saves.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ _NATIVE = "AUTOBAHN_USE_NVX"
 
 
 def import_autobahn() -> None:
-    """Import it now, so that later imports find it.
+    """Import Autobahn now, so that later imports find it.
 
-    Does nothing where it has been imported. The environment and the modules of the process are as
-    before when this returns; where the operator has set Autobahn's own variable, that counts.
+    Does nothing if it is already imported. Restores the environment and the modules of the process
+    before it returns. If the operator has set Autobahn's own variable, that value counts.
     """
     if "autobahn" in sys.modules:
         return
     modules: dict[str, Any] = sys.modules
     chosen, loaded = _NATIVE in os.environ, "click" in modules
     os.environ.setdefault(_NATIVE, "0")
-    modules.setdefault("click", None)  # Python's own sign for a module that can't be imported
+    modules.setdefault("click", None)  # Python's mark for a module that can't be imported
     try:
         import autobahn.twisted.websocket  # noqa: F401
     finally:

@@ -1,7 +1,8 @@
-"""Calls that block, each in a thread of its own that nobody waits for.
+"""Blocking calls, each in a daemon thread of its own.
 
-The threads of the reactor's pool are few, shared by everything in the process, and waited for at
-its end: a call that hangs takes one away for good. A daemon thread hurts nobody but itself.
+The reactor's pool has few threads, the whole process shares them, and the end of the process waits
+for them: a call that hangs would occupy one for good. A daemon thread that hangs harms nothing
+else.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from oda.errors import ReadingFailed
 
 T = TypeVar("T")
 
-#: How many calls may run at once: each costs memory, and what hangs is never given back.
+#: How many calls may run at once: each costs memory, and a call that hangs never returns it.
 MAX_CALLS = 64
 
 _places = BoundedSemaphore(MAX_CALLS)
 
 
 def start_daemon(work: Callable[[], None], name: str) -> None:
-    """Run ``work`` in a thread that the end of the process does not wait for."""
+    """Run ``work`` in a thread; the end of the process does not wait for it."""
     Thread(target=work, name=name, daemon=True).start()
 
 
@@ -37,14 +38,14 @@ def in_own_thread(
     start: Callable[[Callable[[], None], str], None] = start_daemon,
     places: Any = _places,
 ) -> Deferred[T]:
-    """Call ``function(*arguments)`` in a thread of its own; the Deferred fires with what it
-    returns, or fails with what it raises, in the reactor's thread.
+    """Call ``function(*arguments)`` in its own thread. In the reactor's thread, the Deferred fires
+    with the call's result or fails with its error.
 
-    Fails with ``ReadingFailed`` when ``MAX_CALLS`` calls run already. Cancelling it makes it fail
-    at once; the call goes on for nobody.
+    Fails with ``ReadingFailed`` when ``MAX_CALLS`` calls are already running. Cancelling it makes
+    it fail at once; the call goes on, and its result is ignored.
     """
     if not places.acquire(blocking=False):
-        return fail(ReadingFailed(f"{MAX_CALLS} blocking calls run already, and none of them ends"))
+        return fail(ReadingFailed(f"{MAX_CALLS} blocking calls are running, and none has ended"))
     done: Deferred[T] = Deferred()
 
     def conclude(outcome: Any) -> None:
@@ -58,32 +59,32 @@ def in_own_thread(
     def work() -> None:
         try:
             outcome: Any = function(*arguments)
-        except BaseException:  # noqa: BLE001 - nobody else would hear of it
+        except BaseException:  # noqa: BLE001 - nothing else would report it
             outcome = Failure()
         places.release()
-        with suppress(Exception):  # the reactor has ended: nobody waits
+        with suppress(Exception):  # the reactor has ended, so nobody waits
             reactor.callFromThread(conclude, outcome)
 
     try:
         start(work, "oda blocking call")
-    except RuntimeError as error:  # no thread can be started
+    except RuntimeError as error:  # the system refuses another thread
         places.release()
         return fail(ReadingFailed(str(error)))
     return done
 
 
 class _Unwatched(list[Thread]):
-    """Where a pool notes its threads, to wait for them when it stops; it keeps none."""
+    """The list in which a pool records its threads, to wait for them at its end; stays empty."""
 
     def append(self, thread: Thread) -> None:
-        """Not noted."""
+        """Ignore the thread."""
 
 
 def leave_threads_behind(reactor: Any) -> None:
-    """Make the end of the process wait for no thread of the reactor's pool.
+    """Let the process end without waiting for threads of the reactor's pool.
 
-    Code of others may have put calls there that never end. To be called before the pool has any
-    thread: Twisted waits for those that the pool notes, the interpreter for those that are no
+    Foreign code may have put calls there that never end. Call this before the pool has threads:
+    Twisted waits for the threads that the pool records, the interpreter for those that are not
     daemons.
     """
     pool = reactor.getThreadPool()

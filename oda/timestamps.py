@@ -1,7 +1,8 @@
-"""Times that are no milliseconds since 1970, though they stand where such are meant. Pure.
+"""Recognizes numbers that are not milliseconds since 1970, in a place meant for them. Pure.
 
-Seconds, microseconds and nanoseconds of our time, and dates written as one number, each lie where
-no time of ours in milliseconds is. So they can be told, and are only doubted, never changed.
+Present times in seconds, microseconds and nanoseconds, and dates written as one number, lie outside
+the range of present times in milliseconds. So the agent can recognize them. It only warns about
+them, and never changes them.
 """
 
 from __future__ import annotations
@@ -9,11 +10,11 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 
-#: From February 19, 1970 to November 20, 2286 a time in milliseconds is beyond doubt.
+#: From February 19, 1970 to November 20, 2286, a time in milliseconds is beyond doubt.
 SURE_FROM_MS = 4_200_000_000
 SURE_TO_MS = 9_999_999_999_999
 
-#: Of seconds: from 2001 to 2103. Of the smaller units likewise.
+#: The range in seconds, from 2001 to 2103; the smaller units have the same range.
 _FIRST_S, _LAST_S = 1_000_000_000, 4_199_999_999
 _UNITS = (("seconds", 1), ("microseconds", 1_000_000), ("nanoseconds", 1_000_000_000))
 
@@ -22,7 +23,7 @@ _DATE_AND_TIME = re.compile(_DATE.pattern + r"(?:[01]\d|2[0-3])[0-5]\d[0-5]\d")
 
 
 def doubt(time_ms: int) -> str | None:
-    """What a time in milliseconds seems to be instead; None where nothing speaks against it."""
+    """What a time in milliseconds seems to be instead; None if it is plausible."""
     if SURE_FROM_MS <= time_ms <= SURE_TO_MS:
         return None
     for name, in_a_second in _UNITS:
@@ -37,8 +38,8 @@ def doubt(time_ms: int) -> str | None:
 
 
 def show(time_ms: int) -> str:
-    """The day that it is in milliseconds, for people."""
+    """The date that the number means in milliseconds, for people."""
     try:
         return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d")
     except (ValueError, OverflowError, OSError):
-        return "no day of this era"
+        return "no date of this era"

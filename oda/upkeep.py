@@ -1,7 +1,7 @@
-"""What ``oda outbox`` asks of a running agent, through its local socket.
+"""What ``oda outbox`` requests from a running agent through its local socket.
 
-Looking into the store needs no agent: whoever may read the file can. Changing it does, because the
-agent keeps in memory what it will send next.
+Inspecting the store needs no agent: read access to the file is enough. Changing it does, because
+the agent keeps in memory what it will send next.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from oda.settings import OutboxSettings
 
 
 def import_command(path: Path, configuration: Path) -> str:
-    """What to type to take over the outbox at ``path`` into that of the agent with this
+    """The command that takes over the outbox at ``path`` into the outbox of the agent with this
     configuration directory."""
     return shlex.join(
         ["oda", "outbox", "import", str(path.absolute()), "--conf", str(configuration.absolute())]
@@ -30,7 +30,7 @@ def import_command(path: Path, configuration: Path) -> str:
 
 
 class Upkeep:
-    """``make_worker`` gives one that waits for the disk beside the reactor."""
+    """``make_worker`` returns a worker that does disk I/O in another thread."""
 
     def __init__(
         self, outbox: Outbox, settings: OutboxSettings, make_worker: Callable[[], IWorker]
@@ -50,28 +50,28 @@ class Upkeep:
         }
 
     def describe(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Where it is (``path`` None: in memory) and what is in it."""
+        """Where the outbox is (``path`` None: in memory) and what it holds."""
         return {
             "path": str(self._outbox.path) if self._outbox.path is not None else None,
             "counts": dict(self._outbox.counts()),
         }
 
     def purge(self, arguments: Mapping[str, Any]) -> int:
-        """Drop what waits and the dead letters; how many messages. Raises ``OutboxError``."""
+        """Drop waiting messages and dead letters; returns how many. Raises ``OutboxError``."""
         return self._durable().purge()
 
     def retry_dead(self, arguments: Mapping[str, Any]) -> int:
-        """Put the dead letters back; how many. Raises ``OutboxError``."""
+        """Put the dead letters back; returns how many. Raises ``OutboxError``."""
         return self._durable().retry_dead()
 
     def import_store(self, arguments: Mapping[str, Any]) -> Deferred[dict[str, Any]]:
-        """Take the store at ``path`` over; fires with what was taken over. Fails with
+        """Take over the store at ``path``; fires with a report of it. Fails with
         ``OutboxError``."""
         path = arguments.get("path")
         if not isinstance(path, str) or not path:
             raise OutboxError("no path is given")
         if self._is_importing:
-            raise OutboxError("another outbox is being taken over just now")
+            raise OutboxError("the agent is already taking over another outbox; try again later")
         self._is_importing = True
         worker = self._make_worker()
 

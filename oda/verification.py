@@ -1,11 +1,11 @@
-"""The client's side of TLS: whether a certificate is for the host, and is trusted.
+"""The client's side of TLS: whether a certificate is trusted, and belongs to the host.
 
 OpenSSL checks the certificate chain; ``_Verifier`` checks that the certificate is for the host. The
-verifier refuses whatever it can't check: the callback of Twisted's own client options lets a
-certificate pass when ``service_identity`` raises an error that the callback does not expect (a
-certificate without subjectAltName, or with a malformed one).
+verifier refuses whatever it can't check. Twisted's own client options would accept a certificate
+when ``service_identity`` raises an unexpected error (a certificate without subjectAltName, or with
+a malformed one).
 
-pyOpenSSL is imported only when TLS is used: it costs memory and start-up time.
+pyOpenSSL is imported only when TLS is used, because it costs memory and start-up time.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from oda.errors import ConnectorError
 
 
 class CertificateRefused(ConnectorError):  # noqa: N818 - named like those of oda.errors
-    """The platform's certificate is not accepted. The text is one line that says why."""
+    """The agent does not accept the platform's certificate. The text says why, in one line."""
 
 
 def verified_client(host: str, trust_root: Any, options: Mapping[str, Any]) -> Any:
     """An ``IOpenSSLClientConnectionCreator`` for connections to ``host``.
 
-    ``trust_root`` are the certificates to trust (of ``trustRootFromCertificates``), None: the
-    system's. ``options`` are for Twisted's ``CertificateOptions``. Raises ``ConnectorError`` when
-    no certificate could be for such a host.
+    ``trust_root`` are the certificates to trust (from ``trustRootFromCertificates``); None means
+    the system's. ``options`` are for Twisted's ``CertificateOptions``. Raises ``ConnectorError``
+    when no certificate could be for such a host.
     """
     from OpenSSL import SSL, crypto
     from twisted.internet import ssl
@@ -41,14 +41,14 @@ def verified_client(host: str, trust_root: Any, options: Mapping[str, Any]) -> A
     context: Any = ssl.CertificateOptions(trustRoot=trusted, **options).getContext()
     context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT)
     if trust_root is not None:
-        # Whoever names a certificate trusts it, also where it is not a self-signed root: that of
-        # an intermediate authority, or the server's own.
+        # A certificate that the user names is trusted even if it is not a self-signed root: an
+        # intermediate authority's, or the server's own.
         context.get_cert_store().set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
     return _ConnectionCreator(context, name, _identity_check(name))
 
 
 def unverified_client(host: str, options: Mapping[str, Any]) -> Any:
-    """The same, but it accepts any certificate: for tests against self-made ones."""
+    """Like ``verified_client``, but accepts any certificate: for tests with self-made ones."""
     from twisted.internet import ssl
 
     context = ssl.CertificateOptions(verify=False, **options).getContext()
@@ -56,8 +56,8 @@ def unverified_client(host: str, options: Mapping[str, Any]) -> Any:
 
 
 def describe_tls(error: BaseException) -> str | None:
-    """What a failure of TLS means, in one short sentence; None for any other error. The texts of
-    pyOpenSSL are data structures."""
+    """What a TLS failure means, in one short sentence; None for any other error. pyOpenSSL's own
+    texts are data structures."""
     if isinstance(error, CertificateRefused):
         return str(error)
     if not type(error).__module__.startswith("OpenSSL"):
@@ -69,8 +69,8 @@ def describe_tls(error: BaseException) -> str | None:
 
 @implementer(IOpenSSLClientConnectionCreator)
 class _ConnectionCreator:
-    """Makes the TLS side of a connection. ``verify(certificate)`` raises where the certificate is
-    not for the host; None: nothing is verified."""
+    """Makes the TLS side of a connection. ``verify(certificate)`` raises if the certificate is not
+    for the host; None means no verification."""
 
     def __init__(self, context: Any, name: str, verify: Callable[[Any], None] | None) -> None:
         self._context = context
@@ -94,7 +94,7 @@ class _ConnectionCreator:
 class _Verifier:
     """OpenSSL's verification callback for one connection: True lets a certificate pass.
 
-    Every way out but the last line refuses.
+    Every path but the last line refuses.
     """
 
     def __init__(self, tls_protocol: Any, verify: Callable[[Any], None]) -> None:
@@ -104,8 +104,8 @@ class _Verifier:
     def __call__(
         self, connection: Any, certificate: Any, error: int, depth: int, is_valid: int
     ) -> bool:
-        """``is_valid`` is OpenSSL's own judgement of this certificate of the chain; depth 0 is the
-        platform's."""
+        """``is_valid`` is OpenSSL's own verdict on this certificate of the chain; depth 0 is the
+        platform's certificate."""
         try:
             if not is_valid:
                 return False
@@ -117,7 +117,7 @@ class _Verifier:
         return True
 
     def _refuse(self, error: BaseException) -> None:
-        """End the connection with the reason. OpenSSL would only say that the check failed."""
+        """End the connection with the reason. OpenSSL itself only says that the check failed."""
         tls_protocol = self._tls_protocol()
         if tls_protocol is not None:
             # Not the error itself: its traceback would keep the connection alive.
@@ -136,8 +136,8 @@ def _explain(error: BaseException) -> str:
 
 
 def _identity_check(name: str) -> Callable[[Any], None]:
-    """A function that raises when a certificate (of pyOpenSSL) is not for ``name``, or when that
-    can't be told."""
+    """A function that raises if a certificate (of pyOpenSSL) is not for ``name``, or if it can't
+    find out."""
     from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
     from service_identity.pyopenssl import extract_patterns
 
@@ -153,8 +153,8 @@ def _identity_check(name: str) -> Callable[[Any], None]:
 
 
 def _server_name(host: str) -> str:
-    """The name that is announced and verified: in ASCII, and without the final dot that a name for
-    the resolver may have (RFC 6066, section 3)."""
+    """The name to announce and verify: in ASCII, and without the final dot that a name for the
+    resolver may have (RFC 6066, section 3)."""
     if _is_address(host):
         return host
     name = host.removesuffix(".")

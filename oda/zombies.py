@@ -1,9 +1,9 @@
-"""Reaps what nobody else does, where the agent is the first process of a container.
+"""Reaps orphaned processes where the agent is process 1 of a container.
 
-Whatever loses its parent becomes a child of process 1: what a script left in the background, and
-what is left of a script that was killed. When it ends it stays as a zombie until its parent asks
-for its status. Only adopted children are asked for: those that the process started itself are
-Twisted's, or whoever's code started them. Scripts lead sessions of their own, so a child of another
+A process that loses its parent becomes a child of process 1: for example, one that a script left in
+the background, or the rest of a killed script. When it ends, it stays a zombie until its parent
+reads its status. This module reaps only adopted children; Twisted, or other code in the process,
+reaps the children that it started itself. Scripts lead sessions of their own, so a child of another
 session that Twisted does not know was adopted.
 """
 
@@ -18,12 +18,12 @@ from typing import Any
 from twisted.application.internet import TimerService
 from twisted.internet import process
 
-#: Seconds between two looks.
+#: Seconds between two checks.
 PERIOD_S = 2.0
 
 
 def build_reaper(pid: int, reactor: Any, root: Path = Path("/")) -> TimerService | None:
-    """The service for the process with that id; None where another is the first."""
+    """The service for the process with that id; None unless it is process 1."""
     if pid != 1:
         return None
     reaper = TimerService(PERIOD_S, reap, root, process.reapProcessHandlers)
@@ -36,7 +36,7 @@ def reap(
     known: Container[int],
     wait: Callable[[int], object] = lambda pid: os.waitpid(pid, os.WNOHANG),
 ) -> None:
-    """Ask for the status of every adopted child that has ended, but for the ``known``."""
+    """Reap every adopted child that has ended, except the ``known`` ones."""
     for pid in zombies(root, os.getpid(), os.getsid(0)):
         if pid not in known:
             with suppress(ChildProcessError):
@@ -44,15 +44,15 @@ def reap(
 
 
 def zombies(root: Path, parent: int, session: int) -> Iterator[int]:
-    """The children of ``parent`` that have ended, and were of another session than ``session``
-    (proc(5): the text behind the name is state, parent, group, session)."""
+    """The children of ``parent`` that have ended and belong to a session other than ``session``
+    (proc(5): the fields after the name are state, parent, group, session)."""
     for entry in (root / "proc").iterdir():
         if not entry.name.isdigit():
             continue
         try:
             stat = (entry / "stat").read_bytes()
         except OSError:
-            continue  # it is gone
+            continue  # the process is gone
         state, its_parent, _, its_session = stat.rpartition(b")")[2].split()[:4]
         if state == b"Z" and int(its_parent) == parent and int(its_session) != session:
             yield int(entry.name)

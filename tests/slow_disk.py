@@ -1,9 +1,10 @@
 """A disk whose fdatasync takes longer, as an SD card's does, and that counts its fdatasyncs.
 
-    python -P tests/slow_disk.py --ms 5 [--counts FILE] SCRIPT ARGUMENT...
+    python -P tests/slow_disk.py --ms 5 [--counts FILE] [--hang-while FILE] SCRIPT ARGUMENT...
 
 runs a Python script so that each file of SQLite is synced as before, and each sync then takes so
-many milliseconds more. ``install`` does the same within a process.
+many milliseconds more, and does not end while the FILE of ``--hang-while`` is there. ``install``
+does the same within a process.
 
 It replaces ``xOpen`` of SQLite's default VFS, and ``xSync`` in the methods of each file that is
 opened through it (https://sqlite.org/c3ref/io_methods.html). So it sees every sync that SQLite
@@ -109,8 +110,11 @@ class Counts:
 class _SlowVfs:
     """Stands in front of a VFS. It must live as long as the process."""
 
-    def __init__(self, vfs: _Vfs, delay_s: float, counts: Counts | None) -> None:
+    def __init__(
+        self, vfs: _Vfs, delay_s: float, counts: Counts | None, hang_while: Path | None
+    ) -> None:
         self._delay_s = delay_s
+        self._hang_while = hang_while
         self._counts = counts
         self._tables: dict[tuple[int, int], tuple[_IoMethods, Any]] = {}
         self._open = ctypes.cast(vfs.xOpen, _Open)
@@ -145,6 +149,8 @@ class _SlowVfs:
                 self._counts.count(open_flags)
             if self._delay_s:
                 time.sleep(self._delay_s)
+            while self._hang_while is not None and self._hang_while.exists():
+                time.sleep(0.05)
             return result
 
         return slow
@@ -153,19 +159,25 @@ class _SlowVfs:
 _installed: list[_SlowVfs] = []
 
 
-def install(delay_s: float, counts: Counts | None = None) -> None:
-    """Let each sync of SQLite in this process take ``delay_s`` more, from the next file that is
-    opened on. Raises ``AttributeError`` where Python hides the SQLite it is linked with."""
+def install(delay_s: float, counts: Counts | None = None, hang_while: Path | None = None) -> None:
+    """Let each sync of SQLite in this process take ``delay_s`` more, and last while the file
+    ``hang_while`` is there, from the next file that is opened on. Raises ``AttributeError`` where
+    Python hides the SQLite it is linked with."""
     # Looks into what the module is linked with, too; without a file it is a part of the program.
     library = ctypes.CDLL(getattr(_sqlite3, "__file__", None))
     library.sqlite3_initialize()
     library.sqlite3_vfs_find.restype = ctypes.POINTER(_Vfs)
-    _installed.append(_SlowVfs(library.sqlite3_vfs_find(None).contents, delay_s, counts))
+    _installed.append(
+        _SlowVfs(library.sqlite3_vfs_find(None).contents, delay_s, counts, hang_while)
+    )
 
 
-def command(delay_ms: float, counts: Path | None = None) -> list[str]:
+def command(
+    delay_ms: float, counts: Path | None = None, hang_while: Path | None = None
+) -> list[str]:
     """What to write before the path of a script, so that it runs on a slow disk."""
     more = [] if counts is None else ["--counts", str(counts)]
+    more += [] if hang_while is None else ["--hang-while", str(hang_while)]
     return [sys.executable, "-P", str(Path(__file__).resolve()), "--ms", str(delay_ms), *more]
 
 
@@ -173,10 +185,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--ms", type=float, default=0.0, help="so much longer takes a sync")
     parser.add_argument("--counts", type=Path, help="where the syncs are counted")
+    parser.add_argument("--hang-while", type=Path, help="syncs last while this file is there")
     parser.add_argument("script", help="a Python script")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
     options = parser.parse_args()
-    install(options.ms / 1000, None if options.counts is None else Counts(options.counts))
+    counts = None if options.counts is None else Counts(options.counts)
+    install(options.ms / 1000, counts, options.hang_while)
     sys.argv = [options.script, *options.arguments]
     runpy.run_path(options.script, run_name="__main__")
 

@@ -15,7 +15,10 @@ CONTRACTS = {
     "oda.settings",
     "oda.interfaces",
     "oda.boundary",
+    "oda.wording",
+    "oda.log",
     "oda.timestamps",
+    "oda.troubles",
 }
 PACKAGES = {
     "codecs",
@@ -36,6 +39,7 @@ PACKAGES = {
 EXTRA = {
     "platform": {
         *("codecs", "monotonic", "peer_bounds", "private_files", "secret_forms", "verification"),
+        "logs",  # both processes write their log alike
     },
     "control": {"private_files"},
     "outbox": {"private_files"},
@@ -44,6 +48,7 @@ EXTRA = {
     "logs": {"secret_forms"},
     "telemetry": {"private_files", "slices"},
     "extensions.py": {"plugins"},
+    "last_resort.py": {"threads"},
     # It goes the connector's way, and shows what the tables of the configuration hold.
     "diagnosis": {"config", "connector", "verification"},
     # It goes the connector's way, and judges a configuration as the loader does.
@@ -56,6 +61,7 @@ SHELLS = {
     "reload.py",
     "supervision.py",
     "upkeep.py",
+    "local_control.py",
     "process.py",
     "tap.py",
     "cli.py",

@@ -307,7 +307,7 @@ def test_a_changed_outbox_path_moves_the_outbox(tmp_path: Path) -> None:
     directory.agent.publish(Event("t", 1))
     directory.reactor.advance(1.0)
     outbox = directory.agent.parts.outbox
-    waiting = outbox.counts()["pending"]
+    waiting = outbox.counts()["waiting"]
     assert waiting
     text = text.replace("old.sqlite", "new.sqlite") + "outboxMaxRows=77\n"
     directory.write("connector.websocket", text.format(port=9000, keep=180))
@@ -319,7 +319,7 @@ def test_a_changed_outbox_path_moves_the_outbox(tmp_path: Path) -> None:
     assert "changed outbox settings take effect at the next start of the agent" in said
     assert outbox.path == tmp_path / "new.sqlite"
     assert not (tmp_path / "old.sqlite").exists()
-    assert outbox.counts()["pending"] >= waiting
+    assert outbox.counts()["waiting"] >= waiting
     (tmp_path / "taken").write_text("mine")
     text = text.replace("new.sqlite", "taken")
     directory.write("connector.websocket", text.format(port=9000, keep=180))
@@ -330,7 +330,7 @@ def test_a_changed_outbox_path_moves_the_outbox(tmp_path: Path) -> None:
     assert f"{tmp_path}/new.sqlite can't be moved to {tmp_path}/taken" in error
     assert "oda outbox import" in error
     assert (tmp_path / "taken").read_text() == "mine"
-    assert outbox.counts()["pending"] >= waiting
+    assert outbox.counts()["waiting"] >= waiting
     directory.stop()
 
 
@@ -357,6 +357,18 @@ def test_sighup_reloads(directory: Directory) -> None:
     handler()
     directory.reactor.advance(0)
     assert directory.agent.settings.poller.schedules[0].period_s == 7.0
+    directory.stop()
+
+
+def test_sighup_ends_a_pause_before_the_next_attempt(directory: Directory) -> None:
+    """Whoever sends it has mended something: the agent connects at once."""
+    directory.reactor.advance(31.0)  # the attempt has failed: nobody answered
+    waiting = directory.agent.parts.connector.status()
+    assert waiting.state is LinkState.WAITING
+    attempts = directory.attempts()
+    directory.signals[0]()
+    directory.reactor.pump([0, 0])
+    assert directory.attempts() == attempts + 1
     directory.stop()
 
 

@@ -94,7 +94,7 @@ def test_a_source_that_cannot_be_looked_at(
     stopped = stop(agent)
     reactor.pump([0] * 3)
     assert stopped == [None]
-    assert agent.parts.outbox.counts()["pending"] == 0
+    assert agent.parts.outbox.counts()["waiting"] == 0
     assert reactor.getDelayedCalls() == []
 
 

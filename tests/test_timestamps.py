@@ -37,4 +37,4 @@ def test_other_times_are_left_alone(time_ms: int) -> None:
 def test_the_day_is_shown() -> None:
     """For people; there is a text for every number."""
     assert show(1_700_000_000) == "1970-01-20"
-    assert show(2**63 - 1) == "no day of this era"
+    assert show(2**63 - 1) == "no date of this era"

@@ -1,4 +1,4 @@
-"""An agent inside a program of one's own: ``twistd -n -y greenhouse.py``, beside a ``conf``."""
+"""An agent inside a program of one's own: ``twistd -n --pidfile= -y greenhouse.py``."""
 
 import os
 
@@ -50,7 +50,7 @@ def publish_temperature(agent):
 
 
 settings = load(find_directory(None), os.environ).settings
-agent = Agent(settings, components=[Brightness(), Water()])
+agent = Agent(settings, components=[Brightness(), Water()], control=True)
 sensor = TimerService(10, publish_temperature, agent)
 
 application = Application("greenhouse")

@@ -1,7 +1,7 @@
 """CBOR (RFC 8949), with cbor2.
 
-The library is imported when the first message needs it: most agents never speak CBOR, and it costs
-them a megabyte.
+cbor2 is imported when the first message needs it: it costs a megabyte, and most agents never speak
+CBOR.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from oda.model import ContentType
 
 @implementer(ICodec, ITolerantDecoding)
 class CborCodec:
-    """CBOR with definite lengths; indefinite ones are read as well.
+    """CBOR with definite lengths; it also reads indefinite ones.
 
-    Of the tags, only those of a self-described message and of integers beyond 64 bits are read.
+    Of the tags, it reads only those of a self-described message and of integers beyond 64 bits.
     """
 
     content_type = ContentType.CBOR
@@ -45,7 +45,7 @@ class CborCodec:
             raise EncodeError(str(error)) from error
 
     def decode(self, payload: bytes) -> Any:
-        """See ``ICodec.decode``. Of doubled keys the last one counts."""
+        """See ``ICodec.decode``. Of duplicate keys the last one counts."""
         return self._decode(payload, "strict")
 
     def members(
@@ -64,7 +64,7 @@ class CborCodec:
         import cbor2
 
         payload = self._limits.admit(payload)
-        # cbor2 would follow tags into cycles, regular expressions and giant exponents.
+        # Unchecked tags would lead cbor2 into cycles, regular expressions and giant exponents.
         check_structure(payload, self._limits)
         try:
             return cbor2.loads(payload.removeprefix(SELF_DESCRIBED), str_errors=str_errors)
@@ -73,7 +73,7 @@ class CborCodec:
 
 
 def _plain(value: object) -> Any:
-    """A type of the model as dict; ``builtin_types`` keeps bytes from turning into text."""
+    """A type of the model as a dict; ``builtin_types`` keeps bytes from turning into text."""
     return msgspec.to_builtins(value, builtin_types=(bytes,))
 
 

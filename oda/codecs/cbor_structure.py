@@ -1,6 +1,6 @@
 """Whether bytes are one well-formed CBOR message within the limits, without decoding it.
 
-Walks over the items with an explicit stack and allocates nothing for what they claim to hold.
+Walks over the items with an explicit stack, and allocates nothing for what they claim to hold.
 Source: RFC 8949, section 3 and appendix C.
 """
 
@@ -12,7 +12,7 @@ from oda.codecs.limits import Limits
 from oda.codecs.slices import Head, Kind
 from oda.errors import DecodeError
 
-#: The tag that says "this is CBOR" and means nothing else; allowed in front of a message only.
+#: The tag that says "this is CBOR" and nothing else; allowed only in front of a message.
 SELF_DESCRIBED: Final = b"\xd9\xd9\xf7"
 
 _BYTES, _TEXT, _ARRAY, _MAP, _TAG, _SIMPLE = 2, 3, 4, 5, 6, 7
@@ -20,15 +20,15 @@ _BREAK: Final = 0xFF
 _INDEFINITE: Final = 31
 #: Bytes of the argument that follows the first byte, by the five low bits of that byte.
 _ARGUMENT_SIZES: Final = {24: 1, 25: 2, 26: 4, 27: 8}
-#: Bytes of whole items whose first byte says it all: integers, short bytes and texts, false, true,
-#: null and three floats.
+#: Sizes of whole items whose first byte determines the size: integers, short bytes and texts,
+#: false, true, null and three floats.
 _KNOWN_SIZES: Final[dict[int, int]] = (
     dict.fromkeys((*range(0x18), *range(0x20, 0x38), 0xF4, 0xF5, 0xF6), 1)
     | {0x18: 2, 0x19: 3, 0x1A: 5, 0x1B: 9, 0x38: 2, 0x39: 3, 0x3A: 5, 0x3B: 9}
     | {first: 1 + (first & 0x1F) for first in (*range(0x40, 0x58), *range(0x60, 0x78))}
     | {0xF9: 3, 0xFA: 5, 0xFB: 9}
 )
-#: The same by index, 0 for the other bytes: this is looked up for every item.
+#: The same by index, 0 for the other bytes, because every item is looked up.
 _WHOLE_SIZES: Final = tuple(_KNOWN_SIZES.get(first, 0) for first in range(256))
 #: The head of a simple value of one byte, and the least value that it may announce.
 _SHORT_SIMPLE: Final = 0xF8
@@ -36,18 +36,18 @@ _LEAST_SHORT_SIMPLE: Final = 32
 #: Tags of an integer beyond 64 bits, and how many bytes it may have.
 _BIG_INTEGERS: Final = (0xC2, 0xC3)
 _MAX_BIG_INTEGER_SIZE: Final = 64
-#: Stands for "any number" of items in a container of indefinite length; even, like the items of a
+#: Stands for "any number" of items in a container of indefinite length: even, like the items of a
 #: map, and more than any message has.
 _ENDLESS: Final = 1 << 64
 
 
 def check_structure(payload: bytes, limits: Limits) -> None:
-    """Raise ``DecodeError`` unless ``payload`` is exactly one message within ``limits``, whose
-    keys are texts and which holds no tag or simple value but the allowed ones. Texts are not
-    looked into."""
+    """Raise ``DecodeError`` unless ``payload`` is exactly one message within ``limits``, with keys
+    that are text, and with none but the allowed tags and simple values. Does not check texts for
+    UTF-8."""
     whole_sizes, size = _WHOLE_SIZES, len(payload)
     position = len(SELF_DESCRIBED) if payload.startswith(SELF_DESCRIBED) else 0
-    # Items still to come in the innermost open container; in a map, keys come on even numbers.
+    # Items still to read in the innermost open container; in a map, even numbers are keys.
     left, is_map = 1, False
     outer: list[tuple[int, bool]] = []
     parts_left = limits.max_items
@@ -70,7 +70,7 @@ def check_structure(payload: bytes, limits: Limits) -> None:
                 position += 1
                 continue
             if is_map and not left & 1 and first >> 5 != _TEXT:
-                raise DecodeError(f"a key is no text, at byte {position}")
+                raise DecodeError(f"a key is not text, at byte {position}")
             left -= 1
             if whole_sizes[first]:
                 position += whole_sizes[first]
@@ -127,7 +127,7 @@ def _members(payload: bytes, start: int) -> tuple[int, int]:
 
 def _after_parts(payload: bytes, start: int, parts_left: int) -> tuple[int, int]:
     """The position behind the bytes or text of indefinite length at ``start``, and how many parts
-    are left of those that the texts of a message may have altogether."""
+    the remaining texts of the message may have."""
     major, position = payload[start] >> 5, start + 1
     for used in range(parts_left):
         first = payload[position]
@@ -173,7 +173,7 @@ def read_head(payload: bytes, start: int) -> Head:
     major = first >> 5
     kind = {_TEXT: Kind.TEXT, _MAP: Kind.MAP}.get(major, Kind.OTHER)
     if first & 0x1F == _INDEFINITE and major in (_BYTES, _TEXT, _ARRAY, _MAP):
-        # A text in parts is no key that anybody looks for; its parts are looked at as items.
+        # Nobody looks for a text in parts as a key; its parts count as items.
         kind = kind if major == _MAP else Kind.OTHER
         return Head(kind, start, start + 1, None)
     argument, begin = _argument(payload, start)

@@ -1,7 +1,7 @@
 """JSON, with msgspec.
 
-Deep or crowded messages are refused before they are decoded, by counting brackets and commas
-outside of texts. Only bulk operations on bytes are used, and for a small message with few brackets
+The codec refuses deep or crowded messages before it decodes them, by counting brackets and commas
+outside of texts. It uses only bulk operations on bytes, and for a small message with few brackets
 no more than two counts.
 """
 
@@ -26,7 +26,7 @@ from oda.model import ContentType
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _ALL_BYTES: Final = bytes(range(256))
-#: Everything but quotes and brackets, and everything but quotes and what separates items.
+#: Everything but quotes and brackets, and everything but quotes, brackets and separators.
 _NOT_BRACKETS: Final = _ALL_BYTES.translate(None, b'"[]{}')
 _NOT_SEPARATORS: Final = _ALL_BYTES.translate(None, b'"[]{},:')
 _BRACES_TO_BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
@@ -36,25 +36,25 @@ _ESCAPE: Final = re.compile(
     rb"|(?P<lone>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
-#: Of a message with more escapes none is replaced.
+#: In a message with more escapes none is replaced.
 _MAX_ESCAPES: Final = 50_000
-#: A longer message is searched for numbers of so many digits: each costs quadratic time.
+#: A longer message is searched for numbers with this many digits: each costs quadratic time.
 _SHORT: Final = 64 * 1024
 _LONG_NUMBER: Final = b"0" * 400
 _DIGITS: Final = bytes(48 if 48 <= code < 58 else 32 for code in range(256))
 _REPLACEMENT: Final = rb"\ufffd"
-#: A longer text is not mended piece by piece: that takes a tenth of a second for a megabyte.
+#: A longer text is not mended piece by piece, which takes a tenth of a second for a megabyte.
 _MENDED_BYTES: Final = 256 * 1024
-#: A text longer than this is not mended at all. The most that is decoded is half as long.
+#: A longer text is not mended at all. The largest text that is decoded is half as long.
 _WRITTEN_OVER_BYTES: Final = 8 * 1024 * 1024
-#: So many words of each kind are written over; a text with more is malformed.
+#: At most this many words of each kind are overwritten; a text with more is malformed.
 _MAX_WORDS: Final = 200_000
-#: A text, or what other writers take for a number and JSON does not have.
+#: A text, or a word that other writers use for a number and JSON does not have.
 _TEXT_OR_WORD: Final = re.compile(
     rb'"(?:[^"\\]++|\\.)*+"|(?<![\w.+-])(?:-?Infinity|NaN)(?![\w.])', re.DOTALL
 )
 _CONTROL: Final = re.compile(rb"[\x00-\x1f]")
-#: Numbers that no float holds stand for such words while members are looked for.
+#: Numbers too large for a float, which stand in for such words during the search for members.
 _STAND_INS: Final = {
     b"NaN": b"1e400000001",
     b"Infinity": b"1e400000002",
@@ -62,7 +62,7 @@ _STAND_INS: Final = {
 }
 
 
-#: What is written over words, in this order, with the letter that a text with such a word holds.
+#: Each word, in this order, with a letter to look for first and what overwrites the word.
 _INSTEAD: Final = (
     (b"N", b"NaN", b" 0 "),
     (b"I", b"-Infinity", b"    0    "),
@@ -70,11 +70,11 @@ _INSTEAD: Final = (
     (b"u", b"\\ud", b"\\u0"),
     (b"u", b"\\uD", b"\\u0"),
 )
-#: A text without them is not written over.
+#: A text without any of these was not overwritten.
 _MARKS: Final = (b"\x7f", b" ", b"\\u0")
-#: What stands for a member that is too long to be looked at: no decoder takes it.
+#: Stands for a member that is too long to search; no decoder accepts it.
 _UNREADABLE: Final = b"\x00"
-#: DEL for each control character that is no white space, blanks for white space.
+#: DEL for each control character other than white space, blanks for white space.
 _NO_CONTROLS: Final = bytes(
     code if code >= 32 else 32 if code in b"\t\n\r" else 127 for code in range(256)
 )
@@ -104,7 +104,7 @@ class JsonCodec:
             raise EncodeError(str(error)) from error
 
     def decode(self, payload: bytes) -> Any:
-        """See ``ICodec.decode``. Of doubled keys the last one counts; integers of any size are
+        """See ``ICodec.decode``. Of duplicate keys the last one counts; integers of any size are
         kept."""
         payload = self._limits.admit(payload)
         _check_structure(payload, self._limits)
@@ -146,8 +146,8 @@ class JsonCodec:
 
 @cache
 def _shape(path: tuple[str, ...], names: tuple[str, ...]) -> Any:
-    """The type of an object that holds the object at ``path``, of which the members of these names
-    are left as they stand."""
+    """The type of an object that holds the object at ``path``, whose members of these names stay
+    undecoded."""
     fields = [(f"member{number}", msgspec.Raw, msgspec.Raw()) for number in range(len(names))]
     renamed = {field[0]: name for field, name in zip(fields, names, strict=True)}
     shape: Any = msgspec.defstruct("Members", fields, rename=renamed)
@@ -159,16 +159,16 @@ def _shape(path: tuple[str, ...], names: tuple[str, ...]) -> Any:
 
 
 def _members(text: bytes, path: tuple[str, ...], names: tuple[str, ...]) -> dict[str, bytes] | None:
-    """The members of the object at ``path``, as they stand there. Raises ``DecodeError``."""
+    """The members of the object at ``path``, as they are written. Raises ``DecodeError``."""
     try:
-        # One object in the other, so that the message is read once only.
+        # One nested type, so that msgspec reads the message only once.
         found = msgspec.json.decode(text, type=_shape(path, names))
         for _ in path:
             if found.member is None:
                 return None
             found = found.member
     except msgspec.ValidationError:
-        return None  # it is no object
+        return None  # not an object
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DecodeError(str(error)) from error
     members = {name: bytes(getattr(found, f"member{at}")) for at, name in enumerate(names)}
@@ -178,8 +178,9 @@ def _members(text: bytes, path: tuple[str, ...], names: tuple[str, ...]) -> dict
 def _members_of_long(
     text: bytes, path: tuple[str, ...], names: tuple[str, ...], limits: Limits
 ) -> dict[str, bytes] | None:
-    """As ``_members``, of a text that is too long to be mended piece by piece. What JSON does not
-    have is written over in a copy, and the members are cut out of the original."""
+    """As ``_members``, for a text that is too long to be mended piece by piece. The search runs on
+    a copy in which everything that JSON does not have is overwritten; the members are cut out of
+    the original."""
     plain = _written_over(text) if len(text) <= _WRITTEN_OVER_BYTES else text
     found = _members(plain, path, names)
     if found is None or plain is text:
@@ -191,14 +192,13 @@ def _members_of_long(
 
 
 def _cut_out(text: bytes, plain: bytes, member: bytes, limits: Limits) -> bytes:
-    """The part of ``text`` that stands where ``member`` stands in ``plain``; mended if it is
-    short."""
+    """The part of ``text`` at the place of ``member`` in ``plain``; mended if it is short."""
     is_long = len(member) > _MENDED_BYTES
     if is_long and len(text) > limits.max_bytes:
-        # To look for it would take as long as all the rest, and most are refused for their size.
+        # Finding it would take as long as all the rest, and most are refused for their size.
         return member if len(member) > limits.max_bytes else _UNREADABLE
     if not any(mark in member for mark in _MARKS):
-        return member  # nothing is written over
+        return member  # nothing in it was overwritten
     begin = plain.find(member)
     original = text[begin : begin + len(member)]
     if is_long:
@@ -207,7 +207,7 @@ def _cut_out(text: bytes, plain: bytes, member: bytes, limits: Limits) -> bytes:
 
 
 def _zero(text: bytes, plain: bytes, name: str) -> bytes:
-    """The member of this name that is 0 in ``plain``: the word that it was, or really 0."""
+    """The member of this name that is 0 in ``plain``: the original word, or a real 0."""
     for key in re.finditer(b'"' + re.escape(name.encode()) + b'" *:', plain):
         value = text[key.end() : key.end() + _MENDED_BYTES].lstrip()
         for word in _STAND_INS:
@@ -217,21 +217,21 @@ def _zero(text: bytes, plain: bytes, name: str) -> bytes:
 
 
 def _written_over(text: bytes) -> bytes:
-    """A text of the same length and structure without what JSON does not have: words that are no
-    numbers, control characters in texts, halves of surrogate pairs. What is malformed stays so:
-    what is written over a word is no part of a number beside it, and DEL stands in texts only.
-    It is ``text`` itself where there is nothing of this."""
+    """A text of the same length and structure in which everything that JSON does not have is
+    overwritten: words that are not numbers, control characters in texts, halves of surrogate pairs.
+    Malformed text stays malformed: what overwrites a word can't join a number beside it, and DEL
+    may only stand in texts. Returns ``text`` itself if nothing had to be overwritten."""
     before = text
     for first, word, instead in _INSTEAD:
-        if first in text:  # much faster than to look for the word
+        if first in text:  # much faster than a search for the word
             text = text.replace(word, instead, _MAX_WORDS)
     plain = text.translate(_NO_CONTROLS)
     return before if plain == before else plain
 
 
 def _with_unicode_only(payload: bytes) -> bytes:
-    """``payload`` with U+FFFD in the place of what is no Unicode. Raises ``DecodeError`` where that
-    would take long."""
+    """``payload`` with U+FFFD in place of invalid Unicode. Raises ``DecodeError`` if that would
+    take long."""
     if not payload.isascii():
         try:
             payload.decode()
@@ -240,7 +240,7 @@ def _with_unicode_only(payload: bytes) -> bytes:
                 payload = payload.decode("utf-8", "replace").encode()
     if b"\\ud" in payload or b"\\uD" in payload:
         if payload.count(b"\\") > _MAX_ESCAPES:
-            raise DecodeError(f"more than {_MAX_ESCAPES} escapes, and what may be no Unicode")
+            raise DecodeError(f"more than {_MAX_ESCAPES} escapes, some perhaps invalid Unicode")
         payload = _ESCAPE.sub(lambda escape: _REPLACEMENT if escape["lone"] else escape[0], payload)
     return payload
 
@@ -254,7 +254,7 @@ def _as_json(found: re.Match[bytes]) -> bytes:
 
 
 def _as_written(member: bytes) -> bytes:
-    """The member with its words in their places again: it is for the decoder to refuse them."""
+    """The member with its original words, for the decoder to refuse."""
     for word, stand_in in sorted(_STAND_INS.items()):
         if stand_in in member:
             member = member.replace(stand_in, word)
@@ -276,7 +276,7 @@ def _int_or_text(text: str) -> int | str:
 def _check_structure(payload: bytes, limits: Limits) -> None:
     """Raise ``DecodeError`` if the JSON text nests too deeply or holds too many items.
 
-    Says nothing about malformed text, which the decoder refuses.
+    Says nothing about malformed text; the decoder refuses that.
     """
     if len(payload) > _SHORT and _LONG_NUMBER in payload.translate(_DIGITS):
         numbers = _outside_texts(payload, b"", limits)
@@ -285,8 +285,8 @@ def _check_structure(payload: bytes, limits: Limits) -> None:
     if len(payload) > limits.max_items:
         separators = _outside_texts(payload, _NOT_SEPARATORS, limits)
         containers = separators.count(b"[") + separators.count(b"{")
-        # Each comma starts another member, each colon follows a key, and the first member is
-        # counted with its container. So an empty container counts as two items here.
+        # Each comma starts another member, each colon follows a key, and the first member counts
+        # with its container. So an empty container counts as two items here.
         if separators.count(b",") + separators.count(b":") + containers > limits.max_items:
             raise _too_many_items(limits)
         _check_depth(separators.translate(_BRACES_TO_BRACKETS, b",:"), limits)
@@ -298,7 +298,7 @@ def _check_structure(payload: bytes, limits: Limits) -> None:
 
 
 def _check_depth(brackets: bytes, limits: Limits) -> None:
-    # Taking away the innermost pairs again and again takes one round per level.
+    # Removing the innermost pairs takes one round per level.
     for _ in range(limits.max_depth):
         outer = brackets.replace(b"[]", b"")
         if outer == brackets:
@@ -312,15 +312,15 @@ def _outside_texts(payload: bytes, unwanted: bytes, limits: Limits) -> bytes:
     """The bytes of ``payload`` outside of texts, without those in ``unwanted``, which holds
     neither quotes nor brackets. Raises ``DecodeError`` if there are too many texts."""
     if b"\\" in payload:
-        # In this order: the backslash of \\" is escaped itself and escapes no quote.
+        # In this order: the backslash of \\" is itself escaped and does not escape the quote.
         payload = payload.replace(b"\\\\", b"").replace(b'\\"', b"")
     marks = payload.translate(None, unwanted)
-    # Nearly always no text has a mark in it, and the quotes of each stand side by side. If any
-    # text has one, its opening quote is left over: the quotes before it are all paired.
+    # Nearly always no text has a mark in it, and the quotes of each text are adjacent. If a text
+    # has a mark, its opening quote is left over, because the quotes before it are all paired.
     unquoted = marks.replace(b'""', b"")
     if b'"' not in unquoted:
         return unquoted
-    # Each text is an item, so this refuses nothing that fits, and it bounds the parts below.
+    # Each text is an item: this refuses nothing that fits, and bounds the parts below.
     if marks.count(b'"') // 2 > limits.max_items:
         raise _too_many_items(limits)
     return b"".join(marks.split(b'"')[::2])

@@ -1,4 +1,4 @@
-"""How large and how deep a message may be: what protects the agent from hostile input."""
+"""How large and how deep a message may be. These limits protect the agent from hostile input."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 from oda.errors import DecodeError
 
-#: The integers every format carries alike: signed or unsigned 64 bits.
+#: The integers that every format carries: signed or unsigned 64 bits.
 MIN_INTEGER: Final = -(2**63)
 MAX_INTEGER: Final = 2**64 - 1
 
@@ -41,9 +41,9 @@ class Limits(NamedTuple):
         return payload
 
 
-#: What the agent accepts of the platform: as much as is decoded within a tenth of a second. Longer
-#: messages (up to ``maxMessageSize``) are refused, and answered where they are requests.
+#: What the agent accepts from the platform: as much as it can decode within a tenth of a second. It
+#: refuses longer messages (up to ``maxMessageSize``), and answers those that are requests.
 ARRIVING: Final = Limits(max_bytes=4 * 1024 * 1024, max_items=50_000)
 
-#: So many items of a refused binary message are looked at to find out who asks.
+#: How many items of a refused binary message are searched to find out who asks.
 MAX_SEARCHED: Final = 10_000

@@ -38,7 +38,7 @@ class MessagePackCodec:
         return packed
 
     def decode(self, payload: bytes) -> Any:
-        """See ``ICodec.decode``. Of doubled keys the last one counts."""
+        """See ``ICodec.decode``. Of duplicate keys the last one counts."""
         return self._decode(payload, "strict")
 
     def members(
@@ -54,7 +54,7 @@ class MessagePackCodec:
 
     def _decode(self, payload: bytes, unicode_errors: Literal["strict", "replace"]) -> Any:
         payload = self._limits.admit(payload)
-        # The unpacker allocates what an array claims to hold: nothing may reach it unchecked.
+        # The unpacker allocates what an array claims to hold, so nothing may reach it unchecked.
         check_structure(payload, self._limits)
         try:
             return msgpack.unpackb(payload, unicode_errors=unicode_errors)
@@ -65,5 +65,5 @@ class MessagePackCodec:
 
 
 def _plain(value: object) -> Any:
-    """A type of the model as dict; ``builtin_types`` keeps bytes from turning into text."""
+    """A type of the model as a dict; ``builtin_types`` keeps bytes from turning into text."""
     return msgspec.to_builtins(value, builtin_types=(bytes,))

@@ -1,7 +1,7 @@
 """Whether bytes are one well-formed MessagePack message within the limits, without decoding it.
 
-Walks over the items with an explicit stack and allocates nothing for what they claim to hold, so
-that a few bytes that announce gigabytes do no harm. Source: the MessagePack specification.
+Walks over the items with an explicit stack, and allocates nothing for what they claim to hold: a
+few bytes that announce gigabytes do no harm. Source: the MessagePack specification.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from oda.errors import DecodeError
 _NEVER_USED: Final = 0xC1
 _KEYS: Final = frozenset([*range(0xA0, 0xC0), 0xD9, 0xDA, 0xDB])
 
-#: Bytes of a whole item whose first byte says it all.
+#: Sizes of whole items whose first byte determines the size.
 _KNOWN_SIZES: Final[dict[int, int]] = (
     dict.fromkeys((*range(0x80), *range(0xE0, 0x100), 0xC0, 0xC2, 0xC3), 1)
     | {first: 1 + (first & 0x1F) for first in range(0xA0, 0xC0)}
     | {0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9, 0xD0: 2, 0xD1: 3, 0xD2: 5, 0xD3: 9, 0xCA: 5, 0xCB: 9}
 )
-#: The same by index, 0 for the other bytes: this is looked up for every item.
+#: The same by index, 0 for the other bytes, because every item is looked up.
 _WHOLE_SIZES: Final = tuple(_KNOWN_SIZES.get(first, 0) for first in range(256))
 #: Bytes of the length that follows the first byte of str and bin.
 _LENGTH_SIZES: Final = {0xD9: 1, 0xDA: 2, 0xDB: 4, 0xC4: 1, 0xC5: 2, 0xC6: 4}
@@ -38,11 +38,11 @@ _EXTENSION_SIZES: Final = {0xD4: 2, 0xD5: 3, 0xD6: 5, 0xD7: 9, 0xD8: 17}
 
 
 def check_structure(payload: bytes, limits: Limits) -> None:
-    """Raise ``DecodeError`` unless ``payload`` is exactly one message within ``limits``, whose
-    keys are texts and which holds no extension type. Texts are not looked into."""
+    """Raise ``DecodeError`` unless ``payload`` is exactly one message within ``limits``, with keys
+    that are text, and without extension types. Does not check texts for UTF-8."""
     whole_sizes, size = _WHOLE_SIZES, len(payload)
     position = 0
-    # Items still to come in the innermost open container; in a map, keys come on even numbers.
+    # Items still to read in the innermost open container; in a map, even numbers are keys.
     left, is_map = 1, False
     outer: list[tuple[int, bool]] = []
     try:
@@ -55,7 +55,7 @@ def check_structure(payload: bytes, limits: Limits) -> None:
                 left, is_map = outer.pop()
             first = payload[position]
             if is_map and not left & 1 and first not in _KEYS:
-                raise DecodeError(f"a key is no text, at byte {position}")
+                raise DecodeError(f"a key is not text, at byte {position}")
             left -= 1
             if whole_sizes[first]:
                 position += whole_sizes[first]

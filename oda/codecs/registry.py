@@ -24,17 +24,17 @@ _FIRST_BYTES: Final[dict[int, ContentType]] = (
     | dict.fromkeys((*range(0x80, 0x90), 0xDE, 0xDF), ContentType.MESSAGE_PACK)
 )
 _WHITE_SPACE: Final = b" \t\r\n"
-#: White space in front of JSON is skipped up to this many bytes, however long the message is.
+#: How many bytes of white space in front of JSON are skipped, however long the message is.
 _MAX_WHITE_SPACE: Final = 1024
 
 
 @implementer(ICodecRegistry)
 class CodecRegistry:
-    """Holds one codec per content type. Detection knows the three formats of the protocol, and
-    what codecs added later announce."""
+    """Holds one codec per content type. Detection knows the three formats of the protocol, and the
+    first bytes that further codecs announce."""
 
     def __init__(self, codecs: Iterable[Any] = ()) -> None:
-        """``codecs`` are added as by ``add``, which may raise."""
+        """Adds ``codecs`` like ``add``, which may raise."""
         self._codecs: dict[ContentType, Any] = {}
         self._first_bytes = dict(_FIRST_BYTES)
         for codec in codecs:
@@ -44,8 +44,8 @@ class CodecRegistry:
         """Add an ``ICodec``. ``first_bytes`` are the first bytes of its messages, for a format that
         is none of the three.
 
-        Raises ``PluginError`` when it is no codec, when there is one for its content type, or when
-        another format begins with one of its first bytes; nothing is changed then.
+        Raises ``PluginError`` if it is not a codec, if its content type already has a codec, or if
+        another format begins with one of its first bytes. Nothing changes then.
         """
         if not ICodec.providedBy(codec):
             raise PluginError(f"{codec!r} is not a codec: it doesn't provide ICodec")
@@ -64,8 +64,8 @@ class CodecRegistry:
         self._first_bytes.update(dict.fromkeys(announced, content_type))
 
     def detect(self, payload: bytes | bytearray | memoryview) -> ContentType | None:
-        """See ``ICodecRegistry.detect``. A byte order mark is skipped, and at most a kilobyte of
-        white space."""
+        """See ``ICodecRegistry.detect``. Skips a byte order mark, and at most a kilobyte of white
+        space."""
         if not payload:
             return None
         content_type = self._first_bytes.get(payload[0])

@@ -1,8 +1,8 @@
 """Finds the members of one object in a binary message without decoding the message.
 
-For messages that a codec refuses: who asks can be found out all the same. The two binary formats
-have one structure: items, each with a head that says how many items belong to it. A format's
-``head`` reads it; the walk over the items is here.
+This serves messages that a codec refuses: the agent still finds out who asks. The two binary
+formats have one structure: items, each with a head that says how many items belong to it. The
+format's ``head`` reads the head of an item; this module walks over the items.
 
 Pure.
 """
@@ -28,7 +28,7 @@ class Kind(Enum):
 
 class Head(NamedTuple):
     """``begin`` is where a text's bytes begin, ``end`` where the next item begins. ``items`` belong
-    to this one; None: as many as there are before the next ``BREAK``."""
+    to this item; None means all items before the next ``BREAK``."""
 
     kind: Kind
     begin: int
@@ -37,17 +37,17 @@ class Head(NamedTuple):
 
 
 #: Reads the head of the item at a position. Raises ``DecodeError`` for what the format does not
-#: have; an ``IndexError`` means that the message ends too early.
+#: allow, and ``IndexError`` if the message ends too early.
 ReadHead = Callable[[bytes, int], Head]
 
 
-#: More items than any message has, and what stands for "any number" of them; even, as in a map.
+#: More items than any message has, and the stand-in for "any number" of items: even, as in a map.
 _MOST = 1 << 64
 _ENDLESS = 1 << 66
 
 
 class _LimitReachedError(Exception):
-    """More items than may be looked at."""
+    """The walk has reached its limit of items."""
 
 
 class _Walk:
@@ -71,7 +71,7 @@ class _Walk:
 
     def _after(self, position: int) -> int:
         """Where the item behind the one at ``position`` begins."""
-        # Items still to come in the innermost container, and whether it is a map.
+        # Items still to read in the innermost container, and whether it is a map.
         left, is_map = 1, False
         outer: list[tuple[int, bool]] = []
         while True:
@@ -94,7 +94,7 @@ class _Walk:
 
     def keys(self, position: int) -> Iterator[tuple[str, int]]:
         """The keys of the map at ``position``, and where the value of each begins. ``key_at`` is
-        where the key that was given last begins, at the end where the map ends."""
+        where the last returned key begins; after the last key, where the map ends."""
         first = self._next(position)
         if first.kind is not Kind.MAP:
             return
@@ -116,7 +116,7 @@ class _Walk:
 
     def members(self, position: int) -> tuple[dict[str, tuple[int, int]] | None, int]:
         """Where the members of the map at ``position`` are, by key, and where the map ends. None
-        if it is no map. Of doubled keys the last one counts."""
+        if it is not a map. Of duplicate keys the last one counts."""
         first = self._next(position)
         if first.kind is not Kind.MAP:
             return None, self._after(position)
@@ -138,11 +138,11 @@ class _Walk:
 def find_members(
     payload: bytes, path: tuple[str, ...], names: Collection[str], head: ReadHead, max_items: int
 ) -> dict[str, bytes] | None:
-    """The members of these names of the object at ``path``, as they are encoded; None where there
-    is none.
+    """The members of these names of the object at ``path``, as they are encoded; None if there is
+    no such object.
 
-    Raises ``DecodeError`` if the structure is malformed. Not more than about ``max_items`` items
-    are looked at: where there are more, the members that stand before the others are found.
+    Raises ``DecodeError`` if the structure is malformed. The walk stops after about ``max_items``
+    items; in a longer message it finds the members at the front.
     """
     try:
         walk = _Walk(payload, head, max_items)
@@ -163,8 +163,8 @@ def find_members(
 def _first_members(
     payload: bytes, path: tuple[str, ...], head: ReadHead, max_items: int
 ) -> dict[str, tuple[int, int]] | None:
-    """As ``_Walk.members`` at the first object of that path, as far as the items reach; nothing
-    behind it is looked at."""
+    """As ``_Walk.members``, for the first object at that path, as far as the items reach. Ignores
+    everything behind the object."""
     found: dict[str, tuple[int, int]] = {}
     walk = _Walk(payload, head, max_items)
     position = 0

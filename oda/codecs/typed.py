@@ -1,4 +1,4 @@
-"""Typed decoding: from the plain values of a message to types, with errors that say where."""
+"""Typed decoding: from the plain values of a message to types, with errors that name the place."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def convert(value: object, type: type[T]) -> T: ...
 def convert(value: object, type: Any) -> Any: ...
 def convert(value: object, type: Any) -> Any:
     """``value``, as a codec decoded it, as an instance of ``type`` (a Struct, a TypedDict, a
-    union...). Nothing is coerced: ``"1"`` is no int. Unknown members are ignored.
+    union...). Nothing is coerced: ``"1"`` is not an int. Unknown members are ignored.
 
-    Raises ``DecodeError`` whose ``path`` names the wrong member (``$.operation.request.id``) and
-    whose ``problem`` says what is wrong with it.
+    Raises ``DecodeError``; its ``path`` names the wrong member (``$.operation.request.id``), its
+    ``problem`` says what is wrong.
     """
     try:
         return msgspec.convert(value, type, builtin_types=(bytes,))
@@ -35,7 +35,7 @@ def convert(value: object, type: Any) -> Any:
 
 
 def decode_error(error: msgspec.DecodeError) -> DecodeError:
-    """The ``DecodeError`` that says what ``error`` says, with path and problem apart."""
+    """The ``DecodeError`` for ``error``, with path and problem separate."""
     text = str(error)
     place = _PLACE.match(text)
     if place is None:

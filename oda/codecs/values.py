@@ -1,12 +1,12 @@
-"""What a message may hold: the one rule for all formats, checked before anything is encoded.
+"""What a message may hold: one rule for all formats, checked before anything is encoded.
 
-A value is None, bool, int (64 bits, signed or unsigned), float (finite), str, list, tuple, and dict
-with text keys; the binary formats also carry bytes. Types are compared exactly: a subclass could
-be written differently by each library. NaN and Infinity are refused in the binary formats as
-well, so that the choice of the format never decides whether a datapoint can be published.
+A value is None, bool, int (64 bits, signed or unsigned), float (finite), str, list, tuple, or dict
+with text keys; the binary formats also carry bytes. Types must match exactly, because each library
+might write a subclass differently. The binary formats refuse NaN and Infinity as well, so that the
+choice of the format never decides whether a datapoint can be published.
 
-A fault is raised without a path, and every container it passes through on its way out adds its
-own step: the path costs nothing as long as there is no fault.
+A fault is raised without a path. Every container that it passes on its way out adds its own step,
+so the path costs nothing unless there is a fault.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from oda.codecs.limits import MAX_DEPTH, MAX_INTEGER, MAX_VALUE_DEPTH, MIN_INTEG
 from oda.errors import EncodeError
 from oda.model import Datapoint, Datastream, TelemetryDocument
 
-#: A key longer than this is cut in the text of an error.
+#: Longer keys are cut in the text of an error.
 _SHOWN_KEY_LENGTH: Final = 40
 
 #: The containers around a datapoint's value: document, datastreams, datastream, datapoints,
@@ -55,10 +55,12 @@ def check_value(
 
 
 def is_plain(value: object, max_depth: int = MAX_VALUE_DEPTH) -> bool:
-    """Whether ``value`` is surely right: containers, texts, and numbers that every format carries.
+    """Whether ``value`` is certainly right: containers, texts, and numbers that every format
+    carries.
 
-    False only says that a closer look is needed. A text that is no Unicode is not noticed: every
-    encoder refuses it. Level by level, because a call for each member costs more than all else.
+    False only says that a closer look is needed. This does not notice a text that is invalid
+    Unicode; every encoder refuses that. It works level by level, because a call for each member
+    would cost more than everything else.
     """
     level: list[Any] = [value]
     for _ in range(max_depth + 1):
@@ -92,7 +94,7 @@ def is_plain(value: object, max_depth: int = MAX_VALUE_DEPTH) -> bool:
 
 def check_message(message: object, *, binary: bool = False, max_depth: int = MAX_DEPTH) -> None:
     """As ``check_value`` for a whole message, in which types of ``oda.model`` may stand for
-    objects at any place."""
+    objects anywhere."""
     try:
         if type(message) is TelemetryDocument:
             _check_telemetry(message, max_depth, binary)
@@ -103,7 +105,7 @@ def check_message(message: object, *, binary: bool = False, max_depth: int = MAX
 
 
 def _check(value: Any, room: int, binary: bool, structs: bool) -> None:
-    """``room`` is how many containers may still be opened."""
+    """``room`` is how many more levels of containers are allowed."""
     kind = type(value)
     if kind is float:
         if value - value == 0.0:
@@ -149,7 +151,7 @@ def _check_dict(value: dict[Any, Any], room: int, binary: bool, structs: bool) -
     try:
         for key, member in value.items():
             if type(key) is not str:
-                raise _FaultError(f"the key {_shown(key)} is no text")
+                raise _FaultError(f"the key {_shown(key)} is not text")
             if not key.isascii():
                 _check_text(key)
             _check(member, room - 1, binary, structs)
@@ -179,7 +181,7 @@ def _check_struct(struct: msgspec.Struct, room: int, binary: bool) -> None:
             struct.__struct_fields__, struct.__struct_encode_fields__, strict=True
         ):
             value = getattr(struct, name)
-            # An enumeration of the model stands for its text; anywhere else it is an accident.
+            # An enumeration of the model stands for its text; elsewhere it is an accident.
             _check(value.value if isinstance(value, Enum) else value, room - 1, binary, True)
     except _FaultError as fault:
         fault.steps.append(_member(wire_name))
@@ -187,7 +189,7 @@ def _check_struct(struct: msgspec.Struct, room: int, binary: bool) -> None:
 
 
 def _check_telemetry(document: TelemetryDocument, room: int, binary: bool) -> None:
-    """What ``_check_struct`` does, written out because it runs for every datapoint there is."""
+    """As ``_check_struct``, written out because it runs for every datapoint."""
     below = room - _DEPTH_OF_A_DATAPOINT
     if below < 0:
         raise _FaultError("nested too deeply")
@@ -253,6 +255,6 @@ def _shown(key: object) -> str:
     if type(key) in (str, bytes, int, float, bool, type(None)):
         try:
             return ascii(key)[: 2 * _SHOWN_KEY_LENGTH]
-        except ValueError:  # an integer of thousands of digits has no text
+        except ValueError:  # an integer of thousands of digits can't be shown
             return "int"
     return type(key).__qualname__

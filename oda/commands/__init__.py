@@ -1,1 +1,1 @@
-"""One module per subcommand of ``oda``; each is imported only when it is run."""
+"""One module per subcommand of ``oda``; each is imported only when it runs."""

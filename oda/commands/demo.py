@@ -34,7 +34,7 @@ from oda.settings import (
 )
 
 _KEY = "demo-key"
-#: What is read once, and what every few seconds.
+#: What the demo reads once, and what every few seconds.
 _ONCE = ("device.serialNumber", "device.cpu.total", "device.ram.total", "device.storage.disk.total")
 _OFTEN = ("device.upTime", "device.cpu.usage", "device.cpu.status", "device.ram.usage")
 
@@ -53,7 +53,7 @@ _OFTEN = ("device.upTime", "device.cpu.usage", "device.cpu.status", "device.ram.
     "seconds",
     default=None,
     type=click.FloatRange(min=0.0),
-    help="End after so many seconds instead of waiting for Ctrl-C.",
+    help="End after this many seconds instead of waiting for Ctrl-C.",
 )
 @click.option(
     "--port",
@@ -79,7 +79,7 @@ def command(device: str, every: float, seconds: float | None, port: int, http_po
 
     from oda.commands.running import begin_log
 
-    # Without an observer Twisted keeps the last 65,536 events.
+    # Without an observer, Twisted keeps the last 65,536 events in memory.
     log = begin_log(MonitorSettings(log_level=LogLevel.WARN))
     demo = Demo(reactor, device, every, port, http_port)
     try:
@@ -100,7 +100,7 @@ class Demo:
         self, reactor: Any, device: str, every_s: float, port: int, http_port: int
     ) -> None:
         self._device = device
-        # the first lines are written before there is anything to stop
+        # the first lines are printed before the reactor runs
         self._printer = _Printer(lambda: reactor.callWhenRunning(reactor.stop))
         self._directory = TemporaryDirectory(prefix="oda-demo-")
         self._every_s = every_s
@@ -112,7 +112,7 @@ class Demo:
         self._forget: Callable[[], None] = lambda: None
 
     def start(self) -> None:
-        """Start both; raises ``CannotListenError`` when a port is taken."""
+        """Start both; raises ``CannotListenError`` when a port is in use."""
         self.platform.startService()
         self.agent = Agent(self._settings(), reactor=self._reactor)
         self._forget = self.platform.events.subscribe(self._look)
@@ -149,7 +149,7 @@ class Demo:
     def _example(self) -> str:
         parameters = shlex.quote('{"variableList": ["device.ram.usage"]}')
         order = f"{shlex.quote(self._device)} GET_DEVICE_PARAMETERS {parameters}"
-        # The way this one was started works in the reader's shell, too, activated or not.
+        # The command that started this process also works in the reader's shell.
         program = sys.argv[0] if Path(sys.argv[0]).name == "oda" else "oda"
         return f"{program} platform send {order} --api {self.platform.http_url}"
 
@@ -166,20 +166,20 @@ def _now() -> str:
 
 
 class _Printer:
-    """Writes lines until nobody reads them any more; then ``gone`` is called, once."""
+    """Prints lines until the reader of the output is gone; then calls ``gone``, once."""
 
     def __init__(self, gone: Callable[[], None]) -> None:
         self._gone: Callable[[], None] | None = gone
 
     def say(self, line: str) -> None:
-        """Write one line at once."""
+        """Print one line at once."""
         if self._gone is None:
             return
         try:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
-        except BrokenPipeError:  # "oda demo | head" has seen enough
-            # What Python still holds would be written at exit, and fail again.
+        except BrokenPipeError:  # "oda demo | head" has ended
+            # Otherwise Python would write its buffer at exit, and fail again.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             gone, self._gone = self._gone, None
             gone()

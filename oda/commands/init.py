@@ -5,28 +5,31 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import click
 
+from oda.commands.as_user import Account, take_user
 from oda.commands.migration import Migration
 from oda.commands.text import print_finding
 from oda.config.components import COMPONENTS, OPTIONAL, PLUGINS_FILE, POLLER
-from oda.config.connection import CONNECTOR
+from oda.config.connection import CONNECTOR, PREFIX
 from oda.config.files import read
+from oda.config.lines import read_schedule
 from oda.config.loader import load
 from oda.config.template import find_key, render_file
 from oda.diagnosis.findings import Findings
 from oda.errors import ConfigurationError
 
-#: Where the platform documents to be found.
+#: The port in the platform's documentation.
 _PORT = "9955"
 _PATH = "/south/v80/sessions"
-#: The file that an API key is written to when it was typed or piped in.
+#: The file for an API key that was typed or piped in.
 _KEY_FILE = "apikey"
-#: What a first configuration reads, besides what it reads once.
+_EVERY = "60"
+#: What a first configuration reads periodically.
 _READINGS = (
     "device.upTime",
     "device.cpu.usage",
@@ -46,14 +49,17 @@ _READ_ONCE = ("device.software", "device.cpu.total", "device.ram.total")
 @click.option("--device-id", help="The device's id.  [default: the machine's serial number]")
 @click.option(
     "--api-key-file",
-    help="A file that holds the API key; - reads the key from standard input. Asked for where it"
-    " is missing.",
+    help="A file that holds the API key; - reads the key from standard input. Prompted for if"
+    " missing.",
 )
 @click.option(
     "--every",
-    default="60",
-    show_default=True,
-    help="Seconds between two readings of this machine; 0: no readings.",
+    help=f"Seconds between two readings of this machine; 0: no readings.  [default: {_EVERY}]",
+)
+@click.option(
+    "--user",
+    metavar="NAME",
+    help="The user who runs the agent: this user's group may read the files. For root only.",
 )
 @click.option(
     "--from",
@@ -78,20 +84,28 @@ def command(
     ca_file: str | None,
     device_id: str | None,
     api_key_file: str | None,
-    every: str,
+    every: str | None,
+    user: str | None,
     source: Path | None,
     settings: tuple[str, ...],
 ) -> None:
-    """Write the configuration of an agent into DIRECTORY (conf where it isn't named).
+    """Write the configuration of an agent into DIRECTORY (default: conf).
 
-    What flags don't say is asked for at a terminal; elsewhere --host and --api-key-file (or the
-    variable ODA_API_KEY) are enough. Nothing that exists is overwritten. An API key never stands
-    on the command line: there everybody could see it.
+    On a terminal, the command prompts for what the options leave open; elsewhere --host and
+    --api-key-file (or the variable ODA_API_KEY) are enough. It overwrites nothing. There is no
+    option for the API key itself: every user could see it on the command line.
 
-    With --from the files of a Java ODA are copied as they stand, and what becomes of everything
-    else there is said. Where the installation has no file of the connector that this agent has,
-    --host and the other options make one. The installation itself is not changed.
+    With --user NAME root writes the configuration of a service that runs as that user: root owns
+    the files, the user's group can read them, and nobody else. A key file is copied into DIRECTORY,
+    because the user may not be able to read it where it is.
+
+    With --from, the files of a Java ODA are copied unchanged, and the command reports what happens
+    to everything else there. If the installation has no file of this agent's connector, --host and
+    the other options make one. The installation itself is not changed.
     """
+    account = None if user is None else take_user(user)
+    if account is not None and os.geteuid() != 0:
+        raise click.UsageError("--user: only root can write files for another user")
     _refuse_existing(directory)
     given = {
         "host": host,
@@ -105,29 +119,39 @@ def command(
     values = {name: value for name, value in given.items() if value is not None}
     if source is not None:
         if api_key_file is not None or device_id is not None:
-            raise click.UsageError("--from takes the key and the id over: leave out their options")
+            raise click.UsageError("--from takes over the key and the id: leave out their options")
         _take_over(directory, source, values)
+        _hand_over(directory, account)
         return
     has_key = api_key_file or values.get("apiKeyFile") or os.environ.get("ODA_API_KEY")
     if "host" not in values or not has_key:
         if not sys.stdin.isatty():
             missing = "--host" if "host" not in values else "--api-key-file"
-            raise click.UsageError(f"{missing} is missing, and there is no terminal to ask at")
-        key = _ask(values, needs_key=not has_key)
+            raise click.UsageError(f"{missing} is missing, and there is no terminal to prompt on")
+        # A key that "-" would read from a terminal shows there: the prompt hides it.
+        key = _ask(values, needs_key=not has_key or api_key_file == "-")
+        if api_key_file and api_key_file != "-":
+            values["apiKeyFile"] = str(Path(api_key_file).absolute())
+        if every is None:
+            shown = "Seconds between two readings of this machine (0: no readings)"
+            every = click.prompt(shown, default=_EVERY, value_proc=_seconds)
     elif api_key_file == "-":
         key = sys.stdin.readline().strip()
     else:
         key = ""
-        if api_key_file:
+        if api_key_file and account is not None:
+            key = _read_key(Path(api_key_file))
+        elif api_key_file:
             values["apiKeyFile"] = str(Path(api_key_file).absolute())
     values.setdefault("port", _PORT)
     values.setdefault("path", _PATH)
     if key:
         values["apiKeyFile"] = _KEY_FILE
-    texts = _render(values, every)
+    texts = _render(values, every or _EVERY)
     _try_out(texts, key)
     _write(directory, texts, key)
-    _say_what_next(directory, bool(key))
+    _hand_over(directory, account)
+    _say_what_next(directory, bool(key), account)
 
 
 def _refuse_existing(directory: Path) -> None:
@@ -156,18 +180,26 @@ def _parse_settings(settings: tuple[str, ...]) -> dict[str, str]:
 
 
 def _ask(values: dict[str, str], needs_key: bool) -> str:
-    """Ask for what isn't given yet; returns the API key, "" where it is known already."""
+    """Prompt for every missing value, and again where the agent would refuse it. Returns the API
+    key, "" if it is already known."""
     if "host" not in values:
-        values["host"] = click.prompt("Host of the platform")
+        values["host"] = click.prompt("Host of the platform", value_proc=_reader("host"))
     if "secure" not in values:
         values["secure"] = str(click.confirm("TLS (wss)?", default=False)).lower()
+    if values["secure"] == "true" and "caFile" not in values:
+        shown = "File with the authority's certificate (empty: the system's)"
+        ca_file = click.prompt(
+            shown, default="", show_default=False, value_proc=lambda text: text and _file(text)
+        )
+        if ca_file:
+            values["caFile"] = ca_file
     if "port" not in values:
-        values["port"] = click.prompt("Port", default=_PORT)
+        values["port"] = click.prompt("Port", default=_PORT, value_proc=_reader("port"))
     if "path" not in values:
-        values["path"] = click.prompt("Path of the URL", default=_PATH)
+        values["path"] = click.prompt("Path of the URL", default=_PATH, value_proc=_reader("path"))
     if "deviceId" not in values:
-        shown = "empty for this machine's serial number"
-        device_id = click.prompt(f"Device id ({shown})", default="", show_default=False)
+        shown = "Device id (empty: this machine's serial number)"
+        device_id = click.prompt(shown, default="", show_default=False).strip()
         if device_id:
             values["deviceId"] = device_id
     if not needs_key:
@@ -176,8 +208,40 @@ def _ask(values: dict[str, str], needs_key: bool) -> str:
     return key.strip()
 
 
+def _reader(name: str) -> Callable[[str], str]:
+    """Takes an answer as the configuration's parser of that key does, or says what is allowed."""
+    found = find_key(name)
+    if found is None:
+        raise LookupError(name)
+    parse = found[1].parser.parse
+
+    def read_answer(text: str) -> str:
+        try:
+            parse(text.strip())
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
+        return text.strip()
+
+    return read_answer
+
+
+def _file(text: str) -> str:
+    file = Path(text.strip()).expanduser().absolute()
+    if not file.is_file():
+        raise click.BadParameter(f"there is no file {file}")
+    return str(file)
+
+
+def _seconds(text: str) -> str:
+    try:
+        read_schedule("every", text.strip())
+    except ValueError:
+        raise click.BadParameter("give seconds, e.g. 60; 0 for no readings") from None
+    return text.strip()
+
+
 def _take_over(directory: Path, source: Path, values: dict[str, str]) -> None:
-    """Copy the files of an installation; ``values`` are for the connector's, where it has none."""
+    """Copy the files of an installation; ``values`` are for the connector's file if it has none."""
     findings = Findings(print_finding)
     found = Migration(source, findings, os.environ, values.get("host", "")).run()
     if found is None or findings.has_failed:
@@ -209,13 +273,13 @@ def _take_over(directory: Path, source: Path, values: dict[str, str]) -> None:
         _copy(Path(name), contents)
         _load(Path(name))
     _copy(directory, contents)
-    click.echo(f"written: {directory}")
+    click.echo(f"written: {shlex.quote(str(directory))}")
     click.echo(f"Next:    cd {shlex.quote(str(installation.root.absolute()))}")
     click.echo(f"Then:    oda check --conf {shlex.quote(str(directory.absolute()))}")
 
 
 def _copy(directory: Path, contents: Mapping[str, bytes]) -> None:
-    """Write the files as they are. One of them holds the API key: they are for this user only."""
+    """Write the files unchanged. One of them holds the API key, so only this user may read them."""
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for name, data in contents.items():
@@ -225,7 +289,7 @@ def _copy(directory: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def _render(values: Mapping[str, str], every: str) -> dict[str, str]:
-    """The text of each file. An optional one is left out where nothing of it is set."""
+    """The text of each file. Leaves out an optional file without settings."""
     texts: dict[str, str] = {}
     for component in COMPONENTS:
         own = {
@@ -243,7 +307,7 @@ def _render(values: Mapping[str, str], every: str) -> dict[str, str]:
 
 
 def _try_out(texts: Mapping[str, str], key: str) -> None:
-    """Read the files as the agent will, before anything is left behind."""
+    """Read the files as the agent will, before anything is written."""
     with TemporaryDirectory(prefix="oda-init-") as name:
         directory = Path(name)
         _write(directory, texts, key)
@@ -273,16 +337,46 @@ def _write(directory: Path, texts: Mapping[str, str], key: str) -> None:
 
 
 def _create(path: Path, data: bytes, mode: int) -> None:
-    """Write a file that must not be there, from the first moment with its permissions."""
+    """Create a new file that has its permissions from the first moment."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with open(descriptor, "wb") as stream:
         stream.write(data)
 
 
-def _say_what_next(directory: Path, wrote_key: bool) -> None:
-    click.echo(f"written: {directory}")
+def _read_key(file: Path) -> str:
+    try:
+        return file.read_text("utf-8-sig").strip()
+    except OSError as error:
+        raise click.ClickException(f"can't read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise click.ClickException(f"{file} is not UTF-8 text") from None
+
+
+def _hand_over(directory: Path, account: Account | None) -> None:
+    """Let the account's group, and no other user, read what was written. Until now only root
+    could."""
+    if account is None:
+        return
+    try:
+        for path in (*directory.glob(f"{PREFIX}*"), directory / _KEY_FILE, directory):
+            if path.exists():
+                os.chown(path, 0, account.gid)
+                path.chmod(0o750 if path == directory else 0o640)
+    except OSError as error:
+        raise click.ClickException(f"can't chown {error.filename}: {error.strerror}") from None
+
+
+def _say_what_next(directory: Path, wrote_key: bool, account: Account | None) -> None:
+    """Paths are quoted: whatever is printed can be pasted into a shell."""
+    click.echo(f"written: {shlex.quote(str(directory))}")
+    readers = "this user" if account is None else f"root and the group of {account.name}"
     if wrote_key:
-        click.echo(f"The API key is in {directory / _KEY_FILE}, for this user only.")
-    conf = "" if directory == Path("conf") else f" --conf {directory}"
+        key_file = shlex.quote(str(directory / _KEY_FILE))
+        click.echo(f"API key: {key_file} (readable by {readers} only)")
+    conf = "" if directory == Path("conf") else f" --conf {shlex.quote(str(directory))}"
+    if account is not None:
+        click.echo(f"Next:    oda check{conf} --user {account.name}")
+        click.echo("Then:    start the service (systemctl start oda)")
+        return
     click.echo(f"Next:    oda check{conf}")
     click.echo(f"Then:    twistd -n --pidfile= oda-websocket{conf}")

@@ -1,5 +1,5 @@
-"""What a Java ODA's installation becomes here: read, never written (``oda check --migrate`` and
-``oda init --from``)."""
+"""How this agent uses a Java ODA's installation; reads and never writes (``oda check --migrate``
+and ``oda init --from``)."""
 
 from __future__ import annotations
 
@@ -35,19 +35,20 @@ from oda.errors import ConfigurationError
 from oda.logs.redaction import Redactor
 from oda.settings import AgentSettings, DeviceInfoSettings, ScriptSettings
 from oda.telemetry.place import find_place
+from oda.wording import counted
 
-#: Stands for the host while the rest of an installation without our connector's file is looked at.
+#: Replaces the host while the rest of an installation without our connector's file is examined.
 _NO_HOST = "localhost"
 _HOST_VARIABLE = "ODA_HOST"
-#: What would mean something to a shell.
+#: Words with a meaning for a shell.
 _SHELL_SIGNS = frozenset(("|", "||", "&", "&&", ";", "<", ">", ">>", "2>&1", "2>/dev/null"))
 _REFUSED_BY_URLS = re.compile(r"[/?#&+%]|[^ -~]")
 
 
 class Migration:
-    """One look at an installation: everything it finds goes to ``findings``.
+    """One examination of an installation: adds everything it finds to ``findings``.
 
-    ``host`` is the platform's, for an installation without a file of our connector that gets one.
+    ``host`` is the platform's, for an installation without our connector's file that gets one.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Migration:
         self._host = host
 
     def run(self) -> tuple[Installation, LoadedConfiguration] | None:
-        """The installation and its configuration; None where that can't be read."""
+        """The installation and its configuration; None if that can't be read."""
         try:
             installation = find_installation(self._directory)
         except ConfigurationError as error:
@@ -76,11 +77,11 @@ class Migration:
             self._findings.add(
                 "scripts",
                 Result.SKIPPED,
-                "identity, scripts and state are looked at once this is put right",
+                "identity, scripts and state are checked once this is fixed",
             )
             return None
         settings = loaded.settings
-        # A line that is not the key's may hold it too: a command, a datastream named by mistake.
+        # Other lines may hold the key too: a command, a datastream named by mistake.
         self._findings.clean = Redactor([settings.device_info.api_key.reveal()]).clean
         self._try("files", lambda: self._report_files(installation, loaded))
         self._try("keys", lambda: self._report_keys(loaded))
@@ -96,12 +97,12 @@ class Migration:
         return installation, loaded
 
     def _try(self, step: str, report: Callable[[], None]) -> None:
-        """What this user may not look at costs only that part of the report."""
+        """If this user may not read something, only that part of the report is lost."""
         try:
             report()
         except OSError as error:
             text = f"{error.filename}: {error.strerror}" if error.strerror else str(error)
-            advice = "put the path right, or run this as a user who may read it"
+            advice = "correct the path, or run this as a user who may read it"
             self._findings.add(step, Result.WARNING, text, advice)
 
     def _report_place(self, installation: Installation) -> None:
@@ -119,7 +120,7 @@ class Migration:
             self._findings.add(
                 "files",
                 Result.FAILED,
-                f"{CONNECTOR.file} is missing: this agent speaks WebSocket, and has to know where",
+                f"{CONNECTOR.file} is missing: this agent needs it for the platform's address",
                 "oda init NEW_DIRECTORY --from DIRECTORY --host HOST writes it",
                 file=CONNECTOR.file,
             )
@@ -147,7 +148,7 @@ class Migration:
                 self._report_mode(installation.configuration / component)
 
     def _report_mode(self, file: Path) -> None:
-        """Who may read the file with the key. What every user may read is the loader's warning."""
+        """Who may read the file with the key. The loader warns if every user may read it."""
         mode = file.stat().st_mode & 0o777
         if mode & 0o070:
             self._findings.add(
@@ -158,7 +159,7 @@ class Migration:
             )
 
     def _report_keys(self, loaded: LoadedConfiguration) -> None:
-        """Key by key where something differs; the others are counted."""
+        """A finding for each key that differs; the others are counted."""
         same = 0
         for component in COMPONENTS:
             names = [name for name in (component.file, *component.variants) if name in loaded.read]
@@ -182,14 +183,15 @@ class Migration:
                 if canonical not in said:
                     shown = f"{component.file}: no line {canonical}: {text}"
                     self._findings.add("keys", Result.OK, shown, file=component.file, key=canonical)
-        self._findings.add("keys", Result.OK, f"{same} other lines are read as they stand")
+        same_lines = counted(same, "other line")
+        self._findings.add("keys", Result.OK, f"read unchanged: {same_lines}")
 
     def _report_placeholder(self, place: str, file: str, key: str) -> None:
         self._findings.add(
             "keys",
             Result.WARNING,
-            f"{place}: ${{...}} is read as it stands; ODA's framework puts a property of the system"
-            " in its place",
+            f"{place}: ${{...}} is read literally; ODA's framework replaces it by a system"
+            " property",
             "write the value itself",
             file=file,
             key=key,
@@ -208,8 +210,8 @@ class Migration:
                     "identity",
                     Result.WARNING,
                     "deviceId is percent-encoded in the URL (as UTF-8); ODA sent some of its"
-                    " characters as they are, or as '?'",
-                    "see by which id the platform knows this device",
+                    " characters unchanged, or as '?'",
+                    "check by which id the platform knows this device",
                 )
         elif scripts:
             text = f"is what the script of {scripts[0].datastream_id} writes"
@@ -226,7 +228,7 @@ class Migration:
                 "identity",
                 Result.WARNING,
                 f"without deviceId the device's id is what {USUAL_SCRIPT} in 'path' writes, and"
-                f" {usual.parent} is no directory: the agent connects once it is",
+                f" {usual.parent} is not a directory: the agent connects once it is",
                 "put the scripts there, or write deviceId=...",
             )
             return []
@@ -258,7 +260,7 @@ class Migration:
         script: ScriptSettings,
         info: DeviceInfoSettings | None = None,
     ) -> Path | None:
-        """Whether the script can be run. The command is not shown: it may hold a password."""
+        """Whether the script can be run. Does not show the command: it may hold a password."""
         directory = info.path if info is not None else None
         name = _program(script)
         root = installation.root.absolute()
@@ -278,8 +280,8 @@ class Migration:
             text = f"{script.datastream_id}: {path}"
         else:
             text = (
-                f"{script.datastream_id}: {path} is not executable (chmod +x), and run by the"
-                " interpreter that it names"
+                f"{script.datastream_id}: {path} is not executable (chmod +x); the agent runs it"
+                " with the interpreter that it names"
             )
         self._findings.add("scripts", Result.OK, text, datastream=script.datastream_id)
         for_a_shell = [word for word in shlex.split(script.command) if word in _SHELL_SIGNS]
@@ -303,7 +305,7 @@ class Migration:
                 target = installation.root / info.path
                 words = map(shlex.quote, ("cp", str(candidate), f"{target}/"))
                 return f"'source' has it: {' '.join(words)}"
-        return "put it right there, or take the line out"
+        return "fix it there, or remove the line"
 
     def _report_unused(self, scripts: Path, named: set[str]) -> None:
         try:
@@ -336,7 +338,7 @@ class Migration:
                 "state",
                 Result.WARNING,
                 f"{key}: {place.note}; this agent keeps its values in {place.path}",
-                "what ODA keeps is not taken over: let ODA publish it before you stop it",
+                "ODA's stored values are not taken over: let ODA publish them before you stop it",
                 database=str(database),
             )
         else:

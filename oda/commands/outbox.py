@@ -1,7 +1,7 @@
-"""``oda outbox``: what waits to be delivered, and what was set aside.
+"""``oda outbox``: the messages that wait for delivery, and the dead letters.
 
-Looking reads the file, whether an agent runs or not. Purging, retrying and importing are done by
-the running agent where there is one, else in the file, under its lock.
+Reading works on the file, with or without an agent. A running agent purges, retries and imports
+itself; without one, the command does so in the file, under its lock.
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ from oda.outbox.inspection import (
 )
 from oda.outbox.maintenance import purge, retry_dead, take_over_offline
 from oda.settings import OutboxKind, OutboxSettings
+from oda.wording import counted
 
 #: How long a running agent may take to answer, in seconds.
 _TIMEOUT_S = 60.0
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_STATES = click.Choice(["waiting", "dead"])
+_STATES = click.Choice(["waiting", "lingering", "dead"])
 
 
 class _Target:
@@ -51,7 +52,7 @@ class _Target:
         self.settings: OutboxSettings = load(directory, os.environ).settings.outbox
         self._directory = directory
         self._file = file
-        self.counts: dict[str, int] | None = None  # of a running agent
+        self.counts: dict[str, int] | None = None  # from a running agent
         self.path = self._find(file)
 
     @property
@@ -59,7 +60,7 @@ class _Target:
         return self.counts is not None
 
     def _find(self, file: Path | None) -> Path:
-        """The agent knows best where its file is: a relative path starts where the agent does."""
+        """Ask the agent for its file: a relative path starts at the agent's directory."""
         try:
             found = self.call("outbox")
         except NotAllowed:
@@ -78,13 +79,13 @@ class _Target:
         return self.settings.path
 
     def call(self, command: str, timeout_s: float | None = _TIMEOUT_S, **arguments: Any) -> Any:
-        """Ask the running agent. Raises ``ControlError``, also when there is none."""
+        """Run a command of the agent. Raises ``ControlError``, also when there is no agent."""
         with connect_to_agent(self._directory, timeout_s) as client:
             return client.call(command, **arguments)
 
 
 class _Group(click.Group):
-    """Turns what is wrong into one line and exit status 1."""
+    """Turns errors into one line and exit status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -96,26 +97,27 @@ class _Group(click.Group):
 
 
 def _leave_quietly() -> NoReturn:
-    """Somebody has read enough (``| head``)."""
+    """The reader of the output is gone (``| head``)."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(1)
 
 
-@click.group("outbox", cls=_Group, short_help="See and care for what waits to be delivered.")
+@click.group(
+    "outbox", cls=_Group, short_help="Inspect and manage the messages that wait for delivery."
+)
 def command() -> None:
-    """See and care for the messages that wait to be delivered, and the dead letters: those over
+    """Inspect and manage the messages that wait for delivery, and the dead letters: messages over
     which the platform closed the connection again and again."""
 
 
 def _of_an_outbox(function: _Command) -> _Command:
-    """The options that say which outbox is meant."""
+    """Adds the options that select the outbox."""
     conf = click.option("--conf", "-c", default=None, help="The agent's configuration directory.")
     file = click.option(
         "--file",
         type=click.Path(path_type=Path),
         default=None,
-        help="The outbox's file, where outboxPath isn't right (it starts at the working"
-        " directory).",
+        help="The outbox's file, if outboxPath isn't right (it starts at the working directory).",
     )
     return conf(file(function))
 
@@ -124,16 +126,21 @@ def _of_an_outbox(function: _Command) -> _Command:
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 @_of_an_outbox
 def status(conf: str | None, file: Path | None, as_json: bool) -> None:
-    """How much waits, how old it is, and what became of the rest."""
+    """Show how much waits, how old it is, and what happened to the rest."""
     target = _Target(conf, file)
     found = read_status(target.path)
     if as_json:
         document = _status_document(found)
         if target.counts is not None:
-            document["agent"] = target.counts
+            # The agent knows sooner than the store what is in flight, and what is acknowledged.
+            document.update({name: target.counts[name] for name in WORDS})
         click.echo(json_text(document))
     else:
         echo(_render_status(found, target.counts), nl=False)
+
+
+#: The states of a stored message, as "oda status", the metrics and docs/outbox.md name them.
+WORDS = ("waiting", "in_flight", "lingering", "recovering", "dead")
 
 
 def _status_document(found: StoreStatus) -> dict[str, Any]:
@@ -142,8 +149,11 @@ def _status_document(found: StoreStatus) -> dict[str, Any]:
         "isRunning": found.is_running,
         "fileBytes": found.file_bytes,
         "usedBytes": found.used_bytes,
+        "stored": found.stored,
+        "storedDatapoints": found.stored_datapoints,
         "waiting": found.waiting,
-        "waitingDatapoints": found.waiting_datapoints,
+        "in_flight": 0,
+        "lingering": found.lingering,
         "dead": found.dead,
         "operations": found.operations,
         "oldestMs": found.oldest_ms,
@@ -157,30 +167,31 @@ def _status_document(found: StoreStatus) -> dict[str, Any]:
 
 
 def _render_status(found: StoreStatus, counts: dict[str, int] | None) -> str:
-    waiting = ", ".join(f"{number} {name}" for name, number in found.waiting.items())
+    stored = ", ".join(f"{number} {name}" for name, number in found.stored.items())
     state = "an agent is using it" if found.is_running else "no agent is using it"
+    if counts is not None:
+        states = f"{counts['waiting']} waiting, {counts['in_flight']} in flight, "
+        states += f"{counts['lingering']} lingering"
+        if counts["recovering"]:
+            states += f", {counts['recovering']} recovering"
+    else:
+        states = f"{found.waiting} waiting, {found.lingering} lingering"
     rows = [
         ("file", f"{found.path} ({found.file_bytes / 1024:,.0f} KiB), {state}"),
-        ("stored", f"{waiting}; {found.waiting_datapoints} datapoints"),
+        ("stored", f"{stored}; {counted(found.stored_datapoints, 'datapoint')}"),
+        ("", states),
         ("dead letters", str(found.dead)),
         ("operations", f"{found.operations} on record"),
     ]
-    if counts is not None:
-        rows.insert(
-            2,
-            (
-                "",
-                f"{counts['pending']} to be sent, {counts['in_flight']} on their way, "
-                f"{counts['lingering']} acknowledged and still kept"
-                + (f", {counts['recovering']} being recovered" if counts["recovering"] else ""),
-            ),
-        )
     if found.oldest_ms is not None:
         age_s = max(0.0, time.time_ns() / 1e9 - found.oldest_ms / 1000)
         rows.insert(2, ("", f"the oldest about {duration(age_s)} old"))
     if found.totals is not None:
         rows += [
-            (f"{name}", f"{tally.messages} messages, {tally.datapoints} datapoints")
+            (
+                f"{name}",
+                f"{counted(tally.messages, 'message')}, {counted(tally.datapoints, 'datapoint')}",
+            )
             for name, tally in (
                 ("accepted", found.totals.accepted),
                 ("delivered", found.totals.delivered),
@@ -195,11 +206,11 @@ def _render_status(found: StoreStatus, counts: dict[str, int] | None) -> str:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1))
 @_of_an_outbox
 def list_messages(conf: str | None, file: Path | None, state: str | None, limit: int) -> None:
-    """The messages in the order they will be sent, then the dead letters. Those that the platform
-    acknowledged a short while ago are among them. Their content is in export."""
+    """List the messages in the order of sending, then the dead letters. Lingering messages, which
+    the platform acknowledged recently, are included. "oda outbox export" shows their content."""
     target = _Target(conf, file)
     messages = read_messages(target.path, state)
-    click.echo(f"{'id':>16}  {'class':<10}{'state':<9}{'datapoints':>10}{'bytes':>10}  accepted")
+    click.echo(f"{'id':>16}  {'class':<10}{'state':<10}{'datapoints':>10}{'bytes':>10}  accepted")
     for message in islice(messages, limit):
         echo(_line(message))
     if next(messages, None) is not None:
@@ -213,7 +224,7 @@ def _line(message: StoredMessage) -> str:
         remark += "  DAMAGED"
     remark = "".join(c if c.isprintable() else "?" for c in remark)
     return (
-        f"{message.row_id:>16}  {message.message_class:<10}{message.state:<9}"
+        f"{message.row_id:>16}  {message.message_class:<10}{message.state:<10}"
         f"{message.datapoints:>10}{len(message.payload):>10}  {accepted}{remark}"
     )
 
@@ -225,7 +236,7 @@ def _line(message: StoredMessage) -> str:
 )
 @_of_an_outbox
 def export(conf: str | None, file: Path | None, state: str | None, output: Any) -> None:
-    """Every message with its content, one JSON object a line."""
+    """Write every message with its content, one JSON object per line."""
     for message in read_messages(_Target(conf, file).path, state):
         output.write(message.as_json() + b"\n")
 
@@ -233,15 +244,15 @@ def export(conf: str | None, file: Path | None, state: str | None, output: Any) 
 @command.command("verify", short_help="Read the whole file; ends with status 1 when it is damaged.")
 @_of_an_outbox
 def verify_file(conf: str | None, file: Path | None) -> None:
-    """Read the whole file and compare; ends with status 1 when something is wrong with it."""
+    """Read and check the whole file; the exit status is 1 when something is wrong with it."""
     target = _Target(conf, file)
     faults = verify(target.path)
     for fault in faults:
         echo(fault)
     if faults:
         raise click.ClickException(
-            "the agent replaces a damaged file when it meets the damage, keeps it aside, and goes "
-            "on with what can be read"
+            "the agent replaces a damaged file when it finds the damage, sets it aside, and "
+            "continues with what can be read"
         )
     click.echo(f"{target.path}: sound")
 
@@ -250,17 +261,17 @@ def verify_file(conf: str | None, file: Path | None) -> None:
 @click.option("--yes", is_flag=True, help="Don't ask.")
 @_of_an_outbox
 def purge_messages(conf: str | None, file: Path | None, yes: bool) -> None:
-    """Drop everything that waits, and the dead letters. It can't be undone: see export."""
+    """Drop all waiting messages and the dead letters. There is no undo: export first."""
     target = _Target(conf, file)
     if not yes:
         if not sys.stdin.isatty():
-            raise click.UsageError("there is no terminal to ask at: give --yes")
+            raise click.UsageError("there is no terminal to ask on: give --yes")
         click.confirm(f"Drop what waits in {target.path}?", abort=True)
     if target.is_running:
         count = target.call("outbox-purge")
     else:
         count = purge(target.path, target.settings, SystemWallClock())
-    click.echo(f"{count} messages dropped")
+    click.echo(f"{counted(count, 'message')} dropped")
 
 
 @command.command("retry-dead")
@@ -272,25 +283,27 @@ def retry_dead_letters(conf: str | None, file: Path | None) -> None:
         count = target.call("outbox-retry-dead")
     else:
         count = retry_dead(target.path, target.settings, SystemWallClock())
-    click.echo(f"{count} messages wait again")
+    click.echo(f"{counted(count, 'message')} put back")
 
 
 @command.command("import", short_help="Take over everything that another outbox holds.")
 @click.argument("source", type=click.Path(path_type=Path), metavar="PATH")
 @_of_an_outbox
 def import_store(conf: str | None, file: Path | None, source: Path) -> None:
-    """Take over the messages, dead letters and operations of the outbox at PATH, which no agent
-    uses any more. They come behind what waits already. What finds no room stays at PATH; a second
-    import takes it."""
+    """Take over the messages, dead letters and operations of the outbox at PATH, which no agent may
+    be using. They go behind the messages that already wait. What has no room stays at PATH; a
+    second import takes it over."""
     target = _Target(conf, file, may_be_in_memory=True)
     source = source.absolute()
     if is_locked(source):
         raise ControlError(f"{source}: an agent is using it")
     found = look_into(source)
-    amount = found.problem or f"{found.messages} messages, {found.dead} dead letters"
+    amount = found.problem or (
+        f"{counted(found.messages, 'message')}, {counted(found.dead, 'dead letter')}"
+    )
     click.echo(f"taking {source} ({amount}) over into {target.path} ...", err=True)
     if target.is_running:
-        # However long it takes: each batch waits for the agent's disk.
+        # No time limit: each batch waits for the agent's disk.
         taken = target.call("outbox-import", None, path=str(source))
         text, is_complete = taken["text"], taken["isComplete"]
     else:

@@ -1,8 +1,8 @@
-"""What an agent opens when it starts, tried by ``oda check`` without changing anything: the outbox,
-the kept values, the local socket, the port of the monitor.
+"""Checks, for ``oda check``, the places that an agent opens at its start, without changing
+anything: the outbox, the stored values, the local socket, the monitor's port.
 
-A place that no user could use has failed. One that this user may not use is a warning: the agent's
-user may. Each is told with the file and the key that name it.
+A place that no user could use has failed. A place that this user may not use gives a warning,
+because the agent's user may be able to. Each finding names the file and the key.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from oda.settings import MonitorSettings, OutboxKind
 from oda.telemetry.place import find_place, problem_of
 
 _OTHER_USER = "or run the check as the agent's user, where the agent runs"
-#: How long the running agent is given to answer, in seconds.
+#: How long the running agent may take to answer, in seconds.
 _ASK_TIMEOUT_S = 2.0
 
 
 def check_places(
     configuration: LoadedConfiguration, findings: Findings, environ: Mapping[str, str]
 ) -> None:
-    """A finding for each file and port that the settings name, and for the local socket where it
-    can't be made."""
+    """A finding for each file and port that the settings name, and for a local socket that can't be
+    made."""
     settings = configuration.settings
     if settings.outbox.kind is OutboxKind.DURABLE:
         _check_outbox(settings.outbox.path, findings)
@@ -67,7 +67,7 @@ def _check_outbox(path: Path, findings: Findings) -> None:
             "outbox",
             Result.WARNING,
             str(error),
-            "the agent keeps a damaged file aside, and goes on with what can be read; see: oda"
+            "the agent sets a damaged file aside, and continues with what can be read; see: oda"
             " outbox verify",
         )
     else:
@@ -92,19 +92,19 @@ def _check_history(path: Path, findings: Findings) -> None:
         return
     if problem:
         text = f"{key}: {place.path} can't be used: {problem}"
-        findings.add("history", Result.WARNING, text, "the agent sets it aside, and begins anew")
+        findings.add("history", Result.WARNING, text, "the agent sets it aside, and starts anew")
     else:
         _say_usable("history", key, place.path, findings)
 
 
 def _may_be_file(step: str, key: str, path: Path, findings: Findings) -> bool:
-    """Whether the agent can have a file there; else a finding says why not."""
+    """Whether the agent can have a file there; otherwise a finding says why not."""
     try:
         check_directory(path.parent)
         found = followed(path)
         if found.exists():
             if not stat.S_ISREG(found.stat().st_mode):
-                raise OSError(f"{found} is no regular file")
+                raise OSError(f"{found} is not a regular file")
             if not os.access(found, os.R_OK | os.W_OK, effective_ids=True):
                 raise PermissionError(f"this user may not write {found}")
     except OSError as error:
@@ -130,7 +130,7 @@ def _say_usable(step: str, key: str, path: Path, findings: Findings) -> None:
     if directory.is_dir():
         findings.add(step, Result.OK, f"in {path.absolute()}")
         return
-    # As good as a misspelt path, or a disk that is not mounted.
+    # A hint at a misspelt path, or a disk that is not mounted.
     text = f"{key}: the directory {directory} does not exist; the agent will make it"
     findings.add(step, Result.WARNING, text, "make it, or correct the path")
 
@@ -141,7 +141,7 @@ def _check_port(port: int, settings: MonitorSettings, directory: Path, findings:
     try:
         family = socket.AF_INET6 if ":" in settings.interface else socket.AF_INET
         with closing(socket.socket(family)) as one:
-            # As the agent does: what is left of earlier connections is no hindrance.
+            # As the agent does: the remains of earlier connections must not block the port.
             one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             one.bind((settings.interface, port))
     except OSError as error:
@@ -153,7 +153,7 @@ def _check_port(port: int, settings: MonitorSettings, directory: Path, findings:
         findings.add(
             "monitor",
             Result.WARNING if may_pass else Result.FAILED,
-            f"{key}: no metrics and no health at {where}: {error.strerror or error}",
+            f"{key}: can't serve metrics and health at {where}: {error.strerror or error}",
             f"choose another port or interface, {_OTHER_USER}",
         )
     else:

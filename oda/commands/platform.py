@@ -1,4 +1,4 @@
-"""``oda platform``: runs the stand-in platform, and talks to one that runs."""
+"""``oda platform``: runs the stand-in platform, or uses one that is running."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from oda.platform.wire import WrongParameter
 
 
 class _PlatformGroup(click.Group):
-    """Without a subcommand it runs the platform: options in front belong to ``run``."""
+    """Without a subcommand it runs the platform: leading options belong to ``run``."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names):
@@ -38,7 +38,7 @@ class _PlatformGroup(click.Group):
 
 @click.group("platform", cls=_PlatformGroup, short_help="Run the stand-in platform, or use one.")
 def command() -> None:
-    """Run the stand-in platform in the foreground, or talk to one that runs.
+    """Run the stand-in platform in the foreground, or talk to one that is running.
 
     "oda platform [OPTIONS]" is short for "oda platform run [OPTIONS]"; "oda platform run --help"
     shows its options, which are those of "twistd oda-platform".
@@ -59,6 +59,7 @@ def run(arguments: tuple[str, ...]) -> None:
     from twisted.python import usage
 
     from oda.commands.running import begin_log
+    from oda.platform.service import Platform
     from oda.platform.tap import Options, build_platform
 
     reactor: Any = installed
@@ -66,7 +67,7 @@ def run(arguments: tuple[str, ...]) -> None:
     options.synopsis = "Usage: oda platform [run] [options]"
     try:
         options.parseOptions(["--help" if word == "-h" else word for word in arguments])
-        platform = build_platform(options)
+        platform = build_platform(options, Platform)
     except usage.UsageError as error:
         raise click.UsageError(str(error)) from None
     log = begin_log()
@@ -133,8 +134,8 @@ def send(
     """Send OPERATION to DEVICE, wait for the answer and print it as JSON.
 
     PARAMETERS is JSON: '{"variableList": ["device.clock"]}'. FORMAT is JSON, MESSAGE_PACK or CBOR.
-    A device that is away gets it when it connects. Ends with status 0 when the answer says
-    SUCCESSFUL, 1 when it says anything else, and when none comes in time.
+    A device that is not connected gets the operation when it connects. The exit status is 0 when
+    the answer says SUCCESSFUL, and 1 for any other answer, or none in time.
     """
     order: dict[str, Any] = {"format": content_type, "dialect": dialect}
     if target is not None:
@@ -156,7 +157,7 @@ def _read_parameters(text: str | None) -> Any:
     try:
         parameters = json.loads(text)
     except ValueError as error:
-        raise click.BadParameter(f"no JSON: {error}", param_hint="PARAMETERS") from None
+        raise click.BadParameter(f"not JSON: {error}", param_hint="PARAMETERS") from None
     if not isinstance(parameters, dict | list):
         raise click.BadParameter("must be a map or a list", param_hint="PARAMETERS")
     return parameters
@@ -192,8 +193,8 @@ def watch(device: str | None, as_json: bool, api: str) -> None:
 def fault(ctx: click.Context, api: str) -> None:
     """Show the faults in force, or change them.
 
-    Faults are written as in scenarios: freeze, refuse=429 retryAfter=5, pong=late pongDelay=2.5;
-    "on DEVICE" in front means that device only.
+    Write faults as in scenarios: freeze, refuse=429 retryAfter=5, pong=late pongDelay=2.5; "on
+    DEVICE" in front means only that device.
     """
     ctx.obj = api
     if ctx.invoked_subcommand is None:
@@ -204,7 +205,7 @@ def fault(ctx: click.Context, api: str) -> None:
 
 
 def _fault_command(name: str, words: str, summary: str) -> Callable[[Any], click.Command]:
-    """A subcommand of ``fault`` with its words and ``--api``, which may stand on either side."""
+    """A subcommand of ``fault`` with its words and ``--api``, in either order."""
 
     def make(function: Any) -> click.Command:
         function = click.pass_context(function)
@@ -219,7 +220,7 @@ def _fault_command(name: str, words: str, summary: str) -> Callable[[Any], click
 
 @_fault_command("set", "[on DEVICE] FAULT...", "Misbehave like this, until it is changed.")
 def set_fault(ctx: click.Context, words: tuple[str, ...], api: str | None) -> None:
-    """Misbehave like this until it is changed; replaces what was set there before."""
+    """Misbehave like this until it is changed; replaces the faults set before."""
     device, rest = _target(words)
     wanted = _read_fault(rest)
     with reach(api or ctx.obj) as client:
@@ -228,7 +229,7 @@ def set_fault(ctx: click.Context, words: tuple[str, ...], api: str | None) -> No
 
 @_fault_command("clear", "[on DEVICE]", "Behave as normal again.")
 def clear_fault(ctx: click.Context, words: tuple[str, ...], api: str | None) -> None:
-    """Behave as normal again; the faults of single devices end only when they are named."""
+    """Behave normally again; to end the faults of a single device, name the device."""
     device, rest = _target(words)
     if rest:
         raise click.UsageError(f"clear takes no {rest[0]!r}")
@@ -241,7 +242,7 @@ def clear_fault(ctx: click.Context, words: tuple[str, ...], api: str | None) -> 
 
 @_fault_command("strike", "[on DEVICE] reset|close=CODE", "End connections once, now.")
 def strike(ctx: click.Context, words: tuple[str, ...], api: str | None) -> None:
-    """Reset or close the connections there are, once: "reset", "close=1011 closeReason=busy"."""
+    """Reset or close the present connections, once: "reset", "close=1011 closeReason=busy"."""
     device, rest = _target(words)
     incident = as_incident(_read_fault(rest))
     if incident is None:

@@ -1,4 +1,4 @@
-"""What the commands that talk to a running platform share: ``--api``, and how it fails."""
+"""What commands that talk to a running platform share: ``--api``, and error handling."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def check_url(ctx: click.Context, parameter: click.Parameter, value: str | None)
     except ValueError:
         is_good = False
     if not is_good:
-        raise click.BadParameter(f"{value!r} is no address like {DEFAULT_API}")
+        raise click.BadParameter(f"{value!r} is not an address like {DEFAULT_API}")
     return value
 
 
@@ -42,13 +42,13 @@ api_option = click.option(
 
 @contextmanager
 def reach(url: str) -> Iterator[PlatformClient]:
-    """A client of the API at ``url``; what goes wrong with it ends the command with its reason."""
+    """A client of the API at ``url``; an error ends the command with its reason."""
     try:
         yield PlatformClient(url)
     except OdaError as error:
         raise click.ClickException(str(error)) from None
     except BrokenPipeError:
-        raise  # of standard output: click ends quietly
+        raise  # from standard output: click ends quietly
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", None) or error or type(error).__name__
         raise click.ClickException(f"no platform answers at {url}: {reason}") from None

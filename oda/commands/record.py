@@ -1,8 +1,10 @@
-"""``oda record``: a device's session, saved to a file."""
+"""``oda record``: saves a device's session to a file."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from oda.commands.platform_api import api_option, reach
 from oda.platform.tape.from_record import session_from_record, without_key
 from oda.platform.tape.recorder import create_private
 from oda.platform.tape.session_file import write_session
+from oda.wording import counted
 
 
 @click.command("record", short_help="Save a device's session to a file.")
@@ -46,15 +49,15 @@ def command(
 ) -> None:
     """Save what a device and its platform say to each other, as JSON lines in a new FILE.
 
-    With --to it stands between them until Ctrl-C: the device connects to --listen, what it sends
-    goes to the platform at URL and back, and every message, ping, pong and closure is written down
-    with its time. A path in URL replaces the one in front of the device id.
+    With --to, the command is a proxy until Ctrl-C: the device connects to --listen, its messages go
+    to the platform at URL and the answers back. Every message, ping, pong and close is recorded
+    with its time. A path in URL replaces the path in front of the device id.
 
-    With --device it takes what a running stand-in platform (--api) has on record of that device:
-    its messages and connections, but no pings.
+    With --device, it takes that device's record from a running stand-in platform (--api): messages
+    and connections, but no pings.
 
-    The API key is written over with "*" in every form it may have. With --to the proxy sees the
-    key; with --device it has to be given: the record does not hold it.
+    The API key is overwritten with "*" in every form it may have. With --to the proxy sees the key;
+    with --device you must give it, because the record does not hold it.
     """
     if (url is None) == (device is None):
         raise click.UsageError("give either --to URL or --device ID")
@@ -64,17 +67,37 @@ def command(
         _take_from_record(file, device, api, _key(key_file))
 
 
-def _create(file: Path) -> Any:
+@contextmanager
+def new_file(file: Path) -> Iterator[Any]:
+    """A new private file to write to. It goes again where the command fails before anything of a
+    session is in it: a second attempt would find the name taken."""
     try:
-        return create_private(file)
+        lines = create_private(file)
     except FileExistsError:
         raise click.ClickException(f"{file} exists already") from None
     except OSError as error:
         raise click.ClickException(f"{file}: {error.strerror}") from None
+    try:
+        with lines:
+            yield lines
+    except BaseException as error:
+        if not _has_session(file):
+            file.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise click.ClickException(f"{file}: {error.strerror}") from None
+        raise
+
+
+def _has_session(file: Path) -> bool:
+    """Whether there is more than the first line, which says who recorded."""
+    try:
+        return file.read_bytes().count(b"\n") > 1
+    except OSError:
+        return True
 
 
 def _key(file: Path | None) -> bytes:
-    """The key to mask, b"" where there is none."""
+    """The key to mask, b"" if there is none."""
     if file is None:
         return os.fsencode(os.environ.get("ODA_API_KEY", ""))
     try:
@@ -90,10 +113,10 @@ def _take_from_record(file: Path, device: str, api: str, key: bytes) -> None:
         session = without_key(session, key)
     if not session.entries:
         raise click.ClickException(f"no connection of {device!r} is on record")
-    with _create(file) as lines:
+    with new_file(file) as lines:
         for line in write_session(session):
             lines.write(line)
-    click.echo(f"{len(session.entries)} entries in {file}")
+    click.echo(f"{counted(len(session.entries), 'entry', 'entries')} in {file}")
 
 
 def _stand_between(file: Path, url: str, port: int, interface: str, ca: Path | None) -> None:
@@ -114,7 +137,7 @@ def _stand_between(file: Path, url: str, port: int, interface: str, ca: Path | N
 
     async def record(reactor: Any) -> None:
         failed: Deferred[None] = Deferred()
-        recorder = SessionRecorder(_create(file), reactor.seconds, SystemClock().now_ms())
+        recorder = SessionRecorder(lines, reactor.seconds, SystemClock().now_ms())
         recorders.append(recorder)
         proxy = RecordingProxy(reactor, target, recorder, failed.errback, trust_root)
         made.append(proxy)
@@ -127,9 +150,11 @@ def _stand_between(file: Path, url: str, port: int, interface: str, ca: Path | N
         for proxy in made:
             await proxy.stop()
 
-    run(record, stop)
+    with new_file(file) as lines:
+        run(record, stop)
     for recorder in recorders:
-        click.echo(f"{recorder.connections} connections, {recorder.messages} messages in {file}")
+        connections = counted(recorder.connections, "connection")
+        click.echo(f"{connections}, {counted(recorder.messages, 'message')} in {file}")
 
 
 def _read_authority(file: Path) -> Any:

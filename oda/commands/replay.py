@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -10,6 +11,7 @@ from urllib.parse import quote
 import click
 
 from oda.codecs import default_registry
+from oda.commands.record import new_file
 from oda.commands.running import run
 from oda.errors import CodecError, OdaError
 from oda.platform.access import DEFAULT_PATH, KEY_NAME
@@ -19,10 +21,11 @@ from oda.platform.tape.client import read_target
 from oda.platform.tape.device_player import DevicePlayer, PlayReport
 from oda.platform.tape.link import DeviceLink
 from oda.platform.tape.platform_player import PlatformPlayer, Verdict
-from oda.platform.tape.recorder import create_private
+from oda.platform.tape.renaming import renamed
 from oda.platform.tape.script import TIMES, read_script
 from oda.platform.tape.session_file import Session, read_session, write_session
 from oda.platform.tls import load_authority
+from oda.wording import counted
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
@@ -33,17 +36,15 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--listen", default=None, type=click.IntRange(0, 65535), help="Be the platform, on this port."
 )
-@click.option("--device", default=None, help="Which one, where the file has several.")
+@click.option("--device", default=None, help="Which device, if the file has several.")
 @click.option(
     "--speed",
     default=1.0,
     show_default=True,
     type=click.FloatRange(min=0),
-    help="So many times as fast; 0: without waiting.",
+    help="Speed factor; 0: without waiting.",
 )
-@click.option(
-    "--as", "alias", default=None, metavar="ID", help="With --to: connect as this device."
-)
+@click.option("--as", "alias", default=None, metavar="ID", help="With --to: play as this device.")
 @click.option(
     "--key",
     default=None,
@@ -87,13 +88,13 @@ def command(
     timeout_s: float,
     save: Path | None,
 ) -> None:
-    """Play back what "oda record" has saved in FILE.
+    """Play back a session that "oda record" has saved in FILE.
 
-    With --to it is the device: it connects to the platform at URL and sends what the device sent,
-    at the same times. Status 0: the platform has read everything.
+    With --to, the command is the device: it connects to the platform at URL and sends what the
+    device sent, with the same timing. Status 0: the platform has read everything.
 
-    With --listen it is the platform: once a device connects (with any key) it sends the recorded
-    operations, and prints where the answers differ from those recorded; times are not compared.
+    With --listen, it is the platform: once a device connects (with any key), it sends the recorded
+    operations and prints where the answers differ from the recorded ones; times are not compared.
     Status 0: no difference, 1: some.
     """
     if (url is None) == (listen is None):
@@ -153,7 +154,10 @@ def _be_the_device(
             await link.open(reactor, target, resource, headers, trust_root)
             return link
 
-        return await DevicePlayer(reactor, connect, speed).play(session.of_device(name))
+        entries = session.of_device(name)
+        if alias != name:
+            entries = renamed(entries, name, alias, default_registry())
+        return await DevicePlayer(reactor, connect, speed).play(entries)
 
     report = run(play, _nothing)
     if report is None:
@@ -161,14 +165,15 @@ def _be_the_device(
     for problem in report.problems:
         click.echo(printable(problem), err=True)
     click.echo(
-        f"{report.connections} connections; of {report.messages} messages {report.sent} sent,"
+        f"{counted(report.connections, 'connection')};"
+        f" of {counted(report.messages, 'message')} {report.sent} sent,"
         f" {report.acknowledged} acknowledged; {report.received} received"
     )
     return not report.problems and report.acknowledged == report.messages
 
 
 async def _nothing() -> None:
-    """What ends with the process."""
+    """Nothing to clean up: everything ends with the process."""
 
 
 def _be_the_platform(
@@ -217,10 +222,10 @@ def _be_the_platform(
         for player in made:
             await player.stop()
 
-    lines = None if save is None else create_private(save)
-    verdicts = run(play, stop)
-    if lines is not None:
-        with lines:
+    # Made before the session, which a name that is taken would waste.
+    with nullcontext() if save is None else new_file(save) as lines:
+        verdicts = run(play, stop)
+        if lines is not None and made:
             for line in write_session(made[0].recorded()):
                 lines.write(line)
     if verdicts is None:
@@ -235,5 +240,5 @@ def _report(verdicts: list[Verdict]) -> bool:
         for difference in verdict.differences:
             click.echo("    " + printable(difference))
     different = sum(bool(verdict.differences) for verdict in verdicts)
-    click.echo(f"{len(verdicts)} operations, {different} with other answers")
+    click.echo(f"{counted(len(verdicts), 'operation')}, {different} with other answers")
     return not different

@@ -1,4 +1,4 @@
-"""Runs a coroutine on the reactor, for commands that end by themselves or by Ctrl-C."""
+"""Runs a coroutine on the reactor, for commands that end by themselves or on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from oda.settings import ComponentLogLevel, LogLevel, MonitorSettings
 
 _T = TypeVar("_T")
 
-#: What Twisted says of its own beginning and end is nothing to the user of a command.
+#: Twisted's messages about its own start and end are no use to the user of a command.
 _LEVELS = MonitorSettings(log_levels=(ComponentLogLevel(component="twisted", level=LogLevel.WARN),))
 
 
 def begin_log(settings: MonitorSettings = _LEVELS) -> AgentLog:
-    """Send the log to standard error; to be flushed (everything) at the end."""
+    """Send the log to standard error; the caller must flush it (everything) at the end."""
     log = AgentLog(sys.stderr, LogFormat.TEXT, time.monotonic, settings)
     globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
     return log
@@ -39,8 +39,8 @@ def run(
 ) -> _T | None:
     """The result of ``main(reactor)``; None when Ctrl-C or SIGTERM came first.
 
-    The log goes to standard error. ``at_end`` is awaited in any case. What ``main`` raises of
-    ``OdaError``, ``OSError`` and ``CannotListenError`` becomes a ``ClickException``.
+    The log goes to standard error. ``at_end`` is awaited in any case. An ``OdaError``, ``OSError``
+    or ``CannotListenError`` of ``main`` becomes a ``ClickException``.
     """
     from twisted.internet import reactor as installed
 

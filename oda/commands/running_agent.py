@@ -1,4 +1,4 @@
-"""How a command finds the agent that runs with its configuration."""
+"""Finds the agent that runs with a command's configuration."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from oda.settings import OutboxSettings
 def connect_to_agent(configuration: Path, timeout_s: float | None = None) -> ControlClient:
     """A connection to the agent that runs with this configuration directory.
 
-    Raises ``NoAgent`` when there is none, ``NotAllowed`` when another user stands in its place, and
+    Raises ``NoAgent`` when there is none, ``NotAllowed`` when another user has taken its place, and
     ``ControlError`` when it can't be reached.
     """
     try:
         outbox = load(configuration, os.environ).settings.outbox.path
     except OdaError:
-        # The agent may run with what it read before; it is looked for all the same.
+        # The agent may still run with an earlier configuration, so look for it anyway.
         outbox = OutboxSettings().path
     name = socket_name(configuration)
     return find_agent(

@@ -8,12 +8,14 @@ import threading
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import click
 
 from oda.commands.output import silence_output
+from oda.commands.patience import Patience, ask_why
 from oda.commands.running_agent import connect_to_agent
 from oda.config.loader import find_directory
 from oda.control.client import ControlClient, TooLong
@@ -21,13 +23,10 @@ from oda.control.entries import EntryError, ValueKind, parse_entry, parse_time
 from oda.control.wire import MAX_LINE_BYTES, ControlError, Publish
 from oda.errors import OdaError
 from oda.model import Event
+from oda.wording import counted
 
-#: After so many seconds without an answer the user is told what may be the reason.
-_PATIENCE_S = 3.0
-_EXPLANATION = (
-    "waiting until the agent accepts it: the dispatcher collects this datastream, the device's id"
-    " is not known yet, or the disk is slow or fails (see: oda status)"
-)
+#: The agent is reached within so many seconds, or not at all.
+_REACHED_S = 2.0
 
 
 @click.command("send", short_help="Publish datapoints through the running agent.")
@@ -40,13 +39,13 @@ _EXPLANATION = (
     type=click.Choice([kind.value for kind in ValueKind], case_sensitive=False),
     default=ValueKind.AUTO.value,
     show_default=True,
-    help="Read each VALUE as this.",
+    help="How to read each VALUE.",
 )
 @click.option("--json", "as_json", is_flag=True, help="The same as --type json.")
 @click.option(
     "--any-time",
     is_flag=True,
-    help="Send times as they are, also those that seem to be seconds or a date.",
+    help="Send times unchanged, even if they seem to be seconds or a date.",
 )
 def command(
     entries: tuple[str, ...],
@@ -58,17 +57,18 @@ def command(
 ) -> None:
     """Publish datapoints through the agent that runs with the same configuration directory.
 
-    The type of VALUE is inferred: 21.5, 17, true, null, {"a": 1}, [1, 2] are what they are in
-    JSON. Anything else is text: 007, +34, nan, and whole numbers of more than 64 bits. A number
-    that would lose digits is refused. Ends with status 0 only when the agent has accepted all of
-    them.
+    The type of VALUE is inferred: 21.5, 17, true, null, {"a": 1}, [1, 2] are what they are in JSON.
+    Anything else is text: 007, +34, nan, and whole numbers of more than 64 bits. A number that
+    would lose digits is refused. The exit status is 0 only when the agent has accepted all of them.
+    Within 5 s the command says why it waits, or ends with status 1 if the agent can't accept them,
+    because its disk fails and it is not connected.
 
-    With "-" lines of the same form, or JSON objects with datastream, value, and optionally device,
-    at, feed, from and path, are read from standard input, and "ok N" is printed once the first N
-    lines are accepted.
+    With "-", the command reads lines of the same form from standard input, or JSON objects with
+    datastream, value, and optionally device, at, feed, from and path. It prints "ok N" once the
+    first N lines are accepted.
 
-    A datapoint without a time gets that of its arrival at the agent, in milliseconds. The platform
-    keeps one value of a datastream for each millisecond: give more of them their own "at".
+    A datapoint without a time gets the time of its arrival at the agent, in milliseconds. The
+    platform keeps one value of a datastream per millisecond: give several values their own "at".
     """
     try:
         at_ms = None if at is None else parse_time(at, any_time)
@@ -84,14 +84,14 @@ def command(
             _stream(directory, parse)
         else:
             events = [parse(_as_utf8(entry)) for entry in entries]
-            with connect_to_agent(directory) as client, _patience():
-                _send_all(client, events)
+            with _connected(directory) as client:
+                _send_all(client, events, Patience(client, partial(ask_why, directory)))
     except OdaError as error:
         raise click.ClickException(str(error)) from None
 
 
 def _as_utf8(argument: str) -> str:
-    """The argument as standard input would be read, whatever the locale: UTF-8 where it is that."""
+    """The argument as standard input would give it, whatever the locale: UTF-8 if possible."""
     try:
         return os.fsencode(argument).decode()
     except UnicodeError:
@@ -99,19 +99,25 @@ def _as_utf8(argument: str) -> str:
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
-    """Say why it takes so long, if it does."""
-    timer = threading.Timer(_PATIENCE_S, lambda: click.echo(_EXPLANATION, err=True))
-    timer.daemon = True
-    timer.start()
+def _connected(directory: Path) -> Iterator[ControlClient]:
+    with connect_to_agent(directory, _REACHED_S) as client:
+        client.be_patient()
+        yield client
+
+
+def _send_all(client: ControlClient, events: list[Event], patience: Patience) -> None:
     try:
-        yield
-    finally:
-        timer.cancel()
+        with patience:
+            _send_and_wait(client, events, patience)
+    except ControlError:
+        if patience.verdict:
+            raise ControlError(patience.verdict) from None
+        raise
 
 
-def _send_all(client: ControlClient, events: list[Event]) -> None:
+def _send_and_wait(client: ControlClient, events: list[Event], patience: Patience) -> None:
     for number, event in enumerate(events, 1):
+        patience.sent(event)
         try:
             client.send(Publish(event))
         except TooLong as error:
@@ -120,15 +126,16 @@ def _send_all(client: ControlClient, events: list[Event]) -> None:
     for answer in client.answers():
         if "error" in answer:
             raise ControlError(f"datapoint {answer.get('entry', '')}: {answer['error']}")
-        if answer.get("ok") == len(events):
+        patience.accepted(answer["ok"])
+        if answer["ok"] == len(events):
             return
     raise ControlError("the agent is gone; not all datapoints were accepted")
 
 
 def _stream(directory: Path, parse: Callable[[str], Event]) -> None:
-    """Write in this thread, read the acknowledgements in another: either may block."""
-    with connect_to_agent(directory) as client:
-        reader = _Acknowledgements(client)
+    """Write in this thread and read acknowledgements in another: either may block."""
+    with _connected(directory) as client, Patience(client, partial(ask_why, directory)) as patience:
+        reader = _Acknowledgements(client, patience)
         thread = threading.Thread(target=reader.run, daemon=True)
         thread.start()
         sent, bad_line = 0, None
@@ -138,6 +145,7 @@ def _stream(directory: Path, parse: Callable[[str], Event]) -> None:
                     bad_line = f"line {number}: {event}"
                     break
                 reader.lines.append(number)
+                patience.sent(event)
                 try:
                     client.send(Publish(event))
                 except TooLong as error:
@@ -150,6 +158,8 @@ def _stream(directory: Path, parse: Callable[[str], Event]) -> None:
             bad_line = f"standard input can't be read: {error.strerror}"
         client.finish()
         thread.join()
+        if patience.verdict:
+            raise ControlError(patience.verdict)
         if reader.problem is not None:
             raise ControlError(reader.problem)
         if bad_line is not None:
@@ -159,21 +169,21 @@ def _stream(directory: Path, parse: Callable[[str], Event]) -> None:
         if reader.unwritten is not None:
             raise ControlError(
                 f"standard output can't be written ({reader.unwritten.strerror});"
-                f" all {sent} datapoints were accepted"
+                f" the agent has accepted all ({counted(sent, 'datapoint')})"
             )
 
 
 def _lines(stream: BinaryIO) -> Iterator[bytes]:
-    """The lines of the stream. A longer one than the agent takes comes in pieces of which the
-    first is too long: it does not fill the memory."""
+    """The lines of the stream. A line that is longer than the agent accepts comes in pieces, the
+    first of which is too long; so it can't fill the memory."""
     return iter(lambda: stream.readline(MAX_LINE_BYTES + 1), b"")
 
 
 def _events(
     lines: Iterable[bytes], parse: Callable[[str], Event]
 ) -> Iterator[tuple[int, Event | EntryError]]:
-    """Each line's event, or what is wrong with it. Empty lines count but say nothing, and a byte
-    order mark is no part of the first."""
+    """Each line's event, or its fault. Empty lines count but have no event; the first line may
+    start with a byte order mark."""
     for number, line in enumerate(lines, 1):
         try:
             if len(line) > MAX_LINE_BYTES:
@@ -188,14 +198,14 @@ def _events(
 
 
 class _Acknowledgements:
-    """Prints ``ok N`` for what was accepted. ``lines`` are the line numbers of what was sent.
+    """Prints ``ok N`` for accepted lines. ``lines`` are the line numbers of what was sent.
 
-    ``unwritten`` is why nothing can be printed any more: whoever read the output is gone, and what
-    is accepted is accepted all the same.
+    ``unwritten`` is the error if the reader of the output is gone; that does not affect acceptance.
     """
 
-    def __init__(self, client: ControlClient) -> None:
+    def __init__(self, client: ControlClient, patience: Patience) -> None:
         self._client = client
+        self._patience = patience
         self.lines: list[int] = []
         self.accepted = 0
         self.problem: str | None = None
@@ -211,6 +221,7 @@ class _Acknowledgements:
                     self.problem = f"{place}{answer['error']}"
                     return
                 self.accepted = answer["ok"]
+                self._patience.accepted(self.accepted)
                 self._print(f"ok {self.lines[self.accepted - 1]}\n")
         except OdaError as error:
             self.problem = str(error)

@@ -1,4 +1,4 @@
-"""``oda status``: how the running agent is, asked through its local socket."""
+"""``oda status``: the state of the running agent, through its local socket."""
 
 from __future__ import annotations
 
@@ -10,20 +10,24 @@ from oda.config.loader import find_directory
 from oda.errors import OdaError
 from oda.monitor.status import render_status
 
-#: Exit statuses beside 0, "ready". 3 means "not running", as in an init script's "status".
+#: Exit statuses besides 0, "ready". 3 means "not running", as in an init script's "status"; 2 is
+#: that of a wrong option.
 NOT_READY = 1
 NOT_RUNNING = 3
+TROUBLED = 4
+_STATUSES = {"ready": 0, "troubled": TROUBLED, "not_ready": NOT_READY}
 
 
-@click.command("status", short_help="Show how the running agent is.")
+@click.command("status", short_help="Show the state of the running agent.")
 @click.option("--conf", "-c", default=None, help="The agent's configuration directory.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 @click.pass_context
 def command(ctx: click.Context, conf: str | None, as_json: bool) -> None:
-    """Show how the agent is that runs with the same configuration directory.
+    """Show the state of the agent that runs with the same configuration directory.
 
-    Ends with status 0 when it is connected and the platform acknowledges, 1 when it runs but is not
-    ready, 3 when no agent answers.
+    The exit status is 0 when the agent is connected, the platform acknowledges, and nothing is
+    wrong; 4 when something is wrong besides (see "trouble"); 1 when the agent runs but is not
+    ready; 3 when no agent answers.
     """
     try:
         with connect_to_agent(find_directory(conf), timeout_s=10.0) as client:
@@ -38,4 +42,4 @@ def command(ctx: click.Context, conf: str | None, as_json: bool) -> None:
         click.echo(json_text(status))
     else:
         echo(render_status(status), nl=False)
-    ctx.exit(0 if status["ready"] else NOT_READY)
+    ctx.exit(_STATUSES[status["state"]])

@@ -1,4 +1,4 @@
-"""What came from elsewhere, as it is shown: no terminal obeys it."""
+"""Prints foreign text so that it can't control the terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from oda.diagnosis.findings import Finding, render_finding
 
 
 def escaped(text: str) -> str:
-    """``text`` with everything but line ends that a terminal could obey written as ``\\x1b``."""
+    """``text`` with every character that could control a terminal, except line ends, as
+    ``\\x1b``."""
     if text.isprintable():
         return text
     return "".join(
@@ -21,15 +22,15 @@ def escaped(text: str) -> str:
 
 
 def echo(text: str, err: bool = False, nl: bool = True) -> None:
-    """Print what came from elsewhere."""
+    """Print foreign text."""
     click.echo(escaped(text), err=err, nl=nl)
 
 
 def json_text(document: Any) -> str:
-    """A document over several lines, in visible ASCII."""
+    """A document over several lines, in printable ASCII."""
     return json.dumps(document, indent=2).replace("\x7f", "\\u007f")
 
 
 def print_finding(finding: Finding) -> None:
-    """Print what a check has found, as it comes."""
+    """Print a finding of a check at once."""
     echo(render_finding(finding, finding.step), nl=False)

@@ -1,7 +1,7 @@
-"""What differs between two settings: what a reload has to touch, and what it has to leave alone.
+"""The difference between two settings: what a reload must change, and what it must leave alone.
 
 Pure. Schedules and scripts are compared line by line, so that a timer that stays in the
-configuration keeps its phase; everything else by field.
+configuration keeps its phase; everything else is compared field by field.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from oda.settings import AgentSettings, PluginSettings, Schedule, ScriptSettings
 
 Line = TypeVar("Line", bound=Hashable)
 
-#: Fields of the connector that decide where and as whom it connects. A change of the others takes
-#: effect without a new connection, or with the next one.
+#: Fields of the connector that decide where it connects and as whom. A change of another field
+#: takes effect without a new connection, or with the next one.
 RECONNECT_FIELDS = frozenset(
     {
         "host",
@@ -63,9 +63,9 @@ class Changes:
     ``connector``, ``outbox``, ``device_info``, ``dispatcher``, ``state_manager``, ``monitor``,
     ``clock_operations`` and ``update`` are the names of the changed settings fields (without
     ``schedules`` and ``scripts``).
-    ``reconnect`` are the fields, of connector and device info, because of which a new connection is
-    needed; empty: keep it. ``state_manager_replaced``: the file came or went, so the other kind of
-    manager is needed.
+    ``reconnect`` holds the fields of connector and device info that require a new connection; if it
+    is empty, the connection stays. ``state_manager_replaced``: the file was added or removed, which
+    requires the other kind of manager.
     """
 
     connector: frozenset[str]
@@ -145,8 +145,8 @@ def _changed(old: msgspec.Struct | None, new: msgspec.Struct | None) -> frozense
 def _changed_serial_number(
     new: AgentSettings, scripts: LineChanges[ScriptSettings], device_info: frozenset[str]
 ) -> frozenset[str]:
-    """Without a device id the serial number is the identity, and a script may read it: that of its
-    line, or the usual one in the scripts' directory."""
+    """Without a device id, the serial number is the identity, and a script may provide it: the
+    script of its line, or the usual one in the scripts' directory."""
     touched = {script.datastream_id for script in (*scripts.added, *scripts.removed)}
     if new.device_info.device_id is None and (SERIAL_NUMBER in touched or "path" in device_info):
         return frozenset({"device_id"})

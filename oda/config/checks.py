@@ -1,4 +1,4 @@
-"""What has to hold between keys, and between a key and the file it names."""
+"""Conditions between keys, and between a key and the file it names."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from oda.settings import ConnectorSettings, OutboxKind, OutboxSettings, Secret, 
 
 MAX_KEY_BYTES = 4096
 
-#: Keys that mean nothing without another one.
+#: Keys that mean nothing without another key.
 _NEEDS = (
     ("keyPassphraseFile", "keyFile"),
     ("proxyPort", "proxyHost"),
@@ -30,22 +30,22 @@ def check_connector(connector: Interpretation) -> None:
     for one, other in (("certFile", "keyFile"), ("proxyUser", "proxyPasswordFile")):
         if connector.has(one) != connector.has(other):
             present, absent = (one, other) if connector.has(one) else (other, one)
-            connector.reject(present, f"needs {absent} beside it")
+            connector.reject(present, f"needs {absent} as well")
     secure = connector.values.get("secure", False) or "secure" in connector.failed
     for name in ("caFile", "certFile", "keyFile", "keyPassphraseFile"):
         if connector.has(name) and not secure:
-            connector.reject(name, "is for TLS only: set secure=true, or remove it")
+            connector.reject(name, "is for TLS only: set secure=true, or remove this line")
     if connector.values.get("skipVerify"):
         if secure:
             connector.warnings.append(
                 f"{connector.places['skipVerify'].file}: skipVerify: the platform's certificate is "
-                "NOT verified, anybody on the way can read the API key and change what is sent"
+                "NOT verified; anybody on the network path can read the API key and change the data"
             )
         else:
-            connector.reject("skipVerify", "is for TLS only: set secure=true, or remove it")
+            connector.reject("skipVerify", "is for TLS only: set secure=true, or remove this line")
     for name, needed in _NEEDS:
         if connector.has(name) and not connector.has(needed):
-            connector.reject(name, f"needs {needed} beside it")
+            connector.reject(name, f"needs {needed} as well")
 
 
 #: Packages need all of these commands: what can't be taken back is not installed.
@@ -75,27 +75,27 @@ def check_update(update: Interpretation, directory: Path) -> None:
 
 
 def check_databases(connector: Interpretation, state: Interpretation) -> None:
-    """The outbox and the kept values are two files: one would take the other for damaged."""
+    """The outbox and the kept values need two files: each would take the other for damaged."""
     if connector.values.get("outbox") is OutboxKind.MEMORY:
         return
     outbox: Path = connector.values.get("outboxPath", OutboxSettings().path)
     history: Path | None = state.values.get("databasePath")
     if history is not None and os.path.realpath(outbox) == os.path.realpath(history):
-        state.reject("databasePath", "is the file of outboxPath: give another one")
+        state.reject("databasePath", "is the same file as outboxPath; use another file")
 
 
 def plaintext_warning(connector: ConnectorSettings) -> str:
-    """What to warn of where the API key leaves this machine unencrypted; "" where it does not."""
+    """The warning if the API key leaves this machine unencrypted; otherwise empty."""
     if connector.secure or _is_this_machine(connector.host):
         return ""
     return (
-        f"the connection to {connector.host} is plaintext: anybody on the way can read the API key"
-        " and change what is sent; secure=true encrypts it"
+        f"the connection to {connector.host} is plaintext: anybody on the network path can read the"
+        " API key and change the data; secure=true encrypts it"
     )
 
 
 def _is_this_machine(host: str) -> bool:
-    """Whether what is sent to ``host`` stays on this machine."""
+    """Whether data sent to ``host`` stays on this machine."""
     name = host.strip("[]").lower().removesuffix(".")
     if name == "localhost" or name.endswith(".localhost"):
         return True
@@ -108,9 +108,9 @@ def _is_this_machine(host: str) -> bool:
 def check_files(
     interpretation: Interpretation, read: Callable[[Path], Content]
 ) -> dict[Path, bytes]:
-    """Files that a key names must be readable: better now than at the first connection.
+    """Check now, and not only at the first connection, that the files that keys name are readable.
 
-    Gives the digest of each, to notice later that one has changed.
+    Returns the digest of each, so that a later change can be noticed.
     """
     digests: dict[Path, bytes] = {}
     for key in interpretation.component.all_keys():
@@ -124,11 +124,11 @@ def check_files(
 
 
 def take_key_file(device_info: Interpretation, read: Callable[[Path], Content]) -> None:
-    """Replace ``apiKeyFile`` by the key it holds. The text of a fault never shows the content."""
+    """Replace ``apiKeyFile`` by the key in it. The text of a fault never shows the content."""
     if device_info.has("apiKey") and device_info.has("apiKeyFile"):
         line = device_info.places["apiKey"].line
         where = f" (line {line})" if line else ""
-        device_info.reject("apiKeyFile", f"stands beside apiKey{where}: give one of the two")
+        device_info.reject("apiKeyFile", f"is set together with apiKey{where}: keep one of the two")
         return
     key = _read_secret(device_info, "apiKeyFile", "the API key", read)
     if key is not None:
@@ -138,7 +138,7 @@ def take_key_file(device_info: Interpretation, read: Callable[[Path], Content]) 
 def take_secret_files(
     connector: Interpretation, read: Callable[[Path], Content]
 ) -> dict[str, Secret]:
-    """The contents of the connector's files that hold a secret, by the field they fill."""
+    """The contents of the connector's secret files, by the field that each fills."""
     found = {}
     for key in _secret_files(connector):
         secret = _read_secret(connector, key.name, key.holds, read)
@@ -154,7 +154,7 @@ def _secret_files(interpretation: Interpretation) -> list[Key]:
 def _read_secret(
     interpretation: Interpretation, name: str, content: str, read: Callable[[Path], Content]
 ) -> str | None:
-    """The one line in the file that the key names; None, with a fault, where there is none. The
+    """The single line in the file that the key names; None, with a fault, if there is none. The
     text of a fault never shows the content."""
     file = interpretation.values.get(name)
     if not isinstance(file, Path) or name in interpretation.failed:
@@ -167,9 +167,9 @@ def _read_secret(
         return None
     what = content.removeprefix("the ")
     if not secret.strip():
-        interpretation.reject(name, f"{file} is empty; it has to hold {content}")
+        interpretation.reject(name, f"{file} is empty; it must hold {content}")
     elif not secret.strip().isprintable() or len(secret) > MAX_KEY_BYTES:
-        interpretation.reject(name, f"{file} has to hold one line: the {what}, nothing else")
+        interpretation.reject(name, f"{file} must hold one line: the {what}, nothing else")
     else:
         return secret
     return None
@@ -178,8 +178,8 @@ def _read_secret(
 def check_permissions(
     device_info: Interpretation, connector: Interpretation, read: Callable[[Path], Content]
 ) -> None:
-    """A file with a secret that every user of the machine can read is a warning, or with
-    ``strictPermissions`` a fault. Call it before the secrets are taken."""
+    """Report each file with a secret that every user of the machine can read: as a warning, or as a
+    fault with ``strictPermissions``. Call this before the secrets are taken."""
     strict = bool(device_info.values.get("strictPermissions", False))
     for interpretation, key, content in (
         (device_info, "apiKey", "the API key"),
@@ -192,10 +192,10 @@ def check_permissions(
             continue
         named = interpretation.values.get(key)
         file = named if isinstance(named, Path) else Path(place.file)
-        if not read(file).is_public:  # also what isn't there: a variable of the environment
+        if not read(file).is_public:  # also false for a variable of the environment
             continue
         name = "this file" if str(file) == place.file else str(file)
-        problem = f"{name} can be read by every user of this machine, with {content}: chmod o-r it"
+        problem = f"{name} holds {content}, and every user of this machine can read it: chmod o-r"
         if strict:
             interpretation.reject(key, problem + " (strictPermissions=true)")
         else:
@@ -208,8 +208,8 @@ def check_writable(
     files: Iterable[Path],
     read: Callable[[Path], Content],
 ) -> tuple[list[Fault], list[str]]:
-    """What every user of the machine can write, of the directory, that of the scripts, and the
-    files that are used: faults with ``strictPermissions``, else warnings."""
+    """Report what every user of the machine can write: the directory, that of the scripts, and the
+    files that are used. Returns faults (with ``strictPermissions``) and warnings."""
     scripts = device_info.values.get("path")
     directories = [directory, *([scripts] if isinstance(scripts, Path) else [])]
     places = [one for one in directories if is_writable_directory(one)]

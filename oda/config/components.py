@@ -1,10 +1,12 @@
-"""The tables: every file, every key, what is allowed and what it means.
+"""The tables: every file, every key, the allowed values and their meaning.
 
-Adding a key is one line here and one field in ``oda.settings``. The documentation of all keys is
+Adding a key takes one line here and one field in ``oda.settings``. The documentation of all keys is
 made from these tables (``reference``).
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from oda.config.connection import CONNECTOR, PREFIX
 from oda.config.keys import Component, Key, Lines, Section
@@ -12,9 +14,11 @@ from oda.config.lines import (
     LOG_LEVEL_ALLOWED,
     LOG_PREFIX,
     MAX_SECONDS,
+    POLL_ALLOWED,
     SCHEDULE_ALLOWED,
     SCRIPT_ALLOWED,
     read_log_level,
+    read_poll,
     read_schedule,
     read_script,
 )
@@ -25,6 +29,7 @@ from oda.config.parsers import (
     TIMEOUT,
     boolean,
     choice,
+    device_id,
     host,
     integer,
     path,
@@ -36,6 +41,7 @@ from oda.config.parsers import (
 )
 from oda.config.update import command, configuration_files, directories, hosts, signing_key
 from oda.settings import (
+    HOST_NAME_AS_ID,
     ClockOperationSettings,
     ClockTimezone,
     CollectorSettings,
@@ -54,16 +60,21 @@ from oda.settings import (
 PLUGINS_FILE = PREFIX + "plugins.cfg"
 
 
-def _schedules(form: str, meaning: str) -> Lines:
+def _schedules(
+    form: str,
+    meaning: str,
+    allowed: str = SCHEDULE_ALLOWED,
+    read: Callable[[str, str], Schedule] = read_schedule,
+) -> Lines:
     def identity(schedule: Schedule) -> tuple[str, str]:
         return schedule.datastream_id, schedule.device_pattern
 
     return Lines(
         form=form,
-        allowed=SCHEDULE_ALLOWED,
+        allowed=allowed,
         meaning=meaning,
         field="schedules",
-        read=read_schedule,
+        read=read,
         identity=identity,
         unmistakable=lambda key, value: ";" in key or ";" in value,
     )
@@ -79,7 +90,7 @@ def _script_identity(script: ScriptSettings) -> str:
 
 DEVICE_INFO = Component(
     file=PREFIX + "datastreams.deviceinfo.cfg",
-    about="Who the device is, and datastreams that are read by scripts.",
+    about="The identity of the device, and datastreams that scripts read.",
     variants=(
         PREFIX + "datastreams.deviceinfofx30.cfg",
         PREFIX + "datastreams.deviceinfoowa450.cfg",
@@ -92,14 +103,15 @@ DEVICE_INFO = Component(
                 Key(
                     "deviceId",
                     "device_id",
-                    text("any text"),
-                    "the device's id; without it the serial number is used",
+                    device_id(),
+                    "the device's id; without it the serial number is the id, and with "
+                    f"{HOST_NAME_AS_ID} the host name (docs/identity.md)",
                     empty_is_absent=True,
                 ),
                 Key(
                     "apiKey",
                     "api_key",
-                    secret("the key the platform gave"),
+                    secret("the key that the platform gave you"),
                     "authenticates the device",
                     aliases=("apikey",),
                     alternative="apiKeyFile",
@@ -112,7 +124,7 @@ DEVICE_INFO = Component(
                         "relative to the configuration directory",
                         anchored=True,
                     ),
-                    "instead of apiKey: where to read it",
+                    "the file to read the key from, instead of apiKey",
                 ),
                 Key(
                     "source",
@@ -126,7 +138,7 @@ DEVICE_INFO = Component(
                     "path",
                     "path",
                     path("a directory", anchored=False),
-                    "where scripts are kept; relative to the working directory",
+                    "the directory of the scripts; relative to the working directory",
                     environment=False,
                     empty_is_absent=True,
                 ),
@@ -134,10 +146,10 @@ DEVICE_INFO = Component(
                     "strictPermissions",
                     "strict_permissions",
                     boolean(),
-                    "refuse to start where a file with the API key, a private key, a passphrase or "
-                    "a password can be read by every user of the machine, or where the "
-                    "configuration directory, a file read from it or the directory path can "
-                    "be written by every user (otherwise these are warnings)",
+                    "refuse to start if every user of the machine can read a file with the API "
+                    "key, a private key, a passphrase or a password, or can write the "
+                    "configuration directory, a file read from it or the directory path "
+                    "(otherwise these are warnings)",
                 ),
                 Key(
                     "scriptTimeout",
@@ -156,8 +168,8 @@ DEVICE_INFO = Component(
                     "clock_timezone",
                     choice(ClockTimezone),
                     "the timezone of the agent's own device.clock: hours, as SET_CLOCK_EQUIPMENT "
-                    "takes them, or a text, as the reference agent's script for it writes: CET "
-                    "(abbreviation), Europe/Madrid (name; where that is unknown the abbreviation)",
+                    "takes them, or a text, as the reference agent's script writes it: CET "
+                    "(abbreviation) or Europe/Madrid (name; if unknown, the abbreviation)",
                 ),
             ),
         ),
@@ -165,8 +177,8 @@ DEVICE_INFO = Component(
     lines=Lines(
         form="<datastreamId>",
         allowed=SCRIPT_ALLOWED,
-        meaning="the datastream's value is what the script writes, read as that type (STRING "
-        "without one); arguments are allowed, no shell is involved",
+        meaning="the datastream's value is the output of the script, read as that type (STRING by "
+        "default); arguments are allowed, and no shell is involved",
         field="scripts",
         read=read_script,
         identity=_script_identity,
@@ -179,7 +191,7 @@ DEVICE_INFO = Component(
 
 DISPATCHER = Component(
     file=PREFIX + "dispatcher.opengate.cfg",
-    about="How events become messages, and how operations are handled.",
+    about="How events become messages, and how operations are executed.",
     sections=(
         Section(
             DispatcherSettings,
@@ -188,7 +200,7 @@ DISPATCHER = Component(
                     "reducedOutput",
                     "reduced_output",
                     boolean(),
-                    "leave out path, time and the host's id where the platform can fill them in",
+                    "omit path, time and the host's id where the platform can fill them in",
                     aliases=("reduceBandwidthMode",),
                     empty_is_absent=True,
                 ),
@@ -196,13 +208,13 @@ DISPATCHER = Component(
                     "eventContentType",
                     "event_content_type",
                     CONTENT_TYPE,
-                    "the format of telemetry; without it the connector's contentType",
+                    "the format of telemetry; without it, contentType of the connector",
                 ),
                 Key(
                     "operationTimeout",
                     "operation_timeout_s",
                     TIMEOUT,
-                    "an operation that takes longer is answered ERROR_PROCESSING",
+                    "an operation that takes longer is answered with ERROR_PROCESSING",
                 ),
                 Key(
                     "maxConcurrentOperations",
@@ -214,27 +226,27 @@ DISPATCHER = Component(
                     "clockDatastream",
                     "clock_datastream",
                     text("a datastream's id"),
-                    "the datastream that the clock operations set, where they have no file of "
+                    "the datastream that the clock operations set, unless they have a file of "
                     "their own",
                 ),
                 Key(
                     "allowSetClock",
                     "allow_set_clock",
                     boolean(),
-                    "let the platform set the system's clock (the process needs the right to, "
-                    "see docs/operating.md); a clock datastream of a plugin doesn't need it",
+                    "let the platform set the system's clock (the process needs the privilege, "
+                    "see docs/operating.md); a plugin's clock datastream doesn't need this",
                 ),
                 Key(
                     "timeSource",
                     "time_source",
                     time_source(),
-                    "the time source of SYNCHRONIZE_CLOCK where the request names none",
+                    "the time source of SYNCHRONIZE_CLOCK if the request names none",
                 ),
                 Key(
                     "timeSources",
                     "time_sources",
                     time_sources(),
-                    "the time sources that a request may name, besides timeSource; others are "
+                    "the time sources that a request may name besides timeSource; others are "
                     "refused",
                 ),
             ),
@@ -242,9 +254,9 @@ DISPATCHER = Component(
     ),
     lines=_schedules(
         "datastreamId[;deviceId]",
-        "events of that datastream are collected and published together every period, first after "
-        "first (the period where it isn't given); what GET_DEVICE_PARAMETERS and REFRESH_INFO read "
-        "is published at once",
+        "events of that datastream are collected and published together every period, for the "
+        "first time after first (the period if it isn't given); what GET_DEVICE_PARAMETERS and "
+        "REFRESH_INFO read is published at once",
     ),
 )
 
@@ -252,7 +264,7 @@ DISPATCHER = Component(
 def _clock_operation(file: str, operation: str) -> Component:
     return Component(
         file=PREFIX + file,
-        about=f"{operation}, where its clock is another one than that of the dispatcher's file.",
+        about=f"{operation}, if its clock is another one than in the dispatcher's file.",
         sections=(
             Section(
                 ClockOperationSettings,
@@ -261,7 +273,7 @@ def _clock_operation(file: str, operation: str) -> Component:
                         "clockDatastream",
                         "clock_datastream",
                         text("a datastream's id"),
-                        f"the datastream that {operation} sets; without it that of the "
+                        f"the datastream that {operation} sets; without it, the one in the "
                         "dispatcher's file",
                     ),
                 ),
@@ -392,8 +404,13 @@ POLLER = Component(
     sections=(Section(PollerSettings, ()),),
     lines=_schedules(
         "datastreamId[;devicePattern]",
-        "that datastream is read every period, first after first (the period where it isn't "
-        "given); a pattern is a device's id or holds one *, none means the host",
+        "that datastream is read every period, for the first time after first (the period if it "
+        "isn't given); a pattern is a device's id or holds one *; without one it is the host. With "
+        "onChange the agent publishes a value only if it differs from the last published one, a "
+        "number only by more than deadband (which implies onChange), and any value after "
+        "maxSilence (3600 s if it isn't given)",
+        POLL_ALLOWED,
+        read_poll,
     ),
 )
 
@@ -403,13 +420,14 @@ COLLECTOR = Component(
     sections=(Section(CollectorSettings, ()),),
     lines=_schedules(
         "datastreamId[;devicePattern]",
-        "values of that datastream not yet published are published every period, first after first",
+        "unpublished values of that datastream are published every period, for the first time "
+        "after first",
     ),
 )
 
 STATE_MANAGER = Component(
     file=PREFIX + "statemanager.inmemory.cfg",
-    about="The presence of this file, even empty, chooses the in-memory state manager; without it "
+    about="The presence of this file, even empty, selects the in-memory state manager; without it "
     "every value is published as it arrives.",
     sections=(
         Section(
@@ -419,15 +437,15 @@ STATE_MANAGER = Component(
                     "databasePath",
                     "database_path",
                     path("a file", anchored=False),
-                    "where values are kept over a restart; relative to the working directory; "
-                    "without it the end of the agent loses what was not published; beside what "
+                    "the file that keeps values over a restart; relative to the working directory; "
+                    "without it, unpublished values are lost when the agent ends; beside what "
                     "another program has there (a directory, a database) it is oda-history.sqlite",
                 ),
                 Key(
                     "maxData",
                     "max_data",
                     COUNT,
-                    "values kept for each datastream and device, those that arrived last",
+                    "how many values are kept for each datastream and device, the last to arrive",
                 ),
                 Key(
                     "forgetTime",
@@ -440,7 +458,7 @@ STATE_MANAGER = Component(
                     "forgetPeriod",
                     "forget_period_s",
                     seconds(1, MAX_SECONDS),
-                    "how often old values are looked for",
+                    "how often the agent looks for old values",
                 ),
             ),
         ),
@@ -462,22 +480,22 @@ MONITOR = Component(
                     "monitorPort",
                     "port",
                     PORT,
-                    "serves /metrics, /health/live and /health/ready; without it nothing is served",
+                    "the port of /metrics, /health/live and /health/ready; without it none is open",
                 ),
                 Key(
                     "monitorInterface",
                     "interface",
                     host(),
-                    "the address it listens at; there is no password, so think before opening it",
+                    "the address to listen at; there is no password, so think before opening it",
                 ),
-                Key("logLevel", "log_level", choice(LogLevel), "what goes into the log"),
+                Key("logLevel", "log_level", choice(LogLevel), "the lowest level that is logged"),
             ),
         ),
     ),
     lines=Lines(
         form=LOG_PREFIX + "<component>",
         allowed=LOG_LEVEL_ALLOWED,
-        meaning="that component's own level; a component is a package or module of the agent as "
+        meaning="the level of that component; a component is a package or module of the agent as "
         "the log names it (`connector`, `connector.link`), or `twisted`",
         field="log_levels",
         read=read_log_level,
@@ -498,7 +516,6 @@ COMPONENTS = (
     STATE_MANAGER,
     MONITOR,
 )
-#: Components whose file a usual installation does not have; the state manager's chooses it by being
-#: there.
+#: Components whose file is usually missing. The state manager's file selects it by its presence.
 OPTIONAL = (SET_CLOCK, SYNCHRONIZE_CLOCK, UPDATE, STATE_MANAGER)
 FILES = (*(component.file for component in COMPONENTS), PLUGINS_FILE)

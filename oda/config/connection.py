@@ -1,4 +1,4 @@
-"""The table of the connector's file, the longest of all; the others are in ``components``."""
+"""The table of the connector's file, the longest of all. The others are in ``components``."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ from oda.settings import (
     OutboxSync,
 )
 
-#: What the names of all files begin with.
+#: The prefix of all file names.
 PREFIX = "es.amplia.oda."
 
 _ONE_LINE = path(
-    "a file that holds it and nothing else; relative to the configuration directory",
+    "a file that holds only that; relative to the configuration directory",
     anchored=True,
 )
 _PEM = path("a PEM file; relative to the configuration directory", anchored=True)
@@ -91,7 +91,7 @@ CONNECTOR = Component(
                     "keyPassphraseFile",
                     "key_passphrase_file",
                     _ONE_LINE,
-                    "where the passphrase of keyFile is, if the key is encrypted",
+                    "the file with the passphrase of keyFile, if the key is encrypted",
                     content="key_passphrase",
                     holds="the passphrase",
                 ),
@@ -100,7 +100,7 @@ CONNECTOR = Component(
                     "skip_verify",
                     boolean(),
                     "accept any certificate: for tests "
-                    "only, anybody can read and change what is sent",
+                    "only, because anybody can then read and change the data",
                 ),
                 Key(
                     "auth",
@@ -119,7 +119,7 @@ CONNECTOR = Component(
                     "content_type",
                     CONTENT_TYPE,
                     "the format of what the device "
-                    "sends by itself; an answer has the format of its request",
+                    "sends unasked; an answer has the format of its request",
                 ),
                 Key(
                     "frameType",
@@ -136,14 +136,14 @@ CONNECTOR = Component(
                     "proxyUser",
                     "proxy_user",
                     user_name(),
-                    "who the agent is to the proxy (Basic authentication: whoever reads what goes "
-                    "to the proxy can read the password)",
+                    "the user name for the proxy (Basic authentication: anybody who can read the "
+                    "traffic to the proxy can read the password)",
                 ),
                 Key(
                     "proxyPasswordFile",
                     "proxy_password_file",
                     _ONE_LINE,
-                    "where the password of proxyUser is",
+                    "the file with the password of proxyUser",
                     content="proxy_password",
                     holds="the proxy's password",
                 ),
@@ -157,9 +157,9 @@ CONNECTOR = Component(
                     "reconnectSpread",
                     "reconnect_spread_s",
                     seconds(0, 86_400),
-                    "the first pause after an end that the platform may have given to all its "
-                    "devices is chosen between 0 and this (at most reconnectMaxDelay), so that "
-                    "they don't come back at the same moment; 0: within a second",
+                    "after an end that the platform may have given to all its devices, the first "
+                    "pause is between 0 and this (at most reconnectMaxDelay), so that the devices "
+                    "don't come back at the same moment; 0: within a second",
                 ),
                 Key(
                     "maxMessageSize",
@@ -176,23 +176,23 @@ CONNECTOR = Component(
                     "outbox",
                     "kind",
                     choice(OutboxKind),
-                    "where messages wait: in a file, or in memory, where they are lost with the "
-                    "process",
+                    "where messages wait: in a file, or in memory, which loses them when the "
+                    "process ends",
                 ),
                 Key(
                     "outboxPath",
                     "path",
                     path("a file", anchored=False),
-                    "the outbox's file, on a file system that can be written and has locks; "
-                    "relative to the working directory",
+                    "the outbox's file, on a writable file system with locks; relative to the "
+                    "working directory",
                 ),
                 Key(
                     "outboxMaxBytes",
                     "max_bytes",
                     integer(256 * 1024, 1 << 40, "bytes"),
-                    "how large the outbox becomes on disk; three quarters are for telemetry",
+                    "how large the outbox may grow on disk; three quarters are for telemetry",
                 ),
-                Key("outboxMaxRows", "max_rows", COUNT, "how many messages the outbox keeps"),
+                Key("outboxMaxRows", "max_rows", COUNT, "how many messages the outbox may hold"),
                 Key(
                     "outboxMaxAge",
                     "max_age_s",
@@ -203,62 +203,62 @@ CONNECTOR = Component(
                     "outboxPolicy",
                     "policy",
                     choice(OutboxPolicy),
-                    "what gives way in a full outbox: the oldest messages, or the new one",
+                    "what a full outbox drops: the oldest messages, or the new one",
                 ),
                 Key(
                     "outboxSync",
                     "sync",
                     choice(OutboxSync),
-                    "full: what was accepted survives a power failure; normal: faster, and spares "
-                    "flash memory, but a power failure may take the last messages with it",
+                    "full: accepted messages survive a power failure; normal: faster, and spares "
+                    "flash memory, but a power failure may lose the last messages",
                 ),
                 Key(
                     "journalMaxEntries",
                     "journal_max_entries",
                     COUNT,
-                    "so many answered operations are remembered, so that none runs twice",
+                    "how many answered operations are remembered, so that none runs twice",
                 ),
                 Key(
                     "journalMaxAge",
                     "journal_max_age_s",
                     seconds(1, 365 * 86_400),
-                    "and none of them longer than this",
+                    "how long they are remembered at most",
                 ),
                 Key(
                     "ackWindow",
                     "window_messages",
                     COUNT,
-                    "so many messages may be on their way without an acknowledgement",
+                    "how many messages may be in flight without an acknowledgement",
                 ),
-                Key("ackWindowBytes", "window_bytes", BYTES, "and so many bytes"),
+                Key("ackWindowBytes", "window_bytes", BYTES, "how many bytes may be in flight"),
                 Key(
                     "outboxMaxRate",
                     "max_rate_per_s",
                     integer(0, 1_000_000, "messages a second"),
-                    "the rate at which telemetry is sent at most (answers are not held up); "
-                    "0: no limit",
+                    "the maximum rate of telemetry (answers are not delayed); 0: no limit",
                 ),
                 Key(
                     "ackLinger",
                     "linger_s",
                     seconds(0, 86_400),
                     "how long acknowledged messages "
-                    "are kept, to be repeated after an abnormal close",
+                    "are retained, to be sent again after an abnormal close",
                 ),
                 Key(
                     "ackCommitDelay",
                     "ack_commit_delay_s",
                     seconds(0, 3600),
-                    "an acknowledgement is written with the next message, at the latest after so "
-                    "long; more spares flash memory, and lets an agent that is killed repeat more",
+                    "an acknowledgement is written with the next message, or after this time at "
+                    "the latest; a longer time spares flash memory, but a killed agent repeats "
+                    "more",
                 ),
                 Key(
                     "outboxCommitWindow",
                     "commit_window_s",
                     seconds(0, 60),
-                    "how long telemetry of a steady stream is gathered, to share messages and "
-                    "commits; what comes after a pause is not held up; what is gathered is not "
-                    "accepted yet; 0: one turn of the reactor",
+                    "how long telemetry of a steady stream is gathered into shared messages and "
+                    "commits; a datapoint after a pause is not delayed; gathered datapoints are "
+                    "not accepted yet; 0: one turn of the reactor",
                 ),
             ),
         ),

@@ -13,7 +13,7 @@ SUFFIX = ".cfg"
 
 @dataclass(frozen=True)
 class Content:
-    """A file as it was found; ``problem`` says why it couldn't be read.
+    """A file as it was read; ``problem`` says why it could not be read.
 
     ``is_public``: every user of the machine may read it. ``is_writable``: every user may write it.
     """
@@ -25,7 +25,7 @@ class Content:
 
 
 def list_names(directory: Path) -> list[str]:
-    """The names of the .cfg files, sorted; hidden ones (an editor's) are left out.
+    """The names of the .cfg files, sorted, without hidden ones (an editor's).
 
     Raises ``OSError`` when the directory can't be listed.
     """
@@ -37,7 +37,7 @@ def list_names(directory: Path) -> list[str]:
 
 
 def read(path: Path) -> Content:
-    """The file's bytes, no more than a configuration file may have."""
+    """The file's bytes, up to just over the size limit of a configuration file."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
@@ -57,8 +57,8 @@ def read(path: Path) -> Content:
 
 
 def is_writable_directory(directory: Path) -> bool:
-    """Whether every user of the machine may write into the directory; False where it can't be
-    seen."""
+    """Whether every user of the machine may write into the directory; False if it can't be
+    examined."""
     try:
         return bool(directory.stat().st_mode & stat.S_IWOTH)
     except OSError:

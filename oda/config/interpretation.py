@@ -1,9 +1,9 @@
-"""Entries of one file + its table + the environment -> values, faults and remarks. Pure."""
+"""Entries of one file + its table + the environment -> values, faults and notes. Pure."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
@@ -15,18 +15,18 @@ from oda.config.parsers import without_comment
 from oda.config.properties import Entry, Properties
 from oda.errors import Fault
 
-#: How long the list of what is allowed may make a text, in characters.
+#: How long the list of allowed keys may make a text, in characters.
 MAX_PROBLEM = 480
 #: The "file" of a fault in an environment variable.
 ENVIRONMENT = "environment"
 _DIGITS = re.compile(r"[0-9]{1,18}")
-#: What Java's configuration service writes into files by itself.
+#: Keys that Java's configuration service writes into files.
 _BOOKKEEPING = frozenset(("service.pid", "service.bundleLocation", "felix.fileinstall.filename"))
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a value came from, to say so when it turns out wrong later."""
+    """Where a value came from, for a fault that is found later."""
 
     file: str
     line: int
@@ -36,10 +36,19 @@ class Place:
         return Fault(self.file, self.line, self.key, problem)
 
 
+@dataclass(frozen=True)
+class Override:
+    """A value from elsewhere that counts instead of the file's."""
+
+    key: Key
+    value: str
+    place: Place
+
+
 @dataclass
 class Interpretation:
-    """What one file says. ``values`` are by key name, ``places`` tell where each stands;
-    ``failed`` are keys whose value was refused: they are there, but have no value."""
+    """The content of one file. ``values`` are by key name, and ``places`` say where each stands.
+    ``failed`` are keys whose value was refused: they are present, but have no value."""
 
     component: Component
     file: str
@@ -53,17 +62,17 @@ class Interpretation:
     warnings: list[str] = field(default_factory=list)
 
     def has(self, name: str) -> bool:
-        """Whether the key stands somewhere, rightly or wrongly."""
+        """Whether the key is present, with a right or a wrong value."""
         return name in self.places
 
     def reject(self, name: str, problem: str) -> None:
-        """A fault at the place of that key (or of the file, where it stands nowhere)."""
+        """Report a fault at the place of that key (or of the file, if the key is absent)."""
         place = self.places.get(name, Place(self.file, 0, name))
         self.faults.append(place.fault(problem))
         self.failed.add(name)
 
     def fields(self, section: Section) -> dict[str, Any]:
-        """The arguments for the section's settings class; what is absent has its default."""
+        """The arguments for the section's settings class; absent keys have their defaults."""
         return {key.field: self.values[key.name] for key in section.keys if key.name in self.values}
 
 
@@ -74,11 +83,13 @@ def interpret(
     environ: Mapping[str, str],
     directory: Path,
     lookalike: str = "",
+    overrides: Iterable[Override] = (),
 ) -> Interpretation:
     """Read every entry by the component's table. ``properties`` None: there is no such file, but
-    perhaps a ``lookalike`` of it. Relative paths of anchored keys start at ``directory``.
+    perhaps a ``lookalike`` of it. ``overrides`` count instead of the file's entries, and the
+    environment instead of both. Relative paths of anchored keys start at ``directory``.
 
-    Never raises: whatever is wrong is in ``faults``, and everything else has been read.
+    Never raises: ``faults`` holds everything that is wrong, and the rest has been read.
     """
     result = Interpretation(component, file, exists=properties is not None)
     seen: dict[Hashable, int] = {}
@@ -88,15 +99,22 @@ def interpret(
             str(Place(file, earlier.line, earlier.key).fault(f"is replaced by line {line}"))
             for earlier, line in properties.repeated
         )
-        # A line that couldn't be parsed must not lead to a second fault: "required".
+        # A line that couldn't be parsed must not lead to a second fault ("is required").
         broken = {fault.key for fault in properties.faults}
         result.failed.update(key.name for key in component.all_keys() if key.name in broken)
         for entry in properties.entries:
             _read_entry(result, entry, directory, seen)
-    for key in component.overridable():
-        value = environ.get(key.variable, "").strip()
-        if value:
-            _override(result, key, value, directory)
+    _override_all(result, overrides, directory)
+    variables = ((key, environ.get(key.variable, "").strip()) for key in component.overridable())
+    _override_all(
+        result,
+        [
+            Override(key, value, Place(ENVIRONMENT, 0, key.variable))
+            for key, value in variables
+            if value
+        ],
+        directory,
+    )
     if properties is None or properties.readable:
         _require(result, lookalike)
     return result
@@ -113,7 +131,7 @@ def _read_entry(
             first = result.places[key.name]
             if first.key != entry.key and _says_the_same(result, key, entry.value):
                 return
-            problem = f"says the same as {first.key} in line {first.line}: remove one of the two"
+            problem = f"is another name of {first.key} in line {first.line}: remove one of the two"
             result.faults.append(place.fault(problem))
             return
         result.places[key.name] = place
@@ -130,7 +148,7 @@ def _read_entry(
 
 
 def _says_the_same(result: Interpretation, key: Key, value: str) -> bool:
-    """Whether another spelling of a key, of an older or a newer version, repeats its value."""
+    """Whether ``value``, under another spelling of the key, repeats the value already read."""
     try:
         parsed = key.parser.parse(value)
     except ValueError:
@@ -139,8 +157,8 @@ def _says_the_same(result: Interpretation, key: Key, value: str) -> bool:
 
 
 def _report_unknown(result: Interpretation, component: Component, place: Place) -> None:
-    """A key that is probably misspelt or misplaced is a fault: what was meant would not happen. Any
-    other is one of another version of ODA, which reads past what it does not know."""
+    """A key that is probably misspelt or misplaced is a fault, because what it asks for would not
+    happen. Any other belongs to another version of ODA, which skips keys that it does not know."""
     names = sorted(key.name for key in component.all_keys())
     elsewhere = _belongs_elsewhere(place.key)
     near = suggest(place.key, names, cutoff=0.7)
@@ -149,14 +167,14 @@ def _report_unknown(result: Interpretation, component: Component, place: Place) 
         result.faults.append(place.fault(problem))
         return
     hint = f"did you mean {near}? " if near else ""
-    text = f"unknown key, is ignored; {hint}allowed: " + ", ".join(names)
+    text = f"unknown key, ignored; {hint}allowed: " + ", ".join(names)
     problem = shorten(text, MAX_PROBLEM, placeholder=" ... (all are in docs/configuration.md)")
     result.warnings.append(str(place.fault(problem)))
 
 
 def _is_misspelt(name: str, near: str) -> bool:
-    """Whether ``name`` can hardly be anything else than ``near``: a letter more or less, or two
-    that changed places."""
+    """Whether ``name`` can hardly be anything but ``near``: one letter more or less, or two
+    swapped."""
     one, other = name.lower(), near.lower()
     return sorted(one) == sorted(other) or bool(suggest(one, [other], cutoff=0.85))
 
@@ -171,20 +189,20 @@ def _read_value(result: Interpretation, key: Key, value: str, directory: Path) -
     if not key.parser.free:
         bare = without_comment(value)
         if bare != value:
-            problem = "what follows '#' is not a part of the value; comments need their own line"
+            problem = "the text from '#' on is not part of the value; comments need their own line"
             result.warnings.append(str(place.fault(problem)))
             value = bare
     if not value and key.empty_is_absent:
         del result.places[key.name]
-        result.notes.append(str(place.fault("is empty: counts as no such line")))
+        result.notes.append(str(place.fault("is empty: the line is ignored")))
         return
     if not value:
-        result.reject(key.name, f"is empty; allowed: {key.parser.allowed}, or no such line")
+        result.reject(key.name, f"is empty; allowed: {key.parser.allowed}, or remove the line")
         return
     if key.off is not None and _DIGITS.fullmatch(value) and not 0 < int(value) <= key.off:
-        # What existing files have to turn it off, or to come near to that.
-        text = "0 does not turn it off here:" if not int(value) else "more than is possible:"
-        problem = f"{text} it is read as {key.off:g} {key.parser.unit}"
+        # Existing files use such values to turn the feature off, or nearly off.
+        text = "0 does not turn it off:" if not int(value) else "exceeds the maximum:"
+        problem = f"{text} the agent uses {key.off:g} {key.parser.unit}"
         result.warnings.append(str(place.fault(problem)))
         result.values[key.name] = key.off
         return
@@ -210,11 +228,11 @@ def _read_line(
         return
     if not entry.value and lines.empty_is_absent:
         place = Place(place.file, place.line, _without_secret(result.component, entry.key))
-        result.warnings.append(str(place.fault("names nothing: counts as no such line")))
+        result.warnings.append(str(place.fault("has no value: the line is ignored")))
         return
     value = entry.value if lines.free else without_comment(entry.value)
     if value != entry.value:
-        problem = "what follows '#' is not a part of the value; comments need their own line"
+        problem = "the text from '#' on is not part of the value; comments need their own line"
         result.warnings.append(str(place.fault(problem)))
     try:
         if entry.key in lines.renamed:
@@ -236,22 +254,28 @@ def _read_line(
 
 
 def _without_secret(component: Component, name: str) -> str:
-    """The name of a line without a value, as it may be shown: where the separator was lost, the
-    name of a secret and the secret itself are in it."""
+    """The name of a line without a value, as it may be shown. If the separator was lost, the name
+    of a secret and the secret itself are in it."""
     secrets = [key for key in component.all_keys() if key.parser.secret]
     names = {name.lower() for key in secrets for name in (key.name, *key.aliases)}
     is_clear = "." in name and not any(name.lower().startswith(secret) for secret in names)
     return name if is_clear or not secrets else f"{name[:6]}..."
 
 
-def _override(result: Interpretation, key: Key, value: str, directory: Path) -> None:
-    """The variable counts, not the file: a fault of the file's value stays, it is still wrong."""
-    for name in {key.name, key.alternative, *_alternatives(result.component, key)} - {""}:
-        result.values.pop(name, None)
-        result.places.pop(name, None)
-        result.failed.discard(name)
-    result.places[key.name] = Place(ENVIRONMENT, 0, key.variable)
-    _read_value(result, key, value, directory)
+def _override_all(result: Interpretation, overrides: Iterable[Override], directory: Path) -> None:
+    """Let the overrides, which come from one place, override the file. A fault of the file's value
+    stays, as it is still wrong. Where the place gives a key and its alternative, both stay, to be
+    refused."""
+    overrides = tuple(overrides)
+    for one in overrides:
+        key = one.key
+        for name in {key.name, key.alternative, *_alternatives(result.component, key)} - {""}:
+            result.values.pop(name, None)
+            result.places.pop(name, None)
+            result.failed.discard(name)
+    for one in overrides:
+        result.places[one.key.name] = one.place
+        _read_value(result, one.key, one.value, directory)
 
 
 def _alternatives(component: Component, key: Key) -> set[str]:

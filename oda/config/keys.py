@@ -1,7 +1,7 @@
-"""The machinery of the tables: what a key, a file and its free lines are.
+"""The machinery of the tables: keys, files and their free lines.
 
-``components`` holds the tables. A key's default, and whether it is required, is not said there: it
-is what the field of its settings class says, so that the two can't disagree.
+``components`` holds the tables. They do not state a key's default, or whether it is required: the
+field of its settings class does, so that the two can't disagree.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from oda.config.parsers import Parser
 class Key:
     """One key of a file and the settings field it fills.
 
-    ``aliases`` are other spellings in use. ``alternative`` names a key that may stand instead of
-    this required one. ``environment`` False keeps it from being overridden by a variable.
-    ``empty_is_absent``: a line without a value counts as no line, as existing deployments have it.
-    ``off`` is the value that ``0`` stands for, which existing deployments write to turn it off.
-    ``content`` is the field that takes what the named file holds, a secret, and ``holds`` says what
-    that is.
+    ``aliases`` are other spellings in use. ``alternative`` names a key that may replace this
+    required one. ``environment`` False means that no variable can override it.
+    ``empty_is_absent``: a line without a value counts as absent, as in existing deployments.
+    ``off`` is the value used for ``0``, which existing deployments write to turn the feature off.
+    ``content`` is the field that takes the content of the named file, a secret, and ``holds`` says
+    what that secret is.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Key:
 
     @property
     def variable(self) -> str:
-        """The environment variable that overrides it: ``apiKey`` -> ``ODA_API_KEY``."""
+        """The environment variable that overrides this key: ``apiKey`` -> ``ODA_API_KEY``."""
         return "ODA_" + re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", self.name).upper()
 
 
@@ -55,11 +55,11 @@ class Section:
     keys: tuple[Key, ...]
 
     def requires(self, key: Key) -> bool:
-        """Whether there is no default for the key's field."""
+        """Whether the key's field has no default."""
         return self._field(key).required
 
     def default(self, key: Key) -> Any:
-        """The default of the key's field; None where there is none."""
+        """The default of the key's field; None if there is none."""
         known = self._field(key)
         return None if known.required else known.default
 
@@ -73,9 +73,9 @@ class Section:
 @dataclass(frozen=True)
 class Lines:
     """Lines with a free name. ``read(key, value)`` makes the settings of one line or raises
-    ``ValueError``; ``identity`` is what must not occur twice. ``unmistakable(key, value)`` is True
-    where the line can't be a misspelt key. ``renamed`` maps an old key to its line's name.
-    ``empty_is_absent``: a line without a value counts as no line, with a warning.
+    ``ValueError``; ``identity`` is what must be unique. ``unmistakable(key, value)`` is True if the
+    line can't be a misspelt key. ``renamed`` maps an old key to its line's name.
+    ``empty_is_absent``: a line without a value counts as absent, with a warning.
     """
 
     form: str
@@ -92,8 +92,8 @@ class Lines:
 
 @dataclass(frozen=True)
 class Component:
-    """One file: ``ignored`` are keys of existing deployments that mean nothing here, with why;
-    ``variants`` are other names of the file, of which a directory may hold one instead."""
+    """One file. ``ignored`` are keys of existing deployments that mean nothing here, with the
+    reason; ``variants`` are other names of the file, of which a directory may hold one instead."""
 
     file: str
     about: str
@@ -107,7 +107,7 @@ class Component:
         return (key for section in self.sections for key in section.keys)
 
     def key(self, name: str) -> Key | None:
-        """The key of that name or alias; None when there is none."""
+        """The key of that name or alias; None if there is none."""
         for key in self.all_keys():
             if name == key.name or name in key.aliases:
                 return key
@@ -119,9 +119,9 @@ class Component:
 
 
 def suggest(name: str, known: Iterable[str], cutoff: float = 0.8) -> str:
-    """The known name that ``name`` was probably meant to be; "" when none is near (difflib's ratio
-    at least ``cutoff``, case ignored)."""
-    import difflib  # only needed when there is something to correct
+    """The known name that ``name`` probably means; "" if none is close (difflib's ratio at least
+    ``cutoff``, case ignored)."""
+    import difflib  # only needed if there is something to correct
 
     by_folded = {candidate.lower(): candidate for candidate in known}
     near = difflib.get_close_matches(name.lower(), by_folded, n=1, cutoff=cutoff)

@@ -9,11 +9,24 @@ from __future__ import annotations
 import re
 import shlex
 
+import msgspec
+
 from oda.config.parsers import quoted
 from oda.model import HOST
-from oda.settings import ComponentLogLevel, LogLevel, Schedule, ScriptSettings, ValueType
+from oda.settings import (
+    ComponentLogLevel,
+    LogLevel,
+    OnChange,
+    Schedule,
+    ScriptSettings,
+    ValueType,
+)
 
 SCHEDULE_ALLOWED = "period or first;period, in seconds (decimals allowed, period 0: once)"
+POLL_ALLOWED = (
+    SCHEDULE_ALLOWED
+    + "; after them ;onChange, ;deadband=number and ;maxSilence=seconds (0: no limit)"
+)
 SCRIPT_ALLOWED = "script or script;type, type one of " + ", ".join(kind.value for kind in ValueType)
 LOG_PREFIX = "log."
 LOG_LEVEL_ALLOWED = ", ".join(level.value for level in LogLevel)
@@ -33,9 +46,9 @@ def read_schedule(key: str, value: str) -> Schedule:
     if len(parts) > 1 and not parts[-1]:
         parts.pop()  # ODA reads "60;" as "60"
     if len(parts) > 2 or not all(_SECONDS.fullmatch(part) for part in parts):
-        # A long value is not shown: somebody may have put a key into the wrong file.
+        # A long value is not shown: it may be a key in the wrong file.
         shown = quoted(value) if len(value) <= 12 else "the value"
-        problem = f"{shown} is no schedule; allowed: {SCHEDULE_ALLOWED}"
+        problem = f"{shown} is not a schedule; allowed: {SCHEDULE_ALLOWED}"
         if "=" in value or ":" in value or value.startswith(";"):
             problem += "; " + _ESCAPE_HELP
         raise ValueError(problem)
@@ -50,6 +63,40 @@ def read_schedule(key: str, value: str) -> Schedule:
     )
 
 
+def read_poll(key: str, value: str) -> Schedule:
+    """One line of the poller, which may say that only changes are published."""
+    parts = [part.strip() for part in value.split(";")]
+    first = next((i for i, part in enumerate(parts) if part[:1].isalpha()), len(parts))
+    if not first or not parts[0]:
+        return read_schedule(key, value)
+    line = read_schedule(key, ";".join(parts[:first]))
+    options = parts[first:]
+    if len(options) > 1 and not options[-1]:
+        options.pop()
+    return msgspec.structs.replace(line, on_change=_read_changes(options)) if options else line
+
+
+def _read_changes(options: list[str]) -> OnChange:
+    known = {"onchange": None, "deadband": "deadband", "maxsilence": "max_silence_s"}
+    numbers: dict[str, float] = {}
+    seen: set[str] = set()
+    for option in options:
+        name, equals, number = (part.strip() for part in option.partition("="))
+        field = known.get(name.lower(), "")
+        if field == "" or bool(equals) is (field is None):
+            shown = quoted(name) if len(name) <= 12 else "what follows the period"
+            raise ValueError(f"{shown} is not an option; allowed: {POLL_ALLOWED}")
+        if name.lower() in seen:
+            raise ValueError(f"{name} is given twice")
+        seen.add(name.lower())
+        if field is None:
+            continue
+        if not _SECONDS.fullmatch(number) or float(number) > MAX_SECONDS:
+            raise ValueError(f"{name} must be a number from 0 to {MAX_SECONDS:.0f}")
+        numbers[field] = float(number)
+    return OnChange(**numbers)
+
+
 def _read_target(key: str) -> tuple[str, str]:
     parts = [part.strip() for part in key.split(";")]
     if len(parts) > 2:
@@ -57,7 +104,7 @@ def _read_target(key: str) -> tuple[str, str]:
     if not parts[0]:
         raise ValueError("no datastream before the ';'; allowed: datastreamId[;devicePattern]")
     if "*" in parts[0]:
-        raise ValueError("a datastream has no '*'; only the device pattern behind the ';' has")
+        raise ValueError("a datastream can't contain '*'; only the device pattern after ';' can")
     device_pattern = parts[1] if len(parts) == 2 else HOST
     if device_pattern.count("*") > 1:
         raise ValueError("more than one '*' in the device pattern; allowed: an id, or one '*'")
@@ -65,11 +112,11 @@ def _read_target(key: str) -> tuple[str, str]:
 
 
 def read_script(key: str, value: str) -> ScriptSettings:
-    """One script line of the device info file. The text never shows the command: a misspelt
+    """One script line of the device info file. An error never shows the command, because a misspelt
     ``apiKey`` would put the key there."""
     if ";" in key:
-        raise ValueError("a script reads the host device only: no ';' is allowed in the name")
-    # A ';' with nothing behind it says nothing, as in the reference agent.
+        raise ValueError("a script reads the host device only: the name can't contain ';'")
+    # A ';' with nothing behind it has no meaning, as in the reference agent.
     command, separator, type_name = value.rstrip("; \t").rpartition(";")
     if not separator:
         command, type_name = type_name, ""
@@ -77,8 +124,8 @@ def read_script(key: str, value: str) -> ScriptSettings:
     if not command:
         raise ValueError(f"names no script; allowed: {SCRIPT_ALLOWED}")
     if type_name and type_name not in ValueType.__members__:
-        shown = quoted(type_name) if type_name.isalpha() else "what follows the last ';'"
-        raise ValueError(f"{shown} is no type; allowed: {SCRIPT_ALLOWED}")
+        shown = quoted(type_name) if type_name.isalpha() else "the text after the last ';'"
+        raise ValueError(f"{shown} is not a type; allowed: {SCRIPT_ALLOWED}")
     check_command(command)
     return ScriptSettings(
         datastream_id=key,
@@ -88,7 +135,7 @@ def read_script(key: str, value: str) -> ScriptSettings:
 
 
 def check_command(command: str) -> None:
-    """Refuse what can't be split into a program and its arguments."""
+    """Refuse a command that can't be split into a program and its arguments."""
     try:
         words = shlex.split(command)
     except ValueError as error:

@@ -1,4 +1,7 @@
-"""A directory of .cfg files + the environment -> ``AgentSettings``, or every fault at once."""
+"""A directory of .cfg files + the environment -> ``AgentSettings``, or every fault at once.
+
+A value comes from the environment, else from the device's own file (``oda.config.device``), else
+from the component's file, else it is the default."""
 
 from __future__ import annotations
 
@@ -34,6 +37,7 @@ from oda.config.components import (
     UPDATE,
 )
 from oda.config.connection import CONNECTOR, PREFIX
+from oda.config.device import DEVICE_FILE, read_device
 from oda.config.files import SUFFIX, Content, list_names, read
 from oda.config.interpretation import ENVIRONMENT, Interpretation, interpret
 from oda.config.keys import Component, suggest
@@ -56,21 +60,22 @@ from oda.settings import (
     UpdateSettings,
 )
 
-#: Where the configuration is looked for when nobody says where it is.
+#: Where the agent looks for its configuration if no option names a directory.
 DIRECTORIES = (Path("conf"), Path("/etc/oda"))
 
-#: The address of a service, as container platforms put it into environments.
+#: The address of a service, as container platforms write it into the environment.
 _SERVICE_LINK = re.compile(r"(?:tcp|udp|sctp)://\S+")
 
 
 @dataclass(frozen=True)
 class LoadedConfiguration:
-    """Settings, and what an operator should know about where they came from.
+    """Settings, and what an operator should know about their origin.
 
-    ``read`` and ``ignored`` are file names: those used, and those of components this agent doesn't
-    have. ``notes`` are for INFO, ``warnings`` for WARN; none of them contains a secret. ``digests``
-    are of the files that keys name (certificates, API key): watch them too, and connect anew when
-    one differs though the settings are equal.
+    ``read`` and ``ignored`` are file names: the files used, and those of components that this agent
+    doesn't have. ``notes`` are for INFO, ``warnings`` for WARN; none of them contains a secret.
+    ``digests`` belong to the files that keys name (certificates, API key). Watch these files too,
+    and connect again if a digest differs although the settings are equal. ``of_device`` are the
+    keys in the device's own file.
     """
 
     settings: AgentSettings
@@ -80,12 +85,13 @@ class LoadedConfiguration:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     digests: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
+    of_device: frozenset[str] = frozenset()
 
 
 def find_directory(explicit: str | None, exists: Callable[[Path], bool] = Path.is_dir) -> Path:
-    """The configuration directory: the one given, else ./conf, else /etc/oda.
+    """The configuration directory: the given one, otherwise ./conf, otherwise /etc/oda.
 
-    Raises ``ConfigurationError`` that names where it looked.
+    Raises ``ConfigurationError`` that says where it looked.
     """
     places = (Path(explicit),) if explicit else DIRECTORIES
     for place in places:
@@ -93,7 +99,7 @@ def find_directory(explicit: str | None, exists: Callable[[Path], bool] = Path.i
             if exists(place):
                 return place
         except OSError as error:
-            problem = f"the configuration directory can't be reached: {error.strerror or error}"
+            problem = f"can't reach the configuration directory: {error.strerror or error}"
             raise ConfigurationError([Fault(str(place), 0, "", problem)]) from None
     looked = " and ".join(str(place) for place in places)
     problem = "there is no such configuration directory"
@@ -125,7 +131,7 @@ def load(
     try:
         names = list_names(directory)
     except OSError as error:
-        problem = f"the configuration directory can't be read: {error.strerror or error}"
+        problem = f"can't read the configuration directory: {error.strerror or error}"
         raise ConfigurationError([Fault(str(directory), 0, "", problem)]) from None
     names = sorted({*names, *instead} - {name for name, other in instead.items() if other is None})
     environ, links = _without_service_links(environ)
@@ -137,7 +143,17 @@ def load(
         for name in names
         if name in places
     }
-    known = {*FILES, *(name for component in COMPONENTS for name in component.variants)}
+    has_device_file = DEVICE_FILE in names
+    own, own_faults = read_device(
+        str(directory / DEVICE_FILE),
+        _read(directory / DEVICE_FILE, faults) if has_device_file else Properties((), ()),
+    )
+    faults.extend(fault for fault in own_faults if fault not in faults)
+    known = {
+        DEVICE_FILE,
+        *FILES,
+        *(name for component in COMPONENTS for name in component.variants),
+    }
     ignored = tuple(name for name in names if name not in known)
     lookalikes = _find_lookalikes(files, ignored)
     found = {
@@ -148,6 +164,7 @@ def load(
             environ,
             directory,
             lookalikes.get(component.file, ""),
+            own.get(component.file, ()),
         )
         for component in COMPONENTS
     }
@@ -161,7 +178,7 @@ def load(
     writable = check_writable(
         found[DEVICE_INFO.file],
         directory,
-        [*(directory / name for name in names if name in places), *digests],
+        [*(directory / name for name in names if name in (*places, DEVICE_FILE)), *digests],
         read,
     )
     faults.extend(writable[0])
@@ -176,7 +193,7 @@ def load(
     if faults:
         raise ConfigurationError(sorted(faults, key=_position))
     warnings = [
-        f"{directory / name}: is ignored; is it meant to be {file}?"
+        f"{directory / name}: ignored; is it meant to be {file}?"
         for file, name in lookalikes.items()
     ]
     warnings.extend(writable[1])
@@ -187,24 +204,25 @@ def load(
     return LoadedConfiguration(
         settings=_build(found, plugins, secrets),
         directory=directory,
-        read=tuple(name for name in names if name in places),
+        read=tuple(name for name in names if name in (*places, DEVICE_FILE)),
         ignored=ignored,
         notes=tuple(note for item in found.values() for note in item.notes),
         warnings=tuple(warnings),
         digests=digests,
+        of_device=frozenset(one.key.name for overrides in own.values() for one in overrides),
     )
 
 
 def _find_variants(directory: Path, names: list[str], faults: list[Fault]) -> dict[str, str]:
-    """For components whose file has another name here: which. Two files of one component would
-    contradict each other: that is a fault."""
+    """The file names of components whose file has another name here. Two files of one component are
+    a fault, because they would contradict each other."""
     found: dict[str, str] = {}
     for component in COMPONENTS:
         present = [name for name in (component.file, *component.variants) if name in names]
         if present:
             found[component.file] = present[0]
         for name in present[1:]:
-            problem = f"says the same as {present[0]}: keep one of the two files"
+            problem = f"configures the same as {present[0]}: keep one of the two files"
             faults.append(Fault(str(directory / name), 0, "", problem))
     return found
 
@@ -223,8 +241,8 @@ def _position(fault: Fault) -> tuple[bool, str, int, str]:
 
 
 def _without_service_links(environ: Mapping[str, str]) -> tuple[Mapping[str, str], list[str]]:
-    """The environment without what a container platform sets for a service called oda, and a
-    warning for each such variable that looks like one of the agent's."""
+    """The environment without the variables that a container platform sets for a service called
+    oda, and a warning for each of them that has the name of one of the agent's."""
     links = {
         name: value
         for name, value in environ.items()
@@ -232,8 +250,8 @@ def _without_service_links(environ: Mapping[str, str]) -> tuple[Mapping[str, str
     }
     known = {key.variable for component in COMPONENTS for key in component.overridable()}
     warnings = [
-        f"{ENVIRONMENT}: {name}: is ignored; {value} is what a container platform sets for a"
-        " service called oda (in Kubernetes enableServiceLinks: false keeps it away)"
+        f"{ENVIRONMENT}: {name}: ignored; {value} is what a container platform sets for a"
+        " service called oda (in Kubernetes, enableServiceLinks: false prevents it)"
         for name, value in sorted(links.items())
         if name in known
     ]
@@ -248,14 +266,14 @@ def _misspelt_variables(environ: Mapping[str, str]) -> list[str]:
         if name.startswith("ODA_") and name not in known
     }
     return [
-        f"{ENVIRONMENT}: {name}: is ignored; did you mean {variable}?"
+        f"{ENVIRONMENT}: {name}: ignored; did you mean {variable}?"
         for name, variable in near.items()
         if variable
     ]
 
 
 def _find_lookalikes(files: Mapping[str, Properties], ignored: tuple[str, ...]) -> dict[str, str]:
-    """For files of ours that are missing: an ignored file whose name is so near that it is probably
+    """For each missing file of the agent: an ignored file with a name so close that it is probably
     misspelt (or made for a variant of the component)."""
     missing = {_stem(name): name for name in FILES if name not in files}
     found: dict[str, str] = {}
@@ -267,7 +285,7 @@ def _find_lookalikes(files: Mapping[str, Properties], ignored: tuple[str, ...]) 
 
 
 def _stem(file: str) -> str:
-    """What tells one component from the other: what all names have in common is left out."""
+    """The part of the name that distinguishes the component from others."""
     return file.removeprefix(PREFIX).removesuffix(SUFFIX)
 
 

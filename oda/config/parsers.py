@@ -1,4 +1,4 @@
-"""One parser for each kind of value: text in, typed value out, with what is allowed in words.
+"""One parser for each kind of value: text in, typed value out, with the allowed values in words.
 
 A parser raises ``ValueError`` with a text that continues "<file>:<line>: <key>: ...".
 """
@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from oda.model import ContentType
-from oda.settings import Secret
+from oda.settings import HOST_NAME_AS_ID, Secret
 
 #: The schemes of time sources.
 TIME_SOURCE_SCHEMES = frozenset(("ntp", "sntp", "http", "https"))
@@ -30,8 +30,8 @@ _LABEL = re.compile(r"[\w-]{1,63}")
 class Parser:
     """``allowed`` and ``unit`` are for fault texts and the reference page.
 
-    ``anchored`` says that the parser resolves a relative path against the configuration directory.
-    ``free`` values may contain a ``#``; of the others a comment behind the value is cut off.
+    ``anchored``: the parser resolves a relative path against the configuration directory. ``free``
+    values may contain a ``#``; from other values a comment at the end is cut off.
     """
 
     parse: Callable[[str], Any]
@@ -43,8 +43,8 @@ class Parser:
 
 
 def without_comment(value: str) -> str:
-    """``value`` without a ``# comment`` behind it. Properties syntax has no such comments, but
-    ODA's own documentation shows them, so deployments contain them."""
+    """``value`` without a ``# comment`` at its end. Properties syntax has no such comments, but
+    ODA's own documentation shows them, so existing files contain them."""
     for index, character in enumerate(value):
         if character == "#" and index and value[index - 1] in " \t":
             return value[:index].rstrip(" \t")
@@ -58,14 +58,14 @@ def quoted(value: str) -> str:
 
 
 def refused(value: str, allowed: str) -> ValueError:
-    """The fault of a value that isn't allowed; the credentials and the query of a URL, which may
-    hold a key, are left out of it."""
+    """The fault of a value that isn't allowed. The text omits the credentials and the query of a
+    URL, because these may hold a key."""
     value = value.partition("?")[0].rpartition("@")[2]
     return ValueError(f"{quoted(value)} is not allowed; allowed: {allowed}")
 
 
 def integer(minimum: int, maximum: int, unit: str = "") -> Parser:
-    """A whole number between the two, both included."""
+    """A whole number from ``minimum`` to ``maximum``."""
     allowed = f"a whole number from {minimum} to {maximum}"
 
     def parse(value: str) -> int:
@@ -77,7 +77,7 @@ def integer(minimum: int, maximum: int, unit: str = "") -> Parser:
 
 
 def seconds(minimum: float, maximum: float) -> Parser:
-    """Seconds, whole or with decimals, between the two, both included."""
+    """Seconds, whole or with decimals, from ``minimum`` to ``maximum``."""
     allowed = f"seconds from {minimum:.10g} to {maximum:.10g}, decimals allowed"
 
     def parse(value: str) -> float:
@@ -102,7 +102,8 @@ def boolean() -> Parser:
 
 
 def choice(kind: type[Enum], aliases: Mapping[str, str] | None = None) -> Parser:
-    """One of an enumeration's values, in any case, ``-`` and ``_`` ignored, or an alias of one."""
+    """One of an enumeration's values, in any case and without regard to ``-`` and ``_``, or an
+    alias of one."""
     names = {_folded(str(member.value)): member for member in kind}
     for alias, name in (aliases or {}).items():
         names[_folded(alias)] = names[_folded(name)]
@@ -125,31 +126,43 @@ def text(allowed: str = "any text") -> Parser:
 
     def parse(value: str) -> str:
         if not value.isprintable():
-            raise ValueError(f"contains characters that can't be printed; allowed: {allowed}")
+            raise ValueError(f"contains unprintable characters; allowed: {allowed}")
         return value
 
     return Parser(parse, allowed, free=True)
 
 
+def device_id() -> Parser:
+    """A device's id. ``@`` begins the name of a place where the id is found."""
+    any_text = text(f"any text that does not begin with @, or {HOST_NAME_AS_ID}")
+
+    def parse(value: str) -> Any:
+        if value.startswith("@") and value != HOST_NAME_AS_ID:
+            raise refused(value, any_text.allowed)
+        return any_text.parse(value)
+
+    return Parser(parse, any_text.allowed, free=True)
+
+
 def secret(allowed: str) -> Parser:
-    """A text that shows nowhere: not in a fault, not in the reference."""
+    """A text that is shown nowhere: not in a fault, not in the reference."""
 
     def parse(value: str) -> Secret:
         if not value.isprintable():
-            raise ValueError(f"contains characters that can't be printed; allowed: {allowed}")
+            raise ValueError(f"contains unprintable characters; allowed: {allowed}")
         return Secret(value)
 
     return Parser(parse, allowed, free=True, secret=True)
 
 
 def path(allowed: str, *, anchored: bool) -> Parser:
-    """A path of a file or directory. ``anchored``: relative to the configuration
-    directory; otherwise it stays as written, relative to the working directory."""
+    """A path of a file or directory. ``anchored``: relative to the configuration directory;
+    otherwise it stays as written, relative to the working directory."""
     return Parser(Path, allowed, anchored=anchored, free=True)
 
 
 def host() -> Parser:
-    """A host name, an IPv4 or an IPv6 address (with or without brackets, kept without)."""
+    """A host name, or an IPv4 or IPv6 address (brackets are accepted and removed)."""
     allowed = "a host name or an IP address, without scheme, port or path"
 
     def parse(value: str) -> str:
@@ -177,7 +190,7 @@ def _is_address(value: str) -> bool:
 
 
 def url_path() -> Parser:
-    """The path of the URL, as written: the connector cares for slashes at its ends."""
+    """The path of the URL, as written; the connector handles slashes at its ends."""
     allowed = "a path such as /south/v80/sessions, without blanks, scheme, ? and #"
 
     def parse(value: str) -> str:
@@ -213,13 +226,13 @@ def user_name() -> Parser:
 
 
 def time_source() -> Parser:
-    """Where the time comes from: kept as written."""
+    """A time source, kept as written."""
     allowed = "ntp://host[:port], http://host or https://host"
     return Parser(lambda value: _time_source(value, allowed), allowed, free=True)
 
 
 def time_sources() -> Parser:
-    """Several of them, separated by commas."""
+    """Several time sources, separated by commas."""
     allowed = "ntp://host[:port], http://host or https://host, separated by commas"
 
     def parse(value: str) -> tuple[str, ...]:

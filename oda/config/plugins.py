@@ -15,7 +15,7 @@ def read_plugins(
 ) -> tuple[tuple[PluginSettings, ...], list[Fault]]:
     """The plugins to load, in the order of the list, and what is wrong."""
     faults = list(properties.faults)
-    for earlier, line in properties.repeated:  # no file of ODA is read here: nobody relies on that
+    for earlier, line in properties.repeated:  # a file that ODA doesn't have: nobody relies on it
         problem = f"is here twice, again in line {line}: remove one of the two lines"
         faults.append(Fault(file, earlier.line, earlier.key, problem))
     names: list[str] = []
@@ -53,7 +53,7 @@ def _read_names(file: str, entry: Entry, faults: list[Fault]) -> list[str]:
 
 
 def _owner(key: str, names: list[str]) -> str:
-    """The plugin an option belongs to: the longest name, as names may contain dots themselves."""
+    """The plugin that an option belongs to: the longest name, as names may contain dots."""
     owners = [name for name in names if key.startswith(f"{name}.") and len(key) > len(name) + 1]
     return max(owners, key=len, default="")
 

@@ -1,8 +1,8 @@
 """Java-properties text -> entries with their line numbers. Pure: bytes in, entries and faults out.
 
-The syntax itself (separators, comments, escapes, continuation lines) is javaproperties' job. Added
-here: the encoding, line numbers, what a doubled key means, and that a fault never hides the ones
-behind it.
+javaproperties handles the syntax (separators, comments, escapes, continuation lines). This module
+adds the encoding, line numbers, and the rule for duplicate keys, and makes sure that a fault never
+hides the ones after it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from javaproperties import InvalidUEscapeError, KeyValue, parse
 
 from oda.errors import Fault
 
-#: A configuration file is written by hand; more than this is a mistake (a log, a database).
+#: A configuration file is written by hand; a larger file is a mistake (a log, a database).
 MAX_BYTES = 1024 * 1024
 
 _PRINTABLE = re.compile(r"[^\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]*")
@@ -34,10 +34,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class Properties:
-    """What a file contains. ``faults`` may stand beside entries that are fine; a file that isn't
+    """The content of a file. ``faults`` may stand beside entries that are fine. A file that isn't
     ``readable`` may contain anything, so nothing can be said to be missing from it. ``repeated``
-    holds the key and line of each entry that a later one of the same key has replaced, and the
-    line of that one."""
+    holds each entry that a later one of the same key has replaced, and the line of the later
+    one."""
 
     entries: tuple[Entry, ...]
     faults: tuple[Fault, ...]
@@ -46,8 +46,8 @@ class Properties:
 
 
 class _Lines:
-    """Hands out physical lines one by one and knows how many it gave: javaproperties reads lazily,
-    so this is the line number of what it has just parsed."""
+    """Hands out physical lines one by one and counts them. javaproperties reads lazily, so the
+    count is the line number of what it has just parsed."""
 
     def __init__(self, text: str) -> None:
         self._stream = io.StringIO(text, newline="")
@@ -64,15 +64,15 @@ class _Lines:
         return line
 
     def key_at(self, line: int) -> str:
-        """The key as it is written in that line, for a line that can't be parsed."""
+        """The key as written in that line, for a line that can't be parsed."""
         match = _RAW_KEY.match(self._given[line - 1])
         return match[0].strip() if match else ""
 
 
 def decode(content: bytes) -> str:
-    """The text of a file: UTF-8 (a byte order mark is dropped), else ISO-8859-1 as Java reads it.
+    """The text of a file: UTF-8 (without a byte order mark), otherwise ISO-8859-1 as Java reads it.
 
-    Raises ``ValueError`` with the reason when it is no text at all.
+    Raises ``ValueError`` with the reason if it is not text at all.
     """
     if len(content) > MAX_BYTES:
         raise ValueError(f"is larger than {MAX_BYTES} bytes: it can't be a configuration file")
@@ -87,7 +87,7 @@ def decode(content: bytes) -> str:
 def read_properties(file: str, content: bytes) -> Properties:
     """Every entry of ``content``, in order, and every fault; ``file`` is the name in the faults.
 
-    Of a doubled key the last entry counts, as in Java: existing files rely on that unknowingly. A
+    Of duplicate keys the last entry counts, as in Java: existing files rely on that unknowingly. A
     text that can't be decoded has no entries.
     """
     try:
@@ -99,7 +99,7 @@ def read_properties(file: str, content: bytes) -> Properties:
     repeated: list[tuple[Entry, int]] = []
     lines = _Lines(text)
     while True:
-        elements = parse(cast(IO[str], lines))  # all it needs is readline
+        elements = parse(cast(IO[str], lines))  # it needs only readline
         start = lines.given
         try:
             for element in elements:
@@ -115,10 +115,10 @@ def read_properties(file: str, content: bytes) -> Properties:
                         repeated.append((earlier, line))
                     entries[entry.key] = entry
         except InvalidUEscapeError:
-            # The escape itself is not shown: it may be a part of the API key.
-            problem = "malformed escape: \\u has to be followed by four hex digits"
+            # The escape itself is not shown: it may be part of the API key.
+            problem = "malformed escape: \\u must be followed by four hex digits"
             faults.append(Fault(file, start + 1, lines.key_at(start + 1), problem))
-            continue  # the generator is dead, the lines behind the faulty one are not
+            continue  # the generator is dead, but the lines after the faulty one are not
         return Properties(tuple(entries.values()), tuple(faults), repeated=tuple(repeated))
 
 
@@ -126,7 +126,7 @@ def _fault(file: str, entry: Entry) -> Fault | None:
     problem = _problem(entry)
     if not problem:
         return None
-    # What follows such a character may be the value, with a damaged separator: the API key.
+    # The text after such a character may be the value, with a damaged separator: the API key.
     shown = _PRINTABLE.match(entry.key)
     return Fault(file, entry.line, ascii(shown[0])[1:-1] if shown else "", problem)
 

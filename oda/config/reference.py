@@ -1,5 +1,5 @@
 """The configuration reference in Markdown, made from the tables: ``python -m oda.config.reference``
-writes docs/configuration.md. Pure, but for that."""
+prints docs/configuration.md. Otherwise pure."""
 
 from __future__ import annotations
 
@@ -14,52 +14,61 @@ from oda.config.keys import Component, Key, Section
 _HEAD = """\
 # Configuration
 
-One directory holds one file for each component. `--conf DIR` names it; without that it is `./conf`,
-and if there is none, `/etc/oda`. This page is generated from the tables the agent reads the files
-with (`python -m oda.config.reference > docs/configuration.md`).
+One directory holds one file for each component. `--conf DIR` names it; the default is `./conf`, or
+`/etc/oda` if `./conf` does not exist. This page is generated from the tables with which the agent
+reads the files (`python -m oda.config.reference > docs/configuration.md`).
 
 ## Syntax
 
-Java properties: `key=value`, also with `:` or a blank between the two; lines that begin with `#` or
-`!` are comments; a backslash at the end continues a line; `\\t`, `\\n`, `\\uXXXX` and the like are
-escapes. A `:`, `=` or blank that belongs to a *key* needs a backslash before it. Files are UTF-8;
-what isn't is read as ISO-8859-1. Blanks around a value don't count. A comment behind a value is not
-a part of the syntax; where a number, a word or a schedule is expected, it is cut off and warned of.
+The syntax is that of Java properties: `key=value`, also with `:` or a blank between the two. Lines
+that begin with `#` or `!` are comments; a backslash at the end continues a line; `\\t`, `\\n`,
+`\\uXXXX` and the like are escapes. A `:`, `=` or blank that belongs to a *key* needs a backslash
+before it. Files are UTF-8; the agent reads other bytes as ISO-8859-1. Blanks around a value don't
+count. The syntax has no comments after a value; where a number, a word or a schedule is expected,
+the agent removes such a comment and warns.
 
-- All faults of all files are reported at once, as `file:line: key: what is wrong, what is allowed`,
-  and the agent does not start. While it runs, a faulty change is reported and not applied.
-- An empty value is a fault, and so is an unknown key that looks like a known one or that belongs in
-  another file. What existing ODA files may contain is a warning: a key that stands twice (the last
-  line counts, as in Java), any other unknown key, a script line without a script. `deviceId=`,
-  `path=`, `source=` and `reducedOutput=` count as no such line.
-- Files of components this agent doesn't have are named once in the log and left alone.
-- Changes take effect while the agent runs. A file that is removed means its defaults.
-- `true` and `false` are the only booleans; names of choices may be in any case, and `-` and `_` in
-  them don't count (`messagePack` is `MESSAGE_PACK`). `msgPack` is understood as well.
-- Relative paths of keys and certificates start at the configuration directory. Those that existing
+- The agent reports all faults of all files at once, as `file:line: key: what is wrong, what is
+  allowed`, and does not start. While it runs, it reports a faulty change and does not apply it.
+- An empty value is a fault, and so is an unknown key that looks like a known one or belongs in
+  another file. Other content of existing ODA files is a warning: a key that stands twice (the last
+  line counts, as in Java), any other unknown key, a script line without a script. An empty
+  `deviceId=`, `path=`, `source=` or `reducedOutput=` is ignored.
+- The log names files of components that this agent doesn't have once; the agent leaves them alone.
+- Changes take effect while the agent runs. If a file is removed, its defaults apply.
+- `true` and `false` are the only booleans. Names of choices may be in any case, with or without `-`
+  and `_` (`messagePack` is `MESSAGE_PACK`). `msgPack` works as well.
+- Relative paths of keys and certificates start at the configuration directory. Paths that existing
   ODA files contain (`source`, `path`, `databasePath`) start at the working directory, as in ODA.
 
 ## Environment
 
-Where a variable is named in a table, it overrides the file (an empty variable doesn't). This keeps
-the key out of the files: `ODA_API_KEY`, or `apiKeyFile` with a file only the agent's user can read.
-A variable for one of `apiKey` and `apiKeyFile` overrides both.
+A variable that a table names overrides the file (unless it is empty). Use this to keep the key out
+of the files: `ODA_API_KEY`, or `apiKeyFile` with a file that only the agent's user can read. A
+variable for one of `apiKey` and `apiKeyFile` overrides both.
 
-Each variable begins with `ODA_`; others of that prefix are left alone, with a warning where a name
-is probably misspelt. Container platforms set variables of that prefix too, for a service called
-oda: a value like `tcp://10.0.0.7:8080` is theirs, and is ignored with a warning.
+Each variable begins with `ODA_`. The agent ignores others with that prefix, and warns if a name is
+probably misspelt. Container platforms set variables with that prefix too, for a service called oda:
+the agent ignores a value like `tcp://10.0.0.7:8080` and warns.
+
+## `device.cfg`
+
+This file holds what is the device's own, where all other files are the same on each device of a
+fleet ([fleets.md](fleets.md)). It may have each key for which a table names a variable, whatever
+the component. A value in `device.cfg` overrides the one in the component's file, and the
+environment overrides both. `apiKey` or `apiKeyFile` in `device.cfg` overrides both keys of the
+component's file.
 """
 
 _PLUGINS = f"""\
 ## `{PLUGINS_FILE}`
 
-Code of others that the agent loads.
+Third-party code that the agent loads.
 
 | key | default | allowed | meaning |
 |---|---|---|---|
 | `plugins` | none | names, separated by commas | the plugins to load, in this order; each is a \
 `twisted.plugin` in the package `oda.plugins` |
-| `<plugin>.<option>` | none | any text, also none | an option, handed to that plugin as it stands |
+| `<plugin>.<option>` | none | any text, also none | an option, passed to that plugin as it is |
 """
 
 
@@ -76,7 +85,7 @@ def _lines_of(component: Component) -> Iterator[str]:
     yield f"## `{component.file}`\n\n{component.about}"
     if component.variants:
         names = " or ".join(f"`{name}`" for name in component.variants)
-        yield f"\n{names} is read in its place, with the same keys; two of them are a fault."
+        yield f"\n{names} may replace it, with the same keys; two of them are a fault."
     keys = [(section, key) for section in component.sections for key in section.keys]
     overridable = set(component.overridable())
     if keys:

@@ -1,7 +1,7 @@
-"""Configuration files for a new agent: every key with what it means, from the same tables that the
-agent reads them with and that docs/configuration.md is made of.
+"""Configuration files for a new agent: every key with its meaning, from the tables with which the
+agent reads the files and from which docs/configuration.md is made.
 
-Keys that have a value stand there with it, the others commented out, with their defaults. Pure.
+Keys with a value stand there with it; the others are commented out, with their defaults. Pure.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _key(section: Section, key: Key, value: str | None) -> Iterator[str]:
 
 
 def _comment(text: str) -> list[str]:
-    # A word longer than a line would lose its comment sign if it were broken; none is.
+    # A word longer than a line would lose its comment sign if it were broken, so none is.
     return [f"# {line}" for line in textwrap.wrap(text, _WIDTH, break_long_words=False)]
 
 
@@ -73,12 +73,12 @@ def escape_value(value: str) -> str:
 
 
 def escape_key(name: str) -> str:
-    """A key in Java-properties syntax: separators and comment signs need a backslash."""
+    """A key in Java-properties syntax: separators and comment signs get a backslash."""
     return _ESCAPED_IN_KEYS.sub(r"\\\1", name)
 
 
 def find_key(name: str) -> tuple[Component, Key] | None:
-    """The key of that name (or alias) and its component, whichever file it belongs to; None where
+    """The key of that name (or alias) and its component, whichever file it belongs to; None if
     there is none."""
     for component in COMPONENTS:
         key = component.key(name)

@@ -1,8 +1,9 @@
-"""Notices that the configuration directory (or a file it refers to) has changed.
+"""Notices that the configuration directory (or a file that it refers to) has changed.
 
-It looks every few seconds at names, times, sizes and inodes: a handful of stat calls, which work on
-every file system, also where inotify doesn't (network, overlay, mounted ConfigMaps). A change is
-reported when two looks in a row agree, so that a file is not read while it is being written.
+The watcher checks names, times, sizes and inodes every few seconds. That takes a handful of stat
+calls, which work on every file system, also where inotify doesn't (network, overlay, mounted
+ConfigMaps). It reports a change when two looks in a row agree, so that no file is read while it is
+being written.
 """
 
 from __future__ import annotations
@@ -14,18 +15,18 @@ from typing import Any
 from twisted.application.service import Service
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.config.files import list_names
+from oda.log import Logger
 
-#: path -> (modification time in ns, size, inode); None where there is nothing.
+#: path -> (modification time in ns, size, inode); None if there is nothing.
 Look = dict[str, tuple[int, int, int] | None]
 
 
 def look_at(directory: Path, others: Iterable[Path] = ()) -> Look:
-    """What the .cfg files of the directory, and the other files, look like now. Never raises: what
-    can't be seen is not there."""
+    """The present state of the directory's .cfg files and of the other files. Never raises: a file
+    that can't be examined counts as missing."""
     try:
         files = [directory / name for name in list_names(directory)]
     except OSError:
@@ -39,16 +40,16 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
     except OSError:
         return None
     if path.is_dir():
-        return (0, 0, status.st_ino)  # its time changes with every file beside the .cfg ones
+        return (0, 0, status.st_ino)  # its time also changes with files other than .cfg
     return (status.st_mtime_ns, status.st_size, status.st_ino)
 
 
 class ConfigurationWatcher(Service):
     """Calls ``on_changed()`` after every change of the directory, once it has settled.
 
-    ``clock`` is the reactor (IReactorTime). ``others`` gives further files to watch: keys,
-    certificates. ``on_changed`` may raise or fail; that is logged and watching goes on. It is not
-    called again while a Deferred it returned has not fired.
+    ``clock`` is the reactor (IReactorTime). ``others`` returns further files to watch: keys,
+    certificates. ``on_changed`` may raise or fail; the watcher logs that and keeps watching. It
+    does not call ``on_changed`` again before the Deferred that it returned has fired.
     """
 
     log = Logger()
@@ -71,7 +72,7 @@ class ConfigurationWatcher(Service):
         self._looping.clock = clock
 
     def startService(self) -> None:
-        """Take the present state as known, and begin to look."""
+        """Take the present state as known, and start watching."""
         super().startService()
         self._reported = self._last = self._look()
         self._looping.start(self._interval_s, now=False)
@@ -86,7 +87,7 @@ class ConfigurationWatcher(Service):
         return look_at(self._directory, self._others())
 
     def _check_safely(self) -> Any:
-        # A LoopingCall ends at the first error; this is the boundary that keeps it running.
+        # A LoopingCall ends at the first error; this boundary keeps it running.
         return maybeDeferred(self._check).addErrback(self._failed)
 
     def _check(self) -> Any:

@@ -1,28 +1,27 @@
-"""Pings and their pongs: they prove what the platform has read, and keep the connection alive.
+"""Pings and their pongs. They prove what the platform has read, and keep the connection alive.
 
-*The barrier.* WebSocket keeps order and a pong repeats its ping's payload (RFC 6455, sections 5.4
-and 5.5.3). A ping that is sent after message number n, and answered, therefore proves that the
-peer's WebSocket layer has read the messages up to n. The payload says whose ping it is, a random
-number of this connection, and n, so that a pong of another connection, an unsolicited one, or a
-mangled one can't acknowledge anything. It is printable ASCII: servers exist that take it for a
-text. A peer may answer only the newest of several pings (section 5.5.3): a pong proves what its
-ping covers, and with it answers all pings before.
+*The barrier.* WebSocket keeps messages in order, and a pong repeats its ping's payload (RFC 6455,
+sections 5.4 and 5.5.3). If the agent sends a ping after message n and gets its pong, the peer's
+WebSocket layer has read the messages up to n. The payload holds a mark of this agent, a random
+number of this connection, and n. So a pong of another connection, an unsolicited pong, or a mangled
+one can't acknowledge anything. The payload is printable ASCII, because some servers take it for a
+text. A peer may answer only the newest of several pings (section 5.5.3), so a pong also answers all
+earlier pings.
 
-*The heartbeat.* There is one kind of ping. It goes out at the opening (to learn what kind of peer
-this is), after a number of messages, bytes or moments, and at every ``keepAliveInterval``; on a
-slow link a few are under way at once, so that the link never waits for a pong
-(``window.SendWindow``).
+*The heartbeat.* There is one kind of ping. The agent sends it when the connection opens (to learn
+what kind of peer this is), after a number of messages or bytes or a short time, and at every
+``keepAliveInterval``. On a slow link a few pings are in flight at once, so that the link never
+waits for a pong (``window.SendWindow``).
 
-A connection on which a ping waits for its pong is dead when the network has taken nothing more for
-``pongTimeout`` (``window.Uplink``). Once the network has taken the ping, what it takes after that
-says nothing: a proxy takes what is sent to a platform that hangs. A ping that needed longer to get
-through gets half as much time again for its way behind the first network, up to four times the
-limit. Where the progress of the network is not known, bytes that arrive or a send buffer that
-empties extend the limit, but only to four times its length: bytes that arrive prove nothing about
-the uplink.
+While a ping waits for its pong, the connection is dead if the network takes nothing more for
+``pongTimeout`` (``window.Uplink``). Once the network has taken the ping, later progress says
+nothing: a proxy accepts bytes for a platform that hangs. A ping that took longer to get through
+gets half that time again for the networks behind the first one, up to four times the limit. Where
+the progress of the network is unknown, bytes that arrive or a send buffer that empties extend the
+limit, but only to four times its length, because bytes that arrive prove nothing about the uplink.
 
-For a peer that is known to give no usable pongs the heartbeat waits only shortly; what the network
-has taken then counts as proven. Where that is not known, what was written to a transport that isn't
+If a peer is known to give no usable pongs, the heartbeat waits only briefly. What the network has
+taken then counts as proven; where that is unknown, what was written to a transport that isn't
 blocked counts.
 """
 
@@ -68,8 +67,8 @@ class Pong(Enum):
 class AckBarrier:
     """The barrier of one connection.
 
-    ``sent`` counts the messages sent on it, ``acknowledged`` those a pong has proven. Invariant:
-    acknowledged <= mark of the newest ping <= sent.
+    ``sent`` counts the messages sent on it, ``acknowledged`` those that a pong has proven.
+    Invariant: acknowledged <= mark of the newest ping <= sent.
     """
 
     def __init__(self, epoch: bytes) -> None:
@@ -95,25 +94,25 @@ class AckBarrier:
 
     @property
     def unproven(self) -> int:
-        """How many messages were sent that no outstanding or answered ping covers."""
+        """How many of the sent messages no ping covers."""
         return self.sent - self._mark
 
     def ping(self, now_s: float = 0.0) -> bytes:
         """The payload of a new ping that covers everything sent so far.
 
-        Raises ``RuntimeError`` while another that covers the same is outstanding: their pongs
-        could not be told apart.
+        Raises ``RuntimeError`` while another ping that covers the same is outstanding: nothing
+        could tell their pongs apart.
         """
         if self._outstanding and self._outstanding[-1].mark == self.sent:
-            raise RuntimeError("a ping that covers the same is outstanding already")
+            raise RuntimeError("a ping that covers the same messages is already outstanding")
         self._mark = self.sent
         payload = b"%b%d" % (self._prefix, self.sent)
         self._outstanding.append(_Ping(payload, self.sent, now_s))
         return payload
 
     def pong_received(self, payload: bytes) -> Pong:
-        """Account for a pong; afterwards ``acknowledged`` says what is proven, and for one that
-        matches ``ping_sent_s`` when its ping was sent."""
+        """Account for a pong. Afterwards ``acknowledged`` says what is proven; after a pong that
+        matches, ``ping_sent_s`` says when its ping was sent."""
         for ping in reversed(self._outstanding):
             if payload == ping.payload:
                 while self._outstanding.popleft() is not ping:
@@ -130,9 +129,8 @@ class AckBarrier:
         return Pong.FOREIGN
 
     def abandon(self) -> None:
-        """Give up waiting for outstanding pongs. Should that of the newest still come before the
-        next ping has been given up as well, it is ``LATE``, and proves what it would have
-        proven."""
+        """Give up waiting for outstanding pongs. If the pong of the newest ping still arrives
+        before the next ping is given up, it is ``LATE`` and proves the same messages."""
         if self._outstanding:
             self._abandoned = self._outstanding[-1]
             self._outstanding.clear()
@@ -141,16 +139,16 @@ class AckBarrier:
 # -- the heartbeat -------------------------------------------------------------------------------
 
 
-#: Number of unproven messages, or bytes, after which a ping goes out ...
+#: Number of unproven messages, or bytes, after which a ping is due ...
 _PING_AFTER_MESSAGES = 64
 _PING_AFTER_BYTES = 256 * 1024
-#: ... and the longest time that the first of them waits for it, in seconds.
+#: ... and the longest time that the first of them waits for a ping, in seconds.
 _PING_AFTER_S = 0.1
-#: Pings a second, on average and at once, however much is sent: some servers count them. Together
-#: with the window of messages this is a bound on the rate of a long drain.
+#: Pings a second, on average and in a burst, however much is sent: some servers count them.
+#: Together with the window of messages this bounds the rate of a long drain.
 _PINGS_PER_S = 1000.0
 _PINGS_AT_ONCE = 200.0
-#: How often the pong's time limit can be extended where the network's progress is not known.
+#: How often the pong's time limit can be extended where the network's progress is unknown.
 _EXTENSIONS = 3
 #: Longest time limit after the last progress, as a multiple of ``pong_timeout_s``.
 _MAX_LIMITS = 4
@@ -161,8 +159,8 @@ _UNPROVEN_WAIT_S = 1.0
 
 
 class Heartbeat:
-    """Calls ``proven(count)`` when the first ``count`` messages of the connection are proven to
-    have arrived; drops the connection when it is dead. All its timers run inside the error boundary
+    """Calls ``proven(count)`` when the first ``count`` messages of the connection have provably
+    arrived, and drops the connection when it is dead. All its timers run inside the error boundary
     of ``protocol``."""
 
     def __init__(
@@ -214,20 +212,20 @@ class Heartbeat:
 
     @property
     def ping_waits_s(self) -> float | None:
-        """How long the outstanding ping has been waiting for its pong, None when there is none or
-        nothing is read."""
+        """How long the outstanding ping has waited for its pong. None when no ping is outstanding,
+        or while the agent reads nothing."""
         if not self._barrier.is_outstanding or self._is_deaf:
             return None
         return float(self._reactor.seconds() - self._waits_since_s)
 
     @property
     def is_proven(self) -> bool:
-        """True once a ping of this connection was answered (or none can be expected to be)."""
+        """True once a ping of this connection was answered, or if the peer gives no pongs."""
         return self._was_answered or self._peer.peer_class is not PeerClass.PONG
 
     @property
     def gets_pongs(self) -> bool:
-        """Whether what is proven was proven by pongs."""
+        """Whether pongs proved what is proven."""
         return self._was_answered and self._peer.peer_class is PeerClass.PONG
 
     def start(self) -> None:
@@ -237,42 +235,42 @@ class Heartbeat:
 
     @property
     def keep_alive_s(self) -> float:
-        """How often a ping goes out on a connection that is silent."""
+        """How often a ping goes out on a silent connection."""
         return self._peer.silence.interval_s(self._settings.now.keep_alive_interval_s)
 
     @property
     def silence_s(self) -> float:
-        """How long nothing was sent or received until now, or until the ping that is not
-        answered."""
+        """How long nothing has been sent or received. While a ping is outstanding: how long nothing
+        had been sent or received before that ping."""
         if self._barrier.is_outstanding:
             return self._silence_before_ping_s
         return float(self._reactor.seconds() - self._active_s)
 
     def stop(self) -> None:
-        """Send no more pings and leave no timer behind; pongs may still come."""
+        """Send no more pings and leave no timer behind; pongs may still arrive."""
         self._is_stopped = True
         self._stop_keepalive()
         self._cancel_ping_soon()
         self._cancel_pong_limit()
 
     def end(self) -> None:
-        """Stop for good: the socket is gone. Refers to the owner of ``proven`` no longer."""
+        """Stop for good: the socket is gone. Drops the reference to the owner of ``proven``."""
         self.stop()
         self._proven = _ignore
 
     def messages_sent(self, messages: int, size: int) -> None:
-        """``messages`` messages with ``size`` bytes together are being written."""
+        """The session is writing ``messages`` messages with ``size`` bytes together."""
         self._barrier.sent += messages
         self._active_s = self._reactor.seconds()
         self._unproven_bytes += size
 
     def consider_ping(self, at_once: bool) -> None:
-        """Ping when enough was sent since the last one, or soon; ``at_once``: for anything."""
+        """Ping if enough was sent since the last ping, or soon. ``at_once``: for any message."""
         barrier = self._barrier
         if not barrier.unproven:
             return
         if barrier.is_outstanding:
-            # More than one only where each proves a part of a window that is narrow.
+            # More than one ping at a time only where each proves a part of a narrow window.
             if not self._window.is_narrow or barrier.outstanding >= PINGS:
                 return
             is_large = self._unproven_bytes >= self._window.step_bytes
@@ -293,15 +291,16 @@ class Heartbeat:
             self._ping_soon = self._later(wait_s, self._ping_is_due)
 
     def bytes_received(self) -> None:
-        """Something arrived: the connection is not dead downwards."""
+        """Something arrived: the downlink is alive."""
         self._progress = True
         self._active_s = self._reactor.seconds()
 
     def reading_held(self, is_held: bool) -> None:
-        """The agent itself reads nothing now (or again): no pong can come, and none is late."""
+        """The agent itself stops reading, or reads again. While it reads nothing no pong can
+        arrive, and none is late."""
         self._is_deaf = is_held
         if self._peer.peer_class is not PeerClass.PONG:
-            return  # pongs are not what is waited for
+            return  # this peer gives no pongs to wait for
         if is_held:
             self._cancel_pong_limit()
         elif self._barrier.is_outstanding and self._pong_limit is None:
@@ -316,7 +315,7 @@ class Heartbeat:
         """Account for a pong."""
         pong = self._barrier.pong_received(payload)
         if pong is Pong.FOREIGN:
-            # Allowed by RFC 6455 (unsolicited pongs), but of no use to us.
+            # RFC 6455 allows unsolicited pongs, but they prove nothing.
             self._saw_foreign_pong = True
             self._counters.increment("pongs_foreign")
             return
@@ -377,7 +376,7 @@ class Heartbeat:
         self._protocol.send_ping(payload)
 
     def _wait_for_pong(self) -> None:
-        """The limit of the oldest ping that is not answered begins."""
+        """Start the time limit of the oldest unanswered ping."""
         if self._is_stopped:
             return  # the closing handshake has a limit of its own
         self._progress = False
@@ -403,7 +402,7 @@ class Heartbeat:
             waited_s = self._reactor.seconds() - self._waits_since_s
             self._protocol.abort(f"no pong within {waited_s:.3g} s: the connection is dead")
         elif self._protocol.is_writable and not self._uplink.is_waiting:
-            # This peer never gives usable pongs. The outbox keeps the rows for their linger time,
+            # This peer never gives usable pongs. The outbox retains the rows for their linger time,
             # in case the connection breaks.
             self._barrier.abandon()
             self._proven(self._barrier.sent)
@@ -415,7 +414,7 @@ class Heartbeat:
             )
 
     def _left_s(self) -> float:
-        """How long the pong may still take."""
+        """How much longer the pong may take."""
         now_s: float = self._reactor.seconds()
         timeout_s = self._settings.now.pong_timeout_s
         progress_s = self._uplink.progress_s()
@@ -423,7 +422,7 @@ class Heartbeat:
             if self._ping_taken_s is None and self._uplink.is_all_taken:
                 self._ping_taken_s = progress_s
             if self._ping_taken_s is not None:
-                # What the first network has taken may wait in front of another one.
+                # What the first network has taken may still wait in front of the next one.
                 getting_through_s = self._ping_taken_s - self._waits_since_s
                 timeout_s = min(max(timeout_s, getting_through_s / 2), _MAX_LIMITS * timeout_s)
                 return self._ping_taken_s + timeout_s - now_s
@@ -455,4 +454,4 @@ class Heartbeat:
 
 
 def _ignore(count: int) -> None:
-    """What is proven interests nobody any more."""
+    """Nobody needs to know what is proven any more."""

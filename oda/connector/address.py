@@ -1,8 +1,8 @@
-"""Where the agent connects to, and how it says who it is.
+"""The platform's address, and how the agent identifies itself there.
 
-Source: OpenGate protocol, "Connection": ``ws[s]://{host}:{port}{path}/{deviceId}``, the API key as
-header ``X-ApiKey`` or as query parameter of that name. Id and key are percent-encoded as one path
-segment and one query value (RFC 3986, UTF-8).
+Source: OpenGate protocol, "Connection": ``ws[s]://{host}:{port}{path}/{deviceId}``. The API key is
+the header ``X-ApiKey``, or the query parameter of that name. Id and key are percent-encoded as one
+path segment and one query value (RFC 3986, UTF-8).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from oda.settings import Auth, ConnectorSettings, Secret
 API_KEY_NAME = "X-ApiKey"
 
 #: What may stand unescaped in a path (RFC 3986 pchar and the slash), plus ``%``: an operator who
-#: wrote an escape meant it.
+#: writes an escape means it.
 _PATH_SAFE = "/%!$&'()*+,;=:@-._~"
 
 
@@ -41,12 +41,12 @@ class Address(msgspec.Struct, frozen=True, dict=True):
         return f"<Address {self.display}>"
 
     def without_key(self, text: str) -> str:
-        """``text`` with the key made unreadable, in whatever form a platform has repeated it."""
+        """``text`` with the key masked, in whatever form the platform has repeated it."""
         return self._key_forms.mask(text)
 
     @cached_property
     def _key_forms(self) -> SecretForms:
-        # Its pattern takes longer to build than to search with, and each end needs it.
+        # The pattern takes longer to build than to apply, and every end of a connection needs it.
         return SecretForms([self.key.reveal()])
 
 

@@ -1,16 +1,16 @@
-"""Whether the platform's requests may be read: what is read has to be answered, and the answers
-have to get away.
+"""Whether the agent may read the platform's requests. It has to answer every request that it reads,
+and the answers have to leave the device.
 
-A request that was read is *open* until its answer is accepted (or it turns out to need none). The
-answers wait in the outbox until the network has taken them. When either becomes too much, answers
-would be lost for lack of room. So reading stands still while answers can't be taken
-(``ReadingHold``), and goes on as soon as they can (``Intake`` keeps the account).
+A request is *open* from the moment it is read until its answer is accepted, or it turns out to need
+none. The answers wait in the outbox until the network has taken them. If either grows too large,
+there is no room for more answers and they would be lost. So the agent stops reading while answers
+can't be taken (``ReadingHold``), and reads again as soon as they can. ``Intake`` keeps the account.
 
-Meanwhile nothing is parsed, not even pongs, because they come behind the messages that wait. So no
-answer can be proven to have arrived: where answers that were written are in the way, they are let
-go (see ``session``), or the agent and the platform would wait for each other. For the same reason
-reading does not stand still while a message under suspicion waits for a pong: nothing else is sent
-until that pong has come.
+While reading is held, the agent parses nothing, not even pongs, because they arrive behind the
+messages that wait. So no pong can prove that an answer has arrived. Where answers that were written
+take up the room, the agent lets them go (see ``session``); otherwise agent and platform would wait
+for each other. For the same reason the agent keeps reading while a message under suspicion waits
+for its pong: it sends nothing else until that pong arrives.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
 from oda.connector.current import CurrentSettings
 from oda.connector.protocol import PlatformProtocol
 from oda.connector.window import Uplink
 from oda.interfaces import IOutbox
+from oda.log import Logger
 
 _log = Logger()
 
@@ -31,16 +31,16 @@ _log = Logger()
 # -- requests that are open ----------------------------------------------------------------------
 
 
-#: Open requests may always be so large, however small the outbox is.
+#: Open requests may always take this much, however small the outbox is.
 _LEAST_OPEN_BYTES = 256 * 1024
-#: And never larger, before one more is read: decoded, a byte of a request may cost seventy.
+#: And never more, before one more is read: decoded, a byte of a request may cost seventy.
 _MOST_OPEN_BYTES = 512 * 1024
 
 
 class Intake:
-    """The account of one connector; ``outbox_bytes`` is how much the outbox may hold.
+    """The account of one connector. ``outbox_bytes`` is how much the outbox may hold.
 
-    ``on_room``, where set, is called when an open request has been concluded.
+    ``on_room``, where set, is called each time an open request is concluded.
     """
 
     def __init__(self, outbox: IOutbox, outbox_bytes: int) -> None:
@@ -52,11 +52,11 @@ class Intake:
         self.on_room: Callable[[], None] | None = None
 
     def began(self, size: int) -> None:
-        """A request of ``size`` bytes was read."""
+        """The agent has read a request of ``size`` bytes."""
         self._open_bytes += size
 
     def concluded(self, size: int) -> None:
-        """Its answer was accepted, or there is none."""
+        """Its answer was accepted, or it needs none."""
         self._open_bytes -= size
         if self._open_bytes < self._forgiven_bytes:
             self._forgiven_bytes = self._open_bytes
@@ -65,35 +65,36 @@ class Intake:
 
     @property
     def is_open_full(self) -> bool:
-        """True while so much was read and not answered that nothing more may be read."""
+        """True while so many requests are open that the agent may read no more."""
         return self._open_bytes - self._forgiven_bytes >= self._max_open_bytes
 
     @property
     def is_full(self) -> bool:
-        """True while nothing more may be read."""
+        """True while the agent may read no more."""
         return (
             self._open_bytes - self._forgiven_bytes >= self._max_open_bytes
             or self._outbox.answer_bytes() >= self._max_answer_bytes
         )
 
     def forgive(self) -> None:
-        """Go on without those that are open now: their dispatcher may never answer."""
+        """Leave the requests that are open now out of the account: the dispatcher may never answer
+        them."""
         self._forgiven_bytes = self._open_bytes
 
 
 # -- holding -------------------------------------------------------------------------------------
 
 
-#: Interval of the looks at a connection whose reading stands still, in seconds.
+#: Interval of the checks of a connection whose reading is held, in seconds.
 _LOOK_S = 1.0
-#: Longest time for which reading stands still, as a multiple of ``pong_timeout_s``.
+#: Longest time for which reading is held, as a multiple of ``pong_timeout_s``.
 _HOLD_TIMES = 4
 
 
 class ReadingHold:
-    """Holds the reading of ``protocol``, and tells ``changed(is_held)``. ``let_go()`` lets answers
-    go that the network has taken, and says whether the network takes anything. ``needs_pong()``
-    says whether nothing can be sent before a pong has come."""
+    """Holds the reading of ``protocol``, and reports it to ``changed(is_held)``. ``let_go()`` lets
+    go of answers that the network has taken, and says whether the network takes anything.
+    ``needs_pong()`` says whether the agent can't send anything before a pong arrives."""
 
     def __init__(
         self,
@@ -120,7 +121,7 @@ class ReadingHold:
         self._is_held = False
 
     def begin(self) -> None:
-        """Read nothing more until there is room."""
+        """Stop reading until there is room."""
         if self._is_held or self._needs_pong():
             return
         self._is_held = True
@@ -132,20 +133,20 @@ class ReadingHold:
         self.consider()
 
     def consider(self) -> None:
-        """Something has changed: go on, soon, if there is room now."""
+        """Something has changed: resume soon if there is room now."""
         if self._is_held and self._soon is None:
             self._soon = self._reactor.callLater(0, self._protocol.guard, self._go_on)
 
     def end(self) -> None:
-        """The connection is closing or gone: leave no timer behind. What was not read never will
-        be, but the platform's close frame behind it is."""
+        """The connection is closing or gone: leave no timer behind. The agent discards what it has
+        not read, except the platform's close frame behind it."""
         if self._is_held:
             self._release()
             self._protocol.discard_messages()
             self._protocol.resume_reading()
 
     def end_for_good(self) -> None:
-        """The socket is gone. Refers to the owner of ``let_go`` and ``changed`` no longer."""
+        """The socket is gone. Drops the references to the owners of the callbacks."""
         self.end()
         self._let_go, self._changed, self._needs_pong = _never, _ignore, _never
 
@@ -159,19 +160,19 @@ class ReadingHold:
 
     def _look_after(self) -> None:
         self._look = None
-        # A disk that fails accepts an answer only once it has been written to the network.
+        # A failing disk accepts an answer only once it has been written to the network.
         takes = self._let_go()
         progress_s = self._uplink.progress_s()
         if not takes and progress_s is not None:
-            # The answers of a large outbox take long on a slow link.
+            # The answers of a large outbox take a long time on a slow link.
             self._since_s = max(self._since_s, progress_s)
         held_s = self._reactor.seconds() - self._since_s
         limit_s = _HOLD_TIMES * self._settings.now.pong_timeout_s
         if held_s >= limit_s and self._intake.is_full:
             if takes and self._intake.is_open_full:
                 _log.warn(
-                    "nothing was read for {held:.0f} s because requests are not answered;"
-                    " the agent reads on without waiting for them",
+                    "the agent has read nothing for {held:.0f} s because requests are not answered;"
+                    " it goes on reading without waiting for the answers",
                     held=held_s,
                 )
                 self._intake.forgive()
@@ -198,4 +199,4 @@ def _never() -> bool:
 
 
 def _ignore(_: bool) -> None:
-    """Nobody wants to know any more."""
+    """Nobody needs to know any more."""

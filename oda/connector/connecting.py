@@ -1,16 +1,16 @@
-"""What leads to a connection: who the device is, the order of the addresses, and one attempt.
+"""The way to a connection: who the device is, the order of the addresses, and one attempt.
 
 ``Identification`` asks for id and key until it has them. Then each ``ConnectionAttempt`` looks the
 name up and goes through TCP, TLS and the upgrade under one time limit.
 
-An attempt races the host's addresses (RFC 8305): each has a head start of ``HEAD_START_S`` over the
-next one, and one that fails makes room at once. The first TCP connection ends the race; the attempt
-stops the others. So a dead address costs a quarter of a second, not the time limit.
+An attempt races the host's addresses (RFC 8305). Each address has a head start of ``HEAD_START_S``
+over the next one; an address that fails makes room at once. The first TCP connection ends the race,
+and the attempt stops the others. So a dead address costs a quarter of a second, not the time limit.
 
-``KnownAddresses`` puts the addresses in order. First comes the one that worked last. The others
-keep the resolver's order (RFC 6724), but with the address families in turns, so that a family that
-leads nowhere costs one head start (RFC 8305, section 4). Last come those that took a TCP connection
-of which nothing lasting came: a host that accepts, and serves nobody, may be behind them.
+``KnownAddresses`` puts the addresses in order. The address that worked last comes first. The others
+keep the resolver's order (RFC 6724), except that the address families take turns, so that a family
+without a route costs one head start (RFC 8305, section 4). Last come addresses that accepted a TCP
+connection which then led to no lasting WebSocket: a host may accept connections and serve nobody.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from typing import Any
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import NotConnectingError
 from twisted.internet.interfaces import IDelayedCall, IReactorPluggableNameResolver, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.connector.outcome import Outcome, describe_connect_failure
@@ -30,7 +29,9 @@ from oda.connector.protocol import PlatformProtocol
 from oda.connector.resolution import AddressCollector
 from oda.errors import ConnectorError, DatastreamError
 from oda.interfaces import IDeviceInfoProvider
+from oda.log import Logger
 from oda.settings import Secret
+from oda.troubles import TroubleKind, Troubles
 
 _log = Logger()
 
@@ -38,7 +39,7 @@ _log = Logger()
 # -- addresses -----------------------------------------------------------------------------------
 
 
-#: How many addresses are remembered as disappointing.
+#: How many disappointing addresses are remembered.
 _MAX_REMEMBERED = 16
 
 
@@ -50,7 +51,7 @@ class KnownAddresses:
         self._disappointed: list[str] = []  # the oldest first
 
     def order(self, found: Sequence[str]) -> list[str]:
-        """The addresses that the resolver has ``found``, the first to try at the front."""
+        """The addresses in ``found``, in the order in which to try them."""
         ordered = interleave(found)
         last = [address for address in self._disappointed if address in ordered]
         ordered = [address for address in ordered if address not in last] + last
@@ -60,12 +61,12 @@ class KnownAddresses:
         return ordered
 
     def opened(self, address: str) -> None:
-        """The WebSocket is open there."""
+        """A WebSocket to ``address`` is open."""
         self._worked = address
         self._forget(address)
 
     def disappointed(self, address: str) -> None:
-        """It took the TCP connection, but no WebSocket came of it, or none that lasted."""
+        """The address accepted TCP, but no WebSocket opened, or none that lasted."""
         if self._worked == address:
             self._worked = None
         self._forget(address)
@@ -92,12 +93,12 @@ def interleave(addresses: Sequence[str]) -> list[str]:
 
 #: Head start of each address over the next one (RFC 8305, section 5), in seconds.
 HEAD_START_S = 0.25
-#: Maximum number of addresses that an attempt names with their own failure when it ends.
+#: Maximum number of addresses whose failures an attempt names one by one when it ends.
 _MAX_NAMED = 4
 
 
 class ConnectionAttempt:
-    """From ``start()`` to exactly one of ``opened()`` (told by the owner) and ``failed``.
+    """From ``start()`` to exactly one of ``opened()`` (called by the owner) and ``failed``.
 
     ``order(addresses)`` says in which order to try them. ``open_socket(address, timeout_s)`` starts
     the TCP connection and returns Twisted's connector. ``failed(outcome)`` is called when no
@@ -147,10 +148,10 @@ class ConnectionAttempt:
             self._resolved([self._host])
 
     def connect_failed(self, connector: Any, reason: Failure) -> None:
-        """The TCP connection of one of the addresses could not be made."""
+        """The TCP connection to one of the addresses failed."""
         address = self._racing.pop(connector, None)
         if self._over or address is None:
-            return  # it was stopped
+            return  # the attempt stopped it
         self._failures.append((address, describe_connect_failure(reason)))
         if self._untried:
             self._try_next()
@@ -158,7 +159,7 @@ class ConnectionAttempt:
             self._end(self._describe_failures())
 
     def connected(self, protocol: PlatformProtocol) -> None:
-        """TCP is up with one address, the others are stopped; TLS and the upgrade follow."""
+        """TCP is up with one address, and the others are stopped. TLS and the upgrade follow."""
         self.protocol = protocol
         self.stage = "waiting for the answer to the upgrade"
         self._cancel_next()
@@ -170,16 +171,16 @@ class ConnectionAttempt:
                 self.address = address
 
     def opened(self) -> None:
-        """The WebSocket is open: the attempt has succeeded and its limit is over."""
+        """The WebSocket is open: the attempt has succeeded, and its time limit ends."""
         self._finish()
 
     def cancel(self) -> None:
-        """Stop without calling ``failed``. A protocol that was built is for the owner to end."""
+        """Stop without calling ``failed``. The owner ends a protocol that was already built."""
         self._finish()
         self._stop_racing()
 
     def lost(self) -> None:
-        """The socket closed before the upgrade: the owner knows why, the limit is over."""
+        """The socket closed before the upgrade. The owner knows why; the time limit ends."""
         self._finish()
 
     # -- the race ----------------------------------------------------------------------------
@@ -200,7 +201,7 @@ class ConnectionAttempt:
 
     def _open_next(self) -> None:
         address = self._untried.pop(0)
-        # The attempt's own limit covers this; Twisted's must only not be shorter.
+        # The attempt's own limit covers this; Twisted's limit must not be shorter.
         self._racing[self._open_socket(address, self._timeout_s + 1.0)] = address
         if self._untried:
             self._next = self._reactor.callLater(HEAD_START_S, self._try_next)
@@ -217,10 +218,10 @@ class ConnectionAttempt:
     # -- the end -----------------------------------------------------------------------------
 
     def _guard(self, step: Callable[[], None]) -> None:
-        """Whatever a reactor or resolver raises ends this attempt, not the agent's attempts."""
+        """Whatever a reactor or resolver raises ends this attempt; the agent still retries."""
         try:
             step()
-        except Exception as error:  # noqa: BLE001 - nobody else would begin the next attempt
+        except Exception as error:  # noqa: BLE001 - nothing else would start the next attempt
             _log.failure("a defect while connecting")
             if not self._over:
                 self._end(f"a defect while {self.stage} ({type(error).__name__})")
@@ -229,7 +230,7 @@ class ConnectionAttempt:
         self._limit = None
         reason = f"not open within {self._timeout_s:g} s (while {self.stage})"
         if self.protocol is not None:
-            self.protocol.abort(reason)  # the owner hears of the end through the protocol
+            self.protocol.abort(reason)  # the protocol reports the end to the owner
             return
         self._end(reason)
 
@@ -262,7 +263,7 @@ class ConnectionAttempt:
 # -- who the device is -----------------------------------------------------------------------------
 
 
-#: When the device's id can't be read, it is asked for again after this many seconds.
+#: Pause before the agent asks again for a device id that it can't read, in seconds.
 IDENTIFY_AGAIN_S = 30.0
 
 
@@ -270,8 +271,8 @@ class Identification:
     """From ``start()`` to one successful call of ``identified(device_id, api_key)``, or
     ``cancel()``.
 
-    When the id can't be read, or ``identified`` raises (``ConnectorError``: what was found can't be
-    used), it says why and begins again after ``IDENTIFY_AGAIN_S``.
+    If the id can't be read, or ``identified`` raises ``ConnectorError`` because it can't use what
+    was found, ``Identification`` logs why and starts again after ``IDENTIFY_AGAIN_S``.
     """
 
     def __init__(
@@ -279,23 +280,32 @@ class Identification:
         device_info: IDeviceInfoProvider,
         reactor: IReactorTime,
         identified: Callable[[str, Secret], None],
+        troubles: Troubles | None = None,
     ) -> None:
         self._device_info = device_info
         self._reactor = reactor
         self._identified = identified
+        self._troubles = troubles or Troubles(reactor.seconds)
         self._again: IDelayedCall | None = None
         self._round = 0
 
     def start(self) -> None:
-        """Ask now; an answer to an earlier question doesn't count any more."""
+        """Ask now. An answer to an earlier question is ignored."""
         self.cancel()
-        asked_in = self._round  # who is asked may cancel at once
+        asked_in = self._round  # the provider may cancel at once
         question = maybeDeferred(self._device_info.device_id)
         question.addCallback(self._answered, asked_in)
         question.addErrback(self._failed, asked_in)
 
+    def hurry(self) -> bool:
+        """End the pause before the next question, if there is one. Returns whether there was."""
+        if self._again is None:
+            return False
+        self._again.reset(0)
+        return True
+
     def cancel(self) -> None:
-        """Ask no more, and ignore an answer that is still to come."""
+        """Stop asking, and ignore an answer that arrives later."""
         self._round += 1
         if self._again is not None:
             self._again.cancel()
@@ -307,10 +317,12 @@ class Identification:
         api_key = Secret(self._device_info.api_key())
         if asked_in == self._round:
             self._identified(device_id, api_key)
+            self._troubles.end(TroubleKind.IDENTITY)
 
     def _failed(self, failure: Failure, asked_in: int) -> None:
         if asked_in != self._round:
             return
+        self._troubles.report(TroubleKind.IDENTITY, failure.getErrorMessage())
         if failure.check(DatastreamError, ConnectorError):
             _log.error(
                 "can't connect: {reason}; trying again in {delay:g} s",

@@ -1,11 +1,12 @@
-"""The connector's settings: one holder, which every part of it reads at the moment of use.
+"""The connector's settings. One holder keeps them, and every part reads them at the moment of use.
 
-Nobody keeps a value of the settings, but for those that must not change under way: a factory keeps
-what its connections are made with, an attempt its time limit. So a setting holds from the next time
-that somebody reads it. A part that has to act at the moment of the change watches the holder:
+No part keeps a value of its own, except where the value must not change halfway: a factory keeps
+the settings that its connections are made with, an attempt its time limit. So a changed setting
+holds from the next time a part reads it. A part that must act on the change itself watches the
+holder:
 
 - ``PlatformLink``: another address or identity needs another connection.
-- ``Heartbeat``: a keepalive that runs gets its new interval.
+- ``Heartbeat``: the running keepalive gets its new interval.
 """
 
 from __future__ import annotations
@@ -14,30 +15,30 @@ from collections.abc import Callable
 
 from oda.settings import ConnectorSettings
 
-#: ``watcher(reconnect)`` is told that ``now`` is another, and whether a new connection is needed.
+#: ``watcher(reconnect)``: ``now`` has changed; ``reconnect`` says if that needs a new connection.
 Watcher = Callable[[bool], None]
 
 
 class CurrentSettings:
-    """``now`` are the settings that hold."""
+    """``now`` holds the current settings."""
 
     def __init__(self, settings: ConnectorSettings) -> None:
         self.now = settings
         self._watchers: list[Watcher] = []
 
     def replace(self, settings: ConnectorSettings, reconnect: bool) -> None:
-        """``settings`` hold from now on; then the watchers are told, the oldest first. One that
-        stops watching meanwhile is not told."""
+        """Make ``settings`` the current ones, then call the watchers, the oldest first. A watcher
+        that stops watching in the meantime is not called."""
         self.now = settings
         for watcher in tuple(self._watchers):
             if watcher in self._watchers:
                 watcher(reconnect)
 
     def watch(self, watcher: Watcher) -> None:
-        """Tell ``watcher`` of every change."""
+        """Call ``watcher`` at every change."""
         self._watchers.append(watcher)
 
     def unwatch(self, watcher: Watcher) -> None:
-        """Tell ``watcher`` of nothing any more; it may have been told of nothing before."""
+        """Call ``watcher`` no more. Does nothing if it was not watching."""
         if watcher in self._watchers:
             self._watchers.remove(watcher)

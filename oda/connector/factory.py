@@ -1,7 +1,7 @@
-"""The pair the agent is built on: Autobahn's WebSocket factory, kept alive by Twisted's.
+"""The factories that the agent builds on: Autobahn's WebSocket factory, kept alive by Twisted's.
 
-``ReconnectingClientFactory`` notices the end of every attempt and connection and calls ``retry``;
-that is where our own back-off replaces its growth (which overshoots its maximum) and a new
+``ReconnectingClientFactory`` notices the end of every attempt and connection and calls ``retry``.
+There, the agent's own back-off replaces Twisted's growth (which overshoots its maximum), and a new
 ``ConnectionAttempt`` replaces the connector (which would not resolve the name again).
 """
 
@@ -32,11 +32,11 @@ class PlatformClientFactory(
     """Builds connections to one address.
 
     ``tls`` is the ``IOpenSSLClientConnectionCreator``, None without TLS. ``connect()`` starts an
-    attempt; ``schedule_retry(call) -> IDelayedCall`` decides when the next one starts and is asked
-    after every end that the owner did not forbid with ``stopTrying``.
+    attempt. ``schedule_retry(call) -> IDelayedCall`` decides when the next one starts; it is called
+    after every end unless the owner has called ``stopTrying``.
 
     ``made_with`` are the settings that ``address`` and ``tls`` come from; they hold for each
-    connection until its end. Compression and the limit of a message are read anew for each one.
+    connection until its end. Each connection reads compression and the message limit anew.
     """
 
     noisy = False
@@ -57,8 +57,8 @@ class PlatformClientFactory(
         proxy = None
         if made_with.proxy_host is not None:
             proxy = {"host": made_with.proxy_host, "port": made_with.proxy_port}
-        # The URL given here has no path: Autobahn repeats it in error texts, and the resource may
-        # hold the key.
+        # The URL given here has no path: Autobahn repeats the URL in error texts, and the resource
+        # may hold the key.
         WebSocketClientFactory.__init__(
             self,
             f"{scheme}://{host}:{address.port}",
@@ -80,19 +80,19 @@ class PlatformClientFactory(
         self._schedule_retry = schedule_retry
 
     def _set_protocol_options(self) -> None:
-        """What holds for the next connection, whose protocol copies it when it begins."""
+        """Set the options of the next connection; its protocol copies them when it begins."""
         settings = self._settings.now
         limit = settings.max_message_size_bytes
         if settings.compression:
-            # Autobahn holds the compressed size against the limit as well, in both directions, and
-            # what can't be compressed grows a little (RFC 1951: some bytes for every block).
+            # Autobahn applies the limit to the compressed size as well, in both directions, and
+            # incompressible data grows a little (RFC 1951: some bytes for every block).
             limit += limit // 256 + 1024
         self.setProtocolOptions(
             version=18,
             utf8validateIncoming=True,
             maxFramePayloadSize=limit,
             maxMessagePayloadSize=limit,
-            failByDrop=False,  # a refusal is said with its close code before the socket goes
+            failByDrop=False,  # a refusal sends its close code before the socket closes
             openHandshakeTimeout=0,
             closeHandshakeTimeout=0,
             serverConnectionDropTimeout=0,
@@ -102,8 +102,8 @@ class PlatformClientFactory(
         )
 
     def open_socket(self, address: str, timeout_s: float) -> Any:
-        """Start a TCP connection to ``address``, one of the platform's or the proxy's addresses;
-        returns Twisted's connector."""
+        """Start a TCP connection to ``address``, which is the platform's or the proxy's. Returns
+        Twisted's connector."""
         made_with = self.made_with
         if made_with.proxy_host is not None:
             return self.reactor.connectTCP(address, made_with.proxy_port, self, timeout_s)
@@ -123,10 +123,10 @@ class PlatformClientFactory(
         self._owner.connect_failed(connector, reason)
 
     def clientConnectionLost(self, connector: Any, unused_reason: Failure) -> None:
-        # The owner learnt of it, with more to know, through the protocol; it has called
-        # ``retry`` from there, so that an attempt can't be counted twice.
+        # The protocol has already told the owner, in more detail, and the owner has called
+        # ``retry``. Calling it here would count an attempt twice.
         self.connector = None
-        # The two refer to each other: with this, the transport and what it could not send go now.
+        # The two refer to each other. This frees the transport and its unsent bytes at once.
         connector.transport = None
 
     def retry(self, connector: Any = None) -> None:

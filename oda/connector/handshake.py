@@ -1,8 +1,8 @@
 """The HTTP of a connection: the requests (CONNECT, upgrade), and the heads of the answers.
 
-Autobahn reads the answer to the upgrade as well, and judges it; but it takes bytes above 127 for
-UTF-8, takes the first head for the last, and knows nothing of what a refusal says besides its
-status. So the head is read here first, and handed on only where it is the one of a 101.
+Autobahn also reads and judges the answer to the upgrade. But it decodes bytes above 127 as UTF-8,
+takes the first head for the last, and looks at nothing but the status of a refusal. So this module
+reads the head first, and hands on only the head of a 101.
 
 Pure.
 """
@@ -24,9 +24,9 @@ _SECURE = {"https": True, "wss": True, "http": False, "ws": False}
 
 
 class Head(NamedTuple):
-    """Status line and headers of an answer. ``status`` is None where the first line is none of
-    HTTP; ``first_line`` is that line. The names of ``headers`` are in lower case; of several with
-    the same name the first is kept. ``size`` is that of the whole head, in bytes."""
+    """Status line and headers of an answer. ``status`` is None if the first line is not a status
+    line of HTTP; ``first_line`` is that line. The names of ``headers`` are in lower case; the first
+    of several with one name counts. ``size`` is the size of the whole head, in bytes."""
 
     first_line: str
     status: int | None
@@ -36,14 +36,14 @@ class Head(NamedTuple):
 
     @property
     def is_interim(self) -> bool:
-        """True for an answer that the last one is still to follow (RFC 9110, section 15.2)."""
+        """True for an answer that a final answer still follows (RFC 9110, section 15.2)."""
         return self.status is not None and 100 <= self.status < 200 and self.status != 101
 
 
 def read_head(data: bytes) -> Head | None:
-    """The head at the begin of ``data``; None while it is incomplete.
+    """The head at the start of ``data``; None while it is incomplete.
 
-    A value may hold any byte (RFC 9110, section 5.5: obs-text); they are read as ISO-8859-1.
+    A value may hold any byte (RFC 9110, section 5.5: obs-text), read as ISO-8859-1.
     """
     end = data.find(_END)
     if end < 0:
@@ -60,8 +60,8 @@ def read_head(data: bytes) -> Head | None:
 
 
 def as_ascii(head: bytes) -> bytes:
-    """A head with ``?`` for every byte that Autobahn might take for the end of a line, or can't
-    read."""
+    """A head with ``?`` for every byte that Autobahn can't read, or might take for the end of a
+    line."""
     return bytes(byte if 32 <= byte < 127 or byte in b"\r\n\t" else ord("?") for byte in head)
 
 
@@ -78,8 +78,8 @@ def with_value(head: bytes, name: str, value: str) -> bytes:
 
 
 def connect_request(host: str, port: int, user: str | None, password: Secret | None) -> bytes:
-    """The request for a way through a proxy (RFC 9110, section 9.3.6), with the scheme Basic (RFC
-    7617) where there is a user."""
+    """The CONNECT request for a proxy (RFC 9110, section 9.3.6). With a user, it authenticates with
+    the scheme Basic (RFC 7617)."""
     lines = [f"CONNECT {host}:{port} HTTP/1.1", f"Host: {host}:{port}"]
     if user is not None:
         known = f"{user}:{password.reveal() if password is not None else ''}"
@@ -99,8 +99,8 @@ def upgrade_request(
     extensions: Iterable[str],
     user_agent: str,
 ) -> bytes:
-    """The request for the WebSocket (RFC 6455, section 4.1). ``host`` is as it stands in a URL,
-    ``key`` the value of Sec-WebSocket-Key."""
+    """The upgrade request (RFC 6455, section 4.1). ``host`` has the form that it has in a URL, and
+    ``key`` is the value of Sec-WebSocket-Key."""
     authority = host if port == _DEFAULT_PORTS["wss" if secure else "ws"] else f"{host}:{port}"
     lines = [
         f"GET {resource} HTTP/1.1",
@@ -108,7 +108,7 @@ def upgrade_request(
         f"Host: {authority}",
         "Upgrade: websocket",
         "Connection: Upgrade",
-        # Some proxies take an upgrade for a page that they may answer themselves.
+        # Some proxies take an upgrade for a page request that they may answer from their cache.
         "Pragma: no-cache",
         "Cache-Control: no-cache",
         *(f"{name}: {value}" for name, value in headers.items()),
@@ -128,7 +128,7 @@ def _request(lines: Iterable[str]) -> bytes:
 
 
 def hint_at_scheme(location: str, secure: bool, host: str, port: int, resource: str) -> str:
-    """What to set where a redirect leads to the same place with TLS; empty for every other one."""
+    """Which setting to change if a redirect leads to the same place with TLS; otherwise empty."""
     scheme = "wss" if secure else "ws"
     try:
         target = urlsplit(urljoin(f"http{scheme[2:]}://{host}:{port}{resource}", location))

@@ -1,4 +1,4 @@
-"""The life of the connection: who we are, connect, stay connected, begin again.
+"""The life of the connection: identify the device, connect, stay connected, start again.
 
 ::
 
@@ -21,19 +21,20 @@ OPEN           a close frame was sent                  CLOSING
 CONNECTING,    the agent drops the socket (``_drop``)  CLOSING
 OPEN
 OPEN, CLOSING  the socket is gone                      WAITING
-WAITING        the pause is over                       CONNECTING
-any            ``stop``                                STOPPED: at once where there is no socket;
-                                                       otherwise when it is gone
+WAITING        the pause has ended                     CONNECTING
+any            ``stop``                                STOPPED: at once without a socket,
+                                                       otherwise when the socket is gone
 any            settings that need a reconnection       IDENTIFYING: likewise
 =============  ======================================  =========================================
 
-In every state but STOPPED a socket, a timer or a pending answer leads on. ``_state`` says where the
-link is and ``_then`` where it goes when the present attempt or connection has ended: WAITING,
-unless it was stopped or configured anew meanwhile. OPEN also lasts while a stop drains.
+In every state but STOPPED, a socket, a timer or a pending answer leads on. ``_state`` says where
+the link is. ``_then`` says where it goes when the present attempt or connection has ended: to
+WAITING, unless it was stopped or configured anew in the meantime. OPEN also covers the drain of a
+stop.
 
-A question for id and key, a message and the end of a stop run code of others, which may call
-``start``, ``stop`` and ``hurry``, or change the settings. So the link's own state is settled before
-each of them, and what was asked for before such a call counts only if it is still wanted after it.
+A question for id and key, a message, and the end of a stop run foreign code, which may call
+``start``, ``stop`` and ``hurry``, or change the settings. So the link settles its own state before
+each such call, and an earlier request counts after the call only if it is still wanted.
 """
 
 from __future__ import annotations
@@ -43,7 +44,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -62,8 +62,10 @@ from oda.connector.status import ConnectionRecord
 from oda.connector.tls import build_tls_options
 from oda.connector.window import Taken, taken_bytes
 from oda.interfaces import ICounters, IDeviceInfoProvider, IOutbox
+from oda.log import Logger
 from oda.model import ConnectionStatus, LinkState
 from oda.settings import OutboxSettings, Secret
+from oda.troubles import Troubles
 
 _log = Logger()
 
@@ -80,7 +82,7 @@ FOLLOWS = {
     WAITING: {CONNECTING, IDENTIFYING, STOPPED},
 }
 
-#: How long closing waits for acknowledgements, in seconds.
+#: How long a stop waits for acknowledgements before it closes, in seconds.
 DRAIN_S = 5.0
 
 
@@ -106,6 +108,7 @@ class PlatformLink:
         on_message: Callable[[bytes, bool], None],
         intake: Intake,
         taken: Callable[[Any], Taken | None] = taken_bytes,
+        troubles: Troubles | None = None,
     ) -> None:
         self._settings = settings
         self._window = window
@@ -116,7 +119,7 @@ class PlatformLink:
         self._on_message = on_message
         self._intake = intake
         self._taken = taken
-        self._identification = Identification(device_info, reactor, self._identified)
+        self._identification = Identification(device_info, reactor, self._identified, troubles)
         self._reconnection = Reconnection(reactor, counters, settings, random)
         self._record = ConnectionRecord(reactor)
         self._known = KnownAddresses()
@@ -125,21 +128,24 @@ class PlatformLink:
         self._aftermath = Aftermath()
         self._state = STOPPED
         self._then = WAITING
-        #: Fires when ``stop`` is done; ``start`` was called again meanwhile.
+        #: Fires when ``stop`` is done.
         self._stopping: Deferred[None] | None = None
+        #: True if ``start`` was called again during that stop.
         self._starts_again = False
         self._hurries = False
-        # What there is, besides: from CONNECTING on ...
+        # Set from CONNECTING on ...
         self._address: Address | None = None
         self._factory: PlatformClientFactory | None = None
         self._attempt: ConnectionAttempt | None = None
         self._connecting_since_s = 0.0
-        # ... from the moment TCP is up ...
+        # ... from the moment that TCP is up ...
         self._protocol: PlatformProtocol | None = None
-        # ... and once the WebSocket is open: where it leads, and since when.
+        # ... and once the WebSocket is open: its address, and since when.
         self._session: Session | None = None
         self._open_at: tuple[str, float] | None = None
         self._drain: _Drain | None = None
+        #: The delayed call that ends the pause, in WAITING.
+        self._retry: IDelayedCall | None = None
         self._last_outcome = Outcome(reason="not connected yet")
         outbox.subscribe(self._rows_are_pending)
         settings.watch(self._settings_changed)
@@ -162,7 +168,7 @@ class PlatformLink:
 
     def _enter(self, state: LinkState) -> None:
         if state not in FOLLOWS[self._state]:
-            # It goes on all the same: a link that stands still would be worse.
+            # The link continues all the same: one that stands still would be worse.
             _log.error(
                 "a defect: the link goes from {before} to {after}",
                 before=self._state.value,
@@ -173,8 +179,8 @@ class PlatformLink:
     # -- what the agent wants ----------------------------------------------------------------
 
     def start(self) -> None:
-        """Find out who the device is and connect; returns at once. While an earlier ``stop`` is
-        still closing its connection, this begins when that is done."""
+        """Find out who the device is, and connect; returns at once. If an earlier ``stop`` is
+        still closing its connection, this starts when that is done."""
         if self._stopping is not None:
             self._starts_again = True
         elif self._state is STOPPED:
@@ -204,17 +210,29 @@ class PlatformLink:
         return stopped
 
     def hurry(self) -> None:
-        """Stop at once, or what is stopping already: wait for no acknowledgement and for no close
-        frame. What was not delivered stays in the outbox."""
+        """Let the stop in progress, or the next one, wait neither for acknowledgements nor for a
+        close frame. What was not delivered stays in the outbox."""
         self._hurries = True
         if self._stopping is not None and self._protocol is not None:
             self._drop(self._protocol, "the agent is stopping")
+
+    def connect_now(self) -> bool:
+        """End the pause before the next attempt, or before the next question for the id. Returns
+        whether there was a pause. Later pauses are as long as if this one had not been cut short.
+        """
+        if self._state is IDENTIFYING:
+            return self._identification.hurry()
+        retry = self._retry
+        if self._state is not WAITING or retry is None or not retry.active():
+            return False
+        retry.reset(0)
+        return True
 
     def _settings_changed(self, reconnect: bool) -> None:
         if not reconnect:
             return
         self._reconnection.begin_anew()
-        # It may be another platform now.
+        # The settings may lead to another platform.
         self._known, self._peers, self._peer = KnownAddresses(), Peers(), Peer()
         if self._state is not STOPPED and self._stopping is None:
             self._begin_anew()
@@ -230,7 +248,7 @@ class PlatformLink:
             self._drop(self._protocol, "the configuration has changed")
 
     def _lead_nowhere(self) -> None:
-        """End everything that would lead to a connection."""
+        """Cancel everything that would lead to a connection."""
         self._identification.cancel()
         self._open_at = None
         if self._factory is not None:
@@ -241,12 +259,12 @@ class PlatformLink:
             self._attempt = None
 
     def _drop(self, protocol: PlatformProtocol, reason: str) -> None:
-        """End a connection with which nothing more can be done; ``closed`` follows."""
+        """End a connection of no further use; ``closed`` follows."""
         if self._state is not CLOSING:
             self._enter(CLOSING)
         protocol.abort(reason)
 
-    # -- to a connection ---------------------------------------------------------------------
+    # -- towards a connection ----------------------------------------------------------------
 
     def _identify(self) -> None:
         self._enter(IDENTIFYING)
@@ -287,12 +305,12 @@ class PlatformLink:
         self._attempt.start()
 
     def _attempt_failed(self, outcome: Outcome) -> None:
-        """The attempt has ended without any socket to tell of it."""
+        """The attempt has ended, and there is no socket that would report it."""
         self._attempt = None
         self._ended(outcome)
 
     def _schedule_retry(self, connect: Callable[[], None]) -> IDelayedCall:
-        retry = self._reconnection.schedule(self._last_outcome, connect)
+        retry = self._retry = self._reconnection.schedule(self._last_outcome, connect)
         self._record.ended(self._last_outcome.reason, retry)
         return retry
 
@@ -362,16 +380,16 @@ class PlatformLink:
                 self._reconnection.lost()
                 self._aftermath.connection_ended(self._outbox, session, outcome)
         finally:
-            self._ended(outcome)  # whatever the outbox does: the agent connects again
+            self._ended(outcome)  # the agent connects again, whatever the outbox does
 
     def _rows_are_pending(self) -> None:
         if self._session is not None and self._protocol is not None:
             self._protocol.guard(self._session.pump)
 
-    # -- and on from its end -----------------------------------------------------------------
+    # -- after its end -----------------------------------------------------------------------
 
     def _ended(self, outcome: Outcome) -> None:
-        """One attempt or connection is over."""
+        """One attempt or connection has ended."""
         self._counters.increment("disconnects", reason=outcome.label)
         if self._then is STOPPED and outcome.was_open:
             _log.info("disconnected from {url}", url=self.display)
@@ -394,8 +412,8 @@ class PlatformLink:
             self._factory.retry()
 
     def _judge_address(self) -> None:
-        """An open connection is over. An address where it has not lasted, or where the agent had to
-        give it up, is not the first to be tried again: another one may serve better."""
+        """An open connection has ended. If it did not last, or the agent had to give it up, its
+        address is not the first to be tried again: another one may serve better."""
         if self._open_at is None:
             return
         (address, since_s), self._open_at = self._open_at, None
@@ -416,7 +434,7 @@ class PlatformLink:
             self._drain = None
         stopping, self._stopping = self._stopping, None
         starts_again, self._starts_again = self._starts_again, False
-        # Begin again before anybody is told: who hears of the end may start or stop.
+        # Start again before the Deferreds fire: their callbacks may start or stop.
         if starts_again:
             self.start()
         if stopping is not None:
@@ -424,10 +442,10 @@ class PlatformLink:
 
 
 class _Drain:
-    """The last moments of a connection: what was accepted is delivered, if that takes not long.
+    """The last moments of a connection: delivers what was accepted, within ``DRAIN_S``.
 
-    Calls ``done()`` once: when everything is acknowledged, or ``DRAIN_S`` have passed. Not at all
-    after ``cancel()`` (the connection is lost: there is nothing to wait for).
+    Calls ``done()`` once: when everything is acknowledged, or ``DRAIN_S`` have passed. After
+    ``cancel()`` it makes no call: the connection is lost, and there is nothing to wait for.
     """
 
     def __init__(
@@ -446,7 +464,7 @@ class _Drain:
         self._limit: IDelayedCall | None = None
 
     def start(self) -> None:
-        """Begin; the session goes on sending what waits."""
+        """Start; the session keeps sending what waits."""
         self._limit = self._reactor.callLater(DRAIN_S, self._protocol.guard, self._finish)
         self._session.on_drained = self._check
         self._check()
@@ -458,7 +476,7 @@ class _Drain:
             self._limit.cancel()
 
     def _check(self) -> None:
-        if not self._session.has_unacknowledged and not self._outbox.counts()["pending"]:
+        if not self._session.has_unacknowledged and not self._outbox.counts()["waiting"]:
             self._finish()
 
     def _finish(self) -> None:
@@ -467,7 +485,7 @@ class _Drain:
 
 
 def _also(deferred: Deferred[None]) -> Deferred[None]:
-    """A Deferred of one's own that fires when ``deferred`` does."""
+    """A separate Deferred that fires when ``deferred`` does."""
     own: Deferred[None] = Deferred()
 
     def passed(result: None) -> None:

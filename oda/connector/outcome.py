@@ -1,5 +1,5 @@
-"""How a connection, or the attempt at one, ended: as data that decides what follows, and as one
-sentence that an operator can act on.
+"""How a connection, or an attempt, ended: as data that decides what follows, and as one sentence
+that an operator can act on.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from oda.verification import describe_tls
 # -- the outcome ---------------------------------------------------------------------------------
 
 
-#: The only closes by which the platform says that it has finished in good order: it has kept what
-#: it had read (RFC 6455, section 7.4.1: normal closure, going away).
+#: The only closes with which the platform says that it has finished in good order and has kept
+#: what it had read (RFC 6455, section 7.4.1: normal closure, going away).
 ORDERLY_CODES = frozenset({1000, 1001})
-#: Closes by which the peer says that a message was unacceptable (RFC 6455, section 7.4.1).
+#: Closes with which the peer says that a message was unacceptable (RFC 6455, section 7.4.1).
 REFUSAL_CODES = frozenset({1003, 1007, 1008, 1009})
 
-#: Both sides had said what they wanted to say (RFC 6455, section 7.4.1).
+#: Both sides had sent what they wanted to send (RFC 6455, section 7.4.1).
 NORMAL_CLOSURE = 1000
 #: Codes that never travel (RFC 6455, section 7.4.1): a close frame without a code, and a
 #: connection that ended without a close frame.
@@ -43,9 +43,9 @@ BAD_GATEWAY = 1014
 
 
 class Cause(Enum):
-    """Who or what ended a connection, or an attempt at one."""
+    """Who or what ended a connection or an attempt."""
 
-    #: The agent closed the connection: no pong came, a defect, other settings.
+    #: The agent closed the connection: no pong arrived, a defect, other settings.
     AGENT = "agent"
     #: The agent closed the connection because the platform broke the protocol.
     BREACH = "breach"
@@ -55,40 +55,40 @@ class Cause(Enum):
     DROPPED = "dropped"
     #: A close frame of the platform. The number is its code.
     CLOSED = "closed"
-    #: An answer to the upgrade that was no upgrade. The number is its HTTP status.
+    #: The platform refused the upgrade. The number is its HTTP status.
     REFUSED = "refused"
-    #: A proxy's answer to CONNECT that was a refusal. The number is its HTTP status.
+    #: The proxy refused CONNECT. The number is its HTTP status.
     PROXY = "proxy"
     #: An attempt that failed before any answer to the upgrade: name, TCP, proxy, TLS, time limit.
     FAILED = "failed"
 
 
 class Lane(Enum):
-    """How eagerly to connect again; ``reconnect`` says what each of them means in seconds."""
+    """How eagerly to connect again; ``reconnect`` gives the seconds for each lane."""
 
     #: At once: nobody else has the same reason to connect at this moment.
     PROMPT = "prompt"
-    #: The platform may have ended the connections of all its devices, without a word of it.
+    #: The platform may have ended the connections of all its devices without a word.
     SPREAD = "spread"
     #: The platform has told all its devices to go.
     CROWD = "crowd"
-    #: The same, or it refuses this device: haste does not help.
+    #: The same, or the platform refuses this device: haste does not help.
     SLOW = "slow"
 
 
 _ANY: frozenset[int] = frozenset()
 
-#: The lane for each cause; the first row that fits counts. The numbers are close codes (RFC 6455,
-#: section 7.4.1, and the IANA registry) or HTTP statuses; no numbers stand for all of them.
+#: The lane for each cause; the first row that matches counts. The numbers are close codes (RFC
+#: 6455, section 7.4.1, and the IANA registry) or HTTP statuses; no numbers stand for all of them.
 LANES: tuple[tuple[Cause, frozenset[int], Lane], ...] = (
     (Cause.AGENT, _ANY, Lane.PROMPT),
     (Cause.NETWORK, _ANY, Lane.PROMPT),
-    (Cause.FAILED, _ANY, Lane.PROMPT),  # the window goes on doubling from what it was
+    (Cause.FAILED, _ANY, Lane.PROMPT),  # the window keeps doubling
     (Cause.DROPPED, _ANY, Lane.SPREAD),
     (Cause.BREACH, _ANY, Lane.SPREAD),  # one wrong message may have been sent to all devices
     (Cause.CLOSED, frozenset({1001, 1012}), Lane.CROWD),  # going away, service restart
     (Cause.CLOSED, frozenset({1008, 1013}), Lane.SLOW),  # policy violation, try again later
-    # What this device has sent was not acceptable: no matter of other devices.
+    # Something that this device sent was not acceptable, which does not concern other devices.
     (Cause.CLOSED, frozenset({1002, 1003, 1007, 1009, 1010}), Lane.PROMPT),
     (Cause.CLOSED, _ANY, Lane.SPREAD),
     (Cause.REFUSED, frozenset({401, 403, 429, 503}), Lane.SLOW),
@@ -102,11 +102,11 @@ class Outcome(msgspec.Struct, frozen=True):
     """The end of one attempt or connection.
 
     ``was_open`` says whether the WebSocket had been open. ``close_code`` is the peer's, 1006
-    without a close frame. ``http_status`` is what the platform answered the upgrade with,
-    ``proxy_status`` what a proxy refused CONNECT with; ``retry_after_s`` is the wait that answer
-    asked for. ``by_us``: the agent was the first to close. ``by_network``: the device's own network
-    ended the connection. ``hint`` is what an operator should look at: empty, or a text to be put
-    behind ``reason``.
+    without a close frame. ``http_status`` is the status with which the platform refused the
+    upgrade, ``proxy_status`` the one with which a proxy refused CONNECT; ``retry_after_s`` is the
+    wait that the answer asked for. ``by_us``: the agent was the first to close. ``by_network``: the
+    device's own network ended the connection. ``hint`` says what the operator should check: a text
+    to append to ``reason``, or empty.
     """
 
     reason: str
@@ -121,7 +121,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def cause(self) -> Cause:
-        """What ended it."""
+        """What ended the connection or attempt."""
         if self.proxy_status is not None:
             return Cause.PROXY
         if self.http_status is not None:
@@ -152,7 +152,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
     @property
     def label(self) -> str:
-        """A word for counters: few different values, none of them made by the peer."""
+        """A word for counters: one of few values, none of them chosen by the peer."""
         if self.http_status is not None:
             return f"http_{self.http_status}"
         if self.proxy_status is not None:
@@ -167,11 +167,11 @@ class Outcome(msgspec.Struct, frozen=True):
 def parse_retry_after(
     text: str | None, date: str | None = None, limit_s: float = 3600.0
 ) -> float | None:
-    """Seconds to wait according to a ``Retry-After`` header, at most ``limit_s``; None where it
-    says nothing (RFC 9110, section 10.2.3).
+    """The wait that a ``Retry-After`` header asks for, in seconds, at most ``limit_s``; None if it
+    asks for none (RFC 9110, section 10.2.3).
 
-    Where it is a date, ``date`` (the header ``Date`` of the same answer) says what time it is: the
-    device's own clock may be wrong.
+    If the header is a date, ``date`` (the header ``Date`` of the same answer) gives the present
+    time: the device's own clock may be wrong.
     """
     text = (text or "").strip()
     if text.isascii() and text.isdecimal():
@@ -183,12 +183,11 @@ def parse_retry_after(
 
 
 def _parse_date(text: str) -> float | None:
-    """Seconds since the epoch of a date of HTTP (RFC 9110, section 5.6.7); None for anything
-    else."""
+    """An HTTP date (RFC 9110, section 5.6.7) in seconds since the epoch; None for anything else."""
     try:
-        parsedate_to_datetime(text)  # raises where there is no such day or hour
+        parsedate_to_datetime(text)  # raises if there is no such day or hour
         found = parsedate_tz(text)
-        # One of the three forms names no zone: all are in UTC.
+        # One of the three forms names no zone; all of them are in UTC.
         return None if found is None else float(mktime_tz((*found[:9], found[9] or 0)))
     except (ValueError, IndexError, TypeError, OverflowError):
         return None
@@ -197,7 +196,7 @@ def _parse_date(text: str) -> float | None:
 # -- the sentence --------------------------------------------------------------------------------
 
 
-#: What an operator should look at, by the status the upgrade was refused with.
+#: What the operator should check, by the status with which the upgrade was refused.
 _HINTS = {
     401: " (is the API key right?)",
     403: " (may this device connect with this API key?)",
@@ -207,14 +206,14 @@ _PROXY_HINTS = {
     403: " (may this device connect to the platform through the proxy?)",
     407: " (see proxyUser and proxyPasswordFile)",
 }
-#: How servers say over HTTP that the device has shown no certificate: most with 400, nginx's own
-#: are 495 and 496.
+#: The statuses with which servers say that the device has shown no certificate: most use 400,
+#: nginx its own 495 and 496.
 _CERTIFICATE_STATUS = frozenset({400, 495, 496})
 _CERTIFICATE_HINT = " (does the platform want a certificate of the device? see certFile)"
 REDIRECTIONS = frozenset({301, 302, 303, 307, 308})
-#: What of a text of the platform is repeated in the log, in characters.
+#: How much of the platform's text is repeated in the log, in characters.
 _MAX_QUOTED = 160
-#: Of a longer text the rest is not looked at.
+#: The rest of a longer text is not searched for the key.
 _MAX_SEARCHED = 16 * 1024
 
 
@@ -226,13 +225,13 @@ def describe_end(
 ) -> Outcome:
     """The ``Outcome`` of a ``PlatformProtocol`` whose transport was lost because of ``reason``.
 
-    ``without_key`` takes the API key out of a text: the platform may repeat it in its words.
+    ``without_key`` masks the API key in a text: the platform may repeat the key in its words.
     ``settings`` are those that the connection was made with.
     """
 
     def quote(text: str) -> str:
-        # In this order: a key that was cut in two would not be found.
-        # Nor does it take the time to look through megabytes.
+        # In this order: the key would not be found once it was cut in two. The first limit keeps
+        # the search from taking long over megabytes.
         clean = without_key(text[:_MAX_SEARCHED])[:_MAX_QUOTED]
         return "".join(c if c.isprintable() else "?" for c in clean)
 
@@ -248,10 +247,10 @@ def describe_end(
         )
     code = protocol.remoteCloseCode
     if code is None:
-        # Autobahn calls it clean when a close frame has come.
+        # Autobahn calls the end clean when a close frame has arrived.
         code = NO_STATUS if protocol.wasClean else NO_CLOSE_FRAME
-    # Whoever closed first counts: the agent also drops a connection that the platform has closed
-    # and then does not end.
+    # The first to close counts: the agent also drops a connection that the platform has closed but
+    # does not end.
     if protocol.own_reason is not None and (protocol.closedByMe or code == NO_CLOSE_FRAME):
         return Outcome(reason=protocol.own_reason, was_open=True, close_code=code, by_us=True)
     if code == NO_CLOSE_FRAME:
@@ -348,8 +347,7 @@ def _describe_transport(reason: Failure) -> str:
 
 
 def describe_connect_failure(reason: Failure) -> str:
-    """Why a TCP connection could not be made: in the system's words, which Twisted only adds to its
-    own."""
+    """Why a TCP connection failed: in the system's words, without Twisted's additions."""
     number = getattr(reason.value, "osError", None)
     if isinstance(number, int) and number > 0:
         return os.strerror(number)

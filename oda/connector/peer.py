@@ -1,24 +1,24 @@
-"""What is known of the platform at one address: whether its pongs prove anything, and how much
-silence a connection to it survives. ``Peers`` keeps both as long as the process runs.
+"""What the agent knows of the platform at one address: whether its pongs prove anything, and how
+much silence a connection to it survives. ``Peers`` keeps both as long as the process runs.
 
-RFC 6455 obliges a peer to answer pings, yet some servers answer none, or with another payload. A
-platform that has answered once is held to it (``Peer``): when it stays silent, the connection is
-dead. One that has never answered, on two connections in a row, is of the other kind: the agent goes
-on without proofs, and says so. Pongs that answer no ping of ours say nothing (RFC 6455, section
-5.5.3, allows them). A silence that the network explains, because the ping has not left the device,
-says nothing either.
+RFC 6455 obliges a peer to answer pings, yet some servers answer none, or with another payload. Once
+a platform has answered, the agent expects answers (``Peer``): if one is missing, the connection is
+dead. A platform that has never answered, on two connections in a row, gives no pongs; the agent
+continues without proofs and logs that. Pongs that answer no ping of the agent say nothing (RFC
+6455, section 5.5.3, allows them). A missing pong also says nothing if the network explains it,
+because the ping has not left the device.
 
-Load balancers, proxies and NATs end a connection on which nothing was sent for a while. Many do so
-without a word, and only the next ping finds out. When two connections in a row to one address end
-after about the same time of silence, pings go out twice as often as that from then on, but not more
-often than every ``FLOOR_S`` (``Silence``). The configured ``keepAliveInterval`` is the upper limit.
+Load balancers, proxies and NATs end idle connections. Many do so without notice, and only the next
+ping finds out. When two connections in a row to one address end after about the same time of
+silence, the agent pings twice as often as that from then on, but not more often than every
+``FLOOR_S`` (``Silence``). The configured ``keepAliveInterval`` is the upper limit.
 """
 
 from __future__ import annotations
 
 from enum import Enum
 
-from twisted.logger import Logger
+from oda.log import Logger
 
 _log = Logger()
 
@@ -26,28 +26,28 @@ _log = Logger()
 # -- silence -------------------------------------------------------------------------------------
 
 
-#: No ping goes out more often than this because of what was learnt, in seconds.
+#: Shortest interval between pings that ``Silence`` chooses, in seconds.
 FLOOR_S = 15.0
 #: An end after less silence than this had another reason, in seconds.
 _LEAST_S = 20.0
-#: Two silences are about the same when they differ by no more than this part.
+#: Two silences are about the same when they differ by no more than this fraction.
 _LIKENESS = 0.2
 
 
 class Silence:
-    """What is known of one address. ``keep_alive_s`` is the longest time that should pass between
-    two pings, None where nothing was learnt."""
+    """What the agent knows of one address. ``keep_alive_s`` is the longest time that should pass
+    between two pings, None where it has learnt nothing."""
 
     def __init__(self) -> None:
         self.keep_alive_s: float | None = None
         self._before_s: float | None = None
 
     def interval_s(self, configured_s: float) -> float:
-        """How often to ping where ``configured_s`` is the upper limit."""
+        """How often to ping, with ``configured_s`` as the upper limit."""
         return configured_s if self.keep_alive_s is None else min(configured_s, self.keep_alive_s)
 
     def ended(self, silence_s: float | None, configured_s: float) -> None:
-        """A connection has ended without a word after ``silence_s``, or (None) in another way."""
+        """A connection has ended without notice after ``silence_s``, or (None) in another way."""
         before_s, self._before_s = self._before_s, silence_s
         if silence_s is None or silence_s < _LEAST_S:
             self._before_s = None
@@ -60,8 +60,8 @@ class Silence:
         self.keep_alive_s = learnt_s
         self._before_s = None
         _log.warn(
-            "two connections in a row ended after {silence:.0f} s of silence: a ping goes out every"
-            " {interval:.0f} s instead of {configured:.0f} s",
+            "two connections in a row ended after {silence:.0f} s of silence: the agent pings every"
+            " {interval:.0f} s instead of every {configured:.0f} s",
             silence=silence_s,
             interval=learnt_s,
             configured=configured_s,
@@ -71,9 +71,9 @@ class Silence:
 # -- peers ---------------------------------------------------------------------------------------
 
 
-#: How many connections without any answer make a peer one that doesn't answer.
+#: Number of connections without any answer after which a peer counts as one without pongs.
 _SILENT_CONNECTIONS = 2
-#: What is remembered about addresses; a name server may give new ones for ever.
+#: Maximum number of remembered addresses; a name server may give new ones for ever.
 _MAX_ADDRESSES = 64
 
 
@@ -86,8 +86,8 @@ class PeerClass(Enum):
 
 
 class Peer:
-    """The memory of one platform's behaviour; ``peer_class`` is PONG until shown otherwise.
-    ``silence`` knows how long a silent connection to it lives."""
+    """The observed behaviour of one platform; ``peer_class`` is PONG until shown otherwise.
+    ``silence`` knows how long a silent connection to the platform lives."""
 
     def __init__(self) -> None:
         self.silence = Silence()
@@ -96,7 +96,7 @@ class Peer:
         self._silences = 0
 
     def answered(self) -> None:
-        """A matching pong has come."""
+        """A matching pong has arrived."""
         self._has_answered = True
         self._silences = 0
         if self.peer_class is not PeerClass.PONG:
@@ -104,10 +104,10 @@ class Peer:
             _log.info("the platform answers pings: deliveries are acknowledged again")
 
     def missed(self, saw_foreign_pong: bool, is_explained: bool = False) -> PeerClass:
-        """No matching pong came in time; returns what the peer is taken for now.
+        """No matching pong arrived in time. Returns the class of the peer from now on.
         ``is_explained``: the peer may not have got the ping.
 
-        PONG means: it should have answered, the connection is dead.
+        PONG means that the peer should have answered: the connection is dead.
         """
         if self.peer_class is not PeerClass.PONG or self._has_answered or is_explained:
             return self.peer_class
@@ -122,14 +122,14 @@ class Peer:
     def _become(self, peer_class: PeerClass, behaviour: str) -> None:
         self.peer_class = peer_class
         _log.warn(
-            "the platform {behaviour}: deliveries can't be acknowledged, messages count as"
+            "the platform {behaviour}: it can't acknowledge deliveries; messages count as"
             " delivered once they are written to the network",
             behaviour=behaviour,
         )
 
 
 class Peers:
-    """The peers by their address, the one used last at the end."""
+    """The peers by their address, the most recently used last."""
 
     def __init__(self) -> None:
         self._by_address: dict[object, Peer] = {}

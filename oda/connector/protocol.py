@@ -1,9 +1,10 @@
-"""The Autobahn protocol, reduced to what the agent wants to know.
+"""The Autobahn protocol, reduced to what the agent needs.
 
-It holds no rule of ours: every callback goes to its owner or its listener through one error
-boundary, because Autobahn swallows an exception of a callback into a Deferred nobody looks at and
-leaves the socket open. Its own log lines are silenced (they repeat ours, and at debug level they
-print the upgrade request, API key included), and its own timers are off: ours replace them.
+The protocol holds no rule of the agent. Every callback goes to its owner or its listener through
+one error boundary, because Autobahn swallows an exception of a callback into a Deferred that nobody
+looks at, and leaves the socket open. Autobahn's own log lines are silenced: they repeat the
+agent's, and at debug level they print the upgrade request with the API key. Its own timers are off;
+the agent's replace them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any
 
 from autobahn.websocket import HAS_NVX
 from twisted.internet import interfaces as twisted_interfaces
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import Interface, implementer
 
@@ -28,43 +28,44 @@ from oda.connector.framing import (
 from oda.connector.outcome import BAD_GATEWAY, NORMAL_CLOSURE, Outcome, describe_end
 from oda.connector.route import Route
 from oda.connector.upgrade import UpgradingProtocol
+from oda.log import Logger
 from oda.peer_bounds import NewestPong
 
 _log = Logger()
 
-#: For how long received messages are handled in one iteration of the reactor, in seconds. What is
-#: left is handled in the next one, after the timers and sockets that are due: a platform that asks
+#: How long one iteration of the reactor handles received messages, in seconds. The next iteration
+#: handles the rest, after the timers and sockets that are due: a platform that sends requests
 #: without a pause must not keep the agent from publishing.
 READING_SLICE_S = 0.005
 
-#: While more than this waits for its slice, nothing more is taken from the network, in bytes.
+#: While more bytes than this wait for their slice, the agent takes nothing from the network.
 MAX_UNREAD_BYTES = 64 * 1024
 
 
 class IConnectionOwner(Interface):
-    """Who makes connections, and hears how each begins and ends. ``protocol`` is always the one it
-    happened to."""
+    """Makes connections, and hears how each begins and ends. ``protocol`` is always the connection
+    in question."""
 
     def connect_failed(connector: Any, reason: Failure) -> None:
-        """A TCP connection could not be made."""
+        """A TCP connection failed."""
 
     def protocol_built(protocol: PlatformProtocol) -> None:
         """TCP is up; TLS and the upgrade follow."""
 
     def opened(protocol: PlatformProtocol) -> None:
-        """The upgrade was accepted; messages may be sent. To hear what arrives, it sets
-        ``protocol.listener``."""
+        """The platform accepted the upgrade; messages may be sent. To hear what arrives, the owner
+        sets ``protocol.listener``."""
 
     def closing(protocol: PlatformProtocol) -> None:
-        """A close frame has been sent, by us or in answer: nothing can be sent any more. The
-        ``listener`` heard of it before."""
+        """The agent has sent a close frame, as the first or in answer: it can't send anything more.
+        The ``listener`` has already heard of it."""
 
     def closed(protocol: PlatformProtocol, outcome: Outcome) -> None:
-        """The transport is gone. The last call; it comes exactly once."""
+        """The transport is gone. This is the last call, and happens exactly once."""
 
 
 class IConnectionListener(Interface):
-    """Who uses a connection while it is open."""
+    """Uses a connection while it is open."""
 
     def message_received(payload: bytes, is_binary: bool) -> None:
         """A whole message has arrived."""
@@ -79,19 +80,20 @@ class IConnectionListener(Interface):
         """The transport's buffer is full (False) or empty again (True)."""
 
     def sending_ends() -> None:
-        """A close frame has been sent, by us or in answer: nothing can be sent any more."""
+        """The agent has sent a close frame, as the first or in answer: it can't send anything
+        more."""
 
 
 class QuietLog:
-    """Stands in for Autobahn's logger: only what can't be seen otherwise gets through."""
+    """Stands in for Autobahn's logger: passes on only what the agent can't see otherwise."""
 
     def _ignore(self, *_args: Any, **_fields: Any) -> None:
-        """Repeats what the agent says itself."""
+        """This line repeats what the agent logs itself."""
 
     trace = debug = info = warn = warning = _ignore
 
     def error(self, text: str = "", **fields: Any) -> None:
-        """An error inside Autobahn: keep its kind, not its fields (they may hold the request)."""
+        """An error inside Autobahn. Keep its kind, not its fields, which may hold the request."""
         failure = fields.get("fail") or fields.get("failure")
         kind = type(failure.value).__name__ if isinstance(failure, Failure) else "error"
         _log.debug("the WebSocket library reported: {kind}", kind=kind)
@@ -100,7 +102,7 @@ class QuietLog:
 
 
 def log_masking() -> None:
-    """Say whether long frames are masked natively: in Python it takes many times as long."""
+    """Log whether long frames are masked natively; Python takes many times as long."""
     if HAS_NVX:
         _log.debug("long frames are masked natively")
     else:
@@ -127,7 +129,7 @@ class PlatformProtocol(UpgradingProtocol):
         self._is_held = False
         self._discards = False
         self._slice_end_s = 0.0
-        #: The call that goes on with what the last slice has left.
+        #: The call that continues with what the last slice has left.
         self._next_slice: twisted_interfaces.IDelayedCall | None = None
         #: Whether the transport's buffer has room.
         self.is_writable = True
@@ -136,10 +138,10 @@ class PlatformProtocol(UpgradingProtocol):
         self._has_closed = False
         #: True once a binary message was sent.
         self.sent_binary = False
-        #: Tells whether this device's network ended the connection.
+        #: Knows whether the device's own network ended the connection.
         self.route = Route()
 
-    # -- what the agent asks for -------------------------------------------------------------
+    # -- what the agent calls ----------------------------------------------------------------
 
     @property
     def may_send(self) -> bool:
@@ -147,7 +149,7 @@ class PlatformProtocol(UpgradingProtocol):
         return bool(self.state == self.STATE_OPEN)
 
     def send_messages(self, messages: Iterable[tuple[bytes, bool]]) -> None:
-        """Write messages, each a payload and whether it is text, to the transport at once."""
+        """Write messages to the transport at once. Each is a payload, and whether it is text."""
         messages = list(messages)
         if not self.sent_binary:
             self.sent_binary = any(not is_text for _, is_text in messages)
@@ -170,13 +172,13 @@ class PlatformProtocol(UpgradingProtocol):
         self.sendClose(code, reason)
 
     def hold_reading(self) -> None:
-        """Take nothing more from the network, and process nothing of what was taken, from the next
-        frame on."""
+        """From the next frame on, take nothing more from the network, and process nothing of what
+        has already arrived."""
         self._is_held = True
         self.transport.pauseProducing()
 
     def resume_reading(self) -> None:
-        """Go on after ``hold_reading``; not from within a callback of this connection."""
+        """Continue after ``hold_reading``. Not to be called from a callback of this connection."""
         self._is_held = False
         if self._next_slice is None:
             self._read_on()
@@ -195,8 +197,8 @@ class PlatformProtocol(UpgradingProtocol):
         self._read_on()
 
     def _hand_on(self, payload: bytes, is_binary: bool) -> None:
-        """Give a message to the listener, and what comes behind it to the next iteration of the
-        reactor if the slice is over."""
+        """Give a message to the listener. If the slice has ended, leave the rest to the next
+        iteration of the reactor."""
         if self.listener is not None:
             self.listener.message_received(payload, is_binary)
         self._end_slice_in_time()
@@ -210,12 +212,12 @@ class PlatformProtocol(UpgradingProtocol):
             self._next_slice = self.factory.clock.callLater(0, self.guard, self._next_slice_begins)
 
     def discard_messages(self) -> None:
-        """Messages that come from now on count as never read."""
+        """Messages that arrive from now on count as never read."""
         self._discards = True
 
     def guard(self, call: Callable[[], object]) -> None:
-        """The error boundary, for callbacks and timers of this connection: a defect is logged
-        once, and costs this connection, not the agent."""
+        """The error boundary for callbacks and timers of this connection. A defect is logged once,
+        and costs this connection, not the agent."""
         try:
             call()
         except Exception as error:  # noqa: BLE001 - see above
@@ -223,8 +225,8 @@ class PlatformProtocol(UpgradingProtocol):
                 _log.failure("a defect while handling the connection; it is dropped")
                 self.abort(f"a defect in the agent ({type(error).__name__})")
             else:
-                # Autobahn's parser stumbles over garbage instead of refusing it.
-                self.abort(f"what answered is no HTTP ({type(error).__name__})")
+                # Autobahn's parser fails on garbage instead of refusing it.
+                self.abort(f"what answered is not HTTP ({type(error).__name__})")
 
     # -- what Autobahn and Twisted call ------------------------------------------------------
 
@@ -232,7 +234,8 @@ class PlatformProtocol(UpgradingProtocol):
         self.guard(self._connected)
 
     def _connected(self) -> None:
-        # Autobahn has an option for this, but asks for it before it exists and swallows the error.
+        # Autobahn's option for this is applied before the transport exists, and its error is
+        # swallowed.
         self.transport.setTcpNoDelay(True)
         self.route.follow(self.transport)
         super().connectionMade()
@@ -248,29 +251,29 @@ class PlatformProtocol(UpgradingProtocol):
             self._slice_end_s = self.factory.clock.seconds() + READING_SLICE_S
         super().dataReceived(data)
         if self._next_slice is not None and len(self.data) > MAX_UNREAD_BYTES:
-            # Not at the end of each slice: telling the kernel costs as much as a small message.
+            # Not at the end of each slice: the system call costs as much as a small message.
             self.transport.pauseProducing()
 
     def processData(self) -> bool:
         if self._is_held or self._next_slice is not None:
-            # Autobahn processes all it was given in one go: a chunk may hold many messages.
+            # Autobahn processes a chunk in one go, and a chunk may hold many messages.
             return False
         is_between = not self.inside_message and self.current_frame is None
         if is_between and self.state == self.STATE_OPEN and not self._take_whole_messages():
             return False
-        # What is left is incomplete, or Autobahn's to judge.
+        # The rest is incomplete, or for Autobahn to judge.
         goes_on = bool(super().processData())
         if goes_on and self.state == self.STATE_OPEN:
-            # A chunk may hold ten thousands of pings or fragments, too.
+            # A chunk may also hold tens of thousands of pings or fragments.
             self._end_slice_in_time()
         return goes_on
 
     def _take_whole_messages(self) -> bool:
-        """Hand on what ``whole_message`` can read; True if something is left for others to read."""
+        """Hand on what ``whole_message`` can read; True if something is left for Autobahn."""
         data = self.data
         start = 0
         try:
-            # Whoever gets a message may end the connection, or hold its reading.
+            # The listener may end the connection or hold its reading.
             while (
                 self.state == self.STATE_OPEN
                 and not self._is_held
@@ -295,7 +298,7 @@ class PlatformProtocol(UpgradingProtocol):
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         if self.wasClean or self._discards:
-            return  # behind the platform's close frame nothing counts (RFC 6455, section 5.5.1)
+            return  # nothing counts behind the platform's close frame (RFC 6455, section 5.5.1)
         self.guard(lambda: self._hand_on(payload, isBinary))
 
     def onPing(self, payload: bytes) -> None:
@@ -308,11 +311,11 @@ class PlatformProtocol(UpgradingProtocol):
 
     def onCloseFrame(self, code: int | None, reasonRaw: bytes | None) -> Any:
         if self._has_closed:
-            return None  # behind the first close frame nothing counts, no second one either
+            return None  # nothing counts behind the first close frame, not even a second one
         self._has_closed = True
         if code != BAD_GATEWAY:
             return super().onCloseFrame(code, reasonRaw)
-        # In the IANA registry, but not in Autobahn's list: it would be refused as a breach.
+        # The code is in the IANA registry but not in Autobahn's list, which would call it a breach.
         result = super().onCloseFrame(NORMAL_CLOSURE, reasonRaw)
         if not self.failedByMe:
             self.remoteCloseCode = code
@@ -321,8 +324,8 @@ class PlatformProtocol(UpgradingProtocol):
     def sendCloseFrame(
         self, code: int | None = None, reasonUtf8: bytes | None = None, isReply: bool = False
     ) -> None:
-        # Autobahn comes here for its own refusals, too (1002, 1007, 1009): the only place that
-        # sees every way in which closing begins.
+        # Autobahn also comes here for its own refusals (1002, 1007, 1009): no other place sees
+        # every way in which closing begins.
         super().sendCloseFrame(code=code, reasonUtf8=reasonUtf8, isReply=isReply)
         self.guard(self._closing)
 
@@ -351,7 +354,7 @@ class PlatformProtocol(UpgradingProtocol):
         sync: bool = False,
     ) -> None:
         # Autobahn comes here with pings, pongs, closes and compressed messages. It uses ``mask``
-        # and ``payload_len`` only to send frames that are wrong on purpose.
+        # and ``payload_len`` only to send frames that are deliberately wrong.
         first = fin << 7 | rsv << 4 | opcode
         self.sendData(build_frame(first, payload, next(self._masks)), sync, chopsize)
 
@@ -369,8 +372,8 @@ class PlatformProtocol(UpgradingProtocol):
         self._let_go()
 
     def _let_go(self) -> None:
-        # What Autobahn keeps refers back to the connection. Only the rare search for cycles would
-        # find it, with the bytes it could not send and its compression (a third of a megabyte).
+        # Autobahn's objects refer back to the connection. Only the rare search for cycles would
+        # free it, with its unsent bytes and its compression (a third of a megabyte).
         self.transport = self.listener = None
         self.is_open = self.is_closed = None
         self._perMessageCompress = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class TokenBucket:
-    """``rate_per_s`` tokens come every second, at most ``burst`` are kept; it starts full.
+    """``rate_per_s`` tokens arrive every second, and at most ``burst`` are kept. It starts full.
 
     ``now_s`` is the same monotonic clock at every call, in seconds.
     """
@@ -21,15 +21,15 @@ class TokenBucket:
             came = (now_s - self._seen_s) * self._rate_per_s
             self._tokens = min(self._burst, self._tokens + came)
         self._seen_s = now_s
-        # A wait of exactly ``wait_s`` must be enough, whatever became of it in floating point.
+        # A wait of exactly ``wait_s`` must suffice, whatever floating point has made of it.
         return int(self._tokens + 1e-6)
 
     def spend(self, tokens: int) -> None:
-        """Take tokens away; what is not there yet is owed."""
+        """Take tokens away; tokens that are missing are owed."""
         self._tokens -= tokens
 
     def wait_s(self, now_s: float) -> float:
-        """How long until there is a whole token, in seconds; 0 when there is one."""
+        """How long until there is a whole token, in seconds; 0 if there is one now."""
         if self.available(now_s) >= 1:
             return 0.0
         return (1.0 - self._tokens) / self._rate_per_s

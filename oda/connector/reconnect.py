@@ -1,26 +1,27 @@
-"""The pause before the next connection: full jitter over windows that double.
+"""The pause before the next connection attempt: full jitter over windows that double.
 
-The first window is one second, so that a fault of the device's own network costs little; each
-failure doubles it up to ``reconnectMaxDelay``. The count starts again only after a connection has
-stayed open for ``stable_s``: a platform that accepts and drops at once is not hammered.
+The first window is one second, so that a fault of the device's own network costs little. Each
+failure doubles the window, up to ``reconnectMaxDelay``. The windows start again at one second only
+after a connection has stayed open for ``stable_s``, so that the agent does not hammer a platform
+that accepts and drops at once.
 
-How wide the window is at least depends on the lane of the end (``oda.connector.outcome.LANES``):
+The lane of the end (``oda.connector.outcome.LANES``) sets the least width of the window:
 
-- ``PROMPT``: no more than the doubling asks for. Nobody else connects for the same reason.
+- ``PROMPT``: none; only the doubling counts. No other device connects for the same reason.
 - ``SPREAD``: ``reconnectSpread``. The platform may have ended all its connections at that moment,
-  and nobody can tell that from an interruption of one connection.
+  and nothing distinguishes that from the end of one connection.
 - ``CROWD``: a minute and a half. Every device hears the same at the same moment; of ten thousand
-  devices no second sees more than one in fifty.
-- ``SLOW``: the same, and a quarter of the window besides: a refusal must not be repeated within
-  moments.
+  devices, at most one in fifty connects in any one second.
+- ``SLOW``: the same, and the pause is at least a quarter of the window, so that the agent does not
+  repeat a refused attempt at once.
 
-Windows follow each other without an overlap: a pause begins with what chance had left over of the
-window before. So the devices that lost their platform at one moment come back evenly over each
-window, also when an outage ends in the middle of one. The windows overlap only where they have
-reached ``reconnectMaxDelay``, because no pause is longer than that.
+Windows follow each other without an overlap: a pause first waits out the rest of the window before.
+So the devices that lost their platform at one moment come back evenly over each window, also if the
+outage ends in the middle of one. Windows overlap only where they have reached
+``reconnectMaxDelay``, because no pause is longer than that.
 
-An explicit wish of the platform (Retry-After) is a minimum; what chance adds comes on top of it,
-because it was given to all of them.
+A wish of the platform (Retry-After) is a minimum. The random part is added to it, because the
+platform gave the same wish to all its devices.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 
 from oda.connector.current import CurrentSettings
 from oda.connector.outcome import Lane, Outcome
 from oda.interfaces import ICounters
+from oda.log import Logger
 
 _log = Logger()
 
@@ -57,12 +58,12 @@ class Backoff:
         self._rest_s = 0.0
 
     def connection_opened(self) -> None:
-        """The next end comes at a moment of its own: the last window is over."""
+        """The next end comes at a moment of its own: the last window no longer counts."""
         self._rest_s = 0.0
 
     def begin_anew(self) -> None:
-        """Nothing that was says anything about the connections to come: the connection has been
-        open for ``stable_s``, or it will be another platform."""
+        """The past says nothing about the connections to come: the connection has been open for
+        ``stable_s``, or the next one leads to another platform."""
         self._window_s = self.initial_window_s
         self._rest_s = 0.0
 
@@ -91,11 +92,16 @@ class Backoff:
         return spread_s if lane is Lane.SPREAD else self.crowd_window_s
 
 
+#: The log line of a pause at least this long, in seconds, also says how to end the pause.
+_LONG_S = 10.0
+_HOW_NOW = " ('oda reconnect' or SIGHUP: at once)"
+
+
 # -- the pause -----------------------------------------------------------------------------------
 
 
 class Reconnection:
-    """The pauses of one link, each begun and logged; ``random`` gives floats in [0, 1)."""
+    """The pauses of one link; starts and logs each. ``random`` gives floats in [0, 1)."""
 
     def __init__(
         self,
@@ -110,7 +116,7 @@ class Reconnection:
         self._stable: IDelayedCall | None = None
 
     def opened(self) -> None:
-        """A connection is open; once it has lasted, earlier failures are forgotten."""
+        """A connection is open. Once it has lasted, earlier failures are forgotten."""
         self._backoff.connection_opened()
         self._stable = self._reactor.callLater(Backoff.stable_s, self._became_stable)
 
@@ -121,7 +127,7 @@ class Reconnection:
             self._stable = None
 
     def begin_anew(self) -> None:
-        """Another platform, or other credentials: earlier failures say nothing about it."""
+        """The platform or the credentials changed: earlier failures say nothing about them."""
         self._backoff.begin_anew()
 
     def schedule(self, outcome: Outcome, connect: Callable[[], None]) -> IDelayedCall:
@@ -129,11 +135,12 @@ class Reconnection:
         delay_s = self._backoff.next_delay_s(outcome)
         self._counters.observe("reconnect_delay_seconds", delay_s)
         _log.warn(
-            "{state}: {reason}{hint}; connecting again in {delay:.1f} s",
+            "{state}: {reason}{hint}; connecting again in {delay:.1f} s{how_now}",
             state="connection lost" if outcome.was_open else "no connection",
             reason=outcome.reason,
             hint=outcome.hint,
             delay=delay_s,
+            how_now=_HOW_NOW if delay_s >= _LONG_S else "",
         )
         return self._reactor.callLater(delay_s, connect)
 

@@ -1,34 +1,35 @@
-"""What becomes of a connection's messages when it has ended: sent again, set aside, or kept.
+"""What happens to the messages of a connection that has ended: sent again, set aside, or retained.
 
-``Aftermath`` gives back to the outbox what the connection had taken, but for a message over which
-the platform has ended it. ``Suspects`` finds that message, so that the rest can go on.
-``ReplayRule`` decides whether acknowledged messages that linger are sent again, too. After a normal
-closure these need not be kept.
+``Aftermath`` gives back to the outbox what the connection had taken, except for a message that made
+the platform end the connection. ``Suspects`` finds that message, so that the rest can be delivered.
+``ReplayRule`` decides whether to send lingering (acknowledged) messages again, too. After a normal
+closure the outbox need not retain them.
 
 *Suspects.* A connection usually ends with many messages in flight, and any of them (or none) may be
-the reason. Those that were in flight when the platform refused something (codes 1003, 1007, 1008,
-1009), or at two ends in a row, are *isolated*: the next connection sends each of them alone, after
-a pong has shown that the connection works, and nothing follows until it is acknowledged. When the
-connection ends in that moment, the message is the culprit: at once after a refusal, after the third
-end in a row otherwise. An acknowledgement clears a message. A culprit explains the ends that
-others have shared with it: these begin anew, each alone as before.
+the reason. A message is *isolated* if it was in flight when the platform refused something (codes
+1003, 1007, 1008, 1009), or at two ends in a row. The next connection sends each isolated message
+alone, after a pong has shown that the connection works, and sends nothing more until the message is
+acknowledged. If the connection ends at that point, the message is the culprit: at once after a
+refusal, otherwise after the third end in a row. An acknowledgement clears a message. A culprit
+explains the ends that it has shared with others: the count of those starts again, and each of them
+still goes alone.
 
-Some platforms end each connection after a number of messages or bytes, whichever they are. So no
-message is found guilty that was not the first on its connection, unless the code leaves no doubt
-(1003, 1007, 1009). ``ReplayRule`` sees to it that each message gets to be the first.
+Some platforms end each connection after a number of messages or bytes, whatever these are. So only
+the first message on its connection can be found guilty, unless the code leaves no doubt (1003,
+1007, 1009). ``ReplayRule`` makes sure that each message gets to be the first.
 
-Ends by the agent itself don't count: a pong that never came is the network's fault as often as not.
-A normal closure, or a platform that goes away, restarts or asks for patience, condemns no message
-but isolates them: to a platform that closes after every few messages they go one by one, so that it
-acknowledges some. A policy violation (1008) may be about the device instead of the message: two
-messages are not found guilty of it one after the other at first sight.
+Ends by the agent itself don't count: a missing pong is the network's fault as often as not. A
+normal closure, or a platform that goes away, restarts or asks the agent to wait, condemns no
+message but isolates those in flight. A platform that closes after every few messages then gets them
+one by one, so that it acknowledges some. A policy violation (1008) may be about the device and not
+about the message, so the agent does not find two messages in a row guilty of it at first sight.
 
-*Replay.* After an end by which the platform may have lost what it had read (``Outcome.replay``),
-acknowledged messages that linger are sent again. But a platform that ends every connection so after
-a number of messages would get the same ones for ever: they come first, are acknowledged once more,
-linger once more. So when ``MAX_IN_VAIN`` repetitions in a row have led to no new acknowledgement,
-these messages stay where they are, and the next connection begins with what the platform has not
-acknowledged yet.
+*Replay.* After an end at which the platform may have lost what it had read (``Outcome.replay``),
+the agent sends lingering messages again. But a platform that ends every connection this way after a
+number of messages would get the same ones for ever: they go first, are acknowledged again, and
+linger again. So after ``MAX_IN_VAIN`` repetitions in a row without a new acknowledgement, these
+messages stay where they are. The next connection begins with what the platform has not yet
+acknowledged.
 """
 
 from __future__ import annotations
@@ -46,24 +47,24 @@ if TYPE_CHECKING:
 # -- suspects ------------------------------------------------------------------------------------
 
 
-#: Number of ends in a row after which a message that was in flight at each is sent alone ...
+#: Number of ends in a row after which a message that was in flight at each is isolated ...
 _ISOLATED_AFTER = 2
 #: ... and set aside.
 _GUILTY_AFTER = 3
-#: Codes by which the platform speaks of itself (RFC 6455, section 7.4.1, and the IANA registry).
+#: Codes with which the platform speaks of itself (RFC 6455, section 7.4.1, and the IANA registry).
 _NOT_ABOUT_MESSAGES = frozenset({NORMAL_CLOSURE, 1001, 1012, 1013})
 _POLICY_VIOLATION = 1008
 _BEYOND_DOUBT = REFUSAL_CODES - {_POLICY_VIOLATION}
-#: Rows may leave the outbox without an acknowledgement; the oldest are forgotten beyond this.
+#: Rows may leave the outbox unacknowledged; beyond this number the oldest are forgotten.
 _MAX_SUSPECTS = 4096
 
 
 class Suspects:
-    """Counts, per row, the ends of connections in a row that followed its being sent."""
+    """Counts, for each row, the ends in a row of connections on which it was in flight."""
 
     def __init__(self) -> None:
         self._strikes: dict[int, int] = {}
-        #: How many of a row's strikes say nothing about it: they isolate it, no more.
+        #: How many of a row's strikes isolate it but say nothing about it.
         self._neutral: dict[int, int] = {}
         self._judged_by_policy = False
 
@@ -72,11 +73,11 @@ class Suspects:
         return bool(self._strikes)
 
     def is_isolated(self, row_id: int) -> bool:
-        """True when this row has to be sent alone."""
+        """True when this row must be sent alone."""
         return self._strikes.get(row_id, 0) >= _ISOLATED_AFTER
 
     def acknowledged(self, row_ids: Iterable[int]) -> None:
-        """The platform has read these rows and the connection has survived it."""
+        """The platform has read these rows, and the connection has survived that."""
         self._judged_by_policy = False
         if self._strikes:
             for row_id in row_ids:
@@ -86,11 +87,11 @@ class Suspects:
     def connection_ended(
         self, outcome: Outcome, in_flight: Sequence[int | None], sent: int, proven: bool
     ) -> int | None:
-        """The row to set aside, None where there is none.
+        """The row to set aside, or None.
 
-        ``in_flight`` are the rows sent and not acknowledged, None for a message that is no row;
-        ``sent`` is how many messages were sent in all; ``proven`` says that the connection had
-        worked (an earlier ping was answered).
+        ``in_flight`` are the rows that were sent and not acknowledged, None for a message that is
+        not a row. ``sent`` is how many messages were sent in all. ``proven`` says that the
+        connection had worked: an earlier ping was answered.
         """
         if outcome.by_us or not outcome.was_open:
             return None
@@ -99,11 +100,11 @@ class Suspects:
         for row_id in in_flight:
             if row_id is None:
                 continue
-            strikes = self._strikes.pop(row_id, 0) + 1  # at the end now: the order is that of age
+            strikes = self._strikes.pop(row_id, 0) + 1  # now last: the order is that of age
             neutral = self._neutral.get(row_id, 0) + is_neutral
             if is_refusal and strikes < _ISOLATED_AFTER:
                 if len(in_flight) > 1:
-                    # Any of them may be meant: each is isolated, and has one strike.
+                    # The refusal may be about any of them: each is isolated, with one strike.
                     neutral += _ISOLATED_AFTER - strikes
                 strikes = _ISOLATED_AFTER
             self._strikes[row_id] = strikes
@@ -126,7 +127,7 @@ class Suspects:
             return None
         self._judged_by_policy = by_policy
         del self._strikes[only]
-        # This message explains the ends that the others have shared with it: they stay isolated.
+        # This message explains the ends that it shared with the others; they stay isolated.
         self._neutral = dict(self._strikes)
         return only
 
@@ -134,12 +135,12 @@ class Suspects:
 # -- replay --------------------------------------------------------------------------------------
 
 
-#: Maximum number of repetitions in a row that bring nothing new.
+#: Maximum number of repetitions in a row without a new acknowledgement.
 MAX_IN_VAIN = 3
 
 
 class ReplayRule:
-    """Remembers how far the platform's acknowledgements have ever come."""
+    """Remembers the highest row that the platform has ever acknowledged."""
 
     def __init__(self) -> None:
         self._highest: dict[MessageClass, int] = {}
@@ -148,10 +149,10 @@ class ReplayRule:
     def connection_ended(
         self, outcome: Outcome, acknowledged: Mapping[MessageClass, int], found_culprit: bool
     ) -> bool:
-        """True when lingering rows have to be sent again.
+        """True when lingering rows must be sent again.
 
         ``acknowledged`` is the highest row of each class that was acknowledged on the connection.
-        ``found_culprit``: the message that ended the connections is set aside, which counts as
+        ``found_culprit``: the message that ended the connections was set aside, which counts as
         something new.
         """
         is_new = found_culprit
@@ -170,7 +171,7 @@ class ReplayRule:
 
 
 class Aftermath:
-    """Remembers, from one connection to the next, who is suspected and what was repeated."""
+    """Remembers, across connections, which rows are suspected and what was repeated."""
 
     def __init__(self) -> None:
         self.suspects = Suspects()
@@ -183,7 +184,7 @@ class Aftermath:
         )
         try:
             if culprit is not None:
-                outbox.bury([culprit], f"nothing else was on its way: {outcome.reason}")
+                outbox.bury([culprit], f"nothing else was in flight: {outcome.reason}")
         finally:
             self._give_back(outbox, session, outcome, culprit is not None)
 
@@ -194,7 +195,7 @@ class Aftermath:
         replays = self._replay.connection_ended(outcome, flight.acknowledged, was_guilty)
         limit = session.replay_bytes if outcome.cause is Cause.AGENT else None
         if replays and limit is not None and not flight.let_go:
-            # The agent gave up a slow link, and the platform had seconds to store what it proved.
+            # The agent gave up a slow link; the platform had seconds to store what it had read.
             outbox.rewind(replays, limit)
         else:
             outbox.rewind(replays or bool(flight.let_go))

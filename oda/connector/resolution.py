@@ -1,12 +1,12 @@
-"""Look-ups of names that hold nothing up: neither the end of the process nor each other.
+"""Name look-ups that delay neither the end of the process nor each other.
 
 ``getaddrinfo`` can't be cancelled, and takes up to a minute while no name server answers. Twisted
-calls it in the reactor's thread pool, which is waited for at the end of the process, and which
-others use. So each look-up has a daemon thread of its own here: the process ends without it.
+calls it in the reactor's thread pool, which other code shares and which the end of the process
+waits for. So here each look-up has a daemon thread of its own, and the process ends without it.
 
-A name that is asked for again while earlier look-ups of it are stuck gets a look-up of its own, as
-the network may have changed in between, up to ``MAX_THREADS`` for each name. The first that finds
-addresses answers all who wait for that name.
+A new question for a name whose earlier look-ups are stuck starts another look-up, up to
+``MAX_THREADS`` for each name: the network may have changed in between. The first look-up that finds
+addresses answers everybody who waits for that name.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class AddressCollector:
         self._found: list[str] = []
 
     def resolutionBegan(self, resolutionInProgress: Any) -> None:
-        """Nothing to do: an answer that comes late is ignored."""
+        """Nothing to do: a late answer is ignored."""
 
     def addressResolved(self, address: Any) -> None:
         if address.host not in self._found:
@@ -57,18 +57,18 @@ class AddressCollector:
 
 @implementer(IHostResolution)
 class Resolution:
-    """One question; ``cancel`` makes its receiver hear nothing any more."""
+    """One question. After ``cancel`` its receiver hears nothing more."""
 
     def __init__(self, name: str, receiver: Any) -> None:
         self.name = name
         self._receiver = receiver
 
     def cancel(self) -> None:
-        """The look-up itself goes on, for nobody."""
+        """The look-up itself continues, for nobody."""
         self._receiver = None
 
     def complete(self, addresses: Sequence[IAddress]) -> None:
-        """Tell the receiver what was found; only the first call counts."""
+        """Tell the receiver what was found. Only the first call counts."""
         receiver, self._receiver = self._receiver, None
         if receiver is not None:
             for address in addresses:
@@ -77,7 +77,7 @@ class Resolution:
 
 
 class _Lookups:
-    """The look-ups of one name that run, and those who wait for them."""
+    """The running look-ups of one name, and the questions that wait for them."""
 
     def __init__(self) -> None:
         self.running = 0
@@ -85,7 +85,7 @@ class _Lookups:
 
 
 def start_daemon(work: Callable[[], None]) -> None:
-    """Run ``work`` in a thread that the end of the process does not wait for."""
+    """Run ``work`` in a thread that does not delay the end of the process."""
     Thread(target=work, name="oda name look-up", daemon=True).start()
 
 
@@ -113,7 +113,7 @@ class DaemonResolver:
         addressTypes: Sequence[type[IAddress]] | None = None,
         transportSemantics: str = "TCP",
     ) -> Resolution:
-        """See ``IHostnameResolver.resolveHostName``. An IP address is its own answer, at once."""
+        """See ``IHostnameResolver.resolveHostName``. An IP address is answered at once."""
         resolution = Resolution(hostName, resolutionReceiver)
         resolutionReceiver.resolutionBegan(resolution)
         kind = socket.SOCK_STREAM if transportSemantics == "TCP" else socket.SOCK_DGRAM
@@ -143,7 +143,7 @@ class DaemonResolver:
             found = ()
         try:
             self._reactor.callFromThread(self._finished, resolution, question, found)
-        except Exception:  # noqa: BLE001 - the process ends: nobody waits for the answer
+        except Exception:  # noqa: BLE001 - the process is ending: nobody waits for the answer
             return
 
     def _finished(self, resolution: Resolution, question: _Question, found: _Found) -> None:
@@ -159,8 +159,8 @@ class DaemonResolver:
 
 
 def install_resolver(reactor: Any) -> None:
-    """Look names up in daemon threads from now on, where ``reactor`` would use its thread pool. A
-    resolver that somebody else has installed stays."""
+    """From now on, look names up in daemon threads instead of ``reactor``'s thread pool. A resolver
+    that somebody else has installed stays."""
     if IReactorPluggableNameResolver.providedBy(reactor) and isinstance(
         reactor.nameResolver, GAIResolver
     ):

@@ -1,9 +1,9 @@
-"""Whether it was the device's own network that ended a connection.
+"""Whether the device's own network ended a connection.
 
-Twisted reports a connection that timed out and one that the other side has reset with the same
-``ConnectionLost``, so the number of the error is noted where it comes up: in the socket. A
-connection can also end because the device changes its network: another interface, another address.
-That shows in the kernel's routes, which are asked without sending anything.
+Twisted reports a timeout and a reset by the other side with the same ``ConnectionLost``, so
+``NotingSocket`` notes the error number where it arises: in the socket. A connection can also end
+because the device changes its network: another interface, another address. That shows in the
+kernel's routes, which the agent asks for without sending anything.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-#: What the kernel reports of this side's network (``man 7 ip``, ``man 7 tcp``). ECONNABORTED comes
-#: when something on this machine ends the connection, as network managers do with an old address.
+#: What the kernel reports of this side's network (``man 7 ip``, ``man 7 tcp``). ECONNABORTED means
+#: that something on this machine ended the connection, as network managers do with an old address.
 OWN_NETWORK = frozenset(
     {
         errno.ETIMEDOUT,
@@ -29,13 +29,13 @@ OWN_NETWORK = frozenset(
         errno.ECONNABORTED,
     }
 )
-#: The routes are asked for the way to this port (discard). Nothing is sent there.
+#: The agent asks for the route to this port (discard), and sends nothing there.
 _ANY_PORT = 9
 
 
 class NotingSocket:
     """Stands in for the ``inner`` socket of a Twisted transport, and keeps the number of the last
-    error of receiving or sending."""
+    error of ``recv`` or ``send``."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -72,7 +72,7 @@ class Route:
         self._local = self._peer = ""
 
     def follow(self, transport: Any) -> None:
-        """The connection is up. A transport without a socket of the kernel is not followed."""
+        """The connection is up. A transport without a kernel socket is not followed."""
         lower = getattr(transport, "transport", transport)  # below TLS
         if not hasattr(lower, "socket"):
             return
@@ -81,7 +81,7 @@ class Route:
 
     def fault(self) -> str | None:
         """What was wrong with the device's network when the connection ended, for a log line; None
-        when nothing was."""
+        if nothing was."""
         if self._noting is None:
             return None
         number = self._noting.error_number
@@ -95,7 +95,7 @@ def route_fault(
     peer: str,
     open_socket: Callable[[int, int], socket.socket] = socket.socket,
 ) -> str | None:
-    """Why a connection from ``local`` to ``peer`` (IP addresses) could not go on; None if it
+    """Why a connection from ``local`` to ``peer`` (IP addresses) could not continue; None if it
     could."""
     family = socket.AF_INET6 if ":" in peer else socket.AF_INET
     try:
@@ -108,7 +108,7 @@ def route_fault(
         if error.errno == errno.EADDRNOTAVAIL:
             return f"this device's address is no longer {local}"
         return os.strerror(error.errno) if error.errno in OWN_NETWORK else None
-    # With IPv6 another source address says nothing: temporary addresses come and go (RFC 8981).
+    # With IPv6 another source address says nothing: temporary addresses change (RFC 8981).
     if family == socket.AF_INET and now != local:
-        return f"this device's way out is now {now}, not {local}"
+        return f"this device now connects from {now}, not from {local}"
     return None

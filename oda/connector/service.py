@@ -1,7 +1,8 @@
-"""The connector: what the other parts of the agent use to talk to the platform.
+"""The connector: how the other parts of the agent talk to the platform.
 
-Payloads go into the outbox, from where the link sends them; what arrives goes to the
-``IDispatcher``, and its answer into the outbox. Nothing here knows operations or telemetry.
+Payloads go into the outbox, and the link sends them from there. What arrives goes to the
+``IDispatcher``, and its answer goes into the outbox. The connector knows nothing of operations or
+telemetry.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, fail, maybeDeferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -30,20 +30,22 @@ from oda.interfaces import (
     IDispatcher,
     IOutbox,
 )
+from oda.log import Logger
 from oda.model import Answer, ConnectionStatus, ContentType, MessageClass, OutgoingMessage
 from oda.settings import ConnectorSettings, FrameType, OutboxSettings
+from oda.troubles import Troubles
 
 _log = Logger()
 
-#: How long a reading counts as fresh: within it the reduced form may be sent, in seconds.
+#: How long a reading counts as fresh and may be sent in the reduced form, in seconds.
 FRESH_S = 3.0
 
 
 @implementer(IConnector, IConnectionObservable)
 class ConnectorService(Service):
-    """``random`` gives floats in [0, 1), ``random_bytes(n)`` n random bytes. ``shorten``
-    gives the answer, with the reason it is given, that takes the place of one that can't be sent or
-    kept; None if it can't tell. ``taken(transport)`` is as ``window.taken_bytes``.
+    """``random`` gives floats in [0, 1), ``random_bytes(n)`` n random bytes. ``shorten(payload,
+    reason)`` makes the answer that replaces one that can't be sent or kept; None if it can't make
+    one. ``taken(transport)`` is as ``window.taken_bytes``.
 
     ``is_connected`` is True while the WebSocket is open.
     """
@@ -64,6 +66,7 @@ class ConnectorService(Service):
         random_bytes: Callable[[int], bytes],
         shorten: Callable[[bytes, str], bytes | None] = lambda _payload, _reason: None,
         taken: Callable[[Any], Taken | None] = taken_bytes,
+        troubles: Troubles | None = None,
     ) -> None:
         self._settings = CurrentSettings(settings)
         self._shorten = shorten
@@ -85,6 +88,7 @@ class ConnectorService(Service):
             self._message_received,
             self._intake,
             taken,
+            troubles,
         )
 
     # -- IConnector --------------------------------------------------------------------------
@@ -117,7 +121,7 @@ class ConnectorService(Service):
     def uplink_response(self, answer: bytes | Answer, content_type: ContentType) -> Deferred[int]:
         if isinstance(answer, Answer):
             return self._respond(answer, self._is_text(content_type))
-        # A partial answer: nothing may take its place, its sender hears that it is too large.
+        # Nothing may replace a partial answer: its sender hears that it is too large.
         return self._put(_message(Answer(answer), self._is_text(content_type)))
 
     def uplink_no_qos(self, payload: bytes, content_type: ContentType) -> None:
@@ -146,13 +150,18 @@ class ConnectorService(Service):
         return self._link.stop()
 
     def hurry(self) -> None:
-        """Let ``stopService``, called before or later, wait for nothing: the connection is dropped,
-        and what was not delivered stays in the outbox."""
+        """Let ``stopService``, called before or later, wait for nothing: the link drops the
+        connection, and what was not delivered stays in the outbox."""
         self._link.hurry()
 
+    def connect_now(self) -> bool:
+        """End the pause before the next attempt to connect. False if there was none, because the
+        agent is connected, connecting or stopped."""
+        return self._link.connect_now()
+
     def reconfigure(self, settings: ConnectorSettings, reconnect: bool = True) -> None:
-        """Use other settings; with ``reconnect`` (another address or identity) the present
-        connection is closed and a new one made, otherwise it stays."""
+        """Use other settings. With ``reconnect`` (another address or identity) the link closes the
+        present connection and makes a new one; otherwise the connection stays."""
         self._settings.replace(settings, reconnect)
 
     # -- what arrives ------------------------------------------------------------------------
@@ -163,10 +172,8 @@ class ConnectorService(Service):
         self._intake.began(size)
         content_type = self._codecs.detect(payload)
         if not is_binary and content_type is not ContentType.JSON:
-            content_type = (
-                None  # the other formats are binary: in a text frame it is something else
-            )
-        # The answer's frame: a format we know follows the configuration, anything else goes back
+            content_type = None  # the other formats are binary, so a text frame holds none of them
+        # The frame of the answer: a known format follows the configuration, anything else goes back
         # the way it came.
         is_text = self._is_text(content_type) if content_type is not None else not is_binary
         answer = maybeDeferred(self._dispatcher.process, payload, content_type)
@@ -185,11 +192,11 @@ class ConnectorService(Service):
             if not isinstance(answer, Answer):
                 answer = Answer(answer)
             if not isinstance(answer.payload, bytes):
-                # It would be accepted here and break the connection later, again and again.
+                # The outbox would accept it, and it would break one connection after the other.
                 kind = type(answer.payload).__name__
                 raise TypeError(f"the dispatcher's answer is {kind}, not bytes")
             accepted = self._respond(answer, is_text and _is_utf8(answer.payload))
-        except Exception:  # noqa: BLE001 - nobody else would hear of it
+        except Exception:  # noqa: BLE001 - nothing else would report it
             accepted = fail()
         # Not returned: nothing else waits for the acceptance, and chaining the two Deferreds costs
         # as much as accepting does.
@@ -203,7 +210,7 @@ class ConnectorService(Service):
     def _respond(self, answer: Answer, is_text: bool) -> Deferred[int]:
         size, limit = len(answer.payload), self._settings.now.max_message_size_bytes
         if size > limit:
-            # The dispatcher sees to this; here is the last place where the request gets an answer.
+            # The dispatcher prevents this. This is the last place that can answer the request.
             reason = f"the answer has {size} bytes; maxMessageSize is {limit}"
             return self._put(_message(self._shortened(answer, reason), is_text))
         accepted = self._outbox.put(_message(answer, is_text))
@@ -214,11 +221,11 @@ class ConnectorService(Service):
         if len(shorter.payload) >= size:
             return accepted
         accepted.addErrback(lambda _: None)
-        # The refused message has ended the record: who asks again gets the answer that it has.
+        # The refused message has ended the record: a repeated request gets the answer in it.
         return self._put(_message(Answer(shorter.payload, None, answer.waits_for_commit), is_text))
 
     def _shortened(self, answer: Answer, reason: str) -> Answer:
-        """An error in the place of ``answer``, or the same where none can be made."""
+        """An error in place of ``answer``, or ``answer`` itself if none can be made."""
         shorter = self._shorten(answer.payload, reason)
         if shorter is None:
             return answer
@@ -230,7 +237,7 @@ class ConnectorService(Service):
         if failure.check(OutboxError):
             _log.error("an answer is lost: {reason}", reason=failure.getErrorMessage())
         else:
-            _log.failure("an answer is lost by a defect", failure)
+            _log.failure("an answer is lost because of a defect in the agent", failure)
 
     def _dispatcher_failed(self, failure: Failure, size: int) -> None:
         self._intake.concluded(size)

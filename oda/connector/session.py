@@ -1,16 +1,16 @@
-"""One open connection: what is sent on it, and what of that has arrived.
+"""One open connection: what the agent sends on it, and what of that has arrived.
 
-As long as its protocol may send, the session takes rows from the outbox as far as the window and
-the transport allow. It retires them when its ``Heartbeat`` has proven that the peer has read them;
+While its protocol may send, the session takes rows from the outbox as far as the window and the
+transport allow. It retires them when its ``Heartbeat`` has proven that the peer has read them;
 until then they are in its ``Flight``. A proof is the number of messages of this connection that
-have arrived; the order of sending says which ones these are.
+have arrived; the order of sending says which messages these are.
 
-A message under suspicion of ending connections (``redelivery.Suspects``) goes out alone; the
-session holds what it has taken behind that message until the message is acknowledged.
+A message that is suspected of ending connections (``redelivery.Suspects``) goes out alone. The
+session holds back what it has taken behind that message until the message is acknowledged.
 
-While reading stands still (``backpressure.ReadingHold``), answers that the network has taken are
-*let go*: they take no room in the window any more, and the outbox may forget them when it needs
-theirs. The outbox repeats them if the connection ends before they are proven.
+While reading is held (``backpressure.ReadingHold``), the session *lets go* of answers that the
+network has taken: they no longer take room in the window, and the outbox may forget them when it
+needs their room. The outbox repeats them if the connection ends before they are proven.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def count_batch(
     datapoints_name: str,
     batch: Sequence[tuple[MessageClass, int]],
 ) -> None:
-    """Count messages by class, and the datapoints in them, once for a whole batch: it holds the
-    class and the number of datapoints of each message."""
+    """Count messages by class, and the datapoints in them, once for a whole batch. ``batch`` holds
+    the class and the number of datapoints of each message."""
     for message_class in MessageClass:
         messages = sum(known is message_class for known, _ in batch)
         if messages:
@@ -55,17 +55,17 @@ def count_batch(
         counters.increment(datapoints_name, datapoints)
 
 
-# -- messages on their way -----------------------------------------------------------------------
+# -- messages in flight --------------------------------------------------------------------------
 
 
-#: Row id (None: it is no row), bytes, class and datapoints of a message.
+#: Row id (None: not a row), bytes, class and datapoints of a message.
 Sent = tuple[int | None, int, MessageClass, int]
 
 
 class Flight:
-    """The messages of one connection. Who sends one adds it to ``messages`` and its bytes to
-    ``size_bytes``. Answers that were let go stay in ``messages``, but their bytes are out of
-    ``size_bytes``; ``let_go`` are their rows."""
+    """The messages of one connection. The sender of a message adds it to ``messages``, and its
+    bytes to ``size_bytes``. Answers that were let go stay in ``messages``, but ``size_bytes`` no
+    longer includes their bytes; ``let_go`` holds their rows."""
 
     def __init__(self) -> None:
         self.messages: deque[Sent] = deque()
@@ -77,12 +77,12 @@ class Flight:
 
     @property
     def row_ids(self) -> list[int | None]:
-        """The rows that nothing has proven yet, None for a message that is no row and for an
-        answer that was let go."""
+        """The unproven rows. None for a message that is not a row, and for an answer that was let
+        go."""
         return [None if row_id in self.let_go else row_id for row_id, *_ in self.messages]
 
     def let_answers_go(self) -> list[int]:
-        """Let all answers go; gives those that were not before."""
+        """Let all answers go; returns the rows that were not let go before."""
         rows: list[int] = []
         for row_id, size, message_class, _ in self.messages:
             if row_id is None or row_id in self.let_go:
@@ -94,8 +94,8 @@ class Flight:
         return rows
 
     def arrived(self, sent: int) -> tuple[list[int], list[tuple[MessageClass, int]]]:
-        """The first ``sent`` messages of this connection have arrived: gives the rows among them
-        that can be retired, and class and datapoints of all that come from rows."""
+        """The first ``sent`` messages of this connection have arrived. Returns the rows among them
+        to retire, and class and datapoints of all that come from rows."""
         rows: list[int] = []
         proven: list[tuple[MessageClass, int]] = []
         while self._arrived < sent:
@@ -117,11 +117,11 @@ class Flight:
 # -- the session ---------------------------------------------------------------------------------
 
 
-#: How many rows are asked of the outbox at once.
+#: How many rows the session asks of the outbox at once.
 _TAKE = 64
-#: Responses may exceed a full window by this many messages: they are what a person waits for.
+#: Responses may exceed a full window by this many messages: a person waits for them.
 _URGENT_EXTRA = 64
-#: Shortest time for which the outbox keeps answers that were let go, unless it needs the room, in
+#: Shortest time for which the outbox retains answers that were let go, unless it needs the room, in
 #: seconds.
 _LET_GO_S = 60.0
 
@@ -157,7 +157,7 @@ class Session:
         self._suspects = suspects
         self._held: deque[OutboxRow] = deque()  # taken, but a suspect has to go first, alone
         self._suspect_is_out = False
-        #: What was sent and is not yet proven to have arrived.
+        #: What was sent and is not yet proven.
         self.flight = Flight()
         self._close_limit: IDelayedCall | None = None
         self._rate: TokenBucket | None = None
@@ -192,30 +192,30 @@ class Session:
 
     @property
     def has_unacknowledged(self) -> bool:
-        """True while messages were sent that nothing has proven yet, or are about to be sent."""
+        """True while messages are unproven, or are about to be sent."""
         return bool(self.flight.messages or self._held)
 
     @property
     def unacknowledged(self) -> int:
-        """How many messages were sent that nothing has proven yet."""
+        """How many sent messages are unproven."""
         return len(self.flight.messages)
 
     @property
     def ping_waits_s(self) -> float | None:
-        """How long the outstanding ping has been waiting for its pong, None when there is none."""
+        """How long the outstanding ping has waited for its pong, None when there is none."""
         return self._heartbeat.ping_waits_s
 
     @property
     def replay_bytes(self) -> int | None:
-        """On a link that is slow: how many bytes that were proven may be sent again after its end;
-        None for a link that carries all."""
+        """On a slow link: how many proven bytes may be sent again after its end. None for a link
+        that keeps up."""
         if not (self._send_window.follows_link and self._heartbeat.gets_pongs):
             return None
         return self._send_window.size_bytes
 
     @property
     def silence_s(self) -> float:
-        """How long nothing was sent or received; see ``Heartbeat.silence_s``."""
+        """How long nothing has been sent or received; see ``Heartbeat.silence_s``."""
         return self._heartbeat.silence_s
 
     @property
@@ -230,7 +230,7 @@ class Session:
 
     @property
     def is_proven(self) -> bool:
-        """True once a ping of this connection was answered (or none can be expected to be)."""
+        """True once a ping of this connection was answered, or if the peer gives no pongs."""
         return self._heartbeat.is_proven
 
     def start(self) -> None:
@@ -253,7 +253,7 @@ class Session:
                 send_window.filled()
             if allowed > 0 and room_bytes > 0:
                 if send_window.is_narrow:
-                    # Each step gets a ping of its own, behind it.
+                    # Each step gets a ping of its own behind it.
                     self._heartbeat.consider_ping(at_once=False)
                     room_bytes = min(room_bytes, send_window.step_bytes)
                 rows = self._outbox.take(allowed, room_bytes)
@@ -272,9 +272,9 @@ class Session:
         self._hold.consider()
 
     def send_now(self, payload: bytes, is_text: bool) -> None:
-        """Write one message outside the outbox; it is counted by the barrier like the others.
+        """Write one message outside the outbox; the barrier counts it like the others.
 
-        Raises ``NotConnected`` when the network takes nothing more: it can't be sent now.
+        Raises ``NotConnected`` when the network takes nothing more, so that nothing can be sent.
         """
         if not self._takes:
             raise NotConnected("the connection to the platform is congested")
@@ -291,7 +291,7 @@ class Session:
     def message_received(self, payload: bytes, is_binary: bool) -> None:
         self._on_message(payload, is_binary)
         if self._intake.is_full and self._protocol.may_send:
-            # Take no more requests until there is room for their answers.
+            # Read no more requests until there is room for their answers.
             self._hold.begin()
 
     def bytes_received(self) -> None:
@@ -306,7 +306,7 @@ class Session:
         self._heartbeat.pong_received(payload)
 
     def sending_ends(self) -> None:
-        """A close frame was sent: stop sending, and don't wait for ever for the peer."""
+        """A close frame was sent: stop sending, and limit the wait for the peer."""
         if self._close_limit is not None:
             return
         self._hold.end()
@@ -318,7 +318,7 @@ class Session:
         )
 
     def ended(self) -> None:
-        """The socket is gone: leave no timer behind, nor a cycle for the garbage collector."""
+        """The socket is gone: leave no timer behind, and no cycle for the garbage collector."""
         self._hold.end_for_good()
         self._quiet()
         self._heartbeat.end()
@@ -334,7 +334,7 @@ class Session:
         return self._protocol.may_send and self._protocol.is_writable
 
     def _release_held(self) -> list[OutboxRow]:
-        """Those of the held rows that may go now: all before the first suspect, or that alone."""
+        """The held rows that may go now: all before the first suspect, or the suspect alone."""
         released: list[OutboxRow] = []
         while self._held and not self._suspects.is_isolated(self._held[0].row_id):
             released.append(self._held.popleft())
@@ -344,7 +344,7 @@ class Session:
         return released
 
     def _let_written_go(self) -> bool:
-        """Let the answers go that were sent; False when the network has not taken them."""
+        """Let the sent answers go; False when the network has not taken them."""
         if not self._takes:
             return False
         rows = self.flight.let_answers_go()
@@ -354,7 +354,7 @@ class Session:
         return True
 
     def _needs_pong(self) -> bool:
-        """Whether a suspect is on its way, or waits until it can be sent alone."""
+        """Whether a suspect is in flight, or waits to be sent alone."""
         return self._suspect_is_out or bool(self._held)
 
     def _reading_held(self, is_held: bool) -> None:
@@ -368,7 +368,7 @@ class Session:
             self._rate_call = None
 
     def _allowance(self) -> int:
-        """How many messages the limit of the rate permits now; a timer goes on from none."""
+        """How many messages the rate limit permits now; if none, a timer resumes the pump."""
         if self._rate is None:
             return _TAKE
         now_s = self._reactor.seconds()
@@ -398,7 +398,7 @@ class Session:
         return True
 
     def _send(self, messages: Sequence[tuple[bytes, bool]], rows: Sequence[OutboxRow]) -> None:
-        """Write ``messages`` at once; ``rows`` are what they come from, if they are rows."""
+        """Write ``messages`` at once; ``rows`` are their rows, if they come from the outbox."""
         sent: list[Sent] = [
             (row.row_id, len(row.payload), row.message_class, row.datapoints) for row in rows
         ] or [(None, len(payload), MessageClass.TELEMETRY, 0) for payload, _ in messages]

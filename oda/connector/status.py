@@ -1,5 +1,5 @@
-"""What the link tells those who ask how the connection is: times, the last end, and when the
-platform's and the client's own certificate end.
+"""What the link reports about the connection: times, the last end, and when the certificates of the
+platform and of the client expire.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from oda.settings import ConnectorSettings
 
 
 def platform_certificate_ends_ms(transport: Any) -> int | None:
-    """The end of the certificate the peer of ``transport`` has shown, in milliseconds since the
-    Unix epoch; None without TLS."""
+    """When the certificate that the peer of ``transport`` has shown expires, in milliseconds since
+    the Unix epoch; None without TLS."""
     ask = getattr(transport, "getPeerCertificate", None)
     certificate = ask() if ask is not None else None
     return None if certificate is None else _ends_ms(certificate.to_cryptography())
 
 
 def file_certificate_ends_ms(path: Path | None) -> int | None:
-    """The end of the first certificate in a PEM file; None where there is none that can be read
-    (the connection has its own word on that)."""
+    """When the first certificate in a PEM file expires; None if the file holds no readable
+    certificate (the connection reports that itself)."""
     if path is None:
         return None
     from cryptography.x509 import load_pem_x509_certificate
@@ -46,7 +46,7 @@ def _ends_ms(certificate: Any) -> int:
 
 
 class ConnectionRecord:
-    """Times of the present connection or pause, the reason of the last end, certificates' ends."""
+    """Times of the present connection or pause, the reason of the last end, expiry times."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -67,7 +67,7 @@ class ConnectionRecord:
         self._platform_certificate_ends_ms = platform_certificate_ends_ms(transport)
 
     def ended(self, reason: str, retry: IDelayedCall) -> None:
-        """An attempt or connection is over; ``retry`` is the delayed call of the next one."""
+        """An attempt or connection has ended; ``retry`` is the delayed call of the next one."""
         self._last_end = reason
         self._retry_since_s = self._clock.seconds()
         self._retry = retry

@@ -1,8 +1,8 @@
-"""TLS for the connection: always verified unless the operator says otherwise, in so many words.
+"""TLS for the connection: always verified unless the operator explicitly says otherwise.
 
-TLS 1.2 is the minimum, and of its suites only those with forward secrecy and authenticated
-encryption are offered; all of TLS 1.3 are such. pyOpenSSL is imported only when TLS is used: it
-costs memory and start-up time.
+The minimum is TLS 1.2. Of its suites the agent offers only those with forward secrecy and
+authenticated encryption; all suites of TLS 1.3 have both. pyOpenSSL is imported only when TLS is
+used, because it costs memory and start-up time.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from twisted.logger import Logger
-
 from oda.errors import ConnectorError
+from oda.log import Logger
 from oda.settings import ConnectorSettings, Secret
 from oda.verification import unverified_client, verified_client
 
@@ -31,7 +30,8 @@ _PRIVATE_KEY = re.compile(rb"-----BEGIN ([A-Z0-9 ]*PRIVATE KEY)-----.*?-----END 
 def build_tls_options(settings: ConnectorSettings) -> Any:
     """The ``IOpenSSLClientConnectionCreator`` for ``settings``.
 
-    Raises ``ConnectorError`` naming the key and the file when a certificate or key can't be used.
+    Raises ``ConnectorError``, which names the key and the file, if a certificate or key is
+    unusable.
     """
     from twisted.internet import ssl
 
@@ -43,8 +43,8 @@ def build_tls_options(settings: ConnectorSettings) -> Any:
         options.update(_client_certificate(settings, settings.cert_file, settings.key_file))
     if settings.skip_verify:
         _log.warn(
-            "skipVerify=true: the platform's certificate is NOT checked; anybody on the way can"
-            " read the API key and the data"
+            "skipVerify=true: the agent does NOT check the platform's certificate; anybody on the"
+            " network path can read the API key and the data"
         )
         return unverified_client(settings.host, options)
     trust_root = None if settings.ca_file is None else _trust_root(settings.ca_file)
@@ -89,7 +89,7 @@ def _client_certificate(
     if not fits:
         raise ConnectorError(
             f"certFile {cert_file} and keyFile {key_file} can't be used together: the certificate"
-            " is for another key"
+            " belongs to another key"
         )
     options: dict[str, Any] = {"privateKey": key, "certificate": certificate}
     if chain:
@@ -98,8 +98,8 @@ def _client_certificate(
 
 
 def _private_key(path: Path, passphrase: Secret | None) -> Any:
-    """The key in ``path``, for pyOpenSSL. OpenSSL's own reader would ask at the terminal for a
-    passphrase, so ``cryptography`` reads it."""
+    """The key in ``path``, for pyOpenSSL. ``cryptography`` reads it, because OpenSSL's own reader
+    would ask for a passphrase at the terminal."""
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
     from OpenSSL import crypto
@@ -111,7 +111,7 @@ def _private_key(path: Path, passphrase: Secret | None) -> Any:
     is_encrypted = b"ENCRYPTED" in found.group(1) or b"Proc-Type: 4,ENCRYPTED" in block
     if is_encrypted and passphrase is None:
         raise ConnectorError(
-            f"keyFile: the key in {path} is encrypted: let keyPassphraseFile name a file with its"
+            f"keyFile: the key in {path} is encrypted; set keyPassphraseFile to a file with its"
             " passphrase"
         )
     password = passphrase.reveal().encode() if is_encrypted and passphrase is not None else None
@@ -119,11 +119,12 @@ def _private_key(path: Path, passphrase: Secret | None) -> Any:
         return crypto.PKey.from_cryptography_key(load_pem_private_key(block, password))  # type: ignore[arg-type, unused-ignore]
     except UnsupportedAlgorithm as error:
         raise ConnectorError(
-            f"keyFile: the key in {path} is of a kind, or encrypted in a way, that is not supported"
+            f"keyFile: the key in {path} is of a kind, or encrypted in a way, that the agent does"
+            " not support"
         ) from error
     except Exception as error:
         if is_encrypted:
-            # From None: whoever raised it may have the passphrase in a variable.
+            # From None: a frame of the traceback may hold the passphrase.
             raise ConnectorError(
                 f"keyFile: the key in {path} can't be decrypted with the passphrase in"
                 " keyPassphraseFile"

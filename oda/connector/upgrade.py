@@ -1,7 +1,7 @@
 """How a TCP connection becomes a WebSocket: CONNECT where there is a proxy, then the upgrade.
 
-Autobahn's protocol goes through these steps; the requests and the heads of the answers are those of
-``handshake``. What was answered, and why it was refused, stays here for ``outcome.describe_end``.
+Autobahn's protocol goes through these steps; ``handshake`` makes the requests and reads the heads
+of the answers. The answers, and the reason of a refusal, stay here for ``outcome.describe_end``.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ class UpgradingProtocol(BoundedReception, WebSocketClientProtocol):  # type: ign
     """A connection from TCP to the open WebSocket."""
 
     transport: Any
-    data: bytes  # what has arrived and was not processed yet; Autobahn's name
-    _perMessageCompress: Any  # the compression that was agreed on; Autobahn's name
+    data: bytes  # what has arrived and is not processed yet; Autobahn's name
+    _perMessageCompress: Any  # the negotiated compression; Autobahn's name
 
     def __init__(self) -> None:
         super().__init__()
-        #: What the platform, and what the proxy, answered.
+        #: The answers of the platform and of the proxy.
         self.answer: Head | None = None
         self.proxy_answer: Head | None = None
-        #: Why the upgrade (or CONNECT) was refused, by us or by the other side.
+        #: Why the agent or the other side refused the upgrade (or CONNECT).
         self.refusal: str | None = None
-        #: Whether messages to the platform may be compressed, where compression was agreed on.
+        #: Whether messages to the platform may be compressed, if compression was negotiated.
         self.compresses = True
-        #: Why the agent ends this connection, where it does.
+        #: Why the agent ends this connection, if it does.
         self.own_reason: str | None = None
 
     def abort(self, reason: str) -> None:
         """Drop the connection at once; ``closed`` follows with ``reason``, unless the closing
-        handshake had begun for another."""
+        handshake had begun for another reason."""
         self.own_reason = self.own_reason or reason
         if self.transport is not None:
             self.transport.abortConnection()
@@ -72,11 +72,11 @@ class UpgradingProtocol(BoundedReception, WebSocketClientProtocol):  # type: ign
             return
         self.proxy_answer = head
         if head.status is None:
-            self.failProxyConnect(f"the proxy's answer is no HTTP: '{head.first_line}'")
+            self.failProxyConnect(f"the proxy's answer is not HTTP: '{head.first_line}'")
         elif not 200 <= head.status < 300:
             self.failProxyConnect(head.phrase)
         elif len(self.data) > head.size:
-            # Whatever stands behind the proxy's answer came before TLS and must not be believed.
+            # Whatever follows the proxy's answer arrived before TLS and can't be trusted.
             self.abort("the proxy sent more than its answer to CONNECT")
         else:
             self.data = as_ascii(self.data)
@@ -107,7 +107,7 @@ class UpgradingProtocol(BoundedReception, WebSocketClientProtocol):  # type: ign
             return
         self.answer = head
         if head.status is None:
-            self.failHandshake(f"what answered is no HTTP: '{head.first_line}'")
+            self.failHandshake(f"what answered is not HTTP: '{head.first_line}'")
             return
         if head.status != 101:
             self.failHandshake(head.phrase)
@@ -122,8 +122,8 @@ class UpgradingProtocol(BoundedReception, WebSocketClientProtocol):  # type: ign
         super().processHandshake()
 
     def _take_interim_answers(self) -> Head | None:
-        """The head of the answer; None while it is incomplete. Answers that only announce it
-        (RFC 9110, section 15.2) are skipped."""
+        """The head of the answer; None while it is incomplete. Skips interim answers (RFC 9110,
+        section 15.2)."""
         while (head := read_head(self.data)) is not None and head.is_interim:
             self.data = self.data[head.size :]
         return head

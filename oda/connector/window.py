@@ -1,27 +1,27 @@
-"""How much may be on its way at once, and how much of it the network has taken.
+"""How much may be in flight at once, and how much of that the network has taken.
 
-*What the network has taken* (``Uplink``). A pong tells that the platform has read something; on a
-slow link its ping waits behind everything that was written before. Long before the pong, the TCP of
-the other side acknowledges bytes. As long as it does, the connection is alive, however long a
-message takes. Linux tells how many in ``TCP_INFO``, and with ``SIOCOUTQ`` how many are left
-(tcp(7)); elsewhere that is not known, and ``Uplink`` says so.
+*What the network has taken* (``Uplink``). A pong says that the platform has read something, but on
+a slow link its ping waits behind everything that was written before. Long before the pong, the TCP
+of the other side acknowledges bytes. As long as it does, the connection is alive, however long a
+message takes. Linux reports the acknowledged bytes in ``TCP_INFO``, and the bytes left with
+``SIOCOUTQ`` (tcp(7)); elsewhere they are unknown, and ``Uplink`` says so.
 
-*How much may be on its way* (``SendWindow``): as many bytes as the link carries in little time. On
-a slow link whatever is written waits in queues before it is sent: a ping, the answer to an
-operation, the datapoint of this second. The window keeps that wait short. It begins small and
-doubles with each answered ping as long as the link keeps up, on a quick link eightfold; then it
-follows the measured rate::
+*How much may be in flight* (``SendWindow``): as many bytes as the link carries in a short time. On
+a slow link everything that is written waits in queues before it is sent: a ping, the answer to an
+operation, the newest datapoint. The window keeps that wait short. It starts small. While the link
+keeps up, it doubles with each answered ping, or grows eightfold on a quick link. Then it follows
+the measured rate::
 
     window = rate x (shortest round trip + queue)
 
-``rate`` is how fast bytes were proven to arrive while the window was full, the best of the last
-three samples: one pong that was held up says nothing about the link. Pongs that come closer
-together than their pings can have arrived are one sample: all of them were held up. ``queue`` is a
-tenth of the pong's time limit, at most ``MAX_QUEUE_S``. Where the round trip is long it is at least
-``PIPE`` of that: a quarter of the window is covered by each ping and comes back with its pong, and
-with less in the queue the link would stand still until then.
+``rate`` is how fast bytes provably arrived while the window was full: the best of the last three
+samples, because one delayed pong says nothing about the link. Pongs that arrive closer together
+than their pings can have arrived are one sample, since all of them were delayed. ``queue`` is a
+tenth of the pong's time limit, at most ``MAX_QUEUE_S``. If the round trip is long, ``queue`` is at
+least ``PIPE`` of it: each ping covers a quarter of the window, which becomes free only with its
+pong. With less in the queue the link would be idle until then.
 
-A window that is not used shrinks again: the link may be another one when the next backlog comes.
+A window that is not used shrinks again, because the next backlog may meet another link.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ _TCP_INFO_BYTES = _BYTES_ACKED_AT + _BYTES_ACKED.size
 
 
 class Taken(NamedTuple):
-    """``acknowledged`` bytes of a connection were taken by the other side's TCP; ``is_all`` when no
-    more were given to the network."""
+    """The other side's TCP has acknowledged ``acknowledged`` bytes of a connection; ``is_all`` if
+    that is everything given to the network."""
 
     acknowledged: int
     is_all: bool
 
 
 def taken_bytes(transport: Any) -> Taken | None:
-    """What the network has taken of what was written to a connection; None where that can't be
-    known."""
+    """What the network has taken of the bytes written to a connection; None where that is
+    unknown."""
     option = getattr(socket, "TCP_INFO", None)
     connection: Any = getattr(transport, "socket", None)  # it may be a ``NotingSocket``
     if option is None or not hasattr(connection, "getsockopt"):
@@ -71,8 +71,8 @@ def taken_bytes(transport: Any) -> Taken | None:
 
 
 class Uplink:
-    """The progress of one connection. ``read`` gives what the network has taken; it is asked only
-    when somebody asks here. ``seconds`` is the reactor's clock."""
+    """The progress of one connection. ``read`` returns what the network has taken, and is called
+    only when a caller asks here. ``seconds`` is the reactor's clock."""
 
     def __init__(self, read: Callable[[], Taken | None], seconds: Callable[[], float]) -> None:
         self._read = read
@@ -81,13 +81,12 @@ class Uplink:
         self._since_s = seconds()
 
     def progress_s(self) -> float | None:
-        """The time at which progress was last seen, or of the first look; None where nothing is
-        known about it."""
+        """The time of the last progress, or of the first look; None where progress is unknown."""
         now = self._read()
         if now is None:
             return None
         before, self._taken = self._taken, now
-        # What was written since is left to be taken, too: that is no progress.
+        # New bytes to take are not progress; only new acknowledgements are.
         if before is None or now.acknowledged != before.acknowledged:
             self._since_s = self._seconds()
         return self._since_s
@@ -95,33 +94,33 @@ class Uplink:
     @property
     def is_waiting(self) -> bool:
         """Whether something was left for the network to take at the last look; False where that is
-        not known."""
+        unknown."""
         return self._taken is not None and not self._taken.is_all
 
     @property
     def is_all_taken(self) -> bool:
         """Whether nothing was left for the network to take at the last look; False where that is
-        not known."""
+        unknown."""
         return self._taken is not None and self._taken.is_all
 
 
 # -- the window ----------------------------------------------------------------------------------
 
 
-#: The window at the beginning, and the least, in bytes of payload. One message may exceed it.
+#: The initial window, and the smallest, in bytes of payload. One message may exceed it.
 FIRST_BYTES = 2048
 LEAST_BYTES = 1024
-#: The longest queue in front of what is written now, in seconds.
+#: The longest queue in front of newly written bytes, in seconds.
 MAX_QUEUE_S = 3.0
-#: Pings that may be on their way at once: each covers that part of the window.
+#: Pings that may be in flight at once; each covers that part of the window.
 PINGS = 4
 PIPE = 0.4
 _SAMPLES = 3
-#: How much the window grows at the most with one pong, and with one that came within ``_QUICK_S``.
+#: The most that the window grows with one pong, and with one that took at most ``_QUICK_S``.
 _GROWTH = 2.0
 _QUICK_GROWTH = 8.0
 _QUICK_S = 0.1
-#: Size of the window of a link that is not busy, as a multiple of what was on its way.
+#: Size of the window of a link that is not busy, as a multiple of the bytes in flight.
 _SPARE = 4
 
 
@@ -138,7 +137,7 @@ class SendWindow:
         self._growth = _GROWTH
         self._since_s = 0.0
         self._was_full = False
-        #: Whether it is the link that keeps the window as small as it is.
+        #: Whether the link is what keeps the window at its size.
         self.follows_link = False
 
     @property
@@ -148,22 +147,22 @@ class SendWindow:
 
     @property
     def is_narrow(self) -> bool:
-        """Whether the link is known to carry less than the window could be."""
+        """Whether the link is known to carry less than the largest window."""
         return bool(self._rates) and self.size_bytes < self._max_bytes
 
     def ping_after(self, most: int) -> int:
-        """Number of bytes after which a ping is due, at most ``most``: few where the window is
-        full or narrow, because its pong is what more can be sent after."""
+        """Number of bytes after which a ping is due, at most ``most``: few if the window is full or
+        narrow, because then only a pong makes room for more."""
         if self._was_full or self.is_narrow:
             return min(most, self.step_bytes)
         return most
 
     def filled(self) -> None:
-        """More could have been sent if the window were larger."""
+        """A larger window would have let the session send more."""
         self._was_full = True
 
     def begins(self, now_s: float) -> None:
-        """The first bytes are sent after nothing was on its way."""
+        """The first bytes are sent after nothing was in flight."""
         self._since_s = now_s
 
     def round_trip(self, seconds: float) -> None:
@@ -173,7 +172,7 @@ class SendWindow:
             self._shortest_s = seconds
 
     def proven(self, now_s: float, size: int) -> None:
-        """A pong has proven that ``size`` bytes more have arrived."""
+        """A pong has proven that another ``size`` bytes have arrived."""
         since_s, self._since_s = self._since_s, now_s
         was_full, self._was_full = self._was_full, False
         if not size:
@@ -195,11 +194,11 @@ class SendWindow:
         queue_s = max(min(MAX_QUEUE_S, pong_timeout_s / 10), PIPE * round_trip_s)
         carried = max(self._rates) * (round_trip_s + queue_s)
         grown = min(self._growth * self.size_bytes, float(self._max_bytes))
-        # The first sample after a time of little traffic says too little.
+        # The first sample after little traffic says too little.
         self.follows_link = len(self._rates) == _SAMPLES and carried < grown
         wanted = min(carried, grown)
         self.size_bytes = max(min(LEAST_BYTES, self._max_bytes), int(wanted))
 
     def interrupted(self) -> None:
-        """Reading stood still: what comes now tells nothing about the link."""
+        """Reading was held: the pongs that follow say nothing about the link."""
         self._was_full = False

@@ -1,4 +1,4 @@
-"""The other end of the local socket, for command-line tools: plain blocking sockets."""
+"""The client side of the local socket, for command-line tools: plain blocking sockets."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from oda.control.wire import MAX_LINE_BYTES, ControlError, decode_answer, encode
 
 
 class NoAgent(ControlError):  # noqa: N818 - named like those of oda.errors
-    """Nobody listens there: no agent is running. Any other ``ControlError`` doesn't say so."""
+    """Nothing listens there: no agent is running. Any other ``ControlError`` leaves that open."""
 
 
 class NotAllowed(ControlError):  # noqa: N818 - named like those of oda.errors
-    """What is there is another user's: an agent that this user may not use, or no agent at all."""
+    """The socket belongs to another user: an agent that this user may not use, or no agent."""
 
 
 class TooLong(ControlError):  # noqa: N818 - named like those of oda.errors
-    """A message that the agent would refuse; nothing of it was sent."""
+    """A message that the agent would refuse; no part of it was sent."""
 
 
 class ControlClient:
     """A connection to the running agent. Raises ``NoAgent`` when there is none, ``NotAllowed`` when
-    it is none of the users ``trusted`` (this one and root where nothing is said), and
-    ``ControlError`` when it can't be reached."""
+    it belongs to none of the ``trusted`` users (by default this one and root), and ``ControlError``
+    when it can't be reached."""
 
     def __init__(
         self, path: Path, timeout_s: float | None = None, trusted: Collection[int] | None = None
@@ -64,17 +64,21 @@ class ControlClient:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.abort()  # a thread that still reads would keep the reader from being closed
+        self.abort()  # a thread that is still reading would keep the reader open
         self._reader.close()
         self._socket.close()
 
+    def be_patient(self) -> None:
+        """Wait without a limit from here on: the agent was reached."""
+        self._socket.settimeout(None)
+
     def abort(self) -> None:
-        """Talk no more: whoever reads the answers, in whatever thread, finds their end."""
+        """End the connection: a thread that reads the answers finds their end."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def send(self, message: object) -> None:
-        """Write one message; blocks while the agent reads nothing. Raises ``TooLong``, and
+        """Write one message; blocks while the agent is not reading. Raises ``TooLong``, and
         ``ControlError`` when the agent is gone."""
         line = encode(message)
         if len(line) > MAX_LINE_BYTES:
@@ -85,14 +89,14 @@ class ControlClient:
             raise ControlError(f"the agent is gone: {error.strerror}") from None
 
     def finish(self) -> None:
-        """Say that nothing more will be written; answers can still be read."""
+        """Announce the end of the messages; answers can still be read."""
         try:
             self._socket.shutdown(socket.SHUT_WR)
         except OSError:
-            return  # it is gone already: reading will tell
+            return  # the agent is gone: the next read reports it
 
     def answers(self) -> Iterator[dict[str, Any]]:
-        """The agent's answers until it closes. Raises ``ControlError`` for one it can't read."""
+        """The agent's answers until it closes. Raises ``ControlError`` for an unreadable one."""
         while line := self._reader.readline():
             yield decode_answer(line)
 
@@ -114,8 +118,8 @@ def find_agent(
 ) -> ControlClient:
     """A connection to the agent at one of these paths: at an ``expected`` one, else at another.
 
-    Raises ``NotAllowed`` where another user's socket stands at an expected path, which is passed
-    over at the others: there, anybody can make one. Raises ``NoAgent`` where no agent is found.
+    Raises ``NotAllowed`` for another user's socket at an expected path. Ignores such sockets at the
+    other paths, where anybody can make one. Raises ``NoAgent`` when there is no agent.
     """
     refusal: ControlError | None = None
     ignored = ""
@@ -136,11 +140,11 @@ def find_agent(
             else:
                 ignored = f"; not allowed to look at {path}: is that the agent's user?"
         except NoAgent:
-            pass  # left behind by one that was killed
+            pass  # left behind by an agent that was killed
         except ControlError as error:
             refusal = refusal or error
         except OSError:
-            pass  # there is none
+            pass  # there is no socket
     if refusal is not None:
         raise refusal
     raise NoAgent(

@@ -1,10 +1,11 @@
 """Datapoints as people and scripts write them.
 
-Two forms: ``DATASTREAM[@DEVICE]=VALUE``, and a JSON object ``{"datastream": ..., "value": ...}``
-with ``device``, ``at``, ``feed``, ``from`` and ``path`` as optional members. In the first form the
-value's type is inferred: a number as JSON writes it, of at most 64 bits; true, false, null; a JSON
-list, object or quoted text. Anything else is text as it stands. Nothing is rounded: an identifier
-of twenty digits stays a text, and a number that would lose digits is refused.
+There are two forms: ``DATASTREAM[@DEVICE]=VALUE``, and a JSON object
+``{"datastream": ..., "value": ...}`` with the optional members ``device``, ``at``, ``feed``,
+``from`` and ``path``. In the first form the type of the value is inferred: a number in JSON syntax
+with at most 64 bits; true, false, null; a JSON list, object or quoted text. Anything else is plain
+text. Nothing is rounded: an identifier of twenty digits stays a text, and a number that would lose
+digits is refused.
 
 Pure.
 """
@@ -32,13 +33,13 @@ _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None}
 _MEMBERS = frozenset({"datastream", "device", "value", "at", "feed", "from", "path"})
 _MIN_INTEGER, _MAX_INTEGER = -(2**63), 2**64 - 1
 
-#: No number of 64 bits has more characters: longer ones are not converted.
+#: No 64-bit number has more characters; longer ones are not converted.
 _MAX_CHARACTERS = 1000
 _SHOWN_CHARACTERS = 80
 
 
 class ValueKind(Enum):
-    """How the value of the first form is read. ``AUTO`` infers the type."""
+    """How to read the value of the first form. ``AUTO`` infers the type."""
 
     AUTO = "auto"
     TEXT = "text"
@@ -49,7 +50,7 @@ class ValueKind(Enum):
 
 
 class EntryError(OdaError):
-    """A datapoint that can't be understood; the text says what is wrong with it."""
+    """A datapoint that can't be understood; the text says why."""
 
 
 def parse_entry(
@@ -58,13 +59,13 @@ def parse_entry(
     at_ms: int | None = None,
     any_time: bool = False,
 ) -> Event:
-    """The event that ``text`` stands for, in either form.
+    """The event that ``text`` describes, in either form.
 
-    ``kind`` is how the value of the first form is read; ``at_ms`` is used where the text gives no
-    time. ``any_time`` takes times that seem to be no milliseconds. Raises ``EntryError``.
+    ``kind`` is how to read the value of the first form; ``at_ms`` is the time if the text has none.
+    ``any_time`` accepts times that don't seem to be milliseconds. Raises ``EntryError``.
     """
     if not _is_unicode(text):
-        raise EntryError(f"{_shown(text)} is no Unicode text (UTF-8)")
+        raise EntryError(f"{_shown(text)} is not Unicode text (UTF-8)")
     if text.lstrip().startswith("{"):
         return _parse_object(text, at_ms, any_time)
     place, separator, value = text.partition("=")
@@ -82,7 +83,7 @@ def parse_entry(
 
 
 def infer_value(text: str) -> Any:
-    """The value that ``text`` surely means, else ``text``. Raises ``EntryError`` for broken JSON,
+    """The value that ``text`` clearly means, else ``text``. Raises ``EntryError`` for broken JSON,
     and for a number that would lose digits."""
     stripped = text.strip()
     if stripped in _WORDS:
@@ -115,7 +116,7 @@ def _integer(text: str) -> int:
         number = int(stripped)
         if _MIN_INTEGER <= number <= _MAX_INTEGER:
             return number
-    raise EntryError(f"{_shown(text)} is no whole number of 64 bits")
+    raise EntryError(f"{_shown(text)} is not a whole number of 64 bits")
 
 
 def _double(text: str) -> float:
@@ -124,7 +125,7 @@ def _double(text: str) -> float:
         number = float(stripped)
         if math.isfinite(number):
             return number
-    raise EntryError(f"{_shown(text)} is no finite number")
+    raise EntryError(f"{_shown(text)} is not a finite number")
 
 
 def _boolean(text: str) -> bool:
@@ -135,8 +136,8 @@ def _boolean(text: str) -> bool:
 
 
 def parse_time(text: str, any_time: bool = False) -> int:
-    """Milliseconds since the Unix epoch, written as such or as ISO 8601 (UTC where it names no
-    zone). A number that seems to be something else is refused, unless ``any_time``. Raises
+    """Milliseconds since the Unix epoch, given as such or as ISO 8601 (UTC if it names no zone).
+    Refuses a number that seems to be something else, unless ``any_time``. Raises
     ``EntryError``."""
     if re.fullmatch(r"-?[0-9]{1,19}", text):
         return _believed(int(text), any_time)
@@ -144,7 +145,7 @@ def parse_time(text: str, any_time: bool = False) -> int:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise EntryError(
-            f"{text!r} is no time: give milliseconds since 1970, or 2024-02-03T04:05:06+01:00"
+            f"{text!r} is not a time: give milliseconds since 1970, or 2024-02-03T04:05:06+01:00"
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
@@ -213,9 +214,9 @@ def _read_json(text: str, what: str = "the value") -> Any:
             object_pairs_hook=_members,
         )
     except (ValueError, RecursionError) as error:
-        raise EntryError(f"{what} is no JSON: {error}") from None
+        raise EntryError(f"{what} is not JSON: {error}") from None
     if "\\u" in text and not _is_unicode(json.dumps(value, ensure_ascii=False)):
-        raise EntryError(f"{what} has half a surrogate pair, which is no Unicode text")
+        raise EntryError(f"{what} has half a surrogate pair, which is not Unicode text")
     return value
 
 
@@ -233,12 +234,12 @@ def _json_integer(text: str) -> int:
         return _integer(text)
     except EntryError:
         raise EntryError(
-            f"{_shown(text)} is no whole number of 64 bits; quote it to send it as a text"
+            f"{_shown(text)} is not a whole number of 64 bits; quote it to send it as a text"
         ) from None
 
 
 def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON value")
+    raise ValueError(f"{name} is not a JSON value")
 
 
 def _is_unicode(text: str) -> bool:

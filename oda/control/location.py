@@ -1,9 +1,9 @@
-"""Where the local socket is, and who may stand there.
+"""Where the local socket is, and which users may own it.
 
-The agent listens in a directory that nobody else can write, named after its configuration
-directory. A command looks in the same places, and after them at every socket of that name that the
-kernel knows of: the agent may have another environment or working directory. It uses only a
-socket whose file, directory and listener belong to a user that it trusts.
+The agent listens in a directory that no other user can write, under a name derived from its
+configuration directory. A command looks in the same places, and then at every socket of that name
+that the kernel knows, because the agent may have another environment or working directory. The
+command uses a socket only if its file, directory and listener belong to a user that it trusts.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from twisted.logger import Logger
-
 from oda.control.wire import ControlError
+from oda.log import Logger
 from oda.private_files import check_directory
 
 _log = Logger()
 
-#: Made by the system for the service (RuntimeDirectory=oda); used when it is there.
+#: Made by the system for the service (RuntimeDirectory=oda); used if it exists.
 RUNTIME_DIRECTORY = Path("/run/oda")
 #: The Unix sockets of this network namespace: proc(5).
 _KERNEL_LIST = Path("/proc/net/unix")
@@ -36,7 +36,7 @@ _NAME_LENGTH = len("oda-0123456789abcdef.sock")
 
 
 def socket_name(configuration: Path) -> str:
-    """The name of the socket of the agent that runs with this configuration directory."""
+    """The name of the socket of the agent with this configuration directory."""
     name = hashlib.sha256(str(configuration.resolve()).encode()).hexdigest()[:16]
     return f"oda-{name}.sock"
 
@@ -44,7 +44,7 @@ def socket_name(configuration: Path) -> str:
 def directories(
     outbox: Path, environ: Mapping[str, str], runtime: Path = RUNTIME_DIRECTORY
 ) -> list[Path]:
-    """Where the socket may be, best first; ``outbox`` is the path of the agent's outbox."""
+    """The possible places of the socket, best first; ``outbox`` is the path of the outbox."""
     found = []
     if given := environ.get("RUNTIME_DIRECTORY", "").split(":")[0]:
         found.append(Path(given))
@@ -56,9 +56,16 @@ def directories(
     return [one.absolute() for one in dict.fromkeys(found)]
 
 
+def last_place(own: int, temporary: Path | None = None) -> Path:
+    """Where the agent of the user ``own`` puts the socket if it can write none of ``directories``:
+    a disk that fails takes the place beside the outbox away, just when the operator asks what is
+    wrong. A command finds it by the kernel's list."""
+    return (temporary or Path(tempfile.gettempdir())) / f"oda-{own}"
+
+
 def prepare(places: Collection[Path], own: int) -> Path:
-    """The first of ``places`` that belongs to the user ``own`` and that nobody else can write; one
-    that is missing is made. Raises ``ControlError`` with what is wrong with each."""
+    """The first of ``places`` that belongs to the user ``own`` and that no other user can write; a
+    missing one is made. Raises ``ControlError`` with the fault of each."""
 
     def make(place: Path) -> str:
         with suppress(FileExistsError):
@@ -72,7 +79,7 @@ def prepare(places: Collection[Path], own: int) -> Path:
 
 
 def find_prepared(places: Collection[Path], own: int) -> Path:
-    """The place that ``prepare`` would give, or so it seems: nothing is made. Raises as that."""
+    """The place that ``prepare`` would probably return; makes nothing. Raises like ``prepare``."""
 
     def look(place: Path) -> str:
         if place.exists():
@@ -86,8 +93,8 @@ def find_prepared(places: Collection[Path], own: int) -> Path:
 def _first_good(
     places: Collection[Path], fault: Callable[[Path], str], tell: Callable[[str], None]
 ) -> Path:
-    """The first place in which a socket fits and ``fault(place)`` is ""; ``tell`` hears what is
-    wrong with those before it."""
+    """The first place in which a socket fits and ``fault(place)`` is ""; calls ``tell`` with the
+    fault of each earlier one."""
     problems = []
     for place in places:
         try:
@@ -102,10 +109,10 @@ def _first_good(
 
 
 def trusted_users(own: int, owners: Collection[Path]) -> set[int]:
-    """The users whose agent a command of the user ``own`` believes: its own and root's.
+    """The users whose agent a command of the user ``own`` trusts: that user and root.
 
-    Root uses the agents of others, too. It believes the users who own the paths ``owners``, which
-    root's configuration names, and no third one that listens in an agent's place.
+    Root also uses the agents of other users: it trusts the owners of the paths ``owners``, which
+    root's configuration names, but no third user who listens in an agent's place.
     """
     trusted = {0, own}
     if own == 0:
@@ -116,20 +123,20 @@ def trusted_users(own: int, owners: Collection[Path]) -> set[int]:
 
 
 def squatter(path: Path, trusted: Collection[int]) -> str:
-    """Why the socket at ``path`` is not to be believed, whoever listens; "" where it is.
+    """Why the socket at ``path`` can't be trusted, whoever listens; "" if it can.
 
-    Raises ``OSError`` where there is none, or it can't be reached.
+    Raises ``OSError`` if there is no socket, or it can't be reached.
     """
     found = path.lstat()
     if not stat.S_ISSOCK(found.st_mode):
-        return "it is no socket"
+        return "it is not a socket"
     if found.st_uid not in trusted:
         return f"it belongs to the user {found.st_uid}"
     return _fault(path.parent, trusted)
 
 
 def _length_fault(place: Path) -> str:
-    """Why no socket fits into ``place``; "" where one does."""
+    """Why no socket fits into ``place``; "" if one does."""
     if len(os.fsencode(place)) + 1 + _NAME_LENGTH <= _MAX_PATH_BYTES:
         return ""
     return (
@@ -138,10 +145,10 @@ def _length_fault(place: Path) -> str:
 
 
 def _fault(directory: Path, trusted: Collection[int]) -> str:
-    """Why others could exchange what is in ``directory``; "" where they can't."""
+    """Why other users could exchange the content of ``directory``; "" if they can't."""
     found = os.stat(directory)
     if not stat.S_ISDIR(found.st_mode):
-        return "it is no directory"
+        return "it is not a directory"
     if found.st_uid not in trusted:
         return f"its directory belongs to the user {found.st_uid}"
     if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

@@ -1,9 +1,9 @@
-"""The agent's end of the local socket.
+"""The agent's side of the local socket.
 
-Datapoints are published in the order they come; the answers are cumulative, so one line can
-acknowledge thousands. Nothing more is read while too many are not accepted yet, while a command
-runs, or while the caller does not read its answers. So one connection holds at most 2,000
-datapoints, one line, what the system's buffers hold, and the answers to one command.
+Datapoints are published in the order of arrival. The answers are cumulative, so one line can
+acknowledge thousands. The agent stops reading while too many datapoints are not yet accepted, while
+a command runs, or while the caller does not read its answers. So one connection holds at most 2,000
+datapoints, one line, the system's buffers, and the answers to one command.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IHalfCloseableProtocol
 from twisted.internet.protocol import ServerFactory, connectionDone
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -35,16 +34,18 @@ from oda.control.wire import (
     encode,
 )
 from oda.errors import OdaError
+from oda.log import Logger
 from oda.model import Event
+from oda.troubles import TroubleKind, Troubles
 
 _log = Logger()
 
-#: How many datapoints of one writer may wait to be accepted before reading pauses, ...
+#: How many datapoints of one connection may wait for acceptance before reading pauses, ...
 _HIGH_WATER = 2000
-#: ... and at how many it goes on.
+#: ... and at how many it resumes.
 _LOW_WATER = 500
 
-#: Seconds between two looks at the socket: what cleans temporary directories may take it away.
+#: Seconds between two checks of the socket: a cleaner of temporary directories may remove it.
 LOOK_EVERY_S = 5.0
 
 PublishEvent = Callable[[Event], Deferred[None]]
@@ -53,8 +54,8 @@ Handler = Callable[[Mapping[str, Any]], Any]
 
 @implementer(IHalfCloseableProtocol)
 class ControlProtocol(LineOnlyReceiver):
-    """One connection. A writer that has said everything closes its side and still gets the rest of
-    the answers."""
+    """One connection. A writer that has finished closes its side and still gets the remaining
+    answers."""
 
     transport: Any
     delimiter = b"\n"
@@ -73,7 +74,7 @@ class ControlProtocol(LineOnlyReceiver):
         self._accepted = 0
         self._told = 0
         self._waiting: deque[list[bool]] = deque()  # one [accepted?] per datapoint, in order
-        self._lines: deque[bytes] = deque()  # read, and not looked at yet
+        self._lines: deque[bytes] = deque()  # read, but not yet handled
         self._is_handling = False
         self._answers_wait = False
         self._paused = False
@@ -91,17 +92,17 @@ class ControlProtocol(LineOnlyReceiver):
         self._go_on()
 
     def pauseProducing(self) -> None:
-        """The transport: the caller does not read its answers. Nothing more is read or done."""
+        """From the transport: the caller does not read its answers. Stop reading and handling."""
         self._answers_wait = True
         self._pause_or_resume()
 
     def resumeProducing(self) -> None:
-        """The transport: the answers are on their way."""
+        """From the transport: the answers are being read."""
         self._answers_wait = False
         self._go_on()
 
     def stopProducing(self) -> None:
-        """The transport: the connection is lost."""
+        """From the transport: the connection is lost."""
         self._over = True
 
     def _has_to_wait(self) -> bool:
@@ -109,7 +110,7 @@ class ControlProtocol(LineOnlyReceiver):
         return self._answers_wait or self._is_running_command or len(self._waiting) > limit
 
     def _go_on(self) -> None:
-        """Look at what was read, as far as it may be, and read on if there is room."""
+        """Handle the lines that were read, as far as allowed, and resume reading if possible."""
         if self._is_handling:
             return
         self._is_handling = True
@@ -154,7 +155,7 @@ class ControlProtocol(LineOnlyReceiver):
     def readConnectionLost(self) -> None:
         self._complete = True
         if self._waiting:
-            self._flush()  # the writer waits for nothing but its answers
+            self._flush()  # the writer has finished and waits for its answers
         self._go_on()
 
     def writeConnectionLost(self) -> None:
@@ -237,12 +238,12 @@ class ControlProtocol(LineOnlyReceiver):
 
 
 class ControlServer(Service):
-    """Listens at the path that ``prepare`` gives; only the agent's user may open it. ``prepare``
-    raises ``ControlError`` where there is no safe place for the socket.
+    """Listens at the path that ``prepare`` returns; only the agent's user may open it. ``prepare``
+    raises ``ControlError`` if there is no safe place for the socket.
 
-    ``commands`` are the handlers by name: given the arguments, a value (for JSON) or Deferred.
-    ``flush`` is called when a writer has said everything and waits until it is accepted. A
-    socket that can't be made is logged; the agent runs without it.
+    ``commands`` are the handlers by name: given the arguments, they return a value (for JSON) or a
+    Deferred. ``flush`` is called when a writer has finished and waits for acceptance. A socket that
+    can't be made is logged; the agent runs without it.
     """
 
     name = "control"
@@ -254,7 +255,9 @@ class ControlServer(Service):
         commands: Mapping[str, Handler],
         reactor: Any,
         flush: Callable[[], None] = lambda: None,
+        troubles: Troubles | None = None,
     ) -> None:
+        self._troubles = troubles or Troubles(reactor.seconds)
         self._prepare = prepare
         self._publish = publish
         self._flush = flush
@@ -267,25 +270,25 @@ class ControlServer(Service):
         self._looking.clock = reactor
 
     def startService(self) -> None:
-        """Begin to listen."""
+        """Start to listen."""
         super().startService()
         self._looking.start(LOOK_EVERY_S, now=True)
 
     def _look(self) -> Deferred[None] | None:
-        """Listen where nobody does: the socket could not be made, or was cleaned away. Fires when
-        that was tried."""
+        """Listen again if nothing does: the socket could not be made, or was removed. Fires after
+        the attempt."""
         if self._port is None:
             self._listen()
             return None
         if self._path.is_socket():
             return None
-        _log.warn("the local socket {path} is gone and made again", path=str(self._path))
-        # Not before the old port has ended: it removes whatever is at its path by then.
+        _log.warn("the local socket {path} is gone; making it again", path=str(self._path))
+        # Wait for the end of the old port: it removes whatever is at its path.
         return self._stop_listening().addBoth(lambda _: self._listen() if self.running else None)
 
     def _stop_listening(self) -> Deferred[None]:
         port, self._port = self._port, None
-        # Twisted removes the file, and leaves its socket open where there is none.
+        # Twisted removes the file, but leaves its socket open if there is no file.
         with suppress(OSError):
             self._path.touch()
         return maybeDeferred(port.stopListening)
@@ -301,12 +304,14 @@ class ControlServer(Service):
             _remove_leftover(self._path)
             self._port = self._reactor.listenUNIX(str(self._path), factory, mode=0o600)
             self._warned = ""
+            self._troubles.end(TroubleKind.CONTROL_SOCKET)
         except CannotListenError as error:
             self._warn(where, error.socketError)
         except (ControlError, OSError) as error:
             self._warn(where, error)
 
     def _warn(self, where: str, reason: object) -> None:
+        self._troubles.report(TroubleKind.CONTROL_SOCKET, f"no local socket{where}: {reason}")
         if str(reason) == self._warned:
             return
         self._warned = str(reason)
@@ -325,15 +330,15 @@ class ControlServer(Service):
 
 
 def _remove_leftover(path: Path) -> None:
-    """Remove the socket of an agent that was killed; one that a process listens at stays.
+    """Remove the socket of an agent that was killed; keep one at which a process listens.
 
-    Only the kernel knows whether a process listens. Twisted's lock file names a process by its
-    id, which another process may have by now: in a container the next agent has the same one.
+    Only the kernel knows whether a process listens. Twisted's lock file names a process by its id,
+    which another process may have by now: in a container the next agent has the same one.
     """
     if not path.is_socket():
         return
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)) as probe:
-        probe.setblocking(False)  # where the backlog is full, a process listens
+        probe.setblocking(False)  # a full backlog means that a process listens
         try:
             probe.connect(str(path))
         except ConnectionRefusedError:

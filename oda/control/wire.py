@@ -1,8 +1,8 @@
-"""The language of the local socket: one JSON object a line, in both directions.
+"""The protocol of the local socket: one JSON object per line, in both directions.
 
-``{"publish": {event}}`` publishes; the agent answers ``{"ok": n}`` once the first n datapoints of
-this connection are accepted (cumulative), or ``{"error": text, "entry": n}`` for the n-th and reads
-no further. ``{"command": name, ...}`` asks for something else; the answer is ``{"result": ...}`` or
+``{"publish": {event}}`` publishes. The agent answers ``{"ok": n}`` once the first n datapoints of
+this connection are accepted (cumulative), or ``{"error": text, "entry": n}`` for the n-th, and then
+stops reading. ``{"command": name, ...}`` runs a command; the answer is ``{"result": ...}`` or
 ``{"error": text}``.
 
 Pure.
@@ -17,12 +17,12 @@ import msgspec
 from oda.errors import OdaError
 from oda.model import Event
 
-#: A line longer than this is refused, in bytes.
+#: Longer lines are refused, in bytes.
 MAX_LINE_BYTES = 16 * 1024 * 1024
 
 
 class ControlError(OdaError):
-    """A line that is no message of this language, or what the agent refused."""
+    """A line that is not a message of this protocol, or the agent's refusal."""
 
 
 class Publish(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class Publish(msgspec.Struct, frozen=True):
 
 
 class Command(msgspec.Struct, frozen=True):
-    """Anything else the agent is asked for."""
+    """A command to the agent."""
 
     command: str
     arguments: dict[str, Any] = {}
@@ -49,7 +49,7 @@ def encode(message: object) -> bytes:
 
 
 def decode_request(line: bytes) -> Publish | Command:
-    """What the agent is asked for. Raises ``ControlError``."""
+    """The request in ``line``. Raises ``ControlError``."""
     try:
         if line.startswith(b'{"publish"'):
             return _publish.decode(line)
@@ -59,7 +59,7 @@ def decode_request(line: bytes) -> Publish | Command:
 
 
 def decode_answer(line: bytes) -> dict[str, Any]:
-    """The agent's answer. Raises ``ControlError``."""
+    """The agent's answer in ``line``. Raises ``ControlError``."""
     try:
         answer = msgspec.json.decode(line)
     except msgspec.DecodeError:

@@ -1,7 +1,8 @@
-"""What a container may use of its machine: the limits of the control group, version 1 or 2.
+"""The share of the machine that a container may use: the limits of its control group, version 1 or
+2.
 
 Inside a container the group's files are at the top of /sys/fs/cgroup. A process that shares its
-group's files with the whole machine finds no limit there, which is right: it has the machine.
+group's files with the whole machine correctly finds no limit there: it may use the whole machine.
 
 Source: the kernel's documentation of cgroup v1 (memory, cpu, cpuacct) and cgroup v2.
 """
@@ -17,14 +18,14 @@ _MICROSECONDS = 1_000_000
 
 
 class ControlGroup:
-    """The group under ``root``. What can't be read, or is without limit, is None."""
+    """The group under ``root``. A value that is unreadable or unlimited is None."""
 
     def __init__(self, root: Path) -> None:
         self._place = root / "sys/fs/cgroup"
 
     def memory(self, machine: Memory) -> Memory:
-        """The memory of the group, where its limit is less than what the ``machine`` has. Cached
-        files that can be dropped at once are available, as on the machine."""
+        """The memory of the group, if its limit is below that of the ``machine``. Cached files that
+        can be dropped at once count as available, as on the machine."""
         for limit_file, usage_file, stat_file, cached in (
             ("memory.max", "memory.current", "memory.stat", "inactive_file"),
             (
@@ -54,8 +55,8 @@ class ControlGroup:
         return share if share > 0 else None
 
     def read_times(self, seconds: Callable[[], float], processors: float) -> CpuTimes:
-        """The time that the group could have used since some moment on so many ``processors``, and
-        what of it was idle. Raises ``ValueError`` where there is no account."""
+        """The time that the group could have used since some moment on this many ``processors``,
+        and its idle part. Raises ``ValueError`` if there is no account."""
         used = self._statistic("cpu.stat", "usage_usec")
         if used is None:
             nanoseconds = self._number("cpuacct/cpuacct.usage")

@@ -1,4 +1,4 @@
-"""The time of day: the only place that asks the system for it, and the one that sets it."""
+"""The time of day: the only module that reads the system's clock, and the one that sets it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from oda.errors import WritingFailed
 from oda.interfaces import IDatastreamSetter, IWallClock
 from oda.model import HOST
 
-#: The system's clock is never set to a time before the package was built: certificates that have
-#: expired would be valid again.
+#: The system's clock is never set to a time before the package was built: expired certificates
+#: would be valid again.
 EARLIEST_MS = BUILT_MS
-#: Nor to a time after the end of the year 2100.
+#: Nor is it set to a time after the end of the year 2100.
 LATEST_MS = 4_133_980_799_999
 
-#: So many characters of a value that is no time are shown.
+#: How many characters of a wrong value an error shows.
 _SHOWN_LENGTH = 40
 
-#: A zone's name in the IANA database: "Area/City". Of those of one part only UTC is sure to be none
-#: of the rules of POSIX.
+#: A zone's name in the IANA database: "Area/City". Of the names with one part, only UTC is certain
+#: not to be a POSIX rule.
 _NAME = re.compile(r"UTC|[A-Za-z][\w+-]*(/[A-Za-z][\w+-]*)+", re.ASCII)
 
-#: How the owner of the device lets the platform set the clock.
+#: How the device's owner lets the platform set the clock.
 HOW_TO_ALLOW = (
     "setting the system's clock is not allowed; allowSetClock=true in"
     " es.amplia.oda.dispatcher.opengate.cfg allows it"
@@ -48,9 +48,9 @@ class SystemWallClock:
 
 
 class LocalZone:
-    """The zone of the machine, also after it was changed: the C library reads the ``file`` once.
+    """The zone of the machine, even after a change: the C library reads the ``file`` only once.
 
-    Where ``TZ`` is set, that is the zone for the whole life of the process.
+    If ``TZ`` is set, it is the zone for the whole life of the process.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class LocalZone:
         self._zone: tzinfo | None = None
 
     def __call__(self, at_ms: int) -> tuple[int, int]:
-        """The zone at that time: its offset from UTC, and the part of it that is daylight saving,
+        """The zone at that time: its offset from UTC, and the daylight saving part of the offset,
         both in seconds."""
         zone = None if self._environ.get("TZ") else self._read()
         if zone is not None:
@@ -74,7 +74,7 @@ class LocalZone:
         return local.tm_gmtoff, local.tm_gmtoff + time.timezone if local.tm_isdst > 0 else 0
 
     def abbreviation(self, at_ms: int) -> str:
-        """The zone's name at that time, which tells whether daylight is saved: CET, CEST."""
+        """The zone's name at that time, which shows daylight saving: CET, CEST."""
         zone = None if self._environ.get("TZ") else self._read()
         if zone is not None:
             found = datetime.fromtimestamp(at_ms / 1000, zone).tzname()
@@ -83,8 +83,8 @@ class LocalZone:
         return time.localtime(at_ms / 1000).tm_zone
 
     def name(self, at_ms: int) -> str:
-        """The zone's name in the IANA database, e.g. Europe/Madrid; its abbreviation where nothing
-        tells that name: ``TZ`` holds a rule, the file is a copy."""
+        """The zone's name in the IANA database, e.g. Europe/Madrid; its abbreviation if that name
+        is unknown: ``TZ`` holds a rule, or the file is a copy."""
         given = self._environ.get("TZ", "").removeprefix(":")
         path = given or os.path.realpath(self._file)
         name = path.rpartition("/zoneinfo/")[2].removeprefix("posix/").removeprefix("right/")
@@ -95,18 +95,18 @@ class LocalZone:
             status = self._file.stat()
             seen = (status.st_ino, status.st_mtime_ns, status.st_size)
             if seen != self._seen:
-                from zoneinfo import ZoneInfo  # device.clock alone needs it
+                from zoneinfo import ZoneInfo  # only device.clock needs it
 
                 self._zone = ZoneInfo.from_file(_Whole(self._file.read_bytes()))
                 self._seen = seen
-        except Exception:  # noqa: BLE001 - a file that is no zone, or half written, fails in any way
+        except Exception:  # noqa: BLE001 - an invalid or half-written file may raise anything
             return None
         return self._zone
 
 
 class _Whole(BytesIO):
-    """Bytes that have to be enough: of a file that is half written the library would read the end
-    for ever, with the reactor standing still."""
+    """Bytes without an end of file: at the end of a half-written file, the library would read for
+    ever and block the reactor."""
 
     def read(self, size: int | None = -1) -> bytes:
         found = super().read(size)
@@ -132,8 +132,8 @@ def set_system_time(at_ms: int) -> None:
 class ClockSetter:
     """Sets the host's clock to a value in milliseconds since the Unix epoch.
 
-    ``is_allowed()`` says whether the owner of the device lets the platform do so. ``set_time_ms``
-    is the system call, given milliseconds.
+    ``is_allowed()`` says whether the device's owner lets the platform do so. ``set_time_ms`` is the
+    system call, which takes milliseconds.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ def _date(at_ms: int) -> str:
 
 
 def _shown(value: object) -> str:
-    """What was given, in a few characters: a wrong value may be as long as a message."""
+    """The start of a wrong value, which may be as long as a message."""
     if isinstance(value, str | bytes):
         value = value[:_SHOWN_LENGTH]
     elif isinstance(value, list | dict | tuple):

@@ -5,7 +5,10 @@ that is configured for it, else from ``obtainSerialNumber.sh`` in the directory 
 the reference agent runs though no line names it. Where there is such a script the number comes only
 from it: falling back when it fails would give the device another identity from one start to the
 next. So would falling back while the directory of scripts is not there, for instance not mounted.
-Without a script it is the machine's own.
+Without a script it is the machine's own (``oda.datastreams.identity``).
+
+The host name is no identity unless ``deviceId=@hostname`` asks for it: the name is a setting that
+anybody may change, and two machines may have the same.
 """
 
 from __future__ import annotations
@@ -17,39 +20,35 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from oda.datastreams.identity import HOST_NAME, find_serial, is_usable
+from oda.datastreams.identity import HOST_NAME, find_hidden, find_serial, is_usable
 from oda.datastreams.scripts import ScriptGetter
 from oda.datastreams.software import installed_software
 from oda.errors import ReadingFailed
 from oda.interfaces import IDeviceInfoProvider
+from oda.log import Logger
 from oda.model import HOST, Reading
-from oda.settings import DeviceInfoSettings
+from oda.settings import HOST_NAME_AS_ID, DeviceInfoSettings
 
 SERIAL_NUMBER = "device.serialNumber"
-#: The datastreams whose script tells the serial number; the second is older deployments' name.
+#: The datastreams whose script gives the serial number; older deployments use the second name.
 SERIAL_NUMBER_SCRIPTS = (SERIAL_NUMBER, "serialNumber")
 
-#: The script that tells it where no line names one.
+#: The script that gives the number if no line names one.
 USUAL_SCRIPT = "obtainSerialNumber.sh"
 
-#: The places whose number may be another machine's as well, or another one tomorrow, and why.
-DOUBTFUL = {
-    HOST_NAME: "a container has another name after each start, and machines of one image have the"
-    " same",
-    "/etc/machine-id": "machines that were cloned from one image may have the same",
-}
+#: The places whose number may be another machine's as well, and why.
+DOUBTFUL = {"/etc/machine-id": "machines that were cloned from one image may have the same"}
 
 log = Logger()
 
 
 def is_there(file: Path) -> bool:
-    """Whether a directory has an entry of that name. One that can't be read now (a link to a disk
-    that is not mounted yet, a directory without permission) is one: passed over, the device would
-    have another identity until the next start."""
+    """Whether a directory has an entry of that name. An entry that can't be read now (a link to a
+    disk that is not yet mounted, a directory without permission) counts: without it, the device
+    would have another identity until the next start."""
     try:
         file.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -77,6 +76,8 @@ class DeviceInfo:
         self._hostname = hostname
         self._software: list[dict[str, str]] | None = None
         self._announced = ""
+        #: Where the last serial number or device id was found; "" before the first.
+        self.source = ""
         self._doubted: set[str] = set()
 
     def configure(
@@ -86,8 +87,8 @@ class DeviceInfo:
         usual_file: Path | None = None,
         usual_script: ScriptGetter | None = None,
     ) -> None:
-        """Take up other settings, and the scripts by datastream. ``usual_script`` is the one that
-        counts where none of them tells the serial number, if ``usual_file`` is there."""
+        """Use other settings, and the scripts by datastream. ``usual_script`` counts if none of
+        these gives the serial number and ``usual_file`` exists."""
         self._settings = settings
         self._scripts = scripts
         self._usual_file = usual_file
@@ -95,14 +96,29 @@ class DeviceInfo:
 
     def device_id(self) -> Any:
         """See ``IDeviceInfoProvider.device_id``."""
-        return self._settings.device_id or self._serial_number(is_identity=True)
+        if self._settings.device_id == HOST_NAME_AS_ID:
+            return self._host_name()
+        if self._settings.device_id:
+            self.source = "deviceId"
+            return self._settings.device_id
+        return self._serial_number(is_identity=True)
+
+    def _host_name(self) -> str:
+        name = self._hostname().strip()
+        if not is_usable(name):
+            raise ReadingFailed(
+                f"deviceId={HOST_NAME_AS_ID}: the host name {name!r} tells no machine from others;"
+                " change the host name, or set another deviceId"
+            )
+        self._announce(name, HOST_NAME)
+        return name
 
     def api_key(self) -> str:
         """See ``IDeviceInfoProvider.api_key``."""
         return self._settings.api_key.reveal()
 
     def serial_number(self) -> Any:
-        """See ``IDeviceInfoProvider.serial_number``. Logs once where the number comes from."""
+        """See ``IDeviceInfoProvider.serial_number``. Logs the source of the number once."""
         return self._serial_number()
 
     def _serial_number(self, is_identity: bool = False) -> Any:
@@ -117,7 +133,7 @@ class DeviceInfo:
             return self._from_script(reading, str(usual_file))
         if is_identity and usual_file is not None and not os.path.isdir(usual_file.parent):
             raise ReadingFailed(
-                f"'path' names {usual_file.parent}, which is no directory that can be read: its"
+                f"'path' names {usual_file.parent}, which is not a readable directory: its"
                 f" {USUAL_SCRIPT} may tell the device's id. Put the scripts there, or set deviceId"
             )
         found = find_serial(self._root, self._hostname)
@@ -126,11 +142,18 @@ class DeviceInfo:
                 "this machine has no serial number; set deviceId, or a script for "
                 f"{SERIAL_NUMBER}, in the device info configuration"
             )
+        if is_identity and found.place == HOST_NAME:
+            raise ReadingFailed(
+                f"this machine has no number of its own, and its host name ({found.number}) is no"
+                " identity: it may change, and other machines may have the same. Set deviceId, or a"
+                f" script for {SERIAL_NUMBER}, in the device info configuration;"
+                f" deviceId={HOST_NAME_AS_ID} uses the host name nevertheless"
+            )
         self._announce(*found)
         if is_identity and found.place in DOUBTFUL and found.place not in self._doubted:
             self._doubted.add(found.place)
             log.warn(
-                "this device calls itself {serial}, after {place}: {doubt}. Set deviceId in the"
+                "this device uses the id {serial}, from {place}: {doubt}. Set deviceId in the"
                 " device info configuration",
                 serial=found.number,
                 place=found.place,
@@ -139,7 +162,7 @@ class DeviceInfo:
         return found.number
 
     def software(self) -> list[dict[str, str]]:
-        """See ``IDeviceInfoProvider.software``. Found out once: an update restarts the agent."""
+        """See ``IDeviceInfoProvider.software``. Read once: an update restarts the agent."""
         if self._software is None:
             self._software = installed_software(self._root)
         return self._software
@@ -159,6 +182,15 @@ class DeviceInfo:
         return reading.addCallbacks(take, explain)
 
     def _announce(self, serial: str, place: str) -> None:
-        if place != self._announced:
-            self._announced = place
-            log.info("serial number {serial} from {place}", serial=serial, place=place)
+        self.source = place
+        if place == self._announced:
+            return
+        self._announced = place
+        log.info("serial number {serial} from {place}", serial=serial, place=place)
+        if place.startswith("/etc/"):
+            for hidden in find_hidden(self._root):
+                log.info(
+                    "{hidden} does not count as serial number: not every user can read it"
+                    " (docs/identity.md)",
+                    hidden=hidden,
+                )

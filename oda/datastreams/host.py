@@ -1,7 +1,7 @@
-"""Everything that reads and writes the host device, built from the settings and kept up with them.
+"""Everything that reads and writes the host device, built from the settings and updated with them.
 
-Built-in readings are fallbacks: a script of the configuration, or a plugin, replaces the one of the
-same datastream.
+Built-in readings are fallbacks: a script of the configuration, or a plugin, replaces the built-in
+reading of the same datastream.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from oda.datastreams.system import SystemReadings
 from oda.errors import DatastreamError
 from oda.interfaces import ICounters, IDatastreamSetter, IDeviceInfoProvider, IWallClock
 from oda.settings import DeviceInfoSettings, ScriptSettings, ValueType
+from oda.troubles import Troubles
 
 
 class HostDatastreams:
@@ -55,10 +56,10 @@ class HostDatastreams:
         self._scripts: dict[str, ScriptGetter] = {}
 
     def configure(self, settings: DeviceInfoSettings) -> None:
-        """Take up the settings: only scripts whose line changed are replaced.
+        """Follow the settings: replaces only scripts whose line has changed.
 
         Raises ``DatastreamError`` when a plugin reads the datastream of a new script, or its id is
-        none; the scripts are then as they were before.
+        invalid; the scripts are then unchanged.
         """
         wanted = {script.datastream_id: script for script in settings.scripts}
         kept = {
@@ -110,14 +111,14 @@ def build_datastreams(
     identity: IDeviceInfoProvider | None = None,
     may_set_clock: Callable[[], bool] = lambda: False,
     counters: ICounters | None = None,
+    troubles: Troubles | None = None,
 ) -> HostDatastreams:
-    """The datastreams of the host, ready to be read.
+    """The datastreams of the host, ready for reading.
 
-    ``environment`` is what scripts get, without the secrets in it; ``working_directory`` is where
-    they run. ``clock_setter`` None means the one that sets the system's clock, where
-    ``may_set_clock()`` says that the platform may. ``identity`` is
-    asked by the readings of identifier, serial number and software; None means the device info
-    built here.
+    ``environment`` is for scripts, without the secrets in it; ``working_directory`` is where they
+    run. ``clock_setter`` None means one that sets the system's clock if ``may_set_clock()`` allows
+    the platform to do so. The readings of identifier, serial number and software query
+    ``identity``; None means the device info built here.
     """
     registry = DatastreamRegistry()
     access = DatastreamAccess(registry, wall_clock, reactor)
@@ -128,6 +129,7 @@ def build_datastreams(
         environment,
         set_session=shutil.which("setsid"),
         counters=counters,
+        troubles=troubles,
     )
     readings = SystemReadings(reactor, wall_clock, root)
     for getter in readings.getters(identity or device_info):

@@ -1,4 +1,4 @@
-"""What the Linux kernel writes in /proc, as numbers. Pure; bad text is a ``ValueError``.
+"""Parses what the Linux kernel writes in /proc. Pure; bad text is a ``ValueError``.
 
 Source: proc(5). Reading these few lines directly costs less memory than any library for it.
 """
@@ -11,7 +11,7 @@ MIB = 1024 * 1024
 
 
 class CpuTimes(NamedTuple):
-    """Ticks since boot, over all processors: those spent idle, and all."""
+    """Ticks since boot over all processors: idle ones, and all."""
 
     idle: int
     total: int
@@ -25,8 +25,8 @@ class Memory(NamedTuple):
 
 
 def parse_cpu_times(stat: str) -> CpuTimes:
-    """The first line of /proc/stat. Time waiting for disks is idle; guests' time is counted in
-    user time already."""
+    """The first line of /proc/stat. Time waiting for disks is idle; guests' time is already part of
+    user time."""
     label, *ticks = stat.partition("\n")[0].split()
     if label != "cpu" or len(ticks) < 4:
         raise ValueError("/proc/stat does not begin with the processors' times")
@@ -44,7 +44,7 @@ def count_processors(stat: str) -> int:
 
 
 def usage_percent(before: CpuTimes, after: CpuTimes) -> float | None:
-    """The share of the time between two samples that was not idle; None when no tick passed."""
+    """The busy share of the time between two samples; None when no tick passed."""
     total = after.total - before.total
     if total <= 0:
         return None
@@ -53,7 +53,7 @@ def usage_percent(before: CpuTimes, after: CpuTimes) -> float | None:
 
 
 def parse_memory(meminfo: str) -> Memory:
-    """/proc/meminfo; kernels before 3.14 don't say what is available."""
+    """/proc/meminfo; kernels before 3.14 don't report available memory."""
     fields = {}
     for line in meminfo.splitlines():
         name, _, rest = line.partition(":")

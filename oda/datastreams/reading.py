@@ -1,12 +1,13 @@
-"""Reading and writing datastreams: whatever a getter or setter does becomes a ``DatastreamValue``.
+"""Reading and writing datastreams: turns whatever a getter or setter does into a
+``DatastreamValue``.
 
-A getter that answers at once costs no timer and no Deferred of its own, since a poller may read
-thousands of them every second. One that returns a Deferred gets a time limit that holds even if it
-ignores being cancelled: a reading that never completes must not silence its caller.
+A getter that answers at once costs no timer and no Deferred of its own, because a poller may read
+thousands of them every second. A Deferred gets a time limit that holds even if the getter ignores
+its cancellation: a reading that never completes must not block its caller.
 
-A dict or list that was read is copied: its getter may go on changing it while other readings of the
-same answer are awaited. A ``Decimal`` becomes the number that is written with the same digits. If
-there is none it stays what no format carries, and whoever sends it says so.
+A dict or list is copied: its getter may change it while other readings of the same answer are
+pending. A ``Decimal`` becomes the number with the same digits. If there is none, it stays a value
+that no format can carry, and the sender reports that.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -33,16 +33,17 @@ from oda.interfaces import (
     ILimitsItself,
     IWallClock,
 )
+from oda.log import Logger
 from oda.model import DatastreamValue, Reading, ValueStatus
 from oda.slices import gather_in_slices
 
-#: Seconds that a reading or writing may take unless told otherwise.
+#: The default time limit of a reading or writing, in seconds.
 DEFAULT_TIMEOUT_S = 30.0
 
-#: A value of more containers in each other is not copied: no format carries it.
+#: A value with deeper nesting is not copied, because no format carries it.
 _MAX_DEPTH = 64
 
-#: What cancelling the caller's Deferred gives for a reading still open.
+#: The reason for readings that are open when the caller's Deferred is cancelled.
 CANCELLED = "cancelled"
 
 _CONTAINERS = frozenset((dict, list, tuple))
@@ -126,7 +127,7 @@ class DatastreamAccess:
     ) -> DatastreamValue | Deferred[DatastreamValue]:
         try:
             result = getter.get(device_id)
-            # What the getter gave is foreign as well: it may fail when it is looked at.
+            # The getter's object is foreign too: reading it may fail.
             if type(result) is Reading:  # the way of nearly every reading
                 return self._came(result, datastream_id, device_id)
             return self._finish(
@@ -173,7 +174,7 @@ class DatastreamAccess:
         complete: Callable[[Any], DatastreamValue],
         limits_itself: bool = False,
     ) -> DatastreamValue | Deferred[DatastreamValue]:
-        """Make the outcome of what a getter or setter returned: at once, or when it fires."""
+        """Make the outcome from the result of a getter or setter: now, or when it fires."""
         if inspect.iscoroutine(result):
             result = Deferred.fromCoroutine(result)
         if not isinstance(result, Deferred):
@@ -207,7 +208,7 @@ class DatastreamAccess:
 
 
 class _Pending:
-    """One reading or writing under way; its answer fires exactly once, whatever the source does."""
+    """One running reading or writing; its answer fires exactly once, whatever the source does."""
 
     def __init__(
         self,
@@ -230,8 +231,8 @@ class _Pending:
     def start(
         self, reactor: IReactorTime, timeout_s: float | None
     ) -> DatastreamValue | Deferred[DatastreamValue]:
-        """The outcome if it is there already, else a Deferred of it that fires within the limit,
-        if there is one."""
+        """The outcome if it is already there, else a Deferred of it that fires within the limit, if
+        there is one."""
         if self._outcome is not None:
             return self._outcome
         if timeout_s is not None:
@@ -245,7 +246,7 @@ class _Pending:
         try:
             with foreign_code:
                 self._source.cancel()
-        except Exception:  # noqa: BLE001 - a foreign canceller; the outcome is out already
+        except Exception:  # noqa: BLE001 - a foreign canceller; the outcome is already out
             log.failure("cancelling a reading failed")
 
     def _settle(self, make: Callable[[Any], DatastreamValue], material: object) -> None:
@@ -263,8 +264,8 @@ class _Pending:
 
 
 def _own(value: Any) -> Any:
-    """A copy that the getter can't change. What is no value at all stays as it is: whoever sends it
-    says what is wrong with it."""
+    """A copy that the getter can't change. An invalid value is unchanged: its sender reports what
+    is wrong with it."""
     try:
         return _copy(value, _MAX_DEPTH)
     except RecursionError:
@@ -285,7 +286,7 @@ def _copy(value: Any, room: int) -> Any:
 
 
 def _number(value: Decimal) -> Any:
-    """The number that is written with the same digits; ``value`` itself if there is none."""
+    """The number with the same digits; ``value`` itself if there is none."""
     if not value.is_finite():
         return value
     number = float(value)
@@ -303,7 +304,7 @@ def _failure(error: Exception) -> Failure:
 def _gather(
     outcomes: list[Any],
 ) -> Deferred[list[DatastreamValue]]:
-    """All values in order, once the last has come; cancelling it cancels those still open."""
+    """All values in order, once the last has arrived; cancelling it cancels the open ones."""
     waiting = [outcome for outcome in outcomes if isinstance(outcome, Deferred)]
     if not waiting:
         return succeed(outcomes)

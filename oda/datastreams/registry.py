@@ -1,10 +1,10 @@
-"""Who reads and who writes which datastream of which device.
+"""The getters and setters of each datastream and device.
 
-Getters and setters are kept by datastream only: which devices they serve is their own affair and
-may change, so they are asked at every lookup. A datastream rarely has more than a few of them.
+They are stored by datastream only. Which devices they serve is up to them and may change, so every
+lookup asks them. A datastream rarely has more than a few of them.
 
-``devices()`` is foreign code. A getter whose ``devices()`` fails stands for the devices that were
-asked for: reading one of them fails, and the other getters of the datastream are read.
+``devices()`` is foreign code. If it fails, its getter counts for the requested devices: reading
+them fails, and the other getters of the datastream are read.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from oda.boundary import contained, foreign_code, reason_of
 from oda.errors import DatastreamError, DatastreamNotFound, DatastreamTaken
 from oda.interfaces import IDatastreamGetter, IDatastreamRegistry, IDatastreamSetter
+from oda.log import Logger
 from oda.model import HOST, WILDCARD, DevicePattern, Reading, device_order
 
 log = Logger()
@@ -26,7 +26,7 @@ T = TypeVar("T", IDatastreamGetter, IDatastreamSetter)
 
 
 class _Table(Generic[T]):
-    """Entries by datastream. Fallbacks stand behind the others and don't conflict with them."""
+    """Entries by datastream. Fallbacks come last and don't conflict with other entries."""
 
     def __init__(self, action: str) -> None:
         self.entries: dict[str, list[T]] = {}
@@ -44,13 +44,13 @@ class _Table(Generic[T]):
                 if device_id in _listed(other):
                     raise DatastreamTaken(
                         f"{entry!r}: datastream {datastream_id!r} of device {device_id!r} "
-                        f"is {self._action} by {other!r} already"
+                        f"is already {self._action} by {other!r}"
                     )
         (fallbacks if fallback else own).append(entry)
         self._store(datastream_id, own, fallbacks)
 
     def remove(self, entry: T) -> None:
-        # Where it was put, whatever it calls its datastream by now.
+        # From where it was put, even if its datastream id has changed since.
         places = [name for name, table in self.entries.items() if _is_in(table, entry)]
         if not places:
             raise DatastreamNotFound(f"{entry!r} is not registered")
@@ -83,7 +83,8 @@ class DatastreamRegistry:
 
     def add_getter(self, getter: IDatastreamGetter, fallback: bool = False) -> None:
         """See ``IDatastreamRegistry.add_getter``. A ``fallback`` gives way to any other getter of
-        the same datastream and device, whichever came first: that is how built-ins are replaced."""
+        the same datastream and device, whichever came first: this is how components replace
+        built-in readings."""
         self._getters.add(getter, fallback)
 
     def remove_getter(self, getter: IDatastreamGetter) -> None:
@@ -112,7 +113,7 @@ class DatastreamRegistry:
                 try:
                     if device_id in getter.devices():
                         return [(device_id, getter)]
-                except BaseException as raised:  # noqa: BLE001 - foreign code; reading it tells
+                except BaseException as raised:  # noqa: BLE001 - foreign code; a reading reports it
                     broken = broken or _Unlistable(datastream_id, contained(raised))
             return [] if broken is None else [(device_id, broken)]
         matches = DevicePattern(device_pattern).matches
@@ -123,7 +124,7 @@ class DatastreamRegistry:
                     for device_id in getter.devices():
                         if matches(device_id):
                             found.setdefault(device_id, getter)
-            except Exception as error:  # noqa: BLE001 - reading it tells
+            except Exception as error:  # noqa: BLE001 - a reading reports it
                 found.setdefault(device_pattern, _Unlistable(datastream_id, error))
         return [(device_id, found[device_id]) for device_id in sorted(found, key=device_order)]
 
@@ -135,7 +136,7 @@ class DatastreamRegistry:
             try:
                 with foreign_code:
                     is_served = device_id in setter.devices()
-            except Exception as error:  # noqa: BLE001 - raised below, unless another serves it
+            except Exception as error:  # noqa: BLE001 - raised below, unless another setter serves it
                 problem = problem or error
             else:
                 if is_served:
@@ -160,18 +161,18 @@ class DatastreamRegistry:
 
 @implementer(IDatastreamGetter)
 class _Unlistable:
-    """Stands for a getter that can't tell its devices: reading it fails with the reason."""
+    """Replaces a getter whose ``devices()`` failed: reading it fails with the reason."""
 
     def __init__(self, datastream_id: str, error: Exception) -> None:
         self.datastream_id = datastream_id
         self._error = error
 
     def devices(self) -> tuple[str, ...]:
-        """None that are known."""
+        """No known devices."""
         return ()
 
     def get(self, device_id: str) -> Reading:
-        """Fail as ``devices()`` did."""
+        """Fail like ``devices()``."""
         raise self._error
 
 
@@ -180,8 +181,8 @@ def _is_in(entries: Sequence[object], entry: object) -> bool:
 
 
 def _datastream_of(entry: IDatastreamGetter | IDatastreamSetter) -> str:
-    """Its datastream, asked once, as a plain text: it may be the member of an enumeration. Any
-    other id would be found among all ids, and none of them could be sorted or sent."""
+    """The datastream id, read once, as a plain text: it may be an enumeration member. Any other id
+    would be stored among the ids, which could then not be sorted or sent."""
     given: object = entry.datastream_id
     if not isinstance(given, str) or not given:
         raise DatastreamError(f"{entry!r}: the datastream id must be a text that is not empty")
@@ -189,16 +190,16 @@ def _datastream_of(entry: IDatastreamGetter | IDatastreamSetter) -> str:
     try:
         datastream_id.encode()
     except UnicodeEncodeError:
-        raise DatastreamError(f"{entry!r}: the datastream id is no Unicode text") from None
+        raise DatastreamError(f"{entry!r}: the datastream id is not Unicode text") from None
     return datastream_id
 
 
 def _listed(entry: IDatastreamGetter | IDatastreamSetter) -> Sequence[str]:
-    """The devices, as far as they can be told now."""
+    """The devices, as far as they are known now."""
     try:
         with foreign_code:
             return tuple(entry.devices())
-    except Exception as error:  # noqa: BLE001 - it may be able to later
+    except Exception as error:  # noqa: BLE001 - it may work later
         log.warn(
             "{entry} can't tell its devices now: {reason}",
             entry=repr(entry),
@@ -208,7 +209,7 @@ def _listed(entry: IDatastreamGetter | IDatastreamSetter) -> Sequence[str]:
 
 
 def _may_serve(getter: IDatastreamGetter, pattern: DevicePattern) -> bool:
-    """Whether it serves such a device; True where it can't tell, so that reading it tells why."""
+    """Whether it serves such a device; True if unknown, so that reading it shows why."""
     try:
         with foreign_code:
             return any(pattern.matches(device_id) for device_id in getter.devices())

@@ -1,9 +1,9 @@
-"""From the command of a script line to what is executed.
+"""Turns the command of a script line into an argument vector.
 
-A plain name is looked for in the scripts' directory (``path``), then among the system's programs,
-and nowhere else: the working directory may be anybody's. A name with a directory is looked for in
-the working directory, then in ``path``: ``scripts/clock.sh`` finds the same file whether ``path``
-ends in ``scripts`` or the working directory holds it.
+A plain name is searched in the scripts' directory (``path``), then among the system's programs, and
+nowhere else, because anybody might own the working directory. A name with a directory is searched
+in the working directory, then in ``path``: ``scripts/clock.sh`` finds the same file whether
+``path`` ends in ``scripts`` or the working directory holds it.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from collections.abc import Mapping
 from pathlib import Path
 
 _HEAD_BYTES = 256
-#: A plain name of so many characters may be a key.
+#: A plain name of this length may be a key.
 _MIN_KEY = 16
 
 
 def find_command(
     command: str, working_directory: Path, scripts: Path | None, environment: Mapping[str, str]
 ) -> tuple[str, ...]:
-    """The argument vector, its first element an absolute path.
+    """The argument vector; its first element is an absolute path.
 
-    A text file without ``#!`` is run by /bin/sh, as every shell does. One whose permission to
-    execute was lost on the way (a copy through FAT or a zip) is run by the interpreter that its
-    ``#!`` names. Raises ``ValueError`` with the reason, naming the places searched.
+    A text file without ``#!`` is run by /bin/sh, as in every shell. A file that has lost its
+    execute permission (a copy through FAT or a zip) is run by the interpreter that its ``#!``
+    names. Raises ``ValueError`` with the reason and the places searched.
     """
     try:
         words = shlex.split(command)
@@ -50,14 +50,14 @@ def _find_file(
         if not is_plain and Path(program).parts[0] == scripts.name:
             places.append(scripts.parent)
     for place in places:
-        candidate = place / program  # an absolute program stays as it is
+        candidate = place / program  # an absolute program is unchanged
         if candidate.is_file():
             return candidate
     if Path(program).is_absolute():
         raise ValueError(f"script {program!r} does not exist")
     shown = program
     if is_plain and "." not in program and len(program) >= _MIN_KEY:
-        shown = f"{program[:4]}..."  # nobody's program, but perhaps the API key in a misspelt line
+        shown = f"{program[:4]}..."  # no program, but perhaps the API key in a misspelt line
     if is_plain:
         system = _system_directories(environment)
         found = shutil.which(program, path=os.pathsep.join(map(str, system))) if system else None
@@ -70,8 +70,8 @@ def _find_file(
 
 
 def _system_directories(environment: Mapping[str, str]) -> list[Path]:
-    """Where the system's programs are. A relative entry of PATH leads into the working directory,
-    and is left out."""
+    """The directories of the system's programs. Leaves out relative entries of PATH, which lead
+    into the working directory."""
     entries = map(Path, environment.get("PATH", os.defpath).split(os.pathsep))
     return [entry for entry in entries if entry.is_absolute()]
 
@@ -83,16 +83,16 @@ def _interpreter(file: Path) -> tuple[str, ...]:
             head = stream.read(_HEAD_BYTES)
     except OSError as error:
         if executable:
-            return ()  # a program may be executable and not readable
+            return ()  # a program may be executable but not readable
         raise ValueError(f"script {str(file)!r} can't be read: {error.strerror}") from None
     first_line, end, _ = head.partition(b"\n")
     if end and first_line.endswith(b"\r") and b"\0" not in head:
         raise ValueError(
-            f"script {str(file)!r} has the line ends of Windows (CRLF), with which nothing runs it;"
-            " sed -i 's/\\r$//' takes them away"
+            f"script {str(file)!r} has Windows line ends (CRLF), so no interpreter can run it;"
+            " sed -i 's/\\r$//' removes them"
         )
     if head.startswith(b"#!"):
-        # As the kernel does: the interpreter, and the rest of the line as one argument.
+        # Like the kernel: the interpreter, and the rest of the line as one argument.
         words = os.fsdecode(first_line[2:]).strip().split(None, 1)
         if words and words[0].startswith(os.sep) and not Path(words[0]).exists():
             raise ValueError(

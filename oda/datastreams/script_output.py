@@ -1,4 +1,4 @@
-"""What a script wrote, as a value of the type its line asks for. Pure; problems are ``ValueError``
+"""The output of a script as a value of the type in its line. Pure; problems are ``ValueError``
 texts (OpenGate protocol, "Configuration files")."""
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _SHOWN_CHARACTERS = 60
 
 
 def parse_output(output: bytes, value_type: ValueType) -> Any:
-    """The value: the first line that is not blank, without the white space around it; for JSON
-    everything that was written, or that line where the whole is no JSON.
+    """The value: the first line that is not blank, without surrounding white space. For JSON, the
+    whole output, or that line if the whole is not JSON.
 
-    What ends a line is CR, LF or both, as in the reference agent, and no other character; what
-    comes after the value may be in any encoding. The text of a ``ValueError`` shows its start.
+    CR, LF or both end a line, as in the reference agent, and no other character does. The rest
+    after the value may be in any encoding. The text of a ``ValueError`` shows its start.
     """
     written = next((line for line in output.splitlines() if line.strip()), b"")
     if value_type is ValueType.JSON and (_is_json(output) or not _is_json(written)):
@@ -47,7 +47,7 @@ def _whole(name: str, bits: int) -> Callable[[str], int]:
 
     def parse(text: str) -> int:
         if not _WHOLE.fullmatch(text):
-            raise ValueError(f"{_shown(text)} is no {name}")
+            raise ValueError(f"{_shown(text)} is not a valid {name}")
         # The longest texts can't be in range, and converting them would take long.
         if len(text) > 40 or not -limit <= (number := int(text)) < limit:
             raise ValueError(f"{_shown(text)} is out of range for {name} ({bits} bits)")
@@ -59,7 +59,7 @@ def _whole(name: str, bits: int) -> Callable[[str], int]:
 def _decimal(name: str) -> Callable[[str], float]:
     def parse(text: str) -> float:
         if not _DECIMAL.fullmatch(text):
-            raise ValueError(f"{_shown(text)} is no {name}")
+            raise ValueError(f"{_shown(text)} is not a valid {name}")
         number = float(text)
         if math.isinf(number):
             raise ValueError(f"{_shown(text)} is out of range for {name}")
@@ -80,7 +80,7 @@ def _json(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
     except msgspec.DecodeError as error:
-        raise ValueError(f"{_shown(text)} is no JSON: {error}") from None
+        raise ValueError(f"{_shown(text)} is not JSON: {error}") from None
     except RecursionError:
         raise ValueError("the JSON is nested too deeply") from None
 

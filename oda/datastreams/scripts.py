@@ -1,14 +1,15 @@
 """Datastreams that are read by running a script.
 
-No shell is involved. A run has a time limit and an output limit; at either the whole process group
-is told to end (SIGTERM), and killed ``GRACE_S`` later, so that nothing the script started stays
-behind. What can't be killed (it became another user, or hangs in the kernel) is left behind: its
-reading has failed by then, its place is free, and its command is not started again while it lives.
+No shell is involved. A run has a time limit and an output limit. At either limit the agent ends the
+whole process group (SIGTERM) and kills it ``GRACE_S`` later, so that nothing that the script
+started stays behind. A process that can't be killed (it became another user, or hangs in the
+kernel) is left behind: its reading has already failed, its place is free, and its command is not
+started again while it lives.
 
-A command that is asked for while it runs is not started again: the second caller gets the result of
-the first run. One whose last run was given up waits until the process of that run has ended, so
-that no command ever runs twice at the same time. The number of processes at one time is limited,
-and the time limit begins with the run: what waits for its turn has a limit of its own.
+A command that is already running is not started again: the second caller gets the result of the
+first run. After a run was abandoned, the next one waits until its process has ended, so no command
+ever runs twice at the same time. The number of concurrent processes is limited. The time limit
+starts with the run; waiting for a turn has a limit of its own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from typing import Any, NamedTuple
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import ProcessProtocol
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -32,35 +32,37 @@ from oda.datastreams.script_command import find_command
 from oda.datastreams.script_output import parse_output
 from oda.errors import ReadingFailed
 from oda.interfaces import ICounters, IDatastreamGetter, ILimitsItself
+from oda.log import Logger
 from oda.model import HOST, Reading
 from oda.settings import ScriptSettings
+from oda.troubles import TroubleKind, Troubles
 
-#: Variables that no script gets to see: the agent's secret, and what systemd tells the agent's own
-#: process. A script that spoke to systemd would speak in the agent's name.
+#: Variables hidden from scripts: the agent's secret, and systemd's variables for the agent's own
+#: process. A script that talks to systemd would do so in the agent's name.
 HIDDEN_VARIABLES = frozenset({"ODA_API_KEY", "NOTIFY_SOCKET", "JOURNAL_STREAM"})
 HIDDEN_PREFIXES = ("WATCHDOG_", "LISTEN_")
 MAX_PROCESSES = 8
-#: Seconds from SIGTERM to SIGKILL, and again until a process counts as one that can't be killed.
+#: Seconds from SIGTERM to SIGKILL, and again until a process counts as unkillable.
 GRACE_S = 2.0
-#: Seconds that a run may wait for its turn.
+#: How long a run may wait for its turn, in seconds.
 MAX_WAIT_S = 600.0
-#: Seconds that output may still arrive after the script itself has ended: something it left
-#: running in the background may hold the pipe open for ever.
+#: How long output may arrive after the script itself has ended, in seconds: a process that it left
+#: in the background may hold the pipe open for ever.
 DRAIN_S = 0.5
 _ERROR_BYTES = 4096
 _SHOWN_CHARACTERS = 200
 
 _STILL_THERE = "the process of an earlier run is still there and can't be killed"
 
-#: Sends a signal to the process group that a process leads, else to the process alone.
+#: Sends a signal to the process group that a process leads, else only to the process.
 Kill = Callable[[int, int], None]
 
 log = Logger()
 
 
 def signal_group(pid: int, number: int) -> None:
-    """Send a signal to everything in the group that the process leads; where it leads none, to the
-    process. What may not be signalled is left alone: it is another user's by now."""
+    """Send a signal to the group that the process leads; if it leads none, to the process. Ignores
+    a process that may not be signalled: it now belongs to another user."""
     try:
         try:
             os.killpg(pid, number)
@@ -71,7 +73,7 @@ def signal_group(pid: int, number: int) -> None:
 
 
 def hand_on(environment: Mapping[str, str]) -> dict[str, str]:
-    """What of the agent's environment its scripts get."""
+    """The part of the agent's environment that scripts get."""
     return {
         name: value
         for name, value in environment.items()
@@ -79,9 +81,13 @@ def hand_on(environment: Mapping[str, str]) -> dict[str, str]:
     }
 
 
+#: The subject of a trouble that all scripts have together.
+_ALL = "all scripts"
+
+
 class Output(NamedTuple):
-    """What a script wrote to its standard output, and how it failed: with which status, and its
-    last line of error output; "" for status 0."""
+    """What a script wrote to standard output, and how it failed: its status, and its last line of
+    error output; "" for status 0."""
 
     written: bytes
     failure: str = ""
@@ -90,10 +96,10 @@ class Output(NamedTuple):
 class ScriptRunner:
     """Runs commands; see the module for how.
 
-    ``environment`` is the agent's own: what is not for scripts is taken out of it. ``kill`` gets a
+    ``environment`` is the agent's own; what scripts must not see is removed. ``kill`` gets a
     process id and a signal. ``set_session`` is the program that makes a process the leader of its
-    own group (setsid of util-linux or busybox), None where there is none: then only the script
-    itself can be killed. Counts ``scripts_unkillable``.
+    own group (setsid of util-linux or busybox); with None only the script itself can be killed.
+    Counts ``scripts_unkillable``.
     """
 
     def __init__(
@@ -105,6 +111,7 @@ class ScriptRunner:
         kill: Kill = signal_group,
         set_session: str | None = None,
         counters: ICounters | None = None,
+        troubles: Troubles | None = None,
     ) -> None:
         self.scripts_directory: Path | None = None
         self.timeout_s = 30.0
@@ -116,21 +123,22 @@ class ScriptRunner:
         self._kill = kill
         self._set_session = set_session
         self._counters = counters
+        self._troubles = troubles or Troubles(reactor.seconds)
         self._runs: dict[str, _Run] = {}
         self._queue: deque[_Run] = deque()
         self._processes: set[_ScriptProcess] = set()
-        #: The commands of these processes: each has one at most.
+        #: The commands of these processes, at most one process each.
         self._started: set[str] = set()
         self._unkillable: set[str] = set()
         self._is_behind = False
         self._stopped: Deferred[None] | None = None
 
     def run(self, command: str) -> Deferred[Output]:
-        """What the command wrote, whatever status it ended with.
+        """What the command wrote, whatever its exit status.
 
-        The Deferred fails with ``ReadingFailed``: the program was not found, took too long, wrote
+        The Deferred fails with ``ReadingFailed`` if the program was not found, took too long, wrote
         too much, was killed by a signal, or waited too long for its turn. Cancelling it ends the
-        script, unless somebody else waits for it too.
+        script, unless another caller waits for it too.
         """
         run = self._runs.get(command)
         if run is not None:
@@ -148,8 +156,8 @@ class ScriptRunner:
         return answer
 
     def stop(self) -> Deferred[None]:
-        """End every script; whoever waits for one gets ``ReadingFailed``. Fires when all have
-        ended, at the latest when those that did not are killed."""
+        """End every script; its callers get ``ReadingFailed``. Fires when all have ended, at the
+        latest when the remaining ones were killed."""
         self._stopped = Deferred()
         for run in list(self._runs.values()):
             run.give_up("the agent is stopping")
@@ -178,6 +186,7 @@ class ScriptRunner:
     def _say_behind(self) -> None:
         if not self._is_behind:
             self._is_behind = True
+            self._troubles.report(TroubleKind.SCRIPT, "they can't keep up", _ALL)
             log.warn(
                 "the scripts can't keep up: {waiting} wait for one of {places} places, and have"
                 " waited longer than a script may run. Run fewer, quicker, or less often",
@@ -186,17 +195,17 @@ class ScriptRunner:
             )
 
     def _fill(self) -> None:
-        """Start what waits, in order, as far as there are places."""
+        """Start waiting runs in order, as far as there are places."""
         waiting, self._queue = self._queue, deque()
         while waiting and len(self._processes) < self._max_processes:
             run = waiting.popleft()
             if run.is_over:
-                continue  # nobody waits any more
+                continue  # all its callers are gone
             if run.command in self._unkillable:
                 run.give_up(_STILL_THERE)
                 continue
             if run.command in self._started:
-                self._queue.append(run)  # for its own earlier process, not for a place
+                self._queue.append(run)  # it waits for its own earlier process, not for a place
                 continue
             if run.timer is not None:
                 has_waited_s = MAX_WAIT_S - (run.timer.getTime() - self._reactor.seconds())
@@ -208,6 +217,7 @@ class ScriptRunner:
         self._queue.extend(waiting)
         if self._is_behind and not self._queue:
             self._is_behind = False
+            self._troubles.end(TroubleKind.SCRIPT, _ALL)
             log.info("the scripts keep up again")
 
     # -- running ---------------------------------------------------------------------------------
@@ -231,7 +241,7 @@ class ScriptRunner:
                 env=self._environment,
                 path=str(self._working_directory),
             )
-        except Exception as error:  # noqa: BLE001 - whoever waits for the run must get an answer
+        except Exception as error:  # noqa: BLE001 - the callers of the run must get an answer
             if not isinstance(error, ValueError | OSError):
                 log.failure("running a script failed")
             self._processes.discard(process)
@@ -240,20 +250,27 @@ class ScriptRunner:
             self._fill()
 
     def _left(self, process: _ScriptProcess, has_ended: bool) -> None:
-        """The process has ended, or can't be made to; its place is free for another."""
+        """The process has ended, or can't be ended; its place is free for another."""
         command = process.run.command
         if not has_ended:
             self._unkillable.add(command)
             if self._counters is not None:
                 self._counters.increment("scripts_unkillable")
+            self._troubles.report(
+                TroubleKind.SCRIPT,
+                f"it can't be killed (process {process.pid}), and is not started again while that"
+                " process lives",
+                command,
+            )
             log.error(
-                "the script {command} can't be killed (process {pid}); it is not started again"
-                " while that process lives",
+                "the script {command} can't be killed (process {pid}); the agent does not start it"
+                " again while that process lives",
                 command=command,
                 pid=process.pid,
             )
         elif process not in self._processes:
             self._unkillable.discard(command)
+            self._troubles.end(TroubleKind.SCRIPT, command)
             log.info("the script {command} has ended at last", command=command)
         if process in self._processes:
             self._processes.discard(process)
@@ -263,14 +280,14 @@ class ScriptRunner:
 
 
 class _Run:
-    """One run of a command, and everybody who waits for its result. ``runs`` are those that are not
-    over, by command."""
+    """One run of a command, with all callers that wait for its result. ``runs`` are the unfinished
+    runs, by command."""
 
     def __init__(self, command: str, runs: dict[str, _Run]) -> None:
         self.command = command
         self.is_over = False
         self.on_give_up: Callable[[], None] | None = None
-        #: Runs while it waits for its turn.
+        #: Active while the run waits for its turn.
         self.timer: IDelayedCall | None = None
         self._runs = runs
         self._waiting: list[Deferred[Output]] = []
@@ -287,11 +304,11 @@ class _Run:
 
     def succeed(self, output: Output) -> None:
         for waiting in self._end():
-            if not waiting.called:  # one waiter may have cancelled another
+            if not waiting.called:  # one caller may have cancelled another
                 waiting.callback(output)
 
     def give_up(self, reason: str) -> None:
-        """End with ``ReadingFailed``; a process that still runs is ended."""
+        """End with ``ReadingFailed``; also ends a process that is still running."""
         if self.on_give_up is not None and not self.is_over:
             self.on_give_up()
         for waiting in self._end():
@@ -310,8 +327,8 @@ class _Run:
 
 
 class _ScriptProcess(ProcessProtocol):
-    """The process of one run: gathers its output and enforces the limits. ``left(self, has_ended)``
-    is called when it has ended, and before that if it can't be killed."""
+    """The process of one run: collects its output and enforces the limits. Calls
+    ``left(self, has_ended)`` when it has ended, and earlier if it can't be killed."""
 
     transport: Any
 
@@ -333,7 +350,7 @@ class _ScriptProcess(ProcessProtocol):
         self._left = left
         self._output = bytearray()
         self._errors = bytearray()
-        #: The limit, then the time from one step of ending the process to the next.
+        #: First the limit, then the time between the steps of ending the process.
         self._timer: IDelayedCall | None = None
         self._drain: IDelayedCall | None = None
         self._is_ending = False
@@ -357,7 +374,7 @@ class _ScriptProcess(ProcessProtocol):
     def processExited(self, reason: Failure) -> None:
         if self._is_ending:
             self._stop_timer()
-            # At once: as long as the group has members its number belongs to nobody else.
+            # At once: while the group has members, no other group can get its number.
             self._signal(signal.SIGKILL)
         self._drain = self._reactor.callLater(DRAIN_S, self.transport.loseConnection)
 
@@ -387,7 +404,7 @@ class _ScriptProcess(ProcessProtocol):
 
     def _end_all(self) -> None:
         self._stop_timer()
-        # Once its exit was noticed there is no id: that number may belong to somebody else.
+        # After its exit was noticed there is no id: another process may get that number.
         if self.transport.pid is not None:
             self._is_ending = True
             self._signal(signal.SIGTERM)
@@ -402,7 +419,7 @@ class _ScriptProcess(ProcessProtocol):
         if self.pid is not None:
             try:
                 self._kill(self.pid, number)
-            except OSError as error:  # the run has to be given up in any case
+            except OSError as error:  # the run must be abandoned in any case
                 log.warn("process {pid} can't be killed: {reason}", pid=self.pid, reason=str(error))
 
     def _stop_timer(self) -> None:
@@ -413,7 +430,7 @@ class _ScriptProcess(ProcessProtocol):
 
 @implementer(IDatastreamGetter, ILimitsItself)
 class ScriptGetter:
-    """Reads a datastream of the host by running a script, which the runner limits."""
+    """Reads a datastream of the host by running a script; the runner enforces the limits."""
 
     def __init__(self, settings: ScriptSettings, runner: ScriptRunner) -> None:
         self.datastream_id = settings.datastream_id
@@ -430,8 +447,8 @@ class ScriptGetter:
         return self._runner.run(self.settings.command).addCallback(self._read)
 
     def _read(self, output: Output) -> Reading:
-        """A value counts whatever the status is, as in the reference agent: scripts there end with
-        the status of whatever ran last. Without a value the status is the reason."""
+        """A value counts whatever the exit status, as in the reference agent: scripts there end
+        with the status of their last command. Without a value, the status is the reason."""
         try:
             value = parse_output(output.written, self.settings.value_type)
         except ValueError as error:

@@ -1,4 +1,4 @@
-"""SNTP version 4 in bytes: what is asked and what an answer says. Pure.
+"""SNTP version 4 packets: the request, and the content of an answer. Pure.
 
 Source: RFC 4330 (and RFC 5905 for the era). A packet has 48 bytes; its timestamps count seconds
 since 1900 in 32.32 fixed point and roll over in 2036.
@@ -23,19 +23,20 @@ _ERA_S = 1 << 32
 
 
 class ServerTime(NamedTuple):
-    """What a server says: when it sent, in ms since the Unix epoch, and how long it took to."""
+    """A server's answer: its time of sending, in ms since the Unix epoch, and its processing
+    time."""
 
     sent_at_ms: float
     processing_s: float
 
 
 class NotAnAnswer(Exception):  # noqa: N818 - it is no error, the packet is just not for us
-    """The packet does not belong to the request; the true answer may still come."""
+    """The packet does not belong to the request; the real answer may still arrive."""
 
 
 def build_request(nonce: bytes) -> bytes:
-    """A request. The nonce (8 bytes) stands in the place of the time of sending, which the server
-    returns: it needs no clock, gives none away, and an answer made without seeing it is known."""
+    """A request. The nonce (8 bytes) replaces the time of sending, which the server returns. So the
+    request needs and reveals no clock, and a blind forgery of the answer is detected."""
     return _REQUEST_HEAD + bytes(_LENGTH - 1 - NONCE_BYTES) + nonce
 
 

@@ -1,4 +1,4 @@
-"""What is installed on the device: the operating system, and the agent with what it stands on."""
+"""The software of the device: the operating system, the agent, and the packages it uses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RELEASE_FILES = ("etc/os-release", "usr/lib/os-release")
 def installed_software(root: Path) -> list[dict[str, str]]:
     """``name``, ``version`` and ``type`` of each: FIRMWARE for the operating system and its kernel,
     SOFTWARE for the rest (OpenGate protocol, "Configuration files")."""
-    from importlib import metadata  # costs memory, and is needed once
+    from importlib import metadata  # imported late: costs memory, and is needed once
 
     found = [
         *_operating_system(root),

@@ -1,7 +1,7 @@
 """The built-in readings of the host, from this machine (OpenGate protocol, "Configuration files").
 
-Everything is read from /proc, /sys and the root file system, which answer at once; other file
-systems are left alone, since a network mount may hang.
+All values are read from /proc, /sys and the root file system, which answer at once. Other file
+systems are not read, because a network mount may hang.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from oda.interfaces import IDatastreamGetter, IDeviceInfoProvider, IWallClock
 from oda.model import HOST, Reading
 from oda.settings import ClockTimezone
 
-#: A shorter time than this says little about the processor's load.
+#: A shorter interval says little about the processor's load.
 MIN_CPU_WINDOW_S = 1.0
 
 _HOUR_S = 3600
@@ -46,7 +46,7 @@ _HOUR_S = 3600
 
 @implementer(IDatastreamGetter)
 class SystemGetter:
-    """Reads one datastream of the host through a function that gives its value (or Deferred)."""
+    """Reads one datastream of the host with a function that returns its value (or Deferred)."""
 
     def __init__(
         self,
@@ -75,10 +75,10 @@ class SystemGetter:
 
 
 class CpuMeter:
-    """The load of the processors since the reading before.
+    """The load of the processors since the previous reading.
 
-    Readings that follow each other within a second share one result. The first tells of the time
-    since the agent began, or since boot where that is too short.
+    Readings within one second share one result. The first reading covers the time since the agent
+    started, or since boot if that is too short.
     """
 
     def __init__(
@@ -95,31 +95,31 @@ class CpuMeter:
         self._share, self._before = self._read()
 
     def usage_percent(self) -> float:
-        """In percent, to one decimal; raises ``OSError`` or ``ValueError``."""
+        """The load in percent, to one decimal; raises ``OSError`` or ``ValueError``."""
         now_s = self._reactor.seconds()
         if now_s - self._sampled_at_s < MIN_CPU_WINDOW_S:
             if self._usage is None:
                 self._usage = usage_percent(CpuTimes(0, 0), self._before)
             return self._usage or 0.0
         share, after = self._read()
-        # A limit that was changed meanwhile: the two samples count different things.
+        # If a limit was changed meanwhile, the two samples count different things.
         usage = usage_percent(self._before, after) if share == self._share else None
-        # The new sample is the base in any case: counters that went down (a suspend, processors
-        # taken away, a machine that moved) would take until they are where they were.
+        # Always start from the new sample: counters that went down (a suspend, removed processors,
+        # a machine that moved) would take long to reach their old values.
         self._share, self._before, self._sampled_at_s = share, after, now_s
         if usage is not None:
             self._usage = usage
         return self._usage or 0.0
 
     def _read(self) -> tuple[float | None, CpuTimes]:
-        """The times now, and how many processors' time they are of: None for the machine's."""
+        """The times now, and the number of processors they cover: None for the machine's."""
         stat = self._read_stat()
         share = None if self._group is None else self._group.processors()
         if self._group is not None and share is not None:
             with suppress(ValueError):
-                # A limit above what the machine has limits nothing more than the machine does.
+                # A limit above the machine's size is no further limit.
                 share = min(share, count_processors(stat))
-            # A limit without an account: the machine's times are the next best.
+            # If there is a limit but no account, use the machine's times.
             with suppress(ValueError):
                 return share, self._group.read_times(self._reactor.seconds, share)
         return None, parse_cpu_times(stat)
@@ -132,9 +132,9 @@ _ZONE_TEXTS: Mapping[ClockTimezone, Callable[[int], str]] = {
 
 
 class SystemReadings:
-    """The readings of this machine. ``root`` is "/" except in tests; ``zone`` tells the offset of
-    local time from UTC and its part that is daylight saving, in seconds; ``zone_texts`` give the
-    zone as text. ``clock_timezone`` may be set to one of these at any time."""
+    """The readings of this machine. ``root`` is "/" except in tests. ``zone`` returns the offset of
+    local time from UTC and its daylight saving part, in seconds; ``zone_texts`` return the zone as
+    text. ``clock_timezone`` may be set to one of these at any time."""
 
     def __init__(
         self,
@@ -153,8 +153,8 @@ class SystemReadings:
         self._group = ControlGroup(root)
 
     def getters(self, device_info: IDeviceInfoProvider) -> Iterator[SystemGetter]:
-        """A getter for each datastream that this machine can read: one that has no /proc does not
-        announce what needs it. A temperature sensor may come and go."""
+        """A getter for each datastream that this machine can read: without /proc, those that need
+        it are not announced. A temperature sensor may come and go."""
         table: dict[str, Callable[[], Any]] = {
             "device.identifier": device_info.device_id,
             "device.serialNumber": device_info.serial_number,
@@ -184,7 +184,7 @@ class SystemReadings:
             yield SystemGetter(datastream_id, read, sensor.is_there)
 
     def _clock(self) -> dict[str, Any]:
-        """As SET_CLOCK_EQUIPMENT takes it: timezone + dst is the offset of date and time, unless
+        """The form of SET_CLOCK_EQUIPMENT: timezone + dst is the offset of date and time, unless
         the timezone is wanted as text."""
         now_ms = self._wall_clock.now_ms()
         offset_s, dst_s = self._zone(now_ms)
@@ -198,7 +198,7 @@ class SystemReadings:
         }
 
     def _processors(self) -> int:
-        """Those that the agent's container may use, begun ones counted."""
+        """How many processors the agent's container may use, rounded up."""
         number = count_processors(self._text("proc/stat"))
         share = self._group.processors()
         return number if share is None else min(number, ceil(share))
@@ -218,7 +218,7 @@ class SystemReadings:
         return disk.f_blocks * disk.f_frsize // MIB
 
     def _disk_usage(self) -> float:
-        """As df tells it: of what programs may use, without the part kept for root."""
+        """As in df: the share of what programs may use, without the part reserved for root."""
         disk = os.statvfs(self._root)
         used = disk.f_blocks - disk.f_bfree
         return percent(used, max(1, used + disk.f_bavail))

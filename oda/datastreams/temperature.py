@@ -1,12 +1,12 @@
 """The machine's temperature sensor.
 
-A sensor is known by its name, not by its path: the kernel numbers sensors anew when drivers are
-loaded in another order, and then the number of the processor's may be the battery's. The choice is
-made again when the name at the path is another, after a failure, and now and then, as a better
+A sensor is identified by its name, not by its path. The kernel numbers sensors anew when drivers
+are loaded in another order, so the processor's number may later be the battery's. The agent chooses
+again when the name at the path has changed, after a failure, and now and then, because a better
 sensor may have appeared.
 
-Source: the kernel's documentation of /sys/class/thermal and /sys/class/hwmon; both give
-thousandths of a degree Celsius.
+Source: the kernel's documentation of /sys/class/thermal and /sys/class/hwmon; both give thousandths
+of a degree Celsius.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import NamedTuple
 
 from oda.errors import ReadingFailed
 
-#: What sensors near the processor are called, the best first.
+#: Names of sensors near the processor, the best first.
 _PREFERRED = ("x86_pkg_temp", "coretemp", "k10temp", "zenpower", "cpu", "soc", "core")
-#: Parts of names of sensors that tell nothing of the machine.
+#: Parts of names of sensors that don't measure the machine.
 _OTHERS = ("battery", "bat0", "bat1", "charger")
 
-#: Seconds until a better sensor is looked for, and until one where there was none.
+#: Seconds until the agent looks for a better sensor, or for one if there was none.
 CHOOSE_AGAIN_S = 600.0
 LOOK_AGAIN_S = 60.0
 
-#: Degrees that no machine has which still answers: what says so is a sensor at fault.
+#: Degrees outside this range show a faulty sensor: no machine would still run.
 _LEAST, _MOST = -100.0, 250.0
 
 
@@ -37,7 +37,7 @@ class _Sensor(NamedTuple):
 
 
 class TemperatureSensor:
-    """The sensor nearest to the processor. ``seconds`` tells the time, monotonic."""
+    """The sensor nearest to the processor. ``seconds`` is a monotonic clock."""
 
     def __init__(self, root: Path = Path("/"), seconds: Callable[[], float] = lambda: 0.0) -> None:
         self._root = root
@@ -47,11 +47,11 @@ class TemperatureSensor:
 
     @property
     def path(self) -> Path | None:
-        """Where it is; None for a machine without any."""
+        """The sensor's path; None for a machine without any."""
         return None if self._sensor is None else self._sensor.path
 
     def is_there(self) -> bool:
-        """Whether the machine has one now."""
+        """Whether the machine has a sensor now."""
         if self._sensor is None and self._seconds() - self._chosen_at_s >= LOOK_AGAIN_S:
             self._choose()
         return self._sensor is not None
@@ -92,7 +92,7 @@ def _sensors(root: Path) -> Iterator[_Sensor]:
 
 
 def _numbered(directory: Path, pattern: str) -> list[Path]:
-    """In the order of their numbers: the first sensor of a processor is that of the whole."""
+    """The files in the order of their numbers: a processor's first sensor covers all of it."""
     found = directory.glob(pattern)
     return sorted(found, key=lambda path: (len(path.name), path.name))
 
@@ -127,7 +127,7 @@ def _read(path: Path) -> float:
     if path.name.endswith("_input"):
         fault = path.with_name(path.name.removesuffix("_input") + "_fault")
         if _name(fault) not in ("", "0"):
-            raise ValueError("the sensor says that it is at fault")
+            raise ValueError("the sensor reports a fault")
     celsius = round(int(path.read_text()) / 1000, 1)
     if not _LEAST <= celsius <= _MOST:
         raise ValueError(f"{celsius} degrees are impossible")

@@ -1,5 +1,4 @@
-"""What a number means: status texts of the device (OpenGate protocol, "Configuration files").
-Pure."""
+"""Status texts of the device for numbers (OpenGate protocol, "Configuration files"). Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where SYNCHRONIZE_CLOCK gets the time from: an NTP server, or the Date of a web server."""
+"""The time sources of SYNCHRONIZE_CLOCK: an NTP server, or the Date header of a web server."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from oda.errors import ReadingFailed
 from oda.interfaces import ITimeSource
 
 NTP_PORT = 123
-#: A request is repeated this often, since UDP loses packets.
+#: How often a request is sent, because UDP loses packets.
 ATTEMPTS = 3
-#: Seconds that each attempt waits for an answer.
+#: How long each attempt waits for an answer, in seconds.
 ATTEMPT_TIMEOUT_S = 3.0
 HTTP_TIMEOUT_S = 15.0
 
@@ -29,16 +29,16 @@ HTTP_TIMEOUT_S = 15.0
 def open_time_source(source: str, reactor: Any) -> ITimeSource:
     """The time source that a text names: ``ntp://host[:port]``, ``http://...`` or ``https://...``.
 
-    Raises ``ValueError`` saying what is wrong with the text.
+    Raises ``ValueError`` that says what is wrong with the text.
     """
     allowed = "allowed: ntp://host[:port], http://host or https://host"
     try:
         url = urlsplit(source)
         host, port = url.hostname, url.port
     except ValueError as error:
-        raise ValueError(f"{source!r} is no time source ({error}); {allowed}") from None
+        raise ValueError(f"{source!r} is not a time source ({error}); {allowed}") from None
     if not host or url.scheme not in {"ntp", "sntp", "http", "https"}:
-        raise ValueError(f"{source!r} is no time source; {allowed}")
+        raise ValueError(f"{source!r} is not a time source; {allowed}")
     if url.scheme in {"http", "https"}:
         return HttpTimeSource(source, reactor)
     return SntpTimeSource(host, reactor, port or NTP_PORT)
@@ -46,9 +46,9 @@ def open_time_source(source: str, reactor: Any) -> ITimeSource:
 
 @implementer(ITimeSource)
 class SntpTimeSource:
-    """An NTP server, asked by SNTP. Accurate to half the round trip of the answer.
+    """An NTP server, queried with SNTP. Accurate to half the round trip of the answer.
 
-    ``nonce`` gives 8 unpredictable bytes for each request. A name is resolved to an IPv4 address.
+    ``nonce`` returns 8 unpredictable bytes for each request. A name is resolved to an IPv4 address.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class SntpTimeSource:
 
 
 class _SntpExchange(DatagramProtocol):
-    """One question to one server, on a socket of its own."""
+    """One request to one server, on a socket of its own."""
 
     transport: Any
 
@@ -142,10 +142,10 @@ class _SntpExchange(DatagramProtocol):
 
     def connectionRefused(self) -> None:
         if self._is_open:
-            self._fail("nobody answers at that port")
+            self._fail("nothing listens at that port")
 
     def stopProtocol(self) -> None:
-        """A refusal may reach epoll first, as an error of the socket: then the reactor drops the
+        """epoll may report a refusal first, as an error of the socket: the reactor then drops the
         port without ``connectionRefused``, and the transport is gone."""
         self.connectionRefused()
 
@@ -164,10 +164,11 @@ class _SntpExchange(DatagramProtocol):
 
 @implementer(ITimeSource)
 class HttpTimeSource:
-    """The ``Date`` header of a web server: accurate to a second, and open where NTP is blocked.
+    """The ``Date`` header of a web server: accurate to a second, and reachable where NTP is
+    blocked.
 
-    ``agent`` is a ``twisted.web`` ``IAgent``; by default one that verifies certificates as strictly
-    as the connection to the platform does: the time decides which certificates are valid.
+    ``agent`` is a ``twisted.web`` ``IAgent``. The default one verifies certificates as strictly as
+    the connection to the platform, because the time decides which certificates are valid.
     """
 
     def __init__(self, url: str, reactor: Any, agent: Any = None) -> None:
@@ -178,7 +179,7 @@ class HttpTimeSource:
     def now_ms(self) -> Deferred[int]:
         """See ``ITimeSource.now_ms``: fails after 15 seconds."""
         if self._agent is None:
-            from oda.datastreams.web_client import verified_agent  # costs memory, rarely needed
+            from oda.datastreams.web_client import verified_agent  # imported late: rarely needed
 
             self._agent = verified_agent(self._reactor)
         asked_at_s = self._reactor.seconds()

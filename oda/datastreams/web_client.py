@@ -1,4 +1,4 @@
-"""A client for web servers that checks certificates as the connection to the platform does."""
+"""A client for web servers that verifies certificates like the connection to the platform."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from oda.verification import verified_client
 
 
 def verified_agent(reactor: Any, trust_root: Any = None) -> Agent:
-    """An agent that trusts the certificates of ``trust_root``, None: the system's."""
+    """An agent that trusts the certificates of ``trust_root``; None means the system's."""
     return Agent(reactor, _Verified(trust_root))
 
 

@@ -1,4 +1,4 @@
-"""What is to be said of a certificate. Pure, but for reading a ``cryptography`` certificate."""
+"""What a check says of a certificate. Pure, except for reading a ``cryptography`` certificate."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-#: A certificate that ends sooner is a warning.
+#: A certificate that expires sooner is a warning.
 WARN_DAYS = 30
 _DAY_MS = 86_400_000
 
 
 class Certificate(NamedTuple):
-    """What matters of a certificate; times are milliseconds since the Unix epoch."""
+    """The relevant members of a certificate; times are milliseconds since the Unix epoch."""
 
     subject: str
     issuer: str
@@ -51,7 +51,7 @@ def _name(name: Any) -> str:
 
 
 def _printable(text: str) -> str:
-    """What may be shown of a text that somebody else has written."""
+    """A foreign text, made safe to show."""
     return "".join(c if c.isprintable() else "?" for c in text[:100])
 
 
@@ -75,35 +75,35 @@ def day(at_ms: int) -> str:
 
 
 def days_left(ends_ms: int, now_ms: int) -> int:
-    """Whole days until then; negative when it is over."""
+    """Whole days until then; negative if it has passed."""
     return (ends_ms - now_ms) // _DAY_MS
 
 
 def explain_refusal(
     certificate: Certificate, host: str, now_ms: int, has_ca_file: bool
 ) -> tuple[str, str]:
-    """Why a certificate was probably not accepted, and what to do about it."""
+    """Why a certificate was probably refused, and what to do about it."""
     if now_ms < certificate.begins_ms:
         return (
-            f"the platform's certificate is valid from {day(certificate.begins_ms)} on, "
+            f"the platform's certificate is valid from {day(certificate.begins_ms)}, "
             f"and this machine's clock says {day(now_ms)}",
             "set this machine's clock",
         )
     if now_ms > certificate.ends_ms:
         return (
-            f"the platform's certificate ended on {day(certificate.ends_ms)} "
+            f"the platform's certificate expired on {day(certificate.ends_ms)} "
             f"(this machine's clock says {day(now_ms)})",
-            "the platform has to renew it; or set this machine's clock, if that is wrong",
+            "the platform has to renew it; if this machine's clock is wrong, set it",
         )
     if not is_for(certificate, host):
         names = ", ".join(map(_printable, certificate.names[:10])) or "no host at all"
         return (
             f"the platform's certificate is for {names}, not for {host}",
-            "write one of these names as 'host', or have the certificate issued for this one",
+            "set 'host' to one of these names, or have the certificate issued for this host",
         )
     where = "caFile doesn't hold" if has_ca_file else "this system doesn't know"
     return (
         f"the platform's certificate was issued by '{certificate.issuer}', an authority that "
         f"{where}",
-        "let caFile name a PEM file with that authority's certificate",
+        "set caFile to a PEM file with that authority's certificate",
     )

@@ -1,6 +1,6 @@
 """The way to the platform, step by step: name, TCP, TLS, upgrade, ping, acknowledgement.
 
-Each step says what it found; the first that fails ends the way, with advice.
+Each step reports what it found. The first that fails ends the check, with advice.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from oda.diagnosis.upgrade import Upgrade, UpgradeProbe
 from oda.errors import ConnectorError
 from oda.settings import ConnectorSettings, Secret
 from oda.verification import CertificateRefused
+from oda.wording import counted
 
-#: A pong that takes longer than this is not waited for by a check, in seconds.
+#: Longest time that a check waits for a pong, in seconds.
 MAX_PONG_WAIT_S = 10.0
 
 
 class ConnectionCheck:
     """Adds to ``findings`` what there is to say of the connection that ``settings`` describe.
 
-    ``now_ms`` is the time of day; ``random_bytes(n)`` gives n random bytes. ``step`` names what is
-    being done.
+    ``now_ms`` is the time of day; ``random_bytes(n)`` gives n random bytes. ``step`` names the
+    present step.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class ConnectionCheck:
     @inlineCallbacks
     def run(self, identity: tuple[str, Secret] | None) -> Any:
         """Go as far as possible; fires with None at the end. ``identity`` is the device's id and
-        its key; None leaves the WebSocket out. May be cancelled."""
+        its key; with None the check ends before the WebSocket. May be cancelled."""
         addresses = yield self._resolve()
         tls: Any = None
         if addresses and self._settings.secure:
@@ -63,7 +64,7 @@ class ConnectionCheck:
             try:
                 tls = build_tls_options(self._settings)
             except ConnectorError as error:
-                self._fail(str(error), "see that file")
+                self._fail(str(error), "check that file")
                 return
         reached: list[str] = []
         dead: list[tuple[str, str]] = []
@@ -93,15 +94,15 @@ class ConnectionCheck:
             )
         except TimeoutError:
             self._fail(
-                f"no answer to the question for the address of {self._host}",
-                "see this machine's DNS server (/etc/resolv.conf)",
+                f"the DNS server did not answer for {self._host}",
+                "check this machine's DNS server (/etc/resolv.conf)",
             )
             return []
         key = "proxyHost" if self._has_proxy else "host"
         if not addresses:
             self._fail(
                 f"{self._host} has no address",
-                f"see '{key}', and this machine's DNS server (/etc/resolv.conf)",
+                f"check '{key}', and this machine's DNS server (/etc/resolv.conf)",
             )
             return []
         took = milliseconds(self._reactor.seconds() - began_s)
@@ -111,8 +112,8 @@ class ConnectionCheck:
 
     @inlineCallbacks
     def _reach(self, address: str, tls: Any, dead: list[tuple[str, str]]) -> Any:
-        """Whether there is a way to that address; ``dead`` takes what is wrong with TCP (the agent
-        tries the next address then, but TLS has to be right at each)."""
+        """Whether the address can be reached. ``dead`` takes what is wrong with TCP: there the
+        agent tries the next address, whereas TLS must work at each."""
         self.step = "tcp"
         where = f"{address} port {self._port}"
         limit_s = self._settings.connection_timeout_s
@@ -139,7 +140,7 @@ class ConnectionCheck:
                 self.step,
                 Result.WARNING,
                 f"{reached.tls_version}, but the certificate is NOT verified (skipVerify=true)",
-                "for anything but a test: remove skipVerify, and let caFile name the authority",
+                "for anything but a test: remove skipVerify, and set caFile to the authority",
             )
         else:
             took = milliseconds(reached.tls_s)
@@ -149,9 +150,9 @@ class ConnectionCheck:
 
     def _judge_end(self, what: str, ends_ms: int, advice: str = "have it renewed in time") -> None:
         left = days_left(ends_ms, self._now_ms())
-        text = f"{what} ends on {day(ends_ms)}, in {left} days"
+        text = f"{what} expires on {day(ends_ms)}, in {counted(left, 'day')}"
         if left < 0:
-            text = f"{what} ended on {day(ends_ms)}"
+            text = f"{what} expired on {day(ends_ms)}"
         result = Result.OK if left >= WARN_DAYS else Result.WARNING
         self._findings.add(
             self.step,
@@ -163,8 +164,8 @@ class ConnectionCheck:
 
     @inlineCallbacks
     def _explain_tls(self, address: str, error: Unreachable) -> Any:
-        """Look at the certificate that was refused. Only the handshake is done without
-        verification; nothing is sent."""
+        """Examine the certificate that was refused. Only this handshake skips verification, and
+        nothing is sent."""
         is_of_the_names = isinstance(error.error, CertificateRefused)
         if not is_of_the_names and "verify failed" not in str(error).lower():
             self._fail(str(error), advise_tls(str(error)))
@@ -185,7 +186,7 @@ class ConnectionCheck:
             return
         host = self._settings.host
         if is_of_the_names and is_for(reached.certificate, host):
-            self._fail(str(error), f"have the certificate issued anew, for {host}")
+            self._fail(str(error), f"have the certificate reissued for {host}")
             return
         text, advice = explain_refusal(
             reached.certificate,
@@ -206,7 +207,7 @@ class ConnectionCheck:
         try:
             address = build_address(self._settings, *identity)
         except ConnectorError as error:
-            self._fail(str(error), "see deviceId and apiKey")
+            self._fail(str(error), "check deviceId and apiKey")
             return
         wait_s = min(self._settings.pong_timeout_s, MAX_PONG_WAIT_S)
         probe = UpgradeProbe(
@@ -234,7 +235,7 @@ class ConnectionCheck:
             self._findings.add(
                 "upgrade",
                 Result.WARNING,
-                f"messages that the platform sent meanwhile, without an answer: {upgrade.messages}",
+                f"messages that the platform sent during the check, unanswered: {upgrade.messages}",
                 "send those operations again once the agent runs",
             )
 
@@ -250,7 +251,9 @@ class ConnectionCheck:
             self._ok("the platform repeats the payload of a ping: deliveries can be proven")
             return
         if upgrade.foreign_pongs:
-            text = f"{upgrade.foreign_pongs} pongs, none with the payload of its ping"
+            text = (
+                f"{counted(upgrade.foreign_pongs, 'pong')} came, none with the payload of its ping"
+            )
         elif not upgrade.outcome.by_us:
             text = f"the connection ended before any pong: {upgrade.outcome.reason}"
         else:
@@ -259,8 +262,8 @@ class ConnectionCheck:
         self.step = "acknowledgement"
         self._fail(
             "deliveries can't be proven",
-            "RFC 6455 wants pings to be answered with their payload: tell the platform's operators,"
-            " or look for a proxy on the way that swallows pings. Until then the agent counts"
+            "RFC 6455 requires a pong with the payload of the ping: tell the platform's operators,"
+            " or look for a proxy in between that swallows pings. Until then the agent counts"
             " messages as delivered once they are written to the network",
         )
 

@@ -1,6 +1,6 @@
-"""Which keys of ODA's files mean something else here: what docs/migrating.md says, key by key.
+"""Which keys of ODA's files have another meaning here: docs/migrating-keys.md.
 
-A key that is named here with an empty text means the same. Pure.
+A key with an empty text has the same meaning. Pure.
 """
 
 from __future__ import annotations
@@ -18,26 +18,25 @@ from oda.config.components import (
 )
 from oda.config.connection import CONNECTOR
 
-#: By file, each key that ODA's file may have (in the spelling of the tables), and what differs.
+#: For each file, the keys that ODA's file may have (as the tables spell them), and what differs.
 DIFFERENCES: Mapping[str, Mapping[str, str]] = {
     CONNECTOR.file: {
         "host": "",
         "port": "",
         "path": "",
         "connectionTimeout": "covers the name, TCP, TLS and the WebSocket upgrade together; in ODA"
-        " the TCP connect alone",
+        " only the TCP connect",
         "keepAliveInterval": "a pong has pongTimeout (30 s) of its own; ODA waits until the next"
         " ping",
     },
     DEVICE_INFO.file: {
         "deviceId": "",
         "apiKey": "",
-        "source": "is read, but scripts are not copied from there to 'path'",
+        "source": "the agent reads it, but does not copy scripts from there to 'path'",
         "path": "",
     },
     DISPATCHER.file: {
-        "reducedOutput": "a datapoint that had to wait for the connection carries its time"
-        " nevertheless",
+        "reducedOutput": "a datapoint that had to wait for the connection still carries its time",
         "eventContentType": "",
         "operationTimeout": "",
     },
@@ -46,24 +45,24 @@ DIFFERENCES: Mapping[str, Mapping[str, str]] = {
     POLLER.file: {},
     COLLECTOR.file: {},
     STATE_MANAGER.file: {
-        "databasePath": "the values that ODA has kept are not taken over; this agent keeps its own"
-        " in a file of SQLite",
+        "databasePath": "the agent does not take over the values that ODA has kept; it keeps its"
+        " own in an SQLite file",
         "maxData": "",
         "forgetTime": "",
         "forgetPeriod": "",
     },
 }
 
-#: What differs though no line says so: the key that changes it, and the text.
+#: What differs although no line says so: the key that changes it, and the text.
 UNSAID: Mapping[str, Mapping[str, str]] = {
     CONNECTOR.file: {
         "auth": "the API key travels in the header X-ApiKey; for a platform that takes only the"
-        " query parameter, as ODA sends it, write auth=query",
-        "outbox": "what waits for the connection is kept in a file (outboxPath) and delivered"
-        " later; ODA loses it",
+        " query parameter, as ODA sends it, set auth=query",
+        "outbox": "messages that wait for the connection are kept in a file (outboxPath) and"
+        " delivered later; ODA loses them",
     },
     DISPATCHER.file: {
         "allowSetClock": "SET_CLOCK_EQUIPMENT and SYNCHRONIZE_CLOCK set the system's clock only"
-        " with allowSetClock=true; a clock datastream of a plugin does not need it",
+        " with allowSetClock=true; a plugin's clock datastream does not need it",
     },
 }

@@ -1,17 +1,18 @@
 """The settings in force, by the names of their keys, with everything secret masked. Pure.
 
-What a plugin is told, and the command of a script, may hold secrets that nobody can recognise:
-they are not shown either.
+The options of a plugin and the command of a script may hold secrets that nothing can recognise, so
+these are masked, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from oda.config.components import COMPONENTS, DEVICE_INFO, PLUGINS_FILE, STATE_MANAGER
+from oda.config.device import DEVICE_FILE
 from oda.config.keys import Component
 from oda.config.lines import LOG_PREFIX
 from oda.settings import (
@@ -24,7 +25,7 @@ from oda.settings import (
 )
 
 MASK = "***"
-#: Which part of the settings a file fills (the connector's fills two).
+#: The part of the settings that each file fills (the connector's file fills two).
 _PARTS = {
     component.file: part
     for component, part in zip(
@@ -47,7 +48,7 @@ _PARTS = {
 
 
 class Effective:
-    """One key and its value, as they would stand in the file; ``is_default``: nobody set it."""
+    """One key and its value, as they would stand in the file; ``is_default``: no file sets it."""
 
     __slots__ = ("file", "is_default", "key", "value")
 
@@ -59,7 +60,7 @@ class Effective:
 
 
 def effective(settings: AgentSettings) -> Iterator[Effective]:
-    """Every key of every file. A value of None means that there is none, and no default."""
+    """Every key of every file. A value of None means that the key has neither value nor default."""
     for component in COMPONENTS:
         part = getattr(settings, _PARTS[component.file])
         if part is None and component is STATE_MANAGER:
@@ -104,14 +105,18 @@ def _shown(value: Any) -> str | None:
 def _line(line: Schedule | ScriptSettings | ComponentLogLevel) -> tuple[str, str]:
     if isinstance(line, Schedule):
         target = f"{line.datastream_id};{line.device_pattern}".removesuffix(";")
-        return target, f"{line.first_s:.10g};{line.period_s:.10g}"
+        text = f"{line.first_s:.10g};{line.period_s:.10g}"
+        if (change := line.on_change) is not None:
+            text += f";onChange;deadband={change.deadband:.10g}"
+            text += f";maxSilence={change.max_silence_s:.10g}"
+        return target, text
     if isinstance(line, ScriptSettings):
         return line.datastream_id, f"{MASK};{line.value_type.value}"
     return LOG_PREFIX + line.component, line.level.value
 
 
 def render_settings(settings: AgentSettings) -> str:
-    """The settings for people: what was set, then what has its default, file by file."""
+    """The settings for people: the set values, then the defaults, file by file."""
     lines: list[str] = []
     by_file: dict[str, list[Effective]] = {}
     for item in effective(settings):
@@ -133,11 +138,15 @@ def settings_document(settings: AgentSettings) -> dict[str, dict[str, str | None
     return files
 
 
-def key_source(settings: AgentSettings, environ: Mapping[str, str]) -> str:
-    """Where the API key was taken from, in words."""
+def key_source(
+    settings: AgentSettings, environ: Mapping[str, str], of_device: Collection[str] = ()
+) -> str:
+    """Where the API key came from, in words. ``of_device``: the keys in the device's own file."""
     for name in ("apiKey", "apiKeyFile"):
         key = DEVICE_INFO.key(name)
         if key is not None and environ.get(key.variable):
             return f"the environment ({key.variable})"
     file: Path | None = settings.device_info.api_key_file
-    return f"the file {file}" if file is not None else f"apiKey in {DEVICE_INFO.file}"
+    if file is not None:
+        return f"the file {file}"
+    return f"apiKey in {DEVICE_FILE if 'apiKey' in of_device else DEVICE_INFO.file}"

@@ -1,14 +1,15 @@
-"""What a check has found, for people and for programs. Pure."""
+"""The findings of a check, for people and for programs. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
 from typing import Any
 
 import msgspec
 
 from oda.errors import ConfigurationError
+from oda.wording import counted
 
 
 class Result(Enum):
@@ -21,9 +22,9 @@ class Result(Enum):
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """What one step has found. ``advice`` says what to do about it; ``data`` is for programs.
+    """The result of one step. ``advice`` says what to do about it; ``data`` is for programs.
 
-    None of them holds a secret.
+    No finding holds a secret.
     """
 
     step: str
@@ -34,8 +35,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Findings:
-    """All findings in order; ``tell`` hears of each as it comes. ``clean``, which may be set once
-    the secrets are known, takes them out of every text."""
+    """All findings in order; ``tell`` is called with each. ``clean``, which may be set once the
+    secrets are known, masks them in every text."""
 
     def __init__(self, tell: Callable[[Finding], None] = lambda finding: None) -> None:
         self._tell = tell
@@ -43,7 +44,7 @@ class Findings:
         self.all: list[Finding] = []
 
     def add(self, step: str, result: Result, text: str, advice: str = "", **data: Any) -> None:
-        """One more."""
+        """Add one finding."""
         data = {
             name: self.clean(value) if isinstance(value, str) else value
             for name, value in data.items()
@@ -54,7 +55,7 @@ class Findings:
         self._tell(finding)
 
     def add_faults(self, error: ConfigurationError) -> None:
-        """One for each fault of the configuration."""
+        """Add one finding for each fault of the configuration."""
         for fault in error.faults:
             self.add(
                 "configuration",
@@ -68,17 +69,33 @@ class Findings:
 
     @property
     def has_failed(self) -> bool:
-        """Whether something has to be put right."""
+        """Whether something must be fixed."""
         return any(finding.result is Result.FAILED for finding in self.all)
 
     def has_failed_in(self, step: str) -> bool:
-        """Whether something has to be put right that belongs to ``step``."""
+        """Whether something that belongs to ``step`` must be fixed."""
         return any(one.step == step and one.result is Result.FAILED for one in self.all)
 
 
+def render_verdict(findings: Sequence[Finding], good_news: str) -> str:
+    """What the findings come to, for people: ``good_news`` where nothing failed, else the first
+    failure and what to do about it. An empty line follows."""
+    failed = [finding for finding in findings if finding.result is Result.FAILED]
+    warnings = sum(finding.result is Result.WARNING for finding in findings)
+    beside = f" ({counted(warnings, 'warning')}, see below)" if warnings else ""
+    if not failed:
+        return f"OK: {good_news}{beside}\n\n"
+    first = failed[0]
+    lines = [f"FAILED: {counted(len(failed), 'problem')}{beside}"]
+    lines.append(f"  {first.step}: {first.text.splitlines()[0]}")
+    if first.advice:
+        lines.append(f"  -> {first.advice}")
+    return "\n".join(lines) + "\n\n"
+
+
 def render_finding(finding: Finding, step: str) -> str:
-    """The lines for people; ``step`` stands in front of them (empty where it is the same as in the
-    lines before)."""
+    """The lines for people. They begin with ``step``, which is empty if it is the same as in the
+    lines before."""
     shown = finding.result.value
     if finding.result is Result.FAILED:
         shown = shown.upper()
@@ -92,7 +109,7 @@ def render_finding(finding: Finding, step: str) -> str:
 
 
 def document(finding: Finding) -> dict[str, Any]:
-    """The finding as a JSON map; ``advice`` is left out where there is none."""
+    """The finding as a JSON map, without ``advice`` if there is none."""
     shown: dict[str, Any] = {
         "check": finding.step,
         "result": finding.result.value,

@@ -1,7 +1,7 @@
-"""An installation of the Java ODA: where its parts are, and what becomes of each.
+"""An installation of the Java ODA: where its parts are, and what happens to each.
 
-Looks at names and at the first bytes of files only; nothing is written, and no content of a
-configuration file is handed out: it may hold the API key.
+This module looks only at names and at the first bytes of files. It writes nothing, and returns no
+content of a configuration file, because that may hold the API key.
 """
 
 from __future__ import annotations
@@ -14,29 +14,30 @@ from typing import NamedTuple
 from oda.config.connection import PREFIX
 from oda.config.files import SUFFIX
 from oda.errors import ConfigurationError, Fault
+from oda.wording import counted
 
-#: Where the files are in an installation, the usual name first.
+#: Directories of the files in an installation, the usual name first.
 _DIRECTORIES = ("configuration", "conf")
-#: More entries of a directory than this are not looked at: it is no installation.
+#: A directory with more entries than this is not an installation; the rest is ignored.
 _MAX_ENTRIES = 2000
 
-#: What becomes of a component that has no counterpart here, by the beginning of its name; the first
-#: that fits counts.
+#: What replaces a component without a counterpart here, by the start of its name; the first match
+#: counts.
 _WITHOUT_COUNTERPART = (
-    ("connector.", "the connector of this agent is WebSocket"),
-    ("statemanager.realtime", "without a file of statemanager.inmemory that is how it works"),
-    ("ruleengine", "a plugin takes the place of rules (docs/extending.md)"),
-    ("operation.", "a plugin with an IOperation takes its place (docs/extending.md)"),
-    ("datastreams.", "a plugin, a script or 'oda send' takes its place (docs/readings.md)"),
-    ("comms.", "a plugin, a script or 'oda send' takes its place (docs/readings.md)"),
-    ("hardware.", "a plugin, a script or 'oda send' takes its place (docs/readings.md)"),
+    ("connector.", "this agent's connector is WebSocket"),
+    ("statemanager.realtime", "the agent works like that without a statemanager.inmemory file"),
+    ("ruleengine", "a plugin replaces rules (docs/extending.md)"),
+    ("operation.", "a plugin with an IOperation replaces it (docs/extending.md)"),
+    ("datastreams.", "a plugin, a script or 'oda send' replaces it (docs/readings.md)"),
+    ("comms.", "a plugin, a script or 'oda send' replaces it (docs/readings.md)"),
+    ("hardware.", "a plugin, a script or 'oda send' replaces it (docs/readings.md)"),
 )
-_OTHER_COMPONENT = "this agent has no such component; without it nothing is missing for the others"
+_OTHER_COMPONENT = "this agent has no such component; the others work without it"
 
 
 class Installation(NamedTuple):
-    """``root`` is ODA's working directory, where its relative paths start; ``is_whole`` tells that
-    what lies in it belongs to ODA."""
+    """``root`` is ODA's working directory, where its relative paths start. ``is_whole``: everything
+    in it belongs to ODA."""
 
     root: Path
     configuration: Path
@@ -44,7 +45,7 @@ class Installation(NamedTuple):
 
 
 class Left(NamedTuple):
-    """Something that is left alone, with the reason."""
+    """Something that the agent leaves alone, with the reason."""
 
     name: str
     reason: str
@@ -53,7 +54,7 @@ class Left(NamedTuple):
 def find_installation(directory: Path) -> Installation:
     """The installation around ``directory``, which is its root or its configuration directory.
 
-    Raises ``ConfigurationError`` where there is no file of a component.
+    Raises ``ConfigurationError`` if there is no file of a component.
     """
     try:
         if _has_components(directory):
@@ -64,7 +65,7 @@ def find_installation(directory: Path) -> Installation:
             if _has_components(directory / name):
                 return Installation(directory, directory / name, is_whole=True)
     except OSError as error:
-        problem = f"the directory can't be read: {error.strerror or error}"
+        problem = f"can't read the directory: {error.strerror or error}"
         where = str(error.filename or directory)
         raise ConfigurationError([Fault(where, 0, "", problem)]) from None
     places = " nor in ".join(("here", *(f"{name}/" for name in _DIRECTORIES)))
@@ -81,7 +82,7 @@ def _has_components(directory: Path) -> bool:
 
 
 def why_ignored(file: str) -> str:
-    """What becomes of what the file of another component configures."""
+    """Why the agent ignores the file of another component, and what replaces it."""
     stem = file.removeprefix(PREFIX).removesuffix(SUFFIX)
     if not file.startswith(PREFIX):
         return "it belongs to no component of ODA"
@@ -92,13 +93,13 @@ def why_ignored(file: str) -> str:
 
 
 def is_derby(path: Path) -> bool:
-    """Whether a database of Derby is there, as today's ODA keeps its values in."""
+    """Whether there is a Derby database, in which today's ODA keeps its values."""
     return path.is_dir() and (path / "service.properties").is_file()
 
 
 def left_alone(installation: Installation, used: Sequence[Path]) -> Iterator[Left]:
-    """What lies in the installation and is not used, in the order of names. ``used`` are files and
-    directories that are told of elsewhere."""
+    """Everything in the installation that the agent doesn't use, sorted by name. ``used`` are files
+    and directories that are reported elsewhere."""
     known = {path.absolute() for path in (installation.configuration, *used)}
     places = [installation.configuration]
     if installation.is_whole:
@@ -112,7 +113,7 @@ def left_alone(installation: Installation, used: Sequence[Path]) -> Iterator[Lef
             try:
                 reason = _reason(entry)
             except OSError as error:
-                reason = f"can't be looked at: {error.strerror or error}"
+                reason = f"can't be examined: {error.strerror or error}"
             yield Left(f"{shown}/" if entry.is_dir() else str(shown), reason)
 
 
@@ -127,17 +128,17 @@ def _reason(entry: Path) -> str:
     name = entry.name.lower()
     if entry.is_dir():
         if is_derby(entry):
-            return "a database of Derby, which ODA keeps its values in"
+            return "a Derby database, in which ODA keeps its values"
         if _has_components(entry):
-            return "has files of ODA's components, too; name it if it is the one that ODA reads"
+            return "also has files of ODA's components; name it if ODA reads this one"
         jars = sum(1 for one in _entries(entry) if one.name.endswith(".jar"))
         if jars or name in ("bundle", "bundles", "felix-cache"):
-            return f"{jars} bundles of Java" if jars else "the framework's own directory"
+            return counted(jars, "Java bundle") if jars else "the Java framework's own directory"
         if any(one.name.endswith(".js") for one in _entries(entry)):
-            return "rules: a plugin takes their place (docs/extending.md)"
+            return "rules: a plugin replaces them (docs/extending.md)"
         return "nothing in it is used"
     if name.startswith("logback"):
         return "the log is configured in es.amplia.oda.monitor.cfg"
     if name in ("config.properties", "system.properties") or name.endswith(".jar"):
-        return "of the Java framework"
-    return "is not used"
+        return "part of the Java framework"
+    return "not used"

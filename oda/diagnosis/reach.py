@@ -1,6 +1,6 @@
 """The steps before the WebSocket: the name's addresses, TCP, and the TLS handshake.
 
-Nothing is sent on these connections but the handshake itself: they hold no secret.
+These connections carry nothing but the handshake, and so no secret.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from oda.verification import CertificateRefused, describe_tls
 
 
 class Unreachable(ConnectorError):  # noqa: N818 - named like those of oda.errors
-    """There is no connection. ``is_tls``: TCP was there, the handshake failed."""
+    """There is no connection. ``is_tls``: TCP worked, and the handshake failed."""
 
     def __init__(self, text: str, is_tls: bool, error: BaseException) -> None:
         self.is_tls = is_tls
@@ -31,7 +31,7 @@ class Unreachable(ConnectorError):  # noqa: N818 - named like those of oda.error
 
 
 class Reached(msgspec.Struct, frozen=True):
-    """A connection that was made; the last three are empty without TLS."""
+    """A connection that opened; the last three members are empty without TLS."""
 
     tcp_s: float
     tls_s: float = 0.0
@@ -40,8 +40,8 @@ class Reached(msgspec.Struct, frozen=True):
 
 
 def resolve(reactor: Any, host: str, port: int, timeout_s: float) -> Deferred[list[str]]:
-    """Fires with the host's addresses, [] when there are none; fails with ``TimeoutError``
-    (of ``twisted.internet.defer``)."""
+    """Fires with the host's addresses, [] if there are none; fails with ``TimeoutError`` (of
+    ``twisted.internet.defer``)."""
     done: Deferred[list[str]] = Deferred()
 
     def found(addresses: list[str]) -> None:
@@ -53,8 +53,8 @@ def resolve(reactor: Any, host: str, port: int, timeout_s: float) -> Deferred[li
 
 
 def reach(reactor: Any, address: str, port: int, tls: Any, timeout_s: float) -> Deferred[Reached]:
-    """Connect to an IP address, with the handshake where ``tls`` is an
-    ``IOpenSSLClientConnectionCreator``, and hang up.
+    """Connect to an IP address and hang up. With ``tls``, an ``IOpenSSLClientConnectionCreator``,
+    do the handshake in between.
 
     Fails with ``Unreachable``; TCP and TLS together may take ``timeout_s``. May be cancelled.
     """
@@ -124,7 +124,7 @@ class _Reaching(ClientFactory):
 
 
 class _Handshake(Protocol):
-    """Plain TCP: being connected is all."""
+    """Plain TCP: a connection is all it needs."""
 
     def __init__(self, owner: _Reaching) -> None:
         self._owner = owner
@@ -148,7 +148,7 @@ class _SecureHandshake(_Handshake):
         tcp_s = self._owner.tcp_s or 0.0
         try:
             certificate = None if shown is None else read_certificate(shown.to_cryptography())
-        except Exception as error:  # noqa: BLE001 - what can't be looked at must not pass
+        except Exception as error:  # noqa: BLE001 - an unreadable certificate must not pass
             problem = f"the certificate can't be read ({type(error).__name__})"
             self._owner.failed(Failure(CertificateRefused(problem)))
             transport.abortConnection()

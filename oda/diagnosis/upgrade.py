@@ -1,5 +1,5 @@
-"""The WebSocket itself: upgraded by the connector's own factory and protocol, as the agent does it,
-then some pings with the payload of its acknowledgement barrier, then closed in good order."""
+"""The WebSocket itself. The probe opens it with the connector's own factory and protocol, as the
+agent does, sends some pings with the payload of the acknowledgement barrier, and closes it."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ from oda.connector.protocol import IConnectionListener, IConnectionOwner, Platfo
 from oda.connector.status import platform_certificate_ends_ms
 from oda.settings import ConnectorSettings
 
-#: How many pings are sent, one after the other.
+#: How many pings the probe sends, one after the other.
 PINGS = 3
 
 
 class Upgrade(msgspec.Struct, frozen=True):
-    """How it went. ``opened_s`` is None when the WebSocket did not open; ``outcome`` is its end.
+    """The result of the probe. ``opened_s`` is None if the WebSocket did not open; ``outcome`` is
+    its end.
 
-    ``round_trips_s`` has one number for each ping that was answered as it should be;
-    ``foreign_pongs`` counts the others. ``messages`` came in the meantime and were not answered.
+    ``round_trips_s`` has one number for each ping that was answered with its payload;
+    ``foreign_pongs`` counts other pongs. ``messages`` arrived in the meantime and were not
+    answered.
     """
 
     outcome: Outcome
@@ -75,11 +77,11 @@ class UpgradeProbe:
         self._foreign_pongs = 0
         self._messages = 0
         self._certificate_ends_ms: int | None = None
-        self._done: Deferred[Upgrade] = Deferred(lambda _: self._drop("the check was given up"))
+        self._done: Deferred[Upgrade] = Deferred(lambda _: self._drop("the check was cancelled"))
 
     def run(self, ip_address: str) -> Deferred[Upgrade]:
-        """Connect to this address of the platform (or its proxy); fires when all is over, and
-        never fails but by being cancelled."""
+        """Connect to this address of the platform (or its proxy). Fires when the probe has ended;
+        fails only if it is cancelled."""
         limit_s = self._settings.connection_timeout_s
         self._began_s = self._reactor.seconds()
         self._limit = self._reactor.callLater(limit_s, self._expire, limit_s)
@@ -124,10 +126,10 @@ class UpgradeProbe:
             self._close(self._protocol)
 
     def bytes_received(self) -> None:
-        """Of no interest."""
+        """Of no interest here."""
 
     def writable_changed(self, writable: bool) -> None:
-        """Too little is sent for that."""
+        """Too little is sent to fill the buffer."""
 
     def sending_ends(self) -> None:
         """See ``closing``."""
@@ -144,7 +146,7 @@ class UpgradeProbe:
             self._close(self._protocol)
 
     def _close(self, protocol: PlatformProtocol) -> None:
-        protocol.close(1000, "the check is over")
+        protocol.close(1000, "the check has ended")
 
     def _expire(self, limit_s: float) -> None:
         self._drop(f"not open within {limit_s:g} s")

@@ -1,1 +1,1 @@
-"""The agent's log: what gets in, how often it may say the same, and what a line looks like."""
+"""The agent's log: which events it shows, how often it repeats one, and how a line looks."""

@@ -1,4 +1,4 @@
-"""Which component an event comes from, and whether its level is wanted there. Pure."""
+"""Which component an event comes from, and whether the log shows its level. Pure."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from twisted.logger import LogLevel as EventLevel
 from oda.settings import LogLevel, MonitorSettings
 
 _ORDER: dict[str, int] = {"debug": 0, "info": 1, "warn": 2, "error": 3, "critical": 4}
-#: What Twisted says of every port and connection it opens or closes: nobody asked.
+#: What Twisted reports of every port and connection that it opens or closes; nobody needs it.
 _PORT_NOISE = re.compile(r"\S+ starting on \S+|\((TCP|UNIX) Port \S+ Closed\)")
 
 
 def component_of(event: LogEvent) -> str:
-    """``connector.link`` for a module of the agent, ``twisted`` for all of Twisted (and whatever
-    still uses its old log), else the namespace as it is."""
+    """``connector.link`` for a module of the agent, ``twisted`` for all of Twisted (and for callers
+    of its old log), otherwise the namespace as it is."""
     namespace = str(event.get("log_namespace") or "twisted")
     if namespace.startswith("oda."):
         return namespace[4:]
@@ -35,7 +35,7 @@ def level_of(event: LogEvent) -> str:
 
 
 class LevelRules:
-    """The levels of the settings; the nearest package or module above a component counts."""
+    """The levels of the settings; the nearest package or module above a component applies."""
 
     def __init__(self, settings: MonitorSettings) -> None:
         self._default = settings.log_level
@@ -43,7 +43,7 @@ class LevelRules:
         self._known: dict[str, int] = {}
 
     def wants(self, component: str, level: str) -> bool:
-        """Whether an event of that level of that component goes into the log."""
+        """Whether the log shows an event of that level from that component."""
         limit = self._known.get(component)
         if limit is None:
             if len(self._known) > 1000:

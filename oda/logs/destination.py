@@ -1,4 +1,4 @@
-"""Where the log goes: as twistd's own options say, but into files that don't grow without end."""
+"""Where the log goes: as twistd's own options say, but to files that don't grow without limit."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from twisted.python.logfile import LogFile
 
 from oda.logs.lines import LogFormat
 
-#: A log file is rotated at this size; so many older ones are kept.
+#: A log file is rotated at this size, and this many older ones are kept.
 ROTATE_BYTES = 10_000_000
 KEPT_FILES = 5
 
 
 def open_destination(options: Mapping[str, Any], stdout: Any) -> Any:
-    """The stream that twistd's ``options`` ask for: ``stdout`` or a file; None where its own log
-    is wanted (``--logger``, ``--syslog``).
+    """The stream that twistd's ``options`` ask for: ``stdout`` or a file. None if they ask for
+    twistd's own log (``--logger``, ``--syslog``).
 
     Raises ``OSError`` when the file can't be opened.
     """
@@ -35,7 +35,7 @@ def open_destination(options: Mapping[str, Any], stdout: Any) -> Any:
 
 
 class _AppendedFile(LogFile):
-    """Written at its end, wherever that is: a tool may have made the file shorter meanwhile."""
+    """Always writes at the end of the file: a tool may have truncated it in the meantime."""
 
     def _openFile(self) -> None:
         super()._openFile()
@@ -45,7 +45,7 @@ class _AppendedFile(LogFile):
 
 
 class RotatedFile:
-    """A log file that is rotated when it is large; ``reopen`` is for tools that rotate it."""
+    """A log file that is rotated when it grows large; ``reopen`` is for tools that rotate it."""
 
     def __init__(self, path: Path) -> None:
         self._path = path.absolute()  # twistd changes its directory
@@ -67,18 +67,18 @@ class RotatedFile:
         self._file.write(text)
 
     def flush(self) -> None:
-        """Hand it to the system."""
+        """Pass everything on to the system."""
         self._file.flush()
 
     def reopen(self) -> None:
-        """Go on in a file of this name, whatever became of the one before. Where there can be none
-        raises ``OSError``, and the one before is gone on with."""
+        """Open the file of this name again, whatever has happened to the one before. Raises
+        ``OSError`` if that fails, and keeps writing to the one before."""
         before, self._file = self._file, self._open()
         before.close()
 
 
 def default_format(stdout: Any, destination: Any, environ: Mapping[str, str]) -> LogFormat:
-    """JOURNAL where standard output leads to systemd's journal (``JOURNAL_STREAM``), else TEXT."""
+    """JOURNAL if standard output leads to systemd's journal (``JOURNAL_STREAM``), else TEXT."""
     stream = environ.get("JOURNAL_STREAM")
     if stream is None or destination is not stdout:
         return LogFormat.TEXT

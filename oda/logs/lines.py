@@ -1,4 +1,4 @@
-"""What an event looks like in the log: for people, for programs, for the journal. Pure."""
+"""How an event looks in the log: for people, for programs, for the journal. Pure."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from twisted.logger import LogEvent, formatEvent, formatTime
 from oda.boundary import foreign_code, reason_of
 from oda.logs.components import component_of, level_of
 
-#: A text in a field longer than this is cut.
+#: Longer texts in a field are cut.
 _MAX_FIELD = 500
-#: A larger number is written as a text, where it has one.
+#: A larger number is written as text, if it can be.
 _MAX_FIELD_BITS = 1000
 _MAX_MESSAGE = 10_000
 _MAX_TRACEBACK = 40_000
-#: Syslog's priorities, as sd-daemon(3) wants them in front of a line.
+#: Syslog's priorities, as sd-daemon(3) expects them in front of a line.
 _PRIORITIES = {"debug": 7, "info": 6, "warn": 4, "error": 3, "critical": 2}
-#: A line is a line: what the platform says must not be able to begin another one.
+#: An event is one line: what the platform says must not be able to start another.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 _CONTROLS |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
 
@@ -51,8 +51,8 @@ def journal_line(event: LogEvent, note: str = "") -> str:
 
 
 def json_line(event: LogEvent, note: str = "") -> str:
-    """One JSON object with ``time`` (UTC), ``level``, ``component``, ``message``, and where there
-    are any, ``fields`` and ``traceback``."""
+    """One JSON object with ``time`` (UTC), ``level``, ``component`` and ``message``, and with
+    ``fields`` and ``traceback`` if there are any."""
     moment = datetime.fromtimestamp(event.get("log_time") or 0.0, UTC)
     line: dict[str, Any] = {
         "time": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
@@ -66,7 +66,7 @@ def json_line(event: LogEvent, note: str = "") -> str:
     traceback = _traceback(event)
     if traceback:
         line["traceback"] = traceback
-    # json escapes the controls below a blank only.
+    # json escapes only the control characters below the blank.
     text = json.dumps(line, ensure_ascii=False, allow_nan=False)
     return text.translate(_JSON_CONTROLS) + "\n"
 
@@ -79,7 +79,7 @@ FORMATTERS: dict[LogFormat, Callable[[LogEvent, str], str]] = {
 
 
 def clipped(event: LogEvent) -> LogEvent:
-    """The event with its longest texts cut: what came from the wire may have megabytes."""
+    """The event with its longest texts cut: a text from the wire may have megabytes."""
     if not any(isinstance(value, str) and len(value) > _MAX_MESSAGE for value in event.values()):
         return event
     return {
@@ -107,7 +107,7 @@ def _traceback(event: LogEvent) -> str:
     except Exception as error:  # noqa: BLE001 - an exception may fail to describe itself
         return f"(no traceback: {type(error).__name__})"
     if len(text) > _MAX_TRACEBACK:
-        # Where it was raised stands at the beginning, what was raised at the end.
+        # The beginning shows where the error was raised, the end what was raised.
         text = text[: _MAX_TRACEBACK // 2] + "\n...\n" + text[-_MAX_TRACEBACK // 2 :]
     return "\n".join(line.translate(_CONTROLS) for line in text.split("\n"))
 
@@ -124,6 +124,6 @@ def _field(value: Any) -> Any:
     try:
         with foreign_code:
             text = value if isinstance(value, str) else str(value)
-    except Exception as error:  # noqa: BLE001 - a foreign object need not be able to show itself
+    except Exception as error:  # noqa: BLE001 - a foreign object may fail to show itself
         text = f"({type(value).__name__} can't be shown: {reason_of(error)})"
     return text if len(text) <= _MAX_FIELD else text[:_MAX_FIELD] + "..."

@@ -1,7 +1,8 @@
-"""The observer that twistd is given: from events to lines in a stream.
+"""The observer that twistd is given: it turns events into lines in a stream.
 
-An event passes the level rules, then the limit on repetitions; its line is cleaned of secrets and
-written. A log that can't be written (a full disk) costs lines, which are counted, not the agent.
+An event has to pass the level rules and the limit on repetitions. Then its line is cleaned of
+secrets and written. If the log can't be written (a full disk), the agent loses and counts lines,
+and keeps running.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from oda.logs.lines import FORMATTERS, LogFormat, clipped
 from oda.logs.redaction import Redactor
 from oda.logs.repetition import RepetitionLimit
 from oda.settings import MonitorSettings
+from oda.wording import counted
 
-#: What every event has, and what can be shown of any.
+#: What every event has, and what can always be shown.
 _PLAIN = ("log_time", "log_level", "log_namespace")
 
 
@@ -27,7 +29,7 @@ _PLAIN = ("log_time", "log_level", "log_namespace")
 class AgentLog:
     """Writes to ``stream``, which has ``write(text)`` and ``flush()``. ``seconds()`` is monotonic.
 
-    Debug lines are not limited: who asks for them wants them all.
+    Debug lines are not limited: an operator who asks for them wants all of them.
     """
 
     def __init__(
@@ -46,7 +48,7 @@ class AgentLog:
         self._lost = 0
 
     def configure(self, settings: MonitorSettings, secrets: Iterable[str]) -> None:
-        """Use other levels, and keep these texts out of the log."""
+        """Use other levels, and mask these texts in the log."""
         self._rules = LevelRules(settings)
         self._redactor = Redactor(secrets)
 
@@ -60,7 +62,7 @@ class AgentLog:
             self._write(self._line(event))
 
     def flush(self, everything: bool = False) -> None:
-        """Write how often held back lines were repeated, where their time is over."""
+        """Write how often suppressed lines were repeated, once their window has ended."""
         for repeated in self._limit.due(self._seconds(), everything):
             times = "once" if repeated.count == 1 else f"{repeated.count} times"
             self._write(self._line(repeated.event, f" (repeated {times})"))
@@ -70,7 +72,7 @@ class AgentLog:
         try:
             with foreign_code:
                 return self._format(event, note)
-        except Exception as error:  # noqa: BLE001 - a line that says so is better than none
+        except Exception as error:  # noqa: BLE001 - a line without details is better than none
             plain = {name: event[name] for name in _PLAIN if name in event}
             text = f"{event.get('log_format')} (without its details: {reason_of(error)})"
             return self._format({**plain, "log_format": "{log_text}", "log_text": text}, note)
@@ -78,11 +80,11 @@ class AgentLog:
     def _write(self, line: str) -> None:
         line = self._redactor.clean(line)
         if self._lost:
-            line = f"{self._lost} lines of the log could not be written\n{line}"
+            line = f"{counted(self._lost, 'log line')} could not be written\n{line}"
         try:
             try:
                 self._stream.write(line)
-            except UnicodeEncodeError:  # the locale has not every character
+            except UnicodeEncodeError:  # the locale lacks a character
                 self._stream.write(line.encode("ascii", "backslashreplace").decode("ascii"))
             self._stream.flush()
         except (OSError, ValueError):  # ValueError: the stream is closed

@@ -1,6 +1,6 @@
-"""The last line of defence: nothing that is known to be secret is written, whoever logged it.
+"""The last line of defence: no known secret is written, whoever logs it.
 
-No line of the agent contains the API key; a plugin's, or a library's in some version to come,
+No line of the agent contains the API key; a line of a plugin, or of a later version of a library,
 might. Pure.
 """
 
@@ -12,12 +12,12 @@ from oda.secret_forms import MASK, SecretForms
 
 __all__ = ["MASK", "MIN_LENGTH", "Redactor"]
 
-#: Shorter ones are not looked for: they would be found in ordinary words.
+#: Shorter secrets are not masked: they would match in ordinary words.
 MIN_LENGTH = 6
 
 
 class Redactor:
-    """``clean(text)`` is the text with every form of the secrets replaced."""
+    """``clean(text)`` returns the text with every form of the secrets masked."""
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._forms = SecretForms(secret for secret in secrets if len(secret) >= MIN_LENGTH)

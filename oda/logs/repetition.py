@@ -1,8 +1,8 @@
-"""Keeps a line that repeats from filling the log: a few are written, the others counted.
+"""Keeps a repeated line from filling the log: the first few are written, the others counted.
 
-Two events are the same line when they have the same origin, the same format and the same texts in
-it; numbers may differ ("connecting again in 3.2 s"). Of long texts the beginning is compared, and
-of the events only clipped texts are kept. Pure: the time is passed in.
+Two events are the same line if they have the same origin, the same format and the same texts in it;
+numbers may differ ("connecting again in 3.2 s"). Of long texts only the beginning is compared, and
+only clipped texts of an event are kept. Pure: the time is an argument.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from twisted.logger import LogEvent
 
 from oda.boundary import foreign_code, reason_of
 
-#: So many of the same line are written within the window, in seconds; then they are counted.
+#: This many of the same line are written within the window, in seconds; the rest is counted.
 ALLOWED = 5
 WINDOW_S = 60.0
-#: Where the whole text of a line is that came by ``print``, a child's output or an older call.
+#: The fields that hold the whole text of a ``print``, of a child's output, or of an older call.
 _TEXTS = frozenset(("log_text", "log_io"))
-#: So many different lines are watched at a time.
+#: How many different lines are watched at a time.
 _WATCHED = 1000
-#: Of each text so many characters are compared, and so many kept to be written.
+#: How many characters of each text are compared, and how many kept for writing.
 _COMPARED = 200
 _KEPT = 500
 
 
 def identity_of(event: LogEvent) -> Hashable:
-    """Equal for events that say the same but for numbers."""
+    """Equal for events that differ only in numbers."""
     failure = event.get("log_failure")
     texts = tuple(
         value[:_COMPARED]
@@ -46,8 +46,8 @@ def identity_of(event: LogEvent) -> Hashable:
 
 
 def _kept(event: LogEvent) -> LogEvent:
-    """What of the event is kept until its window is over: enough for its line, and nothing that
-    holds on to what the event was about."""
+    """What is kept of the event until its window ends: enough for its line, and no reference to
+    what the event was about."""
     return {
         name: _short(value)
         for name, value in event.items()
@@ -62,7 +62,7 @@ def _short(value: Any) -> Any:
         try:
             with foreign_code:
                 value = str(value)
-        except Exception:  # noqa: BLE001 - a foreign object need not be able to describe itself
+        except Exception:  # noqa: BLE001 - a foreign object may fail to describe itself
             value = type(value).__name__
     return value if len(value) <= _KEPT else value[:_KEPT] + "..."
 
@@ -77,7 +77,7 @@ class _Window:
 
 @dataclass(frozen=True)
 class Repeated:
-    """``event`` stands for ``count`` more like it that were not written."""
+    """``event`` stands for ``count`` more events like it that were not written."""
 
     event: LogEvent
     count: int
@@ -92,7 +92,7 @@ class RepetitionLimit:
         self._windows: OrderedDict[Hashable, _Window] = OrderedDict()
 
     def admit(self, event: LogEvent, now_s: float) -> bool:
-        """Whether to write it. Call ``due`` first."""
+        """Whether to write the event. Call ``due`` first."""
         identity = identity_of(event)
         window = self._windows.get(identity)
         if window is None:
@@ -105,11 +105,11 @@ class RepetitionLimit:
         return False
 
     def due(self, now_s: float, everything: bool = False) -> list[Repeated]:
-        """What was held back in windows that are over (or in all of them): to be written now."""
+        """What was suppressed in windows that have ended (or in all of them), to be written now."""
         over: list[Any] = []
         for identity, window in self._windows.items():
             if not everything and now_s - window.began_s < self._window_s:
-                break  # windows are in the order of their beginning
+                break  # windows are in order of their start
             over.append(identity)
         if len(self._windows) - len(over) > _WATCHED:
             over = list(self._windows)[: len(self._windows) - _WATCHED]

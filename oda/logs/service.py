@@ -1,5 +1,5 @@
-"""Keeps the log in order while the agent runs: what was held back is written in time, and the file
-is opened anew at SIGUSR1."""
+"""Maintains the log while the agent runs: writes suppressed lines in time, and reopens the file at
+SIGUSR1."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 
+from oda.log import Logger
 from oda.logs.observer import AgentLog
 
 _log = Logger()
@@ -19,8 +19,8 @@ _FLUSH_EVERY_S = 10.0
 
 
 class LogService(Service):
-    """``destination`` has ``reopen()`` where it is a file. ``install_signal`` is ``signal.signal``;
-    it is called in the main thread, when the service starts."""
+    """``destination`` has ``reopen()`` if it is a file. ``install_signal`` is ``signal.signal``; it
+    is called in the main thread when the service starts."""
 
     name = "log"
 
@@ -39,7 +39,7 @@ class LogService(Service):
         self._loop.clock = reactor
 
     def startService(self) -> None:
-        """Begin."""
+        """Start the timer, and handle SIGUSR1."""
         super().startService()
         self._loop.start(_FLUSH_EVERY_S, now=False)
         if hasattr(self._destination, "reopen"):
@@ -48,7 +48,7 @@ class LogService(Service):
             )
 
     def stopService(self) -> None:
-        """Write everything that was held back."""
+        """Write everything that was suppressed."""
         super().stopService()
         if self._loop.running:
             self._loop.stop()
@@ -58,6 +58,6 @@ class LogService(Service):
         try:
             self._destination.reopen()
         except OSError as error:
-            _log.error("the log file can't be opened anew: {reason}", reason=str(error))
+            _log.error("the log file can't be reopened: {reason}", reason=str(error))
         else:
-            _log.info("the log file was opened anew (SIGUSR1)")
+            _log.info("the log file was reopened (SIGUSR1)")

@@ -1,1 +1,1 @@
-"""What the agent counts and shows of itself."""
+"""What the agent counts and reports about itself."""

@@ -1,17 +1,19 @@
-"""Every metric the agent has: its name for Prometheus, what it means, where it comes from.
+"""Every metric of the agent: its name for Prometheus, its meaning, and its source.
 
-The exposition and docs/metrics.md are made from these tables. A counter of the code that is not
-here is not shown (and a test fails); adding one is one line. Pure.
+The exposition and docs/metrics.md are made from these tables. A counter in the code that is missing
+here is not shown (and a test fails); adding one takes one line. Pure.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from oda.model import LinkState
 from oda.monitor.health import judge
 from oda.monitor.snapshot import Snapshot
+from oda.troubles import TroubleKind
 
 PREFIX = "oda_"
 
@@ -20,8 +22,8 @@ _CLASS = {"class": "message_class"}
 
 @dataclass(frozen=True)
 class Counted:
-    """A counter or summary of ``ICounters``. ``labels`` are by exposed name; the values are the
-    names the code gives them."""
+    """A counter or summary of ``ICounters``. ``labels`` maps exposed names to the names in the
+    code."""
 
     source: str
     meaning: str
@@ -33,7 +35,7 @@ class Counted:
 
 @dataclass(frozen=True)
 class Measured:
-    """A gauge read from a ``Snapshot``: values by label values; nothing where it isn't known."""
+    """A gauge read from a ``Snapshot``: values by label values; empty if unknown."""
 
     name: str
     meaning: str
@@ -61,8 +63,14 @@ def _peer(snapshot: Snapshot) -> _Values:
 
 
 def _rows(snapshot: Snapshot) -> _Values:
-    states = ("pending", "in_flight", "lingering", "recovering", "dead")
+    # The words of docs/outbox.md.
+    states = ("waiting", "in_flight", "lingering", "recovering", "dead")
     return {(state,): float(snapshot.outbox.get(state, 0)) for state in states}
+
+
+def _troubles(snapshot: Snapshot) -> _Values:
+    counts = Counter(one.kind for one in snapshot.troubles)
+    return {(kind.value,): float(counts[kind]) for kind in TroubleKind}
 
 
 def _build(snapshot: Snapshot) -> _Values:
@@ -84,27 +92,25 @@ def _oldest(snapshot: Snapshot) -> float | None:
 
 
 COUNTERS = (
-    Counted("connections_opened", "Connections that were opened."),
+    Counted("connections_opened", "Connections opened."),
     Counted("disconnects", "Connections and attempts that ended, by reason.", {"reason": "reason"}),
-    Counted("pong_timeouts", "Connections given up because a pong did not come in time."),
+    Counted("pong_timeouts", "Connections given up because a pong did not arrive in time."),
     Counted("pongs_foreign", "Pongs that answered no ping of the agent."),
     Counted("messages_accepted", "Messages accepted for delivery."),
-    Counted("messages_refused", "Messages the outbox did not accept.", _CLASS),
+    Counted("messages_refused", "Messages that the outbox did not accept.", _CLASS),
     Counted("messages_sent", "Messages sent, each repetition counted.", _CLASS),
     Counted("messages_resent", "Messages sent that had been sent before.", _CLASS),
-    Counted("messages_acknowledged", "Messages the platform has proven to have read.", _CLASS),
-    Counted(
-        "messages_delivered", "Acknowledged messages that need not be kept any longer.", _CLASS
-    ),
+    Counted("messages_acknowledged", "Messages that the platform has provably read.", _CLASS),
+    Counted("messages_delivered", "Acknowledged messages that are no longer retained.", _CLASS),
     Counted(
         "messages_dropped",
-        "Accepted messages that were given up, by reason.",
+        "Accepted messages that were dropped, by reason.",
         {**_CLASS, "reason": "reason"},
     ),
     Counted("messages_dead", "Messages set aside because the platform refuses them.", _CLASS),
     Counted(
         "dead_letters_forgotten",
-        "Dead letters that were forgotten, the oldest first: there were too many.",
+        "Dead letters that were forgotten, the oldest first, because there were too many.",
     ),
     Counted("datapoints_accepted", "Datapoints in messages accepted."),
     Counted("datapoints_sent", "Datapoints in messages sent."),
@@ -118,7 +124,7 @@ COUNTERS = (
     Counted("scripts_unkillable", "Scripts that could not be killed, and were left behind."),
     Counted(
         "values_not_sendable",
-        "Values left out of an answer to REFRESH_INFO because no format carries them.",
+        "Values omitted from an answer to REFRESH_INFO because no format carries them.",
     ),
     Counted("events_rejected", "Datapoints that can't be published (their value, their name)."),
     Counted(
@@ -128,23 +134,23 @@ COUNTERS = (
     Counted("collected_early", "Collections published before their time because they grew large."),
     Counted("readings", "Datastreams read by the poller."),
     Counted("readings_failed", "Readings that failed."),
-    Counted("polls_missed", "Readings left out because the one before had not ended."),
+    Counted("polls_missed", "Readings skipped because the one before had not ended."),
     Counted("collections", "Collections published on schedule."),
     Counted("collections_failed", "Collections that could not be published."),
-    Counted("collections_missed", "Collections left out because the one before had not ended."),
+    Counted("collections_missed", "Collections skipped because the one before had not ended."),
     Counted(
         "values_forgotten_unpublished",
         "Kept values lost before they were published: too old, too many, or with their file.",
     ),
     Counted("values_not_kept", "Values that the in-memory state manager could not store."),
-    Counted("messages_received", "Messages that came from the platform."),
-    Counted("messages_ignored", "Messages received that are no operation.", {"cause": "cause"}),
+    Counted("messages_received", "Messages from the platform."),
+    Counted("messages_ignored", "Messages received that are not operations.", {"cause": "cause"}),
     Counted(
         "operations",
         "Operations answered, by name and result.",
         {"operation": "operation", "result": "result"},
     ),
-    Counted("operations_repeated", "Requests that came again.", {"operation": "operation"}),
+    Counted("operations_repeated", "Requests received again.", {"operation": "operation"}),
     Counted("operations_interrupted", "Operations that the end of an earlier process cut short."),
     Counted("operations_resumed", "Operations that continued after a restart of the agent."),
     Counted("operation_partial_answers", "Partial answers sent.", {"operation": "operation"}),
@@ -154,7 +160,7 @@ COUNTERS = (
     ),
     Counted(
         "journal_answers_forgotten",
-        "Answers of the journal that were forgotten early, to make room.",
+        "Answers that the journal forgot early, to make room.",
     ),
     Counted("answers_lost", "Answers to operations that the outbox did not accept."),
     Counted("dispatcher_failures", "Messages on which the dispatcher failed."),
@@ -162,9 +168,9 @@ COUNTERS = (
 )
 
 SUMMARIES = (
-    Counted("barrier_round_trip_seconds", "From a ping to its pong."),
+    Counted("barrier_round_trip_seconds", "Time from a ping to its pong."),
     Counted("reconnect_delay_seconds", "Pauses before connecting again."),
-    Counted("operation_seconds", "How long operations took.", {"operation": "operation"}),
+    Counted("operation_seconds", "Duration of operations.", {"operation": "operation"}),
     Counted("reactor_latency_seconds", "How late the reactor served a timer."),
 )
 
@@ -172,18 +178,24 @@ GAUGES = (
     Measured(
         "build_info", "The versions in use; always 1.", _build, ("version", "python", "twisted")
     ),
-    Measured("uptime_seconds", "Since the agent started.", _one(lambda now: now.uptime_s)),
+    Measured("uptime_seconds", "Time since the agent started.", _one(lambda now: now.uptime_s)),
     Measured(
         "ready",
         "1 when connected and acknowledged in time.",
         _one(lambda now: judge(now.connection).ready),
     ),
     Measured(
+        "trouble",
+        "How many things of each kind are wrong now; see troubles.md.",
+        _troubles,
+        ("kind",),
+    ),
+    Measured(
         "connection_state", "1 for the state the connection is in, else 0.", _states, ("state",)
     ),
     Measured(
         "connection_since_seconds",
-        "How long the connection has been open, or waited for.",
+        "How long the connection has been open, or the agent has waited for it.",
         _one(lambda now: now.connection.since_s),
     ),
     Measured(
@@ -204,13 +216,13 @@ GAUGES = (
     ),
     Measured(
         "unacknowledged_messages",
-        "Messages sent on this connection and not proven yet.",
+        "Messages sent on this connection that are not proven yet.",
         _one(lambda now: now.connection.unacknowledged),
     ),
     Measured("outbox_rows", "Messages in the outbox, by state.", _rows, ("state",)),
     Measured(
         "outbox_bytes",
-        "What the outbox holds, in bytes as it needs them on disk.",
+        "Size of the outbox, in bytes as it needs them on disk.",
         _one(lambda now: now.outbox.get("bytes")),
     ),
     Measured(
@@ -220,17 +232,17 @@ GAUGES = (
     ),
     Measured(
         "operations_unanswered",
-        "Operations that run or wait.",
+        "Operations that are running or waiting.",
         _one(lambda now: now.operations_unanswered),
     ),
     Measured(
         "reactor_latency_max_seconds",
-        "The worst of the last five minutes.",
+        "The worst reactor latency of the last five minutes.",
         _one(lambda now: now.latency_max_s),
     ),
     Measured(
         "certificate_ends_timestamp_seconds",
-        "When certificates end, since the Unix epoch.",
+        "When certificates expire, since the Unix epoch.",
         _certificates,
         ("certificate",),
     ),
@@ -238,7 +250,7 @@ GAUGES = (
 
 
 def counter_name(counted: Counted) -> str:
-    """The name Prometheus knows a counter by."""
+    """The name of a counter in Prometheus."""
     return f"{PREFIX}{counted.source}_total"
 
 

@@ -1,8 +1,8 @@
-"""Counts in plain dictionaries: cheap to increment, read only when somebody looks."""
+"""Counts in plain dictionaries: cheap to increment, and read only on request."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from zope.interface import implementer
 
@@ -12,7 +12,7 @@ Labels = tuple[tuple[str, str], ...]
 
 
 class Summary:
-    """How often something was measured, the total, and the last value."""
+    """The number of measurements, their total, and the last one."""
 
     __slots__ = ("count", "last", "total")
 
@@ -24,15 +24,22 @@ class Summary:
 
 @implementer(ICounters)
 class Counters:
-    """The agent's counters and summaries, by name and labels."""
+    """The agent's counters and summaries, by name and labels. ``seconds`` is the reactor's
+    clock."""
 
-    def __init__(self) -> None:
+    def __init__(self, seconds: Callable[[], float] = lambda: 0.0) -> None:
+        self._seconds = seconds
         self._counts: dict[tuple[str, Labels], int] = {}
+        self._first_s: dict[str, float] = {}
         self._summaries: dict[tuple[str, Labels], Summary] = {}
 
     def increment(self, name: str, amount: int = 1, **labels: str) -> None:
         key = (name, tuple(sorted(labels.items())) if len(labels) > 1 else tuple(labels.items()))
-        self._counts[key] = self._counts.get(key, 0) + amount
+        before = self._counts.get(key)
+        if before is None:
+            self._first_s.setdefault(name, self._seconds())
+            before = 0
+        self._counts[key] = before + amount
 
     def observe(self, name: str, value: float, **labels: str) -> None:
         key = (name, tuple(sorted(labels.items())) if len(labels) > 1 else tuple(labels.items()))
@@ -52,8 +59,12 @@ class Counters:
             if counted == name and wanted <= set(have)
         )
 
+    def first_s(self, name: str) -> float | None:
+        """When the counter ``name`` was first incremented; None if it never was."""
+        return self._first_s.get(name)
+
     def last(self, name: str) -> float | None:
-        """The newest measurement ``name`` (without labels), None when there is none."""
+        """The newest measurement of ``name`` (without labels), None if there is none."""
         summary = self._summaries.get((name, ()))
         return None if summary is None else summary.last
 

@@ -1,5 +1,5 @@
-"""The catalogue in Prometheus' text format. The only module that imports prometheus_client, and
-itself imported only when metrics are served: it costs memory."""
+"""The catalogue in Prometheus' text format. Only this module imports prometheus_client, and it is
+itself imported only when metrics are served, because that costs memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Value = TypeVar("Value")
 
 
 class AgentCollector(Collector):
-    """Reads everything when asked, so that counting stays cheap."""
+    """Reads everything at each scrape, so that counting stays cheap."""
 
     def __init__(self, counters: Counters, look: Callable[[], Snapshot]) -> None:
         self._counters = counters
@@ -53,7 +53,7 @@ class AgentCollector(Collector):
             )
             found = by_source.get(counted.source, [])
             if not found and not counted.labels:
-                family.add_metric((), 0)  # a counter that is there from the start shows increases
+                family.add_metric((), 0)  # a counter that exists from the start shows increases
             for labels, value in found:
                 family.add_metric(_values(counted, labels), value)
             yield family

@@ -1,4 +1,4 @@
-"""How late the reactor is: a blocked reactor serves nothing, so its lateness is its health."""
+"""How late the reactor is. A blocked reactor serves nothing, so its lateness shows its health."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from twisted.internet.task import LoopingCall
 
 from oda.interfaces import ICounters
 
-#: How often it is measured, in seconds, and over how many measurements the worst is kept.
+#: The interval of measurements, in seconds, and how many of them count for the worst.
 INTERVAL_S = 1.0
 _KEPT = 300
 
 
 class ReactorLatency:
-    """Measures every ``INTERVAL_S`` seconds of ``clock`` how late it is called.
+    """Measures, every ``INTERVAL_S`` seconds of ``clock``, how late the reactor calls it.
 
     ``last_s`` is the newest measurement, ``max_s`` the worst of the last five minutes.
     """
@@ -37,12 +37,12 @@ class ReactorLatency:
         return max(self._recent, default=0.0)
 
     def start(self) -> None:
-        """Begin to measure."""
+        """Start measuring."""
         self._due_s = self._clock.seconds() + INTERVAL_S
         self._loop.start(INTERVAL_S, now=False)
 
     def stop(self) -> None:
-        """End; what was measured stays."""
+        """Stop; the measurements stay."""
         if self._loop.running:
             self._loop.stop()
 
@@ -51,6 +51,6 @@ class ReactorLatency:
         late_s = max(0.0, now_s - self._due_s)
         self._recent.append(late_s)
         self._counters.observe("reactor_latency_seconds", late_s)
-        # LoopingCall keeps to its grid: what was missed is not made up for.
+        # LoopingCall keeps to its grid, and does not make up for missed calls.
         missed = int(late_s / INTERVAL_S)
         self._due_s += (1 + missed) * INTERVAL_S

@@ -1,4 +1,4 @@
-"""docs/metrics.md, made from the catalogue: ``python -m oda.monitor.reference`` writes it."""
+"""docs/metrics.md, made from the catalogue: ``python -m oda.monitor.reference`` prints it."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from oda.monitor.catalogue import COUNTERS, GAUGES, SUMMARIES, counter_name, pla
 _HEAD = """\
 # Metrics
 
-With `monitorPort` in `es.amplia.oda.monitor.cfg` the agent serves these at `/metrics`, for
-Prometheus and whatever reads its format; `deploy/grafana/oda.json` is a dashboard of them.
-This page is generated (`python -m oda.monitor.reference > docs/metrics.md`).
+With `monitorPort` in `es.amplia.oda.monitor.cfg`, the agent serves these metrics at `/metrics`, for
+Prometheus and everything else that reads its format. `deploy/grafana/oda.json` is a dashboard for
+them. This page is generated (`python -m oda.monitor.reference > docs/metrics.md`).
 
-Counters start at 0 with the agent. A summary has `_count` and `_sum`: their rates, one divided by
-the other, are the mean. A series with labels appears when it first has a value. Beside these there
-are the usual `process_*` metrics (memory, CPU, open files, start).
+Counters start at 0 with the agent. A summary has `_count` and `_sum`; the rate of `_sum` divided by
+the rate of `_count` is the mean. A series with labels appears when it first has a value. The usual
+`process_*` metrics (memory, CPU, open files, start) are there as well.
 
 | metric | type | labels | meaning |
 |---|---|---|---|

@@ -1,4 +1,4 @@
-"""The monitor: measures the reactor, watches certificates, serves metrics and health if told to."""
+"""The monitor measures the reactor, checks certificates, and can serve metrics and health."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 
+from oda.log import Logger
 from oda.monitor.counters import Counters
-from oda.monitor.health import certificate_warnings
+from oda.monitor.health import expiring_certificates
 from oda.monitor.latency import ReactorLatency
 from oda.monitor.snapshot import Snapshot
 from oda.settings import MonitorSettings
+from oda.troubles import TroubleKind, Troubles
 
 _log = Logger()
 
-#: How soon after the start certificates are looked at, and how often then, in seconds.
+#: How soon after the start, and how often, certificates are checked, in seconds.
 _FIRST_LOOK_S = 60.0
 _CERTIFICATES_EVERY_S = 86_400.0
-#: Seconds until a port that was taken is tried again.
+#: Seconds until a port that is in use is tried again.
 LISTEN_AGAIN_S = 10.0
 
 
 class MonitorService(Service):
-    """``look()`` shows the agent as it is. A port that is taken is logged once and tried again;
-    the agent goes on."""
+    """``look()`` returns the present state of the agent. If the port is in use, the monitor logs
+    that once and tries again; the agent keeps running."""
 
     name = "monitor"
 
@@ -40,7 +41,9 @@ class MonitorService(Service):
         look: Callable[[], Snapshot],
         latency: ReactorLatency,
         reactor: Any,
+        troubles: Troubles | None = None,
     ) -> None:
+        self._troubles = troubles or Troubles(reactor.seconds)
         self._settings = settings
         self._counters = counters
         self._look = look
@@ -55,14 +58,14 @@ class MonitorService(Service):
 
     @property
     def address(self) -> tuple[str, int] | None:
-        """Where it listens; None while it doesn't."""
+        """Where the monitor listens; None while it doesn't."""
         if self._port is None:
             return None
         host = self._port.getHost()
         return host.host, host.port
 
     def startService(self) -> None:
-        """Begin to measure and, where a port is configured, to listen."""
+        """Start measuring and, if a port is configured, listening."""
         super().startService()
         self._latency.start()
         self._first_look = self._reactor.callLater(
@@ -94,27 +97,33 @@ class MonitorService(Service):
         settings = self._settings
         if settings.port is None:
             return
-        # Imported here: an agent without a monitor shall not pay for it.
+        # Imported here: an agent without a monitor must not pay for it.
         from oda.monitor.web import build_site
 
         site = build_site(self._counters, self._look, self._reactor)
         try:
             self._port = self._reactor.listenTCP(settings.port, site, interface=settings.interface)
         except (CannotListenError, OSError) as error:
+            reason = str(getattr(error, "socketError", error))
+            self._troubles.report(
+                TroubleKind.MONITOR_PORT,
+                f"no metrics at {settings.interface}:{settings.port}: {reason}",
+            )
             if not self._is_failing:
                 self._is_failing = True
                 _log.error(
-                    "no metrics and no health at {interface}:{port} (monitorInterface and"
+                    "can't serve metrics and health at {interface}:{port} (monitorInterface and"
                     " monitorPort of es.amplia.oda.monitor.cfg): {reason}; trying again every"
                     " {period_s:g} s",
                     interface=settings.interface,
                     port=settings.port,
-                    reason=str(getattr(error, "socketError", error)),
+                    reason=reason,
                     period_s=LISTEN_AGAIN_S,
                 )
             self._again = self._reactor.callLater(LISTEN_AGAIN_S, self._listen)
             return
         self._is_failing = False
+        self._troubles.end(TroubleKind.MONITOR_PORT)
         _log.info(
             "metrics and health at http://{interface}:{port}/metrics and /health/ready",
             interface=settings.interface,
@@ -126,6 +135,7 @@ class MonitorService(Service):
             self._again.cancel()
             self._again = None
         self._is_failing = False
+        self._troubles.end(TroubleKind.MONITOR_PORT)
         port, self._port = self._port, None
         if port is None:
             return succeed(None)
@@ -133,5 +143,5 @@ class MonitorService(Service):
 
     def _look_at_certificates(self) -> None:
         snapshot = self._look()
-        for warning in certificate_warnings(snapshot.connection, snapshot.now_ms):
-            _log.warn("{warning}", warning=warning)
+        for ending in expiring_certificates(snapshot.connection, snapshot.now_ms):
+            _log.warn("{warning}", warning=str(ending))

@@ -1,4 +1,4 @@
-"""The agent at one moment: what health, status and metrics are made of. Pure data."""
+"""The agent at one moment: the data for health, status and metrics. Pure data."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Mapping
 import msgspec
 
 from oda.model import ConnectionStatus
+from oda.troubles import Trouble
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """``outbox`` is what ``IOutbox.counts`` says. Times are seconds, ``*_ms`` milliseconds.
+    """``outbox`` is the result of ``IOutbox.counts``. Times are seconds, ``*_ms`` milliseconds.
 
-    ``device_id`` is "" until the device info has given it. ``latency_s`` is how late the reactor
-    served the newest measurement, ``latency_max_s`` the worst of the last minutes.
+    ``now_s`` is on the monotonic clock, as are the times of ``troubles``. ``device_id`` is "" until
+    the device info has provided it. ``latency_s`` is how late the reactor was at the newest
+    measurement, ``latency_max_s`` the worst of the last minutes.
     """
 
     version: str
@@ -22,8 +24,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     device_id: str
     uptime_s: float
     now_ms: int
+    now_s: float = 0.0
     connection: ConnectionStatus
     outbox: Mapping[str, int]
     operations_unanswered: int
     latency_s: float
     latency_max_s: float
+    troubles: tuple[Trouble, ...] = ()

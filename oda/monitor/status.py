@@ -1,37 +1,45 @@
 """The agent's status: as data for programs, as one screen for people, as one line for systemd.
 
-Pure. The data is what ``oda status --json`` prints; its member names are kept from version to
-version.
+Pure. ``oda status --json`` prints the data; the member names don't change from version to version.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from typing import Any
 
 from oda.model import ConnectionStatus, LinkState
 from oda.monitor.counters import Counters
-from oda.monitor.health import certificate_warnings, judge
+from oda.monitor.health import judge
 from oda.monitor.snapshot import Snapshot
+from oda.troubles import Trouble
+from oda.wording import counted
 
-#: Counters that say that something went wrong: name, and what is said of them.
-_TROUBLES = (
-    ("messages_dropped", "messages dropped"),
-    ("messages_dead", "messages set aside as refused by the platform"),
-    ("dead_letters_forgotten", "of the messages set aside forgotten for want of room"),
-    ("messages_refused", "messages not accepted by the outbox"),
-    ("events_rejected", "datapoints that can't be sent"),
-    ("readings_failed", "readings failed"),
-    ("polls_missed", "readings left out"),
-    ("answers_lost", "answers to operations lost"),
-    ("pong_timeouts", "connections given up for want of a pong"),
+#: Counters that show that something went wrong: name, what is counted, and what happened to it.
+_INCIDENTS = (
+    ("messages_dropped", "message", "dropped"),
+    ("messages_dead", "message", "set aside as refused by the platform"),
+    ("dead_letters_forgotten", "message", "set aside and then forgotten for lack of room"),
+    ("messages_refused", "message", "not accepted by the outbox"),
+    ("events_rejected", "datapoint", "refused as not sendable"),
+    ("readings_failed", "reading", "failed"),
+    ("polls_missed", "reading", "skipped because the one before had not ended"),
+    ("answers_lost", "operation", "with a lost answer"),
+    ("pong_timeouts", "connection", "given up for lack of a pong"),
 )
 
 
+#: How many troubles the screen shows.
+_MAX_SHOWN = 10
+
+
 def build_status(snapshot: Snapshot, counters: Counters) -> dict[str, Any]:
-    """Everything worth knowing, as it is now. Times are seconds, ``*_ms`` milliseconds."""
+    """Everything worth knowing now. Times are seconds, ``*_ms`` milliseconds."""
     connection = snapshot.connection
     readiness = judge(connection)
     return {
+        "state": readiness.state(snapshot.troubles).value,
         "version": snapshot.version,
         "device": snapshot.device_id,
         "uptime_s": round(snapshot.uptime_s, 1),
@@ -74,24 +82,42 @@ def build_status(snapshot: Snapshot, counters: Counters) -> dict[str, Any]:
             "last": round(snapshot.latency_s, 4),
             "max": round(snapshot.latency_max_s, 4),
         },
-        "troubles": [
-            *certificate_warnings(connection, snapshot.now_ms),
-            *(
-                f"{count} {meaning}"
-                for name, meaning in _TROUBLES
-                if (count := counters.count(name))
-            ),
+        "troubles": [_trouble(one, snapshot) for one in snapshot.troubles],
+        "incidents": [
+            {
+                "code": name,
+                "count": count,
+                "text": counted(count, noun).partition(" ")[2] + " " + meaning,
+                "since_ms": _at_ms(counters.first_s(name) or 0.0, snapshot),
+            }
+            for name, noun, meaning in _INCIDENTS
+            if (count := counters.count(name))
         ],
     }
 
 
+def _trouble(trouble: Trouble, snapshot: Snapshot) -> dict[str, Any]:
+    return {
+        "code": trouble.kind.value,
+        "subject": trouble.subject,
+        "text": trouble.text,
+        "since_ms": _at_ms(trouble.since_s, snapshot),
+        "for_s": round(snapshot.now_s - trouble.since_s, 1),
+    }
+
+
+def _at_ms(at_s: float, snapshot: Snapshot) -> int:
+    """A moment of the monotonic clock as a time of day."""
+    return snapshot.now_ms - round((snapshot.now_s - at_s) * 1000)
+
+
 def render_status(status: dict[str, Any]) -> str:
-    """One screen, from what ``build_status`` made (on the other side of a socket, perhaps)."""
+    """One screen, from the result of ``build_status`` (perhaps sent through a socket)."""
     connection, outbox, messages = status["connection"], status["outbox"], status["messages"]
     rows = [
         ("agent", f"version {status['version']}, up {duration(status['uptime_s'])}"),
         ("device", status["device"] or "not known yet"),
-        ("ready", "yes" if status["ready"] else "NO: " + "; ".join(status["reasons"])),
+        ("ready", _ready(status)),
         ("connection", f"{connection['state']} for {duration(connection['since_s'])}"),
         ("", connection["url"]),
     ]
@@ -103,7 +129,10 @@ def render_status(status: dict[str, Any]) -> str:
         rows.append(("", f"round trip {connection['round_trip_s'] * 1000:.0f} ms"))
     if not connection["acknowledges"]:
         rows.append(("", "the platform answers no pings: deliveries are not acknowledged"))
-    waiting = f"{outbox.get('pending', 0)} waiting, {outbox.get('in_flight', 0)} on their way"
+    waiting = (
+        f"{outbox.get('waiting', 0)} waiting, {outbox.get('in_flight', 0)} in flight,"
+        f" {outbox.get('lingering', 0)} lingering"
+    )
     age_ms = outbox.get("oldest_age_ms")
     if age_ms:
         waiting += f", the oldest {duration(age_ms / 1000)} old"
@@ -133,20 +162,57 @@ def render_status(status: dict[str, Any]) -> str:
             f"at most {status['reactor_latency_s']['max'] * 1000:.0f} ms late in the last 5 min",
         ),
     ]
-    rows += [("trouble" if i == 0 else "", text) for i, text in enumerate(status["troubles"])]
+    rows += _told("trouble", [_told_trouble(one) for one in status["troubles"]])
+    rows += _told(
+        "so far",
+        [
+            f"{one['count']} {one['text']}, the first {_told_time(one['since_ms'])}"
+            for one in status["incidents"]
+        ],
+    )
     return "\n".join(f"{name:<11} {text}".rstrip() for name, text in rows) + "\n"
 
 
-def status_line(connection: ConnectionStatus, pending: int) -> str:
-    """One line, for ``systemctl status``. It says nothing that changes every second."""
+def _ready(status: dict[str, Any]) -> str:
+    if not status["ready"]:
+        return "NO: " + "; ".join(status["reasons"])
+    return "yes, but something is wrong: see trouble" if status["troubles"] else "yes"
+
+
+def _told(name: str, texts: Sequence[str]) -> list[tuple[str, str]]:
+    """The first ones, and how many more there are."""
+    shown = list(texts[:_MAX_SHOWN])
+    if len(texts) > _MAX_SHOWN:
+        shown.append(f"and {len(texts) - _MAX_SHOWN} more (see --json)")
+    return [(name if number == 0 else "", text) for number, text in enumerate(shown)]
+
+
+def _told_trouble(trouble: dict[str, Any]) -> str:
+    subject = f"{trouble['subject']}: " if trouble["subject"] else ""
+    return f"{trouble['code']}: {subject}{trouble['text']} (for {duration(trouble['for_s'])})"
+
+
+def _told_time(at_ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(at_ms / 1000))
+
+
+def status_line(
+    connection: ConnectionStatus, waiting: int, troubles: Sequence[Trouble] = ()
+) -> str:
+    """One line for ``systemctl status``, without anything that changes every second."""
     if connection.state is LinkState.OPEN:
         readiness = judge(connection)
         text = f"connected to {connection.url}"
-        return text if readiness.ready else f"{text}, but {readiness.reasons[0]}"
-    text = f"not connected ({connection.state.value})"
-    if connection.last_end:
-        text += f": {connection.last_end}"
-    return f"{text}; {pending} messages waiting" if pending else text
+        if not readiness.ready:
+            text += f", but {readiness.reasons[0]}"
+    else:
+        text = f"not connected ({connection.state.value})"
+        if connection.last_end:
+            text += f": {connection.last_end}"
+        if waiting:
+            text += f"; {counted(waiting, 'message')} waiting"
+    kinds = dict.fromkeys(one.kind.value for one in troubles)
+    return f"{text}; trouble: {', '.join(kinds)}" if kinds else text
 
 
 def duration(seconds: float) -> str:

@@ -1,9 +1,9 @@
-"""Tells systemd how the agent is (sd_notify), without systemd being needed for anything.
+"""Reports the agent's state to systemd (sd_notify); nothing here requires systemd.
 
-The service manager names a datagram socket in ``NOTIFY_SOCKET`` and takes lines like ``READY=1``
-there; ``WATCHDOG_USEC`` is the time within which it wants to hear ``WATCHDOG=1`` again and again
-(manual pages sd_notify(3) and sd_watchdog_enabled(3)). The watchdog is fed by a timer of the
-reactor and by nothing else: a reactor that serves no timers does not feed it.
+The service manager names a datagram socket in ``NOTIFY_SOCKET``, where it reads lines like
+``READY=1``. ``WATCHDOG_USEC`` is the longest time that it waits for the next ``WATCHDOG=1`` (manual
+pages sd_notify(3) and sd_watchdog_enabled(3)). Only a timer of the reactor feeds the watchdog, so a
+reactor that serves no timers does not feed it.
 """
 
 from __future__ import annotations
@@ -15,19 +15,20 @@ from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
+
+from oda.log import Logger
 
 _log = Logger()
 
-#: How often the status line is looked at, in seconds.
+#: How often the status line is checked, in seconds.
 _STATUS_EVERY_S = 5.0
 
 
 class NotifySocket:
-    """Sends notifications; a socket that can't be reached is logged once and costs nothing more.
+    """Sends notifications. A socket that can't be reached is logged once and does no other harm.
 
-    ``address`` is what ``NOTIFY_SOCKET`` says: a path, or a name of the abstract namespace behind
-    an ``@``.
+    ``address`` is the value of ``NOTIFY_SOCKET``: a path, or ``@`` and a name of the abstract
+    namespace.
     """
 
     def __init__(self, address: str) -> None:
@@ -52,7 +53,7 @@ class NotifySocket:
 
 
 def watchdog_interval_s(environ: Mapping[str, str], pid: int) -> float | None:
-    """How often the watchdog has to be fed: twice within its time; None when nobody watches."""
+    """How often to feed the watchdog: twice within its time; None if there is no watchdog."""
     meant_for = environ.get("WATCHDOG_PID", "")
     if meant_for and meant_for != str(pid):
         return None
@@ -66,8 +67,8 @@ class SystemdNotifier(Service):
     """READY=1 once the reactor runs, STATUS= when it changes, WATCHDOG=1 while the reactor lives,
     STOPPING=1 when the shutdown begins.
 
-    Ready means that the agent runs, not that it is connected: units that wait for it shall not wait
-    for the network. ``describe()`` gives the status line.
+    Ready means that the agent runs, not that it is connected: units that wait for the agent must
+    not wait for the network. ``describe()`` returns the status line.
     """
 
     name = "systemd"
@@ -89,7 +90,7 @@ class SystemdNotifier(Service):
         self._status.clock = self._watchdog.clock = reactor
 
     def startService(self) -> None:
-        """Begin, as soon as the reactor runs."""
+        """Start as soon as the reactor runs."""
         super().startService()
         self._reactor.callWhenRunning(self._running)
         self._reactor.addSystemEventTrigger("before", "shutdown", self._stopping)
@@ -127,7 +128,7 @@ class SystemdNotifier(Service):
 def build_notifier(
     environ: Mapping[str, str], describe: Callable[[], str], reactor: Any, pid: int | None = None
 ) -> SystemdNotifier | None:
-    """The notifier that ``environ`` asks for, None when nobody wants to know."""
+    """The notifier that ``environ`` asks for, None if it asks for none."""
     address = environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return None

@@ -1,6 +1,6 @@
-"""What the monitor's port answers: ``/metrics``, ``/health/live`` and ``/health/ready``.
+"""What the monitor's port answers: ``/metrics``, ``/health``, ``/health/live``, ``/health/ready``.
 
-Nothing can be changed through it, and it asks for no password: it belongs on the loopback.
+The port only reads and has no password: it belongs on the loopback interface.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from twisted.web.server import Request, Site
 
 from oda.monitor.counters import Counters
 from oda.monitor.exposition import CONTENT_TYPE, Exposition
-from oda.monitor.health import judge
+from oda.monitor.health import State, judge
 from oda.monitor.snapshot import Snapshot
 
 #: How many scrapers may be connected at a time.
 MAX_CONNECTIONS = 32
-#: How long a connection may do nothing, and how long one lasts where others wait, in seconds.
+#: How long a connection may be idle, and how long it lasts while others wait, in seconds.
 IDLE_S, LIFE_S = 10, 30
 
 _TOO_LARGE = b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 _JSON = b"application/json"
-_NOT_FOUND = (404, b"text/plain", b"there are /metrics, /health/live and /health/ready\n")
+_NOT_FOUND = (404, b"text/plain", b"there are /metrics, /health, /health/live, /health/ready\n")
 
 
 #: Status, content type and body.
@@ -34,7 +34,7 @@ Answer = tuple[int, bytes, bytes]
 
 
 class _Pages(Resource):
-    """Answers GET (and HEAD) of the paths in ``pages``, and of no other."""
+    """Answers GET (and HEAD) of the paths in ``pages``, and of no others."""
 
     isLeaf = True
 
@@ -65,7 +65,7 @@ class _BodylessRequest(Request):
             transport.loseConnection()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Dropped: it came in one piece with the headers."""
+        """Dropped: it arrived together with the headers."""
 
     def process(self) -> None:
         if not self._is_refused:
@@ -73,7 +73,7 @@ class _BodylessRequest(Request):
 
 
 class _Connection(ProtocolWrapper):
-    """One connection; ``opened_s`` is when it was made."""
+    """One connection; ``opened_s`` is when it opened."""
 
     opened_s = 0.0
 
@@ -84,7 +84,7 @@ class _Connection(ProtocolWrapper):
 
 class BoundedSite(WrappingFactory):
     """At most 32 connections to ``site``, each idle for 10 s at most. One more is closed at once,
-    and takes the place of those that have lasted for 30 s."""
+    and so are connections that have lasted for 30 s, to make room."""
 
     noisy = False
     protocol = _Connection
@@ -94,7 +94,7 @@ class BoundedSite(WrappingFactory):
         self.seconds = seconds
 
     def buildProtocol(self, addr: Any) -> Any:
-        """The next connection, None where there are too many."""
+        """The next connection, None if there are too many."""
         if len(self.protocols) >= MAX_CONNECTIONS:
             for one in tuple(self.protocols):
                 if self.seconds() - one.opened_s >= LIFE_S:
@@ -104,29 +104,30 @@ class BoundedSite(WrappingFactory):
 
 
 class MonitorSite(Site):
-    """A site that keeps no access log: a scrape every few seconds is no event."""
+    """A site that keeps no access log: a scrape every few seconds is not an event."""
 
     noisy = False
     requestFactory = _BodylessRequest
 
     def log(self, request: Any) -> None:
-        """Nothing."""
+        """Write nothing."""
 
 
 def build_site(counters: Counters, look: Callable[[], Snapshot], reactor: Any) -> BoundedSite:
-    """The site for an agent that ``look`` shows."""
+    """The site for the agent whose state ``look`` returns."""
     exposition = Exposition(counters, look)
 
-    def ready() -> Answer:
-        connection = look().connection
-        readiness = judge(connection)
-        body = msgspec.json.encode(readiness.body(connection))
-        return 200 if readiness.ready else 503, _JSON, body + b"\n"
+    def answer(is_well: Callable[[State], bool]) -> Answer:
+        now = look()
+        readiness = judge(now.connection)
+        body = msgspec.json.encode(readiness.body(now.connection, now.troubles))
+        return 200 if is_well(readiness.state(now.troubles)) else 503, _JSON, body + b"\n"
 
     pages: dict[bytes, Callable[[], Answer]] = {
         b"/metrics": lambda: (200, CONTENT_TYPE, exposition.render()),
         b"/health/live": lambda: (200, _JSON, b'{"live":true}\n'),
-        b"/health/ready": ready,
+        b"/health/ready": lambda: answer(lambda state: state is not State.NOT_READY),
+        b"/health": lambda: answer(lambda state: state is State.READY),
     }
     site = MonitorSite(_Pages(pages), reactor=reactor, timeout=IDLE_S)
     return BoundedSite(site, reactor.seconds)

@@ -1,7 +1,7 @@
-"""Operations: what the platform asks of the device, and the one answer each request gets.
+"""Operations: requests from the platform, and the one answer to each request.
 
-``OperationDispatcher`` is the door; the journal that remembers what was answered is the outbox's;
-the five operations of the OpenGate protocol have one module each.
+``OperationDispatcher`` is the entry point. The journal that remembers answers belongs to the
+outbox. Each of the five operations of the OpenGate protocol has its own module.
 """
 
 from oda.operations.dispatcher import OperationDispatcher

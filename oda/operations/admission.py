@@ -1,7 +1,7 @@
-"""How many operations run at once, and how many wait for their turn.
+"""Limits how many operations run at once, and how many wait for their turn.
 
-None begins while answers wait that the network has not taken: each would add another one, and a
-hundred long answers at once are more than the outbox is meant to hold.
+No operation starts while answers wait that the network has not accepted. Each operation would add
+another answer, and a hundred long answers at once exceed the intended size of the outbox.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from typing import Protocol
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-#: While there is no room for answers, the admission looks so often whether there is, in seconds.
+#: While there is no room for answers, the admission checks again after this time, in seconds.
 LOOK_S = 0.1
 
 
 class Runnable(Protocol):
-    """Something that waits for its turn."""
+    """An operation that waits for its turn."""
 
     def run(self) -> None: ...
 
@@ -24,10 +24,10 @@ class Runnable(Protocol):
 class Admission:
     """Lets ``max_running`` operations run and ``max_waiting`` more wait, first come first served.
 
-    An operation that was let in has to ``leave`` exactly once, and ``fill`` has to be called some
-    time after that: it starts others, so whoever leaves first tells that it has ended. The bounds
-    may be changed while operations run, which are left alone. ``has_room`` says whether there is
-    room for the answer of one more; ``clock`` is the reactor.
+    Each admitted operation must call ``leave`` exactly once, and later ``fill``, which starts
+    others: an operation that leaves reports its end before that. A change of the limits does not
+    affect running operations. ``has_room`` says whether there is room for one more answer;
+    ``clock`` is the reactor.
     """
 
     def __init__(
@@ -43,22 +43,22 @@ class Admission:
         self._has_room = has_room
         self._look: IDelayedCall | None = None
         self._running = 0
-        # A dict for its order and for withdrawing from the middle at no cost.
+        # A dict keeps the order, and allows cheap withdrawal from the middle.
         self._waiting: dict[Runnable, None] = {}
         self._is_starting = False
 
     @property
     def running(self) -> int:
-        """How many run now."""
+        """How many are running."""
         return self._running
 
     @property
     def waiting(self) -> int:
-        """How many wait now."""
+        """How many are waiting."""
         return len(self._waiting)
 
     def enter(self, operation: Runnable) -> bool:
-        """Run it now or later; False when there is no room even to wait."""
+        """Run the operation now or later; False when there is no room even to wait."""
         if self._running < self.max_running and not self._waiting and self._has_room():
             self._running += 1
             operation.run()
@@ -70,18 +70,18 @@ class Admission:
         return True
 
     def withdraw(self, operation: Runnable) -> None:
-        """It no longer waits."""
+        """Stop waiting for this operation."""
         self._waiting.pop(operation, None)
         if not self._waiting:
             self.stop()
 
     def leave(self) -> None:
-        """One that ran has ended; its place is free. Calls nobody."""
+        """A running operation has ended; its place is free. Calls no other code."""
         self._running -= 1
 
     def fill(self) -> None:
-        """Give free places to those that wait; needed after ``leave``, and after ``max_running``
-        was raised."""
+        """Give free places to waiting operations; call this after ``leave``, and after
+        ``max_running`` was raised."""
         # A loop with a guard, not recursion: a thousand waiting operations that end at once would
         # otherwise start each other a thousand levels deep.
         if self._is_starting:
@@ -99,7 +99,7 @@ class Admission:
             self._look = self._clock.callLater(LOOK_S, self._look_again)
 
     def stop(self) -> None:
-        """Leave no timer behind."""
+        """Cancel the timer."""
         look, self._look = self._look, None
         if look is not None:
             look.cancel()

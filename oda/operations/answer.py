@@ -1,9 +1,9 @@
 """Makes the payload of an answer, whatever the operation returned.
 
-An answer that the request's format can't carry (NaN, bytes, foreign objects) is replaced by
-ERROR_PROCESSING naming the culprit, one that is too large for a connection by ERROR_PROCESSING
-saying so. All that is foreign in an answer are texts and what its steps hold as ``response``: where
-that is plain, the codec needs not look at the whole again.
+If the request's format can't carry an answer (NaN, bytes, foreign objects), or the answer is too
+large for a connection, an ERROR_PROCESSING that names the reason replaces it. Only texts and the
+``response`` of steps are foreign content; if these are plain, the codec need not check the whole
+answer again.
 """
 
 from __future__ import annotations
@@ -11,21 +11,27 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from twisted.logger import Logger
-
 from oda.boundary import contained, foreign_code, reason_of
 from oda.errors import CodecError, OperationFailed
 from oda.interfaces import ICheckedEncoding, ICodec, ICodecRegistry
-from oda.model import ContentType, JournalEntry, OperationResult, ResultCode, Step
+from oda.log import Logger
+from oda.model import (
+    ContentType,
+    JournalEntry,
+    OperationResult,
+    ResultCode,
+    Step,
+    StepResult,
+)
 from oda.operations.request import echo_of_answer
 from oda.operations.response import Echo, failure, final_document, partial_document
 
 log = Logger()
 
-#: What is left of a text that makes an answer too large, in characters.
+#: The length of a clipped text in an answer that would be too large, in characters.
 _CLIPPED_LENGTH = 40
 
-#: The reason given where the answer of an operation that was executed is not known any more.
+#: The reason in the answer to a request that was executed before, if its answer is unknown.
 NO_LONGER_KEPT = "already executed; the answer is no longer kept"
 NOT_READABLE = "already executed; the answer can't be read now"
 
@@ -33,10 +39,12 @@ _UNABLE = "the agent could not make the answer"
 
 
 class Written(NamedTuple):
-    """A final answer, encoded, and the result code it carries in the end."""
+    """An encoded final answer, and the result code that it carries. ``reason`` says why an
+    operation failed, "" if nothing tells."""
 
     payload: bytes
     result_code: ResultCode
+    reason: str = ""
 
 
 class _ShortEcho(NamedTuple):
@@ -51,9 +59,9 @@ class _ShortEcho(NamedTuple):
 class AnswerWriter:
     """Encodes answers in the format of their request.
 
-    ``host_id`` gives the agent's own device id, for requests that name no device. An answer longer
-    than ``max_bytes`` is replaced, like one that can't be encoded: no connection would carry it.
-    ``is_plain`` tells a value that surely every format carries.
+    ``host_id`` returns the agent's own device id, for requests that name no device. An answer that
+    is longer than ``max_bytes`` or can't be encoded is replaced, because no connection could carry
+    it. ``is_plain`` is True for a value that every format can surely carry.
     """
 
     def __init__(
@@ -70,31 +78,31 @@ class AnswerWriter:
         self._quick: dict[type, bool] = {}
 
     def write(self, echo: Echo, result: OperationResult, content_type: ContentType) -> Written:
-        """The final answer; what the operation returned can't make it fail."""
+        """The final answer; nothing that the operation returned can make this fail."""
         codec: ICodec = self._codecs.codec(content_type)
         code = ResultCode.ERROR_PROCESSING
         try:
-            # What it is made of may fail when it is looked at, and the codec may be a plugin's.
+            # Reading foreign objects may fail, and the codec may be a plugin's.
             document = final_document(echo, self._host_id(), result)
             payload = self._encode(codec, document, result.steps)
             size, limit = len(payload), self._max_bytes()
             if size <= limit:
-                return Written(payload, result.result_code)
+                return Written(payload, result.result_code, _reason(result))
             reason = f"the answer can't be sent: it has {size} bytes; maxMessageSize is {limit}"
             if result.result_code is not ResultCode.SUCCESSFUL and not result.steps:
-                # What it repeats of its request is too long: its own reason says more.
+                # The echoed part is too long; the operation's own reason is more useful.
                 code, reason = result.result_code, result.description or reason
-        except BaseException as raised:  # noqa: BLE001 - foreign objects raise what they like
+        except BaseException as raised:  # noqa: BLE001 - foreign objects may raise anything
             reason = f"the answer can't be sent: {reason_of(contained(raised))}"
         log.warn("{operation}: {reason}", operation=(echo.name or "")[:100], reason=reason)
-        return Written(self._fitting(codec, echo, failure(reason, code)), code)
+        return Written(self._fitting(codec, echo, failure(reason, code)), code, reason)
 
     def write_error(self, echo: Echo, reason: str, content_type: ContentType) -> bytes:
-        """The final answer ERROR_PROCESSING, with as much of ``echo`` as can be sent."""
+        """The final answer ERROR_PROCESSING, with as much of ``echo`` as fits."""
         return self._fitting(self._codecs.codec(content_type), echo, failure(reason))
 
     def write_bare(self, echo: Echo, content_type: ContentType) -> bytes:
-        """The least of an answer, for when a defect prevents any other."""
+        """A minimal answer, for when a defect prevents any other."""
         codec: ICodec = self._codecs.codec(content_type)
         short = _ShortEcho(_clip(echo.id), _clip(echo.name), _clip(echo.requested_device_id) or "")
         return _encoded(codec, final_document(short, "", failure(_UNABLE)))
@@ -114,9 +122,9 @@ class AnswerWriter:
         return payload
 
     def repeat(self, echo: Echo, entry: JournalEntry, content_type: ContentType) -> bytes | None:
-        """The journaled answer, in the format asked for this time; None while the operation runs.
+        """The journaled answer in the requested format; None while the operation is running.
 
-        Where that answer is no longer kept, or can't be sent any more, the answer says so.
+        If that answer is no longer kept, or can no longer be sent, the answer says so.
         """
         payload = entry.payload
         if payload is None:
@@ -141,8 +149,8 @@ class AnswerWriter:
         return self.write_error(echo, reason, content_type)
 
     def shorten(self, payload: bytes, reason: str) -> bytes | None:
-        """The error answer, with that reason, in the place of one that turned out to be too large;
-        None if ``payload`` is no answer."""
+        """The error answer with that reason, to replace one that turned out to be too large; None
+        if ``payload`` is not an answer."""
         content_type = self._codecs.detect(payload)
         if content_type is None:
             return None
@@ -162,13 +170,13 @@ class AnswerWriter:
                 try:
                     return bytes(codec.encode_checked(document))
                 except CodecError:
-                    pass  # below the codec says what it is
+                    pass  # the codec below reports it
         return _encoded(codec, document)
 
     def _fitting(self, codec: Any, echo: Echo, result: OperationResult) -> bytes:
-        """The answer with less and less of what it repeats, until it can be sent.
+        """The answer with less and less of the echo, until it can be sent.
 
-        The id is clipped last: by it the platform knows what was answered.
+        The id is clipped last, because it tells the platform which request was answered.
         """
         limit = self._max_bytes()
 
@@ -186,8 +194,8 @@ class AnswerWriter:
         if echo.id is None:
             return encoded(no_texts, result)
         request_id = echo.id
-        # The longest beginning of the id that fits: its size as it is encoded depends on what it
-        # holds. An id in which nothing fits is left empty: the configuration allows no such limit.
+        # The longest prefix of the id that fits: its encoded size depends on its content. If no
+        # prefix fits, the id is empty; the configuration allows no such limit.
         fits, too_long = 0, min(len(request_id), limit) + 1
         while too_long - fits > 1:
             middle = (fits + too_long) // 2
@@ -199,9 +207,18 @@ class AnswerWriter:
 
 
 def _encoded(codec: Any, document: Any) -> bytes:
-    """``document`` as the codec writes it, which may be a plugin's."""
+    """``document`` in encoded form; the codec may be a plugin's."""
     with foreign_code:
         return bytes(codec.encode(document))
+
+
+def _reason(result: OperationResult) -> str:
+    """Why an operation failed: its own description, or that of the first step that failed."""
+    if result.result_code is ResultCode.SUCCESSFUL:
+        return ""
+    failed = [step.description for step in result.steps or () if step.result is StepResult.ERROR]
+    texts = [text for text in (result.description, *failed) if isinstance(text, str) and text]
+    return texts[0] if texts else ""
 
 
 def _clip(text: str | None) -> str | None:

@@ -1,6 +1,6 @@
-"""What the two clock operations share: the ``datetime`` parameter and the answer. Pure.
+"""The shared parts of the two clock operations: the ``datetime`` parameter and the answer. Pure.
 
-Sources: OpenGate protocol, "Operations"; recorded answers have one step without description and
+Sources: OpenGate protocol, "Operations". Recorded answers have one step without description and
 response, and no ``resultDescription`` unless there is a reason to give.
 """
 
@@ -18,7 +18,7 @@ from oda.interfaces import IStateManager
 from oda.model import DatastreamValue, OperationResult, ResultCode, Step, StepResult, ValueStatus
 from oda.operations.parameters import kind_of, refuse_unknown
 
-#: No zone is further from UTC than this, daylight saving included.
+#: No time zone is further from UTC than this, daylight saving included.
 MAX_OFFSET_HOURS = 18
 
 _DATE = re.compile(r"(\d{4})-(\d\d)-(\d\d)", re.ASCII)
@@ -31,19 +31,18 @@ _MEMBERS = ("date", "time", "timezone", "dst")
 
 
 def read_datetime_ms(parameters: Mapping[str, Any]) -> int | None:
-    """The time that ``parameters`` give, in milliseconds since the Unix epoch; None if they give
-    none.
+    """The time in ``parameters``, in milliseconds since the Unix epoch; None if there is none.
 
-    The members ``date``, ``time``, ``timezone`` and ``dst`` are inside ``datetime``, or are
-    parameters of their own, as in older requests. ``timezone`` and ``dst`` are hours and add up to
-    the zone's offset; either may be missing. Raises ``InvalidParameter`` naming what is wrong, and
-    for every parameter that is none of these: a time that is not understood would set another one.
+    The members ``date``, ``time``, ``timezone`` and ``dst`` are inside ``datetime`` or, in older
+    requests, separate parameters. ``timezone`` and ``dst`` are hours and add up to the zone's
+    offset; either may be missing. Raises ``InvalidParameter`` that names the fault, also for any
+    other parameter: a time that is misunderstood would set the wrong time.
     """
     refuse_unknown(parameters, ("datetime", *_MEMBERS))
     given = parameters.get("datetime")
     flat = [member for member in _MEMBERS if parameters.get(member) is not None]
     if given is None:
-        # As inside datetime, a date of null is one that was forgotten, not the current time.
+        # As inside datetime, a null date is a forgotten date, not the current time.
         is_meant = flat or "date" in parameters or "time" in parameters
         return _read_ms(parameters, "") if is_meant else None
     if flat:
@@ -74,7 +73,7 @@ def _read_ms(given: Mapping[str, Any], prefix: str) -> int:
         seconds=int(second),
         milliseconds=int(fraction.ljust(3, "0")[:3]),
     )
-    # Subtracted as durations: a datetime can't leave the years 1 to 9999.
+    # Subtracted as durations, because a datetime is limited to the years 1 to 9999.
     return ((date - _EPOCH) + clock - offset) // timedelta(milliseconds=1)
 
 
@@ -92,7 +91,7 @@ def _answer_of(name: str) -> Callable[[Sequence[DatastreamValue]], OperationResu
         if outcome.status is ValueStatus.OK:
             return OperationResult(steps=(Step(name, StepResult.SUCCESSFUL),))
         steps = (Step(name, StepResult.ERROR),)
-        # Recorded: a device without a clock gets no description.
+        # As recorded: a device without a clock gives no description.
         return OperationResult(ResultCode.ERROR_PROCESSING, outcome.error, steps)
 
     return answer
@@ -118,7 +117,7 @@ def _hours(given: Mapping[str, Any], prefix: str, member: str) -> float:
         return 0
     if isinstance(hours, bool) or not isinstance(hours, int | float):
         raise InvalidParameter(prefix + member, f"must be a number, not {kind_of(hours)}")
-    # Written this way round NaN is refused as well.
+    # This comparison also refuses NaN.
     if not abs(hours) <= MAX_OFFSET_HOURS:
         raise InvalidParameter(prefix + member, f"must be within {MAX_OFFSET_HOURS} hours")
     return hours

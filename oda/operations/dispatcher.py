@@ -1,14 +1,14 @@
-"""Takes the platform's messages, runs the operations they ask for, and makes the answers.
+"""Takes the platform's messages, runs the requested operations, and makes the answers.
 
-Exactly one answer for every message in which an operation request can be recognised; any other
-message is logged (its size and what is wrong with it, never its content), counted and dropped.
-A request whose id was answered before gets that answer again and is not run again; one whose id is
-still running gets no answer of its own: the answer that is on its way is the answer to both. That
-holds while the agent stops, too: the journal is asked first.
+Every message in which an operation request can be recognised gets exactly one answer. Any other
+message is logged (its size and its fault, never its content), counted and dropped. A request that
+was answered before gets the same answer and is not run again. If it is still running, the repeated
+request gets no answer of its own: the coming answer is the answer to both. This holds even while
+the agent is stopping, because the journal is asked first.
 
 A message that its codec refuses (a number out of range, half a surrogate pair, a tag) is answered
-ERROR_IN_PARAM if it can be told that it is a request. Only where not even that can be told, or the
-whole is malformed, is it dropped.
+with ERROR_IN_PARAM if it can be recognised as a request. It is dropped only if that is impossible,
+or if the whole message is malformed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from typing import Any
 import msgspec
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -35,6 +34,7 @@ from oda.interfaces import (
     IOperationRoute,
     IProgress,
 )
+from oda.log import Logger
 from oda.model import (
     Answer,
     ContentType,
@@ -61,13 +61,16 @@ log = Logger()
 #: How many requests may wait for their turn.
 MAX_WAITING = 1000
 
-#: The longest answer where nobody says another limit: that of the connector's default.
+#: The default limit for the length of an answer: that of the connector.
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
 
-#: The reason that a request gets whose operation was under way when the agent's process ended.
+#: The reason in the answer to a request that was running when the agent's process ended.
 INTERRUPTED_TEXT = "interrupted: the agent was restarted while the operation was running"
 
-#: The label under which operations nobody handles are counted: their names come from the wire.
+#: How much of a name or an id from the wire the log shows.
+_LOGGED_LENGTH = 100
+
+#: The label that counts operations without a handler: their names come from the wire.
 UNKNOWN = "unknown"
 
 
@@ -75,13 +78,13 @@ UNKNOWN = "unknown"
 class OperationDispatcher:
     """The agent's ``IDispatcher``.
 
-    ``host_id`` gives the agent's own device id. ``send_partial(payload, content_type)`` sends a
+    ``host_id`` returns the agent's own device id. ``send_partial(payload, content_type)`` sends a
     partial answer; it may return a Deferred. ``clock`` is the reactor; ``timeout_s`` counts from
     the arrival of a request, waiting included. ``max_concurrent`` operations run at once and
-    ``max_waiting`` more wait their turn. ``max_answer_bytes`` gives the longest message that the
-    connection carries; a longer answer becomes ERROR_PROCESSING. ``is_plain(value)`` may say that a
-    value needs no check before it is encoded. No operation begins while ``has_room()`` says that
-    there is no room for its answer. Raises ``PluginError`` for operations of the same name.
+    ``max_waiting`` more wait their turn. ``max_answer_bytes`` returns the longest message that the
+    connection can carry; a longer answer becomes ERROR_PROCESSING. If ``is_plain(value)`` is True,
+    the value needs no check before it is encoded. No operation starts while ``has_room()`` says
+    that there is no room for its answer. Raises ``PluginError`` for operations of the same name.
     """
 
     def __init__(
@@ -118,7 +121,7 @@ class OperationDispatcher:
         #: The records of the operations that were resumed in this process.
         self._resumed: set[int] = set()
         self._operations: dict[str, IOperation] = {}
-        #: Hands down the operations for gateways behind this device; None: they are refused.
+        #: Passes down operations for gateways behind this device; None refuses them.
         self.route: IOperationRoute | None = None
         for operation in operations:
             self.add(operation)
@@ -130,7 +133,7 @@ class OperationDispatcher:
 
     @property
     def unanswered(self) -> int:
-        """How many requests run or wait now."""
+        """How many requests are running or waiting."""
         return len(self._around.unfinished)
 
     def add(self, operation: IOperation) -> None:
@@ -146,13 +149,13 @@ class OperationDispatcher:
         self._operations[name] = operation
 
     def remove(self, name: str) -> None:
-        """No longer handle that operation; what runs goes on. Raises ``PluginError`` if nobody
-        handles it."""
+        """Stop handling that operation; running ones continue. Raises ``PluginError`` if it has no
+        handler."""
         if self._operations.pop(name, None) is None:
-            raise PluginError(f"nobody handles the operation {name}")
+            raise PluginError(f"the operation {name} has no handler")
 
     def remove_handler(self, operation: IOperation) -> None:
-        """As ``remove``, of what that object handles, whatever it is called by now."""
+        """Like ``remove``, for the operation of that object, whatever its present name."""
         for name, handler in self._operations.items():
             if handler is operation:
                 del self._operations[name]
@@ -160,17 +163,17 @@ class OperationDispatcher:
         raise PluginError(f"{type(operation).__name__} handles no operation")
 
     def configure(self, timeout_s: float, max_concurrent: int) -> None:
-        """Change the limits: the first for the requests to come, the second at once."""
+        """Change the limits: the time limit for later requests, the number at once."""
         self._around.timeout_s = timeout_s
         self._admission.max_running = max_concurrent
         self._admission.fill()
 
     def stop(self) -> None:
-        """Cancel what runs or waits and answer it, and everything new that still comes, with
-        ERROR_PROCESSING. What continues after a restart is left to the next process. No timer is
-        left behind."""
+        """Cancel running and waiting operations. Answer them, and every new request, with
+        ERROR_PROCESSING; leave those that continue after a restart to the next process. Cancels all
+        timers."""
         self._around.is_stopping = True
-        # Those that wait come first: each that runs would make room for one of them.
+        # Waiting operations first: the end of a running one would start one of them.
         for execution in sorted(
             self._around.unfinished, key=lambda one: one.stage is Stage.RUNNING
         ):
@@ -233,9 +236,9 @@ class OperationDispatcher:
         return Resumption(left.record, request, saved)
 
     def answer_interrupted(self) -> list[tuple[Answer, ContentType]]:
-        """The answers to the operations that an earlier process began and did not end, and that do
-        not continue: whether they had any effect is not known. Each is to be put into the outbox at
-        once, which ends its record: then it is not given again."""
+        """The answers to the operations that an earlier process started and did not end, and that
+        do not continue; their effect is unknown. The caller must put each answer into the outbox at
+        once. That ends its record, so it is not returned again."""
         answers: list[tuple[Answer, ContentType]] = []
         for left in self._around.journal.interrupted():
             if left.record in self._resumed or self._resumption(left) is not None:
@@ -244,7 +247,7 @@ class OperationDispatcher:
             try:
                 payload = self._writer.write_error(request, INTERRUPTED_TEXT, left.content_type)
             except CodecError as error:
-                # Its format was a plugin's that is gone. It stays on record.
+                # A plugin that is gone defined its format. The operation stays on record.
                 log.error(
                     "the interrupted operation {name} can't be answered: {reason}",
                     name=request.name,
@@ -261,7 +264,7 @@ class OperationDispatcher:
         return answers
 
     def process(self, payload: bytes, content_type: ContentType | None) -> Deferred[Answer | None]:
-        """As ``IDispatcher.process``: never fails."""
+        """See ``IDispatcher.process``: never fails."""
         try:
             return self._process(payload, content_type)
         except BaseException as raised:  # noqa: BLE001 - ours or a codec's; the connection survives
@@ -295,7 +298,7 @@ class OperationDispatcher:
             return succeed(Answer(self._writer.write_bare(request, content_type)))
         try:
             return self._handle(request, content_type, host_id)
-        except Exception:  # noqa: BLE001 - a fault of ours; there has to be an answer all the same
+        except Exception:  # noqa: BLE001 - a defect of ours; the request still needs an answer
             log.failure(
                 "a request of {size_bytes} bytes broke the dispatcher", size_bytes=len(payload)
             )
@@ -304,7 +307,7 @@ class OperationDispatcher:
     def _own_id(self) -> str | None:
         try:
             return self._host_id()
-        except Exception:  # noqa: BLE001 - a fault of ours; the request gets an answer all the same
+        except Exception:  # noqa: BLE001 - a defect of ours; the request still needs an answer
             log.failure("the agent does not know its own id")
             return None
 
@@ -317,8 +320,8 @@ class OperationDispatcher:
         operation: IOperation | None
         gateways = gateways_below(request, host_id)
         if gateways and self.route is None:
-            # Executed here it would act on the wrong machine.
-            reason = f"the path leads to the gateway {gateways[0]!r}, to which there is no route"
+            # If executed here, it would act on the wrong machine.
+            reason = f"the path leads to the gateway {gateways[0]!r}, but there is no route to it"
             result = failure(reason, ResultCode.NOT_SUPPORTED)
             return self._answer_at_once(request, result, content_type)
         if gateways:
@@ -328,7 +331,7 @@ class OperationDispatcher:
         if operation is None:
             result = failure(NOT_SUPPORTED_TEXT, ResultCode.NOT_SUPPORTED)
             return self._answer_at_once(request, result, content_type)
-        # What is handed down may be called anything; each name would be counted for ever.
+        # Operations for gateways may have any name, and each counted name would stay for ever.
         label = request.name if request.name in self._operations else UNKNOWN
         execution = Execution(self._around, operation, request, content_type, label)
         execution.begin()
@@ -347,8 +350,10 @@ class OperationDispatcher:
             operation=str(request.name) if is_known else UNKNOWN,
             result=written.result_code.value,
         )
-        log.info(
-            "a request was not run, {result_code}: {reason}",
+        log.warn(
+            "{operation} {request_id} was refused with {result_code}: {reason}",
+            operation=str(request.name or "a request without a name")[:_LOGGED_LENGTH],
+            request_id=str(request.id or "without an id")[:_LOGGED_LENGTH],
             result_code=written.result_code.value,
             reason=result.description,
         )
@@ -366,8 +371,8 @@ class OperationDispatcher:
 
 @implementer(IOperation)
 class _HandedDown:
-    """One operation on its way to the gateway behind this device. What it does there is not known:
-    it counts as one that acts, and is put on record before it is handed down."""
+    """One operation for the gateway behind this device. Its effect there is unknown, so it counts
+    as one that acts, and is recorded before it is passed down."""
 
     reads_only = False
 

@@ -7,24 +7,23 @@
         |            +-- time limit, stop --+
         +-- a repeated id, no record -------+
 
-Whatever happens, ``answer`` fires exactly once; ``ENDED`` is entered before it does, and all that
-comes later (a handler that ignores its cancellation, more progress) is dropped there. State is
-settled before anybody is told: the answer's receiver may call the dispatcher again.
+Whatever happens, ``answer`` fires exactly once. ``ENDED`` is entered before it fires, and drops
+everything that comes later (a handler that ignores its cancellation, more progress). State is
+settled before any caller is notified: the answer's receiver may call the dispatcher again.
 
-The final answer ends the record of the journal, whose number is known only when ``RECORDING`` is
-over. So the time limit and the end of the agent do not answer a request that is being recorded:
-they decide what is answered as soon as its record is known. Answered before, the record would stay
-open, and after a restart the platform would be told "interrupted" as well. And the journal may know
-the request already: then its earlier answer is the answer, while stopping too. Where there is no
-record in the end, the answer says so and names no time limit: the same request may run later.
+The final answer ends the journal's record, whose number is known only at the end of ``RECORDING``.
+So the time limit and the end of the agent do not answer a request that is being recorded: they
+decide what to answer once its record is known. An earlier answer would leave the record open, and
+after a restart the platform would also be told "interrupted". If the journal already knows the
+request, its earlier answer is the answer, even while stopping. If there is no record in the end,
+the answer says so and mentions no time limit: the same request may run later.
 
 An operation that has saved its state is not answered when the agent stops (``leave``): its record
-stays open, and the next process resumes it. That one knows the record from the beginning: its stage
-is WAITING at once.
+stays open, and the next process resumes it. A resumed operation has its record from the start.
 
-A partial answer ends nothing and need not wait for a commit: the beginning of the operation was
-committed before it ran, and the steps contradict no later answer. It can't be overtaken by the
-final answer, which is put into the outbox after it, in the same class.
+A partial answer ends nothing and need not wait for a commit: the start of the operation was
+committed before it ran, and the steps contradict no later answer. The final answer can't overtake
+it, because it enters the outbox later, in the same class.
 """
 
 from __future__ import annotations
@@ -36,12 +35,12 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.boundary import contained, foreign_code, reason_of
 from oda.errors import OperationError, OperationFailed, OperationNotSupported
 from oda.interfaces import ICounters, IJournal, IOperation
+from oda.log import Logger
 from oda.model import (
     Answer,
     ContentType,
@@ -68,17 +67,17 @@ log = Logger()
 
 NOT_SUPPORTED_TEXT = "Operation not supported by the device"
 
-#: The reason that requests get while the agent stops.
+#: The reason in answers while the agent is stopping.
 STOPPING_TEXT = "the agent is stopping"
 
-#: A longer id is cut in the log.
+#: Longer ids are cut in the log.
 _LOGGED_ID_LENGTH = 100
 
 _RESULT_CODES = {code.value: code for code in ResultCode}
 
 
 class Stage(Enum):
-    """How far a request has come."""
+    """The stage of a request."""
 
     RECORDING = auto()
     WAITING = auto()
@@ -87,10 +86,9 @@ class Stage(Enum):
 
 
 class Surroundings:
-    """What all executions of a dispatcher share. ``timeout_s`` may change while they run: it is
-    read when an execution starts to wait for something. ``unfinished`` are those that have not
-    ended; while ``is_stopping`` no operation is run any more. ``host_id`` gives the agent's own
-    device id."""
+    """The shared state of a dispatcher's executions. ``timeout_s`` may change while they run: an
+    execution reads it when it starts to wait. ``unfinished`` are those that have not ended; while
+    ``is_stopping`` no further operation runs. ``host_id`` gives the agent's own device id."""
 
     __slots__ = (
         "admission",
@@ -129,9 +127,10 @@ class Surroundings:
 
 
 class Execution:
-    """Runs one request. ``answer`` fires with the answer, or with None when the same request is
-    running already: that one's answer is the answer to both; also with None when it is left to the
-    next process. It is counted as ``label``. ``resumption``: an earlier process has begun it."""
+    """Runs one request. ``answer`` fires with the answer, or with None if the same request is
+    already running: that answer is the answer to both. It also fires with None if the next process
+    answers. The execution is counted as ``label``. ``resumption``: an earlier process started the
+    operation."""
 
     __slots__ = (
         "_acts",
@@ -174,18 +173,18 @@ class Execution:
         self._steps: Sequence[Step] = ()
         self._record: int | None = None
         self._resumption = resumption
-        #: What it has saved last; None: it does not continue after a restart.
+        #: What the operation saved last; None if it does not continue after a restart.
         self._saved: Saved | None = None
         if resumption is not None:
             self._saved = resumption.saved
             self._steps = tuple(resumption.saved.steps)
-        #: Why it is not run once its record is known.
+        #: Why the operation will not run once its record is known.
         self._refusal: str | None = None
         self.answer: Deferred[Answer | None] = Deferred()
 
     @property
     def stage(self) -> Stage:
-        """How far it has come; ``ENDED`` when ``answer`` has fired or is about to."""
+        """The present stage; ``ENDED`` when ``answer`` has fired or is about to."""
         return self._stage
 
     def begin(self) -> None:
@@ -205,7 +204,7 @@ class Execution:
             entry = self._around.journal.begin(
                 request.id, request.name, self._acts, request, self._content_type
             )
-        except Exception as error:  # noqa: BLE001 - logged and, where it matters, answered
+        except Exception as error:  # noqa: BLE001 - logged and, if it matters, answered
             entry = fail(error)
         if isinstance(entry, Deferred):
             entry.addCallbacks(self._recorded, self._not_recorded)
@@ -237,23 +236,23 @@ class Execution:
         self._stage = Stage.RUNNING
         try:
             outcome = self._start()
-            # What it returned is foreign as well: it may fail when it is looked at.
+            # The returned object is foreign too: reading it may fail.
             is_coroutine = inspect.iscoroutine(outcome)
             is_deferred = isinstance(outcome, Deferred)
         except BaseException as raised:  # noqa: BLE001 - the boundary to foreign code; it is answered
             outcome, is_coroutine, is_deferred = fail(contained(raised)), False, True
-        # Its own code may have stopped the dispatcher meanwhile.
+        # The operation's own code may have stopped the dispatcher meanwhile.
         has_ended = self.stage is Stage.ENDED
         if is_coroutine:
             if has_ended:
-                outcome.close()  # it has not begun: none of its code runs
+                outcome.close()  # not started yet: none of its code runs
                 return
             outcome, is_deferred = Deferred.fromCoroutine(outcome), True
         if is_deferred:
             self._pending = outcome
             try:
                 outcome.addCallbacks(self._returned, self._failed)
-            except BaseException as raised:  # noqa: BLE001 - Twisted looks at what it holds
+            except BaseException as raised:  # noqa: BLE001 - Twisted examines the object
                 self._failed(Failure(contained(raised)))
             if has_ended:
                 self._cancel()
@@ -302,7 +301,7 @@ class Execution:
         return True
 
     def progress(self, steps: Sequence[Step]) -> None:
-        """As described at ``IProgress``."""
+        """See ``IProgress``."""
         if self._stage is Stage.ENDED:
             return
         around = self._around
@@ -311,14 +310,14 @@ class Execution:
         around.counters.increment("operation_partial_answers", operation=self._label)
         try:
             sending = around.send_partial(payload, self._content_type)
-        except Exception as error:  # noqa: BLE001 - losing it must not fail the operation
+        except Exception as error:  # noqa: BLE001 - a lost step must not fail the operation
             sending = fail(error)
         if isinstance(sending, Deferred):
             sending.addErrback(self._partial_lost)
 
     def interrupt(self, reason: str) -> None:
-        """Cancel it wherever it is, and answer ERROR_PROCESSING with the steps done so far: at
-        once, or as soon as its record is known."""
+        """Cancel the operation at any stage, and answer ERROR_PROCESSING with the steps done so
+        far: at once, or as soon as its record is known."""
         if self._stage is Stage.RECORDING:
             self._refusal = self._refusal or reason
             self._stop_timer()
@@ -334,7 +333,7 @@ class Execution:
             try:
                 with foreign_code:
                     self._pending.cancel()
-            except Exception:  # noqa: BLE001 - foreign cancellers; the answer goes out all the same
+            except Exception:  # noqa: BLE001 - foreign cancellers; the answer is still sent
                 log.failure("{operation} can't be cancelled", operation=self._request.name)
 
     def _recorded(self, entry: int | JournalEntry) -> None:
@@ -352,8 +351,8 @@ class Execution:
         if not self._acts:
             self._admit()
         else:
-            # Run now, it could run a second time when the request is repeated. The answer says that
-            # nothing is on record, even if its time is up: asked for again, it may run.
+            # If it ran now, a repeated request could run it a second time. The answer says that
+            # there is no record, even if its time is up: a new request may run.
             if self._refusal != STOPPING_TEXT:
                 self._refusal = f"the operation could not be recorded: {reason}"
             self._admit()
@@ -384,10 +383,10 @@ class Execution:
         )
         try:
             payload = around.writer.repeat(self._request, entry, self._content_type)
-        except Exception:  # noqa: BLE001 - a fault of ours; there has to be an answer all the same
+        except Exception:  # noqa: BLE001 - a defect of ours; the request still needs an answer
             log.failure("{operation} can't be answered again", operation=self._request.name)
             payload = self._bare_answer()
-        # The answer it repeats may not be committed yet: this one must not be sent before it.
+        # The original answer may not be committed yet; its repetition must not be sent before that.
         self.answer.callback(None if payload is None else Answer(payload, None, self._acts))
 
     def _returned(self, result: OperationResult) -> None:
@@ -440,7 +439,7 @@ class Execution:
         self._withdraw(stage)
         try:
             payload: bytes | None = self._final_payload(result)
-        except Exception:  # noqa: BLE001 - a fault of ours; there has to be an answer all the same
+        except Exception:  # noqa: BLE001 - a defect of ours; the request still needs an answer
             log.failure("{operation} can't be answered", operation=self._request.name)
             payload = self._bare_answer()
         if payload is None:
@@ -471,13 +470,24 @@ class Execution:
 
     def _final_payload(self, result: OperationResult) -> bytes:
         around, request = self._around, self._request
-        payload, code = around.writer.write(request, result, self._content_type)
+        written = around.writer.write(request, result, self._content_type)
+        payload, code = written.payload, written.result_code
         seconds = around.clock.seconds() - self._arrived_s
         around.counters.increment("operations", operation=self._label, result=code.text)
         around.counters.observe("operation_seconds", seconds, operation=self._label)
-        if self._acts or code is not ResultCode.SUCCESSFUL:
+        if code is not ResultCode.SUCCESSFUL:
+            log.warn(
+                "{operation} {request_id} failed with {result_code} after {seconds:.3f} s:"
+                " {reason}",
+                operation=request.name,
+                request_id=request.id[:_LOGGED_ID_LENGTH],
+                result_code=code.text,
+                seconds=seconds,
+                reason=written.reason or "no reason given",
+            )
+        elif self._acts:
             log.info(
-                "{operation} {request_id} ended as {result_code} after {seconds:.3f} s",
+                "{operation} {request_id} succeeded after {seconds:.3f} s",
                 operation=request.name,
                 request_id=request.id[:_LOGGED_ID_LENGTH],
                 result_code=code.text,
@@ -487,7 +497,7 @@ class Execution:
 
 
 def _acts(operation: IOperation) -> bool:
-    """Whether it does more than read. One that can't tell may do more: it is put on record."""
+    """Whether it does more than read. If it can't tell, it may do more, and is recorded."""
     try:
         return not operation.reads_only
     except BaseException as raised:  # noqa: BLE001 - a foreign property
@@ -503,5 +513,5 @@ def _code_of(error: OperationError) -> ResultCode:
     try:
         with foreign_code:
             return _RESULT_CODES.get(error.result_code, ResultCode.ERROR_PROCESSING)
-    except Exception:  # noqa: BLE001 - a foreign attribute: a property, or a list, which has no hash
+    except Exception:  # noqa: BLE001 - a foreign attribute: a property, or an unhashable list
         return ResultCode.ERROR_PROCESSING

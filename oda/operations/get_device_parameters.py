@@ -25,7 +25,7 @@ from oda.operations.response import (
 class GetDeviceParameters:
     """Answers with one entry per datastream of ``variableList``, or one per matching device when
     the request's device id is a pattern. A datastream that can't be read, or whose value can't be
-    sent, fails its entry only."""
+    sent, fails only its own entry."""
 
     name = "GET_DEVICE_PARAMETERS"
     reads_only = True
@@ -37,7 +37,7 @@ class GetDeviceParameters:
     def execute(
         self, request: OperationRequest, progress: Callable[[Sequence[Step]], None]
     ) -> Deferred[OperationResult]:
-        """Fires when everything is read. Raises ``InvalidParameter`` for a wrong
+        """Fires when all datastreams are read. Raises ``InvalidParameter`` for a wrong
         ``variableList``."""
         names = read_variable_names(request.parameters)
         return self._state.get(request.device_id, names).addCallback(self._result, request)
@@ -59,7 +59,7 @@ def _entry(
         return variable_entry(name, ERROR, value.error or "The datastream could not be read")
     if value.value is None:
         device_id = HOST if request.device_id == HOST else _sendable(value.device_id)
-        # The wording of the recorded answer, so that whoever matches it finds it here too.
+        # The wording of the recorded answer, so that existing software can match it.
         return variable_entry(
             name,
             ERROR,
@@ -73,5 +73,5 @@ def _entry(
 
 
 def _sendable(device_id: str) -> str:
-    """As every format carries it: whoever lists the devices may know ids that are no Unicode."""
+    """An id that every format can carry: a lister of devices may know ids that are not Unicode."""
     return device_id.encode("utf-8", "replace").decode("utf-8")

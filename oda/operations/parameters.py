@@ -1,8 +1,8 @@
 """The two dialects of ``parameters``, read as one (OpenGate protocol, "Operation request").
 
-``normalise`` turns what a request carries into the object form, whichever dialect it used; the
-readers below it take from the object form what the operations need. All of them raise
-``InvalidParameter`` naming the culprit the way it stands in the object form, for instance
+``normalise`` turns the parameters of a request into the object form, whichever dialect it used.
+The readers below take what the operations need from the object form. All of them raise
+``InvalidParameter``, which names the faulty place in the object form, for example
 ``variableList[2].name``.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from oda.errors import InvalidParameter
 
-#: The members in which the list dialect wraps a value, and what each of them may hold.
+#: The members in which the list dialect wraps a value, and the types that each may hold.
 WRAPPERS: Mapping[str, tuple[type, ...]] = {
     "string": (str,),
     "number": (int, float),
@@ -22,10 +22,10 @@ WRAPPERS: Mapping[str, tuple[type, ...]] = {
     "array": (list,),
 }
 
-#: The two spellings of what an entry of ``variableList`` has.
+#: The two spellings of the members of a ``variableList`` entry.
 _SHORT_NAMES = (("variableName", "name"), ("variableValue", "value"))
 
-#: What values are called in a message to the platform's people.
+#: Names of types in error messages for the platform's users.
 KINDS: Mapping[type, str] = {
     type(None): "null",
     bool: "a boolean",
@@ -38,27 +38,27 @@ KINDS: Mapping[type, str] = {
 }
 
 
-#: How many variables, and how many parameters, a request may hold: for a whole device there is
-#: REFRESH_INFO.
+#: How many variables, and how many parameters, a request may hold; REFRESH_INFO reads a whole
+#: device.
 MAX_VARIABLES = 1000
 
-#: So much of what is not known is repeated in a message, in characters.
+#: How much of an unknown parameter an error message repeats, in characters.
 MAX_SHOWN = 200
 
-#: How long the name of a variable may be, in characters.
+#: The longest name of a variable, in characters.
 MAX_NAME_LENGTH = 1024
 
 
 def kind_of(value: object) -> str:
-    """What ``value`` is, in words."""
+    """The type of ``value``, in words."""
     return KINDS.get(type(value), f"a {type(value).__name__}")
 
 
 def normalise(parameters: Any) -> dict[str, Any]:
-    """The object form of ``parameters``; absent ones and ``[]`` are no parameters.
+    """The object form of ``parameters``; missing ones and ``[]`` mean no parameters.
 
-    Entries of ``variableList`` become ``{"name", "value"}``; what else they are is for the
-    operation to judge.
+    Entries of ``variableList`` become ``{"name", "value"}``; the operation checks anything else in
+    them.
     """
     if parameters is None:
         return {}
@@ -78,9 +78,9 @@ def normalise(parameters: Any) -> dict[str, Any]:
 
 
 def refuse_unknown(given: Mapping[str, Any], known: Sequence[str], where: str = "") -> None:
-    """Refuse what an operation does not understand: ignored, it would act otherwise than asked.
+    """Refuse parameters that an operation does not know: ignoring them could change its meaning.
 
-    ``where`` is the parameter that ``given`` is the value of. Raises ``InvalidParameter``.
+    ``where`` is the parameter whose value is ``given``. Raises ``InvalidParameter``.
     """
     for name in given:
         if name not in known:
@@ -95,7 +95,7 @@ def read_variable_names(parameters: Mapping[str, Any]) -> list[str]:
 
 
 def read_variables(parameters: Mapping[str, Any]) -> list[tuple[str, Any]]:
-    """The names and values in ``variableList``; a value may be null but must be there."""
+    """The names and values in ``variableList``; a value may be null but must be present."""
     variables = []
     for index, entry in enumerate(_variable_list(parameters)):
         if not isinstance(entry, dict):
@@ -158,7 +158,7 @@ def _with_short_names(entry: Any) -> Any:
             if short.get(short_name) is None:
                 short[short_name] = value
             elif value is not None and short[short_name] != value:
-                short[long_name] = value  # which of the two is meant is for the operation to judge
+                short[long_name] = value  # both are given: the operation decides
     return short
 
 
@@ -177,7 +177,7 @@ def _from_list_dialect(parameters: list[Any]) -> dict[str, Any]:
         if name in normal:
             raise InvalidParameter(name, "given twice")
         if "value" not in entry and len(entry) > 1:
-            # Taken for null, a value under another name would be ignored.
+            # A missing value would count as null, and the other member would be ignored.
             others = ", ".join(repr(member) for member in entry if member != "name")
             raise InvalidParameter(f"{where}.value", f"missing; there is {others[:MAX_SHOWN]}")
         normal[name] = _unwrap(entry.get("value"), name)
@@ -185,9 +185,9 @@ def _from_list_dialect(parameters: list[Any]) -> dict[str, Any]:
 
 
 def _unwrap(value: Any, name: str) -> Any:
-    """The value inside its wrapper; a value that was not wrapped stays what it is.
+    """The value inside its wrapper; a value without wrapper is unchanged.
 
-    Wrappers written with all their members, the unused ones null, are understood as well.
+    Also reads wrappers written with all their members, where the unused ones are null.
     """
     if not isinstance(value, dict) or not value or not value.keys() <= WRAPPERS.keys():
         return value

@@ -15,9 +15,9 @@ from oda.operations.response import CheckValue, single_step, unsendable, variabl
 
 @implementer(IOperation)
 class RefreshInfo:
-    """Answers with one entry per datastream that could be read, a list of values in each: one
-    value, or one per device when the request's device id is a pattern. A value that can't be sent
-    is left out and counted (``values_not_sendable``)."""
+    """Answers with one entry per datastream that could be read, each with a list of values: one
+    value, or one per device when the request's device id is a pattern. Omits and counts a value
+    that can't be sent (``values_not_sendable``)."""
 
     name = "REFRESH_INFO"
     reads_only = True
@@ -30,7 +30,7 @@ class RefreshInfo:
     def execute(
         self, request: OperationRequest, progress: Callable[[Sequence[Step]], None]
     ) -> Deferred[OperationResult]:
-        """Fires when the state manager has read everything; parameters are ignored."""
+        """Fires when the state manager has read everything; ignores parameters."""
         return self._state.get(request.device_id, None).addCallback(self._result)
 
     def _result(self, values: Sequence[DatastreamValue]) -> OperationResult:

@@ -1,9 +1,9 @@
 """Recognises an operation request in a decoded message (OpenGate protocol, "Operation request").
 
-``recognise`` gives an ``OperationRequest`` that can be run, a ``Refusal`` that must be answered
-with ERROR_IN_PARAM, or None for a message that is no request and gets no answer.
-``recognise_refused`` does so for a message that the codec refuses. Where that is because of a
-member that nobody needs, the request is as good as any other; else who asks may be readable.
+``recognise`` returns an ``OperationRequest`` to run, a ``Refusal`` to answer with ERROR_IN_PARAM,
+or None for a message that is not a request and gets no answer. ``recognise_refused`` does the same
+for a message that the codec refuses. If the faulty member is not needed, the request is valid;
+otherwise the sender may still be readable.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from oda.interfaces import ITolerantDecoding
 from oda.model import HOST, OperationRequest
 from oda.operations.parameters import kind_of, normalise
 
-#: How large an id given as a number may be.
+#: The largest id given as a number, in bits.
 MAX_ID_BITS = 256
 
-#: How large it may be to be echoed: its text is no longer than that of other ids then, and writing
-#: out a huge number costs quadratic time, or fails.
+#: The largest number that is echoed: its text is no longer than that of other ids. Converting a
+#: huge number to text takes quadratic time, or fails.
 MAX_ECHOED_ID_BITS = 3392
 
-#: How long each text may be that an answer repeats, in bytes of UTF-8, and how many gateways a path
-#: may name: what is longer is refused, and repeated in part.
+#: The longest text that an answer echoes, in bytes of UTF-8, and the most gateways in a path. A
+#: longer text is refused, and echoed in part.
 MAX_TEXT_BYTES = 1024
 MAX_PATH = 100
 
-#: What is longer is not decoded to be repeated, in bytes as they were sent.
+#: A longer member is not decoded for the echo, in bytes as sent.
 _MAX_MEMBER_BYTES = 64 * MAX_TEXT_BYTES
 
-#: The members that an answer repeats, and those that a request needs.
+#: The members that an answer echoes, and those that a request needs.
 _ECHOED = ("id", "deviceId", "path", "name")
 _MEMBERS = (*_ECHOED, "parameters")
 
-#: What stands for the parts of a text that are no Unicode.
+#: Replaces the parts of a text that are not Unicode.
 _REPLACEMENT = "\ufffd"
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-#: What is said of such a text.
-NO_UNICODE = "holds what is no Unicode text"
+#: The fault of such a text.
+NO_UNICODE = "contains invalid Unicode"
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A request that can't be run: what of it could be read, and what is wrong with it.
+    """A request that can't be run: its readable parts, and its fault.
 
-    ``id`` and ``name`` are None where the request has none that could be echoed.
+    ``id`` and ``name`` are None if the request has none that could be echoed.
     """
 
     fault: InvalidParameter
@@ -64,8 +64,8 @@ class Refusal(msgspec.Struct, frozen=True):
 def recognise(message: Any, host_id: str) -> OperationRequest | Refusal | None:
     """The request in ``message``, the decoded payload; ``host_id`` is the agent's own device id.
 
-    Everything that is right is echoed even if something else is wrong; of several faults the
-    first is named. A ``timestamp`` that is no number is ignored: nothing depends on it.
+    Everything valid is echoed even if something else is wrong; of several faults, the first is
+    named. A ``timestamp`` that is not a number is ignored, because nothing depends on it.
     """
     operation = message.get("operation") if isinstance(message, dict) else None
     request = operation.get("request") if isinstance(operation, dict) else None
@@ -95,11 +95,11 @@ def recognise(message: Any, host_id: str) -> OperationRequest | Refusal | None:
 
 
 def gateways_below(request: OperationRequest, host_id: str) -> tuple[str, ...]:
-    """The gateways that the operation still has to pass behind this one, the next one first.
+    """The gateways that the operation must still pass behind this one, the next one first.
 
     A path names the gateways from the platform to the device (OpenGate protocol, "Operation
-    request"): what stands before this device's own id is behind us. An operation on this device
-    itself has arrived.
+    request"); those before this device's own id are already passed. An operation on this device
+    has arrived.
     """
     path = request.path
     if not path or (request.device_id == HOST and request.requested_device_id):
@@ -113,9 +113,9 @@ def gateways_below(request: OperationRequest, host_id: str) -> tuple[str, ...]:
 def recognise_refused(
     codec: Any, payload: bytes, problem: str, host_id: str
 ) -> OperationRequest | Refusal | None:
-    """The request in ``payload``, which ``codec`` can't decode because of ``problem``; None for
-    what is no request, or nobody can tell. It can be run if every member that is needed can be
-    decoded by itself."""
+    """The request in ``payload``, which ``codec`` can't decode because of ``problem``; None if it
+    is not a request or can't be recognised. The request can be run if every needed member can be
+    decoded separately."""
     is_tolerant: bool = ITolerantDecoding.providedBy(codec)
     if not is_tolerant:
         return None
@@ -139,12 +139,12 @@ def recognise_refused(
         except DecodeError as error:
             faults.append(InvalidParameter(name, error.problem))
         if name == "parameters":
-            continue  # they are not repeated
+            continue  # these are not echoed
         try:
             request[name] = codec.decode_tolerantly(members[name])
         except DecodeError:
             continue
-    # A text that was mended by the codec looks right: what mends it leaves a mark.
+    # A text that the codec repaired looks valid, but the repair leaves a mark.
     mended = [
         InvalidParameter(name, NO_UNICODE) for name in _ECHOED if _is_mended(request.get(name))
     ]
@@ -162,7 +162,7 @@ def _is_mended(value: Any) -> bool:
 
 
 def echo_of_answer(codec: Any, payload: bytes) -> Refusal | None:
-    """What the answer in ``payload`` repeats of its request; None if it is no answer."""
+    """The echoed parts in the answer ``payload``; None if it is not an answer."""
     fault = InvalidParameter("response", "too large")
     is_tolerant: bool = ITolerantDecoding.providedBy(codec)
     try:
@@ -176,7 +176,7 @@ def echo_of_answer(codec: Any, payload: bytes) -> Refusal | None:
         response = {
             name: codec.decode_tolerantly(members[name]) for name in _ECHOED if name in members
         }
-    except Exception:  # noqa: BLE001 - it is a foreign dispatcher's; it may be anything
+    except Exception:  # noqa: BLE001 - from a foreign dispatcher; it may be anything
         return None
     return Refusal(fault, *_readable(response, []))
 
@@ -184,7 +184,7 @@ def echo_of_answer(codec: Any, payload: bytes) -> Refusal | None:
 def _readable(
     request: dict[str, Any], faults: list[InvalidParameter]
 ) -> tuple[str | None, str | None, str, tuple[str, ...]]:
-    """Id, name, device and path, as far as they can be echoed; ``faults`` gets what is wrong."""
+    """Id, name, device and path, as far as they can be echoed; adds what is wrong to ``faults``."""
     request_id = _read_id(request.get("id"), faults)
     device_id = _read_text("deviceId", request.get("deviceId"), faults) or HOST
     path = _read_path(request.get("path"), faults)
@@ -244,7 +244,7 @@ def _read_path(value: Any, faults: list[InvalidParameter]) -> tuple[str, ...]:
 
 
 def _bounded(member: str, text: str, faults: list[InvalidParameter]) -> str:
-    """``text`` as it can be repeated: every format carries it, and it is not long."""
+    """``text`` in a form that can be echoed: every format can carry it, and it is not too long."""
     if text.isascii():
         if len(text) <= MAX_TEXT_BYTES:
             return text
@@ -259,7 +259,7 @@ def _bounded(member: str, text: str, faults: list[InvalidParameter]) -> str:
 
 
 def _unicode(member: str, text: str, faults: list[InvalidParameter]) -> str:
-    """``text`` as every format can carry it: a codec of somebody else's may let more through."""
+    """``text`` in a form that every format can carry: a foreign codec may let more through."""
     try:
         text.encode()
     except UnicodeEncodeError:

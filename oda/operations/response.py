@@ -1,7 +1,7 @@
-"""Writes the answers to operations (OpenGate protocol, "Operation response"). Pure.
+"""Builds the answers to operations (OpenGate protocol, "Operation response"). Pure.
 
-The documents are plain dicts with the members in the protocol's order; members that are None are
-left out, ``path`` and ``steps`` are always there.
+The documents are plain dicts with the members in the protocol's order. Members that are None are
+left out; ``path`` and ``steps`` are always present.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Any, Protocol
 from oda.errors import EncodeError, OperationFailed
 from oda.model import PROTOCOL_VERSION, OperationResult, ResultCode, Step, StepResult
 
-#: The description of a successful answer that the platform expects of reading operations.
+#: The description that the platform expects in a successful answer of a reading operation.
 NO_ERROR = "No Error."
 
-#: Raises ``EncodeError`` for a value that no format carries; the second argument is its place.
+#: Raises ``EncodeError`` for a value that no format can carry; the second argument is its place.
 CheckValue = Callable[[Any, str], None]
 
 #: ``resultCode`` and ``resultDescription`` of one variable of a step's ``response``.
@@ -26,7 +26,7 @@ NON_EXISTENT = "NON_EXISTENT"
 
 
 class Echo(Protocol):
-    """What an answer repeats of its request: an ``OperationRequest`` or a ``Refusal``."""
+    """The parts of a request that its answer repeats: an ``OperationRequest`` or a ``Refusal``."""
 
     @property
     def id(self) -> str | None: ...
@@ -39,7 +39,7 @@ class Echo(Protocol):
 
 
 def final_document(echo: Echo, host_id: str, result: OperationResult) -> dict[str, Any]:
-    """The final answer. Raises ``OperationFailed`` naming what is wrong with ``result``."""
+    """The final answer. Raises ``OperationFailed`` that names the fault of ``result``."""
     if not isinstance(result, OperationResult):
         raise OperationFailed(
             f"the operation returned {type(result).__name__} instead of OperationResult"
@@ -62,7 +62,7 @@ def final_document(echo: Echo, host_id: str, result: OperationResult) -> dict[st
 def partial_document(echo: Echo, host_id: str, steps: Sequence[Step]) -> dict[str, Any]:
     """A partial answer: the steps done so far, and no ``resultCode`` yet.
 
-    Raises ``OperationFailed`` naming what is wrong with ``steps``.
+    Raises ``OperationFailed`` that names the fault of ``steps``.
     """
     response = _envelope(echo, host_id)
     response["steps"] = step_documents(steps)
@@ -70,7 +70,7 @@ def partial_document(echo: Echo, host_id: str, steps: Sequence[Step]) -> dict[st
 
 
 def step_documents(steps: Sequence[Step]) -> list[dict[str, Any]]:
-    """The steps as they are on the wire. Raises ``OperationFailed`` for what is no step."""
+    """The steps in wire form. Raises ``OperationFailed`` for anything that is not a step."""
     if not isinstance(steps, list | tuple):
         raise OperationFailed(f"the operation's steps are {type(steps).__name__}, not a list")
     return [_step_document(index, step) for index, step in enumerate(steps)]
@@ -79,7 +79,7 @@ def step_documents(steps: Sequence[Step]) -> list[dict[str, Any]]:
 def failure(
     description: str, code: ResultCode = ResultCode.ERROR_PROCESSING, steps: Sequence[Step] = ()
 ) -> OperationResult:
-    """The result of an operation that was not successful."""
+    """The result of a failed operation."""
     return OperationResult(code, description, steps)
 
 
@@ -107,8 +107,8 @@ def variable_entry(
 
 
 def unsendable(check_value: CheckValue, *parts: Any) -> str | None:
-    """Why a reading made of ``parts`` can't be sent; None if it can. Judged by itself, because one
-    such reading must not cost the platform all the others of the same answer."""
+    """Why a reading made of ``parts`` can't be sent; None if it can. Each reading is checked
+    separately, because one bad reading must not cost the platform the others of the answer."""
     for part in parts:
         if isinstance(part, float) and not isfinite(part):
             return f"The value is {part}, which can't be sent"
@@ -131,7 +131,7 @@ def _envelope(echo: Echo, host_id: str) -> dict[str, Any]:
 
 
 def _implied_steps(name: str, code: ResultCode, description: str | None) -> Sequence[Step]:
-    """Only success implies a step: recorded failures without steps answer an empty list."""
+    """Only success implies a step: recorded failures without steps have an empty list."""
     if code is ResultCode.SUCCESSFUL:
         return (Step(name, StepResult.SUCCESSFUL, description),)
     return ()
@@ -147,14 +147,14 @@ def _step_document(index: int, step: Step) -> dict[str, Any]:
     document: dict[str, Any] = {"name": step.name, "result": step.result.text}
     if step.description is not None:
         if not isinstance(step.description, str):
-            raise OperationFailed(f"steps[{index}].description is no text")
+            raise OperationFailed(f"steps[{index}].description is not a text")
         document["description"] = step.description
     if step.timestamp_ms is not None:
         if type(step.timestamp_ms) is not int:
-            raise OperationFailed(f"steps[{index}].timestamp_ms is no whole number")
+            raise OperationFailed(f"steps[{index}].timestamp_ms is not a whole number")
         document["timestamp"] = step.timestamp_ms
     if step.response is not None:
         if not isinstance(step.response, list | tuple):
-            raise OperationFailed(f"steps[{index}].response is no list")
+            raise OperationFailed(f"steps[{index}].response is not a list")
         document["response"] = list(step.response)
     return document

@@ -14,7 +14,7 @@ from oda.operations.clock import read_datetime_ms, set_clock
 
 @implementer(IOperation)
 class SetClockEquipment:
-    """Writes ``datetime``, or the current time where the request gives none, to the datastream
+    """Writes ``datetime``, or the current time if the request has none, to the datastream
     ``clock_datastream`` as milliseconds since the Unix epoch."""
 
     name = "SET_CLOCK_EQUIPMENT"
@@ -30,7 +30,7 @@ class SetClockEquipment:
     def execute(
         self, request: OperationRequest, progress: Callable[[Sequence[Step]], None]
     ) -> Deferred[OperationResult]:
-        """Fires when the clock is set, or could not be. Raises ``InvalidParameter``."""
+        """Fires once the clock is set or has failed. Raises ``InvalidParameter``."""
         now_ms = read_datetime_ms(request.parameters)
         if now_ms is None:
             now_ms = self._wall_clock.now_ms()

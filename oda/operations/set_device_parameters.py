@@ -16,8 +16,8 @@ from oda.operations.response import ERROR, single_step, variable_entry
 
 @implementer(IOperation)
 class SetDeviceParameters:
-    """Writes ``variableList`` in its order and answers with one entry for each; what could not be
-    written fails its entry only. The list is judged as a whole before anything is written."""
+    """Writes ``variableList`` in order and answers with one entry for each variable; a failed write
+    fails only its own entry. The whole list is checked before anything is written."""
 
     name = "SET_DEVICE_PARAMETERS"
     reads_only = False

@@ -19,14 +19,14 @@ from oda.operations.parameters import kind_of, read_variables, refuse_unknown
 
 @implementer(IOperation)
 class SynchronizeClock:
-    """Asks the time source that the parameter ``source`` names, else the configured one, else
-    ``host_time``, and writes what it says to the datastream ``clock_datastream``.
+    """Queries the time source in the parameter ``source``, else the configured one, else
+    ``host_time``, and writes the time to the datastream ``clock_datastream``.
 
     ``source`` is a parameter, or a variable of ``variableList``. ``open_source`` makes an
-    ``ITimeSource`` of a text like ``ntp://host``; it raises ``ValueError`` for a text it can't use.
-    ``source`` is the configured text, None if there is none. A request may name it, or one of
-    ``named_sources``, and no other: who can name any host makes the agent ask inside the device's
-    network. ``host_time`` is the time of this machine, which a device behind it may take over.
+    ``ITimeSource`` from a text like ``ntp://host``; it raises ``ValueError`` for an unusable text.
+    The argument ``source`` is the configured text, None if there is none. A request may name only
+    this one or one of ``named_sources``: otherwise a sender could make the agent query any host in
+    the device's network. ``host_time`` is the time of this machine, for a device behind it.
     """
 
     name = "SYNCHRONIZE_CLOCK"
@@ -51,8 +51,8 @@ class SynchronizeClock:
     def execute(
         self, request: OperationRequest, progress: Callable[[Sequence[Step]], None]
     ) -> Deferred[OperationResult]:
-        """Fires when the clock is set, or could not be; fails with ``OperationFailed`` when the
-        source did not give the time. Raises ``InvalidParameter`` or ``OperationFailed``."""
+        """Fires once the clock is set or has failed; fails with ``OperationFailed`` when the source
+        gave no time. Raises ``InvalidParameter`` or ``OperationFailed``."""
         source = self._chosen_source(request)
         asking = succeed(self._host_time.now_ms()) if source is None else source.now_ms()
         asking.addErrback(_explain)
@@ -68,7 +68,7 @@ class SynchronizeClock:
             raise InvalidParameter("source", f"must be a text, not {kind_of(text)}")
         if text and text not in self._allowed:
             raise InvalidParameter(
-                "source", "is none of those that timeSource and timeSources of the agent name"
+                "source", "is not named by timeSource or timeSources in the agent's configuration"
             )
         chosen = text or self._source
         if chosen is None:
@@ -80,7 +80,7 @@ class SynchronizeClock:
 
 
 def _named_source(parameters: Mapping[str, Any]) -> Any:
-    """What ``source`` is in either of its places. Raises ``InvalidParameter`` for every other
+    """The value of ``source`` in either of its places. Raises ``InvalidParameter`` for any other
     parameter."""
     refuse_unknown(parameters, ("source", "variableList"))
     source = parameters.get("source")

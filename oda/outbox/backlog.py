@@ -1,13 +1,13 @@
-"""Where every row of a message class is, and how it comes back from the store.
+"""Where every row of a message class is, and how rows return from the store.
 
-One ``Backlog`` for each class is the only one that knows which rows there are. ``queue`` keeps them
-in order; this module reads on where the queue's memory ends, through one filter (``_read``): what
-the store gives, less what was deleted and not committed yet, then what is not committed yet. Where
-the store can't be read for now, the rows that are not committed yet go first, and the range before
-them stays unread.
+Each class has one ``Backlog``, the only object that knows which of its rows exist. ``queue`` keeps
+them in order. Where the memory of the queue ends, this module reads on through one filter
+(``_read``): the rows of the store, without those whose deletion is not yet committed, then the rows
+not yet committed. While the store can't be read, the uncommitted rows go first, and the range
+before them stays unread.
 
-``Shares`` says in what order the rows of both classes leave, ``Accounts`` what the store is told of
-them, and when.
+``Shares`` decides in what order the rows of both classes leave. ``Accounts`` decides what the store
+records about them, and when.
 
 Every row that leaves is entered in the ledger and deleted from the store in the same place.
 """
@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 from twisted.internet.interfaces import IReactorTime
-from twisted.logger import Logger
 
 from oda.errors import OutboxClosed, OutboxFull
+from oda.log import Logger
 from oda.model import MessageClass, OutboxRow
 from oda.outbox.clock import OutboxClock, Watermark
 from oda.outbox.committer import Committer
@@ -29,28 +29,29 @@ from oda.outbox.ledger import Ledger
 from oda.outbox.queue import END, Amount, Batch, Queue, Row, RowState, Span, amount_of, runs_of
 from oda.outbox.store import Recovered, StoreError
 from oda.outbox.transaction import Stored, Totals, Transaction, Uncommitted
+from oda.wording import counted
 
 _log = Logger()
 
-#: How much is read at once.
+#: How many rows are read at once.
 PAGE_ROWS = 256
 PAGE_BYTES = 1024 * 1024
-#: While telemetry waits too, answers get this many bytes for each byte of telemetry.
+#: While telemetry is waiting too, answers get this many bytes for each byte of telemetry.
 _ANSWER_SHARE = 3
-#: The cost of sending a message besides its bytes, and the most that telemetry may be behind.
+#: The cost of sending a message besides its bytes, and the most that telemetry may fall behind.
 _MESSAGE_BYTES = 256
 _MAX_DEFICIT = 1024 * 1024
-#: While acknowledged rows have to be sent again, their acknowledgement is committed so soon, in
-#: seconds.
+#: While acknowledged rows must be sent again, their acknowledgement is committed within this time,
+#: in seconds.
 _OWING_DELAY_S = 1.0
-#: After this part of their delay, acknowledgements go with a commit that is made anyway.
+#: After this part of their delay, acknowledgements join any other commit.
 _RIDE = 0.5
-#: The totals are written at least once for so many rows: a start after a crash counts the others.
+#: The totals are written at least once per this many rows: a start after a crash counts the rest.
 _UNCOUNTED_ROWS = 256
 
 
 class Backlog:
-    """The rows of ``message_class``. ``changed`` asks for a commit at the end of the turn."""
+    """The rows of ``message_class``. ``changed`` requests a commit at the end of the turn."""
 
     def __init__(
         self,
@@ -74,8 +75,8 @@ class Backlog:
     # -- taking ------------------------------------------------------------------------------
 
     def take(self, max_messages: int, max_bytes: int, rows: list[OutboxRow], now_s: float) -> int:
-        """Add the oldest pending rows to ``rows``, which then has at most ``max_messages``; returns
-        how many bytes they have: at most ``max_bytes``, unless it is the first of ``rows``."""
+        """Append the oldest pending rows to ``rows``, up to ``max_messages`` in total. Returns
+        their bytes: at most ``max_bytes``, except for a row that is the first of ``rows``."""
         queue, message_class = self.queue, self.message_class
         taken_bytes = 0
         while len(rows) < max_messages and (queue.head or self.read_on()):
@@ -106,7 +107,7 @@ class Backlog:
     # -- reading on --------------------------------------------------------------------------
 
     def read_on(self) -> bool:
-        """Bring the oldest unread rows into the head if it is empty; True when it has rows now."""
+        """Read the oldest unread rows into the head if it is empty; True if it now has rows."""
         queue = self.queue
         if queue.head or not queue.unread or self._committer.is_moving:
             return bool(queue.head)
@@ -128,7 +129,7 @@ class Backlog:
         return bool(queue.head)
 
     def _read(self, span: Span) -> tuple[list[Row], Span | None, Span | None]:
-        """The next rows of ``span``, and what stays unread of it before and after them."""
+        """The next rows of ``span``, and what stays unread before and after them."""
         committer = self._committer
         low = span.low
         while committer.can_read:
@@ -153,7 +154,7 @@ class Backlog:
         return rows, before, Span(rows[-1].row_id + 1, span.high)
 
     def _wanted(self, page: list[Row], damaged: set[int]) -> list[Row]:
-        """The rows of a page that are still in the outbox and as they were written."""
+        """The rows of a page that are still in the outbox and undamaged."""
         gone = self._uncommitted.deleted(self.message_class, Span(page[0].row_id, page[-1].row_id))
         if gone:
             page = [row for row in page if not any(low <= row.row_id <= high for low, high in gone)]
@@ -180,22 +181,26 @@ class Backlog:
         lost = self.queue.unread_amount.copy()
         self.queue.discard_unread(lost)
         self._ledger.dropped(self.message_class, lost, "damaged")
-        _log.error("{rows} messages of the outbox can't be found any more", rows=lost.rows)
+        _log.error(
+            "lost {messages}, which are missing from the outbox",
+            messages=counted(lost.rows, "message"),
+            rows=lost.rows,
+        )
         self._changed()
 
     # -- leaving -----------------------------------------------------------------------------
 
     def expire(self, now_s: float) -> None:
-        """Let the rows go that have lingered long enough."""
+        """Let go of the rows whose linger time has passed."""
         if self.queue.lingering:
             self.deliver(self.queue.expire(now_s))
 
     def evict(self, cost: int) -> None:
-        """Let acknowledged rows go until ``cost`` bytes are free or none is left."""
+        """Let go of acknowledged rows until ``cost`` bytes are free or none is left."""
         self.deliver(self.queue.evict(cost))
 
     def deliver(self, batches: Sequence[Batch]) -> None:
-        """Batches that left the queue were acknowledged, and are not kept any longer."""
+        """These batches have left the queue: acknowledged, and no longer retained."""
         for batch in batches:
             unwritten = self._uncommitted.delete(self.message_class, Span(batch.low, batch.high))
             self._ledger.accept(unwritten)
@@ -204,7 +209,7 @@ class Backlog:
             self._changed()
 
     def drop(self, rows: Sequence[Row], reason: str) -> Amount:
-        """Rows that left the queue will not be delivered; gives what they amount to."""
+        """These rows have left the queue and will not be delivered; returns their amount."""
         if not rows:
             return Amount()
         for run in runs_of(rows):
@@ -216,8 +221,8 @@ class Backlog:
         return amount
 
     def replay(self, max_cost: int | None) -> int:
-        """As ``Queue.replay``. What is pending again counts as not read by the platform: if
-        its commit fails now, nobody is told that it is accepted."""
+        """See ``Queue.replay``. Rows that are pending again count as not read by the platform: if
+        their commit fails now, the outbox does not report them as accepted."""
         cost = self.queue.replay(max_cost)
         lingering = self.queue.lingering
         still_up_to = lingering[-1].high if lingering else 0
@@ -230,7 +235,7 @@ class Backlog:
 
     def adopt(self, totals: Totals, off_ms: int, linger_ms: int, now_s: float) -> None:
         """Take up the rows of a store that was just opened; they are older than all others.
-        ``off_ms`` is for how long no agent ran while the machine did."""
+        ``off_ms`` is how long the machine ran without an agent."""
         key = self.message_class.value
         amount, last_id = totals.stored_amount(self.message_class), totals.last_ids[key]
         self.watermark = watermark = Watermark(totals.watermarks[key])
@@ -246,19 +251,19 @@ class Backlog:
                 rest = self._committer.store.amount(self.message_class, resting)
                 low = resting.high + 1
                 if rest.rows:
-                    # What was to be sent again has lingered for no known time.
+                    # Nobody knows how long the rows to be sent again have lingered.
                     left_ms = linger_ms - (off_ms if watermark.resting >= resting.high else 0)
                     self.queue.rest(resting, rest, now_s + left_ms / 1000)
                 amount.subtract(rest)
         except StoreError as error:
-            # Then they are sent again.
+            # So they are sent again.
             low = 0
             self._committer.read_failed(error)
         if amount.rows:
             self.queue.add_unread(Span(low, max(low, last_id)), amount)
 
     def detach(self, next_id: int) -> list[Span]:
-        """The store was found damaged. Write again what is in memory, and give the ranges of rows
+        """The store is damaged: collect what is in memory for a new one. Returns the ranges of rows
         that only the damaged store has."""
         queue, collecting = self.queue, self._uncommitted.collecting
         new = collecting.rows[self.message_class]
@@ -275,61 +280,71 @@ class Backlog:
         return spans
 
     def recovered(self, span: Span, amount: Amount) -> None:
-        """Rows of a damaged store are in the present one."""
+        """These rows of a damaged store are now in the present one."""
         self.queue.recovered(span, amount)
         self.watermark.lower(span.low)
         self._ledger.found(amount)
 
     def give_up_recovery(self) -> Amount:
-        """What is still missing is lost; gives how much."""
+        """The rows still missing are lost; returns their amount."""
         lost = self.queue.end_recovery()
         if lost.rows > 0:
-            # Rows that nobody had counted may have had more datapoints than those that are missing.
+            # Uncounted rows may have had more datapoints than the missing ones.
             lost.datapoints = max(0, lost.datapoints)
             self._ledger.found(lost)
             self._ledger.dropped(self.message_class, lost, "damaged")
         return lost
 
     def enter_into(self, totals: Totals, next_id: int) -> None:
-        """Say in ``totals`` what the class has now."""
+        """Enter the present state of the class in ``totals``."""
         key = self.message_class.value
         totals.stored[key] = Stored(*self.queue.stored.as_tuple())
         totals.watermarks[key] = self.watermark.to_store(self.resting(next_id))
 
     def resting(self, next_id: int) -> int:
-        """Every row up to this one is acknowledged or gone."""
+        """The id up to which every row is acknowledged or gone."""
         return min(self.queue.lowest_wanted(), next_id) - 1
 
-    def close(self) -> None:
-        """Nothing will be committed any more: what is only in memory is lost."""
+    def close(self, problem: str) -> None:
+        """No commit will follow: rows that are only in memory are lost, because of the
+        ``problem``."""
         left = list(self._uncommitted.rows(self.message_class))
         if not left:
             return
-        # The platform has read what was acknowledged: that is no loss.
+        # The platform has read the acknowledged rows, so these are no loss.
         self._ledger.accept([row for row in left if row.state is RowState.LINGERING])
         lost = [row for row in left if row.state is not RowState.LINGERING]
         if lost:
-            self._ledger.dropped(self.message_class, amount_of(lost), "stopped")
+            amount = amount_of(lost)
+            self._ledger.dropped(self.message_class, amount, "stopped")
             self._ledger.refuse(lost, OutboxClosed("the agent is stopping"))
-            _log.error("{count} messages could not be written and are lost", count=len(lost))
+            _log.error(
+                "lost {messages} ({class_} with {points}), which could not be written: {problem}",
+                messages=counted(amount.rows, "message"),
+                class_=self.message_class.text,
+                points=counted(amount.datapoints, "datapoint"),
+                count=amount.rows,
+                datapoints=amount.datapoints,
+                problem=problem or "the disk does not answer",
+            )
 
 
 class Shares:
-    """Takes rows of both classes. Answers go first; while telemetry waits, too, they get
+    """Takes rows of both classes. Answers go first; while telemetry is waiting too, they get
     ``_ANSWER_SHARE`` bytes for each byte of telemetry."""
 
     def __init__(self, answers: Backlog, telemetry: Backlog) -> None:
         self._answers = answers
         self._telemetry = telemetry
-        self._deficit = 0  # the bytes that telemetry is behind
+        self._deficit = 0  # how many bytes telemetry is behind
 
     def take(self, max_messages: int, max_bytes: int, now_s: float) -> list[OutboxRow]:
-        """At most ``max_messages`` with ``max_bytes`` together, or one message of any size."""
+        """At most ``max_messages`` with ``max_bytes`` in total, or one message of any size."""
         rows: list[OutboxRow] = []
         answers, telemetry = self._answers, self._telemetry
         of_telemetry = of_answers = 0
         if self._deficit >= _MESSAGE_BYTES and telemetry.read_on():
-            # Answers had more than their share: telemetry makes up for it first.
+            # Answers had more than their share, so telemetry catches up first.
             of_telemetry = telemetry.take(max_messages, min(max_bytes, self._deficit), rows, now_s)
         sent = len(rows)
         if answers.read_on():
@@ -347,17 +362,17 @@ class Shares:
 
 
 class Accounts:
-    """When the store is told of the sums and of what was acknowledged, for all classes together.
+    """Decides when the store records the sums and the acknowledgements of all classes.
 
-    Acknowledgements and totals ride with commits that are made anyway. Rows that were only added
-    since the totals were written are counted at the start of the next process, so a commit that
-    only adds rows needs no totals. What was acknowledged can't be counted: after ``ackCommitDelay``
-    it gets a commit of its own. It gets one at once where a start after a crash would repeat for
-    ever what this one has repeated, or would forget what this one has to send again.
+    Acknowledgements and totals join commits that happen anyway. The next process counts the rows
+    that were added after the totals were written, so a commit that only adds rows needs no totals.
+    Acknowledgements can't be counted: after ``ackCommitDelay`` they get a commit of their own. They
+    get one at once where a start after a crash would otherwise repeat the same rows for ever, or
+    forget rows that this process must send again.
 
     ``ack_delay_s`` is how long an acknowledgement waits for a commit.
 
-    ``must_commit``: what was acknowledged has to be committed, even if there is nothing else.
+    ``must_commit``: acknowledgements must be committed, even if there is nothing else to commit.
     """
 
     def __init__(
@@ -374,13 +389,13 @@ class Accounts:
         self._ledger = ledger
         self._backlogs = backlogs
         self._may_owe = True
-        self._acknowledged_s: float | None = None  # the first time since the totals were written
+        self._acknowledged_s: float | None = None  # the first since the totals were written
         self._must_count = True
         self._uncounted = 0
         self.must_commit = False
 
     def totals(self) -> Totals:
-        """The totals after everything so far."""
+        """The totals at this moment."""
         self._ledger.settle()
         totals = self._ledger.past
         self._clock.enter_into(totals)
@@ -389,7 +404,7 @@ class Accounts:
         return totals
 
     def totals_for(self, transaction: Transaction, is_last: bool) -> bytes | None:
-        """As ``ICommitOwner.totals_for``."""
+        """See ``ICommitOwner.totals_for``."""
         self._ledger.settle()
         self._uncounted += sum(len(rows) for rows in transaction.rows.values())
         if not (
@@ -406,11 +421,11 @@ class Accounts:
         return msgspec.json.encode(self.totals())
 
     def count_anew(self) -> None:
-        """The next commit writes the totals: those of the store are not known to be right."""
+        """Write the totals with the next commit: those of the store may be wrong."""
         self._must_count = True
 
     def commit_soon(self) -> None:
-        """What was acknowledged, or has to be sent again, is committed with the end of the turn."""
+        """Commit acknowledgements and replays at the end of this turn."""
         self.must_commit = self._must_count = True
 
     def acknowledged(self, now_s: float) -> None:
@@ -418,17 +433,17 @@ class Accounts:
         if self._acknowledged_s is None:
             self._acknowledged_s = now_s
         if self._may_owe and not self.is_owing():
-            # Now, once in a life: agents that die soon after would repeat the same for ever.
+            # At once, but only once per process: agents that die soon after would repeat for ever.
             self.commit_soon()
 
     def replayed(self) -> None:
-        """Acknowledged rows have to be sent again. Their time does not go on: a start after this
-        one must not forget them."""
+        """Acknowledged rows must be sent again. Their linger time stops: the next start must not
+        forget them."""
         self._may_owe = True
         self.commit_soon()
 
     def is_owing(self) -> bool:
-        """Whether rows have to be sent again that were acknowledged once."""
+        """Whether rows that were once acknowledged must be sent again."""
         self._may_owe = self._may_owe and any(
             backlog.watermark.is_owing(backlog.resting(END)) for backlog in self._backlogs.values()
         )
@@ -450,27 +465,34 @@ class Accounts:
             self._backlogs[message_class].recovered(span, amount)
         for what in step.incomplete:
             _log.error(
-                "not all {what} of the damaged outbox {set_aside} can be read: the others are lost",
+                "some {what} of the damaged outbox {set_aside} can't be read and are lost",
                 what=what,
                 set_aside=step.set_aside,
             )
         if step.is_done:
             before = f"damaged outbox {step.set_aside}" if step.set_aside else "former outbox"
             _log.info(
-                "{rows} messages of the {before} were taken over", rows=step.rows, before=before
+                "took over {messages} from the {before}",
+                messages=counted(step.rows, "message"),
+                rows=step.rows,
+                before=before,
             )
             self.end_recovery()
             if not step.is_counted:
                 _log.error(
-                    "it is not known how many messages of the {before} are lost, if any",
+                    "messages of the {before} may be lost; their number is unknown",
                     before=before,
                 )
 
     def end_recovery(self) -> None:
-        """Nothing is left to be copied: what is still missing is lost."""
+        """Nothing is left to copy: the rows still missing are lost."""
         lost = Amount()
         for backlog in self._backlogs.values():
             lost.add(backlog.give_up_recovery())
         if lost.rows > 0:
             self.count_anew()
-            _log.error("{rows} messages of the damaged outbox are lost", rows=lost.rows)
+            _log.error(
+                "lost {messages} of the damaged outbox",
+                messages=counted(lost.rows, "message"),
+                rows=lost.rows,
+            )

@@ -1,7 +1,7 @@
-"""The file of the outbox: SQLite as the outbox uses it (connections, what errors mean, the schema,
-what the rows say), and the lock that keeps a second agent from it.
+"""The file of the outbox: the outbox's use of SQLite (connections, the meaning of errors, the
+schema, the content of rows), and the lock that keeps other agents out.
 
-Every row is checked against its checksum where it is read.
+Every row is checked against its checksum when it is read.
 """
 
 from __future__ import annotations
@@ -29,60 +29,60 @@ from oda.settings import OutboxSettings
 
 _T = TypeVar("_T")
 SCHEMA_VERSION = 2
-#: The largest id that SQLite knows.
+#: SQLite's largest id.
 _LAST_ID = (1 << 63) - 1
-#: "ODAo": tells our files from those of other programs.
+#: "ODAo": identifies our files.
 APPLICATION_ID = 0x4F44416F
-#: SQLite's result codes for a file that is not what it should be: ERROR (a table or column is
-#: missing), CORRUPT, NOTADB, FORMAT, TOOBIG, MISMATCH.
+#: SQLite's result codes for a file with wrong content: ERROR (a table or column is missing),
+#: CORRUPT, NOTADB, FORMAT, TOOBIG, MISMATCH.
 _DAMAGE_CODES = frozenset({1, 11, 26, 24, 18, 20})
-#: What reading a damaged file raises: SQLite quotes it in its errors, as text that may be none.
+#: Errors from reading a damaged file. SQLite quotes its content, which may not be valid text.
 UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
 
-#: The state of a file that is in use, or was when its process ended.
+#: The key of the state row for a file that is in use, or was when its process ended.
 IS_OPEN = 1
-#: So many rows go into one statement; each size is a statement that is kept. SQLite takes 32,766
-#: values, and took 999 before version 3.32 (2020).
+#: Numbers of rows per statement; each size is one cached statement. SQLite takes 32,766 values per
+#: statement, and took 999 before version 3.32 (2020).
 _CHUNKS = (384, 96, 48, 24, 12, 6, 3, 1)
 _MANY_VALUES = sqlite3.sqlite_version_info >= (3, 32)
 
 #: The table of each class.
 TABLES = {one: one.value for one in MessageClass}
-#: What ``read_row`` wants.
+#: The columns for ``read_row``.
 ROW_COLUMNS = "id, is_text, datapoints, accepted_ms, crc, payload"
-#: What ``read_letter`` wants.
+#: The columns for ``read_letter``.
 LETTER_COLUMNS = "id, class, is_text, datapoints, accepted_ms, crc, reason, payload"
 
-#: How much of the file the connection that reads, and the one that writes, keeps in memory, in KiB.
-#: Rows are read rarely and in order, so more makes nothing faster. What is written has to stay
-#: until its commit: a flood of operations commits 700 KiB at once, and what does not fit is written
-#: early and read again. SQLite's own 2 MiB are full after the first backlog.
-#: The statements read the file, so they can find it damaged.
+#: The page cache of the reading and of the writing connection, in KiB. Rows are read rarely and in
+#: order, so a larger read cache gains nothing. Written pages must stay in memory until their
+#: commit: a flood of operations commits 700 KiB at once, and pages that do not fit are written
+#: early and read again. SQLite's default of 2 MiB would fill up with the first backlog. The
+#: statements read the file, so they can discover damage.
 READING_CACHE = "PRAGMA cache_size = -256"
 WRITING_CACHE = "PRAGMA cache_size = -768"
 
 
 def is_damage(error: BaseException | None) -> bool:
-    """Whether an error of SQLite speaks of the file's content rather than of the disk."""
+    """Whether an SQLite error means damaged content, not a failing disk."""
     if isinstance(error, UnicodeDecodeError):
         return True
     if not isinstance(error, sqlite3.DatabaseError):
         return False
     code = getattr(error, "sqlite_errorcode", None)
     if code is None:
-        # Raised by the module itself: a text that is no UTF-8, a number that is no number.
+        # Raised by the sqlite3 module itself: a text is not UTF-8, or a number is invalid.
         return not isinstance(error, sqlite3.ProgrammingError)
     return (code & 0xFF) in _DAMAGE_CODES
 
 
 def store_error(error: BaseException) -> StoreError:
-    """What SQLite raised, as ``StoreError`` or ``StoreDamaged``."""
+    """An SQLite error as ``StoreError`` or ``StoreDamaged``."""
     return (StoreDamaged if is_damage(error) else StoreError)(str(error))
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise what SQLite raises as ``StoreError`` or ``StoreDamaged``."""
+    """Turn SQLite errors into ``StoreError`` or ``StoreDamaged``."""
     try:
         yield
     except UNREADABLE as error:
@@ -90,7 +90,7 @@ def translated() -> Iterator[None]:
 
 
 def connect(path: Path, settings: OutboxSettings, timeout_s: float = 2.0) -> sqlite3.Connection:
-    """A connection with our options; nothing is read yet."""
+    """A connection with our options; reads nothing yet."""
     connection = sqlite3.connect(
         path.absolute().as_uri(),
         timeout=timeout_s,
@@ -98,23 +98,23 @@ def connect(path: Path, settings: OutboxSettings, timeout_s: float = 2.0) -> sql
         check_same_thread=False,
         uri=True,
     )
-    connection.text_factory = bytes  # damaged text must not raise where it is read
-    # SQLite takes no larger limit than a C int.
+    connection.text_factory = bytes  # reading damaged text must not raise
+    # SQLite's limit is a C int.
     limit = min(max(2 * settings.max_bytes, 1 << 27), 2**31 - 1)
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, limit)
     for pragma in (
         "cell_size_check = ON",
         "trusted_schema = OFF",
         "temp_store = MEMORY",
-        "secure_delete = FAST",  # Debian's default writes every page once more when it is freed
+        "secure_delete = FAST",  # Debian's default writes each freed page once more
     ):
         connection.execute(f"PRAGMA {pragma}")
     return connection
 
 
 def connect_read_only(path: Path, is_immutable: bool = False) -> sqlite3.Connection:
-    """A connection that never writes, for a file that may be damaged. ``is_immutable``: nobody else
-    uses it, and there is no write-ahead log."""
+    """A connection that never writes, for a file that may be damaged. ``is_immutable``: no other
+    process uses the file, and it has no write-ahead log."""
     options = "?mode=ro&immutable=1" if is_immutable else "?mode=ro"
     connection = sqlite3.connect(
         path.absolute().as_uri() + options, timeout=2.0, isolation_level=None, uri=True
@@ -140,8 +140,8 @@ def migrate(connection: sqlite3.Connection) -> None:
     tables = execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if tables and application != APPLICATION_ID:
         raise StoreDamaged("it was not written by this agent")
-    if version < 0:  # a number of 4 bytes, which may be damaged like any other
-        raise StoreDamaged(f"its schema {version} is none of this agent")
+    if version < 0:  # four bytes, which may be damaged like any other
+        raise StoreDamaged(f"its schema number {version} is invalid")
     if version > SCHEMA_VERSION:
         raise StoreDamaged(
             f"it was written by a newer version of this agent (schema {version}, "
@@ -154,9 +154,9 @@ def migrate(connection: sqlite3.Connection) -> None:
             f" PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
         )
     if version < SCHEMA_VERSION or execute("PRAGMA page_size").fetchone()[0] != PAGE_BYTES:
-        # Only possible outside the write-ahead log, and only by writing the whole file anew. After
-        # it every store, new or brought up to date, has its tables at the same pages: one that
-        # lost them is patched with those of a new one.
+        # Only possible without the write-ahead log, and only by rewriting the whole file. After
+        # that every store, new or migrated, has its tables at the same pages, so a store that
+        # lost its table directory can be patched with the one of a new store.
         execute("PRAGMA journal_mode = DELETE")
         execute(f"PRAGMA page_size = {PAGE_BYTES}")
         execute("VACUUM")
@@ -184,16 +184,16 @@ def _schema(connection: sqlite3.Connection) -> tuple[Any, ...]:
 
 @cache
 def insertion(insert: str, columns: int, rows: int) -> str:
-    """A statement that inserts so many rows of so many columns."""
+    """A statement that inserts this many rows of this many columns."""
     row = f"({', '.join(['?'] * columns)})"
     return f"{insert} VALUES {', '.join([row] * rows)}"
 
 
 def in_chunks(insert: str, columns: int, rows: Sequence[_T]) -> Iterator[tuple[str, Sequence[_T]]]:
-    """The statements that insert ``rows``, each with the rows that it is for.
+    """The statements that insert ``rows``, each with its rows.
 
-    Many rows in one statement: each step of a statement lets the other threads have the
-    interpreter, and getting it back from a busy reactor takes milliseconds.
+    One statement inserts many rows: each step of a statement releases the interpreter to the other
+    threads, and a busy reactor takes milliseconds to give it back.
     """
     start = 0
     for size in _CHUNKS if _MANY_VALUES else _CHUNKS[1:]:
@@ -205,7 +205,7 @@ def in_chunks(insert: str, columns: int, rows: Sequence[_T]) -> Iterator[tuple[s
 def delete_numbers(
     connection: sqlite3.Connection, table: str, key: str, numbers: Iterable[int]
 ) -> None:
-    """Delete rows by their numbers, as few ranges."""
+    """Delete rows by their numbers, in as few ranges as possible."""
     spans: list[Span] = []
     for number in sorted(numbers):
         if spans and spans[-1].high + 1 == number:
@@ -219,12 +219,12 @@ def delete_numbers(
 # -- rows ------------------------------------------------------------------------------------
 
 
-#: A message has no more datapoints than bytes, and ``maxMessageSize`` allows so many.
+#: A message has no more datapoints than bytes, and ``maxMessageSize`` allows this many.
 _MOST_DATAPOINTS = 1 << 30
 
 
 def is_sound(values: Sequence[Any]) -> bool:
-    """Whether a row of a message table is as it was written."""
+    """Whether a row of a message table is undamaged."""
     row_id, is_text, datapoints, accepted_ms, crc, payload = values
     return (
         isinstance(payload, bytes)
@@ -236,7 +236,7 @@ def is_sound(values: Sequence[Any]) -> bool:
 
 
 def read_row(values: Sequence[Any]) -> tuple[Row, bool]:
-    """A row of a message table, and whether it is as it was written."""
+    """A row of a message table, and whether it is undamaged."""
     row_id, is_text, datapoints, accepted_ms, _, payload = values
     is_as_written = is_sound(values)
     if not is_as_written:
@@ -263,8 +263,8 @@ def _as_text(value: object) -> str:
 def read_amount(
     query: Callable[[str, tuple[int, int]], Iterable[Any]], table: str, span: Span
 ) -> Amount:
-    """What the rows of ``span`` in a message table amount to; ``query`` carries out a statement
-    with its values."""
+    """The amount of the rows of ``span`` in a message table; ``query`` runs a statement with its
+    values."""
     total = Amount()
     for length, rows, datapoints in query(
         "SELECT length(payload), count(*), CAST(sum(datapoints) AS INTEGER)"
@@ -279,14 +279,14 @@ def read_amount(
 
 
 class _OldTotals(msgspec.Struct):
-    """What only the totals of schema 1 have."""
+    """The members that only the totals of schema 1 have."""
 
     response: Stored
     telemetry: Stored
 
 
 def read_totals(connection: sqlite3.Connection) -> Totals | None:
-    """The totals as they were written; None when there are none or they were changed."""
+    """The totals as written; None if they are missing or damaged."""
     found = connection.execute(
         "SELECT CAST(body AS BLOB), crc FROM totals WHERE only = 1"
     ).fetchone()
@@ -300,7 +300,7 @@ def read_totals(connection: sqlite3.Connection) -> Totals | None:
             for one in (totals.last_ids, totals.stored, totals.watermarks)
         ):
             if b'"last_ids"' not in body:
-                # Schema 1 had other costs: what is stored is counted again, by ``count_on``.
+                # Schema 1 had other costs: ``count_on`` counts the stored rows again.
                 old = msgspec.json.decode(body, type=_OldTotals)
                 for stored in (old.response, old.telemetry):
                     totals.accepted.add(-stored.rows, -stored.datapoints)
@@ -318,7 +318,7 @@ def write_totals(connection: sqlite3.Connection, body: bytes) -> None:
 def count_on(
     connection: sqlite3.Connection, totals: Totals, classes: Sequence[MessageClass] = CLASSES
 ) -> None:
-    """Bring totals up to date with the rows that were added since they were written."""
+    """Add the rows that were written after the totals."""
     for message_class in classes:
         key, table = message_class.value, TABLES[message_class]
         after = totals.last_ids[key]
@@ -334,13 +334,13 @@ def count_on(
 
 
 def find_fault(path: Path) -> StoreDamaged | None:
-    """What a power failure does to the files, and SQLite would pass over."""
+    """Find the damage from a power failure that SQLite itself would overlook."""
     log = Path(f"{path}-wal")
     size = path.stat().st_size if path.exists() else 0
     if not size and log.exists() and log.stat().st_size:
         return StoreDamaged("the file is missing beside its write-ahead log")
     if size and not log.exists():
-        # Read by a connection of its own: opening it to write would make an empty log.
+        # By a separate connection: opening the file for writing would create an empty log.
         with suppress(*UNREADABLE), closing(connect_read_only(path, is_immutable=True)) as found:
             if found.execute("SELECT 1 FROM state WHERE number = ?", (IS_OPEN,)).fetchone():
                 return StoreDamaged(
@@ -354,21 +354,21 @@ def find_fault(path: Path) -> StoreDamaged | None:
 
 
 class FileLock:
-    """A lock on a file itself, by whatever name it was opened. The kernel lets go of it when the
-    process ends, however it ends.
+    """A lock on a file itself, whatever the name by which it was opened. The kernel releases it
+    when the process ends, however it ends.
 
-    It is a ``flock``, which SQLite does not use. Closing the descriptor drops the locks that SQLite
-    holds on the same file in this process (POSIX locks belong to the process): so it is closed
-    last, and a file that is locked by this process is not opened a second time.
+    This is a ``flock``, which SQLite does not use. Closing the descriptor drops the locks that
+    SQLite holds on the same file in this process (POSIX locks belong to the process). So it is
+    closed last, and this process never opens its locked file a second time.
     """
 
     _held: ClassVar[set[tuple[int, int]]] = set()
 
     def __init__(self, path: Path, create: bool = True) -> None:
-        """The file becomes private once it is locked; nothing else of it changes.
+        """Lock the file and then make it private; nothing else of it changes.
 
-        Raises ``OutboxError`` naming the other process when there is one, and ``OSError``, also for
-        a link and for a file of another user.
+        Raises ``OutboxError`` naming the other process if there is one, and ``OSError``, also for a
+        link and for a file of another user.
         """
         if FileLock.is_held(path):
             raise OutboxError(
@@ -393,7 +393,7 @@ class FileLock:
 
     @staticmethod
     def is_held(path: Path) -> bool:
-        """Whether this process has locked the file at ``path``: it must not open it then."""
+        """Whether this process has locked the file at ``path``, and so must not open it."""
         try:
             return _identity(os.stat(path)) in FileLock._held
         except OSError:
@@ -407,7 +407,7 @@ class FileLock:
             return False
 
     def release(self) -> None:
-        """Let go of the file."""
+        """Release the file."""
         FileLock._held.discard(self._identity)
         os.close(self._descriptor)
 
@@ -417,8 +417,7 @@ def _identity(found: os.stat_result) -> tuple[int, int]:
 
 
 def lock_owner(descriptor: int) -> str | None:
-    """The process that holds a ``flock`` on the file of ``descriptor``, where the kernel says
-    so."""
+    """The process that holds a ``flock`` on the file of ``descriptor``, if the kernel says so."""
     inode = os.fstat(descriptor).st_ino
     with suppress(OSError):
         for line in Path("/proc/locks").read_text("ascii").splitlines():
@@ -429,7 +428,7 @@ def lock_owner(descriptor: int) -> str | None:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether an agent has the store at ``path`` now. Nothing is changed by asking."""
+    """Whether an agent has the store at ``path`` now. Changes nothing."""
     if FileLock.is_held(path):
         return True
     try:
@@ -437,7 +436,7 @@ def is_locked(path: Path) -> bool:
     except OSError:
         return False
     try:
-        # Shared, so that two who ask don't see each other.
+        # A shared lock, so that two inspecting processes don't see each other.
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -447,7 +446,7 @@ def is_locked(path: Path) -> bool:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory survive a power failure; not every file system can."""
+    """Make new names in a directory survive a power failure; some file systems can't."""
     with suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

@@ -1,7 +1,7 @@
-"""Dead letters: messages that can't be delivered, set aside where the operator finds them.
+"""Dead letters: messages that can't be delivered, set aside for the operator.
 
-They are neither sent nor dropped by themselves: the operator retries or purges them. There is room
-for so many only; the oldest are forgotten for a new one, and that is counted.
+The outbox neither sends nor drops them by itself; the operator retries or purges them. Their number
+is limited: a new one may replace the oldest, which is counted.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, MutableMapping
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 
 from oda.errors import OutboxFull
+from oda.log import Logger
 from oda.model import MessageClass, OutgoingMessage
 from oda.outbox.committer import Committer
 from oda.outbox.database import TABLES
@@ -21,6 +21,7 @@ from oda.outbox.limits import Limits, row_cost, side_cost
 from oda.outbox.queue import Row, RowState
 from oda.outbox.store import Letter, StoreError
 from oda.outbox.transaction import Burial
+from oda.wording import counted
 
 _log = Logger()
 
@@ -29,9 +30,9 @@ MAX_LETTERS = 1000
 
 
 class DeadLetters:
-    """The ids and costs of the dead letters, oldest first: at most ``MAX_LETTERS`` and, together,
-    ``limits.side_bytes``; at least one whatever its size. ``changed`` asks for a commit at the end
-    of the turn."""
+    """The ids and costs of the dead letters, oldest first: at most ``MAX_LETTERS`` with
+    ``limits.side_bytes`` in total; at least one of any size. ``changed`` requests a commit at the
+    end of the turn."""
 
     def __init__(
         self, committer: Committer, ledger: Ledger, limits: Limits, changed: Callable[[], None]
@@ -48,24 +49,24 @@ class DeadLetters:
         return len(self._costs)
 
     def ids(self) -> list[int]:
-        """Oldest first."""
+        """The ids, oldest first."""
         return list(self._costs)
 
     def has_room(self, cost: int) -> bool:
-        """Whether one more can be added and none has to go for it."""
+        """Whether one more fits without replacing any."""
         return len(self._costs) < MAX_LETTERS and self.cost + cost <= self._limits.side_bytes
 
     # -- in ----------------------------------------------------------------------------------
 
     def learn(self, letters: Iterable[tuple[int, int]]) -> None:
-        """The store has these: ids, and the sizes of their payloads."""
+        """The store has these letters: ids, and sizes of payloads."""
         for row_id, length in letters:
             self._add(row_id, length)
 
     def bury(
         self, message_class: MessageClass, row: Row, reason: str, is_damaged: bool = False
     ) -> None:
-        """Set a row that left its queue aside."""
+        """Set aside a row that left its queue."""
         _log.error(
             "message {row_id} ({size} bytes) is set aside: {reason}",
             row_id=row.row_id,
@@ -77,8 +78,8 @@ class DeadLetters:
     def take_over(
         self, letter: Letter, next_ids: MutableMapping[MessageClass, int]
     ) -> Deferred[int] | None:
-        """Keep one of another outbox, with the next id of its class; None where there is no room
-        for it. The Deferred fires once it is committed."""
+        """Keep a letter of another outbox, with the next id of its class; returns None if there is
+        no room. The Deferred fires once the letter is committed."""
         size = len(letter.row.payload)
         if letter.table not in TABLES.values() or not self.has_room(side_cost(size)):
             return None
@@ -107,12 +108,12 @@ class DeadLetters:
         if gone:
             self._ledger.counted("dead_letters_forgotten", gone)
             _log.error(
-                "{count} of the oldest dead letters are forgotten: there are too many", count=gone
+                "deleted the {count} oldest dead letters to make room for a new one", count=gone
             )
         self._changed()
 
     def _add(self, row_id: int, length: int) -> int:
-        """Add one; returns how many of the oldest had to go for it."""
+        """Add one letter; returns how many of the oldest were removed for it."""
         self._forget(row_id)
         cost = side_cost(length)
         self._costs[row_id] = cost
@@ -137,10 +138,10 @@ class DeadLetters:
         return len(ids)
 
     def retry(self, put: Callable[[OutgoingMessage], Deferred[int]]) -> int:
-        """``put`` those that are sound once more; returns how many.
+        """``put`` the undamaged letters again; returns how many.
 
-        Raises ``OutboxFull`` when the store can't be read now, or when there is no room for one of
-        them; those before it are back.
+        Raises ``OutboxFull`` when the store can't be read now, or when there is no room for a
+        letter; the letters before it are back in the outbox.
         """
         if not self._committer.can_read:
             raise OutboxFull("the store can't be read now")
@@ -164,7 +165,7 @@ class DeadLetters:
             is_refused = accepted.called
             accepted.addErrback(lambda _: None)  # a later drop is counted and logged
             if is_refused:
-                raise OutboxFull(f"there is room for {retried} dead letters only")
+                raise OutboxFull(f"there is only room for {counted(retried, 'dead letter')}")
             self._ledger.revived(letter.row.datapoints)
             self._remove(row_id)
             retried += 1
@@ -175,7 +176,7 @@ class DeadLetters:
         self._uncommitted.collecting.letters_gone.append(row_id)
 
     def _forget(self, row_id: int) -> None:
-        """Unknown ids are ignored."""
+        """Remove a letter; ignores unknown ids."""
         self._charge(-self._costs.pop(row_id, 0))
 
     def _charge(self, cost: int) -> None:

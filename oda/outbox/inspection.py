@@ -1,7 +1,7 @@
-"""Looks into a store from outside, while its agent runs or after it has stopped, and for stores
+"""Inspects a store from outside, while its agent runs or after it has stopped, and finds stores
 that no agent uses any more.
 
-Nothing here writes; ``maintenance`` does, for an agent that has stopped.
+This module never writes; ``maintenance`` does, for a stopped agent.
 """
 
 from __future__ import annotations
@@ -36,37 +36,46 @@ from oda.outbox.database import (
 )
 from oda.outbox.transaction import CLASSES, Stored, Totals
 from oda.settings import OutboxKind, OutboxSettings
+from oda.wording import counted
 
-#: Files beside a damaged store: it is being taken over, or was, by the agent itself.
+#: Files beside a damaged store that the agent itself is taking over, or has taken over.
 _OF_RECOVERY = re.compile(r"\.(damaged|recovering)-\d+")
-#: Where SQLite keeps the application's id, and the beginning of each of its files.
+#: The place of the application id in an SQLite file, and the start of each such file.
 _ID_OFFSET = 68
 _MAGIC = b"SQLite format 3\0"
-#: A directory with more files than this is no place for an outbox.
+#: A directory with more files than this is not searched for outboxes.
 _MAX_FILES = 10_000
 
 
 class StoreStatus(msgspec.Struct, frozen=True):
-    """A store in numbers. ``is_running`` says whether an agent has it now.
+    """A store in numbers. ``is_running`` says whether an agent uses it now.
 
-    ``waiting`` counts rows by class; those acknowledged a short while ago are among them.
-    ``oldest_ms`` is when the oldest was accepted (None without one), on the outbox's own clock.
+    ``stored`` counts rows by class. ``lingering`` of them were acknowledged, as far as the store
+    knows: a running agent knows it sooner. ``oldest_ms`` is the time when the oldest was accepted
+    (None if there is none), on the outbox's own clock.
     """
 
     path: str
     is_running: bool
     file_bytes: int
     used_bytes: int
-    waiting: dict[str, int]
-    waiting_datapoints: int
+    stored: dict[str, int]
+    stored_datapoints: int
+    lingering: int
     dead: int
     operations: int
     oldest_ms: int | None
     totals: Totals | None
 
+    @property
+    def waiting(self) -> int:
+        """How many rows are not acknowledged, as far as the store knows."""
+        return sum(self.stored.values()) - self.lingering
+
 
 class StoredMessage(msgspec.Struct, frozen=True):
-    """A message in a store. ``state`` is ``waiting`` or ``dead``; ``reason`` is why it is dead."""
+    """A message in a store. ``state`` is ``waiting``, ``lingering`` (acknowledged, as far as
+    the store knows) or ``dead``; ``reason`` is why it is dead."""
 
     row_id: int
     message_class: str
@@ -79,7 +88,7 @@ class StoredMessage(msgspec.Struct, frozen=True):
     reason: str | None = None
 
     def as_json(self) -> bytes:
-        """One line of an export: the payload as text where it is text, else as base64."""
+        """One line of an export: the payload as text if it is text, else in base64."""
         fields: dict[str, Any] = {
             "id": self.row_id,
             "class": self.message_class,
@@ -101,7 +110,7 @@ class StoredMessage(msgspec.Struct, frozen=True):
 
 @contextmanager
 def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection that only reads. Raises ``OutboxError`` naming the file if it can't be read."""
+    """A read-only connection. Raises ``OutboxError`` naming the file if it can't be read."""
     if not path.is_file():
         raise OutboxError(f"{path}: there is no such file")
     try:
@@ -109,8 +118,8 @@ def _opened(path: Path) -> Iterator[sqlite3.Connection]:
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             if 0 < version < SCHEMA_VERSION:
                 raise OutboxError(
-                    f"{path}: it was written by an older version of this agent, which brings it up"
-                    " to date at its next start"
+                    f"{path}: it was written by an older version of this agent; start the agent"
+                    " once to migrate it"
                 )
             yield connection
     except UNREADABLE as error:
@@ -145,8 +154,12 @@ def read_status(path: Path) -> StoreStatus:
                 if (part := Path(f"{path}{suffix}")).exists()
             ),
             used_bytes=(pages - free) * one("PRAGMA page_size"),
-            waiting={key: found.rows for key, found in stored.stored.items()},
-            waiting_datapoints=sum(found.datapoints for found in stored.stored.values()),
+            stored={key: found.rows for key, found in stored.stored.items()},
+            lingering=sum(
+                one(f"SELECT count(*) FROM {key} WHERE id <= {resting}")
+                for key, resting in _resting(totals).items()
+            ),
+            stored_datapoints=sum(found.datapoints for found in stored.stored.values()),
             dead=one("SELECT count(*) FROM dead"),
             operations=one("SELECT count(*) FROM record"),
             oldest_ms=min(oldest, default=None),
@@ -154,27 +167,39 @@ def read_status(path: Path) -> StoreStatus:
         )
 
 
-def read_messages(path: Path, state: str | None = None) -> Iterator[StoredMessage]:
-    """The messages in the order in which they would be sent, then the dead letters.
+def _resting(totals: Totals | None) -> dict[str, int]:
+    """Up to which id the rows of each class linger."""
+    marks = {} if totals is None else totals.watermarks
+    return {one.value: Watermark(marks.get(one.value, ())).resting for one in CLASSES}
 
-    ``state`` chooses ``waiting`` or ``dead``. They are read in pages, so that a running agent is
-    not held up. Raises ``OutboxError`` when the store can't be read.
+
+def read_messages(path: Path, state: str | None = None) -> Iterator[StoredMessage]:
+    """The messages in the order of sending, then the dead letters.
+
+    ``state`` selects ``waiting``, ``lingering`` or ``dead``. Reads in pages, so that a running
+    agent is not blocked. Raises ``OutboxError`` when the store can't be read.
     """
     if state != "dead":
+        with _opened(path) as connection:
+            resting = _resting(read_totals(connection))
         for message_class in CLASSES:
             for row in _rows(path, message_class.value, ROW_COLUMNS):
                 found, is_sound = read_row(row)
+                is_lingering = found.row_id <= resting[message_class.value]
+                own = "lingering" if is_lingering else "waiting"
+                if state not in (None, own):
+                    continue
                 yield StoredMessage(
                     found.row_id,
                     message_class.value,
-                    "waiting",
+                    own,
                     found.accepted_ms,
                     found.datapoints,
                     found.is_text,
                     is_sound,
                     found.payload,
                 )
-    if state != "waiting":
+    if state in (None, "dead"):
         for row in _rows(path, "dead", LETTER_COLUMNS):
             letter = read_letter(row)
             found = letter.row
@@ -205,7 +230,7 @@ def _rows(path: Path, table: str, columns: str) -> Iterator[Any]:
 
 
 def verify(path: Path) -> list[str]:
-    """Everything that is wrong with the store, one line each; empty when it is sound.
+    """Every fault of the store, one line each; empty if there is none.
 
     Reads the whole file. Raises ``OutboxError`` when there is no file.
     """
@@ -246,8 +271,9 @@ def _verify_rows(
         stored = totals.stored[message_class.value]
         if (stored.rows, stored.datapoints) != (found.rows, found.datapoints):
             faults.append(
-                f"{path}: {message_class.value}: {found.rows} rows with {found.datapoints} "
-                f"datapoints, but the totals say {stored.rows} with {stored.datapoints}"
+                f"{path}: {message_class.value}: {counted(found.rows, 'row')} with"
+                f" {counted(found.datapoints, 'datapoint')}, but the totals say {stored.rows} with"
+                f" {stored.datapoints}"
             )
     return faults
 
@@ -256,8 +282,8 @@ def _verify_rows(
 
 
 class Leftover(msgspec.Struct, frozen=True):
-    """A store that no agent uses, with messages that nobody sends. ``problem`` says why it can't
-    be read, "" where it can."""
+    """A store that no agent uses, with messages that no agent sends. ``problem`` says why it can't
+    be read, "" if it can."""
 
     path: Path
     messages: int
@@ -268,17 +294,17 @@ class Leftover(msgspec.Struct, frozen=True):
         if self.problem:
             return f"no agent uses the outbox {self.path}, and it can't be read: {self.problem}"
         return (
-            f"no agent uses the outbox {self.path}: {self.messages} messages wait in it, and it has"
-            f" {self.dead} dead letters"
+            f"no agent uses the outbox {self.path}, which holds"
+            f" {counted(self.messages, 'message')} and {counted(self.dead, 'dead letter')}"
         )
 
 
 def find_leftovers(settings: OutboxSettings) -> list[Leftover]:
-    """The stores that an agent with ``settings`` could be expected to send from, and does not.
+    """The stores that an agent with ``settings`` might be expected to send from, but does not.
 
-    Looked at are the directory of its store and that of the default one; with an outbox in memory
-    the file that it would have, and what was set aside beside that. Messages that were acknowledged
-    do not count. Nothing is changed by looking.
+    Searches the directory of its store and that of the default store. For an outbox in memory, also
+    checks the file that it would have, and the files set aside beside it. Ignores acknowledged
+    messages. Changes nothing.
     """
     found: dict[tuple[int, int], Leftover] = {}
     for path in _candidates(settings):
@@ -295,8 +321,8 @@ def find_leftovers(settings: OutboxSettings) -> list[Leftover]:
 
 
 def is_outbox(path: Path) -> bool:
-    """Whether the file at ``path`` is a store of this program, by its first bytes; also of a
-    damaged one. False for a store that this process uses."""
+    """Whether the file at ``path`` is a store of this program, by its first bytes; a damaged one
+    may also be. False for a store that this process uses."""
     try:
         if not path.is_file() or FileLock.is_held(path):
             return False
@@ -321,7 +347,7 @@ def _candidates(settings: OutboxSettings) -> Iterable[Path]:
 
 
 def _files(directory: Path) -> list[Path]:
-    """The files of a directory that may be a store, by their names and sizes."""
+    """The files of a directory that may be stores, by their names and sizes."""
     found: list[Path] = []
     try:
         with os.scandir(directory) as entries:
@@ -331,7 +357,7 @@ def _files(directory: Path) -> list[Path]:
                 if _OF_RECOVERY.search(entry.name) or not entry.is_file(follow_symlinks=False):
                     continue
                 size = entry.stat(follow_symlinks=False).st_size
-                if size and size % 512 == 0:  # the smallest page of SQLite
+                if size and size % 512 == 0:  # SQLite's smallest page
                     found.append(Path(entry.path))
     except OSError:
         return found
@@ -339,10 +365,10 @@ def _files(directory: Path) -> list[Path]:
 
 
 def look_into(path: Path) -> Leftover:
-    """What a store that no agent uses has in it."""
+    """The content of a store that no agent uses."""
     log = Path(f"{path}-wal")
     try:
-        # Without a write-ahead log it is read as it is: SQLite would leave one behind.
+        # Without a write-ahead log, read the file as immutable: SQLite would leave a log behind.
         is_whole = not log.exists() or not log.stat().st_size
         with closing(connect_read_only(path, is_whole)) as connection:
             totals = read_totals(connection)

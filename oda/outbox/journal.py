@@ -1,22 +1,23 @@
-"""The journal of operations, in the store of the outbox and in its transactions.
+"""The journal of operations, in the outbox's store and transactions.
 
-A record is *running* from its request to its answer. For an operation that acts, the record is
-committed before the operation may run; one that only reads is written with its answer. The end of a
-record and the answer's row in the outbox are one transaction, see ``Outbox.put``.
+A record is *running* from its request to its answer. The record of an operation that acts is
+committed before the operation may run; the record of one that only reads is written together with
+its answer. One transaction holds the end of a record and the row of its answer, see ``Outbox.put``.
 
-The ids are known in memory, the answers are read from the store. Ids are cheap and keep an
-operation from running twice, so they are kept for as long as ``journalMaxEntries`` and
-``journalMaxAge`` say; the oldest answers are forgotten before, where they are too large together.
-What still runs is never forgotten.
+Memory holds the ids; the store holds the answers. Ids are cheap and keep an operation from running
+twice, so they are kept as long as ``journalMaxEntries`` and ``journalMaxAge`` allow. The oldest
+answers are deleted earlier if all answers together are too large. A running operation is never
+forgotten.
 
-A request is the same as an earlier one if id, name, device, path and parameters are: platforms
-repeat requests, and test suites use one id for all of theirs. Where an id was used for several
-requests, one that only reads is executed each time: such a suite reads, writes, and reads again. Of
-what a request asks for, only a fingerprint is kept.
+Two requests are the same if id, name, device, path and parameters are equal: platforms repeat
+requests, and some test suites use one id for all requests. If an id was used for several requests,
+each request that only reads is executed: such a suite reads, writes, and reads again. The journal
+keeps only a fingerprint of the request.
 
 An operation that continues after a restart saves its state with its record, until the record ends.
-The state stands in the record's JSON (``_Echo``), so that it needs no table of its own: a store of
-an earlier version has none, and an earlier version reads past it and answers "interrupted".
+The state is part of the record's JSON (``_Echo``) and needs no table of its own. So the store of an
+earlier version needs no migration, and an earlier version ignores the state and answers
+"interrupted".
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from zlib import crc32
 
 import msgspec
 from twisted.internet.defer import Deferred, fail
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.errors import OutboxError
 from oda.interfaces import IJournal
+from oda.log import Logger
 from oda.model import ContentType, InterruptedOperation, JournalEntry, OperationRequest
 from oda.outbox.committer import Committer
 from oda.outbox.ledger import Ledger
@@ -46,23 +47,22 @@ from oda.settings import OutboxSettings
 
 _log = Logger()
 
-#: The bytes on disk of a record without its answer, besides its texts.
+#: The bytes on disk of a record without its answer and its texts.
 _RECORD_BYTES = 64
-#: The records may take this share of the room: 1 in so many.
+#: The share of the room that the records may take: 1 in this many.
 _IDS_SHARE = 4
 
 #: Id, name and fingerprint of a request.
 _Key = tuple[str, str, str]
 
-#: The fingerprint where nothing but id and name is known, as in records of an earlier version: such
-#: a record is that of every request with this id and name.
+#: The fingerprint if only id and name are known, as in records of an earlier version: such a record
+#: matches every request with this id and name.
 _UNKNOWN = ""
 
 
 class _Known(msgspec.Struct, gc=False):
-    """An operation as it is remembered. ``record`` is None once it need not be kept in memory;
-    ``answer_cost`` is 0 where the answer is not kept; ``saved_cost`` are the bytes of what it
-    saved."""
+    """An operation in memory. ``record`` is None once memory need not keep it; ``answer_cost`` is 0
+    if the answer is not kept; ``saved_cost`` is the size of what the operation saved, in bytes."""
 
     number: int
     key: _Key
@@ -76,9 +76,9 @@ class _Known(msgspec.Struct, gc=False):
 
 
 class _Echo(msgspec.Struct, omit_defaults=True):
-    """What an answer has to repeat of its request, and the fingerprint; never its parameters.
-    ``saved`` is what the operation itself has saved, with its checksum: no other column has one,
-    and damage there harms nobody but the answer."""
+    """The parts of a request that its answer repeats, and the fingerprint; never the parameters.
+    ``saved`` is what the operation itself saved, with its checksum: the column has none, and a
+    damaged state must not be used."""
 
     device_id: str = ""
     requested_device_id: str = ""
@@ -89,7 +89,7 @@ class _Echo(msgspec.Struct, omit_defaults=True):
     saved_crc: int = 0
 
 
-#: What JSON writes as nothing else is written.
+#: Types that JSON writes unambiguously.
 _SAME_IN_JSON = frozenset((str, int, bool, type(None)))
 
 _encode_asked = msgspec.json.Encoder(order="deterministic").encode
@@ -97,7 +97,7 @@ _encode_asked = msgspec.json.Encoder(order="deterministic").encode
 
 @implementer(IJournal)
 class Journal:
-    """Made by ``Outbox``. ``now_ms`` is its age clock; ``changed`` asks for a commit at the end of
+    """Made by ``Outbox``. ``now_ms`` is its age clock; ``changed`` requests a commit at the end of
     the turn."""
 
     def __init__(
@@ -118,7 +118,7 @@ class Journal:
         self._now_ms = now_ms
         self._changed = changed
         self._by_key: dict[_Key, _Known] = {}
-        #: How many records each id has.
+        #: The number of records of each id.
         self._uses: dict[str, int] = {}
         self._running: dict[int, _Known] = {}
         self._ended: OrderedDict[int, _Known] = OrderedDict()
@@ -164,19 +164,19 @@ class Journal:
             if known is not None and (acts or uses == 1 or not known.has_ended):
                 return self._entry(known)
             if known is not None:
-                # Of an id that is used for several requests nobody knows whether this one came
-                # twice or is meant to tell what another one changed: reading again does no harm.
+                # The id was used for several requests. This one may be a repetition, or may ask
+                # what another one has changed: reading again does no harm.
                 self._forget(known)
             _log.info(
-                "the platform uses the id {request_id} again for another request, {operation}: it"
-                " is executed",
+                "the platform uses the id {request_id} again for another request, {operation}; the"
+                " agent executes it",
                 request_id=request_id[:100],
                 operation=name,
             )
         try:
             (request_id + name).encode()
         except UnicodeEncodeError:
-            return fail(OutboxError("the id or the name is no Unicode text"))
+            return fail(OutboxError("the id or the name is not Unicode text"))
         if acts and not self._committer.is_working:
             return fail(OutboxError("the journal can't be written now"))
         number = self._next_number
@@ -185,7 +185,7 @@ class Journal:
         self._remember(known)
         self._running[number] = known
         if not acts:
-            # Only its end goes on record: interrupted, it may simply be asked for again.
+            # Only its end is recorded: if interrupted, the platform may simply ask again.
             return number
         known.record = Record(
             number, request_id, name, known.content_type.text, _echo(request, key[2]), now_ms
@@ -219,11 +219,10 @@ class Journal:
     def subscribe(self, on_interrupted: Callable[[], None]) -> None:
         self._on_interrupted = on_interrupted
 
-    # -- what the outbox tells ---------------------------------------------------------------
+    # -- calls from the outbox ---------------------------------------------------------------
 
     def end(self, number: int, payload: bytes) -> None:
-        """The operation has its final answer. A number that has ended, or that nobody knows, is
-        ignored."""
+        """The operation has its final answer. Ignores a number that is unknown or has ended."""
         known = self._running.pop(number, None)
         if known is None:
             return
@@ -239,7 +238,7 @@ class Journal:
         self._stay_within_bounds()
 
     def opened(self, records: Sequence[StoredRecord], is_late: bool) -> None:
-        """The store was opened: learn what it knows."""
+        """The store was opened: load its records."""
         for one in records:
             self._learn(one)
         self._order()
@@ -252,7 +251,7 @@ class Journal:
         self._next_number = number
 
     def committed(self, transaction: Transaction) -> None:
-        """What ``transaction`` says is on disk."""
+        """The content of ``transaction`` is on disk."""
         for number, record in transaction.records.items():
             known = self._ended.get(number)
             if known is not None and known.record is record:
@@ -270,13 +269,13 @@ class Journal:
             self._refuse(number, "the journal can't be written now")
 
     def closing(self) -> None:
-        """Nothing will be committed any more."""
+        """No commit will follow."""
         for number in (*self._waiting, *self._saving):
             self._refuse(number, "the agent is stopping")
 
     def write_again(self) -> None:
         """The store is about to be replaced: collect every record for the new one. Answers that are
-        only on disk come from the old store, as far as they can be read."""
+        only on disk come from the old store, as far as it can be read."""
         for known in (*self._running.values(), *self._ended.values()):
             is_on_record = known.acts or known.has_ended
             if known.number in self._collecting.records or not is_on_record:
@@ -288,9 +287,9 @@ class Journal:
     def take_over(
         self, records: Sequence[tuple[StoredRecord, bytes | None]]
     ) -> Sequence[Deferred[int]]:
-        """Add records of another journal, each with its answer; those that are known here already
-        are left as they are. The Deferreds fire once the new ones are committed. Raises
-        ``OutboxError`` when they can't be expected to be soon."""
+        """Add records of another journal, each with its answer, except those that this journal
+        already has. The Deferreds fire once the new records are committed. Raises ``OutboxError``
+        if no commit can be expected soon."""
         if not self._committer.is_working:
             raise OutboxError("the journal can't be written now")
         recorded: list[Deferred[int]] = []
@@ -310,7 +309,7 @@ class Journal:
         return recorded
 
     def tell_interrupted(self) -> None:
-        """Interrupted operations were taken over: tell whoever answers them."""
+        """Interrupted operations were taken over: notify the subscriber that answers them."""
         if self.interrupted() and self._on_interrupted is not None:
             self._ledger.call(self._on_interrupted)
             self._changed()
@@ -318,7 +317,7 @@ class Journal:
     # -- inside ------------------------------------------------------------------------------
 
     def _charge(self, answers: int = 0, ids: int = 0) -> None:
-        """Records and answers cost so many bytes on disk more."""
+        """Add this many bytes on disk for records and answers."""
         self._answer_cost += answers
         self._id_cost += ids
         self._limits.side_cost += answers + ids
@@ -340,7 +339,7 @@ class Journal:
             del self._saving[number]
 
     def _refuse(self, number: int, reason: str) -> None:
-        """A record can't be committed, if somebody waits for it."""
+        """A record can't be committed; fail its Deferreds, if there are any."""
         for _, committed in self._saving.pop(number, ()):
             self._ledger.fire(committed, Failure(OutboxError(reason)))
         waiting = self._waiting.pop(number, None)
@@ -357,11 +356,11 @@ class Journal:
         if number in self._running or number in self._ended:
             return
         if self._add(stored) is None:
-            # Where the same request came while the store could not be opened, the newer one stays.
+            # If the request came again while the store could not be opened, keep the newer record.
             self._collecting.records[number] = None
 
     def _add(self, stored: StoredRecord) -> _Known | None:
-        """Remember what a store says; None where it is damaged, or the operation is known."""
+        """Add a record of a store; returns None if it is damaged or already known."""
         try:
             request_id, name = _text(stored.request_id), _text(stored.name)
             content_type = ContentType(_text(stored.content_type))
@@ -403,7 +402,7 @@ class Journal:
         return known
 
     def _order(self) -> None:
-        """The oldest first, whatever their numbers are."""
+        """Put the oldest first, whatever their numbers."""
         for held in (self._ended, self._answers):
             for number in sorted(held, key=lambda one: held[one].at_ms):
                 held.move_to_end(number)
@@ -455,8 +454,8 @@ class Journal:
             if not self._has_told_forgetting:
                 self._has_told_forgetting = True
                 _log.info(
-                    "the oldest answers of the journal are forgotten to make room; their"
-                    " operations are still not run again"
+                    "the journal has deleted its oldest answers to make room; their operations"
+                    " still don't run again"
                 )
         dropped = 0
         while len(ended) > 1 and (
@@ -512,9 +511,8 @@ def _id_cost(known: _Known) -> int:
 
 
 def _fingerprint(request: OperationRequest | None) -> str:
-    """What ``request`` asks for, in 16 hexadecimal digits. Which of two dialects its parameters
-    used makes no difference, nor their order, nor their format, nor when the request says it was
-    made."""
+    """The content of ``request``, in 16 hexadecimal digits. The dialect, order and format of its
+    parameters make no difference, nor does the time that the request states."""
     if request is None:
         return _UNKNOWN
     text = _encode_asked((request.device_id, request.path, _distinct(request.parameters)))
@@ -522,9 +520,9 @@ def _fingerprint(request: OperationRequest | None) -> str:
 
 
 def _distinct(value: Any) -> Any:
-    """``value`` so that JSON writes the same for what is the same in each format, and something
-    else for everything else. 1 and 1.0 are one number. What JSON has no form for (bytes, NaN, what
-    a plugin's codec makes) is written as no text, number or null is."""
+    """``value`` in a form that JSON writes the same for equal values of each format, and
+    differently for all others. 1 and 1.0 are one number. What JSON can't represent (bytes, NaN,
+    objects of a plugin's codec) gets a form that no text, number or null has."""
     kind = type(value)
     if kind is dict:
         return {
@@ -562,7 +560,7 @@ def _read_echo(echo: bytes | None) -> _Echo:
 
 def _bytes(value: object) -> bytes:
     if not isinstance(value, bytes):
-        raise TypeError(f"{value!r} is no text")
+        raise TypeError(f"{value!r} is not text")
     return value
 
 

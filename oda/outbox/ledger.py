@@ -1,12 +1,12 @@
-"""What became of each message: the sums of the store and the agent's counters, and who is told.
+"""The fate of each message: the sums of the store, the agent's counters, and the notifications.
 
 accepted = delivered + dropped + dead + stored, in messages and in datapoints, at any moment. A row
 is *delivered* when it is let go after its acknowledgement, not before: until then it may have to be
 sent again.
 
-Nobody is told while state is being changed. Whatever happened is collected here, and ``tell`` tells
-it when the state is settled: whoever hears of it may call the outbox in any way. What happens
-meanwhile is told after it, by the same loop.
+No caller is notified while state is being changed. The ledger collects notifications, and ``tell``
+fires them when the state is settled, so a notified caller may call the outbox in any way. The same
+loop fires the notifications that such calls cause.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.interfaces import ICounters
+from oda.log import Logger
 from oda.model import MessageClass
 from oda.outbox.queue import Amount, Row, RowState, amount_of
 from oda.outbox.transaction import Tally, Totals, Transaction
 
 _log = Logger()
 
-#: What the log says of messages that are dropped; the other reasons are said where they arise.
+#: Log texts for dropped messages; other reasons are logged where they occur.
 _REASONS = {
-    "full": "the outbox is full: the oldest messages are dropped, and counted",
-    "age": "messages are older than outboxMaxAge: they are dropped, and counted",
-    "disk": "the outbox can't be written and memory is full: the oldest messages are dropped, and"
-    " counted",
+    "full": "the outbox is full; the agent drops and counts its oldest messages",
+    "age": "messages are older than outboxMaxAge; the agent drops and counts them",
+    "disk": "the outbox can't be written and memory is full; the agent drops and counts the oldest"
+    " messages",
 }
 
 
@@ -48,10 +48,10 @@ class Ledger:
         self._told: set[str] = set()
         self.past = Totals()
 
-    # -- who is told -------------------------------------------------------------------------
+    # -- notifications -----------------------------------------------------------------------
 
     def accept(self, rows: Iterable[Row]) -> None:
-        """Tell those who put these rows that they are accepted, unless that was done."""
+        """Notify the callers who put these rows that they are accepted, each caller only once."""
         news = self._news
         for row in rows:
             waiting = row.accepted
@@ -66,15 +66,15 @@ class Ledger:
         self.accept(burial.row for burial in transaction.burials)
 
     def failed(self, transaction: Transaction, unwritten: Iterable[Row]) -> None:
-        """``transaction`` is not on disk; ``unwritten`` were let go while it was under way."""
-        # They were acknowledged or buried: what was dropped was told at once.
+        """``transaction`` is not on disk; ``unwritten`` were let go while it was running."""
+        # These were acknowledged or buried: callers of dropped rows were notified at once.
         self.accept(unwritten)
-        # The platform has read these while the commit was under way.
+        # The platform has read these during the commit.
         for rows in transaction.rows.values():
             self.accept([row for row in rows.values() if row.state is RowState.LINGERING])
 
     def refuse(self, rows: Sequence[Row], error: Exception) -> None:
-        """Tell those who put these rows that they are not accepted, unless they were."""
+        """Notify the callers who put these rows that they are not accepted, unless they were."""
         for row in rows:
             waiting, row.accepted = row.accepted, None
             if waiting is not None:
@@ -85,11 +85,11 @@ class Ledger:
         self._news.append((waiting, outcome))
 
     def call(self, function: Callable[[], None]) -> None:
-        """Call ``function``, once for however many times this is asked."""
+        """Call ``function``, once for however many requests."""
         self._calls[function] = None
 
     def tell(self) -> None:
-        """Tell everything that happened, unless that is being done or has to wait."""
+        """Fire all notifications, unless that is already happening or is on hold."""
         if self._is_telling or self._holds:
             return
         self._is_telling = True
@@ -97,7 +97,7 @@ class Ledger:
             while self._news or self._calls:
                 while self._news:
                     waiting, outcome = self._news.popleft()
-                    # Whoever waited may have cancelled; Twisted forgives the one call then.
+                    # The caller may have cancelled; Twisted then allows one more call.
                     waiting.callback(outcome)
                 calls, self._calls = self._calls, {}
                 for function in calls:
@@ -106,22 +106,22 @@ class Ledger:
             self._is_telling = False
 
     def hold(self) -> None:
-        """Tell nobody before ``release``: a change of state is in the middle of its way."""
+        """Notify nobody before ``release``: a change of state is incomplete."""
         self._holds += 1
 
     def release(self) -> None:
-        """See ``hold``; somebody has to ``tell`` later."""
+        """See ``hold``; the caller must see to a later ``tell``."""
         self._holds -= 1
 
     # -- the sums ----------------------------------------------------------------------------
 
     def put(self, datapoints: int) -> None:
-        """One message more; the sums show it after ``settle``."""
+        """One more message was put; the sums include it after ``settle``."""
         self._accepted.messages += 1
         self._accepted.datapoints += datapoints
 
     def settle(self) -> None:
-        """Enter what was put since the last time."""
+        """Enter the messages that were put since the last call."""
         new = self._accepted
         if new.messages:
             self._accepted = Tally()
@@ -131,28 +131,28 @@ class Ledger:
                 self._counters.increment("datapoints_accepted", new.datapoints)
 
     def delivered(self, message_class: MessageClass, amount: Amount) -> None:
-        """These were acknowledged and are not kept any longer."""
+        """These rows were acknowledged and are no longer retained."""
         self._told.clear()
         self.past.delivered.add(amount.rows, amount.datapoints)
         self._count("delivered", amount, message_class=message_class.text)
 
     def dropped(self, message_class: MessageClass, amount: Amount, reason: str) -> None:
-        """These will not be delivered."""
+        """These rows will not be delivered."""
         if amount.rows and reason in _REASONS and reason not in self._told:
-            # Once, until something is delivered again.
+            # Log once, until a delivery succeeds again.
             self._told.add(reason)
             _log.warn(_REASONS[reason])
         self.past.dropped.add(amount.rows, amount.datapoints)
         self._count("dropped", amount, message_class=message_class.text, reason=reason)
 
     def died(self, message_class: MessageClass, row: Row) -> None:
-        """This is a dead letter now."""
+        """This row is now a dead letter."""
         amount = amount_of((row,))
         self.past.dead.add(amount.rows, amount.datapoints)
         self._count("dead", amount, message_class=message_class.text)
 
     def revived(self, datapoints: int) -> None:
-        """A dead letter was put once more: it is the same message, not another one."""
+        """A dead letter was put again: it counts as the same message, not as another one."""
         self.past.accepted.add(-1, -datapoints)
         self.past.dead.add(-1, -datapoints)
 
@@ -161,7 +161,7 @@ class Ledger:
         self.past.accepted.add(-amount.rows, -amount.datapoints)
 
     def found(self, amount: Amount) -> None:
-        """Rows have turned up in the store, or can be given up as known."""
+        """Rows were found in the store, or are known to be lost."""
         self.past.accepted.add(amount.rows, amount.datapoints)
 
     def refused(self, message_class: MessageClass) -> None:
@@ -169,11 +169,11 @@ class Ledger:
         self._counters.increment("messages_refused", message_class=message_class.text)
 
     def counted(self, name: str, amount: int = 1, **labels: str) -> None:
-        """Count something that is no message."""
+        """Count an event that is not a message."""
         self._counters.increment(name, amount, **labels)
 
     def join(self, totals: Totals) -> None:
-        """The store has a past of its own."""
+        """Add the past of a store that was opened."""
         mine, self.past = self.past, totals
         totals.accepted.add(mine.accepted.messages, mine.accepted.datapoints)
         totals.delivered.add(mine.delivered.messages, mine.delivered.datapoints)

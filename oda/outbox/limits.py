@@ -1,17 +1,17 @@
-"""How much fits, and what goes where it does not.
+"""How much fits into the outbox, and what leaves when it is full.
 
-Of ``outboxMaxBytes`` a part is left to the write-ahead log and the file's own pages. Of the rest
-telemetry may use three quarters. The other quarter belongs to answers, the dead letters and the
-journal; answers may also use what telemetry leaves free.
+A part of ``outboxMaxBytes`` is reserved for the write-ahead log and the file's own pages. Of the
+rest, telemetry may use three quarters. The other quarter belongs to answers, the dead letters and
+the journal; answers may also use what telemetry leaves free.
 
-A row's cost is a model of SQLite's table B-tree (file format, "B-tree Pages" and "Cell Payload
-Overflow Pages") for rows that are added in the order of their ids, so that leaves are full: short
-rows share a page, long ones have overflow pages of their own. The model is not exact for mixed
-lengths; ``Limits.measured`` corrects it by what the file really uses.
+The cost of a row models SQLite's table B-tree (file format, "B-tree Pages" and "Cell Payload
+Overflow Pages") for rows added in the order of their ids, so that leaves are full: short rows share
+a page, long ones have overflow pages of their own. The model is inexact for mixed lengths;
+``Limits.measured`` corrects it by the real size of the file.
 
-Where there is no room, acknowledged rows go first, which costs nothing but a repetition. Then,
-where the policy is to do so, the oldest pending ones go. What is only in memory, because the disk
-is slow or fails, has a bound of its own.
+When there is no room, acknowledged rows leave first, which costs nothing but a possible repetition.
+Then, if the policy says so, the oldest pending ones are dropped. Rows that are only in memory,
+because the disk is slow or fails, have a bound of their own.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from twisted.logger import Logger
-
+from oda.log import Logger
 from oda.model import MessageClass
 from oda.outbox.queue import Amount, Row, RowState
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY
 from oda.settings import OutboxPolicy, OutboxSettings
+from oda.wording import counted
 
 if TYPE_CHECKING:
     from oda.outbox.backlog import Backlog
@@ -36,9 +36,9 @@ _AGED_ROWS = 4096
 
 _log = Logger()
 
-#: A small page: a commit of one datapoint writes whole pages, and flash wears with each of them.
+#: Small, because a commit of one datapoint writes whole pages, and each write wears flash memory.
 PAGE_BYTES = 1024
-#: Record header, id, time, checksum and the other short columns, and the cell's own bookkeeping.
+#: Record header, id, time, checksum and the other short columns, and the cell's own overhead.
 _ROW_OVERHEAD = 30
 _PAGE_ROOM = PAGE_BYTES - 8
 _MAX_LOCAL = PAGE_BYTES - 35
@@ -47,17 +47,17 @@ _OVERFLOW_ROOM = PAGE_BYTES - 4
 
 #: Pages of the file that hold no rows.
 _FIXED_BYTES = 16 * PAGE_BYTES
-#: The write-ahead log is folded back into the file when it has reached this size, in bytes.
+#: SQLite folds the write-ahead log back into the file at this size, in bytes.
 _MAX_WAL_BYTES = 4 * 1024 * 1024
 _MIN_WAL_BYTES = 64 * 1024
 #: The share of the room that telemetry may use, as a fraction.
 _TELEMETRY_SHARE = (3, 4)
-#: The share of the room of the dead letters, of the journal's answers, and of memory: 1 in so many.
+#: The share of the dead letters, of the journal's answers, and of memory: 1 in this many.
 _SIDE_SHARE = 16
 _MIN_MEMORY_BYTES = 64 * 1024
-#: When something has to go, this share of the room is freed at once: 1 in so many.
+#: When the outbox makes room, it frees at least this share at once: 1 in this many.
 _CHUNK = 128
-#: The model of costs is not trusted to be wrong by more than this factor.
+#: The correction of the cost model never exceeds this factor.
 _MAX_SCALE = 2.0
 
 
@@ -82,8 +82,8 @@ def row_cost(length: int) -> int:
 
 
 def side_cost(payload_bytes: int) -> int:
-    """The bytes on disk of a dead letter or of an answer in the journal: their texts add to a row's
-    cost."""
+    """The bytes on disk of a dead letter or of an answer in the journal: a row's cost plus their
+    texts."""
     return row_cost(payload_bytes + 160)
 
 
@@ -99,12 +99,12 @@ def telemetry_share(room: int) -> int:
 
 
 class Limits:
-    """What may be in the outbox, in bytes as ``row_cost`` models them.
+    """How much the outbox may hold, in bytes as ``row_cost`` models them.
 
-    ``total`` is for everything together, ``telemetry`` for telemetry alone. ``memory_bytes`` is how
-    much may wait in memory for a disk that fails, ``transaction_bytes`` how much goes into one
-    transaction. ``side_cost`` is what the dead letters and the journal cost now, ``side_bytes`` the
-    most that each of them may cost.
+    ``total`` is the limit for everything, ``telemetry`` for telemetry alone. ``memory_bytes`` is
+    how much may wait in memory for a failing disk, ``transaction_bytes`` how much goes into one
+    transaction. ``side_cost`` is the present cost of the dead letters and the journal,
+    ``side_bytes`` the maximum for each of them.
     """
 
     def __init__(self, settings: OutboxSettings) -> None:
@@ -129,10 +129,10 @@ class Limits:
     def missing(
         self, own_cost: int, own_rows: int, others_cost: int, cost: int, is_answer: bool
     ) -> tuple[int, int]:
-        """Bytes and rows that have to go before a row of ``cost`` bytes fits into a class that has
-        ``own_rows`` rows of ``own_cost`` bytes; not positive where there is room."""
-        # A message larger than a transaction should be has to fit twice: into the write-ahead log
-        # and into the file.
+        """The bytes and rows that must leave before a row of ``cost`` bytes fits into a class that
+        has ``own_rows`` rows of ``own_cost`` bytes; not positive if there is room."""
+        # A message larger than a normal transaction must fit twice: into the write-ahead log and
+        # into the file.
         own = own_cost + cost + max(0, cost - self.transaction_bytes)
         over = own + others_cost + self.side_cost - self.total
         if not is_answer:
@@ -140,8 +140,8 @@ class Limits:
         return over, own_rows + 1 - self.max_rows
 
     def chunk(self, over: int, rows: int) -> tuple[int, int]:
-        """How much to free when that much is missing: a little more, so that it does not have to be
-        done for every message."""
+        """How much to free when this much is missing: a little more, so that not every message has
+        to make room."""
         return (
             over + self._usable // _CHUNK if over > 0 else 0,
             rows + self.max_rows // _CHUNK if rows > 0 else 0,
@@ -153,8 +153,8 @@ class Limits:
 
 
 class Eviction:
-    """Chooses which rows of ``backlogs`` have to go. ``changed`` asks for a commit at the end of
-    the turn."""
+    """Chooses which rows of ``backlogs`` leave. ``changed`` requests a commit at the end of the
+    turn."""
 
     def __init__(
         self,
@@ -174,7 +174,7 @@ class Eviction:
         self._changed = changed
 
     def admit(self, message_class: MessageClass, size: int, cost: int, now_s: float) -> str | None:
-        """Why a message of ``size`` bytes has no room, None where it has, or room was made."""
+        """Make room if needed. Returns why a message of ``size`` bytes has no room, else None."""
         is_answer = message_class is ANSWER
         over, rows = self._missing(message_class, cost)
         if (
@@ -184,7 +184,7 @@ class Eviction:
         ):
             return f"no room for {size} bytes"
         if self._uncommitted.collecting.size_bytes + size > self._limits.transaction_bytes:
-            # A disk that is slow is waited for, which holds back whoever produces so fast.
+            # Wait for a slow disk: this holds back a producer that is too fast.
             self._ledger.hold()
             try:
                 is_relieved = self._committer.relieve()
@@ -196,8 +196,8 @@ class Eviction:
         return None
 
     def make_room(self, message_class: MessageClass, cost: int, now_s: float) -> bool:
-        """Let acknowledged rows go, then drop the oldest pending ones where the policy is to do
-        so. False when there is still no room for a row of ``cost`` bytes; then no telemetry was
+        """Let acknowledged rows go, then drop the oldest pending ones if the policy says so.
+        Returns False if a row of ``cost`` bytes still has no room; in that case no telemetry was
         dropped for telemetry."""
         limits = self._limits
         is_answer = message_class is ANSWER
@@ -220,7 +220,7 @@ class Eviction:
         return over <= 0 and rows <= 0
 
     def release(self, message_class: MessageClass, cost: int, now_s: float) -> bool:
-        """Let acknowledged rows go, as far as needed; whether a row of ``cost`` bytes fits then."""
+        """Let acknowledged rows go as needed; returns whether a row of ``cost`` bytes now fits."""
         if not self._limits.can_ever_hold(cost, message_class is ANSWER):
             return False
         own = self._backlogs[message_class]
@@ -241,17 +241,17 @@ class Eviction:
         return self._limits.missing(own.cost, own.rows, others.cost, cost, is_answer)
 
     def may_overdraw(self) -> bool:
-        """Whether one more answer is taken even where there is no room for it: a request that was
-        read has to be answered. On a disk that works there is no other bound than the number of
-        operations that run at once; otherwise the answers that wait may fill the outbox once."""
+        """Whether the outbox takes one more answer without room for it: the agent must answer
+        every request that it has read. On a working disk, only the number of concurrent operations
+        limits this; otherwise the waiting answers may fill the outbox once."""
         if self._committer.is_working and self._committer.store.is_durable:
             return True
         waiting = self._backlogs[ANSWER].queue.waiting_cost
         return waiting + self._limits.side_cost < self._limits.total
 
     def fits_in_memory(self, size: int, is_answer: bool) -> bool:
-        """Whether ``size`` bytes more may be only in memory, for a disk that fails or hangs.
-        Acknowledged rows go for them, and then the oldest telemetry."""
+        """Whether ``size`` more bytes may be in memory only, for a disk that fails or hangs. Makes
+        room among acknowledged rows, and then among the oldest telemetry."""
         if not self._uncommitted.size_bytes:
             return True
         if self._has_memory(size) or (is_answer and self._release_memory(size)):
@@ -260,7 +260,7 @@ class Eviction:
 
     def drop(self, message_class: MessageClass, over: int, rows: int, reason: str) -> Amount:
         """Drop the oldest pending rows until ``over`` bytes and ``rows`` rows are free, or none is
-        left that could be dropped."""
+        left to drop."""
         backlog = self._backlogs[message_class]
         victims: list[Row] = []
         freed = 0
@@ -295,7 +295,7 @@ class Eviction:
         return purged
 
     def give_up(self) -> None:
-        """The outbox is in memory, and ends: whatever is still to be delivered is dropped."""
+        """The outbox is in memory and ends: drop what is not delivered."""
         lost = Amount()
         for message_class, backlog in self._backlogs.items():
             queue = backlog.queue
@@ -304,14 +304,15 @@ class Eviction:
             lost.add(self.drop(message_class, 0, queue.pending_rows, "stopped"))
         if lost.rows:
             _log.warn(
-                "{count} messages were not delivered and are lost: the outbox is in memory",
+                "lost {messages} that had not been delivered: the outbox is in memory",
+                messages=counted(lost.rows, "message"),
                 count=lost.rows,
             )
 
     # -- memory ------------------------------------------------------------------------------
 
     def _release_memory(self, size: int) -> bool:
-        """Let acknowledged rows go that may be nowhere but in memory."""
+        """Let acknowledged rows go that may be in memory only."""
         chunk = max(size, self._limits.memory_bytes // 16)
         for backlog in self._backlogs.values():
             while backlog.queue.lingering and not self._has_memory(size):
@@ -319,8 +320,8 @@ class Eviction:
         return self._has_memory(size)
 
     def _drop_from_memory(self, size: int) -> bool:
-        """Drop the oldest telemetry that is nowhere but in memory and was not sent yet, until
-        ``size`` bytes are free."""
+        """Drop the oldest telemetry that is in memory only and not yet sent, until ``size`` bytes
+        are free."""
         if self._policy is OutboxPolicy.REFUSE:
             return False
         goal = size + self._limits.memory_bytes // 16

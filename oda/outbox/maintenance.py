@@ -1,17 +1,17 @@
-"""What an operator changes in an outbox besides its settings: takes another store over into it, and
-works in that of an agent that has stopped. Looking is ``inspection``.
+"""What an operator changes in an outbox, besides its settings: takes over another store, and works
+on the outbox of a stopped agent. ``inspection`` only reads.
 
 A store that its agent has left is taken over in batches. A batch is read from the source, put into
-the target, and removed from the source once the target has committed it. So a process that is
-killed at any moment loses nothing; at worst the batch under way is in both stores, and is sent
-twice. The journal comes first, so that no operation runs twice because a path was changed; then the
-dead letters; then the messages, in their order, behind what waits in the target already.
+the target, and removed from the source once the target has committed it. So a process killed at any
+moment loses nothing; at worst the running batch is in both stores, and is sent twice. The journal
+comes first, so that no operation runs twice after a change of path; then the dead letters; then the
+messages, in their order, behind those that are waiting in the target.
 
-The source is locked, so that no agent uses it meanwhile. It is read and written by a worker, batch
-by batch: the reactor only puts. What gets no room in the target stays in the source.
+The source is locked, so that no agent uses it meanwhile. A worker reads and writes it batch by
+batch; the reactor only puts. What has no room in the target stays in the source.
 
-The outbox of an agent that has stopped is changed by the outbox itself, on a clock that stands
-still. A running agent is asked through its control socket instead, see ``oda.upkeep``.
+The outbox of a stopped agent is changed by the outbox code itself, on a clock that stands still. A
+running agent gets the request through its control socket instead, see ``oda.upkeep``.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from typing import Any, TypeVar
 import msgspec
 from twisted.internet.defer import Deferred, DeferredList, inlineCallbacks
 from twisted.internet.task import Clock
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.errors import OutboxError
 from oda.interfaces import ICounters, IWallClock
+from oda.log import Logger
 from oda.model import MessageClass, OutgoingMessage
 from oda.outbox.clock import Uptime, Watermark, this_machine
 from oda.outbox.committer import State
@@ -43,11 +43,12 @@ from oda.outbox.store import Letter, StoredRecord, StoreError
 from oda.outbox.transaction import CLASSES, Totals, Transaction
 from oda.outbox.worker import InlineWorker, IWorker
 from oda.settings import OutboxSettings
+from oda.wording import counted
 
 _log = Logger()
 _T = TypeVar("_T")
 
-#: What one batch holds at the most; one message whatever its size.
+#: The maximum content of one batch; a single message may be larger.
 BATCH_ROWS = 512
 BATCH_BYTES = 1024 * 1024
 
@@ -55,8 +56,8 @@ _Entry = tuple[StoredRecord, bytes | None]
 
 
 class TakenOver(msgspec.Struct):
-    """What was taken over, and what stays in the source. ``refusal`` says why not everything could
-    be taken over, "" where it was. ``is_durable`` is False for a target in memory."""
+    """What was taken over, and what stays in the source. ``refusal`` says why some of it could not
+    be taken over, "" if all was. ``is_durable`` is False for a target in memory."""
 
     messages: int = 0
     letters: int = 0
@@ -73,20 +74,22 @@ class TakenOver(msgspec.Struct):
     def describe(self, path: Path) -> str:
         """One line for the log and for people."""
         text = (
-            f"{self.messages} messages, {self.letters} dead letters and {self.operations}"
-            f" operations were taken over from {path}"
+            f"took over {counted(self.messages, 'message')}, {counted(self.letters, 'dead letter')}"
+            f" and {counted(self.operations, 'operation')} from {path}"
         )
         if not self.is_durable:
             text += " into memory: what is not delivered when the agent ends is lost"
         if self.refusal:
             return f"{text}; the rest stays there: {self.refusal}"
         if self.letters_left:
-            return f"{text}; {self.letters_left} dead letters stay there: there is no room for them"
-        return f"{text}; it is empty now, and can be deleted"
+            return (
+                f"{text}; left there for lack of room: {counted(self.letters_left, 'dead letter')}"
+            )
+        return f"{text}; the file is empty now and can be deleted"
 
 
 class Source:
-    """The store at ``path``. Its methods wait for the disk; they raise ``OutboxError``, ``OSError``
+    """The store at ``path``. Its methods do blocking disk I/O, raise ``OutboxError``, ``OSError``
     or ``StoreError``, and are called by one thread at a time."""
 
     def __init__(self, path: Path, settings: OutboxSettings, uptime: Uptime) -> None:
@@ -100,18 +103,18 @@ class Source:
         self._letters: deque[int] = deque()
 
     def open(self) -> bool:
-        """Lock and open it; whether it has to be recovered."""
+        """Lock and open the store; returns whether it must be recovered."""
         if not self._path.is_file():
             raise OutboxError(f"{self._path}: there is no such file")
         if not is_outbox(self._path):
-            raise OutboxError(f"{self._path}: it is no outbox, or it is that of this agent")
+            raise OutboxError(f"{self._path}: it is not an outbox, or it is this agent's own")
         if self._store.open().is_recovering:
             return True
         self._begin()
         return False
 
     def recover(self) -> bool:
-        """Copy some more rows, if the store is damaged; whether more are to be copied."""
+        """Copy some more rows of a damaged store; returns whether there are more to copy."""
         if not self._store.recover().is_done:
             return True
         self._begin()
@@ -124,7 +127,7 @@ class Source:
         self._forget_acknowledged()
 
     def _forget_acknowledged(self) -> None:
-        """As a start of the agent would: see ``Watermark``."""
+        """Drop acknowledged rows, as a start of the agent would: see ``Watermark``."""
         totals = self._totals
         has_lingered = self._uptime.since_ms(totals.boot_id, totals.uptime_ms) >= int(
             self._settings.linger_s * 1000
@@ -169,8 +172,7 @@ class Source:
         return letters
 
     def next_rows(self, message_class: MessageClass) -> tuple[list[Row], list[Letter]]:
-        """Some more messages, in order, and those of them that were changed since they were
-        written: they can't be sent."""
+        """Some more messages, in order, and the damaged ones among them, which can't be sent."""
         rows, damaged = self._store.page(
             message_class,
             Span(self._after[message_class] + 1, 1 << 62),
@@ -191,14 +193,14 @@ class Source:
     # -- removing ----------------------------------------------------------------------------
 
     def remove_records(self, entries: Sequence[_Entry]) -> None:
-        """These are in another store."""
+        """Remove records that are now in another store."""
         transaction = Transaction()
         for record, _ in entries:
             transaction.records[record.number] = None
         self._apply(transaction)
 
     def remove_letters(self, letters: Sequence[Letter]) -> None:
-        """These are in another store."""
+        """Remove letters that are now in another store."""
         transaction = Transaction()
         for letter in letters:
             transaction.letters_gone.append(letter.row.row_id)
@@ -207,7 +209,7 @@ class Source:
         self._apply(transaction)
 
     def remove_rows(self, message_class: MessageClass, rows: Sequence[Row]) -> None:
-        """These are in another store."""
+        """Remove rows that are now in another store."""
         transaction = Transaction()
         for run in runs_of(rows):
             transaction.delete(message_class, Span(run[0].row_id, run[-1].row_id))
@@ -227,7 +229,7 @@ class Source:
             self._store.apply(transaction)
 
     def close(self) -> None:
-        """Leave nothing open."""
+        """Close everything."""
         self._store.close()
 
 
@@ -239,8 +241,8 @@ def take_over(
     worker: IWorker,
     uptime: Uptime | None = None,
 ) -> Any:
-    """Take everything in the store at ``path`` over into ``target``. Fires with ``TakenOver``, or
-    fails with ``OutboxError`` when the store can't be used. ``worker`` waits for its disk.
+    """Take over everything in the store at ``path`` into ``target``. Fires with ``TakenOver``, or
+    fails with ``OutboxError`` when the store can't be used. ``worker`` does the disk I/O.
     ``uptime`` None means that of this machine."""
     source = Source(path, settings, uptime or this_machine())
     taken = TakenOver(is_durable=target.is_durable)
@@ -262,8 +264,8 @@ def take_over(
     return taken
 
 
-class _Refused(Exception):  # noqa: N818 - it ends a take-over, and is no error
-    """The target takes nothing more now."""
+class _Refused(Exception):  # noqa: N818 - ends a take-over, and is not an error
+    """The target accepts nothing more now."""
 
 
 @inlineCallbacks
@@ -320,7 +322,7 @@ def _take_messages(
                 )
             )
             if waiting[-1].called:
-                break  # it was refused, and so would be those behind it
+                break  # refused; those behind it would be refused too
         kept = [(letter, target.take_over_letter(letter)) for letter in damaged]
         dead = [(letter.row, accepted) for letter, accepted in kept if accepted is not None]
         taken.letters_left += len(kept) - len(dead)
@@ -337,7 +339,7 @@ def _take_messages(
 
 
 def _outcomes(waiting: Sequence[Deferred[Any]]) -> Deferred[tuple[list[bool], str]]:
-    """Which of them fired with success, and why the first of the others did not."""
+    """Which of them succeeded, and why the first of the others failed."""
 
     def gathered(results: list[tuple[bool, Any]]) -> tuple[list[bool], str]:
         refusals = [outcome.getErrorMessage() for success, outcome in results if not success]
@@ -347,13 +349,13 @@ def _outcomes(waiting: Sequence[Deferred[Any]]) -> Deferred[tuple[list[bool], st
 
 
 def _aside(worker: IWorker, job: Callable[[], _T]) -> Deferred[_T]:
-    """What ``job`` returns, done by the worker."""
+    """The result of ``job``, run by the worker."""
     done: Deferred[_T] = Deferred()
     worker.run(job, done.callback, takes_long=True)
     return done
 
 
-# -- of an agent that has stopped ------------------------------------------------------------
+# -- the outbox of a stopped agent -----------------------------------------------------------
 
 
 @implementer(ICounters)
@@ -375,14 +377,14 @@ def offline(
     clock: Clock | None = None,
     must_exist: bool = True,
 ) -> Iterator[Outbox]:
-    """The outbox at ``path``, closed and committed at the end. It stands on ``clock``.
+    """The outbox at ``path``; closed and committed at the end. It runs on ``clock``.
 
-    Raises ``OutboxError`` when there is no such file, an agent runs, or it can't be used.
+    Raises ``OutboxError`` when there is no such file, an agent is running, or it can't be used.
     """
     if must_exist and not path.is_file():
         raise OutboxError(f"{path}: there is no such file")
     clock = clock or Clock()
-    # Nothing that lingers is forgotten by a look from outside, and nothing is too old.
+    # A visit from outside forgets no lingering row, and drops no row for its age.
     settings = msgspec.structs.replace(settings, path=path, max_age_s=0.0)
     store = SqliteStore(path, settings)
     outbox = Outbox(
@@ -395,7 +397,7 @@ def offline(
         while outbox.is_recovering:
             clock.advance(0)
             if outbox.state is not State.OPEN:
-                # It would be tried again in a while, but time does not pass here.
+                # The retry would come after a while, but this clock stands still.
                 raise OutboxError(f"{path}: it is damaged, and can't be taken over into a new one")
         yield outbox
         clock.advance(0)
@@ -406,22 +408,21 @@ def offline(
 
 
 def purge(path: Path, settings: OutboxSettings, wall_clock: IWallClock) -> int:
-    """Drop everything that waits, and the dead letters; returns how many messages. Raises as
-    ``offline``."""
+    """Drop waiting messages and dead letters; returns how many. Raises like ``offline``."""
     return _changed(path, settings, wall_clock, Outbox.purge)
 
 
 def retry_dead(path: Path, settings: OutboxSettings, wall_clock: IWallClock) -> int:
-    """Put the dead letters behind everything that waits; returns how many. Damaged ones stay.
-    Raises as ``offline``, and ``OutboxFull`` where the room ends."""
+    """Put the dead letters behind all waiting messages; returns how many. Damaged ones stay.
+    Raises like ``offline``, and ``OutboxFull`` when the room runs out."""
     return _changed(path, settings, wall_clock, Outbox.retry_dead)
 
 
 def take_over_offline(
     source: Path, path: Path, settings: OutboxSettings, wall_clock: IWallClock
 ) -> TakenOver:
-    """Take the store at ``source`` over into the one at ``path``, which need not exist yet. Raises
-    as ``offline``."""
+    """Take over the store at ``source`` into the one at ``path``, which need not exist yet. Raises
+    like ``offline``."""
     clock = Clock()
     with offline(path, settings, wall_clock, clock, must_exist=False) as outbox:
         results: list[Any] = []

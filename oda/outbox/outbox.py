@@ -1,15 +1,16 @@
-"""The outbox: the way of every message, in, out and acknowledged.
+"""The outbox: the entry point for every message, from ``put`` to its acknowledgement.
 
-It batches work per iteration of the reactor (a *turn*): all that is put in one turn is committed
-together, what comes while a commit is under way makes up the next one, and the connector is woken
-once. A timer looks each second for rows whose time is over, and whether the store is at its place.
+Work is batched per iteration of the reactor (a *turn*): all messages put in one turn are committed
+together, those that arrive during a commit form the next one, and the connector is woken once. A
+timer checks each second for expired rows, and that the store is still at its path.
 
-A row can be sent before it is committed; it is *accepted*, and its Deferred fires, only after. A
-message that ``waits_for_commit`` is the exception: after a crash in between, the platform would be
-told that an operation was interrupted although it had read that it was successful.
+A row may be sent before it is committed, but it is *accepted*, and its Deferred fires, only after
+the commit. A message that ``waits_for_commit`` is the exception: otherwise, after a crash in
+between, the platform could first read that an operation succeeded and later that it was
+interrupted.
 
-No method calls anybody else while it runs. Whoever has to be told is told at the end of the turn,
-or when a commit has ended: see ``ledger``.
+No method calls other code while it runs. Callers are notified at the end of the turn, or when a
+commit has ended: see ``ledger``.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from oda.errors import OutboxClosed, OutboxFull
 from oda.interfaces import ICounters, IOutbox, IWallClock
+from oda.log import Logger
 from oda.model import MessageClass, OutboxRow, OutgoingMessage
 from oda.outbox.backlog import Accounts, Backlog, Shares
 from oda.outbox.clock import OutboxClock, Uptime, this_machine
@@ -40,29 +41,31 @@ from oda.outbox.store import IStore, Letter, MemoryStore, Opened, Recovered, Sto
 from oda.outbox.transaction import ANSWER, CLASSES, TELEMETRY, Totals, Transaction
 from oda.outbox.worker import AdaptiveWorker, InlineWorker, IWorker, ThreadWorker
 from oda.settings import OutboxKind, OutboxSettings
+from oda.troubles import TroubleKind, Troubles
+from oda.wording import counted
 
 _log = Logger()
 
-#: How often the outbox looks for rows whose time is over, in seconds.
+#: Seconds between two checks for expired rows.
 TICK_S = 1.0
-#: Few lingering rows are deleted together, with a commit that is made anyway, only so often, in
-#: seconds; after the longer time they get a commit of their own. A short linger time makes both
-#: shorter: what is not deleted may be repeated by an agent that is killed.
+#: A small number of expired rows is deleted together with another commit, at most once in the first
+#: time, and gets a commit of its own after the second, in seconds. A short linger time shortens
+#: both: a killed agent may repeat the rows that are not yet deleted.
 _EXPIRY_S = 30.0
 _LONE_EXPIRY_S = 60.0
 _FEW_ROWS = 1024
-#: Below this size a file's fixed pages say more about it than its rows do.
+#: Below this size, a file's size depends more on its fixed pages than on its rows.
 _MEASURABLE_BYTES = 1024 * 1024
 
 
 @implementer(IOutbox)
 class Outbox:
-    """Call ``open`` before use (and after any fork). ``reactor`` gives monotonic ``seconds`` and
+    """Call ``open`` before use (and after any fork). ``reactor`` has monotonic ``seconds`` and
     ``callLater``.
 
-    ``journal`` is the journal of operations in the same store. ``head_rows`` of each class are in
-    memory; more are read when they are needed. ``uptime`` tells for how long no agent ran; without
-    it that time does not count.
+    ``journal`` is the journal of operations in the same store. Memory holds ``head_rows`` of each
+    class; more are read when needed. ``uptime`` shows how long no agent was running; without it,
+    that time does not count.
     """
 
     def __init__(
@@ -114,20 +117,23 @@ class Outbox:
         self._on_pending: Callable[[], None] | None = None
         self._has_news = False
         self._modelled = 0
+        #: Receives the troubles; the owner may replace it before ``open``.
+        self.troubles = Troubles(reactor.seconds)
+        self._reported: tuple[str, int] = ("", 0)
 
     @property
     def state(self) -> State:
-        """What can be expected of the disk."""
+        """The state of the disk as far as the outbox knows."""
         return self._committer.state
 
     @property
     def is_durable(self) -> bool:
-        """Whether what is accepted outlives the process."""
+        """Whether accepted messages outlive the process."""
         return self._committer.store.is_durable
 
     @property
     def path(self) -> Path | None:
-        """Where it is kept; None in memory."""
+        """The file of the store; None for a store in memory."""
         return self._committer.store.path
 
     @property
@@ -136,10 +142,10 @@ class Outbox:
         return self._committer.is_recovering
 
     def open(self) -> None:
-        """Open the store and take up what is in it.
+        """Open the store and take up its content.
 
-        Raises ``OutboxError`` when another process uses it. A damaged store is replaced, and one
-        that can't be opened now is tried again while the outbox works from memory; both are logged.
+        Raises ``OutboxError`` when another process uses it. Replaces a damaged store. If the store
+        can't be opened now, the outbox works from memory and retries. Logs both.
         """
         if not self.is_durable:
             _log.warn(
@@ -169,7 +175,7 @@ class Outbox:
         cost = row_cost(size)
         refusal = self._make_room(message_class, size, cost)
         if message.record is not None:
-            # After room was made, which may commit: the record and the row are one transaction.
+            # After making room, which may commit: the record and the row share a transaction.
             self.journal.end(message.record, payload)
         if refusal is not None:
             self._ledger.refused(message_class)
@@ -225,7 +231,7 @@ class Outbox:
             else:
                 of_answers.append(answers.in_flight.pop(row_id))
         if self._committer.state is State.TROUBLE:
-            # There is no telling when they can be committed, and the platform has them.
+            # Nobody knows when they can be committed, and the platform has them.
             self._ledger.accept(of_telemetry)
             self._ledger.accept(of_answers)
             self.changed()
@@ -268,8 +274,8 @@ class Outbox:
             row = backlog.queue.remove_in_flight(row_id)
             self._letters.bury(backlog.message_class, row, reason)
             if self._committer.state is State.TROUBLE:
-                # As in ``retire``. A store that is taken up at the next start is not tried again:
-                # whoever waits would wait for ever, and the end of the agent with them.
+                # As in ``retire``. A store that only the next start takes up is not retried: the
+                # caller would wait for ever, and so would the end of the agent.
                 self._ledger.accept([row])
                 self.changed()
 
@@ -285,7 +291,7 @@ class Outbox:
         oldest_ms = min((one for queue in queues if (one := queue.oldest_ms)), default=now_ms)
         return {
             "oldest_age_ms": max(0, now_ms - oldest_ms),
-            "pending": sum(queue.pending_rows for queue in queues),
+            "waiting": sum(queue.pending_rows for queue in queues),
             "in_flight": sum(len(queue.in_flight) for queue in queues),
             "lingering": sum(queue.lingering_rows for queue in queues),
             "recovering": sum(max(0, queue.recovering_amount.rows) for queue in queues),
@@ -308,29 +314,39 @@ class Outbox:
             self._eviction.give_up()
         return self._committer.close()
 
+    def abandon(self) -> None:
+        """Let ``close`` fire now, whatever the disk does. What is not on disk counts as lost: those
+        who published it hear that it is not accepted."""
+        self._committer.abandon()
+
     # -- beyond IOutbox ----------------------------------------------------------------------
 
+    @property
+    def busy_s(self) -> float:
+        """How long the disk has been at work on the present job, in seconds."""
+        return self._committer.busy_s
+
     def totals(self) -> Totals:
-        """The totals after everything so far."""
+        """The totals at this moment."""
         return self._accounts.totals()
 
     def purge(self) -> int:
         """Drop everything that is pending, and the dead letters; returns how many messages.
 
-        What is in flight or lingering goes its way. Drops are counted with reason ``purged``.
+        Rows in flight and lingering rows are not affected. Drops are counted as ``purged``.
         """
         return self._letters.purge() + self._eviction.purge()
 
     def retry_dead(self) -> int:
         """Put the dead letters back, behind everything that is pending; returns how many.
 
-        Raises as ``DeadLetters.retry``.
+        Raises like ``DeadLetters.retry``.
         """
         return self._letters.retry(self.put)
 
     def take_over(self, message: OutgoingMessage) -> Deferred[int]:
-        """As ``put``, for a message of another outbox: nothing that waits here gives way to it.
-        Fails with ``OutboxFull`` where there is no room, or while the disk fails."""
+        """Like ``put``, for a message of another outbox: no waiting message here is dropped for it.
+        Fails with ``OutboxFull`` if there is no room, or while the disk fails."""
         if self._is_open and not self._committer.is_working:
             return fail(OutboxFull("the disk can't be written now"))
         size = len(message.payload)
@@ -341,29 +357,29 @@ class Outbox:
         return self.put(message)
 
     def take_over_letter(self, letter: Letter) -> Deferred[int] | None:
-        """Keep a dead letter of another outbox; None where there is no room for it. The Deferred
-        fires once it is committed."""
+        """Keep a dead letter of another outbox; returns None if there is no room for it. The
+        Deferred fires once the letter is committed."""
         if not self._is_open or not self._committer.is_working:
             return None
         return self._letters.take_over(letter, self._next_ids)
 
     def move(self, path: Path) -> Deferred[None]:
-        """Move the store to ``path`` while the outbox goes on; fires with None once it is there.
+        """Move the store to ``path`` while the outbox stays in use; fires with None once done.
 
-        Fails with ``OutboxError`` when there is a file already, or it can't be done for another
-        reason: the store then stays where it is.
+        Fails with ``OutboxError`` when a file already exists there, or the move fails for another
+        reason; the store then stays where it is.
         """
         if not self._is_open:
             return fail(OutboxClosed("the agent is stopping, or was not started"))
         return self._committer.move(path)
 
     def check_disk(self) -> None:
-        """Try a disk that failed again, now."""
+        """Retry a failed disk now."""
         self._committer.check_disk()
 
     def check_invariants(self) -> None:
-        """Raise ``AssertionError`` where an invariant of the package does not hold. It looks at
-        every row in memory: for tests."""
+        """Raise ``AssertionError`` if an invariant of the package does not hold. Examines every row
+        in memory: for tests."""
         for message_class, backlog in self.backlogs.items():
             backlog.queue.check()
             resting = backlog.resting(self._next_ids[message_class])
@@ -373,7 +389,7 @@ class Outbox:
     # -- turns and ticks ---------------------------------------------------------------------
 
     def changed(self) -> None:
-        """There is something to commit or to tell at the end of the turn."""
+        """There is something to commit or to notify at the end of the turn."""
         if self._turn is None and self._is_open:
             self._begin_turn()
 
@@ -392,6 +408,7 @@ class Outbox:
     def _look(self) -> None:
         self._tick = None
         self._committer.check()
+        self._report()
         lingering = sum(one.queue.lingering_rows for one in self.backlogs.values())
         lone_s = min(_LONE_EXPIRY_S, max(TICK_S, self._settings.linger_s))
         self._expire(TICK_S if lingering > _FEW_ROWS else lone_s)
@@ -405,8 +422,8 @@ class Outbox:
         self._tick = self._reactor.callLater(0 if more else TICK_S, self._look)
 
     def _expire(self, after_s: float) -> None:
-        """Let the rows go that have lingered long enough, ``after_s`` seconds after the last
-        time."""
+        """Let go of rows whose linger time has passed, if ``after_s`` seconds have passed since the
+        last time."""
         now_s = self._reactor.seconds()
         if now_s - self._expired_s >= after_s:
             self._expired_s = now_s
@@ -416,8 +433,8 @@ class Outbox:
     # -- room --------------------------------------------------------------------------------
 
     def _make_room(self, message_class: MessageClass, size: int, cost: int) -> str | None:
-        """Why there is no room for a message, None where there is. ``Eviction.admit`` decides; this
-        is its first look, written out for the way of every message."""
+        """Why there is no room for a message, None if there is. ``Eviction.admit`` decides; this is
+        its first check, repeated here for speed."""
         is_answer = message_class is ANSWER
         own, others = self._telemetry.queue.stored, self._answers.queue.stored
         if is_answer:
@@ -441,7 +458,27 @@ class Outbox:
         if self._has_news and self._on_pending is not None and self._is_open:
             self._has_news = False
             self._ledger.call(self._on_pending)
+        self._report()
         self._ledger.tell()
+
+    def _report(self) -> None:
+        """Report troubles of the disk, and dead letters."""
+        disk, letters = now = self._committer.trouble, len(self._letters)
+        if now == self._reported:
+            return
+        self._reported = now
+        self.troubles.set(
+            TroubleKind.DISK,
+            {"": f"the outbox can't be written to {self._committer.store.name}: {disk}"}
+            if disk
+            else {},
+        )
+        self.troubles.set(
+            TroubleKind.DEAD_LETTERS,
+            {"": f"{counted(letters, 'message')} set aside as dead letters: see 'oda outbox list'"}
+            if letters
+            else {},
+        )
 
     def opened(self, opened: Opened, is_late: bool) -> bool:
         """See ``ICommitOwner.opened``."""
@@ -465,7 +502,7 @@ class Outbox:
         return True
 
     def _learn(self, is_late: bool) -> None:
-        """Learn from the store which dead letters and journal records there are."""
+        """Learn from the store which dead letters and journal records it has."""
         store = self._committer.store
         try:
             self._letters.learn(store.letters())
@@ -490,7 +527,7 @@ class Outbox:
         self.journal.failed(transaction)
 
     def _release(self, transaction: Transaction) -> None:
-        """Held rows may go: they are committed, or there is no telling when they can be."""
+        """Release held rows: they are committed, or nobody knows when they can be."""
         for row in transaction.rows[ANSWER].values():
             if row.is_held:
                 row.is_held = False
@@ -531,12 +568,12 @@ class Outbox:
         """See ``ICommitOwner.fire``."""
         self._ledger.fire(waiting, outcome)
 
-    def closing(self) -> None:
+    def closing(self, problem: str) -> None:
         """See ``ICommitOwner.closing``."""
         burials = self._uncommitted.collecting.burials
         self._ledger.refuse([one.row for one in burials], OutboxClosed("the agent is stopping"))
         for backlog in self.backlogs.values():
-            backlog.close()
+            backlog.close(problem)
         self.journal.closing()
 
 
@@ -547,8 +584,8 @@ def make_outbox(
     counters: ICounters,
     worker: IWorker | None = None,
 ) -> Outbox:
-    """The outbox that ``settings`` ask for, with its store: a file, or memory. ``worker`` None
-    means one that suits the disk; its thread needs the reactor's ``callFromThread``."""
+    """The outbox for ``settings``, with its store: a file, or memory. ``worker`` None means one
+    that suits the disk; its thread needs the reactor's ``callFromThread``."""
     store: IStore
     if settings.kind is OutboxKind.DURABLE:
         store = SqliteStore(settings.path, settings)

@@ -1,4 +1,4 @@
-"""The order within a class: which row is where, and in what order rows leave.
+"""The order within a class: where each row is, and in what order rows leave.
 
 A row of a message class that is in the outbox is in exactly one place::
 
@@ -8,13 +8,12 @@ A row of a message class that is in the outbox is in exactly one place::
     unread      pending; remembered as ranges of ids, and read again when the head is empty
     recovering  in a damaged store that is being copied; remembered as ranges of ids
 
-*Head* and *in flight* are bounded, so memory does not depend on the length of the backlog. A new
-row goes to the head while nothing is unread, and to the end of the unread ranges otherwise. Rows of
-a store that turns up late, or of a recovered one, come back as unread ranges in front of the
-others.
+*Head* and *in flight* are bounded, so memory use does not depend on the length of the backlog. A
+new row goes to the head if nothing is unread, else to the end of the unread ranges. Rows of a
+recovered store, or of one that was opened late, return as unread ranges in front of the others.
 
-Ranges of what lingers hold consecutive ids only: no range covers a row that is somewhere else, so
-that a range can be deleted from the store whatever happened in between.
+Ranges of lingering rows hold consecutive ids only. No range covers a row that is in another place,
+so a range can be deleted from the store whatever happened in between.
 
 Pure: no clock, no store, no reactor.
 """
@@ -29,17 +28,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-#: The bounds of the head: rows beyond it are left in the store.
+#: The bounds of the head: rows beyond it stay in the store.
 HEAD_ROWS = 1024
 HEAD_BYTES = 4 * 1024 * 1024
-#: A batch of lingering rows takes in no more of what follows once it has so many.
+#: A batch of lingering rows with this many rows accepts no more.
 _SHARED_ROWS = 1024
 #: Higher than any id.
 END = 1 << 62
 
 
 class RowState(IntEnum):
-    """Where a row in memory is; GONE once the outbox does not have it any more."""
+    """The place of a row in memory; GONE once it is no longer in the outbox."""
 
     PENDING = 0
     IN_FLIGHT = 1
@@ -50,8 +49,8 @@ class RowState(IntEnum):
 class Row(msgspec.Struct, gc=False):
     """A row in memory. ``cost`` is bytes on disk; ``accepted_ms`` is on the outbox's own clock.
 
-    ``accepted`` is the Deferred that waits for the row's acceptance, None once that was told.
-    ``is_held``: it must not be sent before it is committed.
+    ``accepted`` is the Deferred for the row's acceptance, None once the caller was notified.
+    ``is_held``: the row must not be sent before it is committed.
     """
 
     row_id: int
@@ -114,7 +113,7 @@ class Amount:
 
 
 def amount_of(rows: Iterable[Row]) -> Amount:
-    """What these rows amount to."""
+    """The total of these rows."""
     count = cost = datapoints = 0
     for row in rows:
         count += 1
@@ -151,7 +150,7 @@ def runs_of(rows: Sequence[Row]) -> Iterable[Sequence[Row]]:
 
 
 class Queue:
-    """The rows of one message class. ``stored`` is everything in it but what is recovering."""
+    """The rows of one message class. ``stored`` is everything in it except recovering rows."""
 
     def __init__(self, head_rows: int = HEAD_ROWS, head_bytes: int = HEAD_BYTES) -> None:
         self._max_head_rows = head_rows
@@ -166,7 +165,7 @@ class Queue:
         self.recovering: list[Span] = []
         self.recovering_amount = Amount()
         self.stored = Amount()
-        self._sent: dict[int, int] = {}  # attempts of rows that were pushed out of memory
+        self._sent: dict[int, int] = {}  # attempts of rows that memory no longer holds
         self._sent_high = 0
 
     @property
@@ -179,23 +178,23 @@ class Queue:
 
     @property
     def waiting_cost(self) -> int:
-        """What is pending or in flight costs on disk."""
+        """The cost on disk of pending and in-flight rows."""
         return self.stored.cost - self._lingering.cost
 
     @property
     def pending_cost(self) -> int:
-        """What is pending costs on disk."""
+        """The cost on disk of pending rows."""
         return self.waiting_cost - sum(row.cost for row in self.in_flight.values())
 
     @property
     def oldest_ms(self) -> int | None:
-        """When the oldest row in memory was accepted that is in flight or pending."""
+        """When the oldest pending or in-flight row in memory was accepted."""
         for row in self.in_flight.values():
             return row.accepted_ms
         return self.head[0].accepted_ms if self.head else None
 
     def lowest_wanted(self) -> int:
-        """No row with a lower id is wanted any more: it is acknowledged, or not there."""
+        """No row with a lower id is wanted: each is acknowledged, or does not exist."""
         return min(
             min(self.in_flight, default=END),
             min((row.row_id for row in self.head), default=END),
@@ -206,7 +205,7 @@ class Queue:
     # -- in ----------------------------------------------------------------------------------
 
     def append(self, row: Row) -> None:
-        """A new row, with a higher id than all before it."""
+        """Add a new row, with a higher id than all earlier ones."""
         stored = self.stored
         stored.rows += 1
         stored.cost += row.cost
@@ -221,11 +220,11 @@ class Queue:
             return
         self.unread_amount.add_row(row)
         if not unread or unread[-1].high != END:
-            # Open at the end: what follows belongs to it.
+            # Open at the end: later rows belong to it.
             unread.append(Span(row.row_id, END))
 
     def add_unread(self, span: Span, amount: Amount) -> None:
-        """Rows turned up in the store; they are sent before the other unread ones. No row of
+        """Rows were found in the store; they are sent before the other unread ones. No row of
         ``span`` is in memory."""
         self.stored.add(amount)
         self.unread_amount.add(amount)
@@ -233,7 +232,7 @@ class Queue:
             self.unread = deque(merged([span, *self.unread]))
 
     def fill(self, rows: Sequence[Row]) -> None:
-        """Unread rows were read, in order; the spans were set by whoever read them."""
+        """Add unread rows, read in order; the caller has updated the spans."""
         sent_high = self._sent_high
         size = 0
         for row in rows:
@@ -248,8 +247,8 @@ class Queue:
     # -- out ---------------------------------------------------------------------------------
 
     def take(self, max_rows: int, max_bytes: int, at_least_one: bool) -> list[Row]:
-        """The oldest rows of the head, now in flight; none when the head is empty or its first row
-        is held."""
+        """The oldest rows of the head, now in flight; none if the head is empty or its first row is
+        held."""
         head, in_flight = self.head, self.in_flight
         taken: list[Row] = []
         left = max_bytes
@@ -272,7 +271,7 @@ class Queue:
         return taken
 
     def retire(self, rows: Sequence[Row], expires_s: float) -> None:
-        """Rows just removed from ``in_flight`` begin to linger."""
+        """Rows just removed from ``in_flight`` start to linger."""
         cost = datapoints = 0
         expected = rows[0].row_id
         is_one_run = True
@@ -291,19 +290,19 @@ class Queue:
             self._linger(Batch(run[0].row_id, run[-1].row_id, amount_of(run), expires_s))
 
     def rest(self, span: Span, amount: Amount, expires_s: float) -> None:
-        """After a start: the oldest rows of the store go on to linger."""
+        """After a start: the oldest rows of the store continue to linger."""
         self.stored.add(amount)
         self._linger(Batch(span.low, span.high, amount, expires_s))
 
     def expire(self, now_s: float) -> list[Batch]:
-        """Lingering rows whose time is over, out of the queue now."""
+        """Remove and return the lingering rows whose time has passed."""
         gone: list[Batch] = []
         while self.lingering and self.lingering[0].expires_s <= now_s:
             gone.append(self._let_go())
         return gone
 
     def evict(self, cost: int) -> list[Batch]:
-        """The longest acknowledged rows, until ``cost`` bytes are free; out of the queue now."""
+        """Remove and return the rows acknowledged longest ago, until ``cost`` bytes are free."""
         gone: list[Batch] = []
         freed = 0
         while self.lingering and freed < cost:
@@ -320,7 +319,7 @@ class Queue:
         return row
 
     def discard_pending(self, rows: Sequence[Row]) -> None:
-        """Remove pending rows that are in the head or unread, and known."""
+        """Remove pending rows that are known, from the head or the unread ranges."""
         gone = {row.row_id for row in rows}
         kept = [row for row in self.head if row.row_id not in gone]
         in_head = {row.row_id for row in self.head} - {row.row_id for row in kept}
@@ -338,7 +337,7 @@ class Queue:
         self.stored.subtract(amount)
 
     def remove_in_flight(self, row_id: int) -> Row:
-        """Take a row out of the queue for good. Raises ``KeyError`` when it isn't in flight."""
+        """Remove a row from the queue for good. Raises ``KeyError`` if it is not in flight."""
         row = self.in_flight.pop(row_id)
         row.state = RowState.GONE
         self.stored.subtract_row(row)
@@ -347,7 +346,7 @@ class Queue:
     # -- back --------------------------------------------------------------------------------
 
     def rewind(self) -> bool:
-        """What was in flight is pending again, in its old place; True if there was any."""
+        """Make in-flight rows pending again, in their old order; True if there were any."""
         back = sorted(self.in_flight.values(), key=lambda row: row.row_id)
         if not back:
             return False
@@ -357,14 +356,14 @@ class Queue:
         self.head.extendleft(reversed(back))
         self._head_bytes += sum(len(row.payload) for row in back)
         if len(self.head) > len(back) and self.head[len(back)].row_id < back[-1].row_id:
-            # Rows of a store that turned up late were taken in between.
+            # Rows of a store that was opened late were taken in between.
             self.head = deque(sorted(self.head, key=lambda row: row.row_id))
         return True
 
     def replay(self, max_cost: int | None = None) -> int:
-        """What lingers and what was in flight is pending again, to be read from the oldest row. Of
-        what lingers the newest that cost at most ``max_cost``, and at least those that were
-        acknowledged last; gives what they cost."""
+        """Make lingering and in-flight rows pending again, to be read from the oldest row. Of the
+        lingering rows, only the newest that cost at most ``max_cost``, but at least the last
+        acknowledged ones. Returns their cost."""
         back: list[Batch] = []
         cost = 0
         while self.lingering:
@@ -395,13 +394,13 @@ class Queue:
     # -- recovery ----------------------------------------------------------------------------
 
     def begin_recovery(self, spans: Sequence[Span], amount: Amount) -> None:
-        """The store with the rows of ``spans`` was damaged: they are not there for now."""
+        """The store with the rows of ``spans`` is damaged: they are not available for now."""
         self.recovering = list(spans)
         self.recovering_amount.add(amount)
 
     def move_to_recovery(self, before_id: int, uncommitted: Amount) -> list[Span]:
-        """Everything unread or lingering below ``before_id`` is not there for now; the spans.
-        ``uncommitted`` is what is unread from there on."""
+        """Nothing unread or lingering below ``before_id`` is available for now; returns the spans.
+        ``uncommitted`` is the amount of unread rows from that id on."""
         spans = merged([*(Span(one.low, one.high) for one in self.lingering), *self.unread])
         amount = self.unread_amount.copy()
         amount.subtract(uncommitted)
@@ -429,13 +428,13 @@ class Queue:
         self.add_unread(span, amount)
 
     def end_recovery(self) -> Amount:
-        """Nothing more can be recovered; gives what is missing (negative: what nobody knew of)."""
+        """Nothing more can be recovered; returns the missing amount (negative: unknown rows)."""
         lost, self.recovering_amount = self.recovering_amount, Amount()
         self.recovering = []
         return lost
 
     def check(self) -> None:
-        """Raise ``AssertionError`` where a row is in two places, or the sums are wrong."""
+        """Raise ``AssertionError`` if a row is in two places, or a sum is wrong."""
         in_memory = [*self.in_flight.values(), *self.head]
         ids = [row.row_id for row in in_memory]
         assert len(set(ids)) == len(ids), "a row is twice in memory"
@@ -469,8 +468,8 @@ class Queue:
         self._lingering.add(batch.amount)
         if self.lingering:
             last = self.lingering[-1]
-            # What follows at once, within the same second, shares a batch: a long drain would make
-            # tens of thousands. Not too many rows, because room is made by whole batches.
+            # Rows that follow within the same second share a batch: a long drain would make tens of
+            # thousands of batches. A batch has limited size, because room is made batch by batch.
             if (
                 last.high + 1 == batch.low
                 and int(last.expires_s) == int(batch.expires_s)
@@ -490,7 +489,7 @@ class Queue:
 
 
 def merged(spans: Iterable[Span]) -> list[Span]:
-    """The same ids in as few spans as can be, in order."""
+    """The same ids in as few spans as possible, in order."""
     merged: list[Span] = []
     for span in sorted(spans):
         if merged and span.low <= merged[-1].high + 1:
@@ -501,7 +500,7 @@ def merged(spans: Iterable[Span]) -> list[Span]:
 
 
 def _without(spans: Iterable[Span], gone: Span) -> list[Span]:
-    """What is left of the spans without the ids of one."""
+    """The spans without the ids of ``gone``."""
     left: list[Span] = []
     for span in spans:
         parts = (

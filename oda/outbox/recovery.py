@@ -1,16 +1,16 @@
-"""Replaces a store that can't be used, and copies from it what can be read.
+"""Replaces a store that can't be used, and copies what can be read from it.
 
-The old file (with its write-ahead log: the two are one thing) is renamed to
+The old file (with its write-ahead log: the two belong together) is renamed to
 ``<name>.recovering-<n>`` and never written to again. A new file takes its place at once, so that
-live data goes on. The journal and the dead letters are copied before anything else, because an
-operation must not run twice; the messages follow in steps, between the commits of the agent. A step
-copies rows, enters them in the totals and says how far it has come, all in one transaction of the
-new file. So a process that is killed at any moment goes on where it was: nothing is lost before it
-is copied, and nothing is copied twice. A process that replaces its store while it runs copies only
-what it has not in memory; if it is killed before the first commit, which writes that, the next one
-copies everything. In the end the old file is kept as ``<name>.damaged-<n>``.
+live data continues. The journal and the dead letters are copied first, because an operation must
+not run twice. The messages follow in steps, between the commits of the agent. A step copies rows,
+enters them in the totals and records its progress, in one transaction of the new file. So a process
+killed at any moment continues from that point: nothing is lost before it is copied, and nothing is
+copied twice. A process that replaces its store while running copies only the rows that it does not
+have in memory. If it is killed before its first commit, which writes those rows, the next process
+copies everything. At the end the old file is kept as ``<name>.damaged-<n>``.
 
-A file that was deleted, or mounted over, while it was in use is still open: it is copied first.
+If a file was deleted, or mounted over, while in use, it is still open: it is copied first.
 """
 
 from __future__ import annotations
@@ -60,20 +60,20 @@ if TYPE_CHECKING:
 
 #: Larger ids are damage.
 MAX_ID = 1 << 53
-#: After so many queries without a row, what is left of a table is given up: where nobody knows the
-#: highest id, a damaged end of the tree would be looked for among all the ids there could be.
+#: After this many queries without a row, the rest of a table is abandoned. Where the highest id is
+#: unknown, a damaged end of the tree would otherwise mean a search among all possible ids.
 MAX_FRUITLESS = 20_000
-#: Where the highest id of a table is not known, new rows begin so far beyond the last one that the
-#: totals name. They are written at least once for some hundred rows.
+#: If the highest id of a table is unknown, new rows start this far beyond the last id in the
+#: totals, which are written at least once per some hundred rows.
 _UNCOUNTED_IDS = 1 << 24
-#: Where there are no totals either, new rows begin so far beyond the first id: above those of a
-#: process that began without its store, and for each file that was set aside above the one before.
+#: If there are no totals either, new rows start this far beyond the first id: above the ids of a
+#: process that started without its store, and higher for each file set aside.
 _UNKNOWN_IDS = 1 << 50
 _IDS_OF_A_FILE = 1 << 40
 _RECOVERY = 2
 _CRC_LENGTH = 8
 
-#: Copied at once, and what the log calls their content.
+#: Tables that are copied at once, and the log's names for their content.
 _SMALL_TABLES = {
     "record": "operations on record",
     "answer": "answers to operations",
@@ -84,18 +84,18 @@ _Spans = dict[str, list[tuple[int, int]]] | None
 
 
 class _Progress(msgspec.Struct):
-    """How far a recovery has come; ``is_over`` when all is copied. ``ranges`` are tables with ids,
-    low < id <= high, still to be copied, the next one last; ``expected`` is what is still missing
-    of each class, and ``is_counted`` tells whether that includes the newest rows. ``fruitless``
-    counts the queries since the last row that was read.
+    """The progress of a recovery; ``is_over`` when all is copied. ``ranges`` are tables with ids,
+    low < id <= high, still to be copied, the next one last. ``expected`` is the amount still
+    missing of each class, and ``is_counted`` says whether that includes the newest rows.
+    ``fruitless`` counts the queries since the last row that was read.
 
-    A range with low > high stands for the end of its table, which is read last where the table
-    broke off: the rows with ``after`` < id <= high that are not among ``newest``, the highest ids
-    that were read since.
+    A range with low > high stands for the end of its table, which is read last if the table broke
+    off: the rows with ``after`` < id <= high that are not among ``newest``, the highest ids read
+    since.
 
-    ``incomplete`` are the small tables of which not all could be read.
+    ``incomplete`` are the small tables that could not be read completely.
 
-    ``wanted`` is as for ``begin``. ``then`` is what the source itself had not copied yet from an
+    ``wanted`` is as for ``begin``. ``then`` is what the source itself had not yet copied from an
     older one."""
 
     source: str
@@ -123,17 +123,17 @@ def begin(
     fault: StoreError,
     wanted: Mapping[MessageClass, Sequence[Span]] | None,
 ) -> Opened:
-    """Set the store aside and begin a new one; ``wanted`` None means every row. Raises as
+    """Set the store aside and start a new one; ``wanted`` None means every row. Raises like
     ``IStore.open``."""
     store.path.parent.mkdir(parents=True, exist_ok=True)
     is_copy, reason = isinstance(fault, StoreMoved), str(fault)
     source: Path | None = None
     if is_copy:
-        with suppress(StoreError):  # it was closed by an attempt before this one
+        with suppress(StoreError):  # an earlier attempt may have closed it
             source = copy_of_open_file(store.path, store.writer)
         store.release_file()
         if store.path.exists():
-            # Another store stands there now; one that an agent uses stays where it is.
+            # Another store is there now; if an agent uses it, it stays where it is.
             theirs = FileLock(store.path, create=False)
             try:
                 displaced = free_place(store.path, "displaced")
@@ -158,7 +158,7 @@ def begin(
 
 
 def go_on(store: SqliteStore, totals: Totals) -> Opened:
-    """The store was opened: whether a recovery was under way when its process ended."""
+    """The store was opened: continue a recovery that was running when its process ended."""
     progress = _left_by_another(store.writer) or _next_source(store, totals)
     if progress is None:
         return Opened(totals)
@@ -168,8 +168,8 @@ def go_on(store: SqliteStore, totals: Totals) -> Opened:
 def _next_source(
     store: SqliteStore, totals: Totals, wanted: _Spans = None, left: _Progress | None = None
 ) -> _Progress | None:
-    """The next file that was set aside and is not copied yet: ``left`` where that is known, else
-    the newest, because it has the totals, and knows what it had not copied itself."""
+    """The next file that was set aside and is not yet copied: ``left`` if that is known, else the
+    newest, because it has the totals, and knows what it had not copied itself."""
     if left is not None and store.path.with_name(left.source).exists():
         _save(store.writer, left)
         return left
@@ -212,12 +212,12 @@ def _start(
             progress.expected[table] = Stored()
             if wanted is None:
                 progress.expected[table] = before.stored[table]
-                # An attempt before this one may have copied some.
+                # An earlier attempt may have copied some.
                 there = read_amount(writer.execute, table, Span(0, highest))
                 _expect_less(progress.expected[table], there)
         writer.execute("BEGIN IMMEDIATE")
         if wanted is None:
-            # A store that has totals has a past already.
+            # A store that has totals already has a past.
             _carry_over(totals, before, is_new=read_totals(writer) is None)
             _pass_over_ids(totals, store, source)
             write_totals(writer, msgspec.json.encode(totals))
@@ -226,15 +226,15 @@ def _start(
         ]
         _save(writer, progress)
         writer.execute("COMMIT")
-    # Into the file itself: a log that gets lost must not take the ids with it that are given away.
+    # Into the file itself: losing the log must not lose the ids that are already in use.
     writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return progress
 
 
 def _totals_of(old: sqlite3.Connection, source: Path) -> tuple[Totals, bool]:
     """The totals of a damaged store, set aside as ``source``, as far as they can be known, and
-    whether they include its newest rows. No row has a higher id than they say: new rows begin after
-    that, and recovery looks for rows up to that."""
+    whether they include its newest rows. No row has a higher id than they say: new rows start after
+    that id, and recovery searches up to that id."""
     before, is_known, is_counted = Totals(), False, True
     with suppress(*UNREADABLE):
         found = read_totals(old)
@@ -258,7 +258,7 @@ def _totals_of(old: sqlite3.Connection, source: Path) -> tuple[Totals, bool]:
 
 
 def _carry_over(totals: Totals, before: Totals, is_new: bool) -> None:
-    """Give the new totals the ids of the old ones and, where they are new, their past."""
+    """Give the new totals the ids of the old ones and, if they are new, their past."""
     for key, last_id in before.last_ids.items():
         totals.last_ids[key] = max(totals.last_ids[key], last_id)
     if not is_new:
@@ -270,8 +270,8 @@ def _carry_over(totals: Totals, before: Totals, is_new: bool) -> None:
 
 
 def _pass_over_ids(totals: Totals, store: SqliteStore, source: Path) -> None:
-    """Begin new ids above those of the other files that are still to be copied, too: they may be
-    older than ``source``, which may have lost what it knew of them."""
+    """Start new ids above those of the other files that are still to be copied, too. They may be
+    older than ``source``, which may have lost its record of them."""
     for other in numbered(store.path, "recovering").values():
         if other == source:
             continue
@@ -281,7 +281,7 @@ def _pass_over_ids(totals: Totals, store: SqliteStore, source: Path) -> None:
 
 
 def _missing(progress: _Progress) -> dict[MessageClass, tuple[Sequence[Span], Amount]]:
-    """What is still to be copied, from all sources."""
+    """The rows still to be copied, from all sources."""
     missing: dict[MessageClass, tuple[Sequence[Span], Amount]] = {}
     for message_class in CLASSES:
         table = TABLES[message_class]
@@ -305,7 +305,7 @@ def _missing(progress: _Progress) -> dict[MessageClass, tuple[Sequence[Span], Am
 
 
 def step(store: SqliteStore) -> Recovered:
-    """Copy some more rows; see ``IStore.recover``. Raises as ``IStore.apply``."""
+    """Copy some more rows; see ``IStore.recover``. Raises like ``IStore.apply``."""
     writer = store.writer
     progress = _load(writer)
     if progress is None:
@@ -314,7 +314,7 @@ def step(store: SqliteStore) -> Recovered:
     if not progress.is_over:
         source = _file(store, progress)
         if not source.exists():
-            progress.ranges.clear()  # somebody took it away
+            progress.ranges.clear()  # the file was removed
         writer.execute("BEGIN IMMEDIATE")
         try:
             if progress.ranges:
@@ -352,7 +352,7 @@ def _copy_some(
             found = reading.newest(table, progress.after, high)
             rows = [row for row in found if row[0] not in progress.newest]
         else:
-            # In this order the last range is the only one of its table that is left.
+            # In this order, the last range is the only one left of its table.
             is_last = progress.wanted is None and not any(
                 one == table and start < end > high for one, start, end in progress.ranges
             )
@@ -386,17 +386,17 @@ def _enter(
     restored: Sequence[tuple[MessageClass, Span, Amount]],
     ended: _Progress | None,
 ) -> None:
-    """Enter copied rows in the totals, and what is still missing when the recovery has ended."""
+    """Enter copied rows in the totals, and the amount still missing at the end of the recovery."""
     totals = read_totals(writer) or Totals()
     for message_class, span, amount in restored:
         key = message_class.value
         totals.stored[key].add(amount)
-        # They are not acknowledged, whatever newer ones are.
+        # Copied rows are not acknowledged, whatever newer rows are.
         totals.watermarks[key] = [min(one, span.low - 1) for one in totals.watermarks[key]]
         totals.accepted.add(amount.rows, amount.datapoints)
     for stored in ended.expected.values() if ended is not None else ():
         if stored.rows > 0:
-            # Rows that were not counted may have had more datapoints than those that are missing.
+            # Uncounted rows may have had more datapoints than the missing ones.
             datapoints = max(0, stored.datapoints)
             totals.accepted.add(stored.rows, datapoints)
             totals.dropped.add(stored.rows, datapoints)
@@ -404,27 +404,27 @@ def _enter(
 
 
 def _finish(store: SqliteStore, progress: _Progress) -> bool:
-    """Nothing is left to be copied from this file; True if there is no other one."""
+    """Nothing is left to copy from this file; True if there is no other one."""
     source = store.path.with_name(progress.source)
     if progress.is_patched:
         remove(_file(store, progress))
     if progress.is_copy:
         remove(source)
     else:
-        # Only one of the file and its log is left where a process was killed in between. Beside
-        # the store: the directory may have another name than when the recovery began.
+        # If a process was killed in between, only the file or its log is left. Rename it beside the
+        # store, because the directory may have had another name when the recovery started.
         rename(source, store.path.with_name(Path(progress.set_aside).name))
     store.writer.execute("DELETE FROM state WHERE number = ?", (_RECOVERY,))
     totals = read_totals(store.writer) or Totals()
     return _next_source(store, totals, progress.wanted, progress.then) is None
 
 
-# -- where it stands ----------------------------------------------------------------------
+# -- progress ----------------------------------------------------------------------------
 
 
 def _load(writer: sqlite3.Connection) -> _Progress | None:
-    """The progress as it was saved; None where there is none, or it was changed since: then the
-    copying begins anew, and passes over what is there already."""
+    """The saved progress; None if there is none, or it is damaged. In that case the copying starts
+    again, and skips the rows that are already there."""
     found = writer.execute(
         "SELECT CAST(body AS BLOB) FROM state WHERE number = ?", (_RECOVERY,)
     ).fetchone()
@@ -437,11 +437,11 @@ def _load(writer: sqlite3.Connection) -> _Progress | None:
 
 
 def _left_by_another(connection: sqlite3.Connection) -> _Progress | None:
-    """The recovery that another process has left in a store, None where it has to begin anew.
+    """The recovery that another process has left in a store, None if it must start again.
 
-    A process that replaces its store knows which rows it has in memory, copies the others only, and
-    writes the totals with its first commit. Without totals it ended before that: its rows are in
-    the source and nowhere else.
+    A process that replaces its store knows which rows it has in memory, copies only the others, and
+    writes the totals with its first commit. No totals mean that it ended before that commit, so its
+    rows are only in the source.
     """
     progress = _load(connection)
     if progress is None or progress.wanted is None or read_totals(connection) is not None:
@@ -458,5 +458,5 @@ def _save(writer: sqlite3.Connection, progress: _Progress) -> None:
 
 
 def _file(store: SqliteStore, progress: _Progress) -> Path:
-    """The file that rows are read from."""
+    """The file from which rows are read."""
     return store.path.with_name(progress.source + (".patched" if progress.is_patched else ""))

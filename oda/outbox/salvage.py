@@ -1,15 +1,15 @@
-"""Damaged stores: the files set aside, and what can be read of them.
+"""Damaged stores: the files set aside, and what can be read from them.
 
-A store is a file and its write-ahead log; the two are moved, copied and deleted together. While it
-is being recovered a damaged one is named ``<name>.recovering-<n>``, afterwards
-``<name>.damaged-<n>``. Another store that stood at the path is ``<name>.displaced-<n>``. No number
-is given twice as long as files with higher ones are kept.
+A store is a file and its write-ahead log; the two are moved, copied and deleted together. During
+its recovery a damaged store is named ``<name>.recovering-<n>``, afterwards ``<name>.damaged-<n>``.
+Another store that was found at the path is ``<name>.displaced-<n>``. No number is used twice while
+files with higher ones are kept.
 
-Rows are read in ranges of ids; a range that can't be read is halved until the damaged places are
-left out. Where the ids within the tree are damaged, a search for one goes astray: so the last rows
-of such a table are read from its end, too, where no id leads. When the directory of the tables is
-gone, a copy of the file gets the one of a new store, which is the same for all of them. Copied rows
-keep their ids and their checksums: a row that was changed is found when it is read.
+Rows are read in ranges of ids; a range that can't be read is halved until only the damaged places
+are left out. If ids within the tree are damaged, a search by id goes astray, so the last rows of
+such a table are also read from its end, where no id is needed. If the table directory is gone, a
+copy of the file gets the directory of a new store, which is the same for all stores. Copied rows
+keep their ids and checksums, so a damaged row is detected when it is read.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from oda.outbox.store import StoreError
 from oda.private_files import make_private
 from oda.settings import OutboxSettings
 
-#: The maximum number of damaged files that are kept; the oldest is deleted for another one.
+#: The maximum number of damaged files to keep; a further one replaces the oldest.
 MAX_SET_ASIDE = 3
 _COMPANIONS = ("", "-wal", "-shm")
-#: What one step copies at the most, and how many queries it may make.
+#: The maximum number of rows that one step copies, and of queries that it makes.
 STEP_ROWS = 2000
 STEP_BYTES = 2 * 1024 * 1024
 _STEP_QUERIES = 400
-#: How many places of a table are tried before it is given up.
+#: How many places of a table are tried before it is abandoned.
 _PROBES = 64
 _KEYS = {"response": "id", "telemetry": "id", "dead": "id", "record": "number", "answer": "number"}
 #: The journal of schema 1.
@@ -77,7 +77,7 @@ def free_place(path: Path, kind: str) -> Path:
 
 
 def set_aside(path: Path) -> Path:
-    """Rename the file and its write-ahead log; the oldest damaged one is deleted for it."""
+    """Rename the file and its write-ahead log; deletes the oldest damaged one to make room."""
     damaged = numbered(path, "damaged")
     for number in sorted(damaged)[: max(0, len(damaged) - MAX_SET_ASIDE + 1)]:
         remove(damaged[number])
@@ -100,7 +100,7 @@ def remove(path: Path) -> None:
 
 
 def copy_of_open_file(path: Path, writer: sqlite3.Connection) -> Path | None:
-    """A copy of the store that is open and no longer at ``path``; None where it can't be read."""
+    """A copy of the store that is open and no longer at ``path``; None if it can't be read."""
     place = free_place(path, "recovering")
     unfinished = place.with_name(place.name + ".tmp")
     remove(unfinished)
@@ -117,7 +117,7 @@ def copy_of_open_file(path: Path, writer: sqlite3.Connection) -> Path | None:
 
 
 def finish_setting_aside(path: Path) -> None:
-    """A process may have been killed after it renamed a file, and before its write-ahead log."""
+    """Finish the renaming if a process was killed between the file and its write-ahead log."""
     log = Path(f"{path}-wal")
     if path.exists() or not log.exists():
         return
@@ -140,9 +140,9 @@ def is_readable(source: Path) -> bool:
 
 
 def patch(damaged: Path, settings: OutboxSettings) -> None:
-    """Copy ``damaged`` to ``<name>.patched`` and give that the directory of the tables of a new
-    store. Where the file is too short it also gets the other pages of one; the write-ahead log has
-    newer ones, perhaps."""
+    """Copy ``damaged`` to ``<name>.patched`` and give the copy the table directory of a new store.
+    If the file is too short, it also gets the other pages of a new store; the write-ahead log may
+    have newer ones."""
     patched = damaged.with_name(damaged.name + ".patched")
     blank = damaged.with_name(damaged.name + ".blank")
     for one in (patched, blank):
@@ -178,7 +178,7 @@ def patch(damaged: Path, settings: OutboxSettings) -> None:
 
 
 class Reading:
-    """Reads ranges of rows as far as the limits of one step allow."""
+    """Reads ranges of rows within the limits of one step."""
 
     def __init__(self, old: sqlite3.Connection) -> None:
         self._old = old
@@ -197,16 +197,15 @@ class Reading:
     def rows(
         self, table: str, low: int, high: int, is_last: bool = False
     ) -> tuple[list[Sequence[Any]], list[tuple[str, int, int]]]:
-        """Rows with low < id <= high, in order, and the ranges that have to be read after them.
-        ``is_last``: no range of the table with higher ids is left."""
+        """Rows with low < id <= high, in order, and the ranges to read after them. ``is_last``: no
+        range of the table with higher ids is left."""
         self._queries += 1
         self.is_broken = False
         rows: list[Sequence[Any]] = []
         is_broken = False
         wanted = STEP_ROWS - self._rows
         start = low
-        # No row is higher than the last range says, unless its id is damaged: it must not hide
-        # those behind it.
+        # The last range bounds the ids. A damaged id above it must not hide the rows behind it.
         try:
             for row in self._old.execute(
                 f"SELECT * FROM {table} WHERE id > ? AND id <= ? ORDER BY id LIMIT ?",
@@ -215,7 +214,7 @@ class Reading:
                 if row[0] > high and is_sound(row):
                     break
                 if not low < row[0] <= high:
-                    is_broken = True  # out of order: what follows could repeat for ever
+                    is_broken = True  # out of order: the rest could repeat for ever
                     break
                 low = row[0]
                 rows.append(row)
@@ -238,8 +237,8 @@ class Reading:
         return rows, [(table, low, middle), (table, middle, high)]
 
     def newest(self, table: str, after: int, high: int) -> list[Sequence[Any]]:
-        """The last rows of the table with after < id <= high, in order, as they are found from its
-        end without a search for an id."""
+        """The last rows of the table with after < id <= high, in order, found from its end without
+        a search by id."""
         self._queries += 1
         rows: list[Sequence[Any]] = []
         before = high + 1
@@ -265,8 +264,8 @@ def _size_of(row: Sequence[Any]) -> int:
 
 
 def _believe(rows: list[Sequence[Any]]) -> None:
-    """Rows were read up to a break: leave those at the end for another time that are not as they
-    were written. Their ids may be wrong, and so may what they say of the rows behind them."""
+    """Rows were read up to a break: drop the damaged ones at the end, for a later attempt. Their
+    ids may be wrong, and with them the place of the next row."""
     while rows and not is_sound(rows[-1]):
         rows.pop()
 
@@ -274,8 +273,8 @@ def _believe(rows: list[Sequence[Any]]) -> None:
 def insert(
     writer: sqlite3.Connection, table: str, rows: Sequence[Sequence[Any]]
 ) -> list[tuple[Span, Amount]]:
-    """Insert the rows that are no nonsense and not there yet; gives where they are and what they
-    amount to. No row that was there before is within these ranges."""
+    """Insert the valid rows that are not there yet; returns their ranges and their amount. No
+    earlier row is within these ranges."""
     found: list[tuple[Span, Amount]] = []
     if not rows:
         return found
@@ -309,7 +308,7 @@ def insert(
 
 
 def copy_small(old: sqlite3.Connection, writer: sqlite3.Connection, table: str) -> bool:
-    """Copy what can be read of a table whose size is bounded; False where that is not all."""
+    """Copy the readable rows of a table of bounded size; returns False if some are unreadable."""
     key, source = _KEYS[table], table
     is_whole = True
     if table in _OLD_TABLES:
@@ -340,8 +339,8 @@ def _text(value: object) -> object:
 
 
 def is_alive(old: sqlite3.Connection, table: str, highest: int) -> bool:
-    """Whether any of a few places can be read. Without this a table whose root is damaged would be
-    looked for at every place there could be."""
+    """Whether any of a few places can be read. Otherwise a table with a damaged root would mean a
+    search at every possible place."""
     for place in range(_PROBES):
         with suppress(*UNREADABLE):
             old.execute(

@@ -1,18 +1,18 @@
 """The store in an SQLite file.
 
-The writer and the reader are separate connections (write-ahead log), so that a page can be read
-while a commit waits for the disk. One thread at a time writes: first the one that opens the store,
-then the worker. Reading is done in the reactor's thread.
+Writer and reader are separate connections (write-ahead log), so a page can be read while a commit
+waits for the disk. One thread at a time writes: first the one that opens the store, then the
+worker. The reactor's thread reads.
 
-Two things are checked besides what SQLite checks. The lock is on the file itself, so that no link,
-however it is spelt, leads a second agent to the same rows. And after each commit the open file must
-still be the one at the path: rows in a file that was deleted or mounted over are not kept.
+Two checks go beyond those of SQLite. The lock is on the file itself, so that no link, however it is
+spelt, leads a second agent to the same rows. And after each commit the open file must still be the
+one at the path, because rows in a file that was deleted or mounted over are lost.
 
-A store is moved while its outbox goes on. The write-ahead log is folded into the file first, so
-that one name is all that changes. Within a file system the file is renamed, and its lock goes with
-it. Into another one it is copied under a name of its own, synchronised and locked before it gets
-the new name; the old file is deleted after that. A process that is killed at any moment leaves the
-whole store at the old place, at the new one, or (for a moment) at both.
+A store is moved while its outbox stays in use. The write-ahead log is folded into the file first,
+so that only one name changes. Within a file system the file is renamed, and its lock goes with it.
+To another file system, it is copied under a temporary name, synchronised and locked before it gets
+the new name; the old file is deleted after that. A process killed at any moment leaves the whole
+store at the old place, at the new one, or (for a moment) at both.
 """
 
 from __future__ import annotations
@@ -72,15 +72,15 @@ from oda.outbox.transaction import CLASSES, Burial, Record, Totals, Transaction,
 from oda.private_files import followed, make_directory, make_private
 from oda.settings import OutboxSettings, OutboxSync
 
-#: The name of a copy that is not whole yet ends so.
+#: The end of the name of a copy that is not yet complete.
 _UNFINISHED = ".moving"
-#: A file in use below this size is checked as a whole when it is opened.
+#: A file that was in use and is smaller than this is checked completely when it is opened.
 _SMALL_BYTES = 4 * 1024 * 1024
 
 
 @implementer(IStore)
 class SqliteStore:
-    """The file at ``path``; a relative path starts at the working directory when it is opened."""
+    """The file at ``path``; a relative path starts at the working directory at opening."""
 
     is_durable = True
 
@@ -92,7 +92,7 @@ class SqliteStore:
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
 
-    # -- the worker's side -------------------------------------------------------------------
+    # -- called by the worker ----------------------------------------------------------------
 
     def open(self) -> Opened:
         from oda.outbox import recovery
@@ -150,7 +150,7 @@ class SqliteStore:
             execute(f"PRAGMA page_size = {PAGE_BYTES}")
             migrate(connection)
             sync = "FULL" if self.settings.sync is OutboxSync.FULL else "NORMAL"
-            # Half of what it may have: the transaction after that may be as large again.
+            # Half of the allowance: the next transaction may be as large again.
             wal_bytes = wal_allowance(self.settings) // 2
             execute(WRITING_CACHE)
             execute(f"PRAGMA synchronous = {sync}")
@@ -163,7 +163,7 @@ class SqliteStore:
                     raise StoreDamaged(bytes(verdict).decode("utf-8", "replace").replace("\n", " "))
             totals = self._read_totals()
             execute("INSERT OR REPLACE INTO state VALUES (?, 'open')", (IS_OPEN,))
-            # Into the file itself: it tells, beside a log that is missing, that there was one.
+            # Into the file itself: if the log is missing later, the file shows that there was one.
             execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         except UNREADABLE as error:
             self._close_writer()
@@ -187,7 +187,7 @@ class SqliteStore:
 
     def apply(self, transaction: Transaction) -> int:
         if self._writer is None and self._lock is not None:
-            # It failed before: a new connection tells more than one after an error of the disk.
+            # The last commit failed: after a disk error, a new connection is more reliable.
             self.check()
             self._open_file()
         execute = self.writer.execute
@@ -205,7 +205,7 @@ class SqliteStore:
         return self._used_bytes()
 
     def _write(self, transaction: Transaction) -> None:
-        # First what frees pages, then what needs them: so the file doesn't grow in between.
+        # First free pages, then use them, so that the file does not grow in between.
         execute = self.writer.execute
         for message_class in CLASSES:
             table = TABLES[message_class]
@@ -223,8 +223,8 @@ class SqliteStore:
             write_totals(self.writer, transaction.totals)
 
     def add_rows(self, message_class: MessageClass, rows: Iterable[Row]) -> None:
-        """Insert rows, inside a transaction. A row that is there already, unchanged, is left as it
-        is (a commit may have worked although it reported an error); an id that belongs to another
+        """Insert rows, inside a transaction. An unchanged row that is already there is left alone
+        (a commit may have worked although it reported an error); an id that belongs to another
         message raises ``StoreError``."""
         table = TABLES[message_class]
         insert = f"INSERT INTO {table} ({ROW_COLUMNS})"
@@ -322,7 +322,7 @@ class SqliteStore:
         except BaseException:
             self._go_on_at(old)
             raise
-        # Of an empty write-ahead log that another program had open.
+        # Left by an empty write-ahead log that another program had open.
         for suffix in ("-wal", "-shm") if lock is None else ("", "-wal", "-shm"):
             with suppress(OSError):
                 Path(f"{old}{suffix}").unlink()
@@ -332,7 +332,7 @@ class SqliteStore:
 
     def _fold(self) -> None:
         """Close the connections so that the file alone is the store; the lock stays. Raises
-        ``StoreError`` where somebody else keeps the write-ahead log."""
+        ``StoreError`` if another program keeps the write-ahead log."""
         try:
             self.close_reader()
             self.writer.execute("DELETE FROM state WHERE number = ?", (IS_OPEN,))
@@ -341,11 +341,11 @@ class SqliteStore:
             self._close_writer()
         log = Path(f"{self.path}-wal")
         if log.exists() and log.stat().st_size:
-            raise StoreError("another program reads it just now")
+            raise StoreError("another program is reading it; try again later")
 
     def _go_on_at(self, path: Path, lock: FileLock | None = None) -> None:
-        """The folded file is at ``path``: open it there. ``lock`` is its lock, None where it is the
-        one that there was. What is wrong with it is found by the next commit."""
+        """The folded file is at ``path``: open it there. ``lock`` is its lock, None if it has kept
+        its lock. The next commit will detect any fault."""
         if lock is not None:
             self._unlock()
             self._lock = lock
@@ -380,13 +380,13 @@ class SqliteStore:
         self._close_writer()
 
     def _used_bytes(self) -> int:
-        """The bytes of the file that are in use; the free pages are used before it grows."""
+        """The bytes of the file that are in use; free pages are reused before it grows."""
         pages, free = self.writer.execute(
             "SELECT page_count, freelist_count FROM pragma_page_count, pragma_freelist_count"
         ).fetchone()
         return int(pages - free) * PAGE_BYTES
 
-    # -- the reactor's side ------------------------------------------------------------------
+    # -- called by the reactor ---------------------------------------------------------------
 
     def query(self, statement: str, values: Sequence[Any] = ()) -> list[Any]:
         """The rows of a query; text comes as bytes."""
@@ -464,8 +464,8 @@ class SqliteStore:
 
 
 def _rename(old: Path, path: Path) -> FileLock | None:
-    """Give the file its new name; where that takes a copy, the lock of that, and the old file is
-    still there."""
+    """Give the file its new name. If that takes a copy, returns the copy's lock; the old file still
+    exists then."""
     try:
         os.rename(old, path)
     except OSError as error:
@@ -480,7 +480,7 @@ def _copy(old: Path, path: Path) -> FileLock:
     unfinished.unlink(missing_ok=True)
     lock = FileLock(unfinished)
     try:
-        # No connection is open: closing the old file drops no lock of SQLite.
+        # No connection is open, so closing the old file drops no lock of SQLite.
         with open(old, "rb") as source, open(unfinished, "r+b") as target:
             shutil.copyfileobj(source, target, 1 << 20)
             target.flush()

@@ -1,4 +1,4 @@
-"""The contract of the store behind the outbox, and a store in memory: it ends with the process."""
+"""The contract of the store behind the outbox, and a store in memory, lost with the process."""
 
 from __future__ import annotations
 
@@ -16,8 +16,7 @@ from oda.outbox.limits import row_cost
 from oda.outbox.queue import Amount, Row, Span
 from oda.outbox.transaction import CLASSES, Burial, Record, Totals, Transaction
 
-#: A list of ids is cleared of those that are gone once it is longer than twice what it holds, and
-#: this.
+#: A list of ids is cleaned up once it is longer than this, and longer than twice its live ids.
 _SLACK = 256
 
 
@@ -26,15 +25,15 @@ class StoreError(OdaError):
 
 
 class StoreDamaged(StoreError):  # noqa: N818 - named like those of oda.errors
-    """The file is damaged, of another program, or of a newer version."""
+    """The file is damaged, belongs to another program, or has a newer version."""
 
 
 class StoreMoved(StoreError):  # noqa: N818 - named like those of oda.errors
-    """The open file is no longer the one at its path: that was deleted, moved or mounted over."""
+    """The open file is no longer the one at its path: deleted, moved or mounted over."""
 
 
 class Letter(NamedTuple):
-    """A dead letter as it is stored; only a sound one may be sent again."""
+    """A stored dead letter; only an undamaged one may be sent again."""
 
     row: Row
     table: str
@@ -43,10 +42,9 @@ class Letter(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """A store was opened. ``reason`` says why another one had to be begun, "" where none was;
-    ``set_aside`` is where the damaged one is kept, "" for one whose file was gone. While rows of it
-    are still to be copied, ``missing`` says which and, as far as known, how many, for each
-    class."""
+    """The result of opening a store. ``reason`` says why a new one had to be started, "" if none
+    was; ``set_aside`` is the path of the damaged one, "" if its file was gone. While rows of it are
+    still to be copied, ``missing`` says which and, as far as known, how many, for each class."""
 
     totals: Totals
     reason: str = ""
@@ -59,9 +57,9 @@ class Opened(NamedTuple):
 
 
 class Recovered(NamedTuple):
-    """A step of recovery: rows that are in the store now; ``rows`` were copied so far.
-    ``is_counted``: it is known how many rows the damaged store had. ``incomplete`` says what else
-    could not be read to its end, once for each damaged store."""
+    """The result of a recovery step: rows that are now in the store; ``rows`` is how many were
+    copied so far. ``is_counted``: the number of rows in the damaged store is known. ``incomplete``
+    names what else could not be read completely, once for each damaged store."""
 
     restored: Sequence[tuple[MessageClass, Span, Amount]]
     is_done: bool
@@ -72,8 +70,8 @@ class Recovered(NamedTuple):
 
 
 class StoredRecord(NamedTuple):
-    """A journal record as the store has it, texts as they were written; ``answer_bytes`` is None
-    where there is no answer."""
+    """A journal record of the store, with texts as written; ``answer_bytes`` is None if there is no
+    answer."""
 
     number: int
     request_id: object
@@ -86,46 +84,46 @@ class StoredRecord(NamedTuple):
 
 
 class IStore(Interface):
-    """Where transactions are kept. Methods raise ``StoreError`` (``StoreDamaged``, ``StoreMoved``)
-    or ``OSError``. The first group is called by one thread at a time, the second in the reactor's
-    thread, also while the first is at work."""
+    """Keeps transactions. Methods raise ``StoreError`` (``StoreDamaged``, ``StoreMoved``) or
+    ``OSError``. One thread at a time calls the first group; the reactor's thread calls the second,
+    even while the first is at work."""
 
-    name: str = Attribute("What the log calls it: the file's path.")
+    name: str = Attribute("The store's name in the log: the file's path.")
     path: Path | None = Attribute("The file; None where there is none. Absolute once it is open.")
     is_durable: bool = Attribute("False where nothing outlives the process.")
 
     def open() -> Opened:
-        """Open it, or begin to replace it where it is damaged. Raises ``OutboxError`` when another
-        process has it."""
+        """Open the store, or start to replace it if it is damaged. Raises ``OutboxError`` when
+        another process uses it."""
 
     def apply(transaction: Transaction) -> int:
-        """Commit it, all or nothing; returns how many bytes the store uses."""
+        """Commit the transaction, all or nothing; returns how many bytes the store uses."""
 
     def replace(fault: StoreError, wanted: Mapping[MessageClass, Sequence[Span]]) -> Opened:
-        """Set the store aside that can't be used because of ``fault``, and begin a new one;
-        ``wanted`` are the rows that have to be copied into it."""
+        """Set aside a store that can't be used because of ``fault``, and start a new one;
+        ``wanted`` are the rows that must be copied into it."""
 
     def recover() -> Recovered:
         """Copy some more rows of a damaged store into this one."""
 
     def move(path: Path) -> None:
-        """Move it to ``path``, where nothing may be yet. Where that fails it stays at its place,
-        and goes on to work there."""
+        """Move the store to ``path``, where no file may exist. If that fails, the store stays at
+        its place and in use."""
 
     def close() -> None:
-        """Leave nothing open; may be called again."""
+        """Close everything; may be called again."""
 
     def check() -> None:
-        """Raise ``StoreMoved`` when it is no longer at its place."""
+        """Raise ``StoreMoved`` if the store is no longer at its place."""
 
     def page(
         message_class: MessageClass, span: Span, max_rows: int, max_bytes: int
     ) -> tuple[list[Row], set[int]]:
-        """The first rows of ``span``, in order, and the ids of those that were changed since they
-        were written. At least one row whatever its size, if there is any."""
+        """The first rows of ``span``, in order, and the ids of the damaged ones. At least one row
+        of any size, if there is one."""
 
     def amount(message_class: MessageClass, span: Span) -> Amount:
-        """What the rows of ``span`` amount to."""
+        """The amount of the rows of ``span``."""
 
     def letters() -> Sequence[tuple[int, int]]:
         """The ids of the dead letters and the sizes of their payloads, oldest first."""
@@ -137,10 +135,10 @@ class IStore(Interface):
         """The records of the journal, oldest first."""
 
     def answer(number: int) -> bytes | None:
-        """The answer of a record, None where there is none or it was changed."""
+        """The answer of a record, None if there is none or it is damaged."""
 
     def close_reader() -> None:
-        """Open the store anew for the next reading."""
+        """Reopen the store for the next reading."""
 
 
 class Table:
@@ -238,7 +236,7 @@ class MemoryStore:
         raise StoreError("it is in memory")
 
     def check(self) -> None:
-        """Always at its place."""
+        """Never moved."""
 
     def close(self) -> None:
         """Nothing to close."""
@@ -293,7 +291,7 @@ class MemoryStore:
 
 
 def _as_stored(row: Row) -> Row:
-    """What a store keeps of a row."""
+    """The parts of a row that a store keeps."""
     return Row(
         row.row_id,
         row.payload,

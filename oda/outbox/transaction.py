@@ -1,8 +1,8 @@
-"""What one commit changes, the totals it leaves behind, and what is not on disk yet.
+"""The changes of one commit, the totals it leaves behind, and what is not yet on disk.
 
 While one transaction is being committed, the next one collects; they never overtake each other. So
-uncommitted rows are always the newest of their class. A transaction that failed takes over what was
-collected in the meantime, and collects on: nothing overtakes anything.
+uncommitted rows are always the newest of their class. A failed transaction absorbs what was
+collected in the meantime, and goes on collecting.
 
 Pure data.
 """
@@ -18,7 +18,7 @@ from oda.model import MessageClass
 from oda.outbox.queue import Amount, Row, RowState, Span
 
 ANSWER, TELEMETRY = MessageClass.RESPONSE, MessageClass.TELEMETRY
-#: The message classes in the order in which they leave.
+#: The message classes in the order of sending.
 CLASSES = (ANSWER, TELEMETRY)
 
 
@@ -34,7 +34,7 @@ class Tally(msgspec.Struct):
 
 
 class Stored(msgspec.Struct):
-    """What a table holds; ``cost`` is bytes on disk."""
+    """The content of a table; ``cost`` is bytes on disk."""
 
     rows: int = 0
     cost: int = 0
@@ -47,14 +47,14 @@ class Stored(msgspec.Struct):
 
 
 class Totals(msgspec.Struct):
-    """The sums over the tables, so that nobody has to count rows, and over all time.
+    """The sums over the tables, so that rows need no counting, and over all time.
 
-    accepted = delivered + dropped + dead + what is stored, in messages and in datapoints. Members
-    with a key for each class use the class's value. ``clock_ms`` and ``wall_ms`` are the readings
-    of the age clock and of the time of day; ``uptime_ms`` is how long the machine had run since the
-    start that ``boot_id`` names. The watermarks tell which rows linger, see ``clock``.
+    accepted = delivered + dropped + dead + stored, in messages and in datapoints. Members with a
+    key for each class use the class's value. ``clock_ms`` and ``wall_ms`` are the readings of the
+    age clock and of the time of day; ``uptime_ms`` is how long the machine had been running since
+    the boot that ``boot_id`` names. The watermarks show which rows linger, see ``clock``.
 
-    Not every commit writes them: rows that were only added since then are counted at the start.
+    Not every commit writes them: the next start counts rows that were only added since.
     """
 
     last_ids: dict[str, int] = msgspec.field(
@@ -91,7 +91,7 @@ class Totals(msgspec.Struct):
 
 
 class Burial(msgspec.Struct, gc=False):
-    """A row on its way to the dead letters."""
+    """A row that becomes a dead letter."""
 
     message_class: MessageClass
     row: Row
@@ -100,9 +100,9 @@ class Burial(msgspec.Struct, gc=False):
 
 
 class Record(msgspec.Struct, gc=False):
-    """An operation in the journal. ``payload`` is its answer; None while it is running, and where
-    it ``has_ended`` but the answer is not kept. ``echo`` is what an answer has to repeat of the
-    request, as JSON."""
+    """An operation in the journal. ``payload`` is its answer; None while it is running, and if it
+    ``has_ended`` but the answer is not kept. ``echo`` is what an answer repeats of the request, as
+    JSON."""
 
     number: int
     request_id: str
@@ -117,11 +117,10 @@ class Record(msgspec.Struct, gc=False):
 class Transaction:
     """``rows`` are new, ``deleted`` are ranges of ids, in each class.
 
-    ``was_tried``: a commit of it reported an error, and may have worked all the same.
-    ``records`` holds the newest state of operations by number, None to delete it;
-    ``answers_gone`` are the numbers of those that stay without their answer. ``size_bytes`` is what
-    the new rows keep in memory. ``totals`` are JSON; None leaves those of the store
-    as they are.
+    ``was_tried``: a commit of it reported an error, but may have worked. ``records`` holds the
+    newest state of operations by number, None to delete one; ``answers_gone`` are the numbers of
+    records that lose only their answer. ``size_bytes`` is the memory that the new rows use.
+    ``totals`` are JSON; None leaves those of the store unchanged.
     """
 
     __slots__ = (
@@ -163,24 +162,24 @@ class Transaction:
 
     @property
     def only_adds(self) -> bool:
-        """Whether rows and records are all that it writes: the store's totals can be brought up to
-        date by counting the rows behind them."""
+        """Whether it only adds rows and records: counting these rows is then enough to bring the
+        store's totals up to date."""
         deleted = self.deleted
         return not (deleted[TELEMETRY] or deleted[ANSWER] or self.burials or self.letters_gone)
 
     @property
     def is_overtaken(self) -> bool:
-        """Whether answers in it are sent without waiting for the commit: the next requests come
-        while it goes on."""
+        """Whether answers in it are sent without waiting for the commit, so that the next requests
+        arrive during the commit."""
         return any(not row.is_held for row in self.rows[ANSWER].values())
 
     def insert(self, message_class: MessageClass, row: Row) -> None:
-        """A new row."""
+        """Add a new row."""
         self.rows[message_class][row.row_id] = row
         self.size_bytes += len(row.payload)
 
     def insert_older(self, message_class: MessageClass, rows: list[Row]) -> None:
-        """Rows that are older than those collected so far have to be written again."""
+        """Add rows that are older than those collected so far and must be written again."""
         together = {row.row_id: row for row in rows}
         together.update(self.rows[message_class])
         self.rows[message_class] = together
@@ -188,7 +187,7 @@ class Transaction:
 
     def delete(self, message_class: MessageClass, span: Span) -> list[Row]:
         """The rows of ``span`` left the outbox. Returns those of this transaction: they need not be
-        written, and where it was not tried yet, not be deleted either."""
+        written nor, if it was not yet tried, deleted."""
         rows = self.rows[message_class]
         unwritten: list[Row] = []
         if rows and span.high >= next(iter(rows)):
@@ -208,15 +207,15 @@ class Transaction:
         return unwritten
 
     def bury(self, burial: Burial) -> None:
-        """A row becomes a dead letter; if it is new here it is written only as such."""
+        """A row becomes a dead letter; if it is new here, only the letter is written."""
         row = self.rows[burial.message_class].pop(burial.row.row_id, None)
         if row is not None:
             self.size_bytes -= len(row.payload)
         self.burials.append(burial)
 
     def absorb(self, later: Transaction) -> list[Row]:
-        """Take over everything of a transaction that came after this one. Returns the rows of this
-        one that the later one deletes: they need not be written."""
+        """Absorb everything of a later transaction. Returns the rows of this one that the later one
+        deletes: they need not be written."""
         unwritten: list[Row] = []
         for message_class in CLASSES:
             for span in later.deleted[message_class]:
@@ -233,7 +232,7 @@ class Transaction:
 
 
 class Uncommitted:
-    """``collecting`` is where everything new goes; ``running`` is being committed, None if none."""
+    """``collecting`` receives all changes; ``running`` is being committed, None if none is."""
 
     def __init__(self) -> None:
         self.collecting = Transaction()
@@ -246,7 +245,7 @@ class Uncommitted:
         return self.collecting.size_bytes + self._running_bytes
 
     def rows(self, message_class: MessageClass) -> Iterator[Row]:
-        """The rows that are not known to be on disk and that are still wanted, oldest first."""
+        """The wanted rows that are not known to be on disk, oldest first."""
         for one in (self.running, self.collecting):
             if one is not None:
                 for row in one.rows[message_class].values():
@@ -254,8 +253,8 @@ class Uncommitted:
                         yield row
 
     def known(self, message_class: MessageClass, page: list[Row]) -> list[Row]:
-        """The rows of a page of the store, as those in memory where they are there, too: somebody
-        may still wait for their acceptance."""
+        """The rows of a page of the store, replaced by those in memory where there are any: a
+        caller may still wait for their acceptance."""
         for one in (self.running, self.collecting):
             rows = one.rows[message_class] if one is not None else None
             if rows and page[-1].row_id >= next(iter(rows)):
@@ -276,13 +275,13 @@ class Uncommitted:
         return [one for one in spans if one.high >= span.low and one.low <= span.high]
 
     def delete(self, message_class: MessageClass, span: Span) -> list[Row]:
-        """As ``Transaction.delete``, for the one that collects. Rows that are being committed at
-        this moment are marked as gone: nobody reads them any more."""
+        """See ``Transaction.delete``, for ``collecting``. Rows being committed at this moment are
+        marked as gone: nothing reads them any more."""
         self._mark(message_class, span)
         return self.collecting.delete(message_class, span)
 
     def bury(self, burial: Burial) -> None:
-        """As ``Transaction.bury``, for the one that collects."""
+        """See ``Transaction.bury``, for ``collecting``."""
         row_id = burial.row.row_id
         self._mark(burial.message_class, Span(row_id, row_id))
         self.collecting.bury(burial)
@@ -295,7 +294,7 @@ class Uncommitted:
                     row.state = RowState.GONE
 
     def begin(self) -> Transaction:
-        """What was collected, to be committed now; only while nothing is ``running``."""
+        """Start to commit what was collected; allowed only while nothing is ``running``."""
         assert self.running is None, "a transaction is being committed"
         transaction, self.collecting = self.collecting, Transaction()
         self.running = transaction
@@ -303,15 +302,15 @@ class Uncommitted:
         return transaction
 
     def committed(self) -> Transaction:
-        """The transaction under way is on disk."""
+        """The running transaction is on disk."""
         transaction, self.running = self.running, None
         self._running_bytes = 0
         assert transaction is not None
         return transaction
 
     def failed(self) -> tuple[Transaction, list[Row]]:
-        """The transaction under way is not on disk: it collects on, with what came after it. Gives
-        its rows that were let go in the meantime and need not be written any more."""
+        """The running transaction is not on disk: it goes on collecting, with what came after it.
+        Returns its rows that were let go in the meantime and need not be written."""
         transaction = self.committed()
         transaction.was_tried = True
         unwritten = transaction.absorb(self.collecting)
@@ -320,7 +319,7 @@ class Uncommitted:
 
 
 def checksum(row_id: int, is_text: int, datapoints: int, payload: bytes) -> int:
-    """Of everything in a row that must not change unnoticed.
+    """A checksum of everything in a row that must not change unnoticed.
 
     The short columns are the start value of the payload's CRC, so a change in either shows.
     """

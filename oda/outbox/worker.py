@@ -1,7 +1,7 @@
-"""Who does the work that may wait for a disk: the reactor's thread, one of its own, or whichever
-of the two is better for this disk.
+"""Runs the work that may wait for a disk: in the reactor's thread, in a thread of its own, or in
+whichever suits this disk.
 
-Jobs run one at a time, in the order in which they were given.
+Jobs run one at a time, in the order given.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from zope.interface import Interface, implementer
 Job = Callable[[], Any]
 Done = Callable[[Any], None]
 
-#: The reactor's thread may wait so long for a commit, in seconds. Handing it to another one costs a
-#: good part of a millisecond as well: two wake-ups, and two threads that want the interpreter.
+#: How long the reactor's thread may wait for a commit, in seconds. Another thread costs a good part
+#: of a millisecond as well: two wake-ups, and two threads that compete for the interpreter.
 SLOW_S = 0.003
-#: The reactor waits no longer for a disk that hangs, in seconds.
+#: The longest time that the reactor waits for a disk that hangs, in seconds.
 WAIT_S = 5.0
-#: Over so many commits the time they take is averaged: a single one that took longer is no reason,
-#: one that took much longer is.
+#: The number of commits to average over: a single slow commit is no reason to change the thread, a
+#: very slow one is.
 _AVERAGED = 16
 
 
@@ -32,21 +32,21 @@ class IWorker(Interface):
     """Runs jobs one after the other."""
 
     def run(job: Job, done: Done, takes_long: bool = False, aside: bool = False) -> None:
-        """Run ``job`` and then call ``done``, in the reactor's thread, with what it returned, or
-        with the ``Failure`` of what it raised. ``takes_long`` jobs are not commits. ``aside``: the
-        reactor has something better to do meanwhile than to wait."""
+        """Run ``job``, then call ``done`` in the reactor's thread with its result, or with the
+        ``Failure`` of its error. ``takes_long`` jobs are not commits. ``aside``: the reactor has
+        other work to do meanwhile."""
 
     def wait() -> bool:
-        """Wait until the oldest job is done, if there is one, and call its ``done`` at once. False
-        when it takes longer than anybody may be held up: it goes on."""
+        """Wait until the oldest job, if any, is done, and call its ``done`` at once. Returns False
+        if the job takes longer than the reactor may be blocked; the job then continues."""
 
     def stop() -> None:
-        """No job will come any more, and none is left; nothing is running afterwards."""
+        """No job is left and none will follow; nothing is running afterwards."""
 
 
 @implementer(IWorker)
 class InlineWorker:
-    """Runs each job at once, in the reactor's thread, which waits for the disk."""
+    """Runs each job at once in the reactor's thread, which waits for the disk."""
 
     def run(self, job: Job, done: Done, takes_long: bool = False, aside: bool = False) -> None:
         done(_outcome(job))
@@ -60,7 +60,7 @@ class InlineWorker:
 
 
 class _Task:
-    """A job of the thread. It is told once: when the reactor hears of it, or by ``wait``."""
+    """A job of the thread. Its end is reported once: through the reactor, or by ``wait``."""
 
     __slots__ = ("_done", "_ended", "_is_told", "_job", "_outcome")
 
@@ -87,7 +87,7 @@ class _Task:
 
 @implementer(IWorker)
 class ThreadWorker:
-    """Runs jobs in one thread, which is started by the first of them.
+    """Runs jobs in one thread, which the first job starts.
 
     ``call_from_thread`` is the reactor's ``callFromThread``.
     """
@@ -100,7 +100,7 @@ class ThreadWorker:
 
     def run(self, job: Job, done: Done, takes_long: bool = False, aside: bool = False) -> None:
         if self._thread is None:
-            # A daemon: a reactor that crashes must not leave a process that never ends.
+            # A daemon: the process must be able to end even if the reactor has crashed.
             self._thread = threading.Thread(target=self._work, name="oda-outbox", daemon=True)
             self._thread.start()
         task = _Task(job, done)
@@ -133,12 +133,12 @@ class ThreadWorker:
 
 @implementer(IWorker)
 class AdaptiveWorker:
-    """Runs jobs in the reactor's thread while the disk is fast, and those that are to be done
-    aside, or on a slow disk, in ``thread``.
+    """Runs jobs in the reactor's thread while the disk is fast; on a slow disk, and for jobs that
+    run aside, in ``thread``.
 
-    A commit on a fast disk takes less than handing it to a thread costs (two threads of one
-    interpreter get in each other's way); on a slow one the reactor must not wait for it.
-    ``seconds`` is a monotonic clock that runs while a job does.
+    A commit on a fast disk takes less time than handing it to a thread (two threads of one
+    interpreter get in each other's way). On a slow disk the reactor must not wait for it.
+    ``seconds`` is a monotonic clock that runs during a job.
     """
 
     def __init__(self, thread: IWorker, seconds: Callable[[], float]) -> None:
@@ -177,5 +177,5 @@ class AdaptiveWorker:
 def _outcome(job: Job) -> Any:
     try:
         return job()
-    except Exception:  # noqa: BLE001 - the one who gave the job deals with it
+    except Exception:  # noqa: BLE001 - the owner of the job handles it
         return Failure()

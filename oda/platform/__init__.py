@@ -1,2 +1,3 @@
-"""A stand-in for the OpenGate platform: it accepts devices, keeps what they send, sends them
-operations and misbehaves on purpose. It shares only the contracts and the codecs with the agent."""
+"""A stand-in for the OpenGate platform. It accepts devices, stores what they send, sends them
+operations, and misbehaves on request. It shares only the contracts and the codecs with the
+agent."""

@@ -1,6 +1,6 @@
 """``python -m oda.platform``: the options of ``twistd oda-platform``, in the foreground.
 
-One JSON line on standard output says where it listens (``devices``, ``api``); the log goes to
+One JSON line on standard output gives the addresses (``devices``, ``api``); the log goes to
 standard error.
 """
 
@@ -15,18 +15,19 @@ from twisted.logger import globalLogBeginner, textFileLogObserver
 from twisted.python import usage
 
 from oda.platform.database import DatabaseUnusable
+from oda.platform.service import Platform
 from oda.platform.tap import Options, build_platform
 
 
 def main(arguments: list[str]) -> int:
-    """Run until a signal; the exit status."""
+    """Run until a signal; returns the exit status."""
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
     options = Options()
     try:
         options.parseOptions(arguments)
-        platform = build_platform(options)
+        platform = build_platform(options, Platform)
     except usage.UsageError as error:
         sys.stderr.write(f"oda-platform: {error}\n(--help shows the options)\n")
         return 2

@@ -1,7 +1,7 @@
-"""Who may connect: what a request's URI and header say, and which keys are good. Pure.
+"""Access control: reads a request's URI and header, and checks keys. Pure.
 
-The device id is the last segment of the path and the key a header or a query parameter
-``X-ApiKey``, both percent-encoded per RFC 3986 (OpenGate protocol, "Connection"): a ``+`` is a
+The device id is the last segment of the path. The key is a header or a query parameter
+``X-ApiKey``. Both are percent-encoded per RFC 3986 (OpenGate protocol, "Connection"): a ``+`` is a
 plus, not a space.
 """
 
@@ -28,22 +28,22 @@ class Denied(Exception):  # noqa: N818 - an outcome of the handshake, not a defe
 
 
 class Request(NamedTuple):
-    """The device a request names and the key it shows (as bytes; None when it shows none)."""
+    """The device in a request, and its key (as bytes; None for no key)."""
 
     device: str
     key: bytes | None
 
 
 def normal_path(path: str) -> str:
-    """``path`` with one slash in front and none at the end ("" for the root)."""
+    """``path`` with a leading slash and no trailing one ("" for the root)."""
     stripped = path.strip("/")
     return f"/{stripped}" if stripped else ""
 
 
 def read_request(uri: str, header_key: str | None, base_path: str) -> Request:
-    """What a request for ``uri`` asks for; raises ``Denied`` when it is not below ``base_path``.
+    """Parse a request for ``uri``; raises ``Denied`` when it is not below ``base_path``.
 
-    ``header_key`` is the header's value with one character per byte, as HTTP libraries give it.
+    ``header_key`` is the header's value with one character per byte, as HTTP libraries return it.
     """
     path = uri.partition("?")[0]
     base = normal_path(base_path)
@@ -55,13 +55,13 @@ def read_request(uri: str, header_key: str | None, base_path: str) -> Request:
     try:
         device = unquote_to_bytes(segment).decode("utf-8")
     except UnicodeDecodeError:
-        raise Denied(400, "the device id is no UTF-8") from None
+        raise Denied(400, "the device id is not UTF-8") from None
     shown = shown_keys(uri, header_key)
     return Request(device, shown[0] if shown else None)
 
 
 def shown_keys(uri: str, header_key: str | None) -> list[bytes]:
-    """Every key that a request shows. The first one counts: the header's, where there is one."""
+    """Every key in a request. The first one counts: the header's, if there is one."""
     keys = [] if header_key is None else [header_key.encode("latin-1", "replace")]
     for pair in uri.partition("?")[2].split("&"):
         name, _, value = pair.partition("=")
@@ -71,14 +71,14 @@ def shown_keys(uri: str, header_key: str | None) -> list[bytes]:
 
 
 class KeyRing:
-    """The keys that are good: one for all devices, one per device, or (neither given) any."""
+    """The valid keys: one for all devices, one per device, or (neither given) any key."""
 
     def __init__(self, key: str | None = None, by_device: Mapping[str, str] | None = None) -> None:
         self._key = key
         self._by_device = None if by_device is None else dict(by_device)
 
     def check(self, request: Request) -> None:
-        """Raises ``Denied`` (401) unless the key is good for the device."""
+        """Raises ``Denied`` (401) unless the key is valid for the device."""
         if self._key is None and self._by_device is None:
             return
         wanted = (self._by_device or {}).get(request.device, self._key)
@@ -92,10 +92,10 @@ class KeyRing:
 
 
 def parse_keys(text: str, file: str) -> dict[str, str]:
-    """The ``device=key`` lines of a file; empty lines and lines starting with ``#`` are ignored.
+    """The ``device=key`` lines of a file; ignores empty lines and lines starting with ``#``.
 
-    A device id that holds ``=`` or starts with ``#`` is written percent-encoded. Raises
-    ``ConfigurationError`` naming every bad line, never a key.
+    A device id that contains ``=`` or starts with ``#`` is percent-encoded. Raises
+    ``ConfigurationError`` that names every bad line, never a key.
     """
     keys: dict[str, str] = {}
     faults: list[Fault] = []

@@ -1,4 +1,4 @@
-"""The REST API, in the platform's own vocabulary: what each path does."""
+"""The REST API, in the platform's own vocabulary: the handler of each path."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _PAGE = {"after": "only numbers above this one", "limit": "at most so many (1 to
 
 
 class PlatformParts(Protocol):
-    """What the API serves; a started ``Platform`` has it."""
+    """What the API serves; a started ``Platform`` provides it."""
 
     reactor: Any
     sessions: Sessions
@@ -51,13 +51,13 @@ class PlatformParts(Protocol):
 
 
 class Api:
-    """The handlers of the routes, over a platform's parts."""
+    """The handlers of the routes, for the parts of a platform."""
 
     def __init__(self, platform: PlatformParts) -> None:
         self._platform = platform
 
     def routes(self) -> list[Route]:
-        """Every path there is; ``/openapi.json`` describes exactly these."""
+        """Every path; ``/openapi.json`` describes exactly these."""
         device = "/devices/{device}"
         points = device + "/datastreams/{datastream}/datapoints"
         period = {
@@ -246,13 +246,13 @@ class Api:
     def _when_settled(
         self, operation: Operation, wait_s: float | None, with_transcript: bool = False
     ) -> Any:
-        """The operation now, or once it is settled or ``wait_s`` is over."""
+        """The operation now, or once it is settled, or after ``wait_s``."""
 
         def reply(_: Any) -> Reply:
             current = self._platform.requests.find(operation.id) or operation
             document = msgspec.to_builtins(current)
             if with_transcript:
-                # the request and the answer are on record once, in the operation itself
+                # the request and the answer are recorded once, in the operation itself
                 said = {"queued": current.request, "answered": current.answer}
                 document["transcript"] = [
                     msgspec.structs.replace(line, document=line.document or said.get(line.event))

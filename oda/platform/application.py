@@ -1,4 +1,4 @@
-"""What the platform does with devices: who is let in, and what becomes of the messages read."""
+"""How the platform treats devices: which ones may connect, and what it does with messages."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from oda.platform.requests import Requests
 from oda.platform.sessions import Session, Sessions
 from oda.platform.store import Store
 from oda.platform.wire import Answer, Point, Telemetry, Unreadable, read_message
+from oda.wording import counted
 
 log = PlatformLogger()
 
@@ -28,9 +29,9 @@ _MAX_LIVE_VALUE_BYTES = 4096
 
 
 class Door:
-    """Decides about upgrade requests: the path, then the fault in force, then the key.
+    """Decides about upgrade requests: first the path, then the fault in force, then the key.
 
-    ``older_wins``: a device that is connected already is refused instead of replacing itself.
+    ``older_wins`` refuses a device that is already connected, instead of replacing the connection.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ def _refuse(device: str, fault: Fault, refusal: Refusal) -> Welcome:
 
 
 class Application:
-    """An ``Inbox``: keeps what sessions read, matches answers, and tells the live events."""
+    """An ``Inbox``: stores what sessions read, matches answers, and publishes live events."""
 
     def __init__(
         self,
@@ -114,7 +115,8 @@ class Application:
     def session_closed(self, session: Session, code: int | None) -> None:
         """See ``Inbox``."""
         log.info(
-            "{device} disconnected (connection {number}, close code {code}, {read} messages read)",
+            "{device} disconnected (connection {number}, close code {code}, {messages} read)",
+            messages=counted(session.traffic.messages_in, "message"),
             device=session.device,
             number=session.number,
             code=code,
@@ -165,7 +167,7 @@ class Application:
         )
 
     def operation_changed(self, operation: Operation) -> None:
-        """Tell the live events."""
+        """Publish the change as a live event."""
         self._events.publish(
             "operation",
             {
@@ -177,14 +179,14 @@ class Application:
         )
 
     def fault_changed(self, device: str | None) -> None:
-        """Let the open sessions of a device (None: all) behave accordingly."""
+        """Apply the fault to the open sessions of a device (None: all)."""
         self._events.publish("fault", {"device": device})
         for session in self._sessions.of(device):
             session.apply(self._faults.effective(session.device))
 
 
 def _live(point: Point, at_ms: int, json: bytes) -> dict[str, Any]:
-    """A datapoint as an event tells it; a large value is left out and has to be asked for."""
+    """A datapoint for a live event; leaves out a large value, which readers can query."""
     live = {"datastream": point.datastream, "feed": point.feed, "at": at_ms}
     if len(json) <= _MAX_LIVE_VALUE_BYTES:
         return {**live, "value": msgspec.Raw(json)}

@@ -1,4 +1,4 @@
-"""A blocking client of the platform's REST API, on the standard library alone."""
+"""A blocking client of the platform's REST API; uses only the standard library."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from typing import Any, NamedTuple, TypeVar
@@ -22,7 +22,7 @@ from oda.platform.store import LatestValue, StoredDatapoint
 
 _T = TypeVar("_T")
 
-#: A proxy that the environment names is for the internet, not for a platform at hand.
+#: A proxy named in the environment is for the internet, not for a local platform.
 _open = urllib.request.build_opener(urllib.request.ProxyHandler({})).open
 
 
@@ -35,11 +35,11 @@ class PlatformRefused(OdaError):  # noqa: N818 - named like those of oda.errors
 
 
 class NotWithinTime(OdaError):  # noqa: N818 - named like those of oda.errors
-    """What was waited for did not happen."""
+    """The awaited event did not happen in time."""
 
 
 class ServerSentEvent(NamedTuple):
-    """One live change: its number, its kind and what it says."""
+    """One live change: its number, its kind and its data."""
 
     number: int
     kind: str
@@ -49,7 +49,7 @@ class ServerSentEvent(NamedTuple):
 class PlatformClient:
     """Talks to the API at ``url`` (``http://127.0.0.1:9956``). Times out after ``timeout_s``.
 
-    Every method raises ``PlatformRefused`` when the API says no, ``OSError`` when nobody answers.
+    Every method raises ``PlatformRefused`` for an error answer, ``OSError`` when nothing answers.
     """
 
     def __init__(self, url: str, timeout_s: float = 30.0) -> None:
@@ -57,7 +57,7 @@ class PlatformClient:
         self._timeout_s = timeout_s
 
     def call(self, method: str, path: str, body: Any = None, **query: Any) -> Any:
-        """The JSON document that the API gives; query values of None are left out."""
+        """The JSON document of the API's answer; leaves out query values of None."""
         given = {name: value for name, value in query.items() if value is not None}
         url = f"{self.url}{path}" + (f"?{urlencode(given)}" if given else "")
         data = None if body is None else msgspec.json.encode(body)
@@ -100,7 +100,7 @@ class PlatformClient:
         to_ms: int | None = None,
         limit: int = 100_000,
     ) -> list[StoredDatapoint]:
-        """The datapoints on record, oldest first; [] for a device never seen."""
+        """The recorded datapoints, oldest first; [] for a device never seen."""
         path = f"/devices/{_segment(device)}"
         if datastream is not None:
             path += f"/datastreams/{_segment(datastream)}"
@@ -120,7 +120,7 @@ class PlatformClient:
         after: int = 0,
         connection: int | None = None,
     ) -> list[RecordedMessage]:
-        """All messages on record: read (``in``), written (``out``) or both (None), in order."""
+        """All recorded messages: read (``in``), written (``out``) or both (None), in order."""
         return list(
             self._pages(
                 "/messages",
@@ -133,7 +133,7 @@ class PlatformClient:
         )
 
     def connections(self, device: str | None = None) -> list[RecordedConnection]:
-        """All connections on record, oldest first."""
+        """All recorded connections, oldest first."""
         return list(self._pages("/connections", RecordedConnection, 0, device=device))
 
     def _pages(self, path: str, kind: type[_T], after: int, **query: Any) -> Iterator[_T]:
@@ -155,9 +155,9 @@ class PlatformClient:
         timeout_s: float = DEFAULT_TIMEOUT_S,
         **order: Any,
     ) -> dict[str, Any]:
-        """Send an operation and wait; the content of the device's final response.
+        """Send an operation and wait; returns the content of the device's final response.
 
-        ``order`` takes the other members of the API's order (``dialect``, ``format``, ``deviceId``,
+        ``order`` holds the other members of the API's order (``dialect``, ``format``, ``deviceId``,
         ...). Raises ``NotWithinTime``.
         """
         body = {"name": name, "parameters": parameters, "timeout": timeout_s, **order}
@@ -169,33 +169,33 @@ class PlatformClient:
         return answer
 
     def post_operation(self, device: str, name: str, parameters: Any = None, **order: Any) -> str:
-        """Send an operation (or have it queued) without waiting; its id."""
+        """Send (or queue) an operation without waiting; returns its id."""
         body = {"name": name, "parameters": parameters, **order}
         operation = self.call("POST", f"/devices/{_segment(device)}/operations", body)
         request_id: str = operation["id"]
         return request_id
 
     def operation(self, operation_id: str, wait_s: float | None = None) -> Operation:
-        """What is known of an operation, now or once it is answered (at most ``wait_s`` later)."""
+        """The state of an operation, now or once it is answered (at most ``wait_s`` later)."""
         found = self.call("GET", f"/operations/{_segment(operation_id)}", wait=wait_s)
         return msgspec.convert(found, Operation)
 
     def operations(self, device: str | None = None) -> list[Operation]:
-        """The operations on record, newest first."""
+        """The recorded operations, newest first."""
         where = "" if device is None else f"/devices/{_segment(device)}"
         found = self.call("GET", f"{where}/operations", limit=10_000)
         return msgspec.convert(found, list[Operation])
 
     def set_fault(self, fault: Fault, device: str | None = None) -> None:
-        """Misbehave like this towards a device (None: all) until it is changed."""
+        """Misbehave like this towards a device (None: all) until the fault changes."""
         self.call("PUT", _of(device, "/faults"), write_fault(fault))
 
     def clear_fault(self, device: str | None = None) -> None:
-        """Behave towards a device (None: all) as normal."""
+        """Behave normally towards a device (None: all)."""
         self.call("DELETE", _of(device, "/faults"))
 
     def strike(self, incident: Incident, device: str | None = None) -> int:
-        """Reset or close the connections of a device (None: all), once; how many were hit."""
+        """Reset or close the connections of a device (None: all), once; returns how many."""
         hit: int = self.call("POST", _of(device, "/incidents"), incident)["connections"]
         return hit
 
@@ -208,7 +208,7 @@ class PlatformClient:
             yield _read_events(reply)
 
     def wait_until(self, condition: Callable[[], _T], timeout_s: float = 10.0) -> _T:
-        """The first true value of ``condition``, asked now and after every live change.
+        """The first true value of ``condition``, checked now and after every live change.
 
         Raises ``NotWithinTime``.
         """
@@ -217,13 +217,22 @@ class PlatformClient:
         with closing(connection):
             connection.request("GET", "/events")
             socket = connection.sock  # a reply without a length takes it from the connection
-            changes = _read_events(connection.getresponse())
+
+            def limit() -> None:
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0:
+                    raise TimeoutError
+                socket.settimeout(left_s)
+
+            changes = _read_events(connection.getresponse(), limit)
             while True:
                 value = condition()
                 if value:
                     return value
                 try:
-                    _wait_for_change(socket, changes, deadline_s - time.monotonic())
+                    limit()
+                    if next(changes, None) is None:
+                        raise ConnectionResetError("the platform has ended the stream of events")
                 except TimeoutError:
                     problem = f"the condition was not met within {timeout_s:g} s"
                     raise NotWithinTime(problem) from None
@@ -236,14 +245,14 @@ class PlatformClient:
             return found if found is not None and found["connected"] else None
 
         found = self.wait_until(connected, timeout_s)
-        if found is None:  # wait_until gives only true values
+        if found is None:  # wait_until returns only true values
             raise NotWithinTime(device)
         return found
 
     def wait_for_datapoints(
         self, device: str, datastream: str | None = None, count: int = 1, timeout_s: float = 10.0
     ) -> list[StoredDatapoint]:
-        """The datapoints, once there are so many; raises ``NotWithinTime``."""
+        """The datapoints, once there are this many; raises ``NotWithinTime``."""
 
         def enough() -> list[StoredDatapoint]:
             found = self.datapoints(device, datastream)
@@ -256,7 +265,7 @@ def _read_json(status: int, body: bytes) -> Any:
     try:
         return json.loads(body)
     except ValueError:
-        problem = "the answer is no JSON: is the platform's API there?"
+        problem = "the answer is not JSON: is the platform's API there?"
         raise PlatformRefused(status, problem) from None
 
 
@@ -268,9 +277,14 @@ def _of(device: str | None, path: str) -> str:
     return path if device is None else f"/devices/{_segment(device)}{path}"
 
 
-def _read_events(reply: Any) -> Iterator[ServerSentEvent]:
+def _read_events(
+    reply: Iterable[bytes], limit: Callable[[], None] = lambda: None
+) -> Iterator[ServerSentEvent]:
+    """The events of a stream. ``limit`` is called before each line is awaited: the platform's
+    heartbeats are lines, too, and each would begin the socket's timeout anew."""
     number, kind, data = 0, "", ""
     for raw in reply:
+        limit()
         line = raw.decode().rstrip("\n")
         name, _, value = line.partition(": ")
         if name == "id":
@@ -282,12 +296,3 @@ def _read_events(reply: Any) -> Iterator[ServerSentEvent]:
         elif not line and data:
             yield ServerSentEvent(number, kind, json.loads(data))
             data = ""
-
-
-def _wait_for_change(socket: Any, changes: Iterator[ServerSentEvent], left_s: float) -> None:
-    """Block until the next event; raises ``TimeoutError``."""
-    if left_s <= 0:
-        raise TimeoutError
-    socket.settimeout(left_s)
-    if next(changes, None) is None:
-        raise ConnectionResetError("the platform has ended the stream of events")

@@ -1,9 +1,9 @@
-"""The SQLite file (or memory) behind the platform, with writes collected into transactions.
+"""The SQLite database (a file, or memory) behind the platform; collects writes into transactions.
 
-Writers ``defer`` rows; one ``flush`` puts everything deferred into one transaction, in the order
-given per statement. Every ``query`` flushes first, so nobody is told what is not on record. A
-durable database survives the death of this process (write-ahead log, written at the commit); it
-does not claim to survive a power cut.
+Writers ``defer`` rows; one ``flush`` commits everything deferred in one transaction, in the order
+given per statement. Every ``query`` flushes first, so it never returns unrecorded data. A durable
+database survives the death of this process (write-ahead log, written at the commit), but not
+necessarily a power cut.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from oda.private_files import followed, make_private
 
 SCHEMA_VERSION = 1
 
-#: Deferred rows are written when there are this many, whatever else happens.
+#: At this many deferred rows, they are written in any case.
 MAX_DEFERRED_ROWS = 4096
 MAX_DEFERRED_BYTES = 8 * 1024 * 1024
 
@@ -33,8 +33,8 @@ class DatabaseUnusable(OdaError):  # noqa: N818 - named like those of oda.errors
 class Database:
     """One SQLite connection; used by one thread.
 
-    ``path`` None keeps everything in memory. ``durable`` is True when a commit is in the hands of
-    the operating system before ``flush`` returns.
+    ``path`` None keeps everything in memory. ``durable`` means that the operating system has a
+    commit before ``flush`` returns.
     """
 
     def __init__(self, path: Path | None = None, durable: bool = False) -> None:
@@ -72,11 +72,11 @@ class Database:
             )
 
     def before_commit(self, trim: Callable[[], None]) -> None:
-        """Call ``trim`` inside each transaction, after the deferred rows (to keep bounds)."""
+        """Call ``trim`` inside each transaction, after the deferred rows (to enforce bounds)."""
         self._before_commit.append(trim)
 
     def on_deferred(self, notice: Callable[[], None]) -> None:
-        """Call ``notice`` when there is something to flush after there was nothing."""
+        """Call ``notice`` at the first deferred row after a flush."""
         self._on_deferred = notice
 
     def defer(self, statement: str, row: Row, size: int = 0) -> None:
@@ -100,7 +100,7 @@ class Database:
     def flush(self) -> None:
         """Commit everything deferred. With a durable database it survives this process.
 
-        Raises ``sqlite3.Error`` (a full disk); what was deferred is then tried again next time.
+        Raises ``sqlite3.Error`` (a full disk); the next flush then retries the deferred rows.
         """
         if not self._rows:
             return
@@ -112,7 +112,7 @@ class Database:
                 trim()
             self._connection.execute("COMMIT")
         except sqlite3.Error:
-            # the rows stay deferred, so that the record has no gap if a later try succeeds
+            # the rows stay deferred, so that the record has no gap if a retry succeeds
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             raise
@@ -120,21 +120,21 @@ class Database:
         self._rows = self._bytes = 0
 
     def execute(self, statement: str, row: Row = ()) -> int:
-        """Run ``statement`` inside the current transaction; the number of rows it changed."""
+        """Run ``statement`` inside the current transaction; returns the number of changed rows."""
         return self._connection.execute(statement, row).rowcount
 
     def select(self, statement: str, row: Row = ()) -> list[Any]:
-        """The rows of a query, without what is deferred."""
+        """The rows of a query, without deferred rows."""
         return self._connection.execute(statement, row).fetchall()
 
     def query(self, statement: str, row: Row = ()) -> list[Any]:
-        """The rows of a query, everything deferred included (and committed)."""
+        """The rows of a query, including everything deferred (and now committed)."""
         self.flush()
         return self.select(statement, row)
 
     def bound_bytes(self, table: str, size: str, max_bytes: int) -> None:
         """Inside a transaction: delete the rows of ``table`` with the lowest ``number`` until the
-        sum of ``size`` (an expression) is within the bound; the newest row stays."""
+        sum of ``size`` (an expression) is within the bound; keep the newest row."""
         while True:
             count, total, newest = self.select(
                 f"SELECT count(*), coalesce(sum({size}), 0), max(number) FROM {table}"

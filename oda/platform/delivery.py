@@ -1,4 +1,4 @@
-"""The way of an operation's bytes to the device: straight, twice, overtaken or damaged."""
+"""Sends the bytes of an operation to the device: unchanged, twice, overtaken or damaged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Held:
 
 
 class OperationDelivery:
-    """Sends requests as the ``OperationsMode`` in force for their device says."""
+    """Sends requests as the ``OperationsMode`` in force for their device requires."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
@@ -46,7 +46,7 @@ class OperationDelivery:
         self._ways[mode](session, payload, is_text)
 
     def close(self) -> None:
-        """Send nothing more."""
+        """Stop sending."""
         for held in self._held.values():
             if held.timer.active():
                 held.timer.cancel()
@@ -62,7 +62,7 @@ class OperationDelivery:
     def _send_damaged(self, session: Session, payload: bytes, is_text: bool) -> None:
         bad = damage(payload, self._damaged)
         self._damaged += 1
-        # a text frame that is no UTF-8 would be a fault of the WebSocket, not of the operation
+        # invalid UTF-8 in a text frame would be a WebSocket fault, not one of the operation
         session.send(bad, is_text and _is_utf8(bad))
 
     def _send_reordered(self, session: Session, payload: bytes, is_text: bool) -> None:

@@ -1,7 +1,7 @@
-"""The live changes: a numbered log of the newest events, which any number of readers follow.
+"""The live changes: a numbered log of the newest events, for any number of readers.
 
-A reader has no queue of its own, only the number of the event it saw last; one that falls behind
-the log's oldest event is told how many it has missed. So a slow reader costs nothing.
+A reader has no queue of its own, only the number of the last event it saw. A reader that falls
+behind the oldest event learns how many it has missed. So a slow reader costs nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 
 
 class LiveEvent(msgspec.Struct, frozen=True, gc=False):
-    """Something that has happened. ``kind`` is device, datapoints, unreadable, operation or fault;
+    """One event. ``kind`` is device, datapoints, unreadable, operation or fault;
     ``data`` is JSON without line breaks."""
 
     number: int
@@ -23,7 +23,7 @@ class LiveEvent(msgspec.Struct, frozen=True, gc=False):
 
 
 class EventLog:
-    """Keeps the newest events, bounded by number and bytes, and wakes those who wait for more."""
+    """Keeps the newest events, bounded by number and bytes, and wakes waiting readers."""
 
     def __init__(self, max_events: int = 10_000, max_bytes: int = 8 * 1024 * 1024) -> None:
         self._events: deque[LiveEvent] = deque()
@@ -40,7 +40,7 @@ class EventLog:
 
     @property
     def has_readers(self) -> bool:
-        """Whether anybody follows."""
+        """Whether there are readers."""
         return bool(self._readers)
 
     def publish(self, kind: str, data: Mapping[str, Any]) -> None:
@@ -55,7 +55,7 @@ class EventLog:
             wake()
 
     def after(self, number: int, limit: int) -> tuple[int, list[LiveEvent]]:
-        """At most ``limit`` events newer than ``number``, and how many of those are lost already.
+        """At most ``limit`` events newer than ``number``, and how many such events are lost.
 
         A number from the future (of an earlier run of the platform) counts as 0.
         """
@@ -68,6 +68,6 @@ class EventLog:
         return lost, [self._events[index] for index in range(start, end)]
 
     def subscribe(self, wake: Callable[[], None]) -> Callable[[], None]:
-        """Call ``wake`` at each event; the result ends that."""
+        """Call ``wake`` at each event; call the result to unsubscribe."""
         self._readers.add(wake)
         return lambda: self._readers.discard(wake)

@@ -1,7 +1,7 @@
 """Faults as words, for the command line and for scenarios. Pure.
 
 A member is written ``name`` (a switch) or ``name=value``: ``freeze``, ``refuse=429 retryAfter=5``,
-``pong=late pongDelay=2.5``. ``on <device>`` in front means one device.
+``pong=late pongDelay=2.5``. A leading ``on <device>`` selects one device.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def split_target(words: Sequence[str]) -> tuple[str | None, list[str]]:
 
 
 def read_fault_words(words: Sequence[str]) -> Fault:
-    """The fault these words describe; raises ``WrongParameter`` naming the member."""
+    """The fault that these words describe; raises ``WrongParameter`` naming the member."""
     members: dict[str, Any] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -36,7 +36,7 @@ def read_fault_words(words: Sequence[str]) -> Fault:
         if field is None:
             raise WrongParameter(name, f"unknown; known are {', '.join(MEMBERS)}")
         if name in members:
-            raise WrongParameter(name, "is said twice")
+            raise WrongParameter(name, "is given twice")
         members[name] = _read_value(name, field.type, value if equals else None)
     if not members:
         raise WrongParameter("fault", "is missing")
@@ -55,7 +55,7 @@ def _read_value(name: str, kind: Any, text: str | None) -> Any:
         try:
             return int(text) if int in kinds else float(text)
         except ValueError:
-            raise WrongParameter(name, f"{text!r} is no number") from None
+            raise WrongParameter(name, f"{text!r} is not a number") from None
     return text
 
 
@@ -68,7 +68,7 @@ def write_fault_words(fault: Fault) -> str:
 
 
 def as_incident(fault: Fault) -> Incident | None:
-    """The fault as something that happens once, None where it is no such thing."""
+    """The fault as an incident that happens once; None if it is not one."""
     members = set(write_fault(fault))
     if members == {"reset"} or members in ({"close"}, {"close", "closeReason"}):
         return Incident(reset=fault.reset, close=fault.close, reason=fault.close_reason)

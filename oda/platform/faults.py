@@ -1,7 +1,7 @@
 """The ways to misbehave, as data: what a fault is, and which one applies to a device. Pure.
 
 A ``Fault`` lasts until it is changed or cleared. An ``Incident`` happens once, to the connections
-open at that moment.
+that are open at that moment.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from oda.platform.wire import WrongParameter
 
 
 class Refusal(Enum):
-    """What happens to a device that asks for the WebSocket."""
+    """How to answer a device that requests the WebSocket."""
 
     UNAUTHORIZED = "401"
     FORBIDDEN = "403"
@@ -28,12 +28,12 @@ class Refusal(Enum):
 
 
 class PongMode(Enum):
-    """What happens to a ping.
+    """How to answer a ping.
 
-    ``coalesce``: of the pings within ``pong_delay_s`` only the newest is answered. ``late``: each
-    is answered after ``pong_delay_s``. ``die``: it is answered, then the connection is gone.
-    ``early``: it is answered at once, while the messages before it are read ``pong_delay_s`` later
-    (and lost if the connection ends first).
+    ``coalesce``: of the pings within ``pong_delay_s``, only the newest gets an answer. ``late``:
+    each pong is delayed by ``pong_delay_s``. ``die``: after the pong, the connection is gone.
+    ``early``: the pong is sent at once, but the messages before the ping are read ``pong_delay_s``
+    later (and lost if the connection ends first).
     """
 
     NORMAL = "normal"
@@ -47,8 +47,8 @@ class PongMode(Enum):
 
 
 class OperationsMode(Enum):
-    """What happens to operations on their way out. ``reorder``: each waits for the next one, which
-    overtakes it (or a second)."""
+    """How to send operations. ``reorder``: each waits for the next one, which overtakes it (or for
+    one second)."""
 
     NORMAL = "normal"
     DUPLICATE = "duplicate"
@@ -95,7 +95,7 @@ class Fault(
     operations: OperationsMode = OperationsMode.NORMAL
 
 
-#: The members of a ``Fault``, as they are called in JSON and on the command line.
+#: The members of a ``Fault``, by their names in JSON and on the command line.
 MEMBERS = {field.encode_name: field for field in msgspec.structs.fields(Fault)}
 
 NORMAL = Fault()
@@ -113,7 +113,7 @@ _MINIMUM = {
 
 
 def read_fault(document: Any) -> Fault:
-    """The fault a JSON map describes; raises ``WrongParameter`` naming the member."""
+    """The fault in a JSON map; raises ``WrongParameter`` naming the member."""
     if not isinstance(document, dict):
         raise WrongParameter("fault", "must be a map")
     for name, value in document.items():
@@ -139,14 +139,14 @@ def _check_range(name: str, value: Any) -> None:
     minimum = _MINIMUM.get(name)
     if minimum is not None and value is not None:
         maximum = 65535 if name == "close" else _MAXIMUM
-        if not minimum <= value <= maximum:  # this way NaN is refused too
+        if not minimum <= value <= maximum:  # this also refuses NaN
             raise WrongParameter(name, f"must be from {minimum} to {maximum}")
     if name == "closeReason" and len(value.encode()) > 123:
         raise WrongParameter(name, "must be at most 123 bytes")
 
 
 def write_fault(fault: Fault) -> dict[str, Any]:
-    """The fault as a JSON map, normal members left out."""
+    """The fault as a JSON map without normal members."""
     document: dict[str, Any] = msgspec.to_builtins(fault)
     return document
 
@@ -157,7 +157,7 @@ def merge(general: Fault, special: Fault) -> Fault:
 
 
 class FaultBoard:
-    """Which fault applies to whom: one for all devices, overlaid by one per device."""
+    """The faults in force: one for all devices, overlaid by one per device."""
 
     def __init__(self, general: Fault = NORMAL) -> None:
         self._general = general
@@ -169,11 +169,11 @@ class FaultBoard:
         self._subscribers.append(changed)
 
     def get(self, device: str | None) -> Fault:
-        """What was set for this device (None: for all)."""
+        """The fault set for this device (None: for all)."""
         return self._general if device is None else self._by_device.get(device, NORMAL)
 
     def effective(self, device: str) -> Fault:
-        """What applies to this device."""
+        """The fault that applies to this device."""
         special = self._by_device.get(device)
         return self._general if special is None else merge(self._general, special)
 
@@ -193,12 +193,12 @@ class FaultBoard:
             changed(device)
 
     def clear(self, device: str | None) -> None:
-        """Back to normal for ``device`` (None: the general fault; those of single devices stay)."""
+        """Clear the fault of ``device`` (None: the general fault; those of single devices stay)."""
         self.set(device, NORMAL)
 
 
 class Incident(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Something that happens once: ``reset`` (TCP RST) or ``close`` with that code."""
+    """An event that happens once: ``reset`` (TCP RST) or ``close`` with that code."""
 
     reset: bool = False
     close: int | None = None
@@ -206,7 +206,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 def read_incident(document: Any) -> Incident:
-    """The incident a JSON map describes; raises ``WrongParameter`` naming the member."""
+    """The incident in a JSON map; raises ``WrongParameter`` naming the member."""
     if not isinstance(document, dict):
         raise WrongParameter("incident", "must be a map")
     unknown = set(document) - {"reset", "close", "reason"}

@@ -1,4 +1,4 @@
-"""How fast a connection is read: at will, so many bytes per second, or not at all."""
+"""How fast a connection is read: without limit, at a number of bytes per second, or not at all."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IDelayedCall
 
-#: A slow reader takes a helping this often.
+#: A slow reader reads a portion this often, in seconds.
 HELPING_EVERY_S = 0.05
 
 
@@ -15,8 +15,8 @@ class ReadingGate:
     """Stands between a transport and its protocol.
 
     ``feed`` gets the bytes that may be read; ``pause`` and ``resume`` stop and start the transport,
-    so that the peer feels it through TCP. Changing the speed never calls ``feed`` at once: that
-    would be in the middle of the message whose handler changed it.
+    so that the peer notices it through TCP. Changing the speed never calls ``feed`` at once, in the
+    middle of the message whose handler changed it.
     """
 
     def __init__(
@@ -39,9 +39,9 @@ class ReadingGate:
         self.is_frozen = False
 
     def set(self, frozen: bool, bytes_per_s: int | None) -> None:
-        """Change the speed; what was held back meanwhile comes at the new one.
+        """Change the speed; bytes held back so far follow at the new speed.
 
-        ``bytes_per_s`` None: without a limit.
+        ``bytes_per_s`` None means no limit.
         """
         was_frozen, self.is_frozen = self.is_frozen, frozen
         self._bytes_per_s = bytes_per_s
@@ -67,7 +67,7 @@ class ReadingGate:
             self._next_helping = self._reactor.callLater(HELPING_EVERY_S, self._help)
 
     def close(self) -> None:
-        """The connection is gone: forget what was held back."""
+        """The connection is gone: drop the bytes held back."""
         self._is_closed = True
         self._held.clear()
         self._cancel_helping()
@@ -85,7 +85,7 @@ class ReadingGate:
             self._start_transport()
 
     def _helping(self) -> bytes:
-        """The bytes that may be read now. None at all still wakes a protocol that was frozen."""
+        """The bytes that may be read now. Even no bytes wake a protocol that was frozen."""
         if self._bytes_per_s is None:
             size = len(self._held)
         else:

@@ -1,4 +1,4 @@
-"""The record of operations and of what happened to each, in SQLite."""
+"""The record of operations and of the events of each one, in SQLite."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _SIZE = (
 
 
 class TranscriptLine(msgspec.Struct, frozen=True, rename=wire_name):
-    """Something that happened to an operation: queued, sent, partial, answered, timed_out, extra;
-    with the message that said so."""
+    """An event of an operation: queued, sent, partial, answered, timed_out, extra; with the message
+    that caused it."""
 
     at_ms: int
     event: str
@@ -31,8 +31,8 @@ class TranscriptLine(msgspec.Struct, frozen=True, rename=wire_name):
 
 
 class OperationLedger:
-    """Keeps the newest operations as JSON documents, with their transcripts. Bounded by their
-    number and by the bytes of both together (checked now and then)."""
+    """Keeps the newest operations as JSON documents, with their transcripts. Their number, and the
+    bytes of both together (checked now and then), are bounded."""
 
     def __init__(
         self,
@@ -57,9 +57,9 @@ class OperationLedger:
         event: str | None,
         document: bytes | None,
     ) -> None:
-        """Something has happened to an operation, which is now as ``operation`` says.
+        """Record an event of an operation, whose new state is ``operation``.
 
-        ``event`` None leaves the transcript as it is.
+        ``event`` None leaves the transcript unchanged.
         """
         text = operation.decode()
         self._unchecked_bytes += len(text) + len(document or b"")
@@ -94,7 +94,7 @@ class OperationLedger:
         return [row[0].encode() for row in rows]
 
     def transcript(self, operation_id: str) -> list[TranscriptLine]:
-        """What happened to an operation, in order."""
+        """The events of an operation, in order."""
         rows = self._database.query(
             "SELECT at_ms, event, document FROM transcripts WHERE operation = ? ORDER BY rowid",
             (operation_id,),

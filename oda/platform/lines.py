@@ -1,6 +1,6 @@
-"""What the platform knows, as lines for a terminal. Pure.
+"""The platform's data as lines for a terminal. Pure.
 
-Device ids, datastreams and values come from outside: whatever could move the cursor, colour or
+Device ids, datastreams and values are foreign text: anything that could move the cursor, colour or
 reorder the text is shown as an escape.
 """
 
@@ -14,13 +14,14 @@ from typing import Any
 from oda.platform.fault_text import write_fault_words
 from oda.platform.faults import Fault
 from oda.platform.store import LatestValue
+from oda.wording import counted
 
-#: A longer value is cut.
+#: Longer values are cut.
 _MAX_VALUE = 200
 
 
 def printable(text: str) -> str:
-    """``text`` with everything that is no visible character written as ``\\x1b`` or ``\\u202e``."""
+    """``text`` with every invisible character written as ``\\x1b`` or ``\\u202e``."""
     if text.isprintable():
         return text
     return "".join(
@@ -41,7 +42,7 @@ def show_json(document: Any) -> str:
 
 
 def show_time(at_ms: int) -> str:
-    """A time of day with its date, in this computer's zone; the number where there is no such."""
+    """A local date and time; the number itself if it is no valid time."""
     try:
         moment = datetime.fromtimestamp(at_ms / 1000).astimezone()
     except (OverflowError, OSError, ValueError):
@@ -50,7 +51,7 @@ def show_time(at_ms: int) -> str:
 
 
 def event_lines(kind: str, data: Mapping[str, Any]) -> list[str]:
-    """A live change in words; none for a kind that is not known here."""
+    """A live change in words; no line for an unknown kind."""
     show = _EVENTS.get(kind)
     return [] if show is None else show(data)
 
@@ -89,7 +90,7 @@ def _fault(data: Mapping[str, Any]) -> list[str]:
 
 
 def _lost(data: Mapping[str, Any]) -> list[str]:
-    return [f"({data['events']} changes missed)"]
+    return [f"(missed {counted(data['events'], 'change')})"]
 
 
 _EVENTS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
@@ -103,7 +104,7 @@ _EVENTS: Mapping[str, Callable[[Mapping[str, Any]], list[str]]] = {
 
 
 def device_lines(devices: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A table of what ``GET /devices`` gives."""
+    """The answer of ``GET /devices`` as a table."""
     head = ("DEVICE", "STATE", "READ", "WRITTEN", "PINGS", "PONGS", "LAST SEEN")
     return table([head, *(_device_row(device) for device in devices)])
 
@@ -129,7 +130,7 @@ def latest_lines(values: Iterable[LatestValue]) -> list[str]:
 
 def fault_lines(general: Fault, special: Mapping[str, Fault]) -> list[str]:
     """The faults in force, in the words that set them."""
-    normal = "nothing: it behaves"
+    normal = "no faults"
     lines = [f"all devices: {printable(write_fault_words(general)) or normal}"]
     return lines + [
         f"{printable(device)}: {printable(write_fault_words(fault))}"
@@ -138,7 +139,7 @@ def fault_lines(general: Fault, special: Mapping[str, Fault]) -> list[str]:
 
 
 def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows with their columns under each other."""
+    """Rows with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -1,7 +1,7 @@
 """The log of the stand-in platform, whichever program writes it.
 
-Device ids, operation ids and reasons come from outside. ``oda platform`` escapes what it writes,
-but twistd does not: so no field holds anything that moves a terminal's cursor or begins a line.
+Device ids, operation ids and reasons are foreign text. ``oda platform`` escapes its output, but
+twistd does not, so no field may hold anything that moves a terminal's cursor or begins a line.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from twisted.logger import Logger
 
 from oda.platform.lines import printable
 
-#: A longer text is cut.
+#: Longer texts are cut.
 _MAX_TEXT = 300
 
 
 class PlatformLogger(Logger):
-    """As Twisted's, with each text among the fields printable and short."""
+    """Twisted's logger, but makes each text field printable and short."""
 
     def emit(self, level: Any, format: str | None = None, **fields: Any) -> None:
         """See ``Logger.emit``."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-#: Each takes a good JSON request and gives something a device can't carry out.
+#: Each takes a good JSON request and returns one that a device can't execute.
 _DAMAGES: tuple[Callable[[bytes], bytes], ...] = (
     lambda good: good[: len(good) // 2],
     lambda good: b'{"operation":{"request":{"id":{"not":"text"},"name":17}}}',
@@ -18,7 +18,7 @@ _DAMAGES: tuple[Callable[[bytes], bytes], ...] = (
 
 
 def damage(good: bytes, number: int) -> bytes:
-    """The ``number``-th kind of damage (they repeat) done to a request."""
+    """The request with the ``number``-th kind of damage (the kinds repeat)."""
     return _DAMAGES[number % len(_DAMAGES)](good)
 
 

@@ -1,4 +1,4 @@
-"""How the members of records are called outside: camelCase, without the unit. Pure."""
+"""The external names of record members: camelCase, without the unit. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenAPI description, made from the routes themselves so that it can't be wrong about them."""
+"""The OpenAPI description, generated from the routes so that it always matches them."""
 
 from __future__ import annotations
 

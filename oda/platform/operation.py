@@ -1,4 +1,4 @@
-"""An operation as the platform knows it: what somebody ordered, and what has become of it."""
+"""An operation as the platform knows it: the order, and its state."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DEFAULT_TIMEOUT_S = 90.0
 
 
 class OperationState(Enum):
-    """Where an operation is in its life."""
+    """The states of an operation."""
 
     QUEUED = "queued"
     SENT = "sent"
@@ -26,11 +26,11 @@ class OperationState(Enum):
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
-    """What somebody wants a device to do.
+    """What a device must do.
 
-    ``session_device`` is whose connection carries it, ``device`` the ``deviceId`` of the request
-    (None: left out). JSON goes out as a text frame, as the real platform does it, unless
-    ``as_binary``. ``operation_id`` None: a new one is made.
+    ``session_device`` is the device whose connection carries it, ``device`` the ``deviceId`` of the
+    request (None: left out). JSON is sent as a text frame, as by the real platform, unless
+    ``as_binary``. ``operation_id`` None means a new id.
     """
 
     session_device: str
@@ -46,8 +46,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Operation(msgspec.Struct, kw_only=True, rename=wire_name, omit_defaults=True):
-    """What is known of an operation; times are ms since the Unix epoch. ``answer`` is the final
-    response's content, ``partials`` those before it (the newest hundred)."""
+    """The state of an operation; times are ms since the Unix epoch. ``answer`` is the content of
+    the final response, ``partials`` those before it (the newest hundred)."""
 
     id: str
     device: str
@@ -70,7 +70,7 @@ class Operation(msgspec.Struct, kw_only=True, rename=wire_name, omit_defaults=Tr
 
 
 class OperationTimedOut(OdaError):  # noqa: N818 - named like those of oda.errors
-    """The device did not answer in time; ``operation`` is what is known."""
+    """The device did not answer in time; ``operation`` is the known state."""
 
     def __init__(self, operation: Operation) -> None:
         self.operation = operation

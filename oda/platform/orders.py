@@ -1,4 +1,4 @@
-"""Reads what somebody posts to have an operation sent. Pure."""
+"""Parses posted orders for operations. Pure."""
 
 from __future__ import annotations
 

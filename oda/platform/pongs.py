@@ -1,4 +1,4 @@
-"""How pings are answered: properly, or as the fault in force says."""
+"""Answers pings: properly, or as the fault in force requires."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IDelayedCall
 
 from oda.platform.faults import Fault, PongMode
 
-#: So many late pongs wait at once; the newest ping takes the place of the one before it then.
+#: How many late pongs may wait; after that, the newest ping replaces the one before it.
 MAX_LATE = 1000
 
 
@@ -41,11 +41,11 @@ class PongPolicy:
         }
 
     def ping_received(self, payload: bytes, fault: Fault) -> None:
-        """Answer a ping as ``fault.pong`` says."""
+        """Answer a ping as ``fault.pong`` requires."""
         self._answers[fault.pong](payload, fault)
 
     def close(self) -> None:
-        """The connection is gone: answer nothing more."""
+        """The connection is gone: stop answering."""
         for late in self._late:
             late.call.cancel()
         if self._window is not None:
@@ -83,7 +83,7 @@ class PongPolicy:
 
 
 class _LatePong:
-    """A pong that waits."""
+    """A delayed pong."""
 
     __slots__ = ("call", "payload")
     call: IDelayedCall

@@ -1,7 +1,7 @@
 """The WebSocket endpoint: Autobahn's server protocol, tied to a ``Session`` per connection.
 
-Only this module knows Autobahn. Every callback Autobahn makes swallows exceptions into the log and
-leaves the socket open, hence the boundary around each.
+Only this module knows Autobahn. Autobahn logs an exception from a callback and leaves the socket
+open, hence the boundary around each callback.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from oda.platform.sessions import Session
 
 log = PlatformLogger()
 
-#: The reason phrases of the statuses this endpoint answers with.
+#: The reason phrases of the statuses that this endpoint sends.
 _PHRASES = {
     400: "Bad Request",
     401: "Unauthorized",
@@ -44,7 +44,7 @@ GARBAGE = b"\x16\x03\x01 this is no HTTP \x00\xff\xfe\r\n\r\n"
 
 
 def refusal(status: int, reason: str, headers: Iterable[tuple[str, str]] = ()) -> bytes:
-    """The HTTP answer to an upgrade that is refused."""
+    """The HTTP answer that refuses an upgrade."""
     body = json.dumps({"error": reason}).encode()
     head = [
         f"HTTP/1.1 {status} {_PHRASES.get(status, 'Refused')}",
@@ -57,9 +57,9 @@ def refusal(status: int, reason: str, headers: Iterable[tuple[str, str]] = ()) -
 
 
 class Welcome:
-    """How an upgrade request is treated: the answer of the ``Door``.
+    """How to treat an upgrade request: the decision of the ``Door``.
 
-    One of: ``device`` (let it in), ``status`` (refuse), ``garbage`` bytes, or silence.
+    One of: ``device`` (accept it), ``status`` (refuse), ``garbage`` bytes, or silence.
     """
 
     __slots__ = ("device", "garbage", "headers", "reason", "status")
@@ -93,12 +93,12 @@ class WebSocketPipe:
         self._protocol.send_pong(payload)
 
     def send_close(self, code: int, reason: str) -> None:
-        # sendClose() refuses the codes of RFC 6455 itself, and any code may be wanted here
+        # sendClose() itself refuses RFC 6455's reserved codes, but a fault may want any code
         if self._protocol.state == self._protocol.STATE_OPEN:
             self._protocol.sendCloseFrame(code=code, reasonUtf8=reason.encode(), isReply=False)
 
     def hang_up(self) -> None:
-        self._protocol.wasClean = True  # on purpose: not worth a warning of Autobahn
+        self._protocol.wasClean = True  # on purpose: not worth a warning from Autobahn
         self._protocol.dropConnection(abort=False)
 
     def abort(self) -> None:
@@ -131,7 +131,7 @@ class DeviceProtocol(BoundedReception, WebSocketServerProtocol):  # type: ignore
         )
         super().connectionMade()
         self.factory.connections.add(self)
-        # Autobahn reads its own option before it has it, and so never turns Nagle's algorithm off
+        # Autobahn reads its own option too early, and so never turns Nagle's algorithm off
         self.transport.setTcpNoDelay(True)
 
     def connectionLost(self, reason: Any = connectionDone) -> None:
@@ -142,7 +142,7 @@ class DeviceProtocol(BoundedReception, WebSocketServerProtocol):  # type: ignore
         self.gate.received(data)
 
     def processData(self) -> bool:
-        """One step through what was received; none while frozen, even in the middle of a chunk."""
+        """Process one step of the received bytes; none while frozen, even within a chunk."""
         if self.gate.is_frozen:
             return False
         return bool(super().processData())
@@ -152,7 +152,7 @@ class DeviceProtocol(BoundedReception, WebSocketServerProtocol):  # type: ignore
 
     def onConnect(self, request: Any) -> Any:
         if "origin" in self.http_headers and not self._is_own_page():
-            # A page in a browser: it would take the place of the device, and read its orders.
+            # A page in a browser: it would replace the device, and read its orders.
             self.failHandshake("requests of this origin are not allowed", 403)
             return Deferred()
         try:
@@ -174,10 +174,10 @@ class DeviceProtocol(BoundedReception, WebSocketServerProtocol):  # type: ignore
         elif self.openHandshakeTimeoutCall is not None:
             self.openHandshakeTimeoutCall.cancel()
             self.openHandshakeTimeoutCall = None
-        return Deferred()  # the handshake goes no further
+        return Deferred()  # the handshake stops here
 
     def _is_own_page(self) -> bool:
-        """Whether the request comes from a page of this host, or of an origin that is allowed."""
+        """Whether the request comes from a page of this host, or of an allowed origin."""
         origin = self.http_headers["origin"].strip().lower().rstrip("/")
         host = self.http_headers.get("host", "").strip().lower()
         return origin in {f"http://{host}", f"https://{host}", *self.factory.origins}
@@ -207,7 +207,7 @@ class DeviceProtocol(BoundedReception, WebSocketServerProtocol):  # type: ignore
             self.sendPong(payload)
 
     def pauseProducing(self) -> None:
-        """The device reads less than is written."""
+        """The device reads more slowly than the platform writes."""
         self._pong.writable_changed(False)
 
     def resumeProducing(self) -> None:
@@ -217,7 +217,7 @@ class DeviceProtocol(BoundedReception, WebSocketServerProtocol):  # type: ignore
             self.sendPong(payload)
 
     def stopProducing(self) -> None:
-        """The transport is going away; ``connectionLost`` follows."""
+        """The transport is closing; ``connectionLost`` follows."""
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         self.gate.close()
@@ -246,12 +246,12 @@ def _accept_deflate(offers: Sequence[Any]) -> Any:
 
 
 class DeviceServerFactory(WebSocketServerFactory):  # type: ignore[misc]
-    """Makes a ``DeviceProtocol`` per connection; ``connections`` are those there are, whether they
+    """Makes a ``DeviceProtocol`` per connection; ``connections`` are the present ones, whether they
     became WebSockets or not.
 
     ``admit`` decides about an upgrade request from its URI and key header; ``make_session`` and
-    ``open_session`` are called before and after the upgrade of those let in. A request with an
-    Origin that is neither this host's nor one of ``origins`` is refused (403).
+    ``open_session`` are called before and after the upgrade of an accepted device. A request whose
+    Origin is neither this host's nor one of ``origins`` is refused (403).
     """
 
     protocol = DeviceProtocol

@@ -1,8 +1,8 @@
-"""What the platform's application read and wrote, in which order, on which connection.
+"""The record of what the platform's application read and wrote, in order, by connection.
 
-A message is on record when the transaction that holds it is committed. With a durable database
-``commit`` happens before a ping is answered (see ``sessions``), so that every message a pong
-vouches for is on record even if this process is killed right after it.
+A message is recorded when its transaction is committed. With a durable database, ``commit`` happens
+before a ping is answered (see ``sessions``). So every message that a pong acknowledges is recorded,
+even if this process is killed right after it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _INSERT_MESSAGE = "INSERT INTO messages VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class RecordedMessage(msgspec.Struct, frozen=True, rename=wire_name):
-    """One message on record. ``number`` is the order over all connections, from 1; ``position``
-    the order within its connection and ``direction`` ("in": read from the device), from 1.
-    ``format`` is a ``ContentType`` value or None when the first byte says nothing."""
+    """One recorded message. ``number`` is the order over all connections, from 1; ``position`` the
+    order within its connection and ``direction`` ("in": read from the device), from 1. ``format``
+    is a ``ContentType`` value, or None if the first byte announces no format."""
 
     number: int
     connection: int
@@ -42,7 +42,7 @@ class RecordedMessage(msgspec.Struct, frozen=True, rename=wire_name):
 
 
 class RecordedConnection(msgspec.Struct, frozen=True, rename=wire_name):
-    """One WebSocket connection on record. ``closed_ms`` None: open, or the platform was killed."""
+    """One recorded WebSocket connection. ``closed_ms`` None: open, or the platform was killed."""
 
     number: int
     device: str
@@ -58,7 +58,7 @@ class RecordedConnection(msgspec.Struct, frozen=True, rename=wire_name):
 
 
 class Traffic(msgspec.Struct, rename=wire_name):
-    """What passed on one connection so far."""
+    """The traffic of one connection so far."""
 
     messages_in: int = 0
     messages_out: int = 0
@@ -67,7 +67,7 @@ class Traffic(msgspec.Struct, rename=wire_name):
 
 
 class Recording:
-    """Writes and reads the record. Bounded: the oldest messages and connections go first."""
+    """Writes and reads the record, whose size is bounded: the oldest entries go first."""
 
     def __init__(
         self,
@@ -93,11 +93,11 @@ class Recording:
 
     @property
     def is_durable(self) -> bool:
-        """Whether what is committed survives the death of this process."""
+        """Whether committed data survives the death of this process."""
         return self._database.durable
 
     def connection_opened(self, device: str, peer: str) -> int:
-        """A device's WebSocket is open; the connection's number, never used before."""
+        """A device's WebSocket is open; returns the connection's number, never used before."""
         self._connection_number += 1
         row = (self._connection_number, device, peer, self._clock.now_ms())
         self._database.defer(_INSERT_CONNECTION, row)
@@ -106,7 +106,7 @@ class Recording:
     def connection_closed(
         self, number: int, code: int | None, reason: str | None, traffic: Traffic
     ) -> None:
-        """The connection is gone, with the close code seen (1006: without a close frame)."""
+        """The connection is gone, with this close code (1006: without a close frame)."""
         self._database.flush()  # the row it updates must exist
         row = (self._clock.now_ms(), code, reason, *msgspec.structs.astuple(traffic), number)
         self._database.defer(_CLOSE_CONNECTION, row)
@@ -121,7 +121,7 @@ class Recording:
         is_text: bool,
         content_format: str | None,
     ) -> int:
-        """The application has read (or written) a message; its number."""
+        """The application has read (or written) a message; returns its number."""
         self._message_number += 1
         size = len(payload)
         self._bytes += size
@@ -142,7 +142,7 @@ class Recording:
         return number
 
     def commit(self) -> None:
-        """Put everything read so far on record."""
+        """Commit everything read so far."""
         self._database.flush()
 
     def _trim(self) -> None:
@@ -160,7 +160,7 @@ class Recording:
                 " (SELECT number FROM messages ORDER BY number LIMIT 64)"
             )[0]
             if oldest[1] <= 1:
-                break  # one message larger than the bound is kept: it is the newest
+                break  # keep a message larger than the bound if it is the newest
             self._drop_messages(oldest[0] if oldest[0] < self._message_number else oldest[0] - 1)
 
     def _drop_messages(self, upto: int) -> None:
@@ -178,7 +178,7 @@ class Recording:
         after: int = 0,
         limit: int = 1_000_000,
     ) -> list[RecordedMessage]:
-        """Messages on record with a number above ``after``, oldest first."""
+        """Recorded messages with a number above ``after``, oldest first."""
         where, arguments = ["number > ?"], [after]
         wanted: list[tuple[str, Any]] = [
             ("device", device),
@@ -198,7 +198,7 @@ class Recording:
     def connections(
         self, device: str | None = None, after: int = 0, limit: int = 1_000_000
     ) -> list[RecordedConnection]:
-        """Connections on record with a number above ``after``, oldest first."""
+        """Recorded connections with a number above ``after``, oldest first."""
         rows = self._database.query(
             "SELECT * FROM connections WHERE number > ? AND (? IS NULL OR device = ?)"
             " ORDER BY number LIMIT ?",

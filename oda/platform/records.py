@@ -1,4 +1,4 @@
-"""Everything that is kept: the database, what is written to it, and when it is committed."""
+"""Everything that is stored: the database, its writers, and the times of commits."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from oda.platform.store import Store
 
 log = PlatformLogger()
 
-#: What was read is committed at least this often.
+#: Messages read are committed at least this often, in seconds.
 _COMMIT_EVERY_S = 0.25
 
 
@@ -35,9 +35,8 @@ class Bounds(msgspec.Struct, frozen=True):
 class Records:
     """The record of messages, devices with their datapoints, and operations, in one database.
 
-    ``path`` None keeps everything in memory. What is ``durable`` is committed in the reactor's next
-    turn, before anybody is told of it; other things four times a second. Raises
-    ``DatabaseUnusable``.
+    ``path`` None keeps everything in memory. ``durable`` data is committed in the reactor's next
+    turn, before anything reports it; other data four times a second. Raises ``DatabaseUnusable``.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Records:
         self._commits.clock = reactor
 
     def start(self) -> None:
-        """Commit regularly from now on."""
+        """Start to commit regularly."""
         self._commits.start(_COMMIT_EVERY_S, now=False)
 
     def close(self) -> None:

@@ -1,13 +1,13 @@
-"""The life of an operation: queued while the device is away, sent, partly answered, answered, or
-timed out.
+"""The life of an operation: queued while the device is not connected, sent, partly answered,
+answered, or timed out.
 
 ::
 
     queued ──device connects──> sent ──partial answers──> sent ──answer──> answered
       └─────────────── timeout ──┴──> timed_out ──answer all the same──> answered (late)
 
-Answers are matched by the request's id. Whatever comes after the answer is counted as an extra one,
-and as a differing one when it does not say the same.
+Answers are matched by the request's id. Each message after the answer counts as an extra answer,
+and as a differing one if its content differs.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from oda.platform.wire import Answer, WrongParameter, request_document
 
 log = PlatformLogger()
 
-#: So many operations may wait for their answers at once.
+#: How many operations may wait for their answers at once.
 _MAX_OPEN = 10_000
-#: So many partial answers of one operation are kept, and lines of its transcript.
+#: How many partial answers of one operation are kept, and lines of its transcript.
 _MAX_PARTIALS = 100
 _MAX_LINES = 1000
 
 
 class _Live:
-    """An operation in memory, with what is needed to send it and who waits for it."""
+    """An operation in memory, with its payload and its waiting callers."""
 
     def __init__(self, operation: Operation, payload: bytes) -> None:
         self.operation = operation
@@ -50,10 +50,11 @@ class _Live:
 
 
 class Requests:
-    """Takes orders, sends them when their device is there, and matches the answers.
+    """Takes orders, sends them when their device is connected, and matches the answers.
 
-    ``find_session`` gives the device's open session or None; ``mode_of`` the ``OperationsMode`` in
-    force for a device; ``new_id`` an id never used before; ``changed`` is told every change.
+    ``find_session`` returns the device's open session or None; ``mode_of`` the ``OperationsMode``
+    in force for a device; ``new_id`` an id never used before; ``changed`` is called at every
+    change.
     """
 
     def __init__(
@@ -120,8 +121,8 @@ class Requests:
         return operation
 
     def restore(self) -> None:
-        """Go on with what an earlier run of the platform left open: queued operations are sent
-        when their device connects, sent ones wait for their answer, each until its time is over."""
+        """Continue what an earlier run of the platform left open: queued operations are sent when
+        their device connects, sent ones wait for their answer, each until its timeout."""
         now_ms = self._clock.now_ms()
         for document in self._ledger.open_operations():
             operation = msgspec.json.decode(document, type=Operation)
@@ -146,7 +147,7 @@ class Requests:
         """The device has answered, partly or finally."""
         live = self._live.get(answer.id) or self._revive(answer.id)
         if live is None:
-            log.info("{device} answered {id}, which nobody asked", device=device, id=answer.id)
+            log.info("{device} sent an answer {id} without a request", device=device, id=answer.id)
             return
         operation = live.operation
         if operation.state is OperationState.ANSWERED:
@@ -163,8 +164,8 @@ class Requests:
         return live.operation if live else _load(self._ledger.find(operation_id))
 
     def wait(self, operation_id: str) -> Deferred[Operation]:
-        """Fires with the operation once it is answered, or fails with ``OperationTimedOut``; fires
-        or fails at once when that has happened. May be cancelled."""
+        """Fires with the operation once it is answered, or fails with ``OperationTimedOut``; at
+        once if that has already happened. May be cancelled."""
         live = self._live.get(operation_id)
         waiting: Deferred[Operation] = Deferred()
         if live is None:
@@ -178,7 +179,7 @@ class Requests:
         return waiting
 
     def close(self) -> None:
-        """Send nothing more; what is open stays as it is on record."""
+        """Stop sending; open operations stay as recorded."""
         self._delivery.close()
         for live in self._live.values():
             if live.timer is not None and live.timer.active():
@@ -243,7 +244,7 @@ class Requests:
         self._settle(live)
 
     def _settle(self, live: _Live) -> None:
-        """The operation is over: from now on the ledger has it."""
+        """The operation has ended: from now on only the ledger has it."""
         if live.timer is not None and live.timer.active():
             live.timer.cancel()
         live.timer = None

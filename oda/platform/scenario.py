@@ -1,4 +1,4 @@
-"""Scenarios: what goes wrong when, as text, and the rules to run it. Pure.
+"""Scenarios: timed faults as text, and how to schedule them. Pure.
 
 One step per line (or between semicolons); ``#`` starts a comment::
 
@@ -6,8 +6,8 @@ One step per line (or between semicolons); ``#`` starts a comment::
     [on <device>] every <period> [jitter <time>] <fault words> [<duration>]
 
 ``at 10s freeze 30s; every 60s reset; on dev-1 at 2m clear``. Times are ``500ms``, ``10s``, ``2m``,
-``1h`` from the start. With a duration the fault ends by itself; without one it stays, except
-``reset`` and ``close=...``, which then happen once. ``clear`` ends whatever is in force.
+``1h`` from the start. With a duration the fault ends by itself. Without one it stays, except
+``reset`` and ``close=...``, which then happen once. ``clear`` ends all faults in force.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _parse_step(words: Sequence[str]) -> ScenarioStep:
 def _duration(text: str) -> float:
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise WrongParameter(text or "time", "is no time like 500ms, 10s, 2m or 1h")
+        raise WrongParameter(text or "time", "is not a time like 500ms, 10s, 2m or 1h")
     return float(match[1]) * _UNITS_S[match[2]]
 
 

@@ -18,8 +18,8 @@ log = PlatformLogger()
 class ScenarioRunner:
     """Changes the faults on ``board`` and calls ``strike`` when the steps are due.
 
-    ``clock`` gives ``seconds`` and ``callLater``; ``random`` the jitter: the same
-    for the same seed.
+    ``clock`` has ``seconds`` and ``callLater``; ``random`` is the source of jitter: the same for
+    the same seed.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class ScenarioRunner:
         self._started_s = 0.0
 
     def start(self) -> None:
-        """Times count from now."""
+        """Start; times count from now."""
         self._started_s = self._clock.seconds()
         for step in self._steps:
             self._plan(step, 0)
 
     def stop(self) -> None:
-        """Nothing happens any more; what is in force stays."""
+        """Stop; faults in force stay."""
         for call in self._calls:
             call.cancel()
         self._calls.clear()

@@ -1,5 +1,5 @@
-"""The JSON Schemas of what the API takes and gives, made from the types themselves where there is
-one. Pure."""
+"""The JSON Schemas of the API's input and output, generated from the types where there is one.
+Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _TYPES = (
     StoredDatapoint,
 )
 
-#: What each path answers with when all is well; ``[]`` behind a name means a list of it.
+#: The successful answer of each path; ``[]`` after a name means a list of it.
 REPLIES: Mapping[tuple[str, str], str] = {
     ("GET", "/platform"): "Platform",
     ("GET", "/devices"): "Device[]",
@@ -119,7 +119,7 @@ def component_schemas() -> dict[str, Any]:
     }
 
 
-#: Types that the API never gives as they are.
+#: Types that the API never returns in this form.
 _REPLACED = {"RecordedMessage", "DeviceRecord", "Traffic"}
 
 
@@ -145,7 +145,7 @@ def _object(**properties: Any) -> dict[str, Any]:
 def _extended(
     schema: Mapping[str, Any], properties: Mapping[str, Any], required: Sequence[str]
 ) -> dict[str, Any]:
-    """``schema`` with these members besides (or instead)."""
+    """``schema`` with these members added (or replaced)."""
     return {
         "type": "object",
         "required": sorted({*schema.get("required", ()), *required}),

@@ -1,4 +1,4 @@
-"""The stand-in platform as one service: its parts put together, and its Python API."""
+"""The stand-in platform as one service: its assembled parts, and its Python API."""
 
 from __future__ import annotations
 
@@ -38,22 +38,21 @@ from oda.platform.wire import Dialect
 log = PlatformLogger()
 
 
-#: The close code of an end that is meant (RFC 6455, section 7.4.1), and how long devices have to
-#: answer it, in seconds.
+#: The close code of an intended end (RFC 6455, section 7.4.1), and how long devices have to answer
+#: it, in seconds.
 GOING_AWAY, FAREWELL_S = 1001, 1.0
 
 
 class Platform(Service):
     """A platform on this computer.
 
-    ``port`` and ``http_port`` 0 mean a free one; the attributes of these names hold the real ones
-    once it has started. ``http_port`` None: no REST API. ``keys`` None accepts every device.
+    ``port`` and ``http_port`` 0 mean a free port; the attributes of these names hold the real ones
+    after the start. ``http_port`` None: no REST API. ``keys`` None accepts every device.
     ``database`` None keeps everything in memory; ``durable`` makes the record in that file survive
-    the death of this process. ``tls`` is a context factory for the device port.
-    ``older_wins``: a device that connects twice is refused (409) instead of replaced.
-    ``scenario`` runs from the start, its jitter from ``random``. ``files`` is a directory whose
-    files devices can download.
-    Starting raises ``CannotListenError`` or ``DatabaseUnusable``.
+    the death of this process. ``tls`` is a context factory for the device port. ``older_wins``
+    refuses (409) a device that connects twice, instead of replacing its connection. ``scenario``
+    runs from the start, with jitter from ``random``. ``files`` is a directory whose files
+    devices can download. Starting raises ``CannotListenError`` or ``DatabaseUnusable``.
     """
 
     def __init__(
@@ -171,8 +170,8 @@ class Platform(Service):
             log.info("console and REST API at {url}", url=self.http_url)
 
     def stopService(self) -> Deferred[None]:
-        """Close every connection (1001: it goes away), drop those that don't answer within a
-        second; fires when nothing is open any more."""
+        """Close every connection (1001, going away), and drop those that don't answer within a
+        second; fires once everything is closed."""
         super().stopService()
         self._scenario.stop()
         return Deferred.fromCoroutine(self._stop())
@@ -199,13 +198,13 @@ class Platform(Service):
 
     @property
     def url(self) -> str:
-        """Where devices connect, without the device id."""
+        """The address for devices, without the device id."""
         scheme = "ws" if self._tls is None else "wss"
         return f"{scheme}://{self._host}:{self.port}{self.path}"
 
     @property
     def http_url(self) -> str | None:
-        """Where the REST API is, None when there is none."""
+        """The address of the REST API, None if there is none."""
         return None if self.http_port is None else f"http://{self._host}:{self.http_port}"
 
     @property
@@ -213,7 +212,7 @@ class Platform(Service):
         return f"[{self.interface}]" if ":" in self.interface else self.interface
 
     def describe(self) -> dict[str, Any]:
-        """Where devices connect, and the totals."""
+        """The address for devices, and the totals."""
         return {
             "url": self.url,
             "connected": len({session.device for session in self.sessions.all()}),
@@ -222,7 +221,7 @@ class Platform(Service):
             "durable": self.recording.is_durable,
         }
 
-    # What others ask for
+    # For callers
 
     def wait_for_device(self, device: str) -> Deferred[Session]:
         """Fires with the session once the device is connected (at once if it is)."""
@@ -273,11 +272,11 @@ class Platform(Service):
     def messages(
         self, device: str | None = None, direction: str | None = "in"
     ) -> list[RecordedMessage]:
-        """What was read from (or, "out", written to) a device, in that order."""
+        """The messages read from (or, "out", written to) a device, in that order."""
         return self.recording.messages(device, direction)
 
     def strike(self, device: str | None, incident: Incident) -> int:
-        """Let something happen once to the connection of a device (None: of all); how many
+        """Make an incident happen to the connection of a device (None: to all); returns how many
         connections it hit."""
         sessions = self.sessions.of(device)
         for session in sessions:
@@ -305,7 +304,7 @@ class Platform(Service):
 
 
 def _after(reactor: Any, seconds: float) -> Deferred[None]:
-    """Fires that much later."""
+    """Fires after that time."""
     passed: Deferred[None] = Deferred()
     reactor.callLater(seconds, passed.callback, None)
     return passed

@@ -1,6 +1,6 @@
 """One connected device, and all of them.
 
-A ``Session`` is what the platform's application sees of a WebSocket: it records what it reads,
+A ``Session`` is a WebSocket as the platform's application sees it. It records what it reads,
 commits before it answers a ping, and applies the fault in force. It knows the socket only as a
 ``Pipe``.
 """
@@ -22,16 +22,16 @@ from oda.platform.recording import Recording, Traffic
 
 log = PlatformLogger()
 
-#: Close code for a connection whose device has connected again; from the range for private use.
+#: The close code for a connection replaced by a newer one of its device; from the private range.
 REPLACED = 4001
 
-#: What is held back of one device while pongs are early: so many bytes, and so many messages. The
-#: oldest are read before their time then.
+#: How many bytes and messages of one device are held back while pongs are early. Beyond that, the
+#: oldest are read ahead of time.
 MAX_HELD_BYTES, MAX_HELD_MESSAGES = 4 * 1024 * 1024, 10_000
 
 
 class Pipe(Protocol):
-    """What a session may do to its WebSocket. All of it is harmless once the socket is gone."""
+    """What a session may do to its WebSocket. Every call is harmless once the socket is gone."""
 
     def send_message(self, payload: bytes, is_text: bool) -> None:
         """Send a message."""
@@ -40,10 +40,10 @@ class Pipe(Protocol):
         """Send a pong."""
 
     def send_close(self, code: int, reason: str) -> None:
-        """Begin the closing handshake."""
+        """Start the closing handshake."""
 
     def hang_up(self) -> None:
-        """Close the TCP connection without a close frame, after what was written is out."""
+        """Close the TCP connection without a close frame, after all written bytes are sent."""
 
     def abort(self) -> None:
         """Reset the TCP connection (RST)."""
@@ -52,11 +52,11 @@ class Pipe(Protocol):
         """Read at this speed from now on."""
 
     def set_max_message(self, max_bytes: int) -> None:
-        """Close with 1009 when a longer message comes."""
+        """Close with 1009 when a longer message arrives."""
 
 
 class Inbox(Protocol):
-    """Who gets what sessions read."""
+    """The receiver of what sessions read."""
 
     def session_opened(self, session: Session) -> None:
         """A device is connected."""
@@ -103,7 +103,7 @@ class Session:
         self._reading_later: IDelayedCall | None = None
 
     def open(self, fault: Fault) -> None:
-        """The upgrade is done; from here on ``fault`` applies."""
+        """The upgrade is done; ``fault`` applies from now on."""
         self.number = self._recording.connection_opened(self.device, self.peer)
         self.is_open = True
         self._inbox.session_opened(self)
@@ -128,15 +128,15 @@ class Session:
             self._close(incident.close, incident.reason)
 
     def send(self, payload: bytes, is_text: bool) -> int:
-        """Send a message to the device; its number in the recording."""
+        """Send a message to the device; returns its number in the record."""
         self.traffic.messages_out += 1
         number = self._record(self.traffic.messages_out, "out", payload, is_text)
         self._pipe.send_message(payload, is_text)
         return number
 
     def message_received(self, payload: bytes, is_text: bool) -> None:
-        """The WebSocket layer has a message; the application reads it now, unless the pongs are
-        early: then a while later. Once the platform ends the connection it reads nothing."""
+        """The WebSocket layer has a message. The application reads it now or, while pongs are
+        early, some time later. It reads nothing once the platform has ended the connection."""
         if self._is_ending:
             return
         if self._fault.pong is PongMode.EARLY:
@@ -154,7 +154,7 @@ class Session:
         self._read(payload, is_text)
 
     def ping_received(self, payload: bytes) -> None:
-        """A ping: what was read before it goes on record, then it is answered."""
+        """A ping: record everything read before it, then answer it."""
         self.traffic.pings_in += 1
         if self._recording.is_durable:
             self._recording.commit()
@@ -240,7 +240,7 @@ class Session:
 
 
 class Sessions:
-    """The sessions that are open, by device; of a device that connects twice, the newer."""
+    """The open sessions by device; of a device that connects twice, the newer one."""
 
     def __init__(self) -> None:
         self._by_device: dict[str, Session] = {}
@@ -248,11 +248,11 @@ class Sessions:
         self._waiting: dict[str, list[Deferred[Session]]] = {}
 
     def get(self, device: str) -> Session | None:
-        """The session of a device, None while it is away."""
+        """The session of a device, None while it is not connected."""
         return self._by_device.get(device)
 
     def all(self) -> list[Session]:
-        """Every open session, those being replaced included."""
+        """Every open session, including those being replaced."""
         return sorted(self._all, key=lambda session: session.number)
 
     def of(self, device: str | None) -> list[Session]:
@@ -260,7 +260,7 @@ class Sessions:
         return [session for session in self.all() if device in (None, session.device)]
 
     def opened(self, session: Session) -> None:
-        """A session is open; an older one of the same device is ended."""
+        """A session is open; ends an older one of the same device."""
         older = self._by_device.get(session.device)
         self._by_device[session.device] = session
         self._all.add(session)

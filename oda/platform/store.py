@@ -1,5 +1,5 @@
-"""The devices and their datapoints, kept as a platform keeps them: one datapoint per device,
-datastream, feed and time. A datapoint that comes again is counted as a copy, not as a new one."""
+"""The devices and their datapoints, stored as on a real platform: one datapoint per device,
+datastream, feed and time. A repeated datapoint counts as a copy, not as a new one."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _LATEST = (
     " WHERE excluded.at_ms >= latest.at_ms"
 )
 
-#: A device that keeps talking is marked as seen this often.
+#: How often a device that keeps sending is marked as seen.
 _SEEN_EVERY_MS = 1000
 _MAX_DEVICES = 10_000
 _MAX_LATEST = 200_000
-#: How many characters the names may have for which the time of the last arrival is known.
+#: The total length of names for which the time of the last arrival is kept, in characters.
 _MAX_ARRIVAL_CHARS = 4 * 1024 * 1024
-#: What a datapoint or a latest value takes, in bytes: its names count like its value.
+#: The size of a datapoint or a latest value, in bytes: its names count like its value.
 _SIZE = (
     "length(CAST(value AS BLOB)) + length(CAST(device AS BLOB))"
     " + length(CAST(datastream AS BLOB)) + length(CAST(coalesce(feed, '') AS BLOB))"
 )
 
-#: The bounds that cost more than arithmetic are checked after so many datapoints or bytes.
+#: Bounds that cost more than arithmetic are checked after this many datapoints or bytes.
 _CHECK_ROWS = 5_000
 _CHECK_BYTES = 1024 * 1024
 
@@ -49,8 +49,8 @@ _RecordT = TypeVar("_RecordT")
 
 
 class StoredDatapoint(msgspec.Struct, frozen=True, rename=wire_name):
-    """A datapoint on record. ``feed`` is "" where the device named none; ``copies`` counts how
-    often it arrived, ``conflicts`` how often with another value than before."""
+    """A recorded datapoint. ``feed`` is "" if the device named none; ``copies`` counts how often it
+    arrived, ``conflicts`` how often with a value other than before."""
 
     device: str
     datastream: str
@@ -84,7 +84,7 @@ class DeviceRecord(msgspec.Struct, frozen=True, rename=wire_name):
 
 
 class Store:
-    """Writes and reads devices and datapoints. Bounded: what arrived first goes first."""
+    """Writes and reads devices and datapoints, in bounded number: the first to arrive go first."""
 
     def __init__(
         self,
@@ -116,11 +116,11 @@ class Store:
         self._database.defer(_SEEN, (device, now_ms, now_ms, via))
 
     def received(self, host: str, telemetry: Telemetry) -> list[tuple[Point, int, bytes]]:
-        """Keep the datapoints of a message that ``host`` sent; each with the time it is known by
-        and its value as JSON.
+        """Store the datapoints of a message that ``host`` sent; returns each with its time and its
+        value as JSON.
 
-        Without a time of its own (the reduced form) a datapoint gets the time of arrival, a
-        millisecond later where that is taken by one that came before.
+        A datapoint without a time of its own (the reduced form) gets the time of arrival, or a
+        millisecond later if an earlier one has that time.
         """
         device = telemetry.device or host
         self.device_seen(device, None if device == host else host)
@@ -158,7 +158,7 @@ class Store:
         upto = self._number - self._max_datapoints
         if upto > 0:
             self._database.execute("DELETE FROM datapoints WHERE number <= ?", (upto,))
-        # these look at every row, so not at every commit
+        # these scan every row, so not at every commit
         if self._unchecked_rows < _CHECK_ROWS and self._unchecked_bytes < _CHECK_BYTES:
             return
         self._unchecked_rows = self._unchecked_bytes = 0
@@ -173,7 +173,7 @@ class Store:
     def _bound_latest(self) -> None:
         total = self._database.select(f"SELECT coalesce(sum({_SIZE}), 0) FROM latest")[0][0]
         while total > self._max_bytes:
-            # The newest values stay, half of them at a time.
+            # Keep the newest values; drop half of them at a time.
             self._database.execute(
                 "DELETE FROM latest WHERE arrived_ms <= (SELECT arrived_ms FROM latest"
                 " ORDER BY arrived_ms LIMIT 1 OFFSET (SELECT count(*) / 2 FROM latest))"
@@ -235,7 +235,7 @@ class Store:
         return [_with_value(StoredDatapoint, row, 5) for row in reversed(rows)]
 
     def tally(self, device: str) -> dict[str, int]:
-        """How many datapoints of a device are kept, how many copies and conflicts came besides."""
+        """The number of stored datapoints of a device, and of copies and conflicts."""
         row = self._database.query(
             "SELECT count(*), coalesce(sum(copies - 1), 0), coalesce(sum(conflicts), 0)"
             " FROM datapoints WHERE device = ?",
@@ -245,5 +245,5 @@ class Store:
 
 
 def _with_value(kind: Callable[..., _RecordT], row: Sequence[Any], value: int) -> _RecordT:
-    """The record made of a row whose column ``value`` is JSON."""
+    """The record from a row whose column ``value`` is JSON."""
     return kind(*row[:value], msgspec.json.decode(row[value]), *row[value + 1 :])

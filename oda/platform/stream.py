@@ -1,4 +1,4 @@
-"""Live changes as server-sent events: one request that goes on, from the event log."""
+"""Live changes as server-sent events: one endless answer, fed from the event log."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from zope.interface import implementer
 
 from oda.platform.events import EventLog, LiveEvent
 
-#: At most this many events are written before the transport is asked whether it keeps up.
+#: How many events are written before the transport is asked whether it keeps up.
 _BATCH = 100
-#: A comment keeps proxies and browsers from giving up on a quiet stream.
+#: A comment this often keeps proxies and browsers from closing a quiet stream.
 _HEARTBEAT_S = 15.0
 
 
@@ -20,8 +20,8 @@ _HEARTBEAT_S = 15.0
 class EventStream:
     """Writes the events after ``last_number`` to a request until the reader goes away.
 
-    It holds no queue: while the transport is full it writes nothing, and goes on in the log where
-    it stopped. What the log has lost meanwhile is said in an event of kind ``lost``.
+    It has no queue. While the transport is full it writes nothing, and continues in the log where
+    it stopped. Events that the log has lost meanwhile are reported by an event of kind ``lost``.
     """
 
     def __init__(self, reactor: Any, request: Any, events: EventLog, last_number: int) -> None:
@@ -36,7 +36,7 @@ class EventStream:
         self._heartbeat.clock = reactor
 
     def start(self) -> None:
-        """Answer the request; it never ends by itself."""
+        """Answer the request; the answer never ends by itself."""
         request = self._request
         request.setHeader("Content-Type", "text/event-stream; charset=utf-8")
         request.setHeader("Cache-Control", "no-store")
@@ -59,7 +59,7 @@ class EventStream:
         self._over(None)
 
     def _wake(self) -> None:
-        """Write soon: what happens in one turn of the reactor goes out together."""
+        """Write soon: events of one turn of the reactor are sent together."""
         if self._wake_call is None and not self._is_paused and not self._is_over:
             self._wake_call = self._reactor.callLater(0, self._write)
 
@@ -68,7 +68,7 @@ class EventStream:
         if self._is_paused or self._is_over:
             return
         if self._number > self._events.last_number:
-            self._number = 0  # of an earlier run of the platform
+            self._number = 0  # the number is from an earlier run of the platform
         lost, events = self._events.after(self._number, _BATCH)
         parts: list[bytes] = []
         if lost:

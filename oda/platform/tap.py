@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
+from twisted.internet.defer import maybeDeferred
 from twisted.internet.error import CannotListenError
+from twisted.logger import ILogObserver
 from twisted.python import usage
+from twisted.python.components import Componentized
 
 from oda.errors import ConfigurationError, Fault, OdaError
+from oda.logs.destination import default_format, open_destination
+from oda.logs.observer import AgentLog
+from oda.logs.service import LogService
 from oda.monotonic import install_monotonic_clock
 from oda.platform.access import DEFAULT_PATH, KeyRing, parse_keys
 from oda.platform.fault_text import read_fault_words, split_target
@@ -22,9 +31,11 @@ from oda.platform.service import Platform
 
 log = PlatformLogger()
 
+_P = TypeVar("_P", bound=Platform)
+
 
 def _whole_number(option: str, maximum: int) -> Callable[[str], int]:
-    """A coercion of Twisted's option parser, which shows the text of a ``ValueError``."""
+    """A conversion for Twisted's option parser, which shows the text of a ``ValueError``."""
 
     def read(text: str) -> int:
         if not re.fullmatch(r"\d{1,18}", text, re.ASCII) or int(text) > maximum:
@@ -58,14 +69,14 @@ class Options(usage.Options):
         ["cert", None, None, "TLS: certificate chain of the device port (PEM)"],
         ["key-file", None, None, "TLS: private key (PEM)"],
         ["client-ca", None, None, "TLS: only devices with a certificate of this authority (PEM)"],
-        ["scenario", None, None, "a file that says what goes wrong when"],
+        ["scenario", None, None, "a file with timed faults"],
         ["files", None, None, "a directory with files that devices can download (UPDATE)"],
         ["seed", None, 0, "for the scenario's jitter", _whole_number("seed", 2**53)],
     ]
     optFlags = [
         ["no-http", None, "no REST API"],
-        ["durable", None, "what is recorded in --database survives a kill of this process"],
-        ["older-wins", None, "refuse a device that is connected already"],
+        ["durable", None, "the record in --database survives a kill of this process"],
+        ["older-wins", None, "refuse a device that is already connected"],
     ]
 
     def __init__(self) -> None:
@@ -131,29 +142,60 @@ def _steps(path: str | None) -> list[ScenarioStep]:
 def _tls(options: Options) -> Any:
     if options["cert"] is None:
         return None
-    from oda.platform.tls import load_server_tls  # OpenSSL costs memory; only where it is used
+    from oda.platform.tls import load_server_tls  # imported late: OpenSSL costs memory
 
     client_ca = None if options["client-ca"] is None else Path(options["client-ca"])
     return load_server_tls(Path(options["cert"]), Path(options["key-file"]), client_ca)
 
 
 class _UnderTwistd(Platform):
-    """Says in one line of the log why it can't start: twistd would show a traceback."""
+    """The platform as a process of its own. Its log has the lines that ``oda platform`` writes, and
+    logs the reason of a failed start in one of them; twistd would show a traceback."""
+
+    observer: AgentLog | None = None
+    log_service: LogService | None = None
+
+    def setServiceParent(self, parent: Any) -> None:
+        """twistd calls this with the application, before it begins to log."""
+        if self.observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self.observer)
+        super().setServiceParent(parent)
 
     def startService(self) -> None:
+        if self.log_service is not None:
+            self.log_service.startService()
         try:
             super().startService()
         except (CannotListenError, OdaError) as error:
             log.critical("oda-platform can't start: {reason}", reason=str(error))
             raise SystemExit(1) from None
 
+    def stopService(self) -> Any:
+        def end_log(result: object) -> object:
+            if self.log_service is not None:
+                self.log_service.stopService()
+            return result
+
+        return maybeDeferred(super().stopService).addBoth(end_log)
+
 
 def makeService(options: Options) -> Platform:
-    """What twistd runs: see ``build_platform``. Starting it raises ``SystemExit``."""
-    return build_platform(options, _UnderTwistd)
+    """What twistd runs: see ``build_platform``. Starting it raises ``SystemExit``, and so does a
+    log file that can't be opened."""
+    platform = build_platform(options, _UnderTwistd)
+    try:
+        destination = open_destination(options.parent or {"nodaemon": True}, sys.stdout)
+    except OSError as error:
+        sys.stderr.write(f"oda-platform can't start:\n{error}\n")
+        raise SystemExit(1) from None
+    if destination is not None:
+        form = default_format(sys.stdout, destination, os.environ)
+        platform.observer = AgentLog(destination, form, time.monotonic)
+        platform.log_service = LogService(platform.observer, destination, platform.reactor)
+    return platform
 
 
-def build_platform(options: Options, kind: type[Platform] = Platform) -> Platform:
+def build_platform(options: Options, kind: type[_P]) -> _P:
     """The service that ``options`` describe, its timers on the monotonic clock."""
     from twisted.internet import reactor
 

@@ -1,9 +1,9 @@
-"""The kit for tests of devices: a running platform on free ports, its record, its faults.
+"""A kit for testing devices: a running platform on free ports, its record, its faults.
 
-``RunningPlatform`` is a process of its own, driven by blocking calls; it suits any test and can be
-killed and started again. The pytest fixture ``oda_platform`` gives one; enable it in your
+``RunningPlatform`` is a separate process, driven by blocking calls. It suits any test, and can be
+killed and restarted. The pytest fixture ``oda_platform`` provides one; enable it in your
 ``conftest.py`` with ``pytest_plugins = ["oda.platform.testing"]``. Tests that run a Twisted reactor
-may use ``oda.platform.service.Platform`` in their own process instead.
+may instead use ``oda.platform.service.Platform`` in their own process.
 """
 
 from __future__ import annotations
@@ -43,15 +43,15 @@ __all__ = [
 
 
 class StartFailed(OdaError):  # noqa: N818 - named like those of oda.errors
-    """The platform's process did not start; the text is what it said."""
+    """The platform's process did not start; the text is its error output."""
 
 
 class RunningPlatform(PlatformClient):
-    """A platform in a process of its own.
+    """A platform in a separate process.
 
-    ``options`` are those of ``oda-platform`` besides the ports (``["--key", "k"]``). ``log`` is a
-    file for its log (default: nowhere). Starting takes some tenths of a second: ``start`` (or
-    the ``with`` block) waits for it, at most ``start_timeout_s``.
+    ``options`` are those of ``oda-platform`` except the ports (``["--key", "k"]``). ``log`` is a
+    file for its log (default: nowhere). Starting takes some tenths of a second: ``start`` (or the
+    ``with`` block) waits for it, at most ``start_timeout_s``.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class RunningPlatform(PlatformClient):
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it; again on the same ports if it ran before. Raises ``StartFailed``."""
+        """Start it; on the same ports if it ran before. Raises ``StartFailed``."""
         if self._process is not None:
             raise StartFailed("it is running")
         port, http_port = self._ports
@@ -104,7 +104,7 @@ class RunningPlatform(PlatformClient):
         return line
 
     def device_url_of(self, device: str) -> str:
-        """Where this device connects."""
+        """The address at which this device connects."""
         return f"{self.device_url}/{quote(device, safe='')}"
 
     @property
@@ -113,11 +113,11 @@ class RunningPlatform(PlatformClient):
         return None if self._process is None else self._process.pid
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """End it in order (SIGTERM), killing it when that takes too long."""
+        """Stop it cleanly (SIGTERM); kill it if that takes too long."""
         self._end(signal.SIGTERM, timeout_s)
 
     def kill(self) -> None:
-        """End it without warning (SIGKILL)."""
+        """Kill it (SIGKILL)."""
         self._end(signal.SIGKILL, 10.0)
 
     def restart(self) -> None:
@@ -152,7 +152,7 @@ class RunningPlatform(PlatformClient):
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment, with the package importable from the same place."""
+    """This process's environment, with this package importable."""
     here = str(Path(oda.__file__).parent.parent)
     paths = [here, *filter(None, [os.environ.get("PYTHONPATH")])]
     return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}

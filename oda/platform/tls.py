@@ -14,17 +14,17 @@ from oda.errors import ConfigurationError, Fault
 
 
 def load_server_tls(cert: Path, key: Path, client_ca: Path | None = None) -> Any:
-    """A context factory that shows the certificate (chain) in ``cert``.
+    """A context factory that presents the certificate (chain) in ``cert``.
 
-    With ``client_ca`` only devices with a certificate of that authority are let in. Raises
-    ``ConfigurationError`` naming the file that can't be used.
+    With ``client_ca``, only devices with a certificate of that authority may connect. Raises
+    ``ConfigurationError`` that names the unusable file.
     """
     own, *chain = _certificates(cert)
     try:
-        # typed as in pyOpenSSL, which wants these objects now and deprecates its own
+        # typed as in pyOpenSSL, which expects these objects and deprecates its own
         private_key: Any = load_pem_private_key(_read(key), None)
     except (ValueError, TypeError):  # a key with a passphrase is a TypeError
-        raise ConfigurationError([Fault(str(key), 0, "", "is no private key (PEM)")]) from None
+        raise ConfigurationError([Fault(str(key), 0, "", "is not a private key (PEM)")]) from None
     trusted = None if client_ca is None else load_authority(client_ca)
     options = ssl.CertificateOptions(
         privateKey=private_key, certificate=own, extraCertChain=chain, trustRoot=trusted
@@ -37,7 +37,7 @@ def load_server_tls(cert: Path, key: Path, client_ca: Path | None = None) -> Any
 
 
 def load_authority(path: Path) -> Any:
-    """A trust root of the certificates in a file; raises ``ConfigurationError`` naming it."""
+    """A trust root of the certificates in a file; raises ``ConfigurationError`` naming the file."""
     return ssl.trustRootFromCertificates(
         [
             ssl.Certificate.loadPEM(certificate.public_bytes(Encoding.PEM))

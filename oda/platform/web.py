@@ -1,7 +1,7 @@
-"""A small JSON-over-HTTP server on twisted.web's protocol: routes, guards and errors, written once.
+"""A small JSON-over-HTTP server on twisted.web's protocol: routes, guards and errors in one place.
 
-A request is refused when its Host or Origin is not this server: a page of another origin must not
-reach the platform through the user's browser, not even with a name that resolves to it.
+A request is refused when its Host or Origin is not this server. A page of another origin must not
+reach the platform through the user's browser, not even under a name that resolves to the platform.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """What to answer: a JSON ``document``, or ``body`` as it is with its content type."""
+    """The answer: a JSON ``document``, or an unchanged ``body`` with its content type."""
 
     document: Any = None
     status: int = 200
@@ -39,7 +39,8 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class HttpError(Exception):
-    """Answered as ``{"error": ...}`` with this status; ``parameter`` names the culprit, if any."""
+    """Answered as ``{"error": ...}`` with this status; ``parameter`` names the wrong one, if
+    any."""
 
     def __init__(self, status: int, problem: str, parameter: str | None = None) -> None:
         self.status = status
@@ -49,7 +50,7 @@ class HttpError(Exception):
 
 
 class Call:
-    """One request as a handler sees it: ``path`` and ``query`` values decoded, the body parsed."""
+    """One request as handlers see it: decoded ``path`` and ``query`` values, and parsed body."""
 
     def __init__(
         self, path: Mapping[str, str], query: Mapping[str, str], request: JsonRequest, raw: bytes
@@ -69,13 +70,13 @@ class Call:
         try:
             document = msgspec.json.decode(self._raw)
         except (msgspec.DecodeError, RecursionError) as error:
-            raise HttpError(400, f"the body is no JSON: {error}", "body") from None
+            raise HttpError(400, f"the body is not JSON: {error}", "body") from None
         if not isinstance(document, dict):
             raise HttpError(400, "the body must be a JSON map", "body")
         return document
 
     def integer(self, name: str, default: int, minimum: int, maximum: int) -> int:
-        """A whole number of the query; raises ``HttpError`` (400) naming it."""
+        """A whole number from the query; raises ``HttpError`` (400) that names it."""
         text = self.query.get(name)
         if text is None:
             return default
@@ -86,7 +87,7 @@ class Call:
         return int(text)
 
     def seconds(self, name: str) -> float | None:
-        """A time span of the query in seconds, None when it is missing."""
+        """A time in seconds from the query, None if it is missing."""
         text = self.query.get(name)
         if text is None:
             return None
@@ -95,7 +96,7 @@ class Call:
         return float(text)
 
 
-#: A handler gives a ``Reply``, a Deferred of one, or None when it answers the request itself.
+#: Returns a ``Reply``, a Deferred of one, or None if it answers the request itself.
 Handler = Callable[[Call], Any]
 
 
@@ -110,7 +111,7 @@ class Route(msgspec.Struct, frozen=True):
     body: str = ""
 
     def match(self, segments: Sequence[str]) -> dict[str, str] | None:
-        """The path's values when it is this route's (segments still encoded), else None."""
+        """The path's values if it matches this route (segments still encoded), else None."""
         own = self.pattern.strip("/").split("/")
         if len(own) != len(segments):
             return None
@@ -124,7 +125,7 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class Guard:
-    """Lets in requests that name this server, from nowhere or from its own pages.
+    """Accepts requests that name this server, without an origin or from its own pages.
 
     ``hosts`` are further Host names (without port), ``origins`` further origins.
     """
@@ -134,8 +135,8 @@ class Guard:
         self._origins = {origin.lower().rstrip("/") for origin in origins}
 
     def check(self, host: str | None, origin: str | None, site: str | None = None) -> None:
-        """Raises ``HttpError`` (403) for a request that some foreign page may have made; ``site``
-        is the header Sec-Fetch-Site, which browsers send also where they send no Origin."""
+        """Raises ``HttpError`` (403) for a request that a foreign page may have made; ``site`` is
+        the header Sec-Fetch-Site, which browsers send even without an Origin."""
         name = re.sub(r":\d*$", "", (host or "").lower())
         if name not in self._hosts:
             raise HttpError(403, "this host name is not served here", "Host")
@@ -149,7 +150,7 @@ class Guard:
 
 
 class JsonRequest(http.Request):
-    """A request that is answered by the server's routes."""
+    """A request that the server's routes answer."""
 
     server: JsonServer
     _received = 0
@@ -159,8 +160,8 @@ class JsonRequest(http.Request):
         self.content = BytesIO()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Keep the body up to the limit; the rest is read and dropped, so that the caller gets to
-        read the refusal."""
+        """Keep the body up to the limit, and drop the rest, so that the caller reads the
+        refusal."""
         self._received += len(data)
         if self._received <= MAX_BODY_BYTES:
             super().handleContentChunk(data)
@@ -204,7 +205,7 @@ class JsonRequest(http.Request):
         elif isinstance(error, CodecError):
             status, problem, parameter = 400, str(error), "parameters"
         else:
-            # the boundary of the server: a defect must not leave the caller waiting
+            # the boundary of the server: the caller needs an answer despite a defect
             log.failure("a request failed", failure)
             status, problem, parameter = 500, "internal error, see the platform's log", None
         self._reply(Reply(status=status, body=_error_body(problem, parameter)))
@@ -228,7 +229,7 @@ class JsonServer(http.HTTPFactory):
         self._channels: WeakSet[Any] = WeakSet()
 
     def startFactory(self) -> None:
-        """No access log: what matters is logged where it happens."""
+        """No access log: the handlers log what matters."""
 
     def stopFactory(self) -> None:
         """See ``startFactory``."""

@@ -1,6 +1,6 @@
-"""What the messages mean: requests as the platform writes them, answers and telemetry as it reads
-them. Pure; the bytes are the codecs' business (OpenGate protocol, "Operation request", "Operation
-response", "Telemetry")."""
+"""The content of messages: requests that the platform writes, answers and telemetry that it reads.
+Pure; the codecs handle the bytes (OpenGate protocol, "Operation request", "Operation response",
+"Telemetry")."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Dialect(Enum):
 
 
 class WrongParameter(OdaError):  # noqa: N818 - named like those of oda.errors
-    """A caller of the platform gave something it can't use; ``parameter`` names it."""
+    """A caller of the platform gave an unusable value; ``parameter`` names it."""
 
     def __init__(self, parameter: str, problem: str) -> None:
         self.parameter = parameter
@@ -66,9 +66,9 @@ class _Wrong(Exception):  # noqa: N818 - carries a reason within this module
 
 
 def read_message(document: Any) -> Telemetry | Answer | Unreadable:
-    """What a decoded message of a device is."""
+    """The meaning of a decoded message from a device."""
     if not isinstance(document, dict):
-        return Unreadable("the message is no map")
+        return Unreadable("the message is not a map")
     try:
         operation = document.get("operation")
         if isinstance(operation, dict) and isinstance(operation.get("response"), dict):
@@ -83,39 +83,39 @@ def read_message(document: Any) -> Telemetry | Answer | Unreadable:
 def _read_answer(response: Mapping[str, Any]) -> Answer:
     request_id = response.get("id")
     if not isinstance(request_id, str) or not request_id:
-        raise _Wrong("$.operation.response.id is missing or no text")
+        raise _Wrong("$.operation.response.id is missing or not a text")
     return Answer(request_id, response, response.get("resultCode") is not None)
 
 
 def _read_telemetry(document: Mapping[str, Any]) -> Telemetry:
     device = document.get("device")
     if device is not None and not isinstance(device, str):
-        raise _Wrong("$.device is no text")
+        raise _Wrong("$.device is not a text")
     path = document.get("path") or ()
     if not isinstance(path, (list, tuple)) or not all(isinstance(hop, str) for hop in path):
-        raise _Wrong("$.path is no list of texts")
+        raise _Wrong("$.path is not a list of texts")
     return Telemetry(device or None, tuple(path), list(_read_points(document["datastreams"])))
 
 
 def _read_points(datastreams: Any) -> Iterator[Point]:
     if not isinstance(datastreams, list):
-        raise _Wrong("$.datastreams is no list")
+        raise _Wrong("$.datastreams is not a list")
     for index, datastream in enumerate(datastreams):
         place = f"$.datastreams[{index}]"
         if not isinstance(datastream, dict):
-            raise _Wrong(f"{place} is no map")
+            raise _Wrong(f"{place} is not a map")
         name, feed = datastream.get("id"), datastream.get("feed")
         if not isinstance(name, str) or not name:
-            raise _Wrong(f"{place}.id is missing or no text")
+            raise _Wrong(f"{place}.id is missing or not a text")
         if feed is not None and not isinstance(feed, str):
-            raise _Wrong(f"{place}.feed is no text")
+            raise _Wrong(f"{place}.feed is not a text")
         datapoints = datastream.get("datapoints")
         if not isinstance(datapoints, list):
-            raise _Wrong(f"{place}.datapoints is missing or no list")
+            raise _Wrong(f"{place}.datapoints is missing or not a list")
         for position, datapoint in enumerate(datapoints):
             here = f"{place}.datapoints[{position}]"
             if not isinstance(datapoint, dict):
-                raise _Wrong(f"{here} is no map")
+                raise _Wrong(f"{here} is not a map")
             yield Point(
                 name,
                 datapoint.get("value"),
@@ -129,7 +129,7 @@ def _read_time(value: Any, place: str) -> int | None:
     if value is None:
         return None
     if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
-        raise _Wrong(f"{place} is no time in milliseconds")
+        raise _Wrong(f"{place} is not a time in milliseconds")
     return value
 
 
@@ -142,8 +142,8 @@ def request_document(
     timestamp_ms: int,
     dialect: Dialect,
 ) -> dict[str, Any]:
-    """The operation request to encode. ``parameters`` that are a list already are sent as they
-    are. Raises ``WrongParameter`` for what the list dialect can't say."""
+    """The operation request to encode. ``parameters`` given as a list are sent unchanged. Raises
+    ``WrongParameter`` for values that the list dialect can't express."""
     request: dict[str, Any] = {"id": request_id, "timestamp": timestamp_ms}
     if device is not None:
         request["deviceId"] = device
@@ -159,7 +159,7 @@ def request_document(
 
 
 def to_list_dialect(parameters: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The object form of parameters written as the list form."""
+    """The object form of parameters, converted to the list form."""
     return [{"name": name, "value": _wrap(name, value)} for name, value in parameters.items()]
 
 
@@ -176,7 +176,7 @@ def _wrap(name: str, value: Any) -> dict[str, Any]:
 
 
 def _variable(item: Any) -> Any:
-    """An entry of ``variableList``; its members are called differently in the list dialect."""
+    """An entry of ``variableList``; the list dialect has other names for its members."""
     if isinstance(item, str):
         return {"variableName": item}
     if isinstance(item, Mapping) and "name" in item:

@@ -1,11 +1,12 @@
-"""The clock of arrivals: milliseconds that only the passing of time moves.
+"""The clock of arrivals: milliseconds that only the passing of time advances.
 
-The time of day of a device may be set by years in one step, in both directions. So the age of a
-value is measured on a clock that runs with the monotonic clock and is carried over a restart:
+The time of day of a device may jump by years, in both directions. So the age of a value is measured
+on a clock that follows the monotonic clock and continues over a restart:
 
-- The machine was on: its uptime says how long no agent ran.
-- The machine was off: the time of day says it, where the readings before and after can be believed;
-  else the clock goes on from where it stood. Values are rather kept too long than lost.
+- If the machine stayed on, its uptime says how long no agent ran.
+- If the machine was off, the time of day says so, provided that the readings before and after are
+  believable. Otherwise the clock continues from its last reading: rather than losing values, the
+  agent keeps them too long.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _BELIEVABLE_MS = 1_577_836_800_000
 
 
 class ClockReading(NamedTuple):
-    """All clocks at one moment; ``boot_id`` names the start of the machine, "" when unknown."""
+    """All clocks at one moment; ``boot_id`` names the boot of the machine, "" if unknown."""
 
     age_ms: int
     wall_ms: int
@@ -29,8 +30,8 @@ class ClockReading(NamedTuple):
 
 
 class ArrivalClock:
-    """``monotonic_s`` is the reactor's ``seconds``, which on one start of the machine (``boot_id``)
-    is the same for all processes."""
+    """``monotonic_s`` is the reactor's ``seconds``, which all processes of one boot (``boot_id``)
+    share."""
 
     def __init__(
         self, monotonic_s: Callable[[], float], wall_clock: IWallClock, boot_id: str = ""
@@ -45,7 +46,7 @@ class ArrivalClock:
         return self._base_ms + self._uptime_ms()
 
     def reading(self) -> ClockReading:
-        """What ``go_on_from`` of a later process needs."""
+        """The reading that ``go_on_from`` of a later process needs."""
         return ClockReading(
             self.now_ms(), self._wall_clock.now_ms(), self._boot_id, self._uptime_ms()
         )
@@ -58,8 +59,8 @@ class ArrivalClock:
         self._base_ms = now_ms - self._uptime_ms()
 
     def is_off(self, last: ClockReading | None, tolerance_ms: int) -> bool:
-        """Whether ``last`` no longer says how the clocks stand to each other: it is missing, or
-        old, or the time of day was set since."""
+        """Whether ``last`` no longer relates the clocks to each other: it is missing or old, or the
+        time of day was set since then."""
         if last is None:
             return True
         now = self.reading()

@@ -1,13 +1,14 @@
-"""Events go to the connector as OpenGate documents.
+"""Hands events to the connector as OpenGate documents.
 
-Everything published within one turn of the reactor is gathered into as few documents as possible
-(``oda.telemetry.documents``), so a thousand single events cost little more than one list of a
-thousand. At the end of the turn, or when many wait, the documents are encoded, cut to size and
-handed to the connector; the Deferred of a ``publish`` fires once every document with a datapoint of
-that call was accepted. Events of a datastream with a line in the dispatcher's configuration are
-held first (``oda.telemetry.schedules``), unless they are the answer to somebody (``publish_now``).
+The dispatcher gathers everything published within one turn of the reactor into as few documents as
+possible (``oda.telemetry.documents``), so a thousand single events cost little more than one list
+of a thousand. At the end of the turn, or when many events wait, it encodes the documents, cuts them
+to size and hands them to the connector. The Deferred of a ``publish`` fires once every document
+with a datapoint of that call was accepted. Events of a datastream with a line in the dispatcher's
+configuration are first held (``oda.telemetry.schedules``), unless they answer somebody
+(``publish_now``).
 
-Sending may tell owners, and an owner may call back in at once (publish, stop, set another device
+Sending may settle owners, and an owner may call back at once (publish, stop, set another device
 id). So every method that takes events takes all of them first, and sends last.
 """
 
@@ -39,17 +40,17 @@ from oda.telemetry.validation import (
 )
 from oda.timestamps import SURE_FROM_MS, SURE_TO_MS
 
-#: So many events of one turn are sent without waiting for its end.
+#: This many events of one turn are sent without waiting for its end.
 MAX_GATHERED = 5_000
 
-#: So many events are worth a document of their own: a stream that brings them before the window is
-#: over does not wait for its end.
+#: This many events are worth a document of their own: a stream that brings them before the end of
+#: the window does not wait for it.
 ENOUGH_GATHERED = 100
 
 #: Equal to no member of any event.
 _NOWHERE: Any = object()
 
-#: So many events wait for the device id to be known; more are refused.
+#: How many events may wait for the device id; more are refused.
 MAX_WAITING = 10_000
 
 
@@ -57,16 +58,16 @@ MAX_WAITING = 10_000
 class EventDispatcher:
     """Publishes events.
 
-    ``window_s`` is the least time between two documents of a steady stream, in seconds: what is
-    published meanwhile is gathered and shares documents and a commit; 0 gathers one turn of the
+    ``window_s`` is the least time between two documents of a steady stream, in seconds. Events
+    published in between are gathered and share documents and a commit; 0 gathers one turn of the
     reactor.
 
-    ``clock`` is the reactor; ``codec`` writes the documents; ``check_value(value, path)`` raises
-    ``EncodeError`` for a value it could not write. Until ``host_id`` is known (here or through
-    ``set_host_id``) up to ``MAX_WAITING`` events wait. Each call of ``publish`` is checked as a
-    whole before any of its events is taken; when documents of one call are refused later, others
-    of it may have been accepted already (sending the call again with the same ``at_ms`` is
-    harmless).
+    ``clock`` is the reactor, and ``codec`` writes the documents. ``check_value(value, path)``
+    raises ``EncodeError`` for a value that the codec could not write. Until ``host_id`` is known
+    (here or through ``set_host_id``) up to ``MAX_WAITING`` events wait. Each call of ``publish`` is
+    checked as a whole before any of its events is taken. If documents of one call are refused
+    later, others of it may already have been accepted (sending the call again with the same
+    ``at_ms`` is harmless).
     """
 
     def __init__(
@@ -91,11 +92,11 @@ class EventDispatcher:
         self._doubts = TimeDoubts(wall_clock.now_ms)
         self._counters = counters
         self._host_id = host_id
-        # Without a host id nothing is gathered; the name is then never used.
+        # Without a host id nothing is gathered, so the name is never used.
         self._places = Places(host_id or "")
         self._holding = Holding(schedules)
         self._timetable = Timetable(clock, self._due)
-        self._waiting: list[tuple[Event, int, object, bool]] = []  # as _take gets them
+        self._waiting: list[tuple[Event, int, object, bool]] = []  # arguments of _take
         self._window_s = window_s
         self._flushed_s = float("-inf")
         self._flush_call: IDelayedCall | None = None
@@ -107,16 +108,16 @@ class EventDispatcher:
     # -- life -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Begin the timers of the collected datastreams."""
+        """Start the timers of the collected datastreams."""
         self._timetable.apply(self._holding.schedules)
 
     def stop(self) -> Deferred[None]:
-        """Publish what is held and gathered, and take nothing more.
+        """Publish everything held and gathered, and take nothing more.
 
-        Fires when the connector has answered for all of it; never fails. Events that wait for a
-        device id still unknown fail with ``OutboxClosed``.
+        Fires when the connector has answered for all of it; never fails. Events that still wait for
+        the device id fail with ``OutboxClosed``.
         """
-        self._stopped = True  # whoever hears of an acceptance from here on can't publish again
+        self._stopped = True  # an owner that is settled from here on can't publish again
         self._choose_path()
         self._timetable.stop()
         flushed = self.flush_all()
@@ -129,13 +130,17 @@ class EventDispatcher:
         return flushed
 
     def flush(self) -> None:
-        """Publish what is gathered at the end of this turn instead of that of the window. What is
-        held for a line of the configuration goes on to be."""
+        """Publish what is gathered at the end of this turn instead of the window. Events held for a
+        line of the configuration stay held."""
         if self._flush_call is not None:
             self._flush_call.reset(0)
 
+    def collected_by(self, event: Event) -> Schedule | None:
+        """The line of the configuration that holds ``event`` until its time; None if none does."""
+        return None if self._host_id is None else self._holding.schedule_of(event, self._host_id)
+
     def flush_all(self) -> Deferred[None]:
-        """Publish what is held and gathered now; fires when the connector has answered for it."""
+        """Publish everything held and gathered now; fires when the connector has answered."""
         for schedule in self._holding.schedules:
             self._release(schedule)
         self._flush()
@@ -144,7 +149,7 @@ class EventDispatcher:
     # -- configuration ------------------------------------------------------------------------
 
     def set_host_id(self, host_id: str) -> None:
-        """The device id is known, or has changed. What was gathered goes out under the old one."""
+        """The device id is known or has changed. Gathered events go out under the old one."""
         if host_id == self._host_id:
             return
         gathering = self._end_gathering()
@@ -166,7 +171,7 @@ class EventDispatcher:
         self._sender.max_message_bytes = max_message_bytes
 
     def set_schedules(self, schedules: Iterable[Schedule]) -> None:
-        """Collect by these lines. What is held for a line that is gone goes out now."""
+        """Collect by these lines. Events held for a line that is gone go out now."""
         schedules = tuple(schedules)
         for event, at_ms, owner in self._holding.apply(schedules):
             self._gather(event, at_ms, owner)
@@ -177,9 +182,9 @@ class EventDispatcher:
     # -- taking events --------------------------------------------------------------------------
 
     def publish(self, events: Event | Sequence[Event]) -> Deferred[None]:
-        """See ``IEventDispatcher.publish``. An event that is held fires when it was accepted by
-        the connector, at the time of its line. Fails with ``OutboxFull`` when too many events wait
-        for the device id, with ``OutboxClosed`` after ``stop``."""
+        """See ``IEventDispatcher.publish``. The Deferred of a held event fires when the connector
+        has accepted it, at the time of its line. Fails with ``OutboxFull`` if too many events wait
+        for the device id, and with ``OutboxClosed`` after ``stop``."""
         if type(events) is not Event:
             return self._publish_several((events,) if isinstance(events, Event) else events)
         event = events
@@ -222,15 +227,15 @@ class EventDispatcher:
         return done
 
     def publish_now(self, events: Event | Sequence[Event]) -> Deferred[None]:
-        """See ``IEventDispatcher.publish_now``. What is held of the same datastream stays held: the
-        time of each datapoint gives the order, not that of the arrival."""
+        """See ``IEventDispatcher.publish_now``. Held events of the same datastream stay held: the
+        time of each datapoint gives the order, not the time of arrival."""
         if self._is_direct:
             return self.publish(events)
         return self._publish_several((events,) if isinstance(events, Event) else events, True)
 
     def _publish_several(self, events: Sequence[Event], is_urgent: bool = False) -> Deferred[None]:
         if not isinstance(events, list | tuple):
-            events = list(events)  # it is counted before it is gone through
+            events = list(events)  # len() comes before the loop
         try:
             if self._is_direct and len(events) > 1:
                 return self._gather_several(events)
@@ -254,7 +259,7 @@ class EventDispatcher:
         return call.done
 
     def _gather_several(self, events: Sequence[Event]) -> Deferred[None]:
-        """Check all, then take all. A stretch of events of one run costs one look-up."""
+        """Check all, then take all. Consecutive events of one run cost one look-up."""
         now_ms = self._now_ms()
         check_value = self._check_value
         stretches: list[tuple[Event, list[Datapoint]]] = []
@@ -279,7 +284,7 @@ class EventDispatcher:
                 or (kind is int and MIN_INTEGER <= value <= MAX_INTEGER)
             ):
                 value = accept_value(event, check_value)
-            # Nearly always they are the same objects, which is the cheapest to ask.
+            # Nearly always these are the same objects, and identity is the cheapest test.
             if (
                 event.datastream_id is not datastream_id
                 or event.device_id is not device_id
@@ -307,8 +312,8 @@ class EventDispatcher:
         return call.done
 
     def _take(self, event: Event, at_ms: int, owner: object, is_urgent: bool) -> None:
-        """Wait, hold or gather one event that was accepted; ``_flush_if_full`` comes after. One
-        that ``is_urgent`` is not held."""
+        """Let one accepted event wait, hold it or gather it; the caller then calls
+        ``_flush_if_full``. An ``is_urgent`` event is not held."""
         if self._host_id is None:
             self._waiting.append((event, at_ms, owner, is_urgent))
             return
@@ -345,7 +350,7 @@ class EventDispatcher:
         if key not in self._places:
             check_place(event)
         if self._flush_call is None:
-            # What comes first after a pause goes out with its turn; a steady stream is gathered.
+            # The first event after a pause goes out with its turn; a steady stream is gathered.
             wait_s = self._window_s - (self._clock.seconds() - self._flushed_s)
             self._flush_call = self._clock.callLater(max(0.0, wait_s), self._turn_ended)
         return self._gathering.run_for(key)
@@ -387,8 +392,8 @@ class EventDispatcher:
                 self._flush_call.reset(0)
             if self._room > 0:
                 return
-        # Whoever hears of an acceptance may publish again at once. Sending that now would overtake
-        # the rest of the gathering under way; the end of the turn is soon enough.
+        # An owner that is settled may publish again at once. Sending that now would overtake the
+        # rest of the gathering in progress; the end of the turn is soon enough.
         if not self._flushing:
             self._flush()
 
@@ -396,7 +401,7 @@ class EventDispatcher:
         self._send(self._end_gathering())
 
     def _end_gathering(self) -> Gathering:
-        """What was gathered, to be sent; the next gathering has begun."""
+        """Return what was gathered, for sending; the next gathering begins."""
         if self._flush_call is not None:
             self._flush_call.cancel()
             self._flush_call = None

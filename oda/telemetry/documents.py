@@ -1,18 +1,18 @@
-"""Events become OpenGate documents, leave encoded, and their owners learn what became of them.
+"""Turns events into OpenGate documents, encodes and sends them, and settles their owners.
 
-A ``Gathering`` sorts events, as they come, into the datapoints of one document per device and path
-(OpenGate protocol, "Telemetry"); inside it, every datastream and feed is one ``Run`` of datapoints
-in the order given. Each datapoint keeps its *owner*, whoever waits for its acceptance, so that a
-document may be cut anywhere and every owner still learns the fate of exactly its own datapoints.
-An owner is the Deferred of a ``publish`` of one event, or the ``Call`` of several, which fires when
-the last of its events is settled.
+A ``Gathering`` sorts events into the datapoints of one document per device and path (OpenGate
+protocol, "Telemetry"). Inside a document, every datastream and feed is one ``Run`` of datapoints in
+the order given. Each datapoint keeps its *owner*, which waits for its acceptance. So a document may
+be cut anywhere, and every owner still learns the fate of exactly its own datapoints. An owner is
+the Deferred of a ``publish`` of one event, or the ``Call`` of several, which fires when the last of
+its events is settled.
 
 ``DocumentSender`` encodes a ``Bundle``, cuts one that is too big for one message, and hands the
-parts to the connector. A cut goes through the datapoints, taken run by run: every part holds a
-stretch of them, in order, so the parts sent one after the other keep the order of each datastream.
+parts to the connector. A cut goes through the datapoints run by run. Every part holds consecutive
+datapoints, in order, so the parts keep the order of each datastream.
 
 This is the busiest code of the agent: ``runs`` is a plain dict, so that a caller finds the run of
-an event by one look-up and appends to it directly.
+an event with one look-up and appends to it directly.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred, DeferredList, fail
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.boundary import foreign_code, reason_of
 from oda.errors import EncodeError, EventRejected
 from oda.interfaces import ICheckedEncoding, ICodec, IConnector, ICounters
+from oda.log import Logger
 from oda.model import (
     HOST,
     PROTOCOL_VERSION,
@@ -39,12 +39,12 @@ from oda.model import (
 
 log = Logger()
 
-#: How many datapoints one document holds at most.
+#: Maximum number of datapoints in one document.
 MAX_DATAPOINTS = 500
-#: What tells one run of datapoints from another: device, path, datastream and feed of an event.
+#: The device, path, datastream and feed of an event, which distinguish its run from others.
 RunKey = tuple[str, tuple[str, ...], str, str | None]
 
-#: How many places are remembered at once.
+#: How many places are remembered.
 MAX_PLACES = 10_000
 
 
@@ -52,7 +52,7 @@ MAX_PLACES = 10_000
 
 
 class Run:
-    """Datapoints of one datastream and feed, and beside each its owner."""
+    """Datapoints of one datastream and feed, each with its owner."""
 
     __slots__ = ("datapoints", "datastream_id", "feed", "owners")
 
@@ -69,16 +69,16 @@ class Run:
         self.owners = owners
 
     def part(self, start: int, end: int) -> Run:
-        """The datapoints from ``start`` to before ``end``, with their owners."""
+        """The datapoints from ``start`` up to ``end``, without the latter, with their owners."""
         return Run(
             self.datastream_id, self.feed, self.datapoints[start:end], self.owners[start:end]
         )
 
 
 class Bundle:
-    """What goes into one document: a device, the path to it, and runs of datapoints.
+    """The content of one document: a device, the path to it, and runs of datapoints.
 
-    ``path`` is empty when the document has none; ``is_host`` tells the host device.
+    ``path`` is empty if the document has none; ``is_host`` says that the device is the host.
     """
 
     __slots__ = ("device_id", "is_host", "path", "runs")
@@ -113,7 +113,7 @@ class Bundle:
     def reduced(self) -> TelemetryDocument:
         """The reduced form: no path, no ``at``, and no device for the host.
 
-        The datastreams of one id stand together, the one without a feed first.
+        The datastreams of one id are adjacent, the one without a feed first.
         """
         return TelemetryDocument(
             version=PROTOCOL_VERSION,
@@ -133,10 +133,10 @@ class Bundle:
 
 
 class Places:
-    """The place that the keys of events mean, remembered: the same few come again and again.
+    """Remembers which place each key of an event means: the same few keys come again and again.
 
-    Two keys mean the same place when one has "" and the other the id of the host, or when their
-    paths differ only in the host's id in front.
+    Two keys mean the same place if one has "" and the other the id of the host, or if their paths
+    differ only in the host's id at the front.
     """
 
     __slots__ = ("_host_id", "_known")
@@ -169,7 +169,7 @@ class Places:
 
 
 class Gathering:
-    """Events on their way into documents.
+    """Events that are becoming documents.
 
     ``runs`` holds the run of every combination of device, path, datastream and feed seen so far.
     """
@@ -183,14 +183,14 @@ class Gathering:
         self._runs_by_place: dict[RunKey, Run] = {}
 
     def run_for(self, key: RunKey) -> Run:
-        """The run an event of this key belongs to; made when there is none yet."""
+        """The run for events with this key; created if there is none yet."""
         run = self.runs.get(key)
         if run is None:
             run = self.runs[key] = self._open(self._places.of(key))
         return run
 
     def bundles(self) -> list[Bundle]:
-        """One bundle for each device and path, in the order in which they first appeared."""
+        """One bundle for each device and path, in order of first appearance."""
         return list(self._bundles.values())
 
     def _open(self, place: RunKey) -> Run:
@@ -222,8 +222,8 @@ def _feedless_first(runs: Sequence[Run]) -> Sequence[Run]:
 class DocumentSender:
     """Encodes with ``codec``, at most ``max_message_bytes`` a message, and hands to ``connector``.
 
-    With ``reduced`` the reduced form goes along, for a message that is sent while it is fresh. The
-    three may be changed between two calls of ``send``.
+    With ``reduced`` it adds the reduced form, for a message that is sent while it is fresh. The
+    three settings may change between two calls of ``send``.
     """
 
     def __init__(
@@ -250,11 +250,11 @@ class DocumentSender:
         self._write = codec.encode_checked if checked else codec.encode  # type: ignore[attr-defined]
 
     def send(self, bundles: Iterable[Bundle]) -> None:
-        """Hand ``bundles`` over in as many documents as they need, in order.
+        """Hand ``bundles`` over, in order, in as many documents as they need.
 
-        Owners of a datapoint that fits in no message get ``EventRejected``, owners of a document
-        that the connector does not accept its failure. An owner that calls this again waits until
-        what was begun before is sent as well.
+        Owners of a datapoint that fits in no message get ``EventRejected``; owners of a document
+        that the connector refuses get its failure. If an owner calls ``send`` again, its bundles
+        wait until the ones before are sent as well.
         """
         self._unsent.extend(
             iter(encode_parts(bundle, self._encode, self.max_message_bytes)) for bundle in bundles
@@ -277,7 +277,7 @@ class DocumentSender:
                 return self._write(document)
         except EncodeError:
             raise
-        except Exception as error:  # the owners must not wait for ever
+        except Exception as error:  # otherwise the owners would wait for ever
             log.failure("the {content_type} codec failed", content_type=self.codec.content_type)
             raise EncodeError(f"{type(error).__name__}: {reason_of(error)}") from error
 
@@ -285,7 +285,7 @@ class DocumentSender:
         try:
             return self._encode(bundle.reduced())
         except EncodeError:
-            return None  # the complete form goes out instead, which could be encoded
+            return None  # the complete form, which could be encoded, goes out instead
 
     def _send_part(self, part: Part) -> None:
         bundle = part.bundle
@@ -305,7 +305,7 @@ class DocumentSender:
                 uplink: Deferred[Any] = self._connector.uplink(
                     part.payload, self.codec.content_type, len(bundle), fresh
                 )
-        except Exception as error:  # noqa: BLE001 - a defect of a foreign connector: owners learn
+        except Exception as error:  # noqa: BLE001 - a foreign connector failed: the owners hear it
             uplink = fail(error)
         self._unanswered.add(uplink)
         uplink.addCallbacks(
@@ -327,7 +327,7 @@ class DocumentSender:
 
 
 def _observe(uplink: Deferred[Any]) -> Deferred[None]:
-    """Fires when ``uplink`` has, and leaves its result alone."""
+    """Fires when ``uplink`` has fired, and leaves its result alone."""
     observed: Deferred[None] = Deferred()
 
     def pass_on(result: Any) -> Any:
@@ -339,9 +339,9 @@ def _observe(uplink: Deferred[Any]) -> Deferred[None]:
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A bundle that fits: its complete document is encoded in ``payload``.
+    """A bundle that fits into one message: ``payload`` is its encoded complete document.
 
-    ``payload`` is None for a single datapoint that can't be sent; ``problem`` then says why.
+    For a single datapoint that can't be sent, ``payload`` is None and ``problem`` says why.
     """
 
     bundle: Bundle
@@ -350,7 +350,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 def cut(bundle: Bundle, max_datapoints: int) -> Iterator[Bundle]:
-    """Bundles of at most ``max_datapoints`` that together are ``bundle``."""
+    """Bundles of at most ``max_datapoints`` that together make up ``bundle``."""
     if len(bundle) <= max_datapoints:
         yield bundle
         return
@@ -378,10 +378,10 @@ def encode_parts(
 ) -> Iterable[Part]:
     """The parts of ``bundle``, each encoded in at most ``max_bytes`` and ``max_datapoints``.
 
-    ``encode`` may raise ``EncodeError``: the datapoint at fault becomes a part without payload and
-    the others are sent.
+    ``encode`` may raise ``EncodeError``: then the datapoint at fault becomes a part without
+    payload, and the others are sent.
     """
-    if len(bundle) <= max_datapoints:  # the way of nearly every document
+    if len(bundle) <= max_datapoints:  # nearly every document
         return _encode_piece(bundle, encode, max_bytes)
     return (
         part
@@ -405,7 +405,7 @@ def _encode_piece(
             return [Part(piece, payload)]
         if number == 1:
             return [Part(piece, None, f"{len(payload)} bytes exceed the maximum of {max_bytes}")]
-        # As many as should fit if all were of one size; at least a halving, so that it ends.
+        # As many as should fit if all had one size, but at most half, so that this ends.
         size = max(1, min(number * max_bytes // len(payload), (number + 1) // 2))
     return [
         part for smaller in cut(piece, size) for part in _encode_piece(smaller, encode, max_bytes)
@@ -413,7 +413,7 @@ def _encode_piece(
 
 
 class Call:
-    """A ``publish`` of several events; ``done`` fires when all are settled, or fails then with the
+    """A ``publish`` of several events. ``done`` fires when all are settled, or then fails with the
     first failure."""
 
     __slots__ = ("_failure", "_remaining", "done")
@@ -424,7 +424,7 @@ class Call:
         self._failure: Failure | None = None
 
     def settle(self, events: int, failure: Failure | None) -> None:
-        """So many events of the call were accepted, or not accepted because of ``failure``."""
+        """This many events of the call were accepted, or refused because of ``failure``."""
         self._remaining -= events
         self._failure = self._failure or failure
         if not self._remaining:
@@ -435,15 +435,15 @@ class Call:
 
 
 def settle(bundle: Bundle, failure: Failure | None) -> None:
-    """Tell all owners of ``bundle`` that it was accepted, or the ``failure``."""
+    """Settle all owners of ``bundle``: it was accepted, or refused with ``failure``."""
     for run in bundle.runs:
         owners = run.owners
         start = 0
         while start < len(owners):
             owner = owners[start]
             if type(owner) is Call:
-                # Neighbours of one call are settled at once. All of them stand side by side, unless
-                # they were held back meanwhile.
+                # Adjacent events of one call are settled together. All events of a call are
+                # adjacent, unless some were held in the meantime.
                 events = owners.count(owner)
                 if owners[start : start + events] != [owner] * events:
                     events = 1
@@ -455,7 +455,7 @@ def settle(bundle: Bundle, failure: Failure | None) -> None:
 
 
 def settle_one(owner: Any, failure: Failure | None) -> None:
-    """Tell the owner of one event that it was accepted, or the ``failure``."""
+    """Settle the owner of one event: it was accepted, or refused with ``failure``."""
     if type(owner) is Call:
         owner.settle(1, failure)
     elif failure is None:

@@ -1,16 +1,16 @@
 """The values that the in-memory state manager keeps, in SQLite.
 
-Values are kept in the order of their arrival, and are as old as their arrival is long ago
+The history keeps values in order of arrival; the age of a value is the time since its arrival
 (``oda.telemetry.arrival``). The time that a value carries (``at``) is sent and otherwise ignored: a
-device corrects its time of day now and then, and neither the order nor the age may jump with it.
+device corrects its time of day now and then, and neither order nor age may jump with it.
 
 Every call that changes something is one transaction. The journal is a WAL with synchronous NORMAL:
-a value that was committed survives the end of the process; a power failure may take the newest
-commits with it, but never damages the file. How many values there are of each datastream, device
-and feed is also known in memory, so that trimming and look-ups touch only the rows they need.
+a committed value survives the end of the process. A power failure may lose the newest commits, but
+never damages the file. The number of values of each datastream, device and feed is also kept in
+memory, so that trimming and look-ups touch only the rows they need.
 
 A file that is damaged, or written by a newer version of this software, is set aside under its name
-with ``.damaged`` behind it (an older one set aside is replaced), and a new one begun.
+with ``.damaged`` appended (and replaces an older one set aside), and a new file begins.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
-from twisted.logger import Logger
 
 from oda.errors import EventRejected
+from oda.log import Logger
 from oda.model import HOST, DevicePattern, Event
 from oda.private_files import followed, make_directory, make_private
 from oda.telemetry.arrival import ArrivalClock, ClockReading
@@ -34,7 +34,7 @@ log = Logger()
 
 SCHEMA_VERSION = 2
 
-#: So far may the saved reading of the clock be behind before it is written again.
+#: How far the saved reading of the clock may lag behind before it is written again.
 _CLOCK_TOLERANCE_MS = 60_000
 
 _COLUMNS = "datastream_id, device_id, feed, at_ms, from_ms, path, value"
@@ -43,7 +43,7 @@ _SELECT = (
     "SELECT id, published, datastream_id, value, device_id, at_ms, feed, path, from_ms FROM kept"
 )
 
-#: A value ready to be written; ``encode_event`` makes it.
+#: A value ready for writing; ``encode_event`` makes it.
 Row = tuple[str, str, str | None, int | None, int | None, bytes, bytes]
 
 
@@ -68,11 +68,11 @@ _Drop = tuple[int, int, str, str, str | None]
 
 
 class History:
-    """Keeps at most ``max_data`` values (those that arrived last) of each datastream and device.
+    """Keeps at most ``max_data`` values (the last to arrive) of each datastream and device.
 
-    ``path`` None keeps them in memory only. ``clock`` says when they arrive, and goes on from where
-    the file's clock stood. Opening raises ``OSError`` or ``sqlite3.Error`` when there can be no
-    file at ``path``; the other calls raise ``sqlite3.Error`` when the database does not work, for
+    With ``path`` None it keeps them in memory only. ``clock`` gives the times of arrival, and
+    continues from the file's clock. Opening raises ``OSError`` or ``sqlite3.Error`` if there can be
+    no file at ``path``. The other calls raise ``sqlite3.Error`` if the database does not work, for
     instance because the disk is full, and have then changed nothing. ``number_unpublished`` values
     are not marked as published.
     """
@@ -99,12 +99,12 @@ class History:
         return sum(number for feeds in self._counts.values() for number in feeds.values())
 
     def is_on_disk(self) -> bool:
-        """Whether a later process will find what is kept: False in memory, and where the file was
-        deleted or replaced by another one."""
+        """Whether a later process will find the values: False in memory, and if the file was
+        deleted or replaced."""
         return self._file is not None and self._file == _identity(self.path)
 
     def add(self, rows: Sequence[Row]) -> tuple[list[int], list[Dropped]]:
-        """Keep ``rows``, which arrive now; returns their ids, and what was dropped for them."""
+        """Keep ``rows``, which arrive now. Returns their ids, and what was dropped for them."""
         arrived_ms = self._clock.now_ms()
         row_ids: list[int] = []
         with self._db:
@@ -125,7 +125,7 @@ class History:
         return row_ids, self._dropped(drops)
 
     def set_max_data(self, max_data: int) -> list[Dropped]:
-        """Keep that many of each datastream and device from now on."""
+        """From now on, keep that many of each datastream and device."""
         before, self._max_data = self._max_data, max(max_data, 1)
         try:
             with self._db:
@@ -136,10 +136,10 @@ class History:
         return self._dropped(drops)
 
     def take_over(self, other: History) -> tuple[dict[int, int], list[Dropped]]:
-        """Keep all that ``other`` has, with its age, behind what is here already.
+        """Keep everything that ``other`` has, with its age, after what is here already.
 
-        Returns the new id of each id of ``other``, and what was dropped because it is too much.
-        ``other`` is left as it is.
+        Returns the new id of each id of ``other``, and what was dropped because it exceeds the
+        limit. ``other`` stays unchanged.
         """
         new_ids: dict[int, int] = {}
         added: dict[tuple[str, str], int] = {}
@@ -172,13 +172,13 @@ class History:
         self.number_unpublished = 0
 
     def datastream_ids(self, device_pattern: str) -> set[str]:
-        """The datastreams of which there is a value for a matching device."""
+        """The datastreams that have a value for a matching device."""
         matches = DevicePattern(device_pattern).matches
         return {datastream_id for datastream_id, device_id in self._counts if matches(device_id)}
 
     def latest(self, datastream_id: str, device_pattern: str) -> list[Kept]:
-        """The value of each matching device and feed that arrived last: the host first, then by
-        device id; without a feed first, then by feed."""
+        """The last value to arrive of each matching device and feed: the host first, then by device
+        id; without a feed first, then by feed."""
         found: list[Kept] = []
         for device_id in self._devices(datastream_id, device_pattern):
             feeds = self._counts[(datastream_id, device_id)]
@@ -191,8 +191,8 @@ class History:
         return found
 
     def unpublished(self, datastream_id: str, device_pattern: str) -> list[Kept]:
-        """The values not marked as published of matching devices, in the order of arrival in
-        each."""
+        """The values of matching devices that are not marked as published, each device's in order
+        of arrival."""
         found: list[Kept] = []
         for device_id in self._devices(datastream_id, device_pattern):
             found += self._select(
@@ -202,7 +202,7 @@ class History:
         return found
 
     def all_unpublished(self) -> list[Kept]:
-        """All values not marked as published, in the order of arrival."""
+        """All values not marked as published, in order of arrival."""
         return self._select("WHERE published = 0 ORDER BY id", ())
 
     def places_unpublished(self) -> list[Dropped]:
@@ -215,7 +215,7 @@ class History:
         ]
 
     def mark_published(self, row_ids: Iterable[int]) -> None:
-        """These were accepted for delivery. Ids of values forgotten meanwhile are ignored."""
+        """These were accepted for delivery. Ids of values that were since forgotten are ignored."""
         with self._db:
             marked = self._db.executemany(
                 "UPDATE kept SET published = 1 WHERE id = ? AND published = 0",
@@ -224,10 +224,10 @@ class History:
         self.number_unpublished -= max(0, marked.rowcount)
 
     def forget(self, older_than_ms: int) -> list[Dropped]:
-        """Drop what arrived longer ago; returns what of it was never published."""
+        """Drop what arrived longer ago; returns the dropped values that were never published."""
         before_ms = self._clock.now_ms() - older_than_ms
         with self._db:
-            # Arrivals grow with the ids: only rows that go are looked at, and one that stays.
+            # Arrivals grow with the ids, so this touches only rows that go, and one that stays.
             young = self._db.execute(
                 "SELECT id FROM kept WHERE arrived_ms >= ? ORDER BY id LIMIT 1", (before_ms,)
             ).fetchone()
@@ -239,7 +239,7 @@ class History:
         return self._dropped(drops)
 
     def start_afresh(self, reason: str) -> int:
-        """Set the file aside, which can't be used because of ``reason``, and begin a new one.
+        """Set aside the file, which is unusable because of ``reason``, and begin a new one.
 
         Returns how many values in it were not published, as far as is known.
         """
@@ -254,7 +254,8 @@ class History:
                 if old.exists():
                     os.replace(old, aside)
             log.warn(
-                "the history {path} can't be used ({reason}): set aside as {path}.damaged",
+                "the history {path} can't be used ({reason}); the agent sets it aside as"
+                " {path}.damaged and begins a new one",
                 path=str(self.path),
                 reason=reason,
             )
@@ -262,12 +263,12 @@ class History:
         return lost
 
     def close(self) -> None:
-        """Keep nothing open; the history can't be used any more."""
+        """Close everything; the history can't be used any more."""
         try:
             with self._db:
                 self._save_clock()
         except sqlite3.Error as error:
-            # The reading that was saved before serves: it is a little older.
+            # The earlier saved reading serves instead: it is a little older.
             log.debug("could not save the clock of the history: {reason}", reason=str(error))
         self._db.close()
 
@@ -314,7 +315,7 @@ class History:
         )
 
     def _save_clock(self) -> ClockReading:
-        """Write, in the transaction under way, what ``_saved`` is once that is committed."""
+        """Write the reading in the present transaction; after the commit it is ``_saved``."""
         reading = self._clock.reading()
         self._db.execute(
             "INSERT OR REPLACE INTO clock (id, age_ms, wall_ms, boot_id, uptime_ms)"
@@ -324,7 +325,7 @@ class History:
         return reading
 
     def _trim(self, added: dict[tuple[str, str], int]) -> list[_Drop]:
-        """Delete what exceeds ``max_data`` of these places, where so many rows were added."""
+        """Delete what exceeds ``max_data`` at these places, to which so many rows were added."""
         drops: list[_Drop] = []
         for place, number in added.items():
             excess = sum(self._counts.get(place, {}).values()) + number - self._max_data
@@ -341,7 +342,7 @@ class History:
         self._db.executemany("DELETE FROM kept WHERE id = ?", ((drop[0],) for drop in drops))
 
     def _dropped(self, drops: Sequence[_Drop]) -> list[Dropped]:
-        """Count what was deleted, once that is committed; returns what was not published."""
+        """Count what was deleted, after the commit; returns what was not published."""
         for _, _, datastream_id, device_id, feed in drops:
             self._count(datastream_id, device_id, feed, -1)
         lost = [
@@ -404,8 +405,8 @@ class History:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file itself is at fault, rather than the disk, a lock, a permission or what was
-    to be written."""
+    """Whether the file itself is at fault, and not the disk, a lock, a permission or the data to
+    write."""
     return isinstance(error, sqlite3.DatabaseError) and not isinstance(
         error,
         sqlite3.OperationalError
@@ -416,7 +417,7 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 
 def encode_event(event: Event) -> Row:
-    """The event, which has a time, as it is kept; raises ``EventRejected`` when it can't be."""
+    """The event, which has a time, in its stored form; raises ``EventRejected`` if it has none."""
     try:
         value = msgspec.msgpack.encode(event.value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -433,7 +434,7 @@ def encode_event(event: Event) -> Row:
 
 
 def _identity(path: Path | None) -> tuple[int, int] | None:
-    """Which file it is, whatever its name; None when there is none."""
+    """Which file it is, whatever its name; None if there is none."""
     try:
         found = None if path is None else path.stat()
     except OSError:
@@ -446,7 +447,7 @@ def _schema() -> str:
 
 
 def _from_schema_1() -> str:
-    """Schema 1 knew no arrivals: what it kept counts as having arrived when it is taken over."""
+    """Schema 1 had no arrivals: what it kept counts as arriving at the moment of the upgrade."""
     return (
         "ALTER TABLE kept RENAME TO kept_1;"
         " DROP INDEX kept_by_place; DROP INDEX kept_by_age; DROP INDEX kept_to_publish;"

@@ -1,16 +1,15 @@
-"""The in-memory state manager: keeps values, and knows which were published.
+"""The in-memory state manager keeps values, and knows which were published.
 
-A value that arrives is kept, and that is all: it becomes telemetry when a line of the collector
-names its datastream, or when GET or REFRESH answers with it (OpenGate protocol, "Configuration
-files": values are kept, the collector publishes those not yet sent). GET and REFRESH read the
-source at the moment at which they are received. What is kept is their answer for a device of which
-nobody reads that datastream: its values only arrive. A value is marked as published
-once it was accepted for delivery; a crash in between sends it a second time with the same ``at``,
-which is harmless.
+A value that arrives is only kept. It becomes telemetry when a line of the collector names its
+datastream, or when GET or REFRESH answers with it (OpenGate protocol, "Configuration files": values
+are kept, the collector publishes those not yet sent). GET and REFRESH read the source when they
+arrive. Kept values are their answer only for a device of which nothing here reads that datastream,
+so that its values only arrive. A value is marked as published once it was accepted for delivery. A
+crash in between sends it a second time with the same ``at``, which is harmless.
 
-Other settings take effect in the running manager: it moves what it has kept to another file. Where
-the realtime manager replaces it, everything that was not published is published at once, and what
-still comes to this one goes on to the dispatcher.
+Changed settings take effect in the running manager: it moves what it has kept to another file. When
+the realtime manager replaces this one, everything unpublished is published at once, and whatever
+still arrives here is passed on to the dispatcher.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ from msgspec import structs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.errors import EventRejected
 from oda.interfaces import (
+    IChangeFilter,
     ICounters,
     IDatastreamAccess,
     IDatastreamRegistry,
@@ -37,6 +36,7 @@ from oda.interfaces import (
     IStateManager,
     IWallClock,
 )
+from oda.log import Logger
 from oda.model import HOST, DatastreamValue, Event, ValueStatus
 from oda.settings import StateManagerSettings
 from oda.slices import gather_in_slices
@@ -44,24 +44,23 @@ from oda.telemetry.arrival import ArrivalClock
 from oda.telemetry.history import History, Kept, encode_event
 from oda.telemetry.keeper import Keeper
 from oda.telemetry.place import Place, find_place
-from oda.telemetry.reading import FailureChanges, events_of, value_of
+from oda.telemetry.reading import FailureChanges, chosen, events_of, value_of
 from oda.telemetry.validation import CheckValue, accept_event
 from oda.telemetry.writing import write_in_order
 
 log = Logger()
 
-#: Where an operator finds the path of the history.
+#: The key with which an operator sets the path of the history.
 DATABASE_KEY = "es.amplia.oda.statemanager.inmemory.cfg: databasePath"
 
 
 @implementer(IStateManager)
 class InMemoryStateManager:
-    """``clock`` is the reactor, ``boot_id`` names this start of the machine ("": unknown).
+    """``clock`` is the reactor, ``boot_id`` names this boot of the machine ("": unknown).
 
-    Where the history of ``settings`` can't be opened, values are kept in memory until it can: a
-    disk that is read-only at boot must not keep the agent from its work. Neither ``get`` nor
-    ``read`` waits until what was read is kept or published; a failure of that is logged when it
-    begins.
+    If the history of ``settings`` can't be opened, values are kept in memory until it can: a disk
+    that is read-only at boot must not stop the agent. Neither ``get`` nor ``read`` waits until what
+    was read is kept or published; a failure of that is logged when it begins.
     """
 
     def __init__(
@@ -109,10 +108,10 @@ class InMemoryStateManager:
         self._keeper.close()
 
     def reconfigure(self, settings: StateManagerSettings) -> None:
-        """Follow other settings, with everything that is kept.
+        """Follow changed settings, with everything that is kept.
 
-        Raises ``OSError`` or ``sqlite3.Error`` and changes nothing when another history can't be
-        opened or written.
+        If another history can't be opened or written, raises ``OSError`` or ``sqlite3.Error`` and
+        changes nothing.
         """
         if _is_elsewhere(_place(self._settings), _place(settings)):
             self._move_to(settings)
@@ -124,10 +123,10 @@ class InMemoryStateManager:
             self._begin_forgetting()
 
     def retire(self) -> None:
-        """The realtime manager takes over: publish what is kept and was not published.
+        """The realtime manager takes over: publish every kept value that is unpublished.
 
-        The history is closed when all of that has an answer. What could not be published stays in
-        the file; where there is none it is lost, and counted.
+        The history is closed when each of them has an answer. Values that could not be published
+        stay in the file; without a file they are lost, and counted.
         """
         self._is_retired = True
         if self._forgetting.running:
@@ -137,8 +136,8 @@ class InMemoryStateManager:
     def get(
         self, device_pattern: str, datastream_ids: Sequence[str] | None
     ) -> Deferred[list[DatastreamValue]]:
-        """See ``IStateManager.get``. What is read is kept, too. Of the kept values that are the
-        answer, those are published that never were."""
+        """See ``IStateManager.get``. What is read is also kept. Kept values in the answer that were
+        never published are published now."""
         pattern = self._registry.canonical_id(device_pattern)
         if datastream_ids is None:
             known = {
@@ -153,25 +152,28 @@ class InMemoryStateManager:
     def set(
         self, device_id: str, values: Sequence[tuple[str, Any]]
     ) -> Deferred[list[DatastreamValue]]:
-        """See ``IStateManager.set``. What was written is read anew, so that the kept value is not
-        the one of before; the answer does not wait for that."""
+        """See ``IStateManager.set``. What was written is read again, so that the kept value is not
+        the old one; the answer does not wait for that."""
         return write_in_order(self._access, device_id, values, self._clock).addCallback(
             self._read_written
         )
 
     def received(self, events: Sequence[Event]) -> Deferred[None]:
-        """See ``IStateManager.received``: fires when they are committed."""
+        """See ``IStateManager.received``: fires when the events are committed."""
         if self._is_retired:
             return self._dispatcher.publish(events)
         return self._keep(events).addCallback(lambda row_ids: None)
 
-    def read(self, datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
-        """See ``IStateManager.read``: what came is kept."""
-        return self._access.read(datastream_id, device_pattern).addCallback(self._keep_values)
+    def read(
+        self, datastream_id: str, device_pattern: str, changes: IChangeFilter | None = None
+    ) -> Deferred[list[DatastreamValue]]:
+        """See ``IStateManager.read``: what was read is kept."""
+        reading = self._access.read(datastream_id, device_pattern)
+        return reading.addCallback(self._keep_values, changes)
 
     def collect(self, datastream_id: str, device_pattern: str) -> Deferred[int]:
-        """See ``IStateManager.collect``; fails with ``OutboxError`` when some were not accepted:
-        those are kept for the next time."""
+        """See ``IStateManager.collect``. Fails with ``OutboxError`` if some values were not
+        accepted: those are kept for the next time."""
         pattern = self._registry.canonical_id(device_pattern)
         return self._keeper.publish(self._keeper.unpublished(datastream_id, pattern))
 
@@ -193,11 +195,11 @@ class InMemoryStateManager:
                 self._keep_and_publish(event)
             return sorted([*answered, *values], key=_device_order)
 
-        # Where nothing is kept either, the source knows how to say NOT_FOUND.
+        # If nothing is kept either, the source answers NOT_FOUND.
         return self._access.read(datastream_id, pattern).addCallback(have_read)
 
     def _keep(self, events: Sequence[Event]) -> Deferred[list[int]]:
-        # Encoded now: what the publisher does with a value later must not change what is kept.
+        # Encoded now: what the publisher later does with a value must not change what is kept.
         try:
             rows = [encode_event(self._accepted(event)) for event in events]
         except EventRejected as error:
@@ -209,7 +211,7 @@ class InMemoryStateManager:
         return fail(error)
 
     def _accepted(self, event: Event) -> Event:
-        """The event as it is kept: with a time, the host being ""."""
+        """The event as it is kept: with a time, and with "" for the host."""
         event = accept_event(event, self._check_value)
         device_id = self._registry.canonical_id(event.device_id)
         if event.at_ms is not None and device_id == event.device_id:
@@ -224,10 +226,15 @@ class InMemoryStateManager:
             event.from_ms,
         )
 
-    def _keep_values(self, values: list[DatastreamValue]) -> list[DatastreamValue]:
-        for event in events_of(values):
-            # One by one: a value that can't be kept must not take the others with it.
-            self._watch(self.received((event,)), event)
+    def _keep_values(
+        self, values: list[DatastreamValue], changes: IChangeFilter | None = None
+    ) -> list[DatastreamValue]:
+        for event in events_of(values if changes is None else chosen(values, changes)):
+            # One by one: a value that can't be kept must not affect the others.
+            keeping = self.received((event,))
+            if changes is not None:
+                keeping.addErrback(_forget, changes, event.device_id)
+            self._watch(keeping, event)
         return values
 
     def _keep_and_publish(self, event: Event) -> None:
@@ -242,7 +249,7 @@ class InMemoryStateManager:
             return
         self._keeper.keep((row,)).addCallbacks(
             lambda row_ids: self._publish(Kept(row_ids[0], False, accepted)),
-            # A history that does not work must not keep the value from the platform as well.
+            # A broken history must not keep the value from the platform as well.
             lambda failure: self._watch(self._dispatcher.publish_now(accepted), accepted),
         )
 
@@ -277,7 +284,7 @@ class InMemoryStateManager:
             return self._open_history(settings)
         except (OSError, sqlite3.Error) as error:
             log.error(
-                "{key}: the history {path} can't be opened, values are kept in memory until it can:"
+                "{key}: the history {path} can't be opened; values are kept in memory until it can:"
                 " {reason}",
                 key=DATABASE_KEY,
                 path=str(settings.database_path),
@@ -290,7 +297,7 @@ class InMemoryStateManager:
         try:
             self._move_to(self._settings)
         except (OSError, sqlite3.Error):
-            return  # said already; the next look tries again
+            return  # already logged; the next look tries again
         log.info("the history {path} works now", path=str(self._settings.database_path))
 
     def _move_to(self, settings: StateManagerSettings) -> None:
@@ -326,12 +333,17 @@ class InMemoryStateManager:
         handing_over.addCallbacks(succeeded, failed)
 
 
+def _forget(failure: Failure, changes: IChangeFilter, device_id: str) -> Failure:
+    changes.forget(device_id)
+    return failure
+
+
 def _place(settings: StateManagerSettings) -> Place | None:
     return None if settings.database_path is None else find_place(settings.database_path)
 
 
 def _is_elsewhere(old: Place | None, new: Place | None) -> bool:
-    """Whether it is another file: two connections to one file would copy it into itself."""
+    """Whether it is another file: two connections to one file would copy the file into itself."""
     if old is None or new is None:
         return old is not new
     one, other = old.path, new.path

@@ -1,12 +1,12 @@
-"""Writes to the history behind the reactor's turns, and publishes from it.
+"""Writes to the history at the end of the reactor's turns, and publishes from it.
 
-What is to be kept within one turn of the reactor shares a transaction, and so do the marks of what
-was accepted for delivery. The reactor waits for the commit and for nothing else.
+All values to keep within one turn of the reactor share a transaction, and so do the marks of values
+that were accepted for delivery. The reactor waits for the commit and for nothing else.
 
-A value is lost when it leaves the history before it was accepted for delivery: too old, one too
-many, in a damaged file, in memory when the agent ends. Each is counted; the log says it once for
-each datastream and device, until a value of these is published again. A value that leaves while its
-acceptance is open is lost only if that is refused.
+A value is lost if it leaves the history before it was accepted for delivery: too old, one too many,
+in a damaged file, or in memory when the agent ends. Each loss is counted. The log reports it once
+for each datastream and device, until one of its values is published again. A value that leaves the
+history while its acceptance is open is lost only if it is then refused.
 """
 
 from __future__ import annotations
@@ -17,18 +17,19 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.errors import EventRejected, OutboxClosed, OutboxError
 from oda.interfaces import ICounters, IEventDispatcher
+from oda.log import Logger
 from oda.model import HOST, Event
 from oda.telemetry.history import Dropped, History, Kept, Row, is_damage
 from oda.telemetry.reading import FailureChanges
+from oda.wording import counted
 
 log = Logger()
 
-#: So many events of one turn are committed without waiting for its end.
+#: This many events of one turn are committed without waiting for its end.
 MAX_PENDING = 5_000
 
 _READING = "reading"
@@ -68,7 +69,7 @@ class Keeper:
         self._pending: list[tuple[Sequence[Row], Deferred[list[int]]]] = []
         self._pending_events = 0
         self._publications: dict[int, _Publication] = {}
-        #: Rows that were accepted for delivery, until that is marked in the history.
+        #: Rows that were accepted for delivery but are not yet marked so in the history.
         self._unmarked: set[int] = set()
         self._commit_call: IDelayedCall | None = None
         self._failures = FailureChanges()
@@ -76,10 +77,10 @@ class Keeper:
         self.is_closed = False
 
     def keep(self, rows: Sequence[Row]) -> Deferred[list[int]]:
-        """Keep events that were checked, have a time and are encoded.
+        """Keep events that are checked, have a time and are encoded.
 
-        Fires with their row ids when they are committed; fails with ``OutboxError`` when they
-        can't be, and with ``OutboxClosed`` after ``close``.
+        Fires with their row ids when they are committed. Fails with ``OutboxError`` if they can't
+        be, and with ``OutboxClosed`` after ``close``.
         """
         if self.is_closed:
             self._count_not_kept(len(rows))
@@ -98,11 +99,11 @@ class Keeper:
         self._commit()()
 
     def latest(self, datastream_id: str, device_pattern: str) -> list[Kept]:
-        """As ``History.latest``; nothing when the history does not work."""
+        """As ``History.latest``; nothing if the history does not work."""
         return self._read(lambda: self._history.latest(datastream_id, device_pattern))
 
     def unpublished(self, datastream_id: str, device_pattern: str) -> list[Kept]:
-        """As ``History.unpublished``; nothing when the history does not work."""
+        """As ``History.unpublished``; nothing if the history does not work."""
         return self._read(lambda: self._history.unpublished(datastream_id, device_pattern))
 
     def datastream_ids(self, device_pattern: str) -> set[str]:
@@ -119,15 +120,15 @@ class Keeper:
         self._have_dropped(dropped, "they are older than forgetTime")
 
     def set_max_data(self, max_data: int) -> None:
-        """Keep that many from now on; raises ``sqlite3.Error`` and changes nothing where the
-        history does not work."""
+        """From now on, keep that many. If the history does not work, raises ``sqlite3.Error`` and
+        changes nothing."""
         self.commit()
         self._have_dropped(self._history.set_max_data(max_data), "they are more than maxData")
 
     def move_to(self, history: History) -> None:
-        """Keep everything in ``history`` from now on, and close the one before.
+        """From now on, keep everything in ``history``, and close the one before.
 
-        Raises ``sqlite3.Error`` and changes nothing when ``history`` can't take it over.
+        If ``history`` can't take it over, raises ``sqlite3.Error`` and changes nothing.
         """
         self.commit()
         old = self._history
@@ -142,7 +143,7 @@ class Keeper:
         self._failures.forget()
         self._have_dropped(dropped, "they are more than maxData")
         try:
-            old.clear()  # else all would be there twice once the old path is used again
+            old.clear()  # otherwise all values would be there twice once the old path is used again
         except sqlite3.Error as error:
             log.warn(
                 "the values moved to {new} are still in {old} as well: {reason}",
@@ -155,11 +156,11 @@ class Keeper:
             self._commit_soon()
 
     def publish(self, kept: Sequence[Kept], is_urgent: bool = False) -> Deferred[int]:
-        """Publish these values, except those published or on their way already; by ``publish_now``
-        where it ``is_urgent``.
+        """Publish these values, except those that are published or in flight; if ``is_urgent``,
+        through ``publish_now``.
 
         Fires with the number accepted, or fails with the first ``OutboxError`` once each of them
-        has an answer. A value that can never be sent is logged by the dispatcher and not tried
+        has an answer. The dispatcher logs a value that can never be sent, and it is not tried
         again.
         """
         begun: list[tuple[Event, _Publication]] = []
@@ -178,19 +179,19 @@ class Keeper:
         return answered.addCallback(_number_accepted)
 
     def retire(self) -> None:
-        """Publish everything that was not published, and close once each has an answer."""
+        """Publish everything unpublished, and close once each value has an answer."""
         publishing = self.publish(self._read(lambda: self._history.all_unpublished()))
         publishing.addBoth(self._have_published_all)
 
     def close(self) -> None:
-        """Commit what waits and close the history. What only memory keeps is lost with it."""
+        """Commit what waits and close the history. Values that only memory holds are lost."""
         if self.is_closed:
             return
         tell = self._commit()
         if not self._history.is_on_disk():
             why = "the file they are in is gone"
             if self._history.path is None:
-                why = "only memory keeps them (no databasePath)"
+                why = "only memory holds them (no databasePath)"
             dropped: list[Dropped] = []
             self._try(_READING, lambda: dropped.extend(self._history.places_unpublished()))
             self._have_dropped(dropped, why)
@@ -205,15 +206,16 @@ class Keeper:
         left = self._history.number_unpublished
         if left and self._history.is_on_disk():
             log.warn(
-                "{number} kept values could not be published; they stay in {path}",
+                "{values} could not be published and will be at the next start: {path}",
+                values=counted(left, "kept value"),
                 number=left,
                 path=str(self._history.path),
             )
         self.close()
 
     def _commit(self) -> Callable[[], None]:
-        """Commit what waits; the result tells those who wait. They may call anything, so everything
-        else has to be done before."""
+        """Commit what waits. The returned function settles the owners; they may call anything, so
+        everything else must be done first."""
         if self._commit_call is not None:
             self._commit_call.cancel()
             self._commit_call = None
@@ -231,8 +233,8 @@ class Keeper:
         return lambda: _accept(pending, row_ids)
 
     def _mark(self) -> None:
-        """Mark what was accepted for delivery. Where that fails it is tried again with the next
-        commit: a value that is not marked meanwhile is not published again by this process."""
+        """Mark what was accepted for delivery. If that fails, the next commit tries again; this
+        process does not publish an unmarked value a second time."""
         if not self._unmarked:
             return
         row_ids = list(self._unmarked)
@@ -240,7 +242,7 @@ class Keeper:
             self._unmarked.difference_update(row_ids)
 
     def _read(self, read: Callable[[], list[Kept]]) -> list[Kept]:
-        """What is found in the history, with what arrived in this turn."""
+        """What is in the history, with what arrived in this turn."""
         self.commit()
         found: list[list[Kept]] = []
         self._try(_READING, lambda: found.append(read()))
@@ -272,7 +274,7 @@ class Keeper:
         self.commit()
 
     def _try(self, what: str, work: Callable[[], object]) -> bool:
-        """Run ``work`` on the history, once more on a fresh one if the file is damaged; False when
+        """Run ``work`` on the history, and if the file is damaged once more on a new one. False if
         it could not be done."""
         if self.is_closed:
             return False
@@ -297,8 +299,8 @@ class Keeper:
             self._failures.succeeded(_IN_PLACE)
         elif self._failures.failed(_IN_PLACE):
             log.error(
-                "{path} is gone, or is another file now: what is kept is lost with the end of the"
-                " agent, unless it is published before",
+                "{path} is gone, or is another file now: the kept values are lost when the agent"
+                " ends, unless they are published before",
                 path=str(self._history.path),
             )
 
@@ -307,14 +309,18 @@ class Keeper:
         for publication in self._publications.values():
             publication.row_id = None
         self._publications.clear()
-        self._unmarked.clear()  # ids begin anew
+        self._unmarked.clear()  # ids start again
         lost = max(0, self._history.start_afresh(reason) - known)
         if lost:
             self._counters.increment("values_forgotten_unpublished", lost)
-            log.error("{number} values in it were not published and are lost", number=lost)
+            log.error(
+                "lost {values} in it that had not been published",
+                values=counted(lost, "value"),
+                number=lost,
+            )
 
     def _have_dropped(self, dropped: Iterable[Dropped], why: str) -> None:
-        """Count what left the history and was neither accepted nor is on its way."""
+        """Count what left the history and was neither accepted nor is in flight."""
         lost: list[tuple[str, str]] = []
         for row_id, datastream_id, device_id in dropped:
             if row_id in self._unmarked:
@@ -335,13 +341,14 @@ class Keeper:
         if fresh:
             datastream_id, device_id = fresh[0]
             log.warn(
-                "{number} kept values were lost before they were published, because {why}:"
+                "lost {values} before publication, because {why}:"
                 " {datastream_id} of {device}{others}",
+                values=counted(len(places), "kept value"),
                 number=len(places),
                 why=why,
                 datastream_id=datastream_id,
                 device="the host" if device_id == HOST else device_id,
-                others=f" and {len(fresh) - 1} others" if len(fresh) > 1 else "",
+                others=f" and {counted(len(fresh) - 1, 'other')}" if len(fresh) > 1 else "",
             )
 
     def _count_not_kept(self, number: int) -> None:

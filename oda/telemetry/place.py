@@ -1,8 +1,8 @@
-"""Where the history is: at the path of the configuration, or beside what another program has there.
+"""Where the history lies: at the configured path, or beside what another program has there.
 
-The reference agent's own database stands at ``databasePath`` in a directory that is taken over: a
-Derby database, which is a directory, or in older versions an SQLite file. Its content is of no use
-here, and the reference agent may be wanted back.
+In a directory taken over from the reference agent, ``databasePath`` names its own database: a Derby
+database, which is a directory, or in older versions an SQLite file. Its content is of no use here,
+and its owner may want to go back to the reference agent.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
-#: The history beside what belongs to another program.
+#: The name of the history beside what belongs to another program.
 FILE_NAME = "oda-history.sqlite"
 
-#: What a Derby database has: a description of itself, and its segments.
+#: What a Derby database contains: a description of itself, and its segments.
 _DERBY = ("service.properties", "seg0")
 
 
 class Place(NamedTuple):
-    """``path`` is the file of the history; ``note`` says why that is not the path of the
-    configuration, "" where it is."""
+    """``path`` is the file of the history; ``note`` says why it is not the configured path, "" if
+    it is."""
 
     path: Path
     note: str = ""
 
 
 def find_place(path: Path) -> Place:
-    """The place for a history that the configuration wants at ``path``. Changes nothing there.
-    Raises ``OSError`` where the path can't be looked at."""
+    """The place for a history that the configuration puts at ``path``. Changes nothing there.
+    Raises ``OSError`` if the path can't be examined."""
     if path.is_dir():
         is_derby = any((path / name).exists() for name in _DERBY)
         what = "the Derby database of the reference agent" if is_derby else "a directory"
@@ -41,8 +41,8 @@ def find_place(path: Path) -> Place:
 
 
 def problem_of(path: Path) -> str:
-    """What is wrong with the history at ``path``, as far as a look tells; "" where nothing is, or
-    there is no file yet. Raises ``sqlite3.Error`` where no history can be kept there."""
+    """What is wrong with the history at ``path``, as far as a look can tell; "" if nothing is, or
+    if there is no file yet. Raises ``sqlite3.Error`` if no history can be kept there."""
     if not path.exists():
         return ""
     try:
@@ -52,7 +52,7 @@ def problem_of(path: Path) -> str:
             (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError as error:
         if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
-            return ""  # an agent is at work there
+            return ""  # an agent is using it
         raise
     except sqlite3.DatabaseError as error:
         return str(error)
@@ -67,7 +67,7 @@ def is_foreign(database: sqlite3.Connection) -> bool:
 
 
 def _is_of_another_program(path: Path) -> bool:
-    """False also where it can't be read: opening it will say why."""
+    """Also False if the file can't be read: opening it will report that."""
     try:
         with closing(_connect_read_only(path)) as database:
             return is_foreign(database)

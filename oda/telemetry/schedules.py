@@ -1,15 +1,15 @@
 """The lines ``datastreamId[;devicePattern]=[first;]period`` of a configuration: when each is due,
 and the events that are held until then.
 
-A ``Timetable`` calls an action for every line when it is due. Lines of the same ``first`` and
-``period`` that began together share one timer, so that thousands of lines cost a handful of timers.
-A timer waits ``first`` seconds once and is then a ``LoopingCall``: it keeps to the grid it started
-on however long the actions take. A line whose action has not finished when it is due again is left
-out that time, alone; what is left out, and what the reactor was too busy to begin, is counted as
-missed.
+A ``Timetable`` calls an action for every line when the line is due. Lines with the same ``first``
+and ``period`` that started together share one timer, so thousands of lines cost a handful of
+timers. A timer waits ``first`` seconds once and is then a ``LoopingCall``, which keeps to its grid
+however long the actions take. If the action of a line has not finished when the line is due again,
+that line alone is skipped. Skipped lines, and those that the reactor was too busy to start, count
+as missed.
 
 A line of the dispatcher's configuration collects the events of its datastream and device
-(``Holding``). A line with period 0 does so once: after its time its events are not held any more.
+(``Holding``). A line with period 0 does so once: after its time its events are no longer held.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
-from twisted.logger import Logger
 
 from oda.boundary import foreign_code
+from oda.log import Logger
 from oda.model import HOST, DevicePattern, Event
 from oda.settings import Schedule
 
 log = Logger()
 
-#: So much of a period may a tick be early.
+#: How early a tick may be, as a fraction of the period.
 _ROUNDING = 1e-3
 #: An event, its time, and who waits for its acceptance.
 Held = tuple[Event, int, object]
 
-#: So many events of one line are held; with the next they go out early.
+#: How many events of one line are held; one more sends all of them early.
 MAX_HELD = 10_000
 
 
@@ -42,7 +42,7 @@ class Timetable:
 
     ``clock`` is the reactor (``IReactorTime``, monotonic). ``action`` returns None or a Deferred
     that fires, or fails, when it is done; what it raises is logged. ``tick_ended(missed)`` is
-    called after all lines of one timer were begun, with the number of lines left out since the
+    called after all lines of one timer were started, with the number of lines skipped since the
     last time.
     """
 
@@ -60,12 +60,12 @@ class Timetable:
 
     @property
     def lines(self) -> set[Schedule]:
-        """The lines in force, those done once included."""
+        """The lines in force, including those that run once and are done."""
         return {line for timer in self._timers for line in timer.lines}
 
     def apply(self, lines: Iterable[Schedule]) -> None:
-        """Make ``lines`` the lines in force: new ones begin with their ``first`` now, those gone
-        end, and those that were there already keep their rhythm (once stays once)."""
+        """Make ``lines`` the lines in force. New lines start with their ``first`` now, removed
+        lines end, and the others keep their rhythm (once stays once)."""
         wanted = dict.fromkeys(lines)
         known: set[Schedule] = set()
         for timer in self._timers:
@@ -84,7 +84,7 @@ class Timetable:
             timer.start()
 
     def stop(self) -> None:
-        """End all lines; no delayed call is left. Actions under way are not cancelled."""
+        """End all lines and leave no delayed call. Actions in progress are not cancelled."""
         for timer in self._timers:
             timer.stop()
         self._timers = []
@@ -99,7 +99,7 @@ class Timetable:
             try:
                 with foreign_code:
                     doing = action(line)
-            except Exception:  # noqa: BLE001 -- one line must not end the others' timer
+            except Exception:  # noqa: BLE001 -- one line must not end the timer of the others
                 log.failure(
                     "the action of {datastream_id} failed", datastream_id=line.datastream_id
                 )
@@ -114,7 +114,7 @@ class Timetable:
 
 
 class _Timer:
-    """One ``first`` and ``period``, and the lines that began with it."""
+    """One ``first`` and ``period``, and the lines that started with it."""
 
     def __init__(
         self,
@@ -156,8 +156,8 @@ class _Timer:
         self._loop.start(self._period_s, now=True)
 
     def _due(self) -> None:
-        # Not LoopingCall.withCount: it takes a tick that rounding put a hair before its point on
-        # the grid for none at all, and so leaves out a period without a word.
+        # Not LoopingCall.withCount: if rounding puts a tick a hair before its point on the grid,
+        # withCount does not count it, and silently skips a period.
         elapsed = (self._clock.seconds() - self._began_s) / self._period_s
         tick = int(elapsed + _ROUNDING)
         periods, self._last_tick = tick - self._last_tick, tick
@@ -167,7 +167,7 @@ class _Timer:
 
 
 class Holding:
-    """What is held, by line."""
+    """The held events, by line."""
 
     def __init__(self, schedules: Iterable[Schedule] = ()) -> None:
         self._held: dict[Schedule, list[Held]] = {}
@@ -177,16 +177,16 @@ class Holding:
 
     @property
     def schedules(self) -> tuple[Schedule, ...]:
-        """The lines, those with period 0 that are over included."""
+        """The lines, including those with period 0 that have ended."""
         return tuple(self._held)
 
     @property
     def is_collecting(self) -> bool:
-        """Whether there is any line that holds events."""
+        """Whether any line holds events."""
         return bool(self._lines)
 
     def apply(self, schedules: Iterable[Schedule]) -> list[Held]:
-        """Make these the lines; returns what was held for lines that are gone."""
+        """Make these the lines; returns the events held for lines that are gone."""
         wanted = dict.fromkeys(schedules)
         orphans = [
             held
@@ -200,7 +200,7 @@ class Holding:
         return orphans
 
     def schedule_of(self, event: Event, host_id: str) -> Schedule | None:
-        """The line that collects ``event``, None when it is to be published at once."""
+        """The line that collects ``event``; None if it is to be published at once."""
         device_id = HOST if event.device_id == host_id else event.device_id
         for matches, schedule in self._lines.get(event.datastream_id, ()):
             if matches(device_id):
@@ -208,26 +208,26 @@ class Holding:
         return None
 
     def hold(self, schedule: Schedule, event: Event, at_ms: int, owner: object) -> bool:
-        """Hold an event; True when that line is now full and has to be released."""
+        """Hold an event; True if that line is now full and must be released."""
         events = self._held[schedule]
         events.append((event, at_ms, owner))
         return len(events) >= MAX_HELD
 
     def release(self, schedule: Schedule) -> list[Held]:
-        """What is held for a line, in order; it is not held any more."""
+        """The events held for a line, in order; they are no longer held."""
         if schedule not in self._held:
             return []
         held, self._held[schedule] = self._held[schedule], []
         return held
 
     def finish(self, schedule: Schedule) -> None:
-        """The time of a line with period 0 is over: it holds nothing from now on."""
+        """The time of a line with period 0 has passed: from now on it holds nothing."""
         self._done.add(schedule)
         self._index()
 
     def _index(self) -> None:
         self._lines = {}
-        # A line for exactly this device goes before one whose pattern includes it.
+        # A line for exactly this device precedes one whose pattern includes the device.
         for schedule in sorted(
             self._held, key=lambda line: DevicePattern(line.device_pattern).is_wildcard
         ):

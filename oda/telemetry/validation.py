@@ -1,11 +1,11 @@
-"""What an event has to be, to be published, and the form in which it is taken. Times that seem to
-be no milliseconds are sent all the same, and told once for each datastream.
+"""What an event must be to be published, and the form in which it is taken. A time that does not
+look like milliseconds is sent all the same, with one warning for each datastream.
 
-A value that is accepted belongs to the agent: a dict or list is copied when it is checked, so that
-its publisher may go on changing it. Plain values can't change and cost no copy.
+An accepted value belongs to the agent: a dict or list is copied when it is checked, so that its
+publisher may go on changing it. Plain values can't change and need no copy.
 
-The checks that a well-formed event passes are inlined where they are cheap: this runs for every
-datapoint of the agent.
+The checks that a well-formed event passes are inlined where they are cheap, because this runs for
+every datapoint of the agent.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from twisted.logger import Logger
 
 from oda.errors import EncodeError, EventRejected
+from oda.log import Logger
 from oda.model import Event
 from oda.timestamps import SURE_FROM_MS, SURE_TO_MS, doubt, show
 
@@ -32,15 +32,15 @@ CheckValue = Callable[[Any, str], None]
 #: The containers that a value may be made of; a tuple can hold a list.
 _CONTAINERS = frozenset((dict, list, tuple))
 
-#: So many datastreams are remembered; of more nothing is said.
+#: For how many datastreams a warning is remembered; further ones get none.
 MAX_NAMES = 1000
 
-#: A time so near to that of the machine is doubted as little as the machine's clock is.
+#: A time this close to the machine's is as believable as the machine's clock.
 _NEAR_MS = 86_400_000
 
 
 def accept_value(event: Event, check_value: CheckValue) -> Any:
-    """The value, as nobody else can change it; raises ``EventRejected`` when it can't be sent."""
+    """The value, as nobody else can change it; raises ``EventRejected`` if it can't be sent."""
     value = event.value
     kind = type(value)
     if kind is float:
@@ -55,7 +55,7 @@ def accept_value(event: Event, check_value: CheckValue) -> Any:
         check_value(value, "value")
     except EncodeError as error:
         raise EventRejected(_name(event), str(error)) from error
-    # A value that passed the check holds nothing but what to_builtins copies as it is.
+    # A value that passed the check holds only what to_builtins copies unchanged.
     return msgspec.to_builtins(value) if kind in _CONTAINERS else value
 
 
@@ -83,7 +83,7 @@ def check_times(event: Event) -> None:
         if time_ms is None:
             continue
         if type(time_ms) is not int or not MIN_INTEGER <= time_ms <= MAX_INTEGER:
-            # Its own words may be endless, or none: it is foreign.
+            # A foreign object's own words may be endless, or raise.
             kind = (
                 "a number of more than 64 bits" if type(time_ms) is int else type(time_ms).__name__
             )
@@ -120,15 +120,15 @@ def _name(event: Event) -> str:
 
 
 class TimeDoubts:
-    """``now_ms`` tells the machine's time: a device whose clock was never set lives in 1970, where
-    seconds of our time lie."""
+    """``now_ms`` gives the machine's time. A device whose clock was never set lives in 1970, where
+    present times in seconds would lie."""
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
         self._told: set[str] = set()
 
     def consider(self, event: Event) -> None:
-        """Warn if the event's times are doubtful, and this was not said of its datastream."""
+        """Warn if the event's times are doubtful, once for each datastream."""
         for time_ms in (event.at_ms, event.from_ms):
             if time_ms is None or SURE_FROM_MS <= time_ms <= SURE_TO_MS:
                 continue
@@ -143,7 +143,7 @@ class TimeDoubts:
             self._told.add(event.datastream_id)
             log.warn(
                 "a datapoint of {datastream_id} has the time {time_ms}, which seems to be {other}:"
-                " in milliseconds since 1970 it is {day}. It is sent as it is",
+                " in milliseconds since 1970 it is {day}. The agent sends it unchanged",
                 datastream_id=event.datastream_id,
                 time_ms=time_ms,
                 other=other,

@@ -19,11 +19,11 @@ def write_in_order(
     values: Sequence[tuple[str, Any]],
     clock: IReactorTime,
 ) -> Deferred[list[DatastreamValue]]:
-    """Write ``values`` in their order, each when the one before has ended, in slices of ``clock``,
-    the reactor.
+    """Write ``values`` in order, each when the one before has ended, in slices of ``clock``, the
+    reactor.
 
-    The Deferred fires with one outcome for each and never fails. Cancelling it cancels the write
-    under way; those after it are not begun and have status ERROR.
+    The Deferred fires with one outcome for each and never fails. Cancelling it cancels the write in
+    progress; those after it are not started and have status ERROR.
     """
     return _Writing(access, device_id, values, clock).done
 
@@ -48,7 +48,7 @@ class _Writing:
         self._go_on()
 
     def _go_on(self) -> None:
-        # A loop, not a chain of callbacks: a long list of writes that end at once must not recurse.
+        # A loop, not a chain of callbacks: a long list of immediate writes must not recurse.
         self._next_slice = None
         end_s = self._clock.seconds() + SLICE_S
         for datastream_id, value in self._values:
@@ -81,5 +81,5 @@ class _Writing:
 
     def _not_begun(self, datastream_id: str) -> DatastreamValue:
         return DatastreamValue(
-            datastream_id, self._device_id, ValueStatus.ERROR, error="not begun: cancelled"
+            datastream_id, self._device_id, ValueStatus.ERROR, error="not started: cancelled"
         )

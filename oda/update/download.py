@@ -21,7 +21,6 @@ from twisted.internet.error import ConnectingCancelledError
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.client import Agent, HTTPConnectionPool, ResponseDone
 from twisted.web.http import PotentialDataLoss
@@ -29,6 +28,7 @@ from twisted.web.http_headers import Headers
 
 from oda.boundary import reason_of
 from oda.errors import ConnectorError, OperationFailed, OperationNotSupported
+from oda.log import Logger
 from oda.settings import ConnectorSettings, UpdateSettings
 from oda.update.tunnel import MakeEndpoints, WebEndpoints
 from oda.verification import describe_tls

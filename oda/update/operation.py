@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -28,6 +27,7 @@ from oda.errors import (
     OutboxError,
 )
 from oda.interfaces import IOperation, IProgress, IResumableOperation
+from oda.log import Logger
 from oda.model import HOST, DeploymentElement, OperationRequest, OperationResult
 from oda.settings import AgentSettings, UpdateSettings
 from oda.update.commands import CommandRunner

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from twisted.logger import Logger
-
 from oda.boundary import reason_of
 from oda.config.loader import read_update_settings
 from oda.errors import OdaError
+from oda.log import Logger
 from oda.update import files
 from oda.update.configuration import NAME, place_of
 from oda.update.record import Phase, UpdateDirectory

@@ -17,11 +17,11 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
-from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from oda.boundary import contained, reason_of
 from oda.errors import OperationFailed
+from oda.log import Logger
 from oda.model import OperationResult, ResultCode, Step, StepResult
 from oda.settings import UpdateSettings
 from oda.update import validation

@@ -71,6 +71,6 @@ def _wait_for_acknowledgements(world: World, count: int, timeout_s: float = 30.0
 
 def _wait_until_empty(world: World, timeout_s: float = 30.0) -> None:
     deadline_s = time.monotonic() + timeout_s
-    while any(world.status()["outbox"][state] for state in ("pending", "in_flight")):
+    while any(world.status()["outbox"][state] for state in ("waiting", "in_flight")):
         assert time.monotonic() < deadline_s, "the outbox is not emptied"
         time.sleep(0.05)

@@ -205,8 +205,8 @@ def test_parts_are_of_the_same_kind(payload: str) -> None:
 @pytest.mark.parametrize("key", [1, -1, b"a", None, 1.5, True, (1,)], ids=str)
 def test_keys_are_texts(key: Any) -> None:
     """A key of another type is refused; the error says where."""
-    assert problem(cbor2.dumps({"a": {key: 1}})) == "a key is no text, at byte 4"
-    assert "a key is no text" in problem(b"\xbf" + cbor2.dumps(key) + b"\x01\xff")
+    assert problem(cbor2.dumps({"a": {key: 1}})) == "a key is not text, at byte 4"
+    assert "a key is not text" in problem(b"\xbf" + cbor2.dumps(key) + b"\x01\xff")
 
 
 def test_invalid_utf8_is_refused() -> None:

@@ -101,7 +101,7 @@ def test_timestamps_are_refused() -> None:
 @pytest.mark.parametrize("key", [1, b"a", None, 1.5, True], ids=str)
 def test_keys_are_texts(key: Any) -> None:
     """A key of another type is refused; the error says where."""
-    assert problem(msgpack.packb({"a": {key: 1}})) == "a key is no text, at byte 4"
+    assert problem(msgpack.packb({"a": {key: 1}})) == "a key is not text, at byte 4"
 
 
 def test_the_unused_byte_is_refused() -> None:

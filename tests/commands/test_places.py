@@ -92,7 +92,7 @@ def test_a_socket_that_can_not_be_made_is_told(
     status, found = check(tmp_path)
     (one,) = found["socket"]
     assert (status, one["result"]) == (0, "warning")
-    assert f"{working_directory / 'file'}: it is no directory" in one["text"]
+    assert f"{working_directory / 'file'}: it is not a directory" in one["text"]
     assert f"{working_directory / 'oda-run'}: other users can write" in one["text"]
 
 
@@ -111,10 +111,10 @@ def test_the_derby_database_is_told(working_directory: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("file/db", "file is no directory"),
-        ("file/missing/db", "file is no directory"),
+        ("file/db", "file is not a directory"),
+        ("file/missing/db", "file is not a directory"),
         ("link/db", "link is a link that leads nowhere"),
-        ("fifo", "is no regular file"),
+        ("fifo", "is not a regular file"),
         ("x" * 300, "File name too long"),
     ],
 )

@@ -263,7 +263,7 @@ def test_a_key_of_another_version_is_read_past(tmp_path: Path) -> None:
     """As ODA does, with a warning that names what is allowed."""
     loaded = load_files(tmp_path, {"connector.websocket": "host=h\npath=p\nfrobnicate=1\n"})
     (warning,) = loaded.warnings
-    assert ":3: frobnicate: unknown key, is ignored; allowed: ackCommitDelay, " in warning
+    assert ":3: frobnicate: unknown key, ignored; allowed: ackCommitDelay, " in warning
 
 
 def test_a_script_line_without_a_script_is_no_line(tmp_path: Path) -> None:

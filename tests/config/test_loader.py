@@ -146,6 +146,15 @@ def test_values_are_typed(tmp_path: Path, text: str, field: str, value: object) 
     assert getattr(loaded.settings.connector, field) == value
 
 
+def test_an_id_that_begins_with_at_names_a_place(tmp_path: Path) -> None:
+    """``@hostname`` is the only place that ``deviceId`` may name; another name is a fault, as what
+    was meant would not happen."""
+    loaded = load_files(tmp_path, {CONNECTION: BASE, DEVICE: "deviceId=@hostname\napiKey=k"})
+    assert loaded.settings.device_info.device_id == "@hostname"
+    with pytest.raises(ConfigurationError, match=r"deviceId.*@hostname"):
+        load_files(tmp_path, {CONNECTION: BASE, DEVICE: "deviceId=@hostnaem\napiKey=k"})
+
+
 @pytest.mark.parametrize(
     ("text", "help_"),
     [
@@ -493,7 +502,7 @@ def test_schedule_lines(tmp_path: Path, line: str, schedule: tuple[str, str, flo
         ("a=nan", "first;period"),
         ("a=9999999999", "more than"),
         ("a;*b*=1", "more than one '*'"),
-        ("a*=1", "no '*'"),
+        ("a*=1", "can't contain '*'"),
         (";b=1", "no datastream"),
         ("a;b;c=1", "more than one ';'"),
         ("a:b=1", "backslash"),
@@ -674,7 +683,7 @@ def test_what_a_container_platform_sets_for_a_service_called_oda_is_ignored(tmp_
     loaded = load_files(tmp_path, GOOD, environ)
     assert loaded.settings.connector.port == 9955
     (warning,) = [line for line in loaded.warnings if "ODA_PORT" in line]
-    assert warning.startswith("environment: ODA_PORT: is ignored; tcp://10.0.0.7:8080 is what a")
+    assert warning.startswith("environment: ODA_PORT: ignored; tcp://10.0.0.7:8080 is what a")
 
 
 @pytest.mark.parametrize(

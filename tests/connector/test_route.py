@@ -130,7 +130,7 @@ def test_a_transport_without_a_socket_is_not_followed() -> None:
     ("own", "way_out", "words"),
     [
         (("10.0.0.2",), "10.0.0.2", None),
-        (("10.0.0.2", "10.1.0.2"), "10.1.0.2", "way out is now 10.1.0.2"),
+        (("10.0.0.2", "10.1.0.2"), "10.1.0.2", "now connects from 10.1.0.2"),
         (("10.1.0.2",), "10.1.0.2", "no longer 10.0.0.2"),
         (("10.0.0.2",), errno.ENETUNREACH, "Network is unreachable"),
         (("10.0.0.2",), errno.EACCES, None),

@@ -166,7 +166,7 @@ def test_a_device_stands_behind_the_at_sign() -> None:
 def test_json_makes_the_type_explicit() -> None:
     """With --json the value is JSON and nothing else."""
     assert parse_entry('t="1"', ValueKind.JSON).value == "1"
-    with pytest.raises(EntryError, match="the value is no JSON"):
+    with pytest.raises(EntryError, match="the value is not JSON"):
         parse_entry("t=open", ValueKind.JSON)
 
 
@@ -193,7 +193,7 @@ def test_an_object_gives_every_member() -> None:
         ("temperature", "DATASTREAM"),
         ("=5", "names no datastream"),
         ("@dev=5", "names no datastream"),
-        ("t={", "no JSON"),
+        ("t={", "not JSON"),
         ('{"value":1}', "'datastream'"),
         ('{"datastream":"t"}', "'value' is missing"),
         ('{"datastream":"t","value":1,"atm":3}', "'atm'"),
@@ -201,7 +201,7 @@ def test_an_object_gives_every_member() -> None:
         ('{"datastream":"t","value":1,"at":"yesterday"}', "yesterday"),
         ('{"datastream":"t","value":1,"path":"a"}', "'path'"),
         ('{"datastream":"t","value":NaN}', "NaN"),
-        ("{" * 100_000, "no JSON"),
+        ("{" * 100_000, "not JSON"),
     ],
 )
 def test_what_is_wrong_is_named(text: str, complaint: str) -> None:

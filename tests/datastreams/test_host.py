@@ -90,7 +90,7 @@ def test_the_serial_number_as_id(bench: Bench, logged: list[LogEvent]) -> None:
     assert info.device_id() == "3d1219c7"
     assert [formatEvent(event) for event in logged] == [
         "serial number 3d1219c7 from /etc/machine-id",
-        "this device calls itself 3d1219c7, after /etc/machine-id: machines that were cloned from"
+        "this device uses the id 3d1219c7, from /etc/machine-id: machines that were cloned from"
         " one image may have the same. Set deviceId in the device info configuration",
     ]
 
@@ -153,7 +153,9 @@ def test_the_directory_of_scripts_is_not_there(bench: Bench, is_link: bool) -> N
     if is_link:
         (bench.root / "later").symlink_to(bench.root / "disk")
     device_info = bench.build(settings(path=Path("later"))).device_info
-    with pytest.raises(ReadingFailed, match=r"'path' names .*later, which is no directory"):
+    with pytest.raises(
+        ReadingFailed, match=r"'path' names .*later, which is not a readable directory"
+    ):
         device_info.device_id()
     assert device_info.serial_number() == "3d1219c7"
     assert bench.build(settings(path=Path("later"), device_id="d")).device_info.device_id() == "d"

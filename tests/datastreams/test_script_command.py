@@ -30,7 +30,7 @@ def test_line_ends_of_windows_are_named(tmp_path: Path, text: str) -> None:
     """The kernel says "no such file" of such a script: the reason says what is wrong with it."""
     (tmp_path / "x.sh").write_bytes(text.encode())
     (tmp_path / "x.sh").chmod(0o755)
-    with pytest.raises(ValueError, match=r"x\.sh' has the line ends of Windows \(CRLF\)"):
+    with pytest.raises(ValueError, match=r"x\.sh' has Windows line ends \(CRLF\)"):
         find_command("x.sh", tmp_path, tmp_path, NO_PATH)
 
 

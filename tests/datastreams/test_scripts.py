@@ -447,7 +447,7 @@ def test_an_output_of_another_type(bench: Bench) -> None:
     """Output that isn't of the type is a failed reading with the reason."""
     failure = read(bench, ValueType.INTEGER, b"warm\n")
     assert isinstance(failure.value, ReadingFailed)
-    assert str(failure.value) == "'warm' is no INTEGER"
+    assert str(failure.value) == "'warm' is not a valid INTEGER"
 
 
 def test_a_value_counts_whatever_the_status_is(bench: Bench) -> None:

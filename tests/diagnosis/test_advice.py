@@ -17,8 +17,8 @@ from oda.diagnosis.advice import advise_tcp, advise_tls, advise_upgrade
 @pytest.mark.parametrize(
     ("error", "words"),
     [
-        (ConnectionRefusedError(), "see 'port'"),
-        (NoRouteError(), "no way to that network"),
+        (ConnectionRefusedError(), "check 'port'"),
+        (NoRouteError(), "no route to that network"),
         (TCPTimedOutError(), "firewall"),
         (UnknownHostError(), "network settings"),
     ],
@@ -57,7 +57,7 @@ def test_tls(text: str, words: str) -> None:
         (429, "wait"),
         (503, "try again later"),
         (301, "another address"),
-        (418, "no WebSocket at this path"),
+        (418, "without a WebSocket at this path"),
     ],
 )
 def test_a_refused_upgrade(status: int, words: str) -> None:

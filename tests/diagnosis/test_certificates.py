@@ -45,7 +45,7 @@ def test_the_first_thing_wrong_is_named_with_its_remedy() -> None:
     assert "clock" in advice
     ended = certificate("h", ends_ms=NOW_MS - DAY_MS)
     text, advice = explain_refusal(ended, "h", NOW_MS, False)
-    assert f"ended on {day(NOW_MS - DAY_MS)}" in text
+    assert f"expired on {day(NOW_MS - DAY_MS)}" in text
     assert "renew" in advice
     text, advice = explain_refusal(certificate("x", "y"), "h", NOW_MS, False)
     assert "for x, y, not for h" in text

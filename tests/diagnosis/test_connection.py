@@ -83,7 +83,7 @@ def test_the_whole_way(bench: Bench) -> None:
     assert len(peer.pings) == 3
     assert all(ping.startswith(b"ODA1-BwcHBwcHBwc-") for ping in peer.pings)
     assert peer.messages == []
-    assert peer.closed == (True, 1000, "the check is over")
+    assert peer.closed == (True, 1000, "the check has ended")
     assert "canary-key" not in bench.texts
 
 
@@ -157,7 +157,7 @@ def test_messages_that_come_meanwhile_are_counted(bench: Bench) -> None:
     bench.platform.pong = with_message
     bench.run()
     assert bench.results[-1] == ("upgrade", Result.WARNING)
-    assert "messages that the platform sent meanwhile, without an answer: 3" in bench.texts
+    assert "messages that the platform sent during the check, unanswered: 3" in bench.texts
 
 
 @pytest.mark.parametrize("stage", ["name", "tcp", "upgrade", "ping"])

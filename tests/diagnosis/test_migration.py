@@ -181,7 +181,7 @@ def test_an_installation_that_came_over_another_connector(tmp_path: Path) -> Non
     assert [one for one in files if one[0] == "failed"] == [
         (
             "failed",
-            f"{CONNECTOR} is missing: this agent speaks WebSocket, and has to know where",
+            f"{CONNECTOR} is missing: this agent needs it for the platform's address",
             "oda init NEW_DIRECTORY --from DIRECTORY --host HOST writes it",
         )
     ]
@@ -195,14 +195,14 @@ def test_keys_that_mean_something_else_are_told_with_their_line(tmp_path: Path) 
     texts = [text for _, text, _ in of_step(tmp_path, "keys")]
     assert any(f"{CONNECTOR}:4: keepAliveInterval: a pong has pongTimeout" in t for t in texts)
     assert any(t.startswith(f"{CONNECTOR}: no line auth: ") for t in texts)
-    assert "4 other lines are read as they stand" in texts
+    assert "read unchanged: 4 other lines" in texts
 
 
 def test_a_placeholder_is_told(tmp_path: Path) -> None:
     """The framework of ODA replaces it, this agent does not; the value does not show."""
     installation(tmp_path, "deviceId=${device.serial}\n")
     (warning,) = [one for one in of_step(tmp_path, "keys") if one[0] == "warning"][-1:]
-    assert f"{DEVICE}:2: deviceId: ${{...}} is read as it stands" in warning[1]
+    assert f"{DEVICE}:2: deviceId: ${{...}} is read literally" in warning[1]
     assert "device.serial" not in warning[1]
 
 
@@ -231,7 +231,7 @@ def test_who_may_read_the_key(tmp_path: Path) -> None:
         ("deviceId=d\n", "ok", "is deviceId"),
         ("device.serialNumber=cut.sh\npath=scripts\n", "ok", "the script of device.serialNumber"),
         ("path=scripts\ndeviceId=\n", "ok", "scripts/obtainSerialNumber.sh writes, as in ODA"),
-        ("path=gone\n", "warning", "gone is no directory: the agent connects once it is"),
+        ("path=gone\n", "warning", "gone is not a directory: the agent connects once it is"),
         ("", "warning", "this machine's own serial number"),
         ("deviceId=a/b\n", "warning", "percent-encoded"),
     ],
@@ -266,7 +266,7 @@ def test_scripts_are_found_or_the_reason_is_told(tmp_path: Path) -> None:
     found = of_step(tmp_path, "scripts")
     assert [one[0] for one in found] == ["ok", "warning", "ok", "warning", "warning", "skipped"]
     assert "CRLF" in found[1][1]
-    assert "c.sh is not executable (chmod +x), and run by the interpreter" in found[2][1]
+    assert "c.sh is not executable (chmod +x); the agent runs it" in found[2][1]
     assert found[3][2] == "'source' has it: cp deploy/d.sh scripts/"
     assert "'gone.sh' was not found" in found[4][1]
     assert found[5][1] == "scripts/unused.sh: no line names it, is left alone"
@@ -292,8 +292,8 @@ def test_a_directory_that_this_user_may_not_read_is_named(tmp_path: Path) -> Non
     (tmp_path / "old").chmod(0)
     with as_nobody(tmp_path):
         assert [text for _, text, _ in of_step(tmp_path, "left alone")] == [
-            "old/: can't be looked at: Permission denied",
-            "z: is not used",
+            "old/: can't be examined: Permission denied",
+            "z: not used",
         ]
     (tmp_path / "configuration").chmod(0)
     with as_nobody(tmp_path), pytest.raises(ConfigurationError, match="Permission denied") as e:
@@ -350,14 +350,14 @@ def test_what_is_left_alone_has_a_reason(tmp_path: Path) -> None:
         },
     )
     assert [text for _, text, _ in of_step(tmp_path, "left alone")] == [
-        "README: is not used",
-        "bin/: 1 bundles of Java",
-        "bundle/: 1 bundles of Java",
-        "conf/: has files of ODA's components, too; name it if it is the one that ODA reads",
-        "felix-cache/: the framework's own directory",
-        "old/: a database of Derby, which ODA keeps its values in",
-        "rules/: rules: a plugin takes their place (docs/extending.md)",
-        "configuration/config.properties: of the Java framework",
+        "README: not used",
+        "bin/: 1 Java bundle",
+        "bundle/: 1 Java bundle",
+        "conf/: also has files of ODA's components; name it if ODA reads this one",
+        "felix-cache/: the Java framework's own directory",
+        "old/: a Derby database, in which ODA keeps its values",
+        "rules/: rules: a plugin replaces them (docs/extending.md)",
+        "configuration/config.properties: part of the Java framework",
         "configuration/logback.xml: the log is configured in es.amplia.oda.monitor.cfg",
     ]
 

@@ -74,7 +74,7 @@ async def test_the_host_beside_a_malformed_name(loopback: Loopback, tmp_path: Pa
     findings = await _check(loopback, loopback.listen(loopback.platform, tls), authority.file)
     (failed,) = [one for one in findings.all if one.result is Result.FAILED]
     assert "names in the certificate" in failed.text
-    assert "issued anew" in failed.advice
+    assert "reissued" in failed.advice
 
 
 @pytest_twisted.ensureDeferred
@@ -85,4 +85,4 @@ async def test_an_encrypted_key(loopback: Loopback, tmp_path: Path) -> None:
     cert_file, key_file = authority.issue("device", client=True, passphrase="a passphrase")
     findings = await _check(loopback, port, authority.file, cert_file=cert_file, key_file=key_file)
     (failed,) = [one for one in findings.all if one.result is Result.FAILED]
-    assert "is encrypted: let keyPassphraseFile" in failed.text
+    assert "is encrypted; set keyPassphraseFile" in failed.text

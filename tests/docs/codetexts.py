@@ -24,6 +24,8 @@ FOREIGN = (
 )
 #: Placeholders that don't reach as far as they could.
 _SHAPES = {"state": "(.*?)", "hint": r"( \(.*\?\))?"}
+#: What stands in front of the reason where a parameter is wrong.
+_PARAMETER = re.compile(r"^[a-z]\w+(\[\d+\])?(\.\w+)?: ")
 _PLACEHOLDER = re.compile(r"{(\w*)[^{}]*}")
 _LOG_METHODS = frozenset({"debug", "info", "warn", "error", "critical", "failure"})
 #: A string with fewer letters of its own says nothing.
@@ -78,7 +80,7 @@ def is_said(line: str) -> bool:
         return _is_text(line) or _is_text(line.partition(": ")[2])
     return any(
         all(
-            _is_text(text)
+            _is_text(text) or _is_text(_PARAMETER.sub("", text))
             for name, text in zip(pattern.names, groups, strict=True)
             if name in _SENTENCES and " " in (text or "")
         )

@@ -78,7 +78,7 @@ def test_a_console_is_what_was_typed_only() -> None:
         ("es.amplia.oda.connector.websocket.cfg", "prot=1\n", "prot: unknown key"),
         ("es.amplia.oda.subsystem.poller.cfg", "a=60\n", ""),
         ("es.amplia.oda.subsystem.poller.cfg", "a=60 # s\n", "comments need their own line"),
-        ("es.amplia.oda.subsystem.poller.cfg", "a=soon\n", "is no schedule"),
+        ("es.amplia.oda.subsystem.poller.cfg", "a=soon\n", "is not a schedule"),
     ],
 )
 def test_configurations(tmp_path: Path, file: str, text: str, problem: str) -> None:

@@ -1,5 +1,5 @@
-"""docs/migrating.md says nothing that no test proves: each row of its tables and each item of its
-lists is named here, with its tests."""
+"""docs/migrating.md and docs/migrating-keys.md say nothing that no test proves: this module names
+each row of their tables and each item of their lists, with its tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import pytest
 from oda.diagnosis.differences import DIFFERENCES
 from tests.docs.pages import ROOT, Page
 
-PAGE = Page(ROOT / "docs/migrating.md")
+PROSE = "\n".join(
+    Page(ROOT / "docs" / name).prose for name in ("migrating.md", "migrating-keys.md")
+)
 
 _EXISTING = "config/test_existing_deployments.py::"
 _LOADER = "config/test_loader.py::"
@@ -21,7 +23,7 @@ _MIGRATION = "diagnosis/test_migration.py::"
 
 #: By section, what begins a row or an item, and the tests that prove what it says.
 PROOFS: dict[str, dict[str, tuple[str, ...]]] = {
-    "What takes the place of what": {
+    "What replaces what": {
         "OSGi bundles": ("e2e/test_agent.py::test_twistd_knows_both_plugins",),
         "connector.websocket": (_EXISTING + "test_a_deployment_loads_unchanged",),
         "datastreams.deviceinfo": (_EXISTING + "test_script_lines_with_and_without_types",),
@@ -61,7 +63,7 @@ PROOFS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "Device ids are percent-encoded": ("wire/test_address.py::test_device_id_arrives",),
         "JSON goes out": ("wire/test_delivery.py::test_json_frames_follow_the_setting",),
-        "Operations are taken": ("wire/test_connection.py::test_operation_is_answered",),
+        "Operations are accepted": ("wire/test_connection.py::test_operation_is_answered",),
     },
     "es.amplia.oda.datastreams.deviceinfo.cfg": {
         "deviceId": (
@@ -230,16 +232,16 @@ PROOFS: dict[str, dict[str, tuple[str, ...]]] = {
     },
 }
 #: Sections without claims about what the agent does.
-WITHOUT_CLAIMS = {"From the Java ODA", "Key by key", "Moving a device"}
+WITHOUT_CLAIMS = {"From the Java ODA", "From the Java ODA: key by key", "Moving a device"}
 
 #: The first lines of tables that have one.
 _HEADS = {"| ODA | here |", "| key | |", "| operation | |", "| | ODA | here |"}
 
 
 def claims() -> Iterator[tuple[str, str]]:
-    """Every row and every item of the page: the section, and the text without its marks."""
+    """Every row and every item of the pages: the section, and the text without its marks."""
     section = ""
-    for line in PAGE.prose.splitlines():
+    for line in PROSE.splitlines():
         if line.startswith("#"):
             code = re.search(r"`([^`]+)`", line)
             section = code[1] if code else line.lstrip("# ")
@@ -295,7 +297,7 @@ def test_every_proof_exists(name: str) -> None:
 
 def test_the_page_and_the_command_know_the_same_keys() -> None:
     """What ``oda check --migrate`` says key by key has its row on the page."""
-    headings = [line for line in PAGE.prose.splitlines() if line.startswith("### ")]
+    headings = [line for line in PROSE.splitlines() if line.startswith("### ")]
     for file, keys in DIFFERENCES.items():
         (heading,) = [line for line in headings if f"`{file}`" in line]
         section = heading.split("`")[1]

@@ -58,7 +58,8 @@ def write(directory: Path, component: str, text: str) -> None:
 
 class AgentProcess:
     """``twistd -n oda-websocket`` in ``directory``'s parent, with its log in a file. Its disk takes
-    ``fdatasync_ms`` longer for each fdatasync than the machine's."""
+    ``fdatasync_ms`` longer for each fdatasync than the machine's, and hangs while the file
+    ``hang_while`` is there. ``before`` are words to write before the command."""
 
     def __init__(
         self,
@@ -66,13 +67,19 @@ class AgentProcess:
         *options: str,
         twistd: tuple[str, ...] = (),
         fdatasync_ms: float = 0.0,
+        hang_while: Path | None = None,
+        before: tuple[str, ...] = (),
         **environ: str,
     ) -> None:
         self.log = configuration.parent / "agent.log"
+        disk: list[str] = []
+        if fdatasync_ms or hang_while is not None:
+            disk = slow_disk.command(fdatasync_ms, hang_while=hang_while)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [
-                    *(slow_disk.command(fdatasync_ms) if fdatasync_ms else ()),
+                    *before,
+                    *disk,
                     str(BIN / "twistd"),
                     "-n",
                     "--pidfile=",

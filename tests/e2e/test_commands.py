@@ -82,16 +82,20 @@ def test_a_good_configuration_passes_every_step(platform: RunningPlatform, tmp_p
 
 
 def test_the_report_for_people_holds_no_key(platform: RunningPlatform, tmp_path: Path) -> None:
-    """Settings with *** for the key, then a line for each step; with --offline nothing connects."""
+    """The verdict, then a line for each step; with --offline nothing connects, with --verbose the
+    settings follow, with *** for the key."""
     write_configuration(tmp_path / "conf", platform)
     done = run_oda("check", "--conf", "conf", cwd=tmp_path)
     assert done.returncode == 0, done.stdout
     assert KEY not in done.stdout + done.stderr
-    assert "  apiKey=***" in done.stdout
+    assert "  apiKey=***" not in done.stdout
+    assert done.stdout.startswith("OK: the agent can work with this configuration")
     assert "round trip" in done.stdout
     assert len(platform.connections("dev-1")) == 1
-    done = run_oda("check", "--conf", "conf", "--offline", cwd=tmp_path)
+    done = run_oda("check", "--conf", "conf", "--offline", "--verbose", cwd=tmp_path)
     assert done.returncode == 0
+    assert "  apiKey=***" in done.stdout
+    assert KEY not in done.stdout + done.stderr
     assert "round trip" not in done.stdout
     assert len(platform.connections("dev-1")) == 1
 
@@ -162,7 +166,7 @@ def test_nobody_listens(platform: RunningPlatform, tmp_path: Path) -> None:
     status, report = check(tmp_path)
     assert status == 1
     assert failure(report)["check"] == "tcp"
-    assert "nobody listens there" in failure(report)["advice"]
+    assert "nothing listens there" in failure(report)["advice"]
 
 
 def test_a_silent_platform_is_given_up(platform: RunningPlatform, tmp_path: Path) -> None:
@@ -225,7 +229,7 @@ def test_tls_is_verified_and_its_end_is_told(tmp_path: Path) -> None:
     status, report = look(elsewhere, authority.file)
     assert "for other.example, not for localhost" in failure(report)["text"]
     status, report = look(ended, authority.file)
-    assert "ended on" in failure(report)["text"]
+    assert "expired on" in failure(report)["text"]
     with RunningPlatform(["--key", KEY], log=tmp_path / "platform.log") as plain:
         settings = {"host": "localhost", "secure": "true", "caFile": authority.file}
         write_configuration(tmp_path / "conf", plain, connector=settings)
@@ -262,7 +266,7 @@ def test_operations_that_come_during_the_check_are_told(
     status, report = check(tmp_path)
     warnings = [one["text"] for one in report["checks"] if one["result"] == "warning"]
     assert status == 0
-    assert any("sent meanwhile, without an answer: 1" in text for text in warnings)
+    assert any("sent during the check, unanswered: 1" in text for text in warnings)
 
 
 def test_what_the_settings_name_is_looked_for(platform: RunningPlatform, tmp_path: Path) -> None:
@@ -339,7 +343,7 @@ def test_init_overwrites_nothing(tmp_path: Path) -> None:
         (["--host", "h h", "--api-key-file", "-"], "host: 'h h' is not allowed"),
         (["--host", "h", "--port", "x", "--api-key-file", "-"], "port: 'x' is not allowed"),
         (["--host", "h", "--api-key-file", "/absent"], "/absent does not exist"),
-        (["--host", "h", "--api-key-file", "-", "--every", "soon"], "is no schedule"),
+        (["--host", "h", "--api-key-file", "-", "--every", "soon"], "is not a schedule"),
         (["--host", "h", "--api-key-file", "-", "--set", "prot=1"], "--set prot"),
         (["--host", "h", "--api-key-file", "-", "--set", "apiKey=k"], "a secret"),
     ],
@@ -426,8 +430,9 @@ def test_what_waits_can_be_seen_with_and_without_an_agent(
     """Status, list, export and verify on a stopped agent's file and on a running agent's."""
     fill(tmp_path, unreachable, range(3))
     found = outbox_status(tmp_path)
-    assert found["waiting"] == {"response": 0, "telemetry": 3}
-    assert (found["waitingDatapoints"], found["isRunning"]) == (3, False)
+    assert found["stored"] == {"response": 0, "telemetry": 3}
+    assert (found["waiting"], found["lingering"]) == (3, 0)
+    assert (found["storedDatapoints"], found["isRunning"]) == (3, False)
     assert found["accepted"] == {"messages": 3, "datapoints": 3}
     assert exported(tmp_path) == [0, 1, 2]
     listed = outbox(tmp_path, "list", "--limit", "2").splitlines()
@@ -438,7 +443,10 @@ def test_what_waits_can_be_seen_with_and_without_an_agent(
         wait_for_agent(tmp_path)
         found = outbox_status(tmp_path)
         assert found["isRunning"] is True
-        assert found["agent"]["pending"] == 3
+        shown = json.loads(run_oda("status", "--conf", "conf", "--json", cwd=tmp_path).stdout)
+        for word in ("waiting", "in_flight", "lingering", "recovering", "dead"):
+            assert found[word] == shown["outbox"][word]
+        assert found["waiting"] == 3
         assert exported(tmp_path) == [0, 1, 2]
         assert "an agent is using it" in outbox(tmp_path, "status")
         agent.stop()
@@ -456,7 +464,7 @@ def test_a_purge_drops_what_waits_and_is_asked_for_twice(
     assert exported(tmp_path) == [0, 1]
     assert outbox(tmp_path, "purge", "--yes") == "2 messages dropped\n"
     found = outbox_status(tmp_path)
-    assert found["waiting"] == {"response": 0, "telemetry": 0}
+    assert found["stored"] == {"response": 0, "telemetry": 0}
     assert found["dropped"] == {"messages": 2, "datapoints": 2}
     with AgentProcess(unreachable) as agent:
         wait_for_agent(tmp_path)
@@ -496,11 +504,11 @@ def test_a_dead_letter_can_be_sent_again(
         assert json.loads(letter)["reason"]
         platform.clear_fault()
         if is_running:
-            assert outbox(tmp_path, "retry-dead") == "1 messages wait again\n"
+            assert outbox(tmp_path, "retry-dead") == "1 message put back\n"
             platform.wait_for_datapoints("dev-1", "t", 1, timeout_s=30)
         agent.stop()
     if not is_running:
-        assert outbox(tmp_path, "retry-dead") == "1 messages wait again\n"
+        assert outbox(tmp_path, "retry-dead") == "1 message put back\n"
         with AgentProcess(conf) as agent:
             platform.wait_for_datapoints("dev-1", "t", 1, timeout_s=30)
             agent.stop()

@@ -18,7 +18,7 @@ import pytest
 from oda.platform.testing import RunningPlatform
 from tests.docs.pages import ROOT, Page
 from tests.docs.shell import commands, is_shell
-from tests.e2e.processes import BIN, environment
+from tests.e2e.processes import BIN, environment, run_oda
 
 DEVICE = "my-device"
 
@@ -144,6 +144,10 @@ def test_the_program_with_an_agent_in_it(platform: RunningPlatform, tmp_path: Pa
     with reader.started(command) as process:
         platform.wait_for_device(DEVICE, 30)
         platform.wait_for_datapoints(DEVICE, "greenhouse.temperature", 1)
+        done = run_oda("status", cwd=tmp_path)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        assert run_oda("send", "room.door=open", cwd=tmp_path).returncode == 0
+        platform.wait_for_datapoints(DEVICE, "room.door", 1)
         answer = platform.send_operation(DEVICE, "WATER", {"litres": 3})
         assert (answer["resultCode"], answer["resultDescription"]) == ("SUCCESSFUL", "3 l given")
         answer = platform.send_operation(DEVICE, "WATER", {"litres": "some"})

@@ -218,7 +218,7 @@ def test_faults_from_the_shell(
         assert fault("clear").stdout == "the faults of single devices stay: dev-1\n"
         assert fault("clear", "on", "dev-1").returncode == 0
         assert watching.lines("dev-1 connected", 1)
-        assert fault().stdout == "all devices: nothing: it behaves\n"
+        assert fault().stdout == "all devices: no faults\n"
         assert watching.end()[0] == 0
     assert "frieze: unknown" in fault("set", "frieze").stderr
     assert fault("strike", "freeze").returncode == 2
@@ -261,7 +261,7 @@ def test_a_session_is_recorded_and_played(platform: RunningPlatform, tmp_path: P
         status, out, log = recording.end()
     assert status == 0, log
     assert not TRACE.search(log)
-    assert re.search(r"^1 connections, \d+ messages in session.jsonl$", out, re.M)
+    assert re.search(r"^1 connection, \d+ messages in session.jsonl$", out, re.M)
     content = (tmp_path / "session.jsonl").read_text()
     assert KEY not in content + log
     lines = [json.loads(line) for line in content.splitlines()]

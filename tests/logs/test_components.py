@@ -23,7 +23,7 @@ def rules(**levels: str) -> LevelRules:
     ("namespace", "component"),
     [
         ("oda.connector.link", "connector.link"),
-        ("oda.tap", "tap"),
+        ("oda.agent", "agent"),
         ("twisted.scripts._twistd_unix.UnixAppLogger", "twisted"),
         ("log_legacy", "twisted"),
         ("my_sensor.bus", "my_sensor.bus"),

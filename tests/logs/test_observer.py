@@ -109,7 +109,7 @@ def test_a_full_disk_costs_lines_only() -> None:
     log(event("2"))
     disk.is_full = False
     log(event("3"))
-    assert disk.text == "2 lines of the log could not be written\n<6>[connector.link] 3\n"
+    assert disk.text == "2 log lines could not be written\n<6>[connector.link] 3\n"
 
 
 @pytest.mark.parametrize(

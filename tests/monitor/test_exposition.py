@@ -81,7 +81,7 @@ def test_gauges_show_the_moment() -> None:
     assert states.pop((("state", "open"),)) == 1.0
     assert set(states.values()) == {0.0}
     assert len(states) == len(LinkState) - 1
-    assert only("oda_outbox_rows", found)[(("state", "pending"),)] == 3.0
+    assert only("oda_outbox_rows", found)[(("state", "waiting"),)] == 3.0
     assert only("oda_outbox_bytes", found) == {(): 2048.0}
     assert only("oda_ready", found) == {(): 1.0}
     assert only("oda_build_info", found) == {

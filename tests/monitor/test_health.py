@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from oda.model import LinkState
-from oda.monitor.health import certificate_warnings, judge
+from oda.monitor.health import expiring_certificates, judge
+from oda.troubles import Trouble, TroubleKind
 from tests.monitor.snapshots import NOW_MS, connection
 
 DAY_MS = 86_400_000
@@ -49,21 +50,35 @@ def test_a_platform_without_pongs_is_believed(peer_class: str) -> None:
     shown = connection(peer_class=peer_class, ping_waits_s=1000.0)
     readiness = judge(shown)
     assert (readiness.ready, readiness.acknowledges) == (True, False)
-    assert readiness.body(shown)["acknowledges"] is False
+    assert readiness.body(shown, ())["acknowledges"] is False
+
+
+def test_trouble_makes_no_agent_unready_but_is_told() -> None:
+    """A program reads one word, and the kinds: their texts are for the operator alone."""
+    trouble = Trouble(kind=TroubleKind.DISK, subject="", text="secret place", since_s=0.0)
+    shown = connection()
+    readiness = judge(shown)
+    body = readiness.body(shown, [trouble, trouble])
+    assert (body["state"], body["ready"], body["troubles"]) == ("troubled", True, ["disk"])
+    assert "secret" not in str(body)
+    assert readiness.body(shown, ())["state"] == "ready"
+    lost = connection(state=LinkState.WAITING)
+    assert judge(lost).body(lost, [trouble])["state"] == "not_ready"
 
 
 @pytest.mark.parametrize(
     ("days", "words"),
-    [(31, None), (30, "ends in 30 days"), (0, "ends in 0 days"), (-1, "has ended")],
+    [(31, None), (30, "expires in 30 days"), (0, "expires in 0 days"), (-1, "has expired")],
 )
 def test_certificates_are_warned_of_in_time(days: int, words: str | None) -> None:
     """From thirty days before the end on."""
-    warnings = certificate_warnings(
+    endings = expiring_certificates(
         connection(client_certificate_ends_ms=NOW_MS + days * DAY_MS), NOW_MS
     )
     if words is None:
-        assert warnings == []
+        assert endings == []
     else:
-        (warning,) = warnings
-        assert "certFile" in warning
-        assert words in warning
+        (ending,) = endings
+        assert "certFile" in ending.whose
+        assert words in str(ending)
+        assert ending.lasts_s == (30 - days) * DAY_MS / 1000

@@ -15,6 +15,7 @@ from oda.monitor.latency import ReactorLatency
 from oda.monitor.service import LISTEN_AGAIN_S, MonitorService
 from oda.monitor.snapshot import Snapshot
 from oda.settings import MonitorSettings
+from oda.troubles import Trouble, TroubleKind
 from tests.monitor.snapshots import NOW_MS, SNAPSHOT, connection, snapshot
 
 
@@ -53,6 +54,22 @@ def test_nothing_listens_without_a_port() -> None:
     world.service.startService()
     assert world.reactor.tcpServers == []
     assert world.service.address is None
+
+
+def test_health_is_bad_as_soon_as_anything_is_wrong() -> None:
+    """``/health`` answers 503 for an agent that is ready and has trouble, ``/health/ready`` 200;
+    both name the kinds."""
+    world = World()
+    world.service.startService()
+    trouble = Trouble(kind=TroubleKind.READING, subject="a", text="b", since_s=0.0)
+    for troubles, status in (((), 200), ((trouble,), 503)):
+        world.shown = snapshot(troubles=troubles)
+        found, content_type, body = world.get("/health")
+        assert (found, content_type) == (status, "application/json")
+        assert json.loads(body)["troubles"] == [one.kind.value for one in troubles]
+        assert world.get("/health/ready")[0] == 200
+    world.shown = snapshot(connection=connection(state=LinkState.WAITING))
+    assert [world.get(path)[0] for path in ("/health", "/health/ready")] == [503, 503]
 
 
 def test_it_listens_on_the_loopback() -> None:
@@ -96,14 +113,14 @@ def test_ready_is_200_or_503_with_reasons() -> None:
     answer = json.loads(body)
     assert status == 503
     assert (answer["ready"], answer["connection"]) == (False, "waiting")
-    assert answer["reasons"] == ["it waits before it connects again"]
+    assert answer["reasons"] == ["the agent is waiting to connect again"]
 
 
 def test_other_paths_are_not_found() -> None:
     """There is nothing else, and nothing that changes anything."""
     world = World()
     world.service.startService()
-    assert [world.get(path)[0] for path in ("/", "/health", "/metrics/x", "/health/readyx")] == [
+    assert [world.get(path)[0] for path in ("/", "/healthy", "/metrics/x", "/health/readyx")] == [
         404
     ] * 4
 
@@ -177,7 +194,7 @@ def test_certificates_are_looked_at_daily() -> None:
     with capturedLogs() as events:
         world.reactor.pump([60.0, 86_400.0])
     lines = [formatEvent(event) for event in events]
-    assert lines == ["the platform's certificate ends in 1 days"] * 2
+    assert lines == ["the platform's certificate expires in 1 day"] * 2
 
 
 def test_stopping_leaves_nothing_behind() -> None:

@@ -6,10 +6,12 @@ import json
 from typing import Any
 
 import pytest
+from twisted.internet.task import Clock
 
 from oda.model import LinkState
 from oda.monitor.counters import Counters
 from oda.monitor.status import build_status, duration, render_status, status_line
+from oda.troubles import Trouble, TroubleKind
 from tests.monitor.snapshots import NOW_MS, SNAPSHOT, URL, connection, snapshot
 
 
@@ -45,7 +47,7 @@ def test_the_screen_of_an_agent_that_is_well() -> None:
     text = screen(counters)
     for words in ("version 1.2.3", "1 d 2 h", "dev-1", "open for 1 min 1 s", URL, "42 ms"):
         assert words in text
-    assert "3 waiting, 2 on their way" in text
+    assert "3 waiting, 2 in flight, 1 lingering" in text
     assert text.count("acknowledged (with repeats)") == 2
     assert "trouble" not in text
     assert len(text.splitlines()) <= 24
@@ -67,17 +69,60 @@ def test_the_screen_says_why_it_is_not_ready() -> None:
     assert "next attempt in 7.2 s" in text
 
 
-def test_troubles_are_listed() -> None:
-    """Losses, failures and certificates that end, each with its number."""
-    counters = Counters()
+def test_what_is_wrong_is_listed() -> None:
+    """What is wrong now: its kind, what it is about, for how long. What happened since the start:
+    how often, and when first."""
+    seconds = Clock()
+    counters = Counters(seconds.seconds)
+    seconds.advance(40.0)
     counters.increment("messages_dropped", 12, reason="full")
-    counters.increment("readings_failed", 3)
-    text = screen(
-        counters, connection=connection(platform_certificate_ends_ms=NOW_MS + 3 * 86_400_000)
+    seconds.advance(60.0)
+    counters.increment("messages_dropped", 1, reason="age")
+    trouble = Trouble(
+        kind=TroubleKind.READING, subject="t of the host", text="no such file", since_s=90.0
     )
-    assert "12 messages dropped" in text
-    assert "3 readings failed" in text
-    assert "ends in 3 days" in text
+    shown = {"now_s": 100.0, "troubles": (trouble,)}
+    status = build_status(snapshot(**shown), counters)
+    assert status["state"] == "troubled"
+    assert status["troubles"] == [
+        {
+            "code": "reading",
+            "subject": "t of the host",
+            "text": "no such file",
+            "since_ms": NOW_MS - 10_000,
+            "for_s": 10.0,
+        }
+    ]
+    assert status["incidents"] == [
+        {
+            "code": "messages_dropped",
+            "count": 13,
+            "text": "messages dropped",
+            "since_ms": NOW_MS - 60_000,
+        }
+    ]
+    text = screen(counters, **shown)
+    assert "yes, but something is wrong" in text
+    assert "reading: t of the host: no such file (for 10 s)" in text
+    assert "13 messages dropped, the first 2023-11-14 22:12:20Z" in text
+
+
+def test_a_thousand_troubles_are_one_screen() -> None:
+    """The first ten, and how many more there are."""
+    troubles = tuple(
+        Trouble(kind=TroubleKind.READING, subject=str(number), text="bad", since_s=0.0)
+        for number in range(1000)
+    )
+    text = screen(troubles=troubles)
+    assert "and 990 more" in text
+    assert text.count("reading: ") == 10
+
+
+def test_the_line_of_systemd_names_kinds_of_trouble() -> None:
+    """Each once, without anything that changes from second to second."""
+    trouble = Trouble(kind=TroubleKind.DISK, subject="", text="full", since_s=0.0)
+    line = status_line(connection(), 0, [trouble, trouble])
+    assert line == f"connected to {URL}; trouble: disk"
 
 
 def test_a_platform_without_pongs_is_named() -> None:
@@ -86,7 +131,7 @@ def test_a_platform_without_pongs_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "pending", "line"),
+    ("changes", "waiting", "line"),
     [
         ({}, 7, f"connected to {URL}"),
         ({"state": LinkState.CONNECTING}, 0, "not connected (connecting)"),
@@ -97,9 +142,9 @@ def test_a_platform_without_pongs_is_named() -> None:
         ),
     ],
 )
-def test_the_line_for_systemd(changes: dict[str, Any], pending: int, line: str) -> None:
+def test_the_line_for_systemd(changes: dict[str, Any], waiting: int, line: str) -> None:
     """One line without anything that changes every second while all is well."""
-    assert status_line(connection(**changes), pending) == line
+    assert status_line(connection(**changes), waiting) == line
 
 
 def test_the_line_names_an_overdue_pong() -> None:

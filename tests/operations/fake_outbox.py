@@ -216,7 +216,7 @@ class FakeOutbox:
         return sum(len(row.message.payload) for row in self.rows)
 
     def counts(self) -> Mapping[str, int]:
-        return {"pending": len(self.rows), "in_flight": 0, "lingering": 0, "dead": 0, "bytes": 0}
+        return {"waiting": len(self.rows), "in_flight": 0, "lingering": 0, "dead": 0, "bytes": 0}
 
     def close(self) -> Deferred[None]:
         self.is_closed = True

@@ -134,7 +134,9 @@ class FakeStateManager:
     def received(self, events: Sequence[Event]) -> Deferred[None]:
         raise AssertionError("an operation brings no new values")
 
-    def read(self, datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
+    def read(
+        self, datastream_id: str, device_pattern: str, changes: Any = None
+    ) -> Deferred[list[DatastreamValue]]:
         raise AssertionError("an operation does not poll")
 
     def collect(self, datastream_id: str, device_pattern: str) -> Deferred[int]:
@@ -190,7 +192,7 @@ class TimeSources:
 
     def open(self, text: str) -> FakeTimeSource:
         if text not in self.sources:
-            raise ValueError(f"{text!r} is no time source")
+            raise ValueError(f"{text!r} is not a time source")
         return self.sources[text]
 
 

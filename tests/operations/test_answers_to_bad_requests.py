@@ -120,7 +120,7 @@ REFUSED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     (
         {**ONE, "name": SYNC, "parameters": {"source": "sundial"}},
         refusal(
-            "source: is none of those that timeSource and timeSources of the agent name",
+            "source: is not named by timeSource or timeSources in the agent's configuration",
             id="1",
             name=SYNC,
         ),

@@ -122,15 +122,15 @@ def test_only_surprises_are_logged_with_their_traceback(logged: list[dict[str, A
         ),
         (
             OperationResult(steps=[Step("S1", StepResult.ERROR, 5)]),
-            "steps[0].description is no text",
+            "steps[0].description is not a text",
         ),
         (
             OperationResult(steps=[Step("S1", StepResult.ERROR, response="r")]),
-            "steps[0].response is no list",
+            "steps[0].response is not a list",
         ),
         (
             OperationResult(steps=[Step("S1", StepResult.ERROR, timestamp_ms=1.5)]),
-            "steps[0].timestamp_ms is no whole number",
+            "steps[0].timestamp_ms is not a whole number",
         ),
     ],
     ids=lambda value: repr(value)[:60],
@@ -243,7 +243,7 @@ def test_handlers_come_and_go_while_running() -> None:
     bench.dispatcher.remove("X")
     assert "X" not in bench.dispatcher.operation_names
     assert bench.response(id="2", name="X")["resultCode"] == "NOT_SUPPORTED"
-    with pytest.raises(PluginError, match="nobody handles the operation X"):
+    with pytest.raises(PluginError, match="the operation X has no handler"):
         bench.dispatcher.remove("X")
     bench.dispatcher.add(
         FakeOperation("X", lambda request, progress: OperationResult(description="new"))
@@ -346,6 +346,27 @@ def test_what_acts_leaves_one_line_in_the_log(logged: list[dict[str, Any]]) -> N
     (event,) = logged
     assert (event["operation"], event["request_id"]) == ("SET_CLOCK_EQUIPMENT", "2")
     assert event["result_code"] == "SUCCESSFUL"
+
+
+def test_what_fails_is_a_warning_with_its_reason(logged: list[dict[str, Any]]) -> None:
+    """Whoever reads the log at WARN learns which operation failed, and why: one that was refused,
+    one that raised, and one whose step failed."""
+    step = Step("S", StepResult.ERROR, description="the valve is stuck")
+    failed = OperationResult(ResultCode.ERROR_PROCESSING, steps=[step])
+    bench = returning(failed)
+    bench.response(id="1", name="X")
+    bench.response(id="2", name="NOBODY_KNOWS_IT")
+    raising = Bench()
+    raising.response(id="3", name="SET_DEVICE_PARAMETERS", parameters={})
+    shown = [
+        (event["log_level"].name, event["request_id"], event["result_code"], event["reason"])
+        for event in logged
+    ]
+    assert shown == [
+        ("warn", "1", "ERROR_PROCESSING", "the valve is stuck"),
+        ("warn", "2", "NOT_SUPPORTED", "Operation not supported by the device"),
+        ("warn", "3", "ERROR_IN_PARAM", "variableList: missing"),
+    ]
 
 
 def test_a_stop_leaves_no_timer_of_the_admission() -> None:

@@ -240,6 +240,7 @@ def parts_of(bench: Bench) -> Parts:
         poller=rest,
         collector=rest,
         operations=bench.dispatcher,
+        troubles=rest,
         **stubs,
     )
 

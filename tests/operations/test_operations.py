@@ -293,7 +293,7 @@ def test_synchronize_prefers_the_source_of_the_request(
         (
             "sundial",
             {},
-            "the configured time source is unusable: 'sundial' is no time source",
+            "the configured time source is unusable: 'sundial' is not a time source",
         ),
         (None, {"source": "ntp://silent"}, "the time source gave no time: no answer within 5 s"),
         ("ntp://silent", {}, "the time source gave no time: no answer within 5 s"),

@@ -118,15 +118,15 @@ def test_an_unusable_timestamp_is_ignored(timestamp: Any) -> None:
         ),
         (
             {"id": "a\ud800b", "name": "A"},
-            ("id: holds what is no Unicode text", "a\ufffdb", "A", "", ()),
+            ("id: contains invalid Unicode", "a\ufffdb", "A", "", ()),
         ),
         (
             {"id": "1", "name": "\udcff"},
-            ("name: holds what is no Unicode text", "1", "\ufffd", "", ()),
+            ("name: contains invalid Unicode", "1", "\ufffd", "", ()),
         ),
         (
             {"id": "1", "name": "A", "path": ["gw", "\ud800"]},
-            ("path[1]: holds what is no Unicode text", "1", "A", "", ("gw", "\ufffd")),
+            ("path[1]: contains invalid Unicode", "1", "A", "", ("gw", "\ufffd")),
         ),
         ({"id": "1"}, ("name: missing", "1", None, "", ())),
         ({"id": "1", "name": None}, ("name: missing", "1", None, "", ())),

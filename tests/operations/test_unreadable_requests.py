@@ -159,7 +159,7 @@ def test_every_request_gets_exactly_one_answer_that_can_be_decoded(
         (PACK, float("inf"), "inf", "id: inf is not a finite number"),
         (CBOR, float("-inf"), "-inf", "id: -inf is not a finite number"),
         (CBOR, float("nan"), "nan", "id: nan is not a finite number"),
-        (JSON, "a\ud800b", "a\ufffdb", "id: holds what is no Unicode text"),
+        (JSON, "a\ud800b", "a\ufffdb", "id: contains invalid Unicode"),
         (PACK, "a\ud800b", "a\ufffd\ufffd\ufffdb", "id: a text is not valid UTF-8"),
         (CBOR, "a\udfffb", "a\ufffd\ufffd\ufffdb", "id: "),
         (PACK, Odd(""), None, "id: extension types are not allowed"),

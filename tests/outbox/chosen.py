@@ -144,7 +144,7 @@ class Owner:
         self.events.append("fire")
         self.fired.append((waiting, outcome))
 
-    def closing(self) -> None:
+    def closing(self, problem: str) -> None:
         self.events.append("closing")
 
     def changed(self) -> None:

@@ -572,14 +572,14 @@ def test_the_end_tells_what_is_lost(is_told: bool) -> None:
     the reason that the agent stopped, and said once. Without such rows nothing is said."""
     bench = Bench()
     with capturedLogs() as logs:
-        bench.backlog.close()
+        bench.backlog.close("full")
     assert list(logs) == []
     acknowledged = bench.collect(1)
     acknowledged.state = RowState.LINGERING
     rows = [acknowledged, *((bench.collect(2), bench.collect(3)) if is_told else ())]
     waiting = [row.accepted for row in rows]
     with capturedLogs() as logs:
-        bench.backlog.close()
+        bench.backlog.close("full")
     outcomes = [bench.outcome(*pair) for pair in zip(rows, waiting, strict=True)]
     assert outcomes[0] == 1
     assert all(isinstance(one, OutboxClosed) for one in outcomes[1:])

@@ -232,7 +232,7 @@ def test_responses_have_room_of_their_own(device: Device) -> None:
         assert put(device, b"t" * KIB_ROW)
     for _ in range(4):
         assert put(device, b"r" * KIB_ROW, True)
-    assert device.outbox.counts()["pending"] == 16
+    assert device.outbox.counts()["waiting"] == 16
     assert device.counters["messages_dropped"] == 0
 
 
@@ -246,7 +246,7 @@ def test_dead_letters_are_never_sent(device: Device) -> None:
     device.outbox.rewind(replay_lingering=True)
     assert take(device) == []
     assert device.outbox.counts()["dead"] == 1
-    assert device.outbox.counts()["pending"] == 0
+    assert device.outbox.counts()["waiting"] == 0
     assert device.counters["messages_dead"] == 1
     assert [event["reason"] for event in events] == ["refused"]
 
@@ -297,7 +297,7 @@ def test_fresh_form_only_at_once(
 def test_the_connector_is_woken_once_a_turn(device: Device) -> None:
     """Any number of messages in one reactor turn are one call, later, and none after ``take``."""
     calls: list[int] = []
-    device.outbox.subscribe(lambda: calls.append(device.outbox.counts()["pending"]))
+    device.outbox.subscribe(lambda: calls.append(device.outbox.counts()["waiting"]))
     device.put(b"1")
     device.put(b"2")
     assert calls == []
@@ -317,7 +317,7 @@ def test_nobody_is_told_inside_a_call(device: Device) -> None:
     refused ``put`` returns a Deferred that has failed already."""
     told: list[str] = []
     outbox = device.outbox
-    outbox.subscribe(lambda: told.append("pending"))
+    outbox.subscribe(lambda: told.append("waiting"))
 
     def put_and_hear(payload: bytes) -> Deferred[int]:
         waiting = device.put(payload)
@@ -563,7 +563,7 @@ class SmallOutbox(RuleBasedStateMachine):
         alive += self.flying + [row_id for row_id, _ in self.lingering]
         assert sorted([*alive, *self.gone]) == sorted(self.rows)
         counts = self.device.outbox.counts()
-        assert counts["pending"] == sum(map(len, self.pending.values()))
+        assert counts["waiting"] == sum(map(len, self.pending.values()))
         assert counts["in_flight"] == len(self.flying)
         assert counts["lingering"] == len(self.lingering)
         cost = sum(row_cost(len(self.rows[row_id])) for row_id in alive)

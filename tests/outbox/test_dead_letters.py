@@ -82,7 +82,7 @@ def test_the_oldest_dead_letters_make_room() -> None:
         bench.letters.bury(TELEMETRY, row_of(5000), "refused")
     assert bench.collecting.letters_gone == [1]
     assert bench.counters["dead_letters_forgotten"] == 1
-    assert [one["count"] for one in logs if "forgotten" in one["log_format"]] == [1]
+    assert [one["count"] for one in logs if "oldest dead letters" in one["log_format"]] == [1]
 
 
 def test_the_oldest_dead_letters_go() -> None:

@@ -211,7 +211,7 @@ def test_what_was_let_go_is_not_read_again(tmp_path: Path) -> None:
     assert device.worker.jobs, "the deletion is under way"
     device.outbox.rewind(True)
     assert payloads(device) == [b"2", b"3", b"4", b"5"]
-    assert device.outbox.counts()["pending"] == 0
+    assert device.outbox.counts()["waiting"] == 0
     device.stop()
 
 

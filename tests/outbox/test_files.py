@@ -142,7 +142,7 @@ def test_a_store_that_goes_away_again_and_again_does_not_keep_the_agent_from_sto
                 delete(path)
             device.worker.step()
     assert done.called
-    assert any("could not be written and are lost" in str(one.get("log_format")) for one in logs)
+    assert any(", which could not be written: " in str(one.get("log_format")) for one in logs)
 
 
 def test_acceptance_waits_for_the_new_store(tmp_path: Path) -> None:

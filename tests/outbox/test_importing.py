@@ -281,9 +281,9 @@ def test_what_is_no_outbox_is_left_alone(tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.write_text("not an outbox")
     for path, problem in (
-        (other, "no outbox"),
+        (other, "not an outbox"),
         (tmp_path / "nowhere", "no such file"),
-        (tmp_path / "own.sqlite", "that of this agent"),
+        (tmp_path / "own.sqlite", "this agent's own"),
     ):
         with pytest.raises(OutboxError, match=problem):
             take_over(device, path)

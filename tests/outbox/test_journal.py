@@ -327,7 +327,7 @@ def test_answers_go_before_ids(make_store: Any, tmp_path: Path) -> None:
             answer(device, journal.begin(f"{number}", "SET", False), bytes(3000))
             device.turn()
             device.outbox.retire([row.row_id for row in device.take()])
-    assert sum("answers of the journal" in str(one.get("log_format")) for one in logs) == 1
+    assert sum("oldest answers to make room" in str(one.get("log_format")) for one in logs) == 1
     assert len(journal) == 500
     assert device.counters["journal_answers_forgotten"] > 400
     assert device.counters["journal_entries_forgotten"] == 0

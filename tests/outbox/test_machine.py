@@ -41,7 +41,7 @@ class Message(msgspec.Struct):
     put: Any = None
     is_accepted: bool = False
     is_only_proven: bool = False  # accepted because the platform has it, perhaps not on disk
-    state: str = "pending"
+    state: str = "waiting"
     expires_s: float = 0.0
     attempts: int = 0
     lives: set[int] = msgspec.field(default_factory=set)  # in which it was acknowledged
@@ -151,7 +151,7 @@ class OutboxMachine(RuleBasedStateMachine):
     def pending(self, message_class: MessageClass) -> list[Message]:
         is_response = message_class is MessageClass.RESPONSE
         rows = sorted(self.rows.values(), key=lambda one: one.row_id)
-        return [one for one in rows if one.state == "pending" and one.is_response == is_response]
+        return [one for one in rows if one.state == "waiting" and one.is_response == is_response]
 
     @precondition(lambda self: self.sent)
     @rule(share=st.floats(0, 1))
@@ -181,7 +181,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.sent.clear()
         for message in self.rows.values():
             if message.state == "in flight" or (message.state == "lingering" and replay):
-                message.state = "pending"
+                message.state = "waiting"
 
     @precondition(lambda self: self.sent)
     @rule(which=st.integers(0, 10))
@@ -293,7 +293,7 @@ class OutboxMachine(RuleBasedStateMachine):
         self.rows = {row_id: known[row_id] for row_id in sorted(stored)}
         for message in self.rows.values():
             is_resting = message.row_id in resting
-            message.state = "lingering" if is_resting else "pending"
+            message.state = "lingering" if is_resting else "waiting"
             message.expires_s = resting.get(message.row_id, 0.0)
             message.attempts = 1
             message.is_accepted = True
@@ -312,7 +312,7 @@ class OutboxMachine(RuleBasedStateMachine):
             return
         states = [message.state for message in self.rows.values()]
         counts = self.device.outbox.counts()
-        assert counts["pending"] == states.count("pending")
+        assert counts["waiting"] == states.count("waiting")
         assert counts["in_flight"] == states.count("in flight")
         assert counts["lingering"] == states.count("lingering")
 

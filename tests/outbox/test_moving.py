@@ -178,7 +178,7 @@ def test_a_reader_from_outside_holds_it_up_and_harms_nothing(tmp_path: Path) -> 
     reader.execute("BEGIN")
     reader.execute("SELECT * FROM telemetry").fetchall()
     device.put_all([b"1"])
-    assert "reads it" in reason(move(device, tmp_path / "new.sqlite"))
+    assert "is reading it" in reason(move(device, tmp_path / "new.sqlite"))
     reader.close()
     assert device.put_all([b"2"])[0].called
     assert move(device, tmp_path / "new.sqlite") == [None]
@@ -209,7 +209,7 @@ def test_another_move_takes_the_place_of_one_that_waits(tmp_path: Path) -> None:
     first: list[Any] = []
     device.outbox.move(tmp_path / "first.sqlite").addBoth(first.append)
     assert move(device, tmp_path / "second.sqlite") == [None]
-    assert "elsewhere" in reason(first)
+    assert "later move" in reason(first)
     assert device.outbox.path == tmp_path / "second.sqlite"
     device.stop()
 

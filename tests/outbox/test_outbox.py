@@ -27,7 +27,7 @@ from tests.outbox.fakes import Device, FakeCounters, FakeWallClock, StepWorker, 
 MESSAGE = 256
 
 
-LOST = "{rows} messages of the damaged outbox are lost"
+LOST = "lost {messages} of the damaged outbox"
 
 
 def in_memory(tmp_path: Path, **more: Any) -> Device:
@@ -212,9 +212,9 @@ def test_old_rows_go_in_the_next_turns_where_there_are_many(
     device = in_memory(tmp_path, max_age_s=5.0)
     device.put_all([b"x"] * 10)
     wait(device, 5.0)
-    assert device.outbox.counts()["pending"] == 10
+    assert device.outbox.counts()["waiting"] == 10
     device.clock.advance(1.0)
-    assert device.outbox.counts()["pending"] == 0
+    assert device.outbox.counts()["waiting"] == 0
     assert device.counters["messages_dropped:age"] == 10
     assert [one.getTime() - device.clock.seconds() for one in device.clock.getDelayedCalls()] == [
         TICK_S
@@ -223,7 +223,7 @@ def test_old_rows_go_in_the_next_turns_where_there_are_many(
     device = in_memory(tmp_path, max_age_s=0.0)
     device.put_all([b"x"])
     wait(device, 100.0)
-    assert device.outbox.counts()["pending"] == 1
+    assert device.outbox.counts()["waiting"] == 1
     device.stop()
 
 
@@ -258,7 +258,7 @@ def test_the_counts_are_what_they_are_called(tmp_path: Path) -> None:
     counts = device.outbox.counts()
     assert counts == {
         "oldest_age_ms": 0,
-        "pending": 2,
+        "waiting": 2,
         "in_flight": 2,
         "lingering": 1,
         "recovering": 0,
@@ -307,7 +307,7 @@ def test_a_rewind_lets_go_what_has_lingered_long_enough(tmp_path: Path) -> None:
     acknowledge(device, 1)
     device.clock.advance(0.6)
     device.outbox.rewind(True)
-    assert device.outbox.counts()["pending"] == lingering(device) == 0
+    assert device.outbox.counts()["waiting"] == lingering(device) == 0
 
 
 def test_settled_rows_are_gone_whatever_their_time(tmp_path: Path) -> None:
@@ -332,7 +332,7 @@ def test_rows_may_linger_for_a_time_of_their_own(tmp_path: Path) -> None:
     device.outbox.retire([second.row_id], 0.5)
     device.clock.advance(0.4)
     device.outbox.rewind(True)
-    assert device.outbox.counts()["pending"] == 1
+    assert device.outbox.counts()["waiting"] == 1
 
 
 def test_an_acknowledgement_while_the_disk_fails_is_an_acceptance(tmp_path: Path) -> None:
@@ -368,7 +368,7 @@ def test_a_purge_counts_messages_and_dead_letters(tmp_path: Path) -> None:
     assert device.outbox.purge() == 3
     assert device.outbox.counts()["bytes"] == 0
     device.turn()
-    assert device.outbox.counts()["dead"] == device.outbox.counts()["pending"] == 0
+    assert device.outbox.counts()["dead"] == device.outbox.counts()["waiting"] == 0
     assert device.store.dead == {}
     assert device.outbox.counts()["bytes"] == 0
 
@@ -400,11 +400,11 @@ def test_dead_letters_that_find_no_room_stay(tmp_path: Path) -> None:
     for size in (100, 5000, 100):
         bury_one(device, bytes(size))
     device.outbox._limits.telemetry = row_cost(5000) - 1
-    with pytest.raises(OutboxFull, match="room for 1 dead letters only"):
+    with pytest.raises(OutboxFull, match=r"only room for 1 dead letter$"):
         device.outbox.retry_dead()
     device.turn()
     assert device.outbox.counts()["dead"] == 2
-    assert device.outbox.counts()["pending"] == 1
+    assert device.outbox.counts()["waiting"] == 1
     device.outbox.check_invariants()
 
 
@@ -449,7 +449,7 @@ def test_what_is_taken_over_displaces_nothing_that_waits(tmp_path: Path) -> None
     device.turn()
     refused = device.outbox.take_over(message(bytes(size)))
     assert isinstance(outcome(refused), OutboxFull)
-    assert device.outbox.counts()["pending"] == 1
+    assert device.outbox.counts()["waiting"] == 1
     assert lingering(device) == 0
     device.outbox._committer.read_failed(disk_full())
     assert "disk" in str(outcome(device.outbox.take_over(message(b"x"))))
@@ -583,7 +583,7 @@ def test_it_is_said_where_nobody_knows_what_is_lost(is_counted: bool, tmp_path: 
     with capturedLogs() as logs:
         device = Device(tmp_path / "none", make_store=lambda: store)
         device.recover()
-    said = [one for one in logs if "it is not known how many" in str(one.get("log_format"))]
+    said = [one for one in logs if "their number is unknown" in str(one.get("log_format"))]
     assert len(said) == (0 if is_counted else 1)
     lost = [one["rows"] for one in logs if one.get("log_format") == LOST]
     assert lost == [1]

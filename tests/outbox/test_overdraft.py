@@ -62,7 +62,7 @@ def test_answers_may_fill_the_outbox_beside_telemetry(tmp_path: Path) -> None:
     assert fill(device, b"t" * 65536, response=False) > 40
     taken = fill(device, b"a" * 65536, response=True)
     assert 3.5 * MIB < device.outbox.answer_bytes() < 4 * MIB + 65536
-    assert device.outbox.counts()["pending"] > taken
+    assert device.outbox.counts()["waiting"] > taken
     device.stop()
 
 

@@ -415,7 +415,7 @@ def test_answers_together_have_a_bound() -> None:
         bench.commit()
         bench.run("4", bytes(4 * size))
         assert bench.counters["journal_answers_forgotten"] == 3
-    assert sum("forgotten to make room" in str(one["log_format"]) for one in logs) == 1
+    assert sum("oldest answers to make room" in str(one["log_format"]) for one in logs) == 1
     assert len(bench.journal) == 4
     assert bench.journal.cost == 4 * id_cost("1") + side_cost(4 * size)
     bench.run("5", b"")

@@ -302,7 +302,7 @@ def test_stopping_in_the_middle_of_a_recovery(tmp_path: Path) -> None:
     device.stop()
     with capturedLogs() as logs:
         device.start()
-    assert any("goes on" in str(one.get("log_format")) for one in logs)
+    assert any("continues" in str(one.get("log_format")) for one in logs)
     device.recover()
     assert payloads(device) == [b"answer", *numbered(0, ROWS), b"meanwhile"]
     assert device.outbox.totals().accepted.messages == ROWS + 3
@@ -480,7 +480,9 @@ def test_what_is_lost_beside_messages_is_told(
     with capturedLogs() as logs:
         device = Device(path)
         device.recover()
-    told = [one["what"] for one in logs if "can be read: the others" in str(one.get("log_format"))]
+    told = [
+        one["what"] for one in logs if "can't be read and are lost" in str(one.get("log_format"))
+    ]
     assert told == ([] if what is None else [what])
     assert payloads(device) == [b"answer", *numbered(0, ROWS)]
     device.stop()

@@ -35,11 +35,11 @@ PATH = Path("/data/old.sqlite")
 @pytest.mark.parametrize(
     ("taken", "is_complete", "text"),
     [
-        (TakenOver(3, 2, 1), True, "; it is empty now, and can be deleted"),
+        (TakenOver(3, 2, 1), True, "; the file is empty now and can be deleted"),
         (
             TakenOver(3, 2, 1, 4),
             False,
-            "; 4 dead letters stay there: there is no room for them",
+            "; left there for lack of room: 4 dead letters",
         ),
         (TakenOver(3, 2, 1, 4, "full"), False, "; the rest stays there: full"),
         (TakenOver(3, 2, 1, 0, "full"), False, "; the rest stays there: full"),
@@ -49,7 +49,7 @@ def test_what_was_taken_over_is_said(taken: TakenOver, is_complete: bool, text: 
     """In numbers, and what stays behind, and why."""
     assert taken.is_complete is is_complete
     assert taken.describe(PATH) == (
-        f"3 messages, 2 dead letters and 1 operations were taken over from {PATH}{text}"
+        f"took over 3 messages, 2 dead letters and 1 operation from {PATH}{text}"
     )
 
 
@@ -280,11 +280,11 @@ def test_what_can_not_be_a_source(bench: Bench) -> None:
     missing = Source(bench.path.with_name("missing"), settings, Uptime("", lambda: 0.0))
     with pytest.raises(OutboxError, match="no such file"):
         missing.open()
-    with pytest.raises(OutboxError, match="or it is that of this agent"):
+    with pytest.raises(OutboxError, match="or it is this agent's own"):
         bench.source.open()
     other = bench.path.with_name("other")
     other.write_text("text")
-    with pytest.raises(OutboxError, match="it is no outbox"):
+    with pytest.raises(OutboxError, match="it is not an outbox"):
         Source(other, settings, Uptime("", lambda: 0.0)).open()
     copy_store(bench.path, bench.path.with_name("copy"))
     copied = Source(bench.path.with_name("copy"), settings, Uptime("", lambda: 0.0))

@@ -573,7 +573,7 @@ def test_a_connection_has_our_options(place: Path) -> None:
     [
         ("PRAGMA application_id = 5", "not written by this agent"),
         (f"PRAGMA user_version = {SCHEMA_VERSION + 1}", "newer version"),
-        ("PRAGMA user_version = -1", "schema -1 is none"),
+        ("PRAGMA user_version = -1", "schema number -1 is invalid"),
         ("CREATE TABLE other (x)", "not those of the outbox"),
         ("DROP TABLE answer", "not those of the outbox"),
     ],

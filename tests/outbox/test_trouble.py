@@ -303,7 +303,7 @@ def test_what_is_dropped_is_said(tmp_path: Path, reason: str) -> None:
     assert device.counters[f"messages_dropped:{reason}"] > 1
     lines = [event for event in logs if event["log_namespace"] == "oda.outbox.ledger"]
     assert len(lines) == 1
-    assert "dropped" in str(lines[0]["log_format"])
+    assert "drops" in str(lines[0]["log_format"])
     device.worker.finish()
     device.outbox.close()
     device.worker.finish()

@@ -192,7 +192,7 @@ def test_three_repetitions_are_enough(tmp_path: Path) -> None:
         seen.append(acknowledge(device))
     assert seen == [[b"0", b"1"]] * (1 + MAX_REPEATS) + [[]] * 3
     counts = device.outbox.counts()
-    assert (counts["lingering"], counts["pending"]) == (2, 0)
+    assert (counts["lingering"], counts["waiting"]) == (2, 0)
     device.put_all([b"new"])
     assert payloads(device.take()) == [b"new"]
     device.clock.pump([1.0] * 61)
@@ -535,7 +535,7 @@ def test_the_tools_work_beside_a_watermark(tmp_path: Path) -> None:
     device.stop()
     path = device.settings.path
     assert inspection.verify(path) == []
-    assert inspection.read_status(path).waiting["telemetry"] == 3
+    assert inspection.read_status(path).stored["telemetry"] == 3
     assert maintenance.purge(path, device.settings, device.wall) == 3
     assert inspection.verify(path) == []
     device.start()

@@ -78,7 +78,7 @@ def test_live_changes_in_words() -> None:
     operation = {"id": "1", "device": "d", "name": "A", "state": "timed_out"}
     assert event_lines("operation", operation) == ["d  A 1: timed out"]
     assert event_lines("fault", {"device": None}) == ["the faults of all devices have changed"]
-    assert event_lines("lost", {"events": 7}) == ["(7 changes missed)"]
+    assert event_lines("lost", {"events": 7}) == ["(missed 7 changes)"]
     assert event_lines("something new", {}) == []
 
 
@@ -111,7 +111,7 @@ def test_a_time_that_is_none_is_a_number() -> None:
 def test_faults_in_words() -> None:
     """Those in force, all devices first."""
     assert fault_lines(Fault(), {"d": Fault(freeze=True)}) == [
-        "all devices: nothing: it behaves",
+        "all devices: no faults",
         "d: freeze",
     ]
 

@@ -12,7 +12,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+from twisted.application.service import Application
 from twisted.internet import ssl
+from twisted.logger import ILogObserver, Logger
 from twisted.python.usage import UsageError
 
 from oda.errors import ConfigurationError
@@ -172,10 +174,37 @@ def test_bad_tls_files_are_named(authority: Authority, tmp_path: Path) -> None:
     rubbish.write_text("x")
     for arguments, problem in (
         ((rubbish, key), "rubbish: holds no certificate"),
-        ((cert, rubbish), "rubbish: is no private key"),
+        ((cert, rubbish), "rubbish: is not a private key"),
         ((cert, other_key), "does not belong"),
         ((tmp_path / "none", key), "none: can't be read"),
         ((cert, key, rubbish), "rubbish: holds no certificate"),
     ):
         with pytest.raises(ConfigurationError, match=problem):
             load_server_tls(*arguments)
+
+
+def test_the_log_under_twistd_is_that_of_oda_platform(tmp_path: Path) -> None:
+    """Both ways to run the platform write the same lines: a component has one name."""
+    options: Any = parse("--port", "0", "--no-http")
+    options.parent = {"nodaemon": True, "logfile": str(tmp_path / "platform.log")}
+    platform = makeService(options)
+    application: Any = Application("oda-platform")
+    platform.setServiceParent(application)
+    observer = ILogObserver(application)
+    Logger(namespace="oda.platform.service", observer=observer).info("devices connect")
+    Logger(namespace="twisted.internet.base", observer=observer).info("starting up")
+    components = [
+        line.partition(" ")[2] for line in (tmp_path / "platform.log").read_text().splitlines()
+    ]
+    assert components == ["[platform.service#info] devices connect", "[twisted#info] starting up"]
+
+
+def test_a_log_file_that_cannot_be_opened_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The start ends with the reason instead of a traceback."""
+    options: Any = parse("--port", "0")
+    options.parent = {"nodaemon": True, "logfile": str(tmp_path / "missing" / "log")}
+    with pytest.raises(SystemExit):
+        makeService(options)
+    assert "missing/log" in capsys.readouterr().err

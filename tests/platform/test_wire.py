@@ -55,7 +55,7 @@ def test_answers() -> None:
 @pytest.mark.parametrize(
     ("document", "place"),
     [
-        ([], "no map"),
+        ([], "not a map"),
         ({}, "neither"),
         ({"operation": {"request": {}}}, "neither"),
         ({"operation": {"response": {}}}, "$.operation.response.id"),

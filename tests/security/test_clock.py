@@ -215,7 +215,7 @@ def test_the_platform_makes_the_agent_ask_any_host(tmp_path: Path, source: str) 
     response = device.ask("SYNCHRONIZE_CLOCK", {"source": source})
     assert response["resultCode"] == "ERROR_IN_PARAM"
     assert response["resultDescription"] == (
-        "source: is none of those that timeSource and timeSources of the agent name"
+        "source: is not named by timeSource or timeSources in the agent's configuration"
     )
     assert device.reactor.tcpClients == []
 

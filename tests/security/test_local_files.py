@@ -165,7 +165,7 @@ def test_a_link_beside_the_file_is_not_followed(tmp_path: Path) -> None:
     """Nor where the file itself is one's own: its -wal and -shm are never links."""
     (tmp_path / "victim").write_bytes(b"precious")
     (tmp_path / "store-wal").symlink_to(tmp_path / "victim")
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         make_private(tmp_path / "store")
 
 
@@ -209,9 +209,9 @@ def test_a_lock_is_not_taken_through_a_link(tmp_path: Path) -> None:
 def test_a_pipe_is_no_file(tmp_path: Path) -> None:
     """What is no regular file is refused, without waiting for somebody at its other end."""
     os.mkfifo(tmp_path / "store")
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         make_private(tmp_path / "store")
     descriptor = os.open(tmp_path / "store", os.O_PATH)
-    with pytest.raises(OSError, match="no regular file"):
+    with pytest.raises(OSError, match="not a regular file"):
         secure(descriptor, tmp_path / "store")
     os.close(descriptor)

@@ -110,7 +110,7 @@ def test_what_is_no_socket_is_not_connected_to(tmp_path: Path) -> None:
     place = private(tmp_path / "run")
     with listening(tmp_path / "elsewhere"):
         (place / "s").symlink_to(tmp_path / "elsewhere")
-        assert squatter(place / "s", {OWN}) == "it is no socket"
+        assert squatter(place / "s", {OWN}) == "it is not a socket"
 
 
 def test_a_squatter_elsewhere_hides_no_agent(tmp_path: Path) -> None:

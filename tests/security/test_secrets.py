@@ -117,7 +117,7 @@ def test_what_the_platform_has_said_is_for_the_operator() -> None:
     readiness = judge(connection(state=LinkState.WAITING, last_end="refused: 'words'"))
     body = readiness.body(connection(state=LinkState.WAITING, last_end="refused: 'words'"))
     assert "words" not in json.dumps(body)
-    assert body["reasons"] == ["it waits before it connects again"]
+    assert body["reasons"] == ["the agent is waiting to connect again"]
     assert "words" in readiness.reasons[0]
 
 

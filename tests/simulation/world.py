@@ -54,11 +54,11 @@ _NOTICED_S = 1.1
 #: No world takes so much processor time, in seconds: a callback goes round in circles.
 _ENDLESS_S = 6.0
 #: So long a stop may take.
-STOP_S = 40.0
+STOP_S = 10.0
 #: So often the world is looked at, whether it has come to rest.
 LOOK_S = 4.0
 #: What the outbox still counts while it has something to do.
-_BUSY = ("pending", "in_flight", "lingering", "recovering", "uncommitted_bytes")
+_BUSY = ("waiting", "in_flight", "lingering", "recovering", "uncommitted_bytes")
 
 MakeDisk = Callable[[Scheduler, History, str, Path], Disk]
 
@@ -360,6 +360,12 @@ class World:
             self.history.say("agent", "can't read the dead letters now")
 
     # -- lives ---------------------------------------------------------------------------------
+
+    def begin(self) -> Life:
+        """The first life, or the one after a stop."""
+        self._set_disk()
+        self._begin_life()
+        return self.life
 
     def _begin_life(self) -> None:
         if self._lives and not self.life.is_over:

@@ -62,7 +62,7 @@ class SoakAgent:
         """How many messages are not acknowledged yet."""
         with self.client() as client:
             outbox = client.call("status")["outbox"]
-        return int(outbox["pending"]) + int(outbox["in_flight"])
+        return int(outbox["waiting"]) + int(outbox["in_flight"])
 
     def resident_bytes(self) -> int:
         """The memory it uses now."""

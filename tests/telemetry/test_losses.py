@@ -258,7 +258,7 @@ def test_a_new_path_that_can_not_be_used_changes_nothing(tmp_path: Path) -> None
         rig.manager.reconfigure(StateManagerSettings(database_path=Path("/dev/null"), max_data=1))
     (tmp_path / "file").touch()
     below = StateManagerSettings(database_path=tmp_path / "file" / "state.db", max_data=1)
-    with pytest.raises(OSError, match="is no directory"):
+    with pytest.raises(OSError, match="is not a directory"):
         rig.manager.reconfigure(below)
     rig.keep(Event("t", 2))
     assert result_of(rig.manager.collect("t", "")) == 2

@@ -152,14 +152,14 @@ def test_back_pressure(make_world: MakeWorld) -> None:
         world.uplink(payload, ContentType.MESSAGE_PACK)
     # 64 KiB fill the transport's buffer; what one turn took out of the outbox is written behind it
     assert len(world.wire.client.buffer) < 64 * 1024 + 64 * 20_100
-    waiting = world.outbox.counts()["pending"]
+    waiting = world.outbox.counts()["waiting"]
     assert waiting >= 90
     world.pass_time(1)
-    assert world.outbox.counts()["pending"] == waiting
+    assert world.outbox.counts()["waiting"] == waiting
     world.wire.release()
     world.pass_time(1)
     assert world.platform.received == payloads
-    assert world.outbox.counts()["pending"] == world.outbox.counts()["in_flight"] == 0
+    assert world.outbox.counts()["waiting"] == world.outbox.counts()["in_flight"] == 0
 
 
 def test_json_frames_follow_the_setting(make_world: MakeWorld) -> None:

@@ -58,7 +58,7 @@ def test_a_dispatcher_that_answers_no_bytes(make_world: MakeWorld, answer: Any) 
     assert take_failures(world) == [TypeError]
     assert world.counters.total("answers_lost") == 1
     assert world.is_connected
-    assert world.outbox.counts()["pending"] == 0
+    assert world.outbox.counts()["waiting"] == 0
 
 
 def test_an_answer_that_comes_after_the_connection(make_world: MakeWorld) -> None:

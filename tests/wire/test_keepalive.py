@@ -137,7 +137,7 @@ def test_platforms_without_usable_pongs(
         world.uplink(payload)
     world.pass_time(60)
     assert world.platform.received == sent
-    assert world.outbox.counts()["in_flight"] == world.outbox.counts()["pending"] == 0
+    assert world.outbox.counts()["in_flight"] == world.outbox.counts()["waiting"] == 0
     world.pass_time(2000)
     assert len(world.platform.peers) == connections
     assert world.log.count(behaviour) == 1
@@ -240,10 +240,10 @@ def test_a_proven_platform_is_held_to_its_pongs(make_world: MakeWorld) -> None:
         if world.is_connected:
             world.peer.sendPong(b"heartbeat")
         world.pass_time(1.5)
-    assert not world.log.has("can't be acknowledged")
+    assert not world.log.has("can't acknowledge deliveries")
     assert world.counters.total("messages_delivered") == 0
     counts = world.outbox.counts()
-    assert counts["pending"] + counts["in_flight"] == 100
+    assert counts["waiting"] + counts["in_flight"] == 100
 
 
 @pytest.mark.parametrize("has_word", [True, False])
@@ -274,7 +274,7 @@ def test_a_load_balancer_that_ends_silent_connections(
         end_the_silent()
         world.pass_time(1.0)
     assert len(world.platform.peers) == connections
-    assert world.log.count("a ping goes out every") == (1 if has_word else 2)
+    assert world.log.count("the agent pings every") == (1 if has_word else 2)
 
 
 def test_no_module_of_the_connection_looks_at_the_wall_clock() -> None:

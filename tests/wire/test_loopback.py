@@ -344,7 +344,7 @@ async def test_skip_verify(loopback: Loopback, tmp_path: Path) -> None:
     port = loopback.listen(loopback.platform, tls)
     service = loopback.start(port=port, secure=True, skip_verify=True)
     await loopback.delivers(service)
-    assert loopback.log.has("skipVerify=true", "NOT checked")
+    assert loopback.log.has("skipVerify=true", "does NOT check")
 
 
 @pytest.mark.parametrize(

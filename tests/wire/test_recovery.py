@@ -9,6 +9,8 @@ import pytest
 from twisted.internet.error import ConnectionRefusedError, NoRouteError
 
 from oda.connector.route import Route
+from oda.errors import ReadingFailed
+from tests.wire.fakes import FakeDeviceInfo
 from tests.wire.platform import RawPlatform, say
 from tests.wire.world import HOST, World, connector_settings
 
@@ -88,8 +90,8 @@ def test_every_end_of_a_connection(world: World, end: Callable[[World], None], w
         (b"HTTP/1.1 999999 Odd\r\n\r\n", ["no connection"], (0.5, 0.5)),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", ["no connection"], (0.5, 0.5)),
         (b"\r\n\r\n", ["no connection"], (0.5, 0.5)),
-        (bytes(range(256)) + b"\r\n\r\n", ["is no HTTP"], (0.5, 0.5)),
-        (b"\x16\x03\x01\xff\xfe\r\n\r\n", ["is no HTTP"], (0.5, 0.5)),
+        (bytes(range(256)) + b"\r\n\r\n", ["is not HTTP"], (0.5, 0.5)),
+        (b"\x16\x03\x01\xff\xfe\r\n\r\n", ["is not HTTP"], (0.5, 0.5)),
         (b"", ["the other side closed the TCP connection"], (0.5, 0.5)),
     ],
     ids=lambda value: repr(value[:28]) if isinstance(value, bytes) else "",
@@ -222,6 +224,34 @@ def test_an_end_that_may_concern_all_devices_is_spread(
     (line,) = warnings(world)
     assert "connecting again in 5.0 s" in line
     world.pass_time(5)
+    assert world.is_connected
+
+
+def test_a_pause_ends_when_somebody_asks_for_it(make_world: MakeWorld) -> None:
+    """The attempt begins at once; a long pause is told with the way to end it. The pause after the
+    next failure is as long as if this one had lasted: a platform in need is not hammered."""
+    world = make_world(settings=connector_settings(reconnect_spread_s=100.0)).start()
+    world.wire.reset()
+    world.settle()
+    (line,) = warnings(world)
+    assert "connecting again in 50.0 s ('oda reconnect' or SIGHUP: at once)" in line
+    assert world.service.connect_now()
+    world.settle()
+    assert world.is_connected
+    assert not world.service.connect_now()
+    world.pass_time(1)
+    world.wire.reset()
+    world.settle()
+    assert "connecting again in 100.0 s" in warnings(world)[1]  # the second window of the back-off
+
+
+def test_a_question_for_the_id_is_asked_at_once(make_world: MakeWorld) -> None:
+    """Where the device's id could not be read, the pause before the next question ends as well."""
+    info = FakeDeviceInfo(ReadingFailed("no such file"))
+    world = make_world(device_info=info).start()
+    info.answer = "dev-1"
+    assert world.service.connect_now()
+    world.settle()
     assert world.is_connected
 
 

@@ -218,7 +218,7 @@ class Sequence:
         assert world.is_connected, "not connected again"
         world.pass_time(20)
         counts = world.outbox.counts()
-        assert counts["pending"] == counts["in_flight"] == 0, counts
+        assert counts["waiting"] == counts["in_flight"] == 0, counts
         self.stop()
         world.pass_time(15)
         assert all(one.called for one in self.stopped), "the stop never ends"

@@ -142,7 +142,7 @@ def test_drains_before_closing(world: World) -> None:
     assert stopped.called
     assert len(world.platform.received) == 1000
     assert world.peer.closed == (True, 1000, "the agent is stopping")
-    assert world.outbox.counts()["pending"] == world.outbox.counts()["in_flight"] == 0
+    assert world.outbox.counts()["waiting"] == world.outbox.counts()["in_flight"] == 0
 
 
 def test_draining_has_a_limit(world: World) -> None:
@@ -157,7 +157,7 @@ def test_draining_has_a_limit(world: World) -> None:
     assert not stopped.called
     world.pass_time(0.2)
     assert stopped.called
-    assert world.outbox.counts()["pending"] == 1
+    assert world.outbox.counts()["waiting"] == 1
     assert_nothing_left(world)
 
 
@@ -220,7 +220,7 @@ def test_a_stop_in_a_hurry_waits_for_nobody(
     world.settle()
     assert stopped.called
     counts = world.outbox.counts()
-    assert counts["pending"] + counts["in_flight"] == 1
+    assert counts["waiting"] + counts["in_flight"] == 1
     assert_nothing_left(world)
 
 

@@ -106,6 +106,9 @@ class Walk:
     def reconnect(self) -> None:
         self.world.service.reconfigure(self.settings(path="/other"))
 
+    def connect_now(self) -> None:
+        self.world.service.connect_now()
+
     def move_to_a_name(self) -> None:
         self.world.network.nameResolver.names["two.example"] = ["192.0.2.7", HOST]
         self.world.service.reconfigure(self.settings(host="two.example"))
@@ -307,7 +310,7 @@ class Walk:
         assert not world.log.has("a defect"), world.log.lines
 
 
-OF_THE_AGENT = ["start", "stop", "hurry", "reload", "reconnect"]
+OF_THE_AGENT = ["start", "stop", "hurry", "reload", "reconnect", "connect_now"]
 INPUTS = [
     *OF_THE_AGENT,
     *["move_to_a_name", "stop_in_message", "hurried_stop_in_message", "reconnect_in_message"],

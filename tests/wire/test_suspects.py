@@ -41,7 +41,7 @@ def test_the_culprit_is_set_aside_and_the_rest_arrives(world: World, code: int |
     world.start()
     world.pass_time(3600)
     counts = world.outbox.counts()
-    assert (counts["dead"], counts["pending"], counts["in_flight"]) == (1, 0, 0)
+    assert (counts["dead"], counts["waiting"], counts["in_flight"]) == (1, 0, 0)
     first = list(dict.fromkeys(world.platform.received))
     assert [one for one in first if one != BAD] == numbered(80)
     assert world.log.count("is set aside") == 1
@@ -74,7 +74,7 @@ def test_a_platform_that_throws_the_device_out_costs_no_message(world: World) ->
     world.start()
     world.pass_time(3600)
     assert world.outbox.counts()["dead"] == 0
-    assert world.outbox.counts()["pending"] == 1
+    assert world.outbox.counts()["waiting"] == 1
 
 
 def test_a_flaky_network_costs_no_message(world: World) -> None:
@@ -105,7 +105,7 @@ def test_stopping_delivers_what_is_held_behind_a_suspect(world: World) -> None:
     world.pass_time(5)
     assert stopped.called
     assert world.platform.received[-7:] == [*numbered(3), BAD, *numbered(3, start=3)]
-    assert world.outbox.counts()["pending"] == 0
+    assert world.outbox.counts()["waiting"] == 0
 
 
 @pytest.mark.parametrize("code", [1000, 1011, 1006, 1008, 1009])
@@ -130,7 +130,7 @@ def test_a_platform_that_ends_each_connection_after_some_messages(
     for _ in range(14 * 24):  # two weeks at most
         world.pass_time(3600)
         counts = world.outbox.counts()
-        if counts["pending"] == counts["in_flight"] == 0:
+        if counts["waiting"] == counts["in_flight"] == 0:
             break
     first = dict.fromkeys(world.platform.received)
     assert list(first) == numbered(300)

@@ -1,6 +1,6 @@
 """The console's list of messages: newest first, with the first bytes of each, page by page.
 
-The API gives messages oldest first and whole; a list that begins at the newest of 100,000 needs
+The API returns whole messages, oldest first; a list that starts at the newest of 100,000 needs
 another way through the record.
 """
 
@@ -16,19 +16,19 @@ from oda.platform.naming import wire_name
 from oda.platform.web import Call, Reply, Route
 
 _MAX_INT = 2**63 - 1
-#: So many bytes of a message are shown in the list.
+#: How many bytes of a message the list shows.
 PREVIEW_BYTES = 200
 
 
 class ConsoleParts(Protocol):
-    """What the console needs of a started ``Platform``."""
+    """What the console needs from a started ``Platform``."""
 
     database: Database
 
 
 class ListedMessage(msgspec.Struct, frozen=True, rename=wire_name):
-    """A message without its content. ``preview`` is the beginning of its text, None where the
-    bytes are no text."""
+    """A message without its content. ``preview`` is the start of its text, None if the bytes are
+    not text."""
 
     number: int
     connection: int
@@ -49,7 +49,7 @@ class MessageIndex:
         self._parts = parts
 
     def routes(self) -> list[Route]:
-        """The one path it serves."""
+        """Its only path."""
         query = {
             "device": "only of this device",
             "before": "only numbers below this one",
@@ -102,10 +102,10 @@ def _listed(row: Sequence[Any]) -> ListedMessage:
 
 
 def _preview(head: bytes, size: int) -> str | None:
-    """The text these first bytes begin, None when they are no UTF-8."""
+    """The text that starts with these bytes, None if they are not UTF-8."""
     try:
         return head.decode("utf-8")
     except UnicodeDecodeError as error:
-        # the cut may have gone through a character
+        # the cut may be within a character
         is_cut = size > len(head) and error.reason == "unexpected end of data"
         return head[: error.start].decode("utf-8") if is_cut else None

@@ -1,4 +1,4 @@
-"""A WebSocket client that changes nothing: it shows every frame and answers none by itself."""
+"""A passive WebSocket client: it reports every frame and answers none by itself."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from oda.errors import OdaError
 from oda.peer_bounds import BoundedReception
 from oda.verification import verified_client
 
-#: TCP, TLS and upgrade must each be done within this time.
+#: The time limit of TCP, of TLS and of the upgrade, each, in seconds.
 CONNECT_TIMEOUT_S = 30.0
 
 
 class Target(NamedTuple):
-    """Where to connect: the parts of a ``ws://`` or ``wss://`` URL."""
+    """The address to connect to: the parts of a ``ws://`` or ``wss://`` URL."""
 
     is_secure: bool
     host: str
@@ -29,11 +29,11 @@ class Target(NamedTuple):
 
 
 class WrongAddress(OdaError):  # noqa: N818 - named like those of oda.errors
-    """An address is no ``ws://host:port/path``."""
+    """An address is not a ``ws://host:port/path``."""
 
 
 def read_target(url: str) -> Target:
-    """The target that ``url`` names; raises ``WrongAddress``, which never shows a query."""
+    """The target in ``url``; raises ``WrongAddress``, which never shows a query."""
     shown = url.partition("?")[0]
     try:
         parts = urlsplit(url)
@@ -41,47 +41,47 @@ def read_target(url: str) -> Target:
     except ValueError as error:
         raise WrongAddress(f"{shown!r}: {error}") from None
     if parts.scheme not in ("ws", "wss") or not parts.hostname:
-        raise WrongAddress(f"{shown!r} is no address like ws://host:9955/south/v80/sessions")
+        raise WrongAddress(f"{shown!r} is not an address like ws://host:9955/south/v80/sessions")
     if parts.query or parts.fragment or parts.username:
-        raise WrongAddress(f"{shown!r}: only scheme, host, port and path are taken")
+        raise WrongAddress(f"{shown!r}: only scheme, host, port and path are allowed")
     is_secure = parts.scheme == "wss"
     return Target(is_secure, parts.hostname, port or (443 if is_secure else 80), parts.path)
 
 
 class FrameListener(Protocol):
-    """Who is told what a client's connection does."""
+    """The receiver of a client's events."""
 
     def guard(self, call: Callable[[], None]) -> None:
-        """Make one of the calls below, and let none of its exceptions out: Autobahn would swallow
-        them and leave the socket open."""
+        """Make one of the calls below and contain its exceptions: Autobahn would swallow them and
+        leave the socket open."""
 
     def opened(self, subprotocol: str | None) -> None:
         """The upgrade was accepted."""
 
     def refused(self, status: int | None, headers: Mapping[str, str], reason: str) -> None:
-        """The upgrade was refused (``status``), or did not come about; the last call."""
+        """The upgrade was refused (``status``) or failed; the last call."""
 
     def message_received(self, payload: bytes, is_text: bool) -> None:
-        """A message has come."""
+        """A message was received."""
 
     def ping_received(self, payload: bytes) -> None:
-        """A ping has come; it is not answered yet."""
+        """A ping was received and is not yet answered."""
 
     def pong_received(self, payload: bytes) -> None:
-        """A pong has come."""
+        """A pong was received."""
 
     def close_received(self, code: int | None, reason: bytes) -> None:
-        """A close frame has come; Autobahn answers it."""
+        """A close frame was received; Autobahn answers it."""
 
     def lost(self) -> None:
         """The TCP connection is gone; the last call."""
 
 
 class SilentLog:
-    """Stands in for Autobahn's logger, which quotes requests with the API key in them."""
+    """Replaces Autobahn's logger, which quotes requests with the API key in them."""
 
     def _ignore(self, *_args: Any, **_fields: Any) -> None:
-        """What matters is told to the listener."""
+        """Ignored: the listener learns everything that matters."""
 
     trace = debug = info = warn = warning = error = critical = failure = _ignore
 
@@ -149,10 +149,10 @@ def connect_client(
     listener: FrameListener,
     trust_root: Any = None,
 ) -> Deferred[FrameClient]:
-    """Connect to ``target`` and ask for ``resource`` (path and query, as they go on the wire).
+    """Connect to ``target`` and request ``resource`` (path and query in wire form).
 
-    Fires with the client when TCP (and not yet the upgrade) is up, and fails when it can't be.
-    ``trust_root`` None: the authorities of this system.
+    Fires with the client when TCP is connected (before the upgrade), and fails if it can't connect.
+    ``trust_root`` None means the authorities of this system.
     """
     given = {name.lower(): value for name, value in headers.items()}
     scheme = "wss" if target.is_secure else "ws"

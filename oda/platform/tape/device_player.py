@@ -11,12 +11,12 @@ from twisted.internet.task import deferLater
 from oda.platform.tape.link import DeviceLink, LinkLost, LinkRefused
 from oda.platform.tape.session_file import Entry, Side, What
 
-#: The ping that ends a connection: its pong says that the platform has read everything.
+#: The ping that ends a connection: its pong proves that the platform has read everything.
 _LAST_PING = b"oda-replay"
 
 
 class PlayReport(msgspec.Struct):
-    """What has become of the messages. ``acknowledged`` counts those before a pong."""
+    """What happened to the messages. ``acknowledged`` counts those before a pong."""
 
     messages: int = 0
     sent: int = 0
@@ -27,7 +27,7 @@ class PlayReport(msgspec.Struct):
 
 
 class Pace:
-    """When things are due: the recorded times divided by ``speed``; 0: at once."""
+    """The timing: the recorded times divided by ``speed``; 0 means at once."""
 
     def __init__(self, reactor: Any, speed: float) -> None:
         self._reactor = reactor
@@ -35,7 +35,7 @@ class Pace:
         self._began: tuple[float, int] | None = None
 
     async def until(self, at_ms: int) -> None:
-        """Return when ``at_ms`` is due; the first time asked for is due at once."""
+        """Return when ``at_ms`` is due; the first call returns at once."""
         if not self._speed:
             return
         now_s = self._reactor.seconds()
@@ -48,11 +48,11 @@ class Pace:
 
 
 class DevicePlayer:
-    """Sends what the device sent: its messages and pings, over as many connections.
+    """Sends what the device sent: its messages and pings, over the same number of connections.
 
-    ``connect`` opens a connection and raises ``LinkRefused``. Each connection ends with a ping of
-    its own, whose pong is waited for at most ``pong_timeout_s``, and then as the recorded one.
-    ``report`` is how far it is.
+    ``connect`` opens a connection and raises ``LinkRefused``. Each connection ends with an extra
+    ping, waits at most ``pong_timeout_s`` for its pong, and then closes like the recorded one.
+    ``report`` shows the progress.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class DevicePlayer:
         self.report = PlayReport()
 
     async def play(self, entries: Sequence[Entry]) -> PlayReport:
-        """Play the connections of one device; what goes wrong is in the report."""
+        """Play the connections of one device; problems are in the report."""
         for entry in entries:
             if entry.what is What.MESSAGE and entry.side is Side.DEVICE:
                 self.report.messages += 1
@@ -133,5 +133,5 @@ class DevicePlayer:
 
 
 def _code_of(closing: Entry) -> int | None:
-    """How the device ends a connection: as it did then, in good order where the platform did."""
+    """How the device ends a connection: as recorded, or cleanly if the platform ended it."""
     return closing.code if closing.side is Side.DEVICE else 1000

@@ -1,7 +1,7 @@
-"""A session made of what a platform has on record. Pure.
+"""Makes a session from a platform's record. Pure.
 
-The record knows no pings and not who closed a connection, and its times are those of the wall
-clock: where that was set back, the order counts and the times wait for it.
+The record has no pings, and does not say who closed a connection. Its times come from the wall
+clock: after the clock was set back, the order of entries counts, and their times stand still.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from oda.platform.recording import RecordedConnection, RecordedMessage
 from oda.platform.tape.session_file import Entry, Session, Side, What
 from oda.secret_forms import SecretForms
 
-#: The order of what has the same time.
+#: The order of entries with the same time.
 _RANKS = {What.OPEN: 0, What.MESSAGE: 1, What.CLOSE: 2}
 _SIDES = {"in": Side.DEVICE, "out": Side.PLATFORM}
 
@@ -69,7 +69,7 @@ def session_from_record(
 
 
 def without_key(session: Session, key: bytes) -> Session:
-    """The session with the API key written over, in payloads and reasons, in every form."""
+    """The session with every form of the API key overwritten, in payloads and reasons."""
     forms = SecretForms([key])
     entries = []
     for entry in session.entries:

@@ -1,4 +1,4 @@
-"""A device's connection for somebody who awaits things."""
+"""A device's connection, for coroutines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LinkLost(OdaError):  # noqa: N818 - named like those of oda.errors
 
 @implementer(IPushProducer)
 class DeviceLink:
-    """One connection to a platform (a ``FrameListener``), which answers pings as it should."""
+    """One connection to a platform (a ``FrameListener``); answers pings properly."""
 
     def __init__(self) -> None:
         self._client: FrameClient | None = None
@@ -65,7 +65,7 @@ class DeviceLink:
         self._open_client().sendPing(payload)
 
     async def acknowledge(self, reactor: Any, payload: bytes, timeout_s: float) -> None:
-        """Send a ping and wait for its pong: then the platform has read everything sent before.
+        """Send a ping and wait for its pong, which proves that the platform has read everything.
 
         Raises ``LinkLost``, and ``TimeoutError`` when no pong comes in time.
         """
@@ -74,7 +74,7 @@ class DeviceLink:
         await answered.addTimeout(timeout_s, reactor, _time_out)
 
     async def close(self, code: int | None) -> None:
-        """End the connection with that code, without a close frame if it is None."""
+        """End the connection with that code; None means without a close frame."""
         client = self._client
         if client is None or self.end is not None:
             return
@@ -144,7 +144,7 @@ class DeviceLink:
             one.callback(None)
 
     def _release(self) -> None:
-        """Nobody waits any more for what can't come."""
+        """Release everyone who waits for what can no longer happen."""
         self.resumeProducing()
         pongs, self._pongs = self._pongs, {}
         for answered in pongs.values():

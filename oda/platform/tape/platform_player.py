@@ -1,4 +1,4 @@
-"""Plays a recorded session to a device: acts as the platform, and looks at the answers."""
+"""Plays a recorded session to a device: acts as the platform, and compares the answers."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _MAX_MESSAGE_BYTES = 32 * 1024 * 1024
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """What became of one operation; no ``differences``: the answers are those of then."""
+    """The result of one operation; no ``differences`` means the recorded answers."""
 
     name: str
     request_id: str
@@ -46,7 +46,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
 
 class _Asked:
-    """An operation that was sent: its id of then, and what was answered."""
+    """An operation that was sent: its recorded id, and its answers."""
 
     def __init__(self, then_id: str) -> None:
         self.then_id = then_id
@@ -57,9 +57,9 @@ class _Asked:
 class PlatformPlayer:
     """An ``Inbox`` that sends a script's steps to the first device that connects.
 
-    ``then`` is the recorded device. ``new_id`` makes ids of requests: a device that remembers
-    operations would answer an id it has seen without doing anything. None keeps those of then, and
-    every byte. An answer is waited for at most ``answer_timeout_s``.
+    ``then`` is the recorded device. ``new_id`` makes ids of requests, because a device that
+    remembers operations would not execute an id again. None keeps the recorded ids, and every byte.
+    The player waits for an answer at most ``answer_timeout_s``.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class PlatformPlayer:
         self.other_messages = 0
 
     def listen(self, port: int, interface: str, path: str) -> int:
-        """Let devices connect, with any key; the real port. Raises ``CannotListenError``."""
+        """Accept devices, with any key; returns the real port. Raises ``CannotListenError``."""
         door = Door(path, KeyRing(), lambda device: NORMAL, lambda device: False, False)
         self._factory = DeviceServerFactory(
             self._reactor,
@@ -102,7 +102,7 @@ class PlatformPlayer:
         return real
 
     async def stop(self) -> None:
-        """Close in good order."""
+        """Close cleanly."""
         await self._port.stopListening()
         if self._session is not None:
             self._session.strike(Incident(close=1000))
@@ -177,7 +177,7 @@ class PlatformPlayer:
             await self._change().addTimeout(left_s, self._reactor, lambda result, after: None)
 
     def _change(self) -> Deferred[None]:
-        """Fires when something has happened."""
+        """Fires at the next event."""
         changed: Deferred[None] = Deferred()
         self._waiting.append(changed)
         return changed

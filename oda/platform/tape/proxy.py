@@ -1,10 +1,10 @@
-"""A recording proxy: devices connect to it, it connects to their platform, and writes down all that
-passes, frame by frame.
+"""A recording proxy: devices connect to it, and it connects to their platform and records all
+traffic, frame by frame.
 
-It stays out of the way: the device is let in only once the platform has let it in, and refused as
-the platform refuses it; pings, pongs and closures go through to the other side, so that what a pong
-says still comes from the platform; a side that reads slowly slows the other down. It does not
-pass on compression and how messages were split into frames.
+It changes as little as possible. A device is accepted only after the platform has accepted it, and
+refused as the platform refuses it. Pings, pongs and closes go through, so a pong still comes from
+the platform. A side that reads slowly slows the other one down. The proxy does not preserve
+compression or the division of messages into frames.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from oda.platform.tape.relay import Relay
 class RecordingProxy:
     """Relays every connection to ``target`` and records it.
 
-    A path in ``target`` takes the place of the one that devices use in front of their id.
-    ``failed`` is called when the record can't be written: going on would leave a gap.
+    A path in ``target`` replaces the path that devices use in front of their id. ``failed`` is
+    called when the record can't be written: continuing would leave a gap.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class RecordingProxy:
         self._has_failed = False
 
     def listen(self, port: int, interface: str) -> int:
-        """Let devices connect; the real port. Raises ``CannotListenError``."""
+        """Accept devices; returns the real port. Raises ``CannotListenError``."""
         factory = WebSocketServerFactory(reactor=self.reactor)
         factory.noisy = False
         factory.protocol = lambda: DeviceSide(self)
@@ -101,7 +101,7 @@ class RecordingProxy:
         )
 
     def _fail(self, error: OSError) -> None:
-        """The record can't be written; only the first failure is told."""
+        """The record can't be written; reports only the first failure."""
         for relay in tuple(self._relays):
             relay.abort()
         if not self._has_failed:
@@ -154,8 +154,8 @@ class DeviceSide(BoundedReception, WebSocketServerProtocol):  # type: ignore[mis
 
 
 def resource_of(uri: str, path: str) -> str:
-    """What to ask the platform for when a device asks for ``uri``: the same, or with ``path`` (if
-    it is any) in front of the device id."""
+    """The resource to request from the platform when a device requests ``uri``: the same, or with
+    ``path`` (if any) in front of the device id."""
     asked, question, query = uri.partition("?")
     if path.strip("/"):
         asked = f"{path.rstrip('/')}/{asked.rstrip('/').rpartition('/')[2]}"

@@ -1,4 +1,4 @@
-"""Writes a session to a file while it happens."""
+"""Writes a session to a file as it happens."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from oda.secret_forms import SecretForms
 
 
 def create_private(path: Path) -> BinaryIO:
-    """A new file that only its owner may read; without a buffer, so that what is written stays
-    when this process is killed. Raises ``OSError``, of an existing file ``FileExistsError``."""
+    """A new file that only its owner may read; unbuffered, so that written data survives a kill of
+    this process. Raises ``OSError``; ``FileExistsError`` for an existing file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     return open(descriptor, "wb", buffering=0)
 
 
 class SessionRecorder:
-    """Writes a line for everything that happens, at once.
+    """Writes a line for every event at once.
 
-    ``seconds`` is a clock that is never set. ``hide`` names what must not get into the file: the
-    API keys that devices show. In payloads and reasons they are written over with ``*``.
-    Every method raises ``OSError`` when the file can't be written.
+    ``seconds`` is a clock that is never set. ``hide`` names secrets that must not be in the file:
+    the API keys of devices. In payloads and reasons they are overwritten with ``*``. Every method
+    raises ``OSError`` when the file can't be written.
     """
 
     def __init__(self, file: Any, seconds: Callable[[], float], started_ms: int) -> None:
@@ -43,13 +43,13 @@ class SessionRecorder:
             self._forms = SecretForms(self._hidden)
 
     def opened(self, device: str) -> int:
-        """A connection of ``device`` is open; its number."""
+        """A connection of ``device`` is open; returns its number."""
         self.connections += 1
         self._add(connection=self.connections, what=What.OPEN, device=device)
         return self.connections
 
     def refused(self, device: str, status: int | None) -> None:
-        """A connection did not come about; ``status`` is what the platform answered, if it did."""
+        """A connection failed; ``status`` is the platform's answer, if there was one."""
         self.connections += 1
         self._add(connection=self.connections, what=What.REFUSED, device=device, code=status)
 
@@ -78,12 +78,12 @@ class SessionRecorder:
         )
 
     def closed(self, connection: int, side: Side, code: int | None, reason: bytes) -> None:
-        """``side`` has begun to close the connection; ``code`` None: without a close frame."""
+        """``side`` has started to close the connection; ``code`` None: without a close frame."""
         text = self._clean(reason).decode("utf-8", "replace")
         self._add(connection=connection, what=What.CLOSE, side=side, code=code, reason=text)
 
     def close(self) -> None:
-        """Nothing more is written."""
+        """Nothing more will be written."""
         self._file.close()
 
     def _clean(self, payload: bytes) -> bytes:
@@ -95,5 +95,5 @@ class SessionRecorder:
 
     def _write(self, line: bytes) -> None:
         left = memoryview(line)
-        while left:  # a file without a buffer may take less
+        while left:  # an unbuffered file may accept less
             left = left[self._file.write(left) :]

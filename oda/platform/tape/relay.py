@@ -1,5 +1,5 @@
-"""One connection of a device and its counterpart to the platform: what passes is written down, then
-handed on."""
+"""One connection of a device and its counterpart to the platform: records each frame, then passes
+it on."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ log = PlatformLogger()
 #: Headers that belong to one hop, or to Autobahn.
 _OWN_HEADERS = ("host", "connection", "upgrade", "origin", "content-length")
 
-#: Connects to the platform, given the request's URI, headers, subprotocols and who listens.
+#: Connects to the platform, given the request's URI, headers, subprotocols and the listener.
 Connect = Callable[[str, Mapping[str, str], Sequence[str], FrameListener], Deferred[FrameClient]]
 
 
 class Relay:
     """A ``FrameListener`` for the platform's side; the device's calls the methods ``device_...``.
 
-    ``device`` is an Autobahn protocol in the middle of its upgrade. ``over`` is called when both
-    sides are gone, ``failed`` when the record can't be written.
+    ``device`` is an Autobahn protocol during its upgrade. ``over`` is called when both sides are
+    gone, ``failed`` when the record can't be written.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class Relay:
         )
         self.refused(None, {}, reason)
 
-    # what the platform does
+    # events of the platform
 
     def opened(self, subprotocol: str | None) -> None:
         """See ``FrameListener``."""
@@ -149,7 +149,7 @@ class Relay:
         self._upstream = None
         self._vanished(Side.PLATFORM)
 
-    # what the device does
+    # events of the device
 
     def device_sent(self, payload: bytes, is_text: bool) -> None:
         """A message of the device."""
@@ -188,13 +188,13 @@ class Relay:
         self._end_flow()
         if not self._is_closing:
             self._is_closing = True
-            # a close frame may be without a code
+            # a close frame may have no code
             self._recorder.closed(self._number, side, 1005 if code is None else code, reason)
         if other is not None and other.state == other.STATE_OPEN:
             other.sendCloseFrame(code=code, reasonUtf8=reason or None, isReply=False)
 
     def _vanished(self, side: Side) -> None:
-        """One side is gone; without a closing handshake the other one has to go too."""
+        """One side is gone; without a closing handshake, end the other one too."""
         try:
             if self._number and not self._is_closing:
                 self._is_closing = True
@@ -211,7 +211,7 @@ class Relay:
             self._device.dropConnection(abort=False)
 
     def _end_flow(self) -> None:
-        """No side slows the other down any more: TLS would wait for it before it closes."""
+        """Stop slowing either side down: TLS would wait for this before it closes."""
         for side in (self._device, self._upstream):
             if side is not None and side.transport is not None:
                 side.transport.unregisterProducer()

@@ -1,7 +1,7 @@
-"""What a platform has to do to repeat a session, and whether the answers are those of then. Pure.
+"""The platform's part in a recorded session, and the comparison of answers. Pure.
 
-The order counts: an operation is sent only after those are answered that had been answered before
-it was sent then, so that reading comes after writing at any speed.
+The order counts: an operation is sent only after the answers that preceded it in the recording, so
+that reads come after writes at any speed.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import msgspec
 
 from oda.platform.tape.session_file import Entry, Side, What
 from oda.platform.wire import Answer, read_message
+from oda.wording import counted
 
-#: Members that say when: they differ each time.
+#: Members that hold times, which always differ.
 TIMES = frozenset({"at", "from", "timestamp"})
 _MAX_SHOWN = 60
 
@@ -23,8 +24,8 @@ Decode = Callable[[bytes], Any]
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """A message of the platform, due ``at_ms`` after the session began and once the operations
-    ``after`` are answered. ``request_id`` None: it is no operation."""
+    """A message of the platform, due ``at_ms`` after the start of the session and once the
+    operations ``after`` are answered. ``request_id`` None: it is not an operation."""
 
     at_ms: int
     payload: bytes
@@ -36,8 +37,8 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Script(msgspec.Struct, frozen=True):
-    """The platform's part, which begins with the device's first connection at ``began_ms``, and
-    the answers of then by operation, partial ones first."""
+    """The platform's part, which starts with the device's first connection at ``began_ms``, and the
+    recorded answers by operation, partial ones first."""
 
     began_ms: int
     steps: Sequence[Step]
@@ -81,7 +82,7 @@ def read_script(entries: Sequence[Entry], decode: Decode) -> Script:
 
 
 def add_answer(answers: list[Mapping[str, Any]], answer: Answer) -> None:
-    """Keep an answer, unless it only repeats one."""
+    """Add an answer, unless it only repeats one."""
     if answer.response not in answers:
         answers.append(answer.response)
 
@@ -98,7 +99,7 @@ def request_of(document: Any) -> dict[str, Any] | None:
 
 
 def addressed(document: Any, request_id: str, then: str, now: str) -> Any:
-    """The request with another id, for the device ``now`` where it was for ``then``."""
+    """The request with another id, and for the device ``now`` if it was for ``then``."""
     request = {**document["operation"]["request"], "id": request_id}
     if request.get("deviceId") == then:
         request["deviceId"] = now
@@ -106,7 +107,7 @@ def addressed(document: Any, request_id: str, then: str, now: str) -> Any:
 
 
 def as_then(response: Mapping[str, Any], request_id: str, then: str, now: str) -> dict[str, Any]:
-    """An answer to such a request as it would have been then."""
+    """An answer to such a request, with the recorded names."""
     answer = {**response, "id": request_id}
     if answer.get("deviceId") == now:
         answer["deviceId"] = then
@@ -114,7 +115,7 @@ def as_then(response: Mapping[str, Any], request_id: str, then: str, now: str) -
 
 
 def differences(then: Any, now: Any, ignored: frozenset[str], place: str = "$") -> Iterator[str]:
-    """Where two documents differ, members called as in ``ignored`` aside."""
+    """Where two documents differ, except in members named in ``ignored``."""
     if isinstance(then, Mapping) and isinstance(now, Mapping):
         for name in dict.fromkeys([*then, *now]):
             if name in ignored:
@@ -128,7 +129,7 @@ def differences(then: Any, now: Any, ignored: frozenset[str], place: str = "$") 
                 yield from differences(then[name], now[name], ignored, here)
     elif isinstance(then, list) and isinstance(now, list):
         if len(then) != len(now):
-            yield f"{place}: recorded {len(then)} entries, now {len(now)}"
+            yield f"{place}: recorded {counted(len(then), 'entry', 'entries')}, now {len(now)}"
         for index, (one, other) in enumerate(zip(then, now, strict=False)):
             yield from differences(one, other, ignored, f"{place}[{index}]")
     elif then != now or isinstance(then, bool) is not isinstance(now, bool):
@@ -138,7 +139,7 @@ def differences(then: Any, now: Any, ignored: frozenset[str], place: str = "$") 
 def compare_answers(
     then: Sequence[Mapping[str, Any]], now: Sequence[Mapping[str, Any]], ignored: frozenset[str]
 ) -> list[str]:
-    """How the answers to one operation differ from those of then."""
+    """How the answers to one operation differ from the recorded ones."""
     if len(then) != len(now):
         return [f"recorded {_count(then)}, now {_count(now)}"]
     return [
@@ -149,7 +150,7 @@ def compare_answers(
 
 
 def _count(answers: Sequence[Any]) -> str:
-    return {0: "no answer", 1: "one answer"}.get(len(answers), f"{len(answers)} answers")
+    return counted(len(answers), "answer") if answers else "no answer"
 
 
 def _show(value: Any) -> str:

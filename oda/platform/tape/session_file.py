@@ -9,9 +9,8 @@
     {"at": 90, "connection": 1, "what": "close", "from": "device", "code": 1000}
 
 ``started`` is milliseconds since the Unix epoch, ``at`` milliseconds after it on a clock that is
-never set. Content that is UTF-8 is ``text``, other content ``base64``. A file may hold several
-connections, of several devices. Its last line may be cut off (the recorder was killed): it is left
-out then.
+never set. UTF-8 content is ``text``, other content ``base64``. A file may hold several connections,
+of several devices. An incomplete last line is ignored (the recorder was killed).
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class Side(Enum):
 
 
 class What(Enum):
-    """What happened on a connection. ``refused``: it did not come about; nothing follows."""
+    """The events of a connection. ``refused``: the connection failed; nothing follows."""
 
     OPEN = "open"
     REFUSED = "refused"
@@ -49,12 +48,12 @@ class What(Enum):
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that happened ``at_ms`` after the recording began.
+    """An event ``at_ms`` after the start of the recording.
 
-    ``side`` sent it (None for open and refused, and where the record does not know who closed).
+    ``side`` sent it (None for open and refused, and if the record does not know who closed).
     ``device`` belongs to open and refused, ``payload`` to message, ping and pong, ``is_text`` to
-    message; ``code`` and ``reason`` to close (no code: without a close frame), ``code`` to refused
-    as the HTTP status. ``is_redacted``: the API key stood in the payload and was written over.
+    message, ``code`` and ``reason`` to close (no code: without a close frame), ``code`` to refused
+    as the HTTP status. ``is_redacted``: the payload held the API key, which was overwritten.
     """
 
     at_ms: int
@@ -70,7 +69,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Session(msgspec.Struct, frozen=True):
-    """A file's content; ``source`` is who recorded it (``proxy`` or ``platform``)."""
+    """A file's content; ``source`` is the recorder (``proxy`` or ``platform``)."""
 
     source: str
     started_ms: int
@@ -87,7 +86,7 @@ class Session(msgspec.Struct, frozen=True):
         )
 
     def of_device(self, device: str) -> list[Entry]:
-        """What happened on the connections of a device, in order."""
+        """The events of a device's connections, in order."""
         numbers = {
             entry.connection
             for entry in self.entries
@@ -150,7 +149,7 @@ def read_session(content: bytes, file: str) -> Session:
     naming ``file``, line and member."""
     lines = content.split(b"\n")
     if len(lines) > 1:
-        lines.pop()  # nothing, or a line that was cut off
+        lines.pop()  # empty, or an incomplete line
     number, entries = 1, []
     try:
         source, started_ms = _read_header(_read_map(lines[0]))
@@ -167,15 +166,15 @@ def _read_map(line: bytes) -> dict[str, Any]:
     try:
         document = msgspec.json.decode(line)
     except msgspec.DecodeError as error:
-        raise _Wrong("", f"is no JSON: {error}") from None
+        raise _Wrong("", f"is not JSON: {error}") from None
     if not isinstance(document, dict):
-        raise _Wrong("", "is no JSON map")
+        raise _Wrong("", "is not a JSON map")
     return document
 
 
 def _read_header(line: Mapping[str, Any]) -> tuple[str, int]:
     if line.get("format") != FORMAT:
-        raise _Wrong("format", f"is not {FORMAT}: this is no recorded session")
+        raise _Wrong("format", f"is not {FORMAT}: this is not a recorded session")
     if line.get("version") != VERSION:
         raise _Wrong("version", f"is not {VERSION}")
     return _member(line, "source", str), _number(line, "started")
@@ -214,7 +213,7 @@ def _read_content(line: Mapping[str, Any]) -> bytes:
     try:
         return base64.b64decode(_member(line, "base64", str), validate=True)
     except (binascii.Error, ValueError):
-        raise _Wrong("base64", "is no base64") from None
+        raise _Wrong("base64", "is not base64") from None
 
 
 def _one_of(kind: Any, line: Mapping[str, Any], member: str) -> Any:
@@ -234,7 +233,7 @@ def _number(line: Mapping[str, Any], member: str) -> int:
 def _member(line: Mapping[str, Any], member: str, kind: type) -> Any:
     value = line.get(member)
     if not isinstance(value, kind):
-        raise _Wrong(member, "is missing or no text")
+        raise _Wrong(member, "is missing or not a text")
     return value
 
 

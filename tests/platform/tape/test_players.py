@@ -244,7 +244,7 @@ async def test_other_answers_and_none_are_told() -> None:
                 "$.steps: recorded [], now missing",
             ],
         ),
-        Verdict("A", "2", ["recorded one answer, now no answer"]),
+        Verdict("A", "2", ["recorded 1 answer, now no answer"]),
         *(Verdict("A", str(n), []) for n in range(3, 13)),
     ]
     await stage.player.stop()

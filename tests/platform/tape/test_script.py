@@ -114,7 +114,7 @@ def test_differences_name_the_place() -> None:
     then = {"a": [{"at": 1, "v": 1}], "b": 1, "c": True}
     now = {"a": [{"at": 2, "v": 2}, 3], "d": 1, "c": 1}
     assert list(differences(then, now, TIMES)) == [
-        "$.a: recorded 1 entries, now 2",
+        "$.a: recorded 1 entry, now 2",
         "$.a[0].v: recorded 1, now 2",
         "$.b: recorded 1, now missing",
         "$.c: recorded True, now 1",
@@ -124,7 +124,7 @@ def test_differences_name_the_place() -> None:
 
 def test_missing_answers_are_differences() -> None:
     """None, one, or several answers are told apart before their contents are looked at."""
-    assert compare_answers([{}], [], TIMES) == ["recorded one answer, now no answer"]
-    assert compare_answers([], [{}], TIMES) == ["recorded no answer, now one answer"]
-    assert compare_answers([{}, {}], [{}], TIMES) == ["recorded 2 answers, now one answer"]
+    assert compare_answers([{}], [], TIMES) == ["recorded 1 answer, now no answer"]
+    assert compare_answers([], [{}], TIMES) == ["recorded no answer, now 1 answer"]
+    assert compare_answers([{}, {}], [{}], TIMES) == ["recorded 2 answers, now 1 answer"]
     assert compare_answers([], [], TIMES) == []

@@ -104,18 +104,18 @@ def test_a_line_that_was_cut_off_is_left_out(missing: int) -> None:
 @pytest.mark.parametrize(
     ("line", "place"),
     [
-        (b"", "s.jsonl:1: is no JSON"),
-        (b"[]\n", "s.jsonl:1: is no JSON map"),
+        (b"", "s.jsonl:1: is not JSON"),
+        (b"[]\n", "s.jsonl:1: is not a JSON map"),
         (b'{"format":"x"}\n', "s.jsonl:1: format"),
         (b'{"format":"oda-session","version":2}\n', "s.jsonl:1: version"),
-        (write_header("proxy", 0) + b"{\n", "s.jsonl:2: is no JSON"),
+        (write_header("proxy", 0) + b"{\n", "s.jsonl:2: is not JSON"),
         (write_header("proxy", 0) + b'\n{"at":1}\n', "s.jsonl:3: what: must be one of"),
         (write_header("proxy", 0) + b'{"at":-1,"connection":1,"what":"close"}\n', "s.jsonl:2: at"),
         (write_header("proxy", 0) + b'{"at":1,"connection":1,"what":"open"}\n', "device"),
         (
             write_header("proxy", 0)
             + b'{"at":1,"connection":1,"what":"ping","from":"device","base64":"?"}\n',
-            "base64: is no base64",
+            "base64: is not base64",
         ),
         (
             write_header("proxy", 0)
