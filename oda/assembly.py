@@ -325,6 +325,7 @@ def build_parts(
             set_session=shutil.which("setsid"),
             counters=counters,
             troubles=troubles,
+            everything="all scripts of operations",
         ),
         troubles=troubles,
     )
