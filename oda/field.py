@@ -6,8 +6,9 @@ A value ends at a comma, and may hold colons.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
@@ -55,6 +56,18 @@ class Line:
             raise ValueError(f"the option {self.option!r} needs the member {name!r}")
         return default
 
+    def secret(self, name: str, default: Any = _MISSING) -> Any:
+        """A member as text, or the content of the file that the member ``<name>File`` names."""
+        file = self._members.pop(f"{name}File", None)
+        if file is None:
+            return self.text(name, default)
+        try:
+            return Path(file).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(
+                f"the member '{name}File' of the option {self.option!r}: {error}"
+            ) from error
+
     def number(
         self, name: str, low: float, high: float, default: Any = _MISSING, is_whole: bool = True
     ) -> Any:
@@ -97,6 +110,15 @@ class Line:
             raise ValueError(
                 f"the option {self.option!r} has the unknown member {next(iter(self._members))!r}"
             )
+
+
+@contextmanager
+def library_of(extra: str) -> Iterator[None]:
+    """Says where the library of a plugin comes from, if importing it fails."""
+    try:
+        yield
+    except ImportError as error:
+        raise ValueError(f"{error}; pip install 'oda-websocket[{extra}]' installs it") from error
 
 
 def read_lines(options: Mapping[str, str], kinds: Iterable[str]) -> dict[str, dict[str, Line]]:

@@ -14,7 +14,7 @@ from twisted.plugin import IPlugin as ITwistedPlugin
 from zope.interface import implementer
 
 from oda.errors import ReadingFailed, WritingFailed
-from oda.field import Line, OneAtATime, place_of, read_lines
+from oda.field import Line, OneAtATime, library_of, place_of, read_lines
 from oda.interfaces import IDatastreamGetter, IDatastreamSetter, IPlugin
 from oda.model import Reading
 
@@ -51,8 +51,11 @@ modbus = ModbusPlugin()
 
 
 def _connector(name: str, line: Line) -> Callable[[], Any]:
-    from pymodbus.client import ModbusSerialClient, ModbusTcpClient
+    with library_of("modbus"):
+        from pymodbus.client import ModbusSerialClient, ModbusTcpClient
 
+        if "serial" in line:
+            import serial  # noqa: F401 - the library needs it later, and would only say no
     timeout_s = line.number("timeout", 0.1, 60, 3.0, is_whole=False)
     if "serial" in line:
         device = line.text("serial")

@@ -8,7 +8,6 @@ which means on disk. The broker keeps what was not acknowledged, and sends it ag
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -18,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.errors import EventRejected
-from oda.field import Line, place_of, read_lines
+from oda.field import Line, library_of, place_of, read_lines
 from oda.interfaces import IDatastreamSource, IPlugin
 from oda.log import Logger
 from oda.model import Event
@@ -88,14 +87,16 @@ def _topic(name: str, line: Line) -> Topic:
 
 def _client(line: Line) -> Callable[[], Any]:
     """Makes the client that ``line`` asks for, with its address; connects to nobody."""
-    from paho.mqtt.client import CallbackAPIVersion, Client, MQTTv311
+    with library_of("mqtt"):
+        from paho.mqtt.client import CallbackAPIVersion, Client, MQTTv311
 
     host = line.text("host")
     is_secure = line.flag("tls")
     port = line.number("port", 1, 65535, 8883 if is_secure else 1883)
     client_id = line.text("clientId", "oda")
     keep_alive_s = line.number("keepAlive", 5, 3600, 60)
-    user, password_file = line.text("user", None), line.text("passwordFile", None)
+    user = line.text("user", None)
+    password = None if user is None else line.secret("password", None)
     ca_file = line.text("caFile", None) if is_secure else None
     line.end()
 
@@ -108,9 +109,6 @@ def _client(line: Line) -> Callable[[], Any]:
             manual_ack=True,
         )
         if user is not None:
-            password = None
-            if password_file is not None:
-                password = Path(password_file).read_text("utf-8").strip()
             client.username_pw_set(user, password)
         if is_secure:
             client.tls_set(ca_certs=ca_file)

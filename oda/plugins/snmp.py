@@ -15,7 +15,7 @@ from twisted.plugin import IPlugin as ITwistedPlugin
 from zope.interface import implementer
 
 from oda.errors import ReadingFailed
-from oda.field import Line, place_of, read_lines
+from oda.field import Line, library_of, place_of, read_lines
 from oda.interfaces import IDatastreamGetter, IPlugin
 from oda.model import Reading
 from oda.threads import in_own_thread
@@ -62,8 +62,8 @@ class SnmpAgent(NamedTuple):
 
 
 def _agent(name: str, line: Line) -> SnmpAgent:
-    import pysnmp.hlapi.v3arch.asyncio as library
-
+    with library_of("snmp"):
+        import pysnmp.hlapi.v3arch.asyncio as library
     version = line.choice("version", ("1", "2", "2c", "3"), "2")
     authorization: Callable[[], Any]
     context = ""
@@ -71,19 +71,21 @@ def _agent(name: str, line: Line) -> SnmpAgent:
         context = line.text("contextName", "")
         user = line.text("securityName")
         settings = {}
-        if "authPassphrase" in line:
-            settings["authKey"] = line.text("authPassphrase")
+        key = line.secret("authPassphrase", None)
+        if key is not None:
+            settings["authKey"] = key
             settings["authProtocol"] = getattr(library, _AUTH[line.choice("authProtocol", _AUTH)])
-        if "privPassphrase" in line:
+        key = line.secret("privPassphrase", None)
+        if key is not None:
             if not settings:
                 raise ValueError(f"the option {line.option!r} needs the member 'authPassphrase'")
-            settings["privKey"] = line.text("privPassphrase")
+            settings["privKey"] = key
             settings["privProtocol"] = getattr(library, _PRIV[line.choice("privProtocol", _PRIV)])
 
         def authorization() -> Any:
             return library.UsmUserData(user, **settings)
     else:
-        community = line.text("community", "public")
+        community = line.secret("community", "public")
 
         def authorization() -> Any:
             return library.CommunityData(community, mpModel=0 if version == "1" else 1)
