@@ -1,7 +1,9 @@
-"""Build script: all metadata is in setup.cfg. It writes the time of the build into the package."""
+"""Build script: all metadata is in setup.cfg. It writes the time of the build into the package, and
+clears what an earlier build has left."""
 
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -11,9 +13,15 @@ from setuptools.command.build_py import build_py
 
 class BuildPy(build_py):
     """Writes ``oda/built.py`` anew in what is built. ``SOURCE_DATE_EPOCH`` (seconds since 1970) is
-    the time instead of the clock's where it is set, so that a build can be made again."""
+    the time instead of the clock's where it is set, so that a build can be made again.
+
+    setuptools puts everything that it finds in ``build/lib`` into the wheel. A module that was
+    removed from the source since the last build would be installed for ever."""
 
     def run(self) -> None:
+        if not self.editable_mode:
+            for package in ("oda", "twisted"):
+                shutil.rmtree(Path(self.build_lib, package), ignore_errors=True)
         super().run()
         if self.editable_mode:
             return  # the source itself is used

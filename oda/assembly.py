@@ -7,13 +7,14 @@ This module has no behaviour of its own: ``oda.agent`` starts and stops the part
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -22,6 +23,7 @@ from oda.codecs import CodecRegistry, check_value, default_registry, is_plain
 from oda.codecs.limits import ARRIVING
 from oda.connector.service import ConnectorService
 from oda.datastreams.host import HostDatastreams, build_datastreams
+from oda.datastreams.scripts import ScriptRunner
 from oda.datastreams.synchronisation import is_synchronised
 from oda.errors import EncodeError, PluginError, ReadingFailed
 from oda.interfaces import (
@@ -39,6 +41,7 @@ from oda.log import Logger
 from oda.model import Answer, ContentType
 from oda.monotonic import since_boot_s
 from oda.operations.answer import AnswerWriter
+from oda.operations.discover import Discover
 from oda.operations.dispatcher import OperationDispatcher
 from oda.operations.get_device_parameters import GetDeviceParameters
 from oda.operations.refresh_info import RefreshInfo
@@ -47,7 +50,7 @@ from oda.operations.set_device_parameters import SetDeviceParameters
 from oda.operations.synchronize_clock import SynchronizeClock
 from oda.outbox.clock import Uptime, this_machine
 from oda.outbox.outbox import Outbox, make_outbox
-from oda.settings import AgentSettings, OutboxKind, OutboxPolicy, OutboxSettings
+from oda.settings import AgentSettings, OutboxKind, OutboxPolicy, OutboxSettings, ScriptEffect
 from oda.telemetry.collector import Collector
 from oda.telemetry.dating import Dating
 from oda.telemetry.dispatcher import EventDispatcher
@@ -73,6 +76,8 @@ _SYSTEM_RANDOM = SystemRandom()
 @dataclass
 class Parts:
     """The parts of one agent. ``operations`` is None where a component replaces the dispatcher;
+    ``scripts`` runs the commands of operations; ``configured`` are the operations whose handlers
+    depend on the configuration;
     ``host_id`` is "" until the device info has supplied the id; ``is_running`` is True between the
     agent's start and its stop."""
 
@@ -90,9 +95,15 @@ class Parts:
     collector: Collector
     operations: OperationDispatcher | None
     undated: UndatedEvents
+    scripts: ScriptRunner
     troubles: Troubles
     host_id: str = ""
     is_running: bool = False
+    configured: Sequence[IOperation] = ()
+
+    def stop_scripts(self) -> Deferred[Any]:
+        """End the scripts of readings and operations; fires when they have ended."""
+        return gatherResults([self.host.stop(), self.scripts.stop()])
 
     def started(self) -> None:
         """All parts of the agent have started."""
@@ -307,10 +318,22 @@ def build_parts(
         collector=Collector(reactor, state, counters, settings.collector.schedules, troubles),
         operations=operations,
         undated=undated,
+        scripts=ScriptRunner(
+            reactor,
+            Path.cwd(),
+            environ,
+            set_session=shutil.which("setsid"),
+            counters=counters,
+            troubles=troubles,
+        ),
         troubles=troubles,
     )
+    configure_scripts(parts.scripts, settings)
     if operations is not None:
         for operation in standard_operations(settings, state, wall_clock, reactor, counters):
+            operations.add(operation)
+        parts.configured = configured_operations(parts, settings, state)
+        for operation in parts.configured:
             operations.add(operation)
         outbox.journal.subscribe(parts.take_up_interrupted)
     return parts
@@ -403,6 +426,53 @@ def standard_operations(
             settings.dispatcher.time_sources,
         ),
     ]
+
+
+def configure_scripts(scripts: ScriptRunner, settings: AgentSettings) -> None:
+    """Let the runner of the operations' scripts follow the settings."""
+    own = settings.operations
+    scripts.scripts_directory = settings.device_info.path if own.path is None else own.path
+    scripts.timeout_s = own.script_timeout_s
+    scripts.max_output_bytes = own.script_max_output_bytes
+
+
+def configured_operations(
+    parts: Parts, settings: AgentSettings, state: IStateManager
+) -> list[IOperation]:
+    """The operations that there are because of the configuration, and DISCOVER, which tells of
+    them."""
+    operations = parts.operations
+    if operations is None:
+        return []
+    own = settings.operations
+    found: list[IOperation] = [
+        Discover(parts.host.registry, lambda: operations.operation_names, lambda: parts.host_id)
+    ]
+    if not (own.scripts or own.reboot_command or own.restart_command):
+        return found
+    # Imported here, as most agents have none.
+    from oda.operations.restart import Surroundings, reboot_equipment, restarting_script
+    from oda.operations.script_operation import ScriptOperation
+
+    around = Surroundings(
+        runner=parts.scripts,
+        state=state,
+        wall_clock=parts.wall_clock,
+        clock=parts.reactor,
+        host_id=lambda: parts.host_id,
+        boot_id=lambda: this_machine().boot_id,
+        script_timeout_s=own.script_timeout_s,
+        restart_timeout_s=own.restart_timeout_s,
+        read_after=own.read_after_restart,
+    )
+    if own.reboot_command or own.restart_command:
+        found.append(reboot_equipment(own, around))
+    for script in own.scripts:
+        if script.effect is ScriptEffect.NONE:
+            found.append(ScriptOperation(script, parts.scripts, around.host_id))
+        else:
+            found.append(restarting_script(script, around))
+    return found
 
 
 def _only(components: Iterable[object], interface: Any) -> Any:

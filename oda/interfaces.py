@@ -25,6 +25,7 @@ from oda.model import (
     OperationRequest,
     OutboxRow,
     OutgoingMessage,
+    ScriptOutput,
     Step,
 )
 
@@ -274,6 +275,10 @@ class IDatastreamRegistry(Interface):
     def canonical_id(device_id: str) -> str:
         """ "" for the host's own id; any other device id or pattern unchanged."""
 
+    def writable(device_pattern: str) -> Sequence[tuple[str, str]]:
+        """``(datastream_id, device_id)`` of everything that can be written of matching devices,
+        sorted by datastream, then the host first, then by id."""
+
     def datastream_ids(device_pattern: str) -> Sequence[str]:
         """The datastreams that at least one matching device can read, sorted."""
 
@@ -402,6 +407,27 @@ class IResumableOperation(Interface):
         """
 
 
+class IScriptRunner(Interface):
+    """Runs the configured commands of operations. No shell is involved."""
+
+    def run_once(
+        command: str,
+        variables: Mapping[str, str],
+        written: bytes,
+        on_output: Callable[[bytes], None],
+        survives: bool = False,
+    ) -> Deferred[ScriptOutput]:
+        """Run ``command`` for one caller; a command never runs twice at the same time.
+
+        ``variables`` are added to its environment, ``written`` is its standard input, and
+        ``on_output`` gets its standard output piece by piece; it must not raise. Fires with
+        everything that the command wrote, whatever its exit status. Fails with ``ReadingFailed`` if
+        there is no such program, at the limits, after a signal, and at the end of the agent.
+        Cancelling it ends the command. One that ``survives`` goes on, once it has started, when it
+        is cancelled and when the agent ends.
+        """
+
+
 class IOperationRoute(Interface):
     """Passes operations down to gateways behind this device, and their answers up."""
 
@@ -478,6 +504,16 @@ class IEventDispatcher(Interface):
         datastream: the platform or a user has requested these values."""
 
 
+class IChangeFilter(Interface):
+    """Chooses which of the values that are read become datapoints."""
+
+    def passes(value: DatastreamValue) -> bool:
+        """Whether to publish the value, which then counts as published."""
+
+    def forget(device_id: str) -> None:
+        """A value of this device was not accepted after all."""
+
+
 class IStateManager(Interface):
     """Knows the values of datastreams, and decides what happens to a new value.
 
@@ -505,8 +541,13 @@ class IStateManager(Interface):
         publishes them. It fails like ``IEventDispatcher.publish``.
         """
 
-    def read(datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
-        """Read from the source now, and handle the values like ``received``. Never fails."""
+    def read(
+        datastream_id: str, device_pattern: str, changes: IChangeFilter | None = None
+    ) -> Deferred[list[DatastreamValue]]:
+        """Read from the source now, and handle the values like ``received``. Never fails.
+
+        ``changes`` chooses the values to handle; the others are only returned.
+        """
 
     def collect(datastream_id: str, device_pattern: str) -> Deferred[int]:
         """Publish the stored values that are not yet published; fires with their number."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from oda.config.loader import DIRECTORIES, find_directory
-from oda.control.location import directories, prepare, socket_name
+from oda.control.location import directories, last_place, prepare, socket_name
 from oda.control.server import ControlServer
 from oda.errors import ConfigurationError
 from oda.outbox.worker import ThreadWorker
@@ -41,6 +41,7 @@ def build_control(agent: Agent, directory: Path) -> ControlServer:
     commands = {
         "status": agent.supervision.status,
         "reconnect": agent.supervision.reconnect,
+        "explain-waiting": agent.supervision.explain_waiting,
         **upkeep.handlers(),
     }
     return ControlServer(
@@ -55,5 +56,6 @@ def build_control(agent: Agent, directory: Path) -> ControlServer:
 
 def _prepare_socket(settings: AgentSettings, directory: Path) -> Path:
     """Where the local socket goes. Raises ``ControlError``."""
-    places = directories(settings.outbox.path, os.environ)
-    return prepare(places, os.geteuid()) / socket_name(directory)
+    own = os.geteuid()
+    places = [*directories(settings.outbox.path, os.environ), last_place(own)]
+    return prepare(places, own) / socket_name(directory)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -333,6 +333,14 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     unacknowledged: int = 0
     platform_certificate_ends_ms: int | None = None
     client_certificate_ends_ms: int | None = None
+
+
+class ScriptOutput(NamedTuple):
+    """What a script wrote to its standard output, and how it failed: its exit status, and the last
+    line of its error output; "" for status 0."""
+
+    written: bytes
+    failure: str = ""
 
 
 class InterruptedOperation(msgspec.Struct, frozen=True):

@@ -166,11 +166,16 @@ class ClockTimezone(Enum):
     NAME = "name"
 
 
+#: The ``device_id`` that stands for the machine's host name.
+HOST_NAME_AS_ID = "@hostname"
+
+
 class DeviceInfoSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``es.amplia.oda.datastreams.deviceinfo.cfg``.
 
-    ``device_id`` None means the serial number. ``path`` is the directory of the scripts.
-    ``api_key_file`` is the file that ``api_key`` was read from, None if it was given directly.
+    ``device_id`` None means the serial number, and ``HOST_NAME_AS_ID`` the host name. ``path`` is
+    the directory of the scripts. ``api_key_file`` is the file that ``api_key`` was read from, None
+    if it was given directly.
     ``strict_permissions`` refuses secrets that every user of the machine can read.
     """
 
@@ -186,17 +191,28 @@ class DeviceInfoSettings(msgspec.Struct, frozen=True, kw_only=True):
     scripts: tuple[ScriptSettings, ...] = ()
 
 
+class OnChange(msgspec.Struct, frozen=True, kw_only=True):
+    """``onChange[;deadband=X][;maxSilence=S]`` of a line of the poller: publish a number only if it
+    differs by more than ``deadband`` from the one published last, another value if it differs, and
+    any value after ``max_silence_s`` (0: no limit)."""
+
+    deadband: float = 0.0
+    max_silence_s: float = 3600.0
+
+
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """One line ``datastreamId[;devicePattern]=[first;]period``.
 
     ``device_pattern`` is "" for the host device, an id, or a text with one ``*``. ``first_s`` is
-    the delay before the first time (default: the period); ``period_s`` 0 means once.
+    the delay before the first time (default: the period); ``period_s`` 0 means once. ``on_change``
+    is for lines of the poller; None publishes every value.
     """
 
     datastream_id: str
     device_pattern: str = HOST
     first_s: float
     period_s: float
+    on_change: OnChange | None = None
 
 
 class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -225,6 +241,41 @@ class ClockOperationSettings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     clock_datastream: str | None = None
+
+
+class ScriptEffect(Enum):
+    """What the script of an operation ends: nothing, the agent, or the whole device."""
+
+    NONE = "NONE"
+    RESTARTS = "RESTARTS"
+    REBOOTS = "REBOOTS"
+
+
+class ScriptOperationSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One line ``<OPERATION>=<script>[;option]...`` of the operations' file. ``serves_devices``: it
+    is also for devices behind the agent."""
+
+    name: str
+    command: str
+    effect: ScriptEffect = ScriptEffect.NONE
+    serves_devices: bool = False
+
+
+class OperationsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``es.amplia.oda.operations.scripts.cfg``.
+
+    ``path`` is where its scripts are kept; None means the ``path`` of the device info file.
+    ``read_after_restart`` are datastreams of the device.
+    """
+
+    path: Path | None = None
+    script_timeout_s: float = 60.0
+    script_max_output_bytes: int = 64 * 1024
+    reboot_command: str | None = None
+    restart_command: str | None = None
+    restart_timeout_s: float = 300.0
+    read_after_restart: tuple[str, ...] = ()
+    scripts: tuple[ScriptOperationSettings, ...] = ()
 
 
 class PollerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -290,6 +341,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     dispatcher: DispatcherSettings = DispatcherSettings()
     set_clock: ClockOperationSettings = ClockOperationSettings()
     synchronize_clock: ClockOperationSettings = ClockOperationSettings()
+    operations: OperationsSettings = OperationsSettings()
     poller: PollerSettings = PollerSettings()
     collector: CollectorSettings = CollectorSettings()
     state_manager: StateManagerSettings | None = None

@@ -13,7 +13,7 @@ import twisted
 from oda import __version__
 from oda.assembly import Parts
 from oda.datastreams.clock import EARLIEST_MS, LATEST_MS
-from oda.model import LinkState
+from oda.model import Event, LinkState
 from oda.monitor.counters import Counters
 from oda.monitor.health import expiring_certificates
 from oda.monitor.latency import ReactorLatency
@@ -106,6 +106,37 @@ class Supervision:
             "retry_in_s": before.retry_in_s,
             "last_end": before.last_end,
         }
+
+    def explain_waiting(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Answers the command ``explain-waiting``: why a datapoint of ``datastream`` and ``device``
+        is not accepted yet. ``hopeless``: nothing that is under way will accept it."""
+        text, hopeless = self._why_it_waits(
+            Event(str(arguments.get("datastream", "")), None, str(arguments.get("device", "")))
+        )
+        return {"text": text, "hopeless": hopeless}
+
+    def _why_it_waits(self, event: Event) -> tuple[str, bool]:
+        parts = self._parts
+        wrong = {one.kind: one.text for one in parts.troubles.current()}
+        disk = wrong.get(TroubleKind.DISK)
+        if not parts.host_id:
+            reason = wrong.get(TroubleKind.IDENTITY, "it is being read")
+            return f"the device's id is not known yet: {reason}", False
+        if disk is not None and not parts.connector.is_connected:
+            return f"{disk}; and there is no connection, over which it could be sent", True
+        if disk is not None:
+            return f"{disk}; the agent accepts it once the platform has read it", False
+        line = parts.events.collected_by(event)
+        if line is not None:
+            return (
+                f"the dispatcher collects {event.datastream_id} and publishes it every"
+                f" {line.period_s:g} s",
+                False,
+            )
+        window_s = parts.settings.outbox.commit_window_s
+        if parts.outbox.busy_s > 1.0:
+            return f"the disk has not answered for {parts.outbox.busy_s:.0f} s", False
+        return f"it is written with others within {window_s:g} s (outboxCommitWindow)", False
 
     def describe(self) -> str:
         """The state of the agent in one line."""

@@ -6,11 +6,14 @@ and can prepare itself for the imports, which take most of the start time.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.application.service import IService
 from twisted.python import usage
 
 from oda.garbage import search_rarely
 from oda.logs.lines import LogFormat
+from oda.pid_file import remove_stale
 from oda.standard_streams import open_missing_streams
 from oda.startup import import_autobahn
 
@@ -34,10 +37,14 @@ class Options(usage.Options):  # type: ignore[misc, unused-ignore]
     ]
 
     def postOptions(self) -> None:
-        """Raises ``usage.UsageError`` for an unknown log format."""
+        """Raises ``usage.UsageError`` for an unknown log format. twistd looks at its PID file right
+        after this: one that means nobody is removed."""
         allowed = [log_format.value for log_format in LogFormat]
         if self["log-format"] not in (None, *allowed):
             raise usage.UsageError(f"--log-format must be one of {', '.join(allowed)}")
+        pid_file = None if self.parent is None else self.parent.get("pidfile")
+        if pid_file:
+            remove_stale(Path(pid_file))
 
 
 def makeService(options: Options) -> IService:

@@ -13,7 +13,7 @@ from enum import Enum
 
 import msgspec
 
-#: How many troubles are kept: a device may have thousands of failing readings.
+#: How many troubles of a kind are kept: a device may have thousands of failing readings.
 MAX_TROUBLES = 1000
 
 
@@ -50,41 +50,43 @@ class Troubles:
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
-        self._current: dict[tuple[TroubleKind, str], Trouble] = {}
+        self._current: dict[TroubleKind, dict[str, Trouble]] = {kind: {} for kind in TroubleKind}
 
     def report(
         self, kind: TroubleKind, text: str, subject: str = "", lasts_s: float | None = None
     ) -> None:
         """Report a trouble that starts or lasts; the newest text is shown. ``lasts_s`` is how long
         it has lasted, if the caller knows that."""
-        known = self._current.get((kind, subject))
-        if known is None and len(self._current) >= MAX_TROUBLES:
+        of_kind = self._current[kind]
+        known = of_kind.get(subject)
+        if known is None and len(of_kind) >= MAX_TROUBLES:
             return
         if lasts_s is not None:
             since_s = self._seconds() - lasts_s
         else:
             since_s = self._seconds() if known is None else known.since_s
-        self._current[kind, subject] = Trouble(
-            kind=kind, subject=subject, text=text, since_s=since_s
-        )
+        of_kind[subject] = Trouble(kind=kind, subject=subject, text=text, since_s=since_s)
 
     def end(self, kind: TroubleKind, subject: str = "") -> None:
         """End a trouble; does nothing if there is none."""
-        self._current.pop((kind, subject), None)
+        self._current[kind].pop(subject, None)
 
     def end_all(self, kind: TroubleKind) -> None:
         """End all troubles of this kind: they are fixed, or no longer observed."""
-        for key in [key for key in self._current if key[0] is kind]:
-            del self._current[key]
+        self._current[kind].clear()
 
     def set(self, kind: TroubleKind, texts: Mapping[str, str]) -> None:
         """Make these the only troubles of this kind: a text for each subject."""
-        for key in [key for key in self._current if key[0] is kind and key[1] not in texts]:
-            del self._current[key]
+        of_kind = self._current[kind]
+        for subject in [one for one in of_kind if one not in texts]:
+            del of_kind[subject]
         for subject, text in texts.items():
             self.report(kind, text, subject)
 
     def current(self) -> tuple[Trouble, ...]:
         """All troubles, in the order of the kinds; of a kind, the oldest first."""
-        order = {kind: number for number, kind in enumerate(TroubleKind)}
-        return tuple(sorted(self._current.values(), key=lambda one: (order[one.kind], one.since_s)))
+        return tuple(
+            one
+            for of_kind in self._current.values()
+            for one in sorted(of_kind.values(), key=lambda one: one.since_s)
+        )

@@ -80,8 +80,10 @@ def test_there_is_an_end_to_the_list() -> None:
     for number in range(MAX_TROUBLES + 10):
         bench.troubles.report(KIND, "bad", str(number))
     assert len(bench.shown()) == MAX_TROUBLES
+    bench.troubles.report(TroubleKind.DISK, "no space left")
+    assert bench.shown()[0][0] == "disk"
     bench.troubles.report(KIND, "worse", "0")
-    assert bench.shown()[0][2] == "worse"
+    assert bench.shown()[1][2] == "worse"
 
 
 def test_the_page_names_every_kind() -> None:

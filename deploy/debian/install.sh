@@ -18,19 +18,17 @@ ln -sf /opt/oda/bin/oda /usr/local/bin/oda
 /opt/oda/bin/twistd --help >/dev/null
 
 # Root writes the configuration, the agent reads it, and no other user may: it holds the API key.
-# Existing files are unchanged.
 install -d -o root -g oda -m 0750 /etc/oda
-for file in conf/*.cfg; do
-    [ -e "/etc/oda/$(basename "$file")" ] ||
-        install -o root -g oda -m 0640 "$file" /etc/oda/
-done
+install -d -o oda -g oda -m 0750 /var/lib/oda
 
 install -m 0644 deploy/systemd/oda.service /etc/systemd/system/oda.service
-systemctl daemon-reload
 systemctl enable oda.service
 
-if systemctl is-active --quiet oda.service; then
+# While an image is being made, systemd does not run: it starts the service at the first boot.
+if [ -d /run/systemd/system ]; then
+    systemctl daemon-reload
+    # Starts nothing while /etc/oda is empty: see the unit's conditions.
     systemctl restart oda.service
-else
-    echo "Put the platform's address and the API key into /etc/oda, then: systemctl start oda"
 fi
+[ -n "$(ls /etc/oda)" ] ||
+    echo "Next: oda init /etc/oda --user oda, then: systemctl start oda"

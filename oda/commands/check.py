@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel, eventAsText, global
 from twisted.python.failure import Failure
 from zope.interface import provider
 
+from oda.commands.as_user import become, can_run, find_account, go_to, look_as, take_user
 from oda.commands.migration import Migration
 from oda.commands.places import check_places
 from oda.commands.running_agent import connect_to_agent
@@ -31,6 +33,7 @@ from oda.datastreams.script_command import find_command
 from oda.diagnosis.connection import ConnectionCheck
 from oda.diagnosis.effective import key_source, render_settings, settings_document
 from oda.diagnosis.findings import Findings, Result, document, render_verdict
+from oda.diagnosis.service import find_service
 from oda.errors import ConfigurationError, ConnectorError, DatastreamError, PluginError
 from oda.extensions import installed_plugins, load_plugins
 from oda.interfaces import IDeviceInfoProvider
@@ -70,6 +73,11 @@ _ASK_TIMEOUT_S = 10.0
     metavar="DIRECTORY",
     help="Report how this agent would use a Java ODA's installation; write nothing.",
 )
+@click.option(
+    "--user",
+    metavar="NAME",
+    help="Check as this user, who runs the agent: what may it read and write? For root only.",
+)
 @click.option("--verbose", "-v", is_flag=True, help="Print the settings in force, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 @click.pass_context
@@ -80,6 +88,7 @@ def command(
     connect: bool,
     timeout_s: float,
     migrate: Path | None,
+    user: str | None,
     verbose: bool,
     as_json: bool,
 ) -> None:
@@ -91,13 +100,18 @@ def command(
     pings. While an agent runs with this configuration, it opens no WebSocket without --connect:
     many platforms end the older of two connections.
 
+    Run by root, it also looks at everything as the service's user, and warns of what that user may
+    not do. The user is that of the systemd unit, or the owner of the files. --user NAME makes the
+    whole check as that user, in the unit's working directory.
+
     With --migrate DIRECTORY (an installation of the Java ODA, or its configuration directory) it
     reports instead what the agent will use of it, what it ignores and why, and what changes.
     """
     findings = Findings()
     if migrate is not None:
-        if conf is not None or connect:
-            raise click.UsageError("--migrate looks at files only: leave out --conf and --connect")
+        if conf is not None or connect or user is not None:
+            problem = "--migrate looks at files only: leave out --conf, --connect and --user"
+            raise click.UsageError(problem)
         Migration(migrate, findings, os.environ).run()
         if as_json:
             click.echo(json_text(_report(findings)))
@@ -106,13 +120,17 @@ def command(
         ctx.exit(1 if findings.has_failed else 0)
     if not (as_json or offline) and sys.stderr.isatty():
         click.echo("Checking ...", err=True)
-    configuration = _load(conf, findings)
+    if user is not None:
+        conf = _become(user, conf, findings)
+    configuration = None if findings.has_failed else _load(conf, findings)
     shown = settings_document(configuration.settings) if configuration else None
     if configuration is not None:
         _report_configuration(configuration, findings)
         check_places(configuration, findings, os.environ)
         _check_surroundings(configuration.settings, findings)
         _check_leftovers(configuration, findings)
+        if os.geteuid() == 0:
+            _check_as_service(configuration, findings)
         if offline:
             _check_material(configuration.settings, findings)
         else:
@@ -174,7 +192,8 @@ def _report_configuration(configuration: LoadedConfiguration, findings: Findings
     if configuration.ignored:
         files = ", ".join(configuration.ignored)
         findings.add("configuration", Result.OK, f"of components this agent doesn't have: {files}")
-    findings.add("key", Result.OK, f"from {key_source(configuration.settings, os.environ)}")
+    source = key_source(configuration.settings, os.environ, configuration.of_device)
+    findings.add("key", Result.OK, f"from {source}")
 
 
 def _check_surroundings(settings: AgentSettings, findings: Findings) -> None:
@@ -186,6 +205,18 @@ def _check_surroundings(settings: AgentSettings, findings: Findings) -> None:
             advice = "see 'path'; relative paths start at the agent's working directory"
             text = f"{script.datastream_id}: {error}"
             findings.add("scripts", Result.WARNING, text, advice)
+    own = settings.operations
+    place = settings.device_info.path if own.path is None else own.path
+    commands = {script.name: script.command for script in own.scripts}
+    commands["rebootCommand"] = own.reboot_command or ""
+    commands["restartCommand"] = own.restart_command or ""
+    for name, command in commands.items():
+        if command:
+            try:
+                find_command(command, Path.cwd(), place, os.environ)
+            except ValueError as error:
+                advice = "see 'path'; relative paths start at the agent's working directory"
+                findings.add("scripts", Result.WARNING, f"{name}: {error}", advice)
     if settings.plugins:
         installed = installed_plugins()
         for fault in installed.faults:
@@ -232,6 +263,69 @@ def _check_leftovers(configuration: LoadedConfiguration, findings: Findings) -> 
             messages=leftover.messages,
             deadLetters=leftover.dead,
         )
+
+
+# -- the service's user ----------------------------------------------------------------------
+
+
+def _become(user: str, conf: str | None, findings: Findings) -> str | None:
+    """Go on as this user, where the service works; gives the configuration directory."""
+    account = take_user(user)
+    service = None
+    with suppress(ConfigurationError):  # _load reports it
+        directory = find_directory(conf).absolute()
+        service, conf = find_service(directory, ()), str(directory)
+    if os.geteuid() == 0:
+        become(account)
+    findings.add("user", Result.OK, f"everything below is as the user {account.name} finds it")
+    if can_run(findings) and service is not None and service.user == account.name:
+        go_to(service.working_directory, findings)
+    return conf
+
+
+def _check_as_service(configuration: LoadedConfiguration, findings: Findings) -> None:
+    """Warn of what the service's user may not do and root may."""
+    outbox = configuration.settings.outbox.path
+    directory = configuration.directory.absolute()
+    # The directory of a relative path is only that of whoever runs the check.
+    places = (outbox, outbox.parent) if outbox.is_absolute() else (outbox,)
+    service = find_service(directory, (directory, *places))
+    if service is None or service.user == "root":
+        return
+    try:
+        account = find_account(service.user)
+    except LookupError:
+        text = f"there is no user {service.user}, whom {service.source} names"
+        findings.add("user", Result.FAILED, text, f"adduser --system --group {service.user}")
+        return
+    known = {(one.step, one.text) for one in findings.all}
+    found = [
+        one
+        for one in look_as(account, partial(_look, directory, service.working_directory))
+        if one.result in (Result.WARNING, Result.FAILED) and (one.step, one.text) not in known
+    ]
+    for one in found:
+        text = f"as the user {account.name} (of {service.source}): {one.text}"
+        advice = one.advice or f"let that user read it; then: oda check --user {account.name}"
+        findings.add("user", Result.WARNING, text, advice, user=account.name, of=one.step)
+    if not found:
+        text = f"the user {account.name} (of {service.source}) may read and write what it needs"
+        findings.add("user", Result.OK, text, user=account.name)
+
+
+def _look(directory: Path, working_directory: Path | None, findings: Findings) -> None:
+    """What ``--offline`` looks at, without the reactor."""
+    if not can_run(findings):
+        return
+    is_there = go_to(working_directory, findings)
+    try:
+        configuration = load(directory, os.environ)
+    except ConfigurationError as error:
+        findings.add_faults(error)
+        return
+    if is_there:
+        check_places(configuration, findings, os.environ)
+        _check_surroundings(configuration.settings, findings)
 
 
 # -- the connection --------------------------------------------------------------------------
@@ -373,7 +467,10 @@ class OnlineCheck:
         except PluginError as error:
             self._findings.add("plugins", Result.FAILED, str(error), "see the plugin's options")
             return None
-        self._findings.add("device", Result.OK, f"its id is {device_id}", device=device_id)
+        source = getattr(device_info, "source", "") or "a plugin"
+        self._findings.add(
+            "device", Result.OK, f"its id is {device_id}, from {source}", device=device_id
+        )
         return device_id, Secret(key)
 
 

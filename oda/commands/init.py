@@ -11,10 +11,11 @@ from tempfile import TemporaryDirectory
 
 import click
 
+from oda.commands.as_user import Account, take_user
 from oda.commands.migration import Migration
 from oda.commands.text import print_finding
 from oda.config.components import COMPONENTS, OPTIONAL, PLUGINS_FILE, POLLER
-from oda.config.connection import CONNECTOR
+from oda.config.connection import CONNECTOR, PREFIX
 from oda.config.files import read
 from oda.config.lines import read_schedule
 from oda.config.loader import load
@@ -56,6 +57,11 @@ _READ_ONCE = ("device.software", "device.cpu.total", "device.ram.total")
     help=f"Seconds between two readings of this machine; 0: no readings.  [default: {_EVERY}]",
 )
 @click.option(
+    "--user",
+    metavar="NAME",
+    help="The user who runs the agent: this user's group may read the files. For root only.",
+)
+@click.option(
     "--from",
     "source",
     type=click.Path(path_type=Path),
@@ -79,6 +85,7 @@ def command(
     device_id: str | None,
     api_key_file: str | None,
     every: str | None,
+    user: str | None,
     source: Path | None,
     settings: tuple[str, ...],
 ) -> None:
@@ -88,10 +95,17 @@ def command(
     --api-key-file (or the variable ODA_API_KEY) are enough. It overwrites nothing. There is no
     option for the API key itself: every user could see it on the command line.
 
+    With --user NAME, root writes the configuration of a service that runs as that user: root owns
+    the files, the user's group can read them, and nobody else can. The command copies a key file
+    into DIRECTORY, because the user may not be able to read the original.
+
     With --from, the files of a Java ODA are copied unchanged, and the command reports what happens
     to everything else there. If the installation has no file of this agent's connector, --host and
     the other options make one. The installation itself is not changed.
     """
+    account = None if user is None else take_user(user)
+    if account is not None and os.geteuid() != 0:
+        raise click.UsageError("--user: only root can write files for another user")
     _refuse_existing(directory)
     given = {
         "host": host,
@@ -107,6 +121,7 @@ def command(
         if api_key_file is not None or device_id is not None:
             raise click.UsageError("--from takes over the key and the id: leave out their options")
         _take_over(directory, source, values)
+        _hand_over(directory, account)
         return
     has_key = api_key_file or values.get("apiKeyFile") or os.environ.get("ODA_API_KEY")
     if "host" not in values or not has_key:
@@ -124,7 +139,9 @@ def command(
         key = sys.stdin.readline().strip()
     else:
         key = ""
-        if api_key_file:
+        if api_key_file and account is not None:
+            key = _read_key(Path(api_key_file))
+        elif api_key_file:
             values["apiKeyFile"] = str(Path(api_key_file).absolute())
     values.setdefault("port", _PORT)
     values.setdefault("path", _PATH)
@@ -133,7 +150,8 @@ def command(
     texts = _render(values, every or _EVERY)
     _try_out(texts, key)
     _write(directory, texts, key)
-    _say_what_next(directory, bool(key))
+    _hand_over(directory, account)
+    _say_what_next(directory, bool(key), account)
 
 
 def _refuse_existing(directory: Path) -> None:
@@ -325,12 +343,40 @@ def _create(path: Path, data: bytes, mode: int) -> None:
         stream.write(data)
 
 
-def _say_what_next(directory: Path, wrote_key: bool) -> None:
+def _read_key(file: Path) -> str:
+    try:
+        return file.read_text("utf-8-sig").strip()
+    except OSError as error:
+        raise click.ClickException(f"can't read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise click.ClickException(f"{file} is not UTF-8 text") from None
+
+
+def _hand_over(directory: Path, account: Account | None) -> None:
+    """Let the account's group, and no other user, read the new files. Until now only root
+    could."""
+    if account is None:
+        return
+    try:
+        for path in (*directory.glob(f"{PREFIX}*"), directory / _KEY_FILE, directory):
+            if path.exists():
+                os.chown(path, 0, account.gid)
+                path.chmod(0o750 if path == directory else 0o640)
+    except OSError as error:
+        raise click.ClickException(f"can't chown {error.filename}: {error.strerror}") from None
+
+
+def _say_what_next(directory: Path, wrote_key: bool, account: Account | None) -> None:
     """Paths are quoted: whatever is printed can be pasted into a shell."""
     click.echo(f"written: {shlex.quote(str(directory))}")
     if wrote_key:
         key_file = shlex.quote(str(directory / _KEY_FILE))
-        click.echo(f"API key: {key_file} (readable by this user only)")
+        readers = "this user" if account is None else f"root and the group of {account.name}"
+        click.echo(f"API key: {key_file} (readable by {readers} only)")
     conf = "" if directory == Path("conf") else f" --conf {shlex.quote(str(directory))}"
+    if account is not None:
+        click.echo(f"Next:    oda check{conf} --user {shlex.quote(account.name)}")
+        click.echo("Then:    systemctl start oda")
+        return
     click.echo(f"Next:    oda check{conf}")
     click.echo(f"Then:    twistd -n --pidfile= oda-websocket{conf}")

@@ -40,7 +40,7 @@ from oda.wording import counted
 #: How long a running agent may take to answer, in seconds.
 _TIMEOUT_S = 60.0
 _Command = TypeVar("_Command", bound=Callable[..., Any])
-_STATES = click.Choice(["waiting", "dead"])
+_STATES = click.Choice(["waiting", "lingering", "dead"])
 
 
 class _Target:
@@ -132,10 +132,15 @@ def status(conf: str | None, file: Path | None, as_json: bool) -> None:
     if as_json:
         document = _status_document(found)
         if target.counts is not None:
-            document["agent"] = target.counts
+            # The agent knows sooner than the store what is in flight, and what is acknowledged.
+            document.update({name: target.counts[name] for name in WORDS})
         click.echo(json_text(document))
     else:
         echo(_render_status(found, target.counts), nl=False)
+
+
+#: The states of a stored message, as "oda status", the metrics and docs/outbox.md name them.
+WORDS = ("waiting", "in_flight", "lingering", "recovering", "dead")
 
 
 def _status_document(found: StoreStatus) -> dict[str, Any]:
@@ -144,8 +149,11 @@ def _status_document(found: StoreStatus) -> dict[str, Any]:
         "isRunning": found.is_running,
         "fileBytes": found.file_bytes,
         "usedBytes": found.used_bytes,
+        "stored": found.stored,
+        "storedDatapoints": found.stored_datapoints,
         "waiting": found.waiting,
-        "waitingDatapoints": found.waiting_datapoints,
+        "in_flight": 0,
+        "lingering": found.lingering,
         "dead": found.dead,
         "operations": found.operations,
         "oldestMs": found.oldest_ms,
@@ -159,24 +167,22 @@ def _status_document(found: StoreStatus) -> dict[str, Any]:
 
 
 def _render_status(found: StoreStatus, counts: dict[str, int] | None) -> str:
-    waiting = ", ".join(f"{number} {name}" for name, number in found.waiting.items())
+    stored = ", ".join(f"{number} {name}" for name, number in found.stored.items())
     state = "an agent is using it" if found.is_running else "no agent is using it"
+    if counts is not None:
+        states = f"{counts['waiting']} waiting, {counts['in_flight']} in flight, "
+        states += f"{counts['lingering']} lingering"
+        if counts["recovering"]:
+            states += f", {counts['recovering']} recovering"
+    else:
+        states = f"{found.waiting} waiting, {found.lingering} lingering"
     rows = [
         ("file", f"{found.path} ({found.file_bytes / 1024:,.0f} KiB), {state}"),
-        ("stored", f"{waiting}; {counted(found.waiting_datapoints, 'datapoint')}"),
+        ("stored", f"{stored}; {counted(found.stored_datapoints, 'datapoint')}"),
+        ("", states),
         ("dead letters", str(found.dead)),
         ("operations", f"{found.operations} on record"),
     ]
-    if counts is not None:
-        rows.insert(
-            2,
-            (
-                "",
-                f"{counts['waiting']} to be sent, {counts['in_flight']} in flight, "
-                f"{counts['lingering']} acknowledged and still kept"
-                + (f", {counts['recovering']} being recovered" if counts["recovering"] else ""),
-            ),
-        )
     if found.oldest_ms is not None:
         age_s = max(0.0, time.time_ns() / 1e9 - found.oldest_ms / 1000)
         rows.insert(2, ("", f"the oldest about {duration(age_s)} old"))
@@ -200,11 +206,11 @@ def _render_status(found: StoreStatus, counts: dict[str, int] | None) -> str:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(min=1))
 @_of_an_outbox
 def list_messages(conf: str | None, file: Path | None, state: str | None, limit: int) -> None:
-    """List the messages in the order of sending, then the dead letters. Messages that the platform
-    acknowledged recently are included. "oda outbox export" shows their content."""
+    """List the messages in the order of sending, then the dead letters. Lingering messages, which
+    the platform acknowledged recently, are included. "oda outbox export" shows their content."""
     target = _Target(conf, file)
     messages = read_messages(target.path, state)
-    click.echo(f"{'id':>16}  {'class':<10}{'state':<9}{'datapoints':>10}{'bytes':>10}  accepted")
+    click.echo(f"{'id':>16}  {'class':<10}{'state':<10}{'datapoints':>10}{'bytes':>10}  accepted")
     for message in islice(messages, limit):
         echo(_line(message))
     if next(messages, None) is not None:
@@ -218,7 +224,7 @@ def _line(message: StoredMessage) -> str:
         remark += "  DAMAGED"
     remark = "".join(c if c.isprintable() else "?" for c in remark)
     return (
-        f"{message.row_id:>16}  {message.message_class:<10}{message.state:<9}"
+        f"{message.row_id:>16}  {message.message_class:<10}{message.state:<10}"
         f"{message.datapoints:>10}{len(message.payload):>10}  {accepted}{remark}"
     )
 

@@ -153,7 +153,7 @@ def _check_port(port: int, settings: MonitorSettings, directory: Path, findings:
         findings.add(
             "monitor",
             Result.WARNING if may_pass else Result.FAILED,
-            f"{key}: no metrics and no health at {where}: {error.strerror or error}",
+            f"{key}: can't serve metrics and health at {where}: {error.strerror or error}",
             f"choose another port or interface, {_OTHER_USER}",
         )
     else:

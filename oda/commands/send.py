@@ -8,12 +8,14 @@ import threading
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
 import click
 
 from oda.commands.output import silence_output
+from oda.commands.patience import Patience, ask_why
 from oda.commands.running_agent import connect_to_agent
 from oda.config.loader import find_directory
 from oda.control.client import ControlClient, TooLong
@@ -23,12 +25,8 @@ from oda.errors import OdaError
 from oda.model import Event
 from oda.wording import counted
 
-#: After this many seconds without an answer, the user is told the possible reasons.
-_PATIENCE_S = 3.0
-_EXPLANATION = (
-    "waiting until the agent accepts it: the dispatcher collects this datastream, the device's id"
-    " is not known yet, or the disk is slow or fails (see: oda status)"
-)
+#: The agent is reached within so many seconds, or not at all.
+_REACHED_S = 2.0
 
 
 @click.command("send", short_help="Publish datapoints through the running agent.")
@@ -62,6 +60,8 @@ def command(
     The type of VALUE is inferred: 21.5, 17, true, null, {"a": 1}, [1, 2] are what they are in JSON.
     Anything else is text: 007, +34, nan, and whole numbers of more than 64 bits. A number that
     would lose digits is refused. The exit status is 0 only when the agent has accepted all of them.
+    Within 5 s the command says why it waits, or ends with status 1 if the agent can't accept them,
+    because its disk fails and it is not connected.
 
     With "-", the command reads lines of the same form from standard input, or JSON objects with
     datastream, value, and optionally device, at, feed, from and path. It prints "ok N" once the
@@ -84,8 +84,8 @@ def command(
             _stream(directory, parse)
         else:
             events = [parse(_as_utf8(entry)) for entry in entries]
-            with connect_to_agent(directory) as client, _patience():
-                _send_all(client, events)
+            with _connected(directory) as client:
+                _send_all(client, events, Patience(client, partial(ask_why, directory)))
     except OdaError as error:
         raise click.ClickException(str(error)) from None
 
@@ -99,19 +99,25 @@ def _as_utf8(argument: str) -> str:
 
 
 @contextmanager
-def _patience() -> Iterator[None]:
-    """Tell the user after a while why it takes so long."""
-    timer = threading.Timer(_PATIENCE_S, lambda: click.echo(_EXPLANATION, err=True))
-    timer.daemon = True
-    timer.start()
+def _connected(directory: Path) -> Iterator[ControlClient]:
+    with connect_to_agent(directory, _REACHED_S) as client:
+        client.be_patient()
+        yield client
+
+
+def _send_all(client: ControlClient, events: list[Event], patience: Patience) -> None:
     try:
-        yield
-    finally:
-        timer.cancel()
+        with patience:
+            _send_and_wait(client, events, patience)
+    except ControlError:
+        if patience.verdict:
+            raise ControlError(patience.verdict) from None
+        raise
 
 
-def _send_all(client: ControlClient, events: list[Event]) -> None:
+def _send_and_wait(client: ControlClient, events: list[Event], patience: Patience) -> None:
     for number, event in enumerate(events, 1):
+        patience.sent(event)
         try:
             client.send(Publish(event))
         except TooLong as error:
@@ -120,15 +126,16 @@ def _send_all(client: ControlClient, events: list[Event]) -> None:
     for answer in client.answers():
         if "error" in answer:
             raise ControlError(f"datapoint {answer.get('entry', '')}: {answer['error']}")
-        if answer.get("ok") == len(events):
+        patience.accepted(answer["ok"])
+        if answer["ok"] == len(events):
             return
     raise ControlError("the agent is gone; not all datapoints were accepted")
 
 
 def _stream(directory: Path, parse: Callable[[str], Event]) -> None:
     """Write in this thread and read acknowledgements in another: either may block."""
-    with connect_to_agent(directory) as client:
-        reader = _Acknowledgements(client)
+    with _connected(directory) as client, Patience(client, partial(ask_why, directory)) as patience:
+        reader = _Acknowledgements(client, patience)
         thread = threading.Thread(target=reader.run, daemon=True)
         thread.start()
         sent, bad_line = 0, None
@@ -138,6 +145,7 @@ def _stream(directory: Path, parse: Callable[[str], Event]) -> None:
                     bad_line = f"line {number}: {event}"
                     break
                 reader.lines.append(number)
+                patience.sent(event)
                 try:
                     client.send(Publish(event))
                 except TooLong as error:
@@ -150,6 +158,8 @@ def _stream(directory: Path, parse: Callable[[str], Event]) -> None:
             bad_line = f"standard input can't be read: {error.strerror}"
         client.finish()
         thread.join()
+        if patience.verdict:
+            raise ControlError(patience.verdict)
         if reader.problem is not None:
             raise ControlError(reader.problem)
         if bad_line is not None:
@@ -193,8 +203,9 @@ class _Acknowledgements:
     ``unwritten`` is the error if the reader of the output is gone; that does not affect acceptance.
     """
 
-    def __init__(self, client: ControlClient) -> None:
+    def __init__(self, client: ControlClient, patience: Patience) -> None:
         self._client = client
+        self._patience = patience
         self.lines: list[int] = []
         self.accepted = 0
         self.problem: str | None = None
@@ -210,6 +221,7 @@ class _Acknowledgements:
                     self.problem = f"{place}{answer['error']}"
                     return
                 self.accepted = answer["ok"]
+                self._patience.accepted(self.accepted)
                 self._print(f"ok {self.lines[self.accepted - 1]}\n")
         except OdaError as error:
             self.problem = str(error)

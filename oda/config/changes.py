@@ -83,6 +83,7 @@ class Changes:
     plugins_removed: tuple[PluginSettings, ...]
     monitor: frozenset[str] = frozenset()
     clock_operations: frozenset[str] = frozenset()
+    operations: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) for field in fields(self))
@@ -95,6 +96,7 @@ class Changes:
             "device info": self.device_info or self.scripts,
             "dispatcher": self.dispatcher or self.dispatcher_schedules,
             "clock operations": self.clock_operations,
+            "operations by script": self.operations,
             "poller": self.poller_schedules,
             "collector": self.collector_schedules,
             "state manager": self.state_manager or self.state_manager_replaced,
@@ -129,6 +131,7 @@ def difference(old: AgentSettings, new: AgentSettings) -> Changes:
         monitor=_changed(old.monitor, new.monitor),
         clock_operations=_changed(old.set_clock, new.set_clock)
         | _changed(old.synchronize_clock, new.synchronize_clock),
+        operations=_changed(old.operations, new.operations),
     )
 
 

@@ -6,17 +6,24 @@ made from these tables (``reference``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from oda.config.connection import CONNECTOR, PREFIX
 from oda.config.keys import Component, Key, Lines, Section
 from oda.config.lines import (
     LOG_LEVEL_ALLOWED,
     LOG_PREFIX,
     MAX_SECONDS,
+    OPERATION_ALLOWED,
+    POLL_ALLOWED,
     SCHEDULE_ALLOWED,
     SCRIPT_ALLOWED,
+    check_command,
     read_log_level,
+    read_poll,
     read_schedule,
     read_script,
+    read_script_operation,
 )
 from oda.config.parsers import (
     CONTENT_TYPE,
@@ -25,6 +32,9 @@ from oda.config.parsers import (
     TIMEOUT,
     boolean,
     choice,
+    command,
+    datastreams,
+    device_id,
     host,
     integer,
     path,
@@ -35,6 +45,7 @@ from oda.config.parsers import (
     time_sources,
 )
 from oda.settings import (
+    HOST_NAME_AS_ID,
     ClockOperationSettings,
     ClockTimezone,
     CollectorSettings,
@@ -43,8 +54,10 @@ from oda.settings import (
     DispatcherSettings,
     LogLevel,
     MonitorSettings,
+    OperationsSettings,
     PollerSettings,
     Schedule,
+    ScriptOperationSettings,
     ScriptSettings,
     StateManagerSettings,
 )
@@ -52,16 +65,21 @@ from oda.settings import (
 PLUGINS_FILE = PREFIX + "plugins.cfg"
 
 
-def _schedules(form: str, meaning: str) -> Lines:
+def _schedules(
+    form: str,
+    meaning: str,
+    allowed: str = SCHEDULE_ALLOWED,
+    read: Callable[[str, str], Schedule] = read_schedule,
+) -> Lines:
     def identity(schedule: Schedule) -> tuple[str, str]:
         return schedule.datastream_id, schedule.device_pattern
 
     return Lines(
         form=form,
-        allowed=SCHEDULE_ALLOWED,
+        allowed=allowed,
         meaning=meaning,
         field="schedules",
-        read=read_schedule,
+        read=read,
         identity=identity,
         unmistakable=lambda key, value: ";" in key or ";" in value,
     )
@@ -69,6 +87,10 @@ def _schedules(form: str, meaning: str) -> Lines:
 
 def _log_component(line: ComponentLogLevel) -> str:
     return line.component
+
+
+def _operation_name(script: ScriptOperationSettings) -> str:
+    return script.name
 
 
 def _script_identity(script: ScriptSettings) -> str:
@@ -90,8 +112,9 @@ DEVICE_INFO = Component(
                 Key(
                     "deviceId",
                     "device_id",
-                    text("any text"),
-                    "the device's id; without it the serial number is the id",
+                    device_id(),
+                    "the device's id; without it the serial number is the id, and with "
+                    f"{HOST_NAME_AS_ID} the host name (docs/identity.md)",
                     empty_is_absent=True,
                 ),
                 Key(
@@ -279,6 +302,79 @@ def _clock_operation(file: str, operation: str) -> Component:
 SET_CLOCK = _clock_operation("operation.setclock.cfg", "SET_CLOCK_EQUIPMENT")
 SYNCHRONIZE_CLOCK = _clock_operation("operation.synchronizeclock.cfg", "SYNCHRONIZE_CLOCK")
 
+OPERATIONS = Component(
+    file=PREFIX + "operations.scripts.cfg",
+    about="Operations that scripts carry out, and the commands of REBOOT_EQUIPMENT (see "
+    "docs/script-operations.md).",
+    sections=(
+        Section(
+            OperationsSettings,
+            (
+                Key(
+                    "path",
+                    "path",
+                    path("a directory", anchored=False),
+                    "where these scripts are kept; relative to the working directory; without it "
+                    "the path of the device info file",
+                ),
+                Key(
+                    "scriptTimeout",
+                    "script_timeout_s",
+                    TIMEOUT,
+                    "a script that runs longer is killed; operationTimeout limits it too",
+                ),
+                Key(
+                    "scriptMaxOutput",
+                    "script_max_output_bytes",
+                    integer(1, 1 << 30, "bytes"),
+                    "a script that writes more is killed",
+                ),
+                Key(
+                    "rebootCommand",
+                    "reboot_command",
+                    command(check_command),
+                    "restarts the device, for REBOOT_EQUIPMENT with type HARDWARE or none; without "
+                    "it this is refused",
+                ),
+                Key(
+                    "restartCommand",
+                    "restart_command",
+                    command(check_command),
+                    "restarts the agent, for REBOOT_EQUIPMENT with type SOFTWARE; without it this "
+                    "is refused",
+                ),
+                Key(
+                    "restartTimeout",
+                    "restart_timeout_s",
+                    TIMEOUT,
+                    "how long after the command the restart may come; then the operation has "
+                    "failed",
+                ),
+                Key(
+                    "readAfterRestart",
+                    "read_after_restart",
+                    datastreams(),
+                    "what the agent reads and publishes after a restart that an operation asked "
+                    "for",
+                ),
+            ),
+        ),
+    ),
+    lines=Lines(
+        form="<OPERATION>",
+        allowed=OPERATION_ALLOWED,
+        meaning="the script carries out that operation; arguments are allowed, no shell is "
+        "involved. REBOOTS: it restarts the device, RESTARTS: the agent, and the answer comes "
+        "after that. DEVICES: it is also for devices behind the agent",
+        field="scripts",
+        read=read_script_operation,
+        identity=_operation_name,
+        unmistakable=lambda key, value: key.isupper(),
+        free=True,
+        empty_is_absent=True,
+    ),
+)
+
 POLLER = Component(
     file=PREFIX + "subsystem.poller.cfg",
     about="Which datastreams are read, and when.",
@@ -286,7 +382,12 @@ POLLER = Component(
     lines=_schedules(
         "datastreamId[;devicePattern]",
         "that datastream is read every period, for the first time after first (the period if it "
-        "isn't given); a pattern is a device's id or holds one *; without one it is the host",
+        "isn't given); a pattern is a device's id or holds one *; without one it is the host. With "
+        "onChange the agent publishes a value only if it differs from the last published one, a "
+        "number only by more than deadband (which implies onChange), and any value after "
+        "maxSilence (3600 s if it isn't given)",
+        POLL_ALLOWED,
+        read_poll,
     ),
 )
 
@@ -386,11 +487,12 @@ COMPONENTS = (
     DISPATCHER,
     SET_CLOCK,
     SYNCHRONIZE_CLOCK,
+    OPERATIONS,
     POLLER,
     COLLECTOR,
     STATE_MANAGER,
     MONITOR,
 )
 #: Components whose file is usually missing. The state manager's file selects it by its presence.
-OPTIONAL = (SET_CLOCK, SYNCHRONIZE_CLOCK, STATE_MANAGER)
+OPTIONAL = (SET_CLOCK, SYNCHRONIZE_CLOCK, OPERATIONS, STATE_MANAGER)
 FILES = (*(component.file for component in COMPONENTS), PLUGINS_FILE)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import shorten
@@ -34,6 +34,15 @@ class Place:
 
     def fault(self, problem: str) -> Fault:
         return Fault(self.file, self.line, self.key, problem)
+
+
+@dataclass(frozen=True)
+class Override:
+    """A value from elsewhere that counts instead of the file's."""
+
+    key: Key
+    value: str
+    place: Place
 
 
 @dataclass
@@ -74,9 +83,11 @@ def interpret(
     environ: Mapping[str, str],
     directory: Path,
     lookalike: str = "",
+    overrides: Iterable[Override] = (),
 ) -> Interpretation:
     """Read every entry by the component's table. ``properties`` None: there is no such file, but
-    perhaps a ``lookalike`` of it. Relative paths of anchored keys start at ``directory``.
+    perhaps a ``lookalike`` of it. ``overrides`` count instead of the file's entries, and the
+    environment instead of both. Relative paths of anchored keys start at ``directory``.
 
     Never raises: ``faults`` holds everything that is wrong, and the rest has been read.
     """
@@ -93,10 +104,17 @@ def interpret(
         result.failed.update(key.name for key in component.all_keys() if key.name in broken)
         for entry in properties.entries:
             _read_entry(result, entry, directory, seen)
-    for key in component.overridable():
-        value = environ.get(key.variable, "").strip()
-        if value:
-            _override(result, key, value, directory)
+    _override_all(result, overrides, directory)
+    variables = ((key, environ.get(key.variable, "").strip()) for key in component.overridable())
+    _override_all(
+        result,
+        [
+            Override(key, value, Place(ENVIRONMENT, 0, key.variable))
+            for key, value in variables
+            if value
+        ],
+        directory,
+    )
     if properties is None or properties.readable:
         _require(result, lookalike)
     return result
@@ -244,15 +262,20 @@ def _without_secret(component: Component, name: str) -> str:
     return name if is_clear or not secrets else f"{name[:6]}..."
 
 
-def _override(result: Interpretation, key: Key, value: str, directory: Path) -> None:
-    """Let the variable override the file. A fault of the file's value stays, as it is still
-    wrong."""
-    for name in {key.name, key.alternative, *_alternatives(result.component, key)} - {""}:
-        result.values.pop(name, None)
-        result.places.pop(name, None)
-        result.failed.discard(name)
-    result.places[key.name] = Place(ENVIRONMENT, 0, key.variable)
-    _read_value(result, key, value, directory)
+def _override_all(result: Interpretation, overrides: Iterable[Override], directory: Path) -> None:
+    """Let the overrides, which come from one place, override the file. A fault of the file's value
+    stays, as it is still wrong. Where the place gives a key and its alternative, both stay, to be
+    refused."""
+    overrides = tuple(overrides)
+    for one in overrides:
+        key = one.key
+        for name in {key.name, key.alternative, *_alternatives(result.component, key)} - {""}:
+            result.values.pop(name, None)
+            result.places.pop(name, None)
+            result.failed.discard(name)
+    for one in overrides:
+        result.places[one.key.name] = one.place
+        _read_value(result, one.key, one.value, directory)
 
 
 def _alternatives(component: Component, key: Key) -> set[str]:

@@ -1,5 +1,6 @@
 """The free lines of the files: schedules ``datastreamId[;devicePattern]=[first;]period``, scripts
-``datastreamId=script;type`` and log levels ``log.component=level``.
+``datastreamId=script;type``, operations by script ``OPERATION=script;option`` and log levels
+``log.component=level``.
 
 Pure; problems are ``ValueError`` texts as in ``parsers``.
 """
@@ -9,17 +10,45 @@ from __future__ import annotations
 import re
 import shlex
 
+import msgspec
+
 from oda.config.parsers import quoted
 from oda.model import HOST
-from oda.settings import ComponentLogLevel, LogLevel, Schedule, ScriptSettings, ValueType
+from oda.settings import (
+    ComponentLogLevel,
+    LogLevel,
+    OnChange,
+    Schedule,
+    ScriptEffect,
+    ScriptOperationSettings,
+    ScriptSettings,
+    ValueType,
+)
 
 SCHEDULE_ALLOWED = "period or first;period, in seconds (decimals allowed, period 0: once)"
+POLL_ALLOWED = (
+    SCHEDULE_ALLOWED
+    + "; after them ;onChange, ;deadband=number and ;maxSilence=seconds (0: no limit)"
+)
 SCRIPT_ALLOWED = "script or script;type, type one of " + ", ".join(kind.value for kind in ValueType)
+OPERATION_ALLOWED = "script, then ;REBOOTS or ;RESTARTS, and ;DEVICES, where they apply"
+#: Operations that the agent carries out itself, and what the file has instead of a script for one.
+OWN_OPERATIONS = {
+    "REFRESH_INFO": "",
+    "GET_DEVICE_PARAMETERS": "",
+    "SET_DEVICE_PARAMETERS": "",
+    "SET_CLOCK_EQUIPMENT": "",
+    "SYNCHRONIZE_CLOCK": "",
+    "DISCOVER": "",
+    "REBOOT_EQUIPMENT": "rebootCommand",
+}
 LOG_PREFIX = "log."
 LOG_LEVEL_ALLOWED = ", ".join(level.value for level in LogLevel)
 MAX_SECONDS = 1_000_000_000.0
 
 _LOG_COMPONENT = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
+_OPERATION = re.compile(r"[A-Za-z][\w.-]{0,127}", re.ASCII)
+_EFFECTS = ("REBOOTS", "RESTARTS")
 _SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
 _ESCAPE_HELP = (
     "if ':', '=' or a blank belongs to the name, write a backslash before it: '\\:', '\\=', '\\ '"
@@ -48,6 +77,40 @@ def read_schedule(key: str, value: str) -> Schedule:
         first_s=numbers[0],
         period_s=numbers[-1],
     )
+
+
+def read_poll(key: str, value: str) -> Schedule:
+    """One line of the poller, which may say that only changes are published."""
+    parts = [part.strip() for part in value.split(";")]
+    first = next((i for i, part in enumerate(parts) if part[:1].isalpha()), len(parts))
+    if not first or not parts[0]:
+        return read_schedule(key, value)
+    line = read_schedule(key, ";".join(parts[:first]))
+    options = parts[first:]
+    if len(options) > 1 and not options[-1]:
+        options.pop()
+    return msgspec.structs.replace(line, on_change=_read_changes(options)) if options else line
+
+
+def _read_changes(options: list[str]) -> OnChange:
+    known = {"onchange": None, "deadband": "deadband", "maxsilence": "max_silence_s"}
+    numbers: dict[str, float] = {}
+    seen: set[str] = set()
+    for option in options:
+        name, equals, number = (part.strip() for part in option.partition("="))
+        field = known.get(name.lower(), "")
+        if field == "" or bool(equals) is (field is None):
+            shown = quoted(name) if len(name) <= 12 else "what follows the period"
+            raise ValueError(f"{shown} is not an option; allowed: {POLL_ALLOWED}")
+        if name.lower() in seen:
+            raise ValueError(f"{name} is given twice")
+        seen.add(name.lower())
+        if field is None:
+            continue
+        if not _SECONDS.fullmatch(number) or float(number) > MAX_SECONDS:
+            raise ValueError(f"{name} must be a number from 0 to {MAX_SECONDS:.0f}")
+        numbers[field] = float(number)
+    return OnChange(**numbers)
 
 
 def _read_target(key: str) -> tuple[str, str]:
@@ -84,6 +147,44 @@ def read_script(key: str, value: str) -> ScriptSettings:
         datastream_id=key,
         command=command,
         value_type=ValueType[type_name] if type_name else ValueType.STRING,
+    )
+
+
+def read_script_operation(key: str, value: str) -> ScriptOperationSettings:
+    """One line of the operations' file."""
+    if not _OPERATION.fullmatch(key):
+        raise ValueError(
+            "is no name of an operation; allowed: letters, digits, '_', '-' and '.', as the"
+            " platform writes it"
+        )
+    if key in OWN_OPERATIONS:
+        instead = OWN_OPERATIONS[key]
+        hint = f"; set {instead}" if instead else " and can't be replaced by a script"
+        raise ValueError(f"the agent carries out {key} itself{hint}")
+    command, effects, serves_devices = value, [], False
+    while True:
+        rest, separator, word = command.rstrip("; \t").rpartition(";")
+        option = word.strip().upper()
+        if not separator or not option.isalpha():
+            command = command.rstrip("; \t")
+            break
+        if option in _EFFECTS:
+            effects.append(ScriptEffect[option])
+        elif option == "DEVICES":
+            serves_devices = True
+        else:
+            raise ValueError(f"{quoted(word.strip())} is no option; allowed: {OPERATION_ALLOWED}")
+        command = rest
+    if len(effects) > 1:
+        raise ValueError("has two of the options REBOOTS and RESTARTS; keep one")
+    if not command:
+        raise ValueError(f"names no script; allowed: {OPERATION_ALLOWED}")
+    check_command(command)
+    return ScriptOperationSettings(
+        name=key,
+        command=command,
+        effect=effects[0] if effects else ScriptEffect.NONE,
+        serves_devices=serves_devices,
     )
 
 

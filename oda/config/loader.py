@@ -1,4 +1,7 @@
-"""A directory of .cfg files + the environment -> ``AgentSettings``, or every fault at once."""
+"""A directory of .cfg files + the environment -> ``AgentSettings``, or every fault at once.
+
+A value comes from the environment, else from the device's own file (``oda.config.device``), else
+from the component's file, else it is the default."""
 
 from __future__ import annotations
 
@@ -24,6 +27,7 @@ from oda.config.components import (
     DISPATCHER,
     FILES,
     MONITOR,
+    OPERATIONS,
     PLUGINS_FILE,
     POLLER,
     SET_CLOCK,
@@ -31,6 +35,7 @@ from oda.config.components import (
     SYNCHRONIZE_CLOCK,
 )
 from oda.config.connection import CONNECTOR, PREFIX
+from oda.config.device import DEVICE_FILE, read_device
 from oda.config.files import SUFFIX, Content, list_names, read
 from oda.config.interpretation import ENVIRONMENT, Interpretation, interpret
 from oda.config.keys import Component, suggest
@@ -45,6 +50,7 @@ from oda.settings import (
     DeviceInfoSettings,
     DispatcherSettings,
     MonitorSettings,
+    OperationsSettings,
     OutboxSettings,
     PluginSettings,
     PollerSettings,
@@ -66,7 +72,8 @@ class LoadedConfiguration:
     ``read`` and ``ignored`` are file names: the files used, and those of components that this agent
     doesn't have. ``notes`` are for INFO, ``warnings`` for WARN; none of them contains a secret.
     ``digests`` belong to the files that keys name (certificates, API key). Watch these files too,
-    and connect again if a digest differs although the settings are equal.
+    and connect again if a digest differs although the settings are equal. ``of_device`` are the
+    keys in the device's own file.
     """
 
     settings: AgentSettings
@@ -76,6 +83,7 @@ class LoadedConfiguration:
     notes: tuple[str, ...]
     warnings: tuple[str, ...]
     digests: Mapping[Path, bytes] = field(default_factory=dict, repr=False)
+    of_device: frozenset[str] = frozenset()
 
 
 def find_directory(explicit: str | None, exists: Callable[[Path], bool] = Path.is_dir) -> Path:
@@ -111,7 +119,17 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
     variants = _find_variants(directory, names, faults)
     places = {variants.get(file, file): file for file in FILES}
     files = {places[name]: _read(directory / name, faults) for name in names if name in places}
-    known = {*FILES, *(name for component in COMPONENTS for name in component.variants)}
+    has_device_file = DEVICE_FILE in names
+    own, own_faults = read_device(
+        str(directory / DEVICE_FILE),
+        _read(directory / DEVICE_FILE, faults) if has_device_file else Properties((), ()),
+    )
+    faults.extend(fault for fault in own_faults if fault not in faults)
+    known = {
+        DEVICE_FILE,
+        *FILES,
+        *(name for component in COMPONENTS for name in component.variants),
+    }
     ignored = tuple(name for name in names if name not in known)
     lookalikes = _find_lookalikes(files, ignored)
     found = {
@@ -122,6 +140,7 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
             environ,
             directory,
             lookalikes.get(component.file, ""),
+            own.get(component.file, ()),
         )
         for component in COMPONENTS
     }
@@ -133,8 +152,9 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
     check_permissions(found[DEVICE_INFO.file], found[CONNECTOR.file], read)
     writable = check_writable(
         found[DEVICE_INFO.file],
+        found[OPERATIONS.file],
         directory,
-        [*(directory / name for name in names if name in places), *digests],
+        [*(directory / name for name in names if name in (*places, DEVICE_FILE)), *digests],
         read,
     )
     faults.extend(writable[0])
@@ -160,11 +180,12 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
     return LoadedConfiguration(
         settings=_build(found, plugins, secrets),
         directory=directory,
-        read=tuple(name for name in names if name in places),
+        read=tuple(name for name in names if name in (*places, DEVICE_FILE)),
         ignored=ignored,
         notes=tuple(note for item in found.values() for note in item.notes),
         warnings=tuple(warnings),
         digests=digests,
+        of_device=frozenset(one.key.name for overrides in own.values() for one in overrides),
     )
 
 
@@ -263,6 +284,7 @@ def _build(
         dispatcher=DispatcherSettings(**section(DISPATCHER)),
         set_clock=ClockOperationSettings(**section(SET_CLOCK)),
         synchronize_clock=ClockOperationSettings(**section(SYNCHRONIZE_CLOCK)),
+        operations=OperationsSettings(**section(OPERATIONS)),
         poller=PollerSettings(**section(POLLER)),
         collector=CollectorSettings(**section(COLLECTOR)),
         state_manager=StateManagerSettings(**section(STATE_MANAGER)) if state.exists else None,

@@ -49,6 +49,14 @@ variable for one of `apiKey` and `apiKeyFile` overrides both.
 Each variable begins with `ODA_`. The agent ignores others with that prefix, and warns if a name is
 probably misspelt. Container platforms set variables with that prefix too, for a service called oda:
 the agent ignores a value like `tcp://10.0.0.7:8080` and warns.
+
+## `device.cfg`
+
+This file holds what is the device's own, where all other files are the same on each device of a
+fleet ([fleets.md](fleets.md)). It may have each key for which a table names a variable, whatever
+the component. A value in `device.cfg` overrides the one in the component's file, and the
+environment overrides both. `apiKey` or `apiKeyFile` in `device.cfg` overrides both keys of the
+component's file.
 """
 
 _PLUGINS = f"""\

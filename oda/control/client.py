@@ -68,6 +68,10 @@ class ControlClient:
         self._reader.close()
         self._socket.close()
 
+    def be_patient(self) -> None:
+        """Wait without a limit from here on: the agent was reached."""
+        self._socket.settimeout(None)
+
     def abort(self) -> None:
         """End the connection: a thread that reads the answers finds their end."""
         with suppress(OSError):

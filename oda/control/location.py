@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -53,6 +54,13 @@ def directories(
         found.append(Path(session) / "oda")
     found.append(outbox.parent / _BESIDE_OUTBOX)
     return [one.absolute() for one in dict.fromkeys(found)]
+
+
+def last_place(own: int, temporary: Path | None = None) -> Path:
+    """Where the agent of the user ``own`` puts the socket if it can write none of ``directories``:
+    a disk that fails takes the place beside the outbox away, just when the operator asks what is
+    wrong. A command finds it by the kernel's list."""
+    return (temporary or Path(tempfile.gettempdir())) / f"oda-{own}"
 
 
 def prepare(places: Collection[Path], own: int) -> Path:

@@ -5,7 +5,10 @@ configured for it, else from ``obtainSerialNumber.sh`` in the directory of scrip
 reference agent runs even if no line names it. If there is such a script, it is the only source: a
 fallback after its failure could change the device's identity from one start to the next. The same
 holds while the directory of scripts does not exist, for example because it is not mounted. Without
-a script, the machine's own number is used.
+a script, the machine's own number is used (``oda.datastreams.identity``).
+
+The host name is no identity unless ``deviceId=@hostname`` asks for it: the name is a setting that
+anybody may change, and two machines may have the same.
 """
 
 from __future__ import annotations
@@ -20,14 +23,14 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from oda.datastreams.identity import HOST_NAME, find_serial, is_usable
+from oda.datastreams.identity import HOST_NAME, find_hidden, find_serial, is_usable
 from oda.datastreams.scripts import ScriptGetter
 from oda.datastreams.software import installed_software
 from oda.errors import ReadingFailed
 from oda.interfaces import IDeviceInfoProvider
 from oda.log import Logger
 from oda.model import HOST, Reading
-from oda.settings import DeviceInfoSettings
+from oda.settings import HOST_NAME_AS_ID, DeviceInfoSettings
 
 SERIAL_NUMBER = "device.serialNumber"
 #: The datastreams whose script gives the serial number; older deployments use the second name.
@@ -36,12 +39,8 @@ SERIAL_NUMBER_SCRIPTS = (SERIAL_NUMBER, "serialNumber")
 #: The script that gives the number if no line names one.
 USUAL_SCRIPT = "obtainSerialNumber.sh"
 
-#: Sources whose number another machine may share, or which may change, and why.
-DOUBTFUL = {
-    HOST_NAME: "a container has another name after each start, and machines of one image have the"
-    " same",
-    "/etc/machine-id": "machines that were cloned from one image may have the same",
-}
+#: Sources whose number another machine may share, and why.
+DOUBTFUL = {"/etc/machine-id": "machines that were cloned from one image may have the same"}
 
 log = Logger()
 
@@ -77,6 +76,8 @@ class DeviceInfo:
         self._hostname = hostname
         self._software: list[dict[str, str]] | None = None
         self._announced = ""
+        #: Where the last serial number or device id was found; "" before the first.
+        self.source = ""
         self._doubted: set[str] = set()
 
     def configure(
@@ -95,7 +96,22 @@ class DeviceInfo:
 
     def device_id(self) -> Any:
         """See ``IDeviceInfoProvider.device_id``."""
-        return self._settings.device_id or self._serial_number(is_identity=True)
+        if self._settings.device_id == HOST_NAME_AS_ID:
+            return self._host_name()
+        if self._settings.device_id:
+            self.source = "deviceId"
+            return self._settings.device_id
+        return self._serial_number(is_identity=True)
+
+    def _host_name(self) -> str:
+        name = self._hostname().strip()
+        if not is_usable(name):
+            raise ReadingFailed(
+                f"deviceId={HOST_NAME_AS_ID}: the host name {name!r} tells no machine from others;"
+                " change the host name, or set another deviceId"
+            )
+        self._announce(name, HOST_NAME)
+        return name
 
     def api_key(self) -> str:
         """See ``IDeviceInfoProvider.api_key``."""
@@ -125,6 +141,13 @@ class DeviceInfo:
             raise ReadingFailed(
                 "this machine has no serial number; set deviceId, or a script for "
                 f"{SERIAL_NUMBER}, in the device info configuration"
+            )
+        if is_identity and found.place == HOST_NAME:
+            raise ReadingFailed(
+                f"this machine has no number of its own, and its host name ({found.number}) is no"
+                " identity: it may change, and other machines may have the same. Set deviceId, or a"
+                f" script for {SERIAL_NUMBER}, in the device info configuration;"
+                f" deviceId={HOST_NAME_AS_ID} uses the host name nevertheless"
             )
         self._announce(*found)
         if is_identity and found.place in DOUBTFUL and found.place not in self._doubted:
@@ -159,6 +182,15 @@ class DeviceInfo:
         return reading.addCallbacks(take, explain)
 
     def _announce(self, serial: str, place: str) -> None:
-        if place != self._announced:
-            self._announced = place
-            log.info("serial number {serial} from {place}", serial=serial, place=place)
+        self.source = place
+        if place == self._announced:
+            return
+        self._announced = place
+        log.info("serial number {serial} from {place}", serial=serial, place=place)
+        if place.startswith("/etc/"):
+            for hidden in find_hidden(self._root):
+                log.info(
+                    "{hidden} does not count as serial number: not every user can read it"
+                    " (docs/identity.md)",
+                    hidden=hidden,
+                )

@@ -6,12 +6,13 @@ these are masked, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from oda.config.components import COMPONENTS, DEVICE_INFO, PLUGINS_FILE, STATE_MANAGER
+from oda.config.device import DEVICE_FILE
 from oda.config.keys import Component
 from oda.config.lines import LOG_PREFIX
 from oda.settings import (
@@ -19,6 +20,8 @@ from oda.settings import (
     ComponentLogLevel,
     OutboxSettings,
     Schedule,
+    ScriptEffect,
+    ScriptOperationSettings,
     ScriptSettings,
     Secret,
 )
@@ -35,6 +38,7 @@ _PARTS = {
             "dispatcher",
             "set_clock",
             "synchronize_clock",
+            "operations",
             "poller",
             "collector",
             "state_manager",
@@ -81,7 +85,8 @@ def _keys(component: Component, part: Any, outbox: OutboxSettings) -> Iterator[E
         for key in section.keys:
             value = getattr(holder, key.field)
             is_default = not section.requires(key) and value == section.default(key)
-            yield Effective(component.file, key.name, _shown(value), is_default)
+            shown = MASK if key.parser.masked and value is not None else _shown(value)
+            yield Effective(component.file, key.name, shown, is_default)
 
 
 def _shown(value: Any) -> str | None:
@@ -100,12 +105,22 @@ def _shown(value: Any) -> str | None:
     return str(value)
 
 
-def _line(line: Schedule | ScriptSettings | ComponentLogLevel) -> tuple[str, str]:
+def _line(
+    line: Schedule | ScriptSettings | ScriptOperationSettings | ComponentLogLevel,
+) -> tuple[str, str]:
     if isinstance(line, Schedule):
         target = f"{line.datastream_id};{line.device_pattern}".removesuffix(";")
-        return target, f"{line.first_s:.10g};{line.period_s:.10g}"
+        text = f"{line.first_s:.10g};{line.period_s:.10g}"
+        if (change := line.on_change) is not None:
+            text += f";onChange;deadband={change.deadband:.10g}"
+            text += f";maxSilence={change.max_silence_s:.10g}"
+        return target, text
     if isinstance(line, ScriptSettings):
         return line.datastream_id, f"{MASK};{line.value_type.value}"
+    if isinstance(line, ScriptOperationSettings):
+        options = [] if line.effect is ScriptEffect.NONE else [line.effect.value]
+        options += ["DEVICES"] if line.serves_devices else []
+        return line.name, ";".join([MASK, *options])
     return LOG_PREFIX + line.component, line.level.value
 
 
@@ -132,11 +147,15 @@ def settings_document(settings: AgentSettings) -> dict[str, dict[str, str | None
     return files
 
 
-def key_source(settings: AgentSettings, environ: Mapping[str, str]) -> str:
-    """Where the API key came from, in words."""
+def key_source(
+    settings: AgentSettings, environ: Mapping[str, str], of_device: Collection[str] = ()
+) -> str:
+    """Where the API key came from, in words. ``of_device``: the keys in the device's own file."""
     for name in ("apiKey", "apiKeyFile"):
         key = DEVICE_INFO.key(name)
         if key is not None and environ.get(key.variable):
             return f"the environment ({key.variable})"
     file: Path | None = settings.device_info.api_key_file
-    return f"the file {file}" if file is not None else f"apiKey in {DEVICE_INFO.file}"
+    if file is not None:
+        return f"the file {file}"
+    return f"apiKey in {DEVICE_FILE if 'apiKey' in of_device else DEVICE_INFO.file}"

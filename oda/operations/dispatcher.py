@@ -45,14 +45,9 @@ from oda.model import (
 )
 from oda.operations.admission import Admission
 from oda.operations.answer import AnswerWriter
+from oda.operations.catalogue import NOT_SUPPORTED_TEXT, REFUSALS
 from oda.operations.continuation import MAX_RESUMES, Resumption, is_resumable, read_saved
-from oda.operations.execution import (
-    NOT_SUPPORTED_TEXT,
-    STOPPING_TEXT,
-    Execution,
-    Stage,
-    Surroundings,
-)
+from oda.operations.execution import STOPPING_TEXT, Execution, Stage, Surroundings
 from oda.operations.request import Refusal, gateways_below, recognise, recognise_refused
 from oda.operations.response import failure
 
@@ -329,7 +324,8 @@ class OperationDispatcher:
         else:
             operation = self._operations.get(request.name)
         if operation is None:
-            result = failure(NOT_SUPPORTED_TEXT, ResultCode.NOT_SUPPORTED)
+            text = REFUSALS.get(request.name, NOT_SUPPORTED_TEXT)
+            result = failure(text, ResultCode.NOT_SUPPORTED)
             return self._answer_at_once(request, result, content_type)
         # Operations for gateways may have any name, and each counted name would stay for ever.
         label = request.name if request.name in self._operations else UNKNOWN

@@ -180,6 +180,11 @@ class Committer:
         hangs = self._reactor.seconds() - self._job_since_s > HANGS_S
         return "the disk does not answer" if hangs else ""
 
+    @property
+    def busy_s(self) -> float:
+        """How long the present job has been under way, in seconds."""
+        return 0.0 if self._job is None else self._reactor.seconds() - self._job_since_s
+
     # -- requests ----------------------------------------------------------------------------
 
     def open(self) -> None:

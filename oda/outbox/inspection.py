@@ -50,24 +50,32 @@ _MAX_FILES = 10_000
 class StoreStatus(msgspec.Struct, frozen=True):
     """A store in numbers. ``is_running`` says whether an agent uses it now.
 
-    ``waiting`` counts rows by class, recently acknowledged ones included. ``oldest_ms`` is the time
-    when the oldest was accepted (None if there is none), on the outbox's own clock.
+    ``stored`` counts rows by class. ``lingering`` of them were acknowledged, as far as the store
+    knows: a running agent knows it sooner. ``oldest_ms`` is the time when the oldest was accepted
+    (None if there is none), on the outbox's own clock.
     """
 
     path: str
     is_running: bool
     file_bytes: int
     used_bytes: int
-    waiting: dict[str, int]
-    waiting_datapoints: int
+    stored: dict[str, int]
+    stored_datapoints: int
+    lingering: int
     dead: int
     operations: int
     oldest_ms: int | None
     totals: Totals | None
 
+    @property
+    def waiting(self) -> int:
+        """How many rows are not acknowledged, as far as the store knows."""
+        return sum(self.stored.values()) - self.lingering
+
 
 class StoredMessage(msgspec.Struct, frozen=True):
-    """A message in a store. ``state`` is ``waiting`` or ``dead``; ``reason`` is why it is dead."""
+    """A message in a store. ``state`` is ``waiting``, ``lingering`` (acknowledged, as far as
+    the store knows) or ``dead``; ``reason`` is why it is dead."""
 
     row_id: int
     message_class: str
@@ -146,8 +154,12 @@ def read_status(path: Path) -> StoreStatus:
                 if (part := Path(f"{path}{suffix}")).exists()
             ),
             used_bytes=(pages - free) * one("PRAGMA page_size"),
-            waiting={key: found.rows for key, found in stored.stored.items()},
-            waiting_datapoints=sum(found.datapoints for found in stored.stored.values()),
+            stored={key: found.rows for key, found in stored.stored.items()},
+            lingering=sum(
+                one(f"SELECT count(*) FROM {key} WHERE id <= {resting}")
+                for key, resting in _resting(totals).items()
+            ),
+            stored_datapoints=sum(found.datapoints for found in stored.stored.values()),
             dead=one("SELECT count(*) FROM dead"),
             operations=one("SELECT count(*) FROM record"),
             oldest_ms=min(oldest, default=None),
@@ -155,27 +167,39 @@ def read_status(path: Path) -> StoreStatus:
         )
 
 
+def _resting(totals: Totals | None) -> dict[str, int]:
+    """Up to which id the rows of each class linger."""
+    marks = {} if totals is None else totals.watermarks
+    return {one.value: Watermark(marks.get(one.value, ())).resting for one in CLASSES}
+
+
 def read_messages(path: Path, state: str | None = None) -> Iterator[StoredMessage]:
     """The messages in the order of sending, then the dead letters.
 
-    ``state`` selects ``waiting`` or ``dead``. Reads in pages, so that a running agent is not
-    blocked. Raises ``OutboxError`` when the store can't be read.
+    ``state`` selects ``waiting``, ``lingering`` or ``dead``. Reads in pages, so that a running
+    agent is not blocked. Raises ``OutboxError`` when the store can't be read.
     """
     if state != "dead":
+        with _opened(path) as connection:
+            resting = _resting(read_totals(connection))
         for message_class in CLASSES:
             for row in _rows(path, message_class.value, ROW_COLUMNS):
                 found, is_sound = read_row(row)
+                is_lingering = found.row_id <= resting[message_class.value]
+                own = "lingering" if is_lingering else "waiting"
+                if state not in (None, own):
+                    continue
                 yield StoredMessage(
                     found.row_id,
                     message_class.value,
-                    "waiting",
+                    own,
                     found.accepted_ms,
                     found.datapoints,
                     found.is_text,
                     is_sound,
                     found.payload,
                 )
-    if state != "waiting":
+    if state in (None, "dead"):
         for row in _rows(path, "dead", LETTER_COLUMNS):
             letter = read_letter(row)
             found = letter.row

@@ -321,6 +321,11 @@ class Outbox:
 
     # -- beyond IOutbox ----------------------------------------------------------------------
 
+    @property
+    def busy_s(self) -> float:
+        """How long the disk has been at work on the present job, in seconds."""
+        return self._committer.busy_s
+
     def totals(self) -> Totals:
         """The totals at this moment."""
         return self._accounts.totals()

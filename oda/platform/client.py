@@ -6,7 +6,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 from typing import Any, NamedTuple, TypeVar
@@ -217,13 +217,22 @@ class PlatformClient:
         with closing(connection):
             connection.request("GET", "/events")
             socket = connection.sock  # a reply without a length takes it from the connection
-            changes = _read_events(connection.getresponse())
+
+            def limit() -> None:
+                left_s = deadline_s - time.monotonic()
+                if left_s <= 0:
+                    raise TimeoutError
+                socket.settimeout(left_s)
+
+            changes = _read_events(connection.getresponse(), limit)
             while True:
                 value = condition()
                 if value:
                     return value
                 try:
-                    _wait_for_change(socket, changes, deadline_s - time.monotonic())
+                    limit()
+                    if next(changes, None) is None:
+                        raise ConnectionResetError("the platform has ended the stream of events")
                 except TimeoutError:
                     problem = f"the condition was not met within {timeout_s:g} s"
                     raise NotWithinTime(problem) from None
@@ -268,9 +277,14 @@ def _of(device: str | None, path: str) -> str:
     return path if device is None else f"/devices/{_segment(device)}{path}"
 
 
-def _read_events(reply: Any) -> Iterator[ServerSentEvent]:
+def _read_events(
+    reply: Iterable[bytes], limit: Callable[[], None] = lambda: None
+) -> Iterator[ServerSentEvent]:
+    """The events of a stream. ``limit`` is called before each line is awaited: the platform's
+    heartbeats are lines, too, and each would begin the socket's timeout anew."""
     number, kind, data = 0, "", ""
     for raw in reply:
+        limit()
         line = raw.decode().rstrip("\n")
         name, _, value = line.partition(": ")
         if name == "id":
@@ -282,12 +296,3 @@ def _read_events(reply: Any) -> Iterator[ServerSentEvent]:
         elif not line and data:
             yield ServerSentEvent(number, kind, json.loads(data))
             data = ""
-
-
-def _wait_for_change(socket: Any, changes: Iterator[ServerSentEvent], left_s: float) -> None:
-    """Block until the next event; raises ``TimeoutError``."""
-    if left_s <= 0:
-        raise TimeoutError
-    socket.settimeout(left_s)
-    if next(changes, None) is None:
-        raise ConnectionResetError("the platform has ended the stream of events")

@@ -153,6 +153,10 @@ class EventDispatcher:
         if self._flush_call is not None:
             self._flush_call.reset(0)
 
+    def collected_by(self, event: Event) -> Schedule | None:
+        """The line of the configuration that holds ``event`` until its time; None if none does."""
+        return None if self._host_id is None else self._holding.schedule_of(event, self._host_id)
+
     def flush_all(self) -> Deferred[None]:
         """Publish everything held and gathered now; fires when the connector has answered."""
         for schedule in self._holding.schedules:

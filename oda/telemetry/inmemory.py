@@ -28,6 +28,7 @@ from zope.interface import implementer
 
 from oda.errors import EventRejected
 from oda.interfaces import (
+    IChangeFilter,
     ICounters,
     IDatastreamAccess,
     IDatastreamRegistry,
@@ -44,7 +45,7 @@ from oda.telemetry.arrival import ArrivalClock
 from oda.telemetry.history import History, Kept, encode_event
 from oda.telemetry.keeper import Keeper
 from oda.telemetry.place import Place, find_place
-from oda.telemetry.reading import FailureChanges, events_of, value_of
+from oda.telemetry.reading import FailureChanges, chosen, events_of, value_of
 from oda.telemetry.validation import CheckValue, accept_event
 from oda.telemetry.writing import write_in_order
 
@@ -167,9 +168,12 @@ class InMemoryStateManager:
             return self._dispatcher.publish(events)
         return self._keep(events).addCallback(lambda row_ids: None)
 
-    def read(self, datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
+    def read(
+        self, datastream_id: str, device_pattern: str, changes: IChangeFilter | None = None
+    ) -> Deferred[list[DatastreamValue]]:
         """See ``IStateManager.read``: what was read is kept."""
-        return self._access.read(datastream_id, device_pattern).addCallback(self._keep_values)
+        reading = self._access.read(datastream_id, device_pattern)
+        return reading.addCallback(self._keep_values, changes)
 
     def collect(self, datastream_id: str, device_pattern: str) -> Deferred[int]:
         """See ``IStateManager.collect``. Fails with ``OutboxError`` if some values were not
@@ -235,10 +239,15 @@ class InMemoryStateManager:
             taken,
         )
 
-    def _keep_values(self, values: list[DatastreamValue]) -> list[DatastreamValue]:
-        for event in events_of(values):
+    def _keep_values(
+        self, values: list[DatastreamValue], changes: IChangeFilter | None = None
+    ) -> list[DatastreamValue]:
+        for event in events_of(values if changes is None else chosen(values, changes)):
             # One by one: a value that can't be kept must not affect the others.
-            self._watch(self.received((event,)), event)
+            keeping = self.received((event,))
+            if changes is not None:
+                keeping.addErrback(_forget, changes, event.device_id)
+            self._watch(keeping, event)
         return values
 
     def _keep_and_publish(self, event: Event) -> None:
@@ -335,6 +344,11 @@ class InMemoryStateManager:
                 )
 
         handing_over.addCallbacks(succeeded, failed)
+
+
+def _forget(failure: Failure, changes: IChangeFilter, device_id: str) -> Failure:
+    changes.forget(device_id)
+    return failure
 
 
 def _place(settings: StateManagerSettings) -> Place | None:

@@ -16,6 +16,7 @@ from oda.interfaces import ICounters, IStateManager
 from oda.log import Logger
 from oda.model import DatastreamValue, ValueStatus
 from oda.settings import Schedule
+from oda.telemetry.changes import ChangeFilter
 from oda.telemetry.schedules import Timetable
 from oda.troubles import TroubleKind, Troubles
 
@@ -41,6 +42,8 @@ class Poller:
         self._counters = counters
         self._schedules = tuple(schedules)
         self._timetable = Timetable(clock, self._read, self._tick_ended)
+        self._seconds = clock.seconds
+        self._filters: dict[Schedule, ChangeFilter] = {}
         self._failing: set[tuple[str, str]] = set()  # datastream and device
         self._troubles = troubles or Troubles(clock.seconds)
         self._readings = 0
@@ -61,13 +64,23 @@ class Poller:
         """Read by these lines; lines that stay keep their rhythm."""
         self._schedules = tuple(schedules)
         self._timetable.apply(self._schedules)
+        self._filters = {
+            line: self._filters[line] for line in self._schedules if line in self._filters
+        }
         read = {line.datastream_id for line in self._schedules}
         for thing in [one for one in self._failing if one[0] not in read]:
             self._failing.remove(thing)
             self._troubles.end(TroubleKind.READING, _subject(*thing))
 
     def _read(self, line: Schedule) -> Deferred[Any]:
-        reading = self._state_manager.read(line.datastream_id, line.device_pattern)
+        read = self._state_manager.read
+        if line.on_change is None:
+            reading = read(line.datastream_id, line.device_pattern)
+        else:
+            changes = self._filters.get(line)
+            if changes is None:
+                changes = self._filters[line] = ChangeFilter(line.on_change, self._seconds)
+            reading = read(line.datastream_id, line.device_pattern, changes)
         return reading.addCallback(self._have_read)
 
     def _have_read(self, values: list[DatastreamValue]) -> None:

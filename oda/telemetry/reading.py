@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable
 
+from oda.interfaces import IChangeFilter
 from oda.model import DatastreamValue, Event, ValueStatus
 
 
@@ -24,6 +25,19 @@ def events_of(values: Iterable[DatastreamValue]) -> list[Event]:
         )
         for value in values
         if value.status is ValueStatus.OK and value.value is not None
+    ]
+
+
+def chosen(
+    values: Iterable[DatastreamValue], changes: IChangeFilter | None
+) -> list[DatastreamValue]:
+    """The values to publish: all, or those that ``changes`` lets pass."""
+    if changes is None:
+        return list(values)
+    return [
+        value
+        for value in values
+        if value.status is ValueStatus.OK and value.value is not None and changes.passes(value)
     ]
 
 

@@ -11,12 +11,12 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from oda.interfaces import IDatastreamAccess, IEventDispatcher, IStateManager
+from oda.interfaces import IChangeFilter, IDatastreamAccess, IEventDispatcher, IStateManager
 from oda.log import Logger
 from oda.model import DatastreamValue, Event
 from oda.settings import StateManagerSettings
 from oda.slices import gather_in_slices
-from oda.telemetry.reading import FailureChanges, events_of
+from oda.telemetry.reading import FailureChanges, chosen, events_of
 from oda.telemetry.writing import write_in_order
 from oda.troubles import TroubleKind, Troubles
 
@@ -82,10 +82,12 @@ class RealtimeStateManager:
         """See ``IStateManager.received``: the events are published at once."""
         return self._dispatcher.publish(events)
 
-    def read(self, datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
+    def read(
+        self, datastream_id: str, device_pattern: str, changes: IChangeFilter | None = None
+    ) -> Deferred[list[DatastreamValue]]:
         """See ``IStateManager.read``."""
         reading = self._access.read(datastream_id, device_pattern)
-        return reading.addCallback(self._publish_values, self._dispatcher.publish)
+        return reading.addCallback(self._publish_values, self._dispatcher.publish, changes)
 
     def collect(self, datastream_id: str, device_pattern: str) -> Deferred[int]:
         """Fires with 0: nothing is ever kept."""
@@ -102,16 +104,19 @@ class RealtimeStateManager:
         return gather_in_slices(self._clock, (partial(publish, value) for value in values))
 
     def _publish_values(
-        self, values: list[DatastreamValue], publish: Callable[[Event], Deferred[None]]
+        self,
+        values: list[DatastreamValue],
+        publish: Callable[[Event], Deferred[None]],
+        changes: IChangeFilter | None = None,
     ) -> list[DatastreamValue]:
-        for event in events_of(values):
+        for event in events_of(values if changes is None else chosen(values, changes)):
             # One by one: a value that can't be published must not affect the others. The
             # dispatcher gathers them again.
             publish(event).addCallbacks(
                 self._published,
                 self._not_published,
                 callbackArgs=(event,),
-                errbackArgs=(event,),
+                errbackArgs=(event, changes),
             )
         return values
 
@@ -120,7 +125,9 @@ class RealtimeStateManager:
             self._troubles.end(TroubleKind.PUBLISHING, event.datastream_id)
             log.info("publishes {datastream_id} again", datastream_id=event.datastream_id)
 
-    def _not_published(self, failure: Failure, event: Event) -> None:
+    def _not_published(self, failure: Failure, event: Event, changes: IChangeFilter | None) -> None:
+        if changes is not None:
+            changes.forget(event.device_id)
         reason = failure.getErrorMessage()
         self._troubles.report(TroubleKind.PUBLISHING, reason, event.datastream_id)
         if self._failures.failed((event.datastream_id, event.device_id)):

@@ -146,6 +146,15 @@ def test_values_are_typed(tmp_path: Path, text: str, field: str, value: object) 
     assert getattr(loaded.settings.connector, field) == value
 
 
+def test_an_id_that_begins_with_at_names_a_place(tmp_path: Path) -> None:
+    """``@hostname`` is the only place that ``deviceId`` may name; another name is a fault, as what
+    was meant would not happen."""
+    loaded = load_files(tmp_path, {CONNECTION: BASE, DEVICE: "deviceId=@hostname\napiKey=k"})
+    assert loaded.settings.device_info.device_id == "@hostname"
+    with pytest.raises(ConfigurationError, match=r"deviceId.*@hostname"):
+        load_files(tmp_path, {CONNECTION: BASE, DEVICE: "deviceId=@hostnaem\napiKey=k"})
+
+
 @pytest.mark.parametrize(
     ("text", "help_"),
     [

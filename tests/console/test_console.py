@@ -164,6 +164,8 @@ def test_an_operation_is_sent_from_the_form_and_shows_its_answer(
         ),
         ("SYNCHRONIZE_CLOCK", [(".parameters input", "ntp")], {"source": "ntp"}),
         ("REBOOT_EQUIPMENT", [], None),
+        ("REBOOT_EQUIPMENT", [(".reboot-type", "SOFTWARE")], {"type": "SOFTWARE"}),
+        ("DISCOVER", [], None),
         ("UPDATE", [("textarea", '{"a": [1, null]}')], {"a": [1, None]}),
     ],
 )
@@ -524,3 +526,48 @@ def test_it_fits_the_screen_and_the_theme(
         "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)"
     )
     assert (red > 128) == (theme == "light")
+
+
+def test_the_datastream_that_moves_is_opened(
+    platform: RunningPlatform, page: Page, connect: Connect
+) -> None:
+    """A constant number that comes first by name says nothing; a choice by hand stays."""
+    device = connect("boiler")
+    for index in range(5):
+        device.report("device.cpu.total", NOW_MS + index, 4)
+        device.report("device.cpu.usage", NOW_MS + index, 10 + index)
+    page.open(f"{platform.url}/#/devices/boiler")
+    page.wait("document.querySelector('.panel h2').textContent === 'device.cpu.usage'")
+    assert page.evaluate("document.querySelectorAll('.panel h2 wbr').length") == 2
+    page.click(".stream-row")
+    page.wait("document.querySelector('.panel h2').textContent === 'device.cpu.total'")
+    device.report("device.cpu.usage", NOW_MS + 9, 50)
+    page.wait("document.querySelector('.datastreams .list').textContent.includes('50')")
+    assert page.text(".panel h2") == "device.cpu.total"
+
+
+def test_the_messages_have_heads_and_say_who_sent_them(
+    platform: RunningPlatform, page: Page, connect: Connect
+) -> None:
+    """A stranger need not guess from whose side a message was "read"."""
+    device = connect("boiler")
+    device.report("t", NOW_MS, 1)
+    page.open(f"{platform.url}/#/devices/boiler/messages")
+    page.wait("document.querySelectorAll('.message-row').length === 1")
+    heads = "[...document.querySelectorAll('.message-head span')].map((it) => it.textContent)"
+    assert page.evaluate(heads) == ["Time", "Sent by", "Format", "Size", "Content"]
+    assert page.text(".message-row .message-direction") == "device"
+
+
+def test_an_empty_list_says_how_to_connect_a_device(
+    platform: RunningPlatform, page: Page, connect: Connect
+) -> None:
+    """On a phone the list of devices is all there is: the address stands in it, until a device has
+    connected."""
+    page.resize(390, 800)
+    page.open(platform.url)
+    page.wait("!document.querySelector('.connect-help').hidden")
+    assert f"{platform.device_url}/<deviceId>" in page.text(".connect-help")
+    connect("boiler")
+    page.wait(state_of("boiler", "connected"))
+    assert page.evaluate("document.querySelector('.connect-help').hidden")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -27,9 +28,12 @@ PROGRAM = "from oda.cli import main; main()"
 
 
 class Agent:
-    """Accepts every datapoint that comes over one connection; ``got`` is set by the first."""
+    """Accepts every datapoint that comes over one connection; ``got`` is set by the first. With a
+    ``reason`` it accepts none, and gives that to whoever asks; with "" it does not answer."""
 
     def __init__(self, directory: Path) -> None:
+        self.reason: dict[str, Any] | None = None
+        self.asked: list[Any] = []
         self.conf = directory / "conf"
         self.conf.mkdir()
         self.published: list[Any] = []
@@ -48,11 +52,23 @@ class Agent:
 
     def _answer(self) -> None:
         connection, _ = self._listener.accept()
+        if self.reason is not None:
+            self._explain(connection)
+            return
         with connection, connection.makefile("rb") as lines:
             for line in lines:
                 self.published.append(msgspec.json.decode(line)["publish"])
                 connection.sendall(encode({"ok": len(self.published)}))
                 self.got.set()
+
+    def _explain(self, publishing: socket.socket) -> None:
+        asking, _ = self._listener.accept()
+        with publishing, asking, asking.makefile("rb") as lines:
+            self.asked.append(msgspec.json.decode(lines.readline()))
+            if self.reason:
+                asking.sendall(encode({"result": self.reason}))
+            self.got.wait(60)
+            publishing.sendall(encode({"ok": 1}))
 
     def close(self) -> None:
         self._listener.close()
@@ -211,3 +227,41 @@ def test_a_full_disk_is_one_line(agent: Agent, arguments: list[str]) -> None:
         assert (status, text) == (1, "Error: [Errno 28] No space left on device\n")
     else:
         assert (status, text) == (0, "")
+
+
+def test_what_can_not_be_accepted_is_told_in_time(agent: Agent) -> None:
+    """The agent's disk fails, and it is not connected: nobody waits for ever for that."""
+    agent.reason = {"text": "the disk is full; and there is no connection", "hopeless": True}
+    began_s = time.monotonic()
+    status, text = finish(start(agent, "t@child=1"))
+    assert time.monotonic() - began_s < 8.0  # five, and the start of a process on a busy machine
+    assert status == 1
+    assert "not accepted: the disk is full; and there is no connection. The agent" in text
+    (asked,) = agent.asked
+    assert asked["command"] == "explain-waiting"
+    assert asked["arguments"] == {"datastream": "t", "device": "child"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ({"text": "the device's id is not known yet", "hopeless": False}, "id is not known yet"),
+        ({}, "the agent does not answer"),
+    ],
+)
+def test_a_wait_is_explained_and_goes_on(agent: Agent, reason: dict[str, Any], words: str) -> None:
+    """By the agent's own reason, or by its silence; what is accepted after all is a success."""
+    agent.reason = reason
+    process = start(agent, "t=1")
+    assert process.stderr is not None
+    assert words in process.stderr.readline().decode()
+    agent.got.set()
+    assert finish(process) == (0, "")
+
+
+def test_a_stream_is_told_as_well(agent: Agent) -> None:
+    """The lines that are accepted no longer are the ones that wait."""
+    agent.reason = {"text": "the disk is full; and there is no connection", "hopeless": True}
+    status, text = finish(start(agent, "-"), b"t=1\nt=2\n")
+    assert status == 1
+    assert "not accepted: the disk is full" in text

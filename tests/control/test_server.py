@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -18,7 +19,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
-from oda.control.location import directories, socket_name
+from oda.control.location import directories, last_place, socket_name
 from oda.control.server import LOOK_EVERY_S, ControlProtocol, ControlServer
 from oda.control.wire import Publish, encode
 from oda.errors import EventRejected
@@ -188,6 +189,12 @@ def test_the_socket_of_a_killed_agent_is_no_hindrance(
     server.stopService()
     reactor.runUntilCurrent()
     assert not path.exists()
+
+
+def test_the_last_place_of_the_socket(tmp_path: Path) -> None:
+    """One of the user's own among the temporary files: the others may be on the disk that fails."""
+    assert last_place(7, tmp_path) == tmp_path / "oda-7"
+    assert last_place(7).parent == Path(tempfile.gettempdir())
 
 
 def test_a_socket_that_was_cleaned_away_is_there_again(

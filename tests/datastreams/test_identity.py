@@ -9,6 +9,7 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 
 from oda.datastreams.deviceinfo import DeviceInfo
 from oda.datastreams.identity import Serial, find_serial, is_usable
+from oda.errors import ReadingFailed
 from oda.settings import DeviceInfoSettings, Secret
 
 
@@ -16,6 +17,7 @@ def put(root: Path, place: str, content: bytes) -> None:
     file = root / place
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(content)
+    file.chmod(0o444)
 
 
 def name() -> str:
@@ -57,13 +59,36 @@ def test_usable_serials(serial: str) -> None:
     assert is_usable(serial)
 
 
-@pytest.mark.parametrize("place", ["etc/machine-id", "the name of the host"])
-def test_an_identity_that_others_may_have_is_warned_of(tmp_path: Path, place: str) -> None:
-    """A container's host name, or the id of a cloned machine, is a device id only with a warning
-    that says what to do; as a reading it is none."""
-    if place.startswith("etc"):
-        (tmp_path / "etc").mkdir()
-        (tmp_path / place).write_text("0123456789abcdef")
+def test_root_finds_what_every_user_finds(tmp_path: Path) -> None:
+    """A number that some users can't read does not count, for root neither: the agent's user would
+    find another one, and the device would have two ids. The log names the place."""
+    put(tmp_path, "etc/machine-id", b"3d1219c7\n")
+    put(tmp_path, "sys/class/dmi/id/product_serial", b"VMware-42 1\n")
+    (tmp_path / "sys/class/dmi/id/product_serial").chmod(0o400)
+    info = DeviceInfo(DeviceInfoSettings(api_key=Secret("k")), tmp_path, name)
+    with capturedLogs() as events:
+        assert info.device_id() == "3d1219c7"
+    assert any("product_serial does not count" in formatEvent(event) for event in events)
+    (tmp_path / "sys/class/dmi/id/product_serial").chmod(0o444)
+    assert info.device_id() == "VMware-42 1"
+
+
+def test_the_host_name_is_no_identity(tmp_path: Path) -> None:
+    """A host name may change, and two machines may have the same: the agent refuses it as device
+    id, and the error says what to set. ``deviceId=@hostname`` asks for the name."""
+    info = DeviceInfo(DeviceInfoSettings(api_key=Secret("k")), tmp_path, name)
+    with pytest.raises(ReadingFailed, match=r"pump-7.*deviceId=@hostname"):
+        info.device_id()
+    asked = DeviceInfoSettings(api_key=Secret("k"), device_id="@hostname")
+    assert DeviceInfo(asked, tmp_path, name).device_id() == "pump-7"
+    with pytest.raises(ReadingFailed, match="'localhost' tells no machine from others"):
+        DeviceInfo(asked, tmp_path, lambda: "localhost").device_id()
+
+
+def test_an_identity_that_others_may_have_is_warned_of(tmp_path: Path) -> None:
+    """The id of a machine that may be cloned is a device id only with a warning that says what to
+    do; as a reading it needs none."""
+    put(tmp_path, "etc/machine-id", b"0123456789abcdef")
     for settings, expected in (
         (DeviceInfoSettings(api_key=Secret("k")), 1),
         (DeviceInfoSettings(api_key=Secret("k"), device_id="dev-1"), 0),

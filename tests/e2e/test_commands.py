@@ -430,8 +430,9 @@ def test_what_waits_can_be_seen_with_and_without_an_agent(
     """Status, list, export and verify on a stopped agent's file and on a running agent's."""
     fill(tmp_path, unreachable, range(3))
     found = outbox_status(tmp_path)
-    assert found["waiting"] == {"response": 0, "telemetry": 3}
-    assert (found["waitingDatapoints"], found["isRunning"]) == (3, False)
+    assert found["stored"] == {"response": 0, "telemetry": 3}
+    assert (found["waiting"], found["lingering"]) == (3, 0)
+    assert (found["storedDatapoints"], found["isRunning"]) == (3, False)
     assert found["accepted"] == {"messages": 3, "datapoints": 3}
     assert exported(tmp_path) == [0, 1, 2]
     listed = outbox(tmp_path, "list", "--limit", "2").splitlines()
@@ -442,7 +443,10 @@ def test_what_waits_can_be_seen_with_and_without_an_agent(
         wait_for_agent(tmp_path)
         found = outbox_status(tmp_path)
         assert found["isRunning"] is True
-        assert found["agent"]["waiting"] == 3
+        shown = json.loads(run_oda("status", "--conf", "conf", "--json", cwd=tmp_path).stdout)
+        for word in ("waiting", "in_flight", "lingering", "recovering", "dead"):
+            assert found[word] == shown["outbox"][word]
+        assert found["waiting"] == 3
         assert exported(tmp_path) == [0, 1, 2]
         assert "an agent is using it" in outbox(tmp_path, "status")
         agent.stop()
@@ -460,7 +464,7 @@ def test_a_purge_drops_what_waits_and_is_asked_for_twice(
     assert exported(tmp_path) == [0, 1]
     assert outbox(tmp_path, "purge", "--yes") == "2 messages dropped\n"
     found = outbox_status(tmp_path)
-    assert found["waiting"] == {"response": 0, "telemetry": 0}
+    assert found["stored"] == {"response": 0, "telemetry": 0}
     assert found["dropped"] == {"messages": 2, "datapoints": 2}
     with AgentProcess(unreachable) as agent:
         wait_for_agent(tmp_path)

@@ -19,7 +19,7 @@ import pytest
 
 from oda.platform.testing import RunningPlatform
 from tests.chaos.disk import small_disk
-from tests.e2e.processes import AgentProcess, write, write_configuration
+from tests.e2e.processes import AgentProcess, run_oda, write, write_configuration
 
 #: Ten seconds, and some for a machine that is busy.
 LIMIT_S = 13.0
@@ -77,6 +77,23 @@ def obedient(configuration: Path) -> Iterator[AgentProcess]:
         pytest.skip("root may write everywhere, and there is no setpriv")
     with AgentProcess(configuration, before=before) as agent:
         yield agent
+
+
+def test_trouble_with_the_disk_is_visible(closed_directory: Path, tmp_path: Path) -> None:
+    """``oda status`` names it, although the local socket found no place beside the outbox; ``oda
+    send`` does not wait for it."""
+    conf = configure(tmp_path / "conf", closed_directory / "outbox.sqlite", nobody_listens())
+    with obedient(conf) as agent:
+        agent.wait_for_log("the outbox can't be written to")
+        shown = run_oda("status", "--conf", str(conf), cwd=tmp_path)
+        assert (shown.returncode, shown.stderr) == (1, "")
+        assert "disk: the outbox can't be written to" in shown.stdout
+        began_s = time.monotonic()
+        sent = run_oda("send", "--conf", str(conf), "t=1", cwd=tmp_path)
+        assert time.monotonic() - began_s < 8.0  # five, and the start of a process
+        assert sent.returncode == 1
+        assert "not accepted: the outbox can't be written to" in sent.stderr
+        agent.stop()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

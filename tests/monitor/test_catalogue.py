@@ -10,11 +10,12 @@ from pathlib import Path
 
 from twisted.internet.task import Clock
 
+from oda.commands.outbox import WORDS
 from oda.monitor.catalogue import COUNTERS, GAUGES, SUMMARIES, counter_name, plain_name
 from oda.monitor.counters import Counters
 from oda.monitor.reference import render
 from oda.settings import OutboxSettings
-from tests.monitor.snapshots import snapshot
+from tests.monitor.snapshots import SNAPSHOT, snapshot
 from tests.wire.fakes import memory_outbox
 
 ROOT = Path(__file__).parents[2]
@@ -149,3 +150,15 @@ def test_the_dashboard_shows_metrics_that_exist() -> None:
         used = set(re.findall(r"\b(?:oda|process)_[a-z_]+", expression))
         assert used, expression
         assert used <= names, expression
+
+
+def test_one_word_for_each_state_of_a_message() -> None:
+    """The metrics, the commands and docs/outbox.md name the states alike."""
+    (rows,) = [one for one in GAUGES if one.name == "outbox_rows"]
+    states = [state for (state,) in rows.read(SNAPSHOT)]
+    assert states == list(WORDS)
+    page = (ROOT / "docs" / "outbox.md").read_text()
+    for state in states:
+        word = state.replace("_", " ")
+        assert f"| {word} |" in page
+        assert f'`oda_outbox_rows{{state="{state}"}}`' in page

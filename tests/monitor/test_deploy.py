@@ -1,4 +1,5 @@
-"""The files under deploy/ fit the agent, and what docs/operating.md says of them."""
+"""The files under deploy/ fit the agent, and what docs/operating.md and docs/installing.md say of
+them."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ DEPLOY = ROOT / "deploy"
 UNIT = DEPLOY / "systemd" / "oda.service"
 CLOCK = DEPLOY / "systemd" / "clock.conf"
 PAGE = ROOT / "docs" / "operating.md"
+INSTALLING = ROOT / "docs" / "installing.md"
 
 
 def entries(path: Path) -> dict[str, list[str]]:
@@ -99,7 +102,8 @@ def test_the_container_runs_the_agent() -> None:
     )
     options = parse(re.findall(r'"([^"]*)"', f"{entry},{more}"))
     assert (options["conf"], options["log-format"]) == ("/etc/oda", "json")
-    assert "USER oda" in text
+    (number,) = re.findall(r"^USER (\d+)$", text, re.M)
+    assert f"useradd --system --uid {number} " in text
 
 
 @pytest.mark.parametrize("name", ["debian/install.sh", "container/Containerfile"])
@@ -109,10 +113,20 @@ def test_the_list_of_plugins_is_written_by_who_may(name: str) -> None:
     assert 0 < text.index("pip install") < text.index("/opt/oda/bin/twistd --help")
 
 
-def test_the_installation_script_is_shell() -> None:
-    """It parses, stops at the first error, and installs files that are there."""
+def test_the_scripts_are_good_shell() -> None:
+    """shellcheck finds nothing in what installs and builds."""
+    scripts = [*DEPLOY.glob("debian/*.sh"), *DEPLOY.glob("debian/package/p*"), ROOT / ".ci/run"]
+    assert len(scripts) >= 6
+    linter = Path(sys.executable).parent / "shellcheck"
+    done = subprocess.run(
+        [str(linter), *map(str, scripts)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_the_installation_script_installs_what_is_there() -> None:
+    """It stops at the first error, and installs files that are there."""
     script = DEPLOY / "debian" / "install.sh"
-    subprocess.run(["sh", "-n", str(script)], check=True)
     text = script.read_text()
     assert "set -eu" in text
     for path in re.findall(r"(deploy/[\w./-]+)", text):
@@ -129,6 +143,6 @@ def test_the_alerts_of_the_page_are_of_metrics_that_exist() -> None:
 
 def test_the_files_the_page_names_are_there() -> None:
     """Every path below deploy/."""
-    paths = re.findall(r"`(deploy/[\w./-]+)`", PAGE.read_text())
+    paths = re.findall(r"`(deploy/[\w./-]+)`", PAGE.read_text() + INSTALLING.read_text())
     assert len(paths) >= 5
     assert [path for path in paths if not (ROOT / path).exists()] == []

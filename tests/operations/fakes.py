@@ -134,7 +134,9 @@ class FakeStateManager:
     def received(self, events: Sequence[Event]) -> Deferred[None]:
         raise AssertionError("an operation brings no new values")
 
-    def read(self, datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
+    def read(
+        self, datastream_id: str, device_pattern: str, changes: Any = None
+    ) -> Deferred[list[DatastreamValue]]:
         raise AssertionError("an operation does not poll")
 
     def collect(self, datastream_id: str, device_pattern: str) -> Deferred[int]:

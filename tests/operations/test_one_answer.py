@@ -241,6 +241,7 @@ def parts_of(bench: Bench) -> Parts:
         collector=rest,
         operations=bench.dispatcher,
         undated=rest,
+        scripts=rest,
         troubles=rest,
         **stubs,
     )

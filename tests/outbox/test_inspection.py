@@ -18,7 +18,7 @@ from oda.outbox.clock import FIRST_IDS
 from oda.outbox.database import SCHEMA_VERSION
 from oda.outbox.sqlite_store import SqliteStore
 from oda.outbox.store import Recovered
-from oda.outbox.transaction import ANSWER
+from oda.outbox.transaction import ANSWER, TELEMETRY
 from oda.settings import OutboxKind, OutboxSettings
 from tests.outbox.fakes import START_MS, Device
 
@@ -43,12 +43,29 @@ def test_status_while_running_and_after(device: Device) -> None:
     assert running.is_running
     assert not stopped.is_running
     for status in (running, stopped):
-        assert status.waiting == {"response": 1, "telemetry": 1199}
-        assert status.waiting_datapoints == 1199
+        assert status.stored == {"response": 1, "telemetry": 1199}
+        assert status.stored_datapoints == 1199
         assert status.dead == 1
         assert status.totals is not None
         assert status.totals.accepted.messages == 1201
         assert status.oldest_ms is not None
+
+
+def test_what_was_acknowledged_lingers(device: Device) -> None:
+    """It is stored, and does not wait any more: status, list and export say so as the running agent
+    does, once the store knows it."""
+    rows = device.outbox.take(1000, 1 << 20, TELEMETRY)
+    device.outbox.retire([row.row_id for row in rows])
+    device.stop()
+    path = device.settings.path
+    status = inspection.read_status(path)
+    assert status.lingering == len(rows)
+    assert status.waiting == 1200 - len(rows)
+    lingering = [one.row_id for one in inspection.read_messages(path, "lingering")]
+    assert lingering == [row.row_id for row in rows]
+    waiting = [one.row_id for one in inspection.read_messages(path, "waiting")]
+    assert len(waiting) == status.waiting
+    assert not set(waiting) & set(lingering)
 
 
 def test_messages_come_in_the_order_of_sending(device: Device) -> None:
@@ -178,8 +195,8 @@ def test_the_numbers_of_a_store(tmp_path: Path) -> None:
     device.outbox.journal.begin("1", "SET", True)
     device.turn()
     status = inspection.read_status(device.settings.path)
-    assert status.waiting == {"telemetry": 2, "response": 1}
-    assert status.waiting_datapoints == 5
+    assert status.stored == {"telemetry": 2, "response": 1}
+    assert status.stored_datapoints == 5
     assert (status.dead, status.operations) == (0, 1)
     assert status.oldest_ms == START_MS
     parts = [Path(f"{device.settings.path}{suffix}") for suffix in ("", "-wal")]
@@ -195,7 +212,7 @@ def test_the_numbers_of_a_store(tmp_path: Path) -> None:
         connection.commit()
     changed = inspection.read_status(device.settings.path)
     assert changed.totals is None
-    assert changed.waiting == {"telemetry": 2, "response": 1}
+    assert changed.stored == {"telemetry": 2, "response": 1}
     assert inspection.verify(device.settings.path) == [
         f"{device.settings.path}: the totals are missing or were changed"
     ]

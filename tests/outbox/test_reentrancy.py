@@ -135,7 +135,7 @@ def test_a_row_buried_during_its_commit_is_not_sent(tmp_path: Path) -> None:
     device.clock.pump([1.0] * 130)
     device.worker.finish()
     let_go_on(device)
-    assert inspection.read_status(device.settings.path).waiting == {"response": 0, "telemetry": 0}
+    assert inspection.read_status(device.settings.path).stored == {"response": 0, "telemetry": 0}
     assert inspection.verify(device.settings.path) == []
     device.stop()
 
@@ -162,7 +162,7 @@ def test_rows_purged_during_their_commit_are_not_sent(tmp_path: Path) -> None:
     device.clock.pump([1.0] * 130)
     device.worker.finish()
     let_go_on(device)
-    assert inspection.read_status(device.settings.path).waiting["telemetry"] == 0
+    assert inspection.read_status(device.settings.path).stored["telemetry"] == 0
     assert device.counters["messages_delivered"] == 4
     assert device.counters["messages_dropped:purged"] == 3
     device.stop()

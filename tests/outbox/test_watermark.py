@@ -535,7 +535,7 @@ def test_the_tools_work_beside_a_watermark(tmp_path: Path) -> None:
     device.stop()
     path = device.settings.path
     assert inspection.verify(path) == []
-    assert inspection.read_status(path).waiting["telemetry"] == 3
+    assert inspection.read_status(path).stored["telemetry"] == 3
     assert maintenance.purge(path, device.settings, device.wall) == 3
     assert inspection.verify(path) == []
     device.start()

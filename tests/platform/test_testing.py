@@ -6,12 +6,14 @@ import json
 import subprocess
 import sys
 import threading
+from itertools import repeat
 from pathlib import Path
 
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from oda.platform.client import _read_events
 from oda.platform.testing import (
     Fault,
     Incident,
@@ -155,3 +157,17 @@ def test_a_kill_at_any_moment_leaves_a_record_without_a_gap(tmp_path: Path, afte
         assert payloads == sent[: len(payloads)]
         assert len(payloads) >= max(acknowledged, told)
         assert [point.value for point in platform.datapoints("dev-1")] == list(range(len(payloads)))
+
+
+def test_heartbeats_do_not_prolong_a_wait() -> None:
+    """A wait ends at its limit although the stream of events is never silent: before, each
+    heartbeat of the platform began the limit anew, and a wait longer than one never ended."""
+    asked = []
+
+    def limit() -> None:
+        asked.append(None)
+        if len(asked) > 3:
+            raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        next(_read_events(repeat(b": heartbeat\n"), limit))

@@ -96,7 +96,16 @@ def test_the_image_is_built_from_nothing_but_the_package() -> None:
     named = [line for line in lines if line and not line.startswith("#")]
     assert named[0] == "*"
     assert {line[1:] for line in named if line.startswith("!")} <= {
-        *("oda", "twisted", "setup.py", "setup.cfg", "MANIFEST.in", "README.md", "LICENSE"),
+        *(
+            "oda",
+            "twisted",
+            "pyproject.toml",
+            "setup.py",
+            "setup.cfg",
+            "MANIFEST.in",
+            "README.md",
+            "LICENSE",
+        ),
         *("conf", "docs", "deploy"),
     }
 
@@ -132,7 +141,7 @@ def test_the_image_holds_what_is_named_with_its_hashes() -> None:
 
 def test_the_versions_of_the_image_are_those_that_the_package_asks_for() -> None:
     """A requirement that is new, or higher than what the image holds, makes this fail until
-    constraints.txt is made again (docs/operating.md, "Container")."""
+    constraints.txt is made again (docs/installing.md, "Container")."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     asked = setup["options"]["install_requires"].strip().splitlines()
@@ -149,7 +158,7 @@ def test_the_versions_of_the_image_are_those_for_its_python() -> None:
     (command,) = re.findall("uv pip compile .*", (CONTAINER / "constraints.txt").read_text())
     assert len(images) == 2
     assert set(images) == set(re.findall("--python-version ([0-9.]+)", command))
-    assert command in (ROOT / "docs" / "operating.md").read_text()
+    assert command in (ROOT / "docs" / "installing.md").read_text()
 
 
 def test_the_source_distribution_holds_what_goes_with_the_code() -> None:

@@ -141,8 +141,8 @@ def stop(world: World, limit_s: float = LIMIT_S) -> float:
     assert all(outcomes.values()), f"{outcomes}\n{text}"
     refused = [number for number, outcome in outcomes.items() if outcome != "accepted"]
     if refused:
-        assert "are lost: " in text, text
-        assert "lost: \n" not in text
+        assert "which could not be written: " in text, text
+        assert "written: \n" not in text
     return ended[0] - began_s
 
 

@@ -224,7 +224,9 @@ class FakeStateManager:
     def received(self, events: Sequence[Event]) -> Deferred[None]:
         raise AssertionError("not used")
 
-    def read(self, datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
+    def read(
+        self, datastream_id: str, device_pattern: str, changes: Any = None
+    ) -> Deferred[list[DatastreamValue]]:
         self.calls.append((datastream_id, device_pattern))
         return self.answer(datastream_id, device_pattern)
 

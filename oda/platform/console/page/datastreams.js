@@ -2,7 +2,7 @@
 
 import { api } from "./api.js";
 import { Chart, Sparkline } from "./chart.js";
-import { h, setText } from "./dom.js";
+import { h, setName, setText } from "./dom.js";
 import { ago, clock, counted, exact, kindOf, moment, short } from "./format.js";
 import { jsonBlock } from "./json.js";
 import { repeat } from "./repeat.js";
@@ -22,6 +22,7 @@ export class DatastreamsTab {
   #loading = 0;
   #reloadTimer = null;
   #isClosed = false;
+  #isByHand = false;
 
   constructor(model, device) {
     this.device = device;
@@ -54,7 +55,10 @@ export class DatastreamsTab {
       rowHeight: 44,
       build: buildRow,
       keyOf,
-      onOpen: (item) => this.#choose(item),
+      onOpen: (item) => {
+        this.#isByHand = true;
+        this.#choose(item);
+      },
       onShow: (items) => this.#loadSeries(items),
       empty: "No datapoint yet.",
     });
@@ -128,11 +132,16 @@ export class DatastreamsTab {
       setText(this.heading, counted(items.length, "datastream"));
       this.list.setItems(items);
     }
-    if (this.#chosen === null && this.list.items.length) {
-      const items = this.list.items;
-      this.#choose(items.find((item) => typeof item.value === "number") ?? items[0]);
-    }
+    this.#chooseOne();
     this.#draw();
+  }
+
+  /** Until somebody chooses: a number that moves, else a number, else the first. */
+  #chooseOne() {
+    const items = this.list.items;
+    if (this.#isByHand || !items.length || (this.#chosen !== null && moves(this.#chosen))) return;
+    const one = items.find(moves) ?? this.#chosen ?? items.find(isNumber) ?? items[0];
+    if (one !== this.#chosen) this.#choose(one);
   }
 
   #choose(item) {
@@ -157,7 +166,9 @@ export class DatastreamsTab {
         item.state = "wanted";
       }
       this.#loading -= 1;
-      if (!this.#isClosed) this.#draw();
+      if (this.#isClosed) return;
+      this.#chooseOne();
+      this.#draw();
     }
   }
 
@@ -165,7 +176,7 @@ export class DatastreamsTab {
     this.list.draw();
     const item = this.#chosen;
     if (item === null) return;
-    setText(this.title, label(item));
+    setName(this.title, label(item));
     setText(this.when, moment(item.at));
     this.when.title = exact(item.at);
     setText(this.latest, short(item.value, 60));
@@ -193,6 +204,12 @@ export class DatastreamsTab {
   }
 }
 
+const isNumber = (item) => typeof item.value === "number";
+
+/** Whether it is a number that has had another value, too. */
+const moves = (item) =>
+  isNumber(item) && item.series.points.some((point) => point.value !== item.value);
+
 const label = (item) => (item.feed ? `${item.datastream} · ${item.feed}` : item.datastream);
 
 function buildRow() {
@@ -203,7 +220,8 @@ function buildRow() {
   return {
     element: h("div", { class: "stream-row" }, name, value, time, spark.element),
     update(item) {
-      setText(name, label(item));
+      setName(name, label(item));
+      name.title = label(item);
       setText(value, short(item.value));
       value.dataset.kind = kindOf(item.value);
       setText(time, ago(item.at));

@@ -39,10 +39,14 @@ export class DeviceList {
       },
       empty: "No device.",
     });
+    this.help = h("p", { class: "empty connect-help", hidden: true });
+    model.on("state", () => this.#help());
+    model.on("devices", () => this.#help());
     this.element = h(
       "div",
       { class: "devices" },
       h("div", { class: "filters" }, this.search, this.state),
+      this.help,
       this.list.element,
     );
     model.on("devices", () => this.#filter());
@@ -52,6 +56,19 @@ export class DeviceList {
 
   select(device) {
     this.list.select(device);
+  }
+
+  /** Where there is no device yet: how to connect one. On a phone this list is all there is. */
+  #help() {
+    const isNeeded = this.model.devices.size === 0 && this.model.platform !== null;
+    this.help.hidden = !isNeeded;
+    this.list.element.hidden = isNeeded;
+    if (!isNeeded) return;
+    setText(
+      this.help,
+      `No device yet. A device connects to ${this.model.platform.url}/<deviceId>, with its key in` +
+        " the header X-ApiKey. It appears here as soon as it has. To try it: oda demo",
+    );
   }
 
   #filter() {

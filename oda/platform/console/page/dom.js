@@ -29,6 +29,13 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+/** Set a name that may break at its dots: `device.cpu.usage` is no word. */
+export function setName(element, text) {
+  if (element.textContent === text) return;
+  const parts = text.split(/(?<=\.)/);
+  element.replaceChildren(...parts.flatMap((part, index) => (index ? [h("wbr"), part] : [part])));
+}
+
 let ids = 0;
 
 /** An id for an element of this page. */

@@ -13,6 +13,14 @@ const PAGE = 200;
 const KEPT = 5000;
 const LARGE = 256_000;
 
+const HEADS = [
+  ["time", "Time"],
+  ["direction", "Sent by"],
+  ["format", "Format"],
+  ["size", "Size"],
+  ["preview", "Content"],
+];
+
 export class MessagesTab {
   #items = [];
   #isWhole = false;
@@ -37,6 +45,7 @@ export class MessagesTab {
       { class: "messages" },
       this.host === device ? null : h("p", { class: "hint" }, `Those of ${this.host}, which speaks for this device.`),
       this.heading,
+      h("div", { class: "message-head", "aria-hidden": "true" }, ...HEADS.map(([name, text]) => h("span", { class: `message-${name}` }, text))),
       this.list.element,
       this.detail,
     );
@@ -117,7 +126,7 @@ export class MessagesTab {
 
 function head(item) {
   const facts = [
-    ["Direction", item.direction === "in" ? "read from the device" : "written to the device"],
+    ["Sent by", item.direction === "in" ? "the device" : "the platform"],
     ["Time", exact(item.at)],
     ["Format", `${formatName(item.format)}, ${item.text ? "text" : "binary"} frame`],
     ["Size", `${count(item.size)} bytes`],
@@ -152,7 +161,7 @@ function buildRow() {
     update(item) {
       setText(time, clock(item.at, undefined, true));
       direction.dataset.direction = item.direction;
-      setText(direction, item.direction === "in" ? "read" : "written");
+      setText(direction, item.direction === "in" ? "device" : "platform");
       setText(format, formatName(item.format));
       setText(size, bytes(item.size));
       setText(preview, item.preview ?? "binary");
