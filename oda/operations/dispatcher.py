@@ -213,7 +213,7 @@ class OperationDispatcher:
         try:
             saved = read_saved(left.saved)
             self._codecs.codec(left.content_type)
-        except (msgspec.MsgspecError, CodecError) as error:
+        except (ValueError, CodecError) as error:  # no Unicode is a ValueError, too
             log.error("{name} can't continue: {reason}", name=name, reason=str(error))
             return None
         if saved.resumes >= MAX_RESUMES and left.record not in self._resumed:
