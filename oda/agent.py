@@ -158,7 +158,7 @@ class Agent(MultiService):
             self._watch_connection,
         )
         if parts.operations is not None:
-            parts.operations.add(update)
+            parts.operations.stand_in(update, lambda: update.is_allowed)
         return update
 
     def _watch_connection(self) -> Callable[[], bool]:
@@ -327,7 +327,7 @@ class Agent(MultiService):
             "the outbox", parts.outbox.close, OUTBOX_BY_S, parts.outbox.abandon, HURRIED_OUTBOX_S
         )
         yield stopping.step("the state manager", lambda: parts.state.stop(), STOP_S)
-        yield stopping.step("a script", parts.host.stop, STOP_S)
+        yield stopping.step("a script", parts.stop_scripts, STOP_S)
         yield stopping.step("a service of the agent", super().stopService, STOP_S)
         self._stopping = None
         self._unlimit_log()

@@ -7,24 +7,29 @@ This module has no behaviour of its own: ``oda.agent`` starts and stops the part
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from oda.built import BUILT_MS
 from oda.codecs import CodecRegistry, check_value, default_registry, is_plain
 from oda.codecs.limits import ARRIVING
 from oda.connector.service import ConnectorService
 from oda.datastreams.host import HostDatastreams, build_datastreams
+from oda.datastreams.scripts import ScriptRunner
+from oda.datastreams.synchronisation import is_synchronised
 from oda.errors import EncodeError, PluginError, ReadingFailed
 from oda.interfaces import (
     ICodec,
     ICounters,
+    IDating,
     IDeviceInfoProvider,
     IDispatcher,
     IOperation,
@@ -34,20 +39,24 @@ from oda.interfaces import (
 )
 from oda.log import Logger
 from oda.model import Answer, ContentType
+from oda.monotonic import since_boot_s
 from oda.operations.answer import AnswerWriter
+from oda.operations.discover import Discover
 from oda.operations.dispatcher import OperationDispatcher
 from oda.operations.get_device_parameters import GetDeviceParameters
 from oda.operations.refresh_info import RefreshInfo
 from oda.operations.set_clock_equipment import SetClockEquipment
 from oda.operations.set_device_parameters import SetDeviceParameters
 from oda.operations.synchronize_clock import SynchronizeClock
-from oda.outbox.clock import this_machine
+from oda.outbox.clock import Uptime, this_machine
 from oda.outbox.outbox import Outbox, make_outbox
-from oda.settings import AgentSettings
+from oda.settings import AgentSettings, OutboxKind, OutboxPolicy, OutboxSettings, ScriptEffect
 from oda.telemetry.collector import Collector
+from oda.telemetry.dating import Dating
 from oda.telemetry.dispatcher import EventDispatcher
 from oda.telemetry.poller import Poller
 from oda.telemetry.realtime import RealtimeStateManager
+from oda.telemetry.undated import UndatedEvents
 from oda.troubles import Troubles
 
 if TYPE_CHECKING:
@@ -58,12 +67,17 @@ _log = Logger()
 #: Makes the outbox; has the signature of ``build_outbox``.
 MakeOutbox = Callable[[AgentSettings, Any, IWallClock, ICounters], Outbox]
 
+#: Readings that wait for the right time may take this part of what the outbox may hold.
+UNDATED_SHARE = 4
+
 _SYSTEM_RANDOM = SystemRandom()
 
 
 @dataclass
 class Parts:
     """The parts of one agent. ``operations`` is None where a component replaces the dispatcher;
+    ``scripts`` runs the commands of operations; ``configured`` are the operations whose handlers
+    depend on the configuration;
     ``host_id`` is "" until the device info has supplied the id; ``is_running`` is True between the
     agent's start and its stop."""
 
@@ -80,9 +94,16 @@ class Parts:
     poller: Poller
     collector: Collector
     operations: OperationDispatcher | None
+    undated: UndatedEvents
+    scripts: ScriptRunner
     troubles: Troubles
     host_id: str = ""
     is_running: bool = False
+    configured: Sequence[IOperation] = ()
+
+    def stop_scripts(self) -> Deferred[Any]:
+        """End the scripts of readings and operations; fires when they have ended."""
+        return gatherResults([self.host.stop(), self.scripts.stop()])
 
     def started(self) -> None:
         """All parts of the agent have started."""
@@ -180,14 +201,16 @@ def build_parts(
     make_outbox: MakeOutbox | None = None,
     random: Callable[[], float] = _SYSTEM_RANDOM.random,
     random_bytes: Callable[[int], bytes] = os.urandom,
+    dating: Dating | None = None,
     troubles: Troubles | None = None,
 ) -> Parts:
     """The parts for ``settings``. ``components`` are those that the parts need or that replace
     built-in ones: codecs, dispatcher, device info.
 
     ``make_outbox`` replaces ``build_outbox``; ``random`` returns floats in [0, 1), and
-    ``random_bytes(n)`` returns n random bytes. The simulation of the tests replaces all three. The
-    parts report what is wrong with them to ``troubles``.
+    ``random_bytes(n)`` returns n random bytes. The simulation of the tests replaces all three.
+    ``dating`` replaces the one that asks this machine. The parts report what is wrong with them to
+    ``troubles``.
 
     Raises ``PluginError`` when two components claim the same place.
     """
@@ -199,6 +222,8 @@ def build_parts(
             codecs.add(component)
     replaced_identity = _only(components, IDeviceInfoProvider)
     parts: Parts
+    if dating is None:
+        dating = build_dating(wall_clock, lambda: parts.settings.dispatcher.time_sync)
     host = build_datastreams(
         settings.device_info,
         reactor,
@@ -208,6 +233,8 @@ def build_parts(
         identity=replaced_identity,
         may_set_clock=lambda: parts.settings.dispatcher.allow_set_clock,
         counters=counters,
+        dating=dating,
+        clock_was_set=dating.clock_was_set,
         troubles=troubles,
     )
     outbox = (make_outbox or build_outbox)(settings, reactor, wall_clock, counters)
@@ -252,6 +279,14 @@ def build_parts(
         writer.shorten,
         troubles=troubles,
     )
+    undated = UndatedEvents(
+        reactor,
+        dating,
+        counters,
+        undated_path(settings.outbox),
+        settings.outbox.max_bytes // UNDATED_SHARE,
+        settings.outbox.policy is OutboxPolicy.REFUSE,
+    )
     events = EventDispatcher(
         reactor,
         connector,
@@ -263,8 +298,11 @@ def build_parts(
         max_message_bytes=settings.connector.max_message_size_bytes,
         schedules=settings.dispatcher.schedules,
         window_s=settings.outbox.commit_window_s,
+        undated=undated,
     )
-    state = build_state_manager(settings, host, events, reactor, wall_clock, counters, troubles)
+    state = build_state_manager(
+        settings, host, events, reactor, wall_clock, counters, troubles, dating
+    )
     parts = Parts(
         settings=settings,
         reactor=reactor,
@@ -279,10 +317,24 @@ def build_parts(
         poller=Poller(reactor, state, counters, settings.poller.schedules, troubles),
         collector=Collector(reactor, state, counters, settings.collector.schedules, troubles),
         operations=operations,
+        undated=undated,
+        scripts=ScriptRunner(
+            reactor,
+            Path.cwd(),
+            environ,
+            set_session=shutil.which("setsid"),
+            counters=counters,
+            troubles=troubles,
+            everything="all scripts of operations",
+        ),
         troubles=troubles,
     )
+    configure_scripts(parts.scripts, settings)
     if operations is not None:
         for operation in standard_operations(settings, state, wall_clock, reactor, counters):
+            operations.add(operation)
+        parts.configured = configured_operations(parts, settings, state)
+        for operation in parts.configured:
             operations.add(operation)
         outbox.journal.subscribe(parts.take_up_interrupted)
     return parts
@@ -293,6 +345,20 @@ def build_outbox(
 ) -> Outbox:
     """The outbox, with its journal: on disk or in memory."""
     return make_outbox(settings.outbox, reactor, wall_clock, counters)
+
+
+def build_dating(wall_clock: IWallClock, must_sync: Callable[[], bool]) -> Dating:
+    """What knows whether the time of day of this machine can be believed."""
+    machine = Uptime(this_machine().boot_id or os.urandom(8).hex(), since_boot_s)
+    return Dating(wall_clock, machine.boot_id, machine.now_ms, BUILT_MS, must_sync, is_synchronised)
+
+
+def undated_path(settings: OutboxSettings) -> Path | None:
+    """Where readings wait for the right time: beside the outbox. None for memory."""
+    if settings.kind is not OutboxKind.DURABLE:
+        return None
+    path = settings.path
+    return path.with_name(f"{path.stem}-undated{path.suffix}")
 
 
 def event_content_type(settings: AgentSettings) -> ContentType:
@@ -308,6 +374,7 @@ def build_state_manager(
     wall_clock: IWallClock,
     counters: ICounters,
     troubles: Troubles | None = None,
+    dating: IDating | None = None,
 ) -> RealtimeStateManager | InMemoryStateManager:
     """The in-memory state manager if its file is present, else the realtime one."""
     if settings.state_manager is None:
@@ -325,6 +392,7 @@ def build_state_manager(
         wall_clock,
         counters,
         boot_id=this_machine().boot_id,
+        dating=dating,
     )
 
 
@@ -359,6 +427,53 @@ def standard_operations(
             settings.dispatcher.time_sources,
         ),
     ]
+
+
+def configure_scripts(scripts: ScriptRunner, settings: AgentSettings) -> None:
+    """Let the runner of the operations' scripts follow the settings."""
+    own = settings.operations
+    scripts.scripts_directory = settings.device_info.path if own.path is None else own.path
+    scripts.timeout_s = own.script_timeout_s
+    scripts.max_output_bytes = own.script_max_output_bytes
+
+
+def configured_operations(
+    parts: Parts, settings: AgentSettings, state: IStateManager
+) -> list[IOperation]:
+    """The operations that there are because of the configuration, and DISCOVER, which tells of
+    them."""
+    operations = parts.operations
+    if operations is None:
+        return []
+    own = settings.operations
+    found: list[IOperation] = [
+        Discover(parts.host.registry, lambda: operations.operation_names, lambda: parts.host_id)
+    ]
+    if not (own.scripts or own.reboot_command or own.restart_command):
+        return found
+    # Imported here, as most agents have none.
+    from oda.operations.restart import Surroundings, reboot_equipment, restarting_script
+    from oda.operations.script_operation import ScriptOperation
+
+    around = Surroundings(
+        runner=parts.scripts,
+        state=state,
+        wall_clock=parts.wall_clock,
+        clock=parts.reactor,
+        host_id=lambda: parts.host_id,
+        boot_id=lambda: this_machine().boot_id,
+        script_timeout_s=own.script_timeout_s,
+        restart_timeout_s=own.restart_timeout_s,
+        read_after=own.read_after_restart,
+    )
+    if own.reboot_command or own.restart_command:
+        found.append(reboot_equipment(own, around))
+    for script in own.scripts:
+        if script.effect is ScriptEffect.NONE:
+            found.append(ScriptOperation(script, parts.scripts, around.host_id))
+        else:
+            found.append(restarting_script(script, around))
+    return found
 
 
 def _only(components: Iterable[object], interface: Any) -> Any:

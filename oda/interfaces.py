@@ -23,9 +23,11 @@ from oda.model import (
     Event,
     InterruptedOperation,
     MessageClass,
+    Moment,
     OperationRequest,
     OutboxRow,
     OutgoingMessage,
+    ScriptOutput,
     Step,
 )
 
@@ -35,6 +37,25 @@ class IWallClock(Interface):
 
     def now_ms() -> int:
         """Milliseconds since the Unix epoch; may jump in either direction at any time."""
+
+
+class IDating(Interface):
+    """Knows whether the time of day can be believed, and when a moment was for which it could not.
+
+    The time of day is wrong on a device without a battery for its clock, from its start until
+    something sets the clock.
+    """
+
+    def is_right() -> bool:
+        """Whether the time of day can be believed now; cheap."""
+
+    def moment() -> Moment:
+        """Now, on the clock that no correction moves."""
+
+    def date(moment: Moment) -> tuple[int, int | None] | None:
+        """When that was: ``at`` in milliseconds since the Unix epoch, and None. Where only bounds
+        are known: it was not after the first and not before the second. None where nothing is known
+        yet. The answer for a moment stays the same."""
 
 
 class ICounters(Interface):
@@ -256,6 +277,10 @@ class IDatastreamRegistry(Interface):
     def canonical_id(device_id: str) -> str:
         """ "" for the host's own id; any other device id or pattern unchanged."""
 
+    def writable(device_pattern: str) -> Sequence[tuple[str, str]]:
+        """``(datastream_id, device_id)`` of everything that can be written of matching devices,
+        sorted by datastream, then the host first, then by id."""
+
     def datastream_ids(device_pattern: str) -> Sequence[str]:
         """The datastreams that at least one matching device can read, sorted."""
 
@@ -275,9 +300,10 @@ class IDatastreamAccess(Interface):
 
         Fires with one value per device, the host first, then by id. If there is no device, it fires
         with one value of status NOT_FOUND, whose device id is the pattern. A value of status OK
-        always has ``at_ms``. The Deferred never fails. It has already fired on return if every
-        getter answered at once, and fires at the latest at the time limit of a reading. Cancelling
-        it cancels the open readings, which become ERROR.
+        always has ``at_ms`` or, while the time of day can't be believed, ``taken``. The Deferred
+        never fails. It has already fired on return if every getter answered at once, and fires at
+        the latest at the time limit of a reading. Cancelling it cancels the open readings, which
+        become ERROR.
         """
 
     def read_all(device_pattern: str) -> Deferred[list[DatastreamValue]]:
@@ -380,6 +406,27 @@ class IResumableOperation(Interface):
         its parameters. ``state`` is what was committed last (a tuple is a list by then). Whatever
         was done after that commit may have been done or not. One that is resumed several times
         without saving another state is given up, and answered "interrupted".
+        """
+
+
+class IScriptRunner(Interface):
+    """Runs the configured commands of operations. No shell is involved."""
+
+    def run_once(
+        command: str,
+        variables: Mapping[str, str],
+        written: bytes,
+        on_output: Callable[[bytes], None],
+        survives: bool = False,
+    ) -> Deferred[ScriptOutput]:
+        """Run ``command`` for one caller; a command never runs twice at the same time.
+
+        ``variables`` are added to its environment, ``written`` is its standard input, and
+        ``on_output`` gets its standard output piece by piece; it must not raise. Fires with
+        everything that the command wrote, whatever its exit status. Fails with ``ReadingFailed`` if
+        there is no such program, at the limits, after a signal, and at the end of the agent.
+        Cancelling it ends the command. One that ``survives`` goes on, once it has started, when it
+        is cancelled and when the agent ends.
         """
 
 

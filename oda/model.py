@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -107,13 +107,22 @@ class StepResult(_Spelled):
     NOT_EXECUTED = "NOT_EXECUTED"
 
 
+class Moment(msgspec.Struct, frozen=True, gc=False):
+    """A point on the clock that no correction of the time of day moves: so many milliseconds after
+    the start of the machine that ``boot_id`` names."""
+
+    boot_id: str
+    uptime_ms: int
+
+
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One datapoint of one datastream.
 
     ``device_id`` is "" (or the agent's own id) for the host device. ``at_ms`` and ``from_ms`` are
     milliseconds since the Unix epoch; the agent fills in a missing ``at_ms`` on acceptance.
     ``path`` lists the gateways between the host and the device. ``value`` is anything that JSON can
-    carry: None, bool, int, float, str, list, and dict with text keys.
+    carry: None, bool, int, float, str, list, and dict with text keys. ``taken`` is for readings
+    taken before the time of day was right (docs/time.md): they get their ``at_ms`` from it.
     """
 
     datastream_id: str
@@ -123,6 +132,7 @@ class Event(msgspec.Struct, frozen=True, gc=False):
     feed: str | None = None
     path: tuple[str, ...] = ()
     from_ms: int | None = None
+    taken: Moment | None = None
 
 
 class Datapoint(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
@@ -173,8 +183,8 @@ class ValueStatus(Enum):
 class DatastreamValue(msgspec.Struct, frozen=True):
     """The outcome of reading or writing one datastream of one device.
 
-    ``at_ms`` is milliseconds since the Unix epoch; ``error`` is the reason when ``status`` is
-    ERROR.
+    ``at_ms`` is milliseconds since the Unix epoch, None where the time of day could not be believed
+    (``taken`` then says when it was); ``error`` is the reason when ``status`` is ERROR.
     """
 
     datastream_id: str
@@ -184,6 +194,7 @@ class DatastreamValue(msgspec.Struct, frozen=True):
     at_ms: int | None = None
     feed: str | None = None
     error: str | None = None
+    taken: Moment | None = None
 
 
 class OperationRequest(msgspec.Struct, frozen=True):
@@ -322,6 +333,14 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     unacknowledged: int = 0
     platform_certificate_ends_ms: int | None = None
     client_certificate_ends_ms: int | None = None
+
+
+class ScriptOutput(NamedTuple):
+    """What a script wrote to its standard output, and how it failed: its exit status, and the last
+    line of its error output; "" for status 0."""
+
+    written: bytes
+    failure: str = ""
 
 
 class InterruptedOperation(msgspec.Struct, frozen=True):

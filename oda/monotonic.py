@@ -16,6 +16,11 @@ from twisted.internet.base import ReactorBase
 from twisted.python.runtime import seconds as wall_clock_seconds
 
 
+def since_boot_s() -> float:
+    """Seconds since the start of the machine, the time in which it was suspended included."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
 def install_monotonic_clock(reactor: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
     """Make ``reactor.seconds`` monotonic; calls already scheduled keep their remaining time.
 

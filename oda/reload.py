@@ -20,12 +20,19 @@ from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 
 from oda.agent import Agent
-from oda.assembly import build_state_manager, event_content_type, standard_operations
+from oda.assembly import (
+    build_state_manager,
+    configure_scripts,
+    configured_operations,
+    event_content_type,
+    standard_operations,
+    undated_path,
+)
 from oda.config.changes import Changes, difference
 from oda.config.loader import LoadedConfiguration, load
 from oda.config.watch import ConfigurationWatcher
 from oda.connector.tls import build_tls_options
-from oda.errors import ConfigurationError, OdaError
+from oda.errors import ConfigurationError, OdaError, PluginError
 from oda.extensions import load_plugins
 from oda.log import Logger
 from oda.settings import AgentSettings, OutboxKind, OutboxSettings
@@ -172,6 +179,7 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
     before = parts.settings
     if settings.connector.secure and changes.reconnect:
         build_tls_options(settings.connector)  # raises before anything has changed
+    _check_operations(agent, settings)
     components = load_plugins(changes.plugins_added, parts.reactor, troubles=parts.troubles)
     if changes.device_info or changes.scripts:
         parts.host.configure(settings.device_info)
@@ -186,6 +194,7 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
                 parts.wall_clock,
                 parts.counters,
                 parts.troubles,
+                parts.undated.dating,
             )
         elif changes.state_manager and settings.state_manager is not None:
             new_state.reconfigure(settings.state_manager)
@@ -206,7 +215,14 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
         )
     if changes.dispatcher_schedules:
         parts.events.set_schedules(settings.dispatcher.schedules)
-    if changes.dispatcher or changes.clock_operations or changes.state_manager_replaced:
+    if changes.operations or changes.device_info:
+        configure_scripts(parts.scripts, settings)
+    if (
+        changes.dispatcher
+        or changes.clock_operations
+        or changes.operations
+        or changes.state_manager_replaced
+    ):
         _change_operations(agent, settings, new_state)
     if changes.state_manager_replaced:
         _replace_state(agent, new_state)
@@ -229,6 +245,9 @@ def _follow_outbox(agent: Agent, settings: OutboxSettings, changed: frozenset[st
     is_in_file = settings.kind is OutboxKind.DURABLE and agent.parts.outbox.is_durable
     if "path" in changed and is_in_file:
         moved = agent.parts.outbox.move(settings.path)
+        beside = undated_path(settings)
+        if beside is not None:
+            moved.addCallback(lambda _: agent.parts.undated.move(beside))
         moved.addErrback(
             lambda failure: _log.error(
                 "{reason}; the outbox stays where it is. The next start begins a new one at"
@@ -259,6 +278,24 @@ def _change_operations(agent: Agent, settings: AgentSettings, state: Any) -> Non
     ):
         operations.remove(operation.name)
         operations.add(operation)
+    for operation in agent.parts.configured:
+        operations.remove(operation.name)
+    agent.parts.configured = configured_operations(agent.parts, settings, state)
+    for operation in agent.parts.configured:
+        operations.add(operation)
+
+
+def _check_operations(agent: Agent, settings: AgentSettings) -> None:
+    """Raise ``PluginError`` for a configured operation that a component handles already."""
+    operations = agent.parts.operations
+    if operations is None:
+        return
+    own = {operation.name for operation in agent.parts.configured}
+    for operation in configured_operations(agent.parts, settings, agent.parts.state):
+        if operation.name in operations.operation_names and operation.name not in own:
+            raise PluginError(
+                f"the operation {operation.name} is handled twice: by {operation!r} and by a plugin"
+            )
 
 
 def _replace_state(agent: Agent, state: Any) -> None:

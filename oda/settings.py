@@ -219,7 +219,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
 class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True):
     """``es.amplia.oda.dispatcher.opengate.cfg``. ``schedules`` collect events before sending.
 
-    ``time_sources`` are those that a request may name; they always include ``time_source``.
+    ``time_sources`` are those that a request may name; they always include ``time_source``. With
+    ``time_sync`` the agent believes the time of day only after its first synchronisation.
     """
 
     reduced_output: bool = False
@@ -228,6 +229,7 @@ class DispatcherSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_concurrent_operations: int = 100
     clock_datastream: str = "device.clock"
     allow_set_clock: bool = False
+    time_sync: bool = False
     time_source: str | None = None
     time_sources: tuple[str, ...] = ()
     schedules: tuple[Schedule, ...] = ()
@@ -278,6 +280,41 @@ class UpdateSettings(msgspec.Struct, frozen=True, kw_only=True):
     timeout_s: float = 3600.0
     confirm_s: float = 300.0
     directory: Path = Path("oda-update")
+
+
+class ScriptEffect(Enum):
+    """What the script of an operation ends: nothing, the agent, or the whole device."""
+
+    NONE = "NONE"
+    RESTARTS = "RESTARTS"
+    REBOOTS = "REBOOTS"
+
+
+class ScriptOperationSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One line ``<OPERATION>=<script>[;option]...`` of the operations' file. ``serves_devices``: it
+    is also for devices behind the agent."""
+
+    name: str
+    command: str
+    effect: ScriptEffect = ScriptEffect.NONE
+    serves_devices: bool = False
+
+
+class OperationsSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``es.amplia.oda.operations.scripts.cfg``.
+
+    ``path`` is where its scripts are kept; None means the ``path`` of the device info file.
+    ``read_after_restart`` are datastreams of the device.
+    """
+
+    path: Path | None = None
+    script_timeout_s: float = 60.0
+    script_max_output_bytes: int = 64 * 1024
+    reboot_command: str | None = None
+    restart_command: str | None = None
+    restart_timeout_s: float = 300.0
+    read_after_restart: tuple[str, ...] = ()
+    scripts: tuple[ScriptOperationSettings, ...] = ()
 
 
 class PollerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -344,6 +381,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     set_clock: ClockOperationSettings = ClockOperationSettings()
     synchronize_clock: ClockOperationSettings = ClockOperationSettings()
     update: UpdateSettings = UpdateSettings()
+    operations: OperationsSettings = OperationsSettings()
     poller: PollerSettings = PollerSettings()
     collector: CollectorSettings = CollectorSettings()
     state_manager: StateManagerSettings | None = None

@@ -53,6 +53,7 @@ class Supervision:
             operations_unanswered=0 if parts.operations is None else parts.operations.unanswered,
             latency_s=self._latency.last_s,
             latency_max_s=self._latency.max_s,
+            undated=len(parts.undated),
             troubles=parts.troubles.current(),
         )
 
@@ -73,7 +74,14 @@ class Supervision:
             )
         else:
             troubles.end(TroubleKind.PONGS)
-        if EARLIEST_MS <= now_ms <= LATEST_MS:
+        undated = self._parts.undated
+        if not undated.dating.is_right():
+            troubles.report(
+                TroubleKind.CLOCK,
+                f"the clock is not right ({undated.dating.why()}); datapoints that wait for it:"
+                f" {len(undated)}",
+            )
+        elif EARLIEST_MS <= now_ms <= LATEST_MS:
             troubles.end(TroubleKind.CLOCK)
         else:
             troubles.report(

@@ -48,6 +48,8 @@ EXTRA = {
     "logs": {"secret_forms"},
     "telemetry": {"private_files", "slices"},
     "extensions.py": {"plugins"},
+    "field.py": {"threads"},
+    "plugins": {"field", "threads"},
     "last_resort.py": {"threads"},
     # It goes the connector's way, and shows what the tables of the configuration hold.
     "diagnosis": {"config", "connector", "verification"},

@@ -19,12 +19,13 @@ from oda.agent import Agent
 from oda.assembly import build_parts
 from oda.config.loader import load
 from oda.interfaces import ICounters, IWallClock
-from oda.model import Event, LinkState
+from oda.model import Event, LinkState, OperationResult
 from oda.outbox.outbox import Outbox, make_outbox
 from oda.outbox.worker import InlineWorker
 from oda.reload import ReloadService, files_of
 from oda.settings import AgentSettings, PluginSettings
 from tests.datastreams.fakes import FakeGetter
+from tests.operations.fakes import FakeOperation
 from tests.wire.certificates import Authority
 
 #: The long form (10,000 reloads, about two minutes) is asked for by this variable.
@@ -118,6 +119,50 @@ def test_a_poller_line_leaves_the_connection_alone(directory: Directory) -> None
     (schedule,) = directory.agent.settings.poller.schedules
     assert schedule.period_s == 7.0
     assert directory.attempts() == 1
+    directory.stop()
+
+
+def test_operations_by_script_come_and_go_while_the_agent_runs(directory: Directory) -> None:
+    """The connection stays, and what is gone is refused again."""
+    operations = directory.agent.parts.operations
+    assert operations is not None
+    usual = operations.operation_names
+    assert "DISCOVER" in usual
+    directory.write(
+        "operations.scripts",
+        "path=ops\nscriptTimeout=7\nrebootCommand=reboot-it\nPUMP=pump.sh\nRESET=r.sh;REBOOTS\n",
+    )
+    directory.reload.reload()
+    directory.reactor.advance(0)
+    assert operations.operation_names == sorted([*usual, "PUMP", "REBOOT_EQUIPMENT", "RESET"])
+    scripts = directory.agent.parts.scripts
+    assert (str(scripts.scripts_directory), scripts.timeout_s) == ("ops", 7.0)
+    directory.write("operations.scripts", "PUMP=other.sh\n")
+    directory.reload.reload()
+    directory.reactor.advance(0)
+    assert operations.operation_names == sorted([*usual, "PUMP"])
+    assert scripts.scripts_directory is None
+    directory.write("datastreams.deviceinfo", "deviceId=dev-1\napiKey=k\npath=shared\n")
+    directory.reload.reload()
+    directory.reactor.advance(0)
+    assert str(scripts.scripts_directory) == "shared"
+    assert directory.attempts() == 1
+    directory.stop()
+
+
+def test_a_script_for_an_operation_of_a_plugin_is_refused(directory: Directory) -> None:
+    """The reload as a whole: the agent goes on as before."""
+    directory.agent.add(FakeOperation("PUMP", lambda request, progress: OperationResult()))
+    directory.write("operations.scripts", "PUMP=pump.sh\nOTHER=other.sh\n")
+    directory.write("subsystem.poller", "device.upTime=7\n")
+    with _errors() as errors:
+        directory.reload.reload()
+        directory.reactor.advance(0)
+    assert any("the operation PUMP is handled twice" in line for line in errors)
+    operations = directory.agent.parts.operations
+    assert operations is not None
+    assert "OTHER" not in operations.operation_names
+    assert len(directory.agent.settings.poller.schedules) == 2
     directory.stop()
 
 
@@ -300,8 +345,8 @@ def test_a_reload_keeps_what_the_state_manager_has_kept(directory: Directory) ->
 
 
 def test_a_changed_outbox_path_moves_the_outbox(tmp_path: Path) -> None:
-    """What waits moves along, and the rest of the settings waits for the next start. A file that is
-    there is left alone; what happens to the messages then is said."""
+    """What waits moves along, for the right time too, and the rest of the settings waits for the
+    next start. A file that is there is left alone; what happens to the messages then is said."""
     text = CONNECTOR.replace("outbox=memory", f"outboxPath={tmp_path}/old.sqlite")
     directory = Directory(tmp_path, text)
     directory.agent.publish(Event("t", 1))
@@ -309,6 +354,12 @@ def test_a_changed_outbox_path_moves_the_outbox(tmp_path: Path) -> None:
     outbox = directory.agent.parts.outbox
     waiting = outbox.counts()["waiting"]
     assert waiting
+    undated = directory.agent.parts.undated
+    undated.dating.earliest_ms = 1 << 62  # the clock is wrong from here on
+    undated.look()
+    directory.agent.publish(Event("t", 1))
+    directory.reactor.advance(0)
+    assert (tmp_path / "old-undated.sqlite").exists()
     text = text.replace("old.sqlite", "new.sqlite") + "outboxMaxRows=77\n"
     directory.write("connector.websocket", text.format(port=9000, keep=180))
     with capturedLogs() as events:
@@ -318,6 +369,9 @@ def test_a_changed_outbox_path_moves_the_outbox(tmp_path: Path) -> None:
     assert f"the outbox is in {tmp_path}/new.sqlite now" in said
     assert "changed outbox settings take effect at the next start of the agent" in said
     assert outbox.path == tmp_path / "new.sqlite"
+    assert (tmp_path / "new-undated.sqlite").exists()
+    assert not (tmp_path / "old-undated.sqlite").exists()
+    assert len(directory.agent.parts.undated) == 1
     assert not (tmp_path / "old.sqlite").exists()
     assert outbox.counts()["waiting"] >= waiting
     (tmp_path / "taken").write_text("mine")

@@ -18,7 +18,6 @@ ln -sf /opt/oda/bin/oda /usr/local/bin/oda
 /opt/oda/bin/twistd --help >/dev/null
 
 # Root writes the configuration, the agent reads it, and no other user may: it holds the API key.
-# Existing files are unchanged.
 install -d -o root -g oda -m 0750 /etc/oda
 install -d -o oda -g oda -m 0750 /var/lib/oda
 

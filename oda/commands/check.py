@@ -74,12 +74,12 @@ _ASK_TIMEOUT_S = 10.0
     metavar="DIRECTORY",
     help="Report how this agent would use a Java ODA's installation; write nothing.",
 )
-@click.option("--verbose", "-v", is_flag=True, help="Print the settings in force, too.")
 @click.option(
     "--user",
     metavar="NAME",
     help="Check as this user, who runs the agent: what may it read and write? For root only.",
 )
+@click.option("--verbose", "-v", is_flag=True, help="Print the settings in force, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as one JSON object.")
 @click.pass_context
 def command(
@@ -89,8 +89,8 @@ def command(
     connect: bool,
     timeout_s: float,
     migrate: Path | None,
-    verbose: bool,
     user: str | None,
+    verbose: bool,
     as_json: bool,
 ) -> None:
     """Check the configuration, then go the agent's way to the platform, step by step: name, TCP,
@@ -207,6 +207,18 @@ def _check_surroundings(settings: AgentSettings, findings: Findings) -> None:
             advice = "see 'path'; relative paths start at the agent's working directory"
             text = f"{script.datastream_id}: {error}"
             findings.add("scripts", Result.WARNING, text, advice)
+    own = settings.operations
+    place = settings.device_info.path if own.path is None else own.path
+    commands = {script.name: script.command for script in own.scripts}
+    commands["rebootCommand"] = own.reboot_command or ""
+    commands["restartCommand"] = own.restart_command or ""
+    for name, command in commands.items():
+        if command:
+            try:
+                find_command(command, Path.cwd(), place, os.environ)
+            except ValueError as error:
+                advice = "see 'path'; relative paths start at the agent's working directory"
+                findings.add("scripts", Result.WARNING, f"{name}: {error}", advice)
     if settings.plugins:
         installed = installed_plugins()
         for fault in installed.faults:

@@ -95,9 +95,9 @@ def command(
     --api-key-file (or the variable ODA_API_KEY) are enough. It overwrites nothing. There is no
     option for the API key itself: every user could see it on the command line.
 
-    With --user NAME root writes the configuration of a service that runs as that user: root owns
-    the files, the user's group can read them, and nobody else. A key file is copied into DIRECTORY,
-    because the user may not be able to read it where it is.
+    With --user NAME, root writes the configuration of a service that runs as that user: root owns
+    the files, the user's group can read them, and nobody else can. The command copies a key file
+    into DIRECTORY, because the user may not be able to read the original.
 
     With --from, the files of a Java ODA are copied unchanged, and the command reports what happens
     to everything else there. If the installation has no file of this agent's connector, --host and
@@ -353,7 +353,7 @@ def _read_key(file: Path) -> str:
 
 
 def _hand_over(directory: Path, account: Account | None) -> None:
-    """Let the account's group, and no other user, read what was written. Until now only root
+    """Let the account's group, and no other user, read the new files. Until now only root
     could."""
     if account is None:
         return
@@ -369,14 +369,14 @@ def _hand_over(directory: Path, account: Account | None) -> None:
 def _say_what_next(directory: Path, wrote_key: bool, account: Account | None) -> None:
     """Paths are quoted: whatever is printed can be pasted into a shell."""
     click.echo(f"written: {shlex.quote(str(directory))}")
-    readers = "this user" if account is None else f"root and the group of {account.name}"
     if wrote_key:
         key_file = shlex.quote(str(directory / _KEY_FILE))
+        readers = "this user" if account is None else f"root and the group of {account.name}"
         click.echo(f"API key: {key_file} (readable by {readers} only)")
     conf = "" if directory == Path("conf") else f" --conf {shlex.quote(str(directory))}"
     if account is not None:
-        click.echo(f"Next:    oda check{conf} --user {account.name}")
-        click.echo("Then:    start the service (systemctl start oda)")
+        click.echo(f"Next:    oda check{conf} --user {shlex.quote(account.name)}")
+        click.echo("Then:    systemctl start oda")
         return
     click.echo(f"Next:    oda check{conf}")
     click.echo(f"Then:    twistd -n --pidfile= oda-websocket{conf}")

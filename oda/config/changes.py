@@ -84,6 +84,7 @@ class Changes:
     monitor: frozenset[str] = frozenset()
     clock_operations: frozenset[str] = frozenset()
     update: frozenset[str] = frozenset()
+    operations: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) for field in fields(self))
@@ -97,6 +98,7 @@ class Changes:
             "dispatcher": self.dispatcher or self.dispatcher_schedules,
             "clock operations": self.clock_operations,
             "update": self.update,
+            "operations by script": self.operations,
             "poller": self.poller_schedules,
             "collector": self.collector_schedules,
             "state manager": self.state_manager or self.state_manager_replaced,
@@ -132,6 +134,7 @@ def difference(old: AgentSettings, new: AgentSettings) -> Changes:
         clock_operations=_changed(old.set_clock, new.set_clock)
         | _changed(old.synchronize_clock, new.synchronize_clock),
         update=_changed(old.update, new.update),
+        operations=_changed(old.operations, new.operations),
     )
 
 

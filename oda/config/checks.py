@@ -204,14 +204,16 @@ def check_permissions(
 
 def check_writable(
     device_info: Interpretation,
+    operations: Interpretation,
     directory: Path,
     files: Iterable[Path],
     read: Callable[[Path], Content],
 ) -> tuple[list[Fault], list[str]]:
-    """Report what every user of the machine can write: the directory, that of the scripts, and the
+    """Report what every user of the machine can write: the directory, those of the scripts, and the
     files that are used. Returns faults (with ``strictPermissions``) and warnings."""
-    scripts = device_info.values.get("path")
-    directories = [directory, *([scripts] if isinstance(scripts, Path) else [])]
+    scripts = [one.values.get("path") for one in (device_info, operations)]
+    named = [one for one in scripts if isinstance(one, Path)]
+    directories = list(dict.fromkeys([directory, *named]))
     places = [one for one in directories if is_writable_directory(one)]
     places.extend(file for file in dict.fromkeys(files) if read(file).is_writable)
     text = "can be written by every user of this machine: chmod o-w it"

@@ -14,13 +14,16 @@ from oda.config.lines import (
     LOG_LEVEL_ALLOWED,
     LOG_PREFIX,
     MAX_SECONDS,
+    OPERATION_ALLOWED,
     POLL_ALLOWED,
     SCHEDULE_ALLOWED,
     SCRIPT_ALLOWED,
+    check_command,
     read_log_level,
     read_poll,
     read_schedule,
     read_script,
+    read_script_operation,
 )
 from oda.config.parsers import (
     CONTENT_TYPE,
@@ -29,6 +32,8 @@ from oda.config.parsers import (
     TIMEOUT,
     boolean,
     choice,
+    command,
+    datastreams,
     device_id,
     host,
     integer,
@@ -39,7 +44,13 @@ from oda.config.parsers import (
     time_source,
     time_sources,
 )
-from oda.config.update import command, configuration_files, directories, hosts, signing_key
+from oda.config.update import (
+    configuration_files,
+    directories,
+    hosts,
+    package_command,
+    signing_key,
+)
 from oda.settings import (
     HOST_NAME_AS_ID,
     ClockOperationSettings,
@@ -50,8 +61,10 @@ from oda.settings import (
     DispatcherSettings,
     LogLevel,
     MonitorSettings,
+    OperationsSettings,
     PollerSettings,
     Schedule,
+    ScriptOperationSettings,
     ScriptSettings,
     StateManagerSettings,
     UpdateSettings,
@@ -82,6 +95,10 @@ def _schedules(
 
 def _log_component(line: ComponentLogLevel) -> str:
     return line.component
+
+
+def _operation_name(script: ScriptOperationSettings) -> str:
+    return script.name
 
 
 def _script_identity(script: ScriptSettings) -> str:
@@ -237,6 +254,14 @@ DISPATCHER = Component(
                     "see docs/operating.md); a plugin's clock datastream doesn't need this",
                 ),
                 Key(
+                    "timeSync",
+                    "time_sync",
+                    boolean(),
+                    "something keeps this machine's clock right (systemd-timesyncd, chrony, ntpd): "
+                    "until its first synchronisation readings are kept and not sent, and get their "
+                    "time then (see docs/time.md)",
+                ),
+                Key(
                     "timeSource",
                     "time_source",
                     time_source(),
@@ -310,26 +335,26 @@ UPDATE = Component(
                 Key(
                     "packageInstall",
                     "package_install",
-                    command(),
+                    package_command(),
                     "installs a package: {file} is the downloaded file, {name} and {version} are "
                     "the element's; no shell is involved",
                 ),
                 Key(
                     "packageRemove",
                     "package_remove",
-                    command(),
+                    package_command(),
                     "removes the package {name}",
                 ),
                 Key(
                     "packageVersion",
                     "package_version",
-                    command(),
+                    package_command(),
                     "writes the version of {name} that is installed, nothing if there is none",
                 ),
                 Key(
                     "packageRestore",
                     "package_restore",
-                    command(),
+                    package_command(),
                     "installs the version {oldVersion} of {name} again, which was there before",
                 ),
                 Key(
@@ -395,6 +420,79 @@ UPDATE = Component(
             "configurationPath",
         ),
         "the platform may install only where updateRoots and updateConfiguration allow it",
+    ),
+)
+
+OPERATIONS = Component(
+    file=PREFIX + "operations.scripts.cfg",
+    about="Operations that scripts carry out, and the commands of REBOOT_EQUIPMENT (see "
+    "docs/script-operations.md).",
+    sections=(
+        Section(
+            OperationsSettings,
+            (
+                Key(
+                    "path",
+                    "path",
+                    path("a directory", anchored=False),
+                    "where these scripts are kept; relative to the working directory; without it "
+                    "the path of the device info file",
+                ),
+                Key(
+                    "scriptTimeout",
+                    "script_timeout_s",
+                    TIMEOUT,
+                    "a script that runs longer is killed; operationTimeout limits it too",
+                ),
+                Key(
+                    "scriptMaxOutput",
+                    "script_max_output_bytes",
+                    integer(1, 1 << 30, "bytes"),
+                    "a script that writes more is killed",
+                ),
+                Key(
+                    "rebootCommand",
+                    "reboot_command",
+                    command(check_command),
+                    "restarts the device, for REBOOT_EQUIPMENT with type HARDWARE or none; without "
+                    "it this is refused",
+                ),
+                Key(
+                    "restartCommand",
+                    "restart_command",
+                    command(check_command),
+                    "restarts the agent, for REBOOT_EQUIPMENT with type SOFTWARE; without it this "
+                    "is refused",
+                ),
+                Key(
+                    "restartTimeout",
+                    "restart_timeout_s",
+                    TIMEOUT,
+                    "how long after the command the restart may come; then the operation has "
+                    "failed",
+                ),
+                Key(
+                    "readAfterRestart",
+                    "read_after_restart",
+                    datastreams(),
+                    "what the agent reads and publishes after a restart that an operation asked "
+                    "for",
+                ),
+            ),
+        ),
+    ),
+    lines=Lines(
+        form="<OPERATION>",
+        allowed=OPERATION_ALLOWED,
+        meaning="the script carries out that operation; arguments are allowed, no shell is "
+        "involved. REBOOTS: it restarts the device, RESTARTS: the agent, and the answer comes "
+        "after that. DEVICES: it is also for devices behind the agent",
+        field="scripts",
+        read=read_script_operation,
+        identity=_operation_name,
+        unmistakable=lambda key, value: key.isupper(),
+        free=True,
+        empty_is_absent=True,
     ),
 )
 
@@ -511,11 +609,12 @@ COMPONENTS = (
     SET_CLOCK,
     SYNCHRONIZE_CLOCK,
     UPDATE,
+    OPERATIONS,
     POLLER,
     COLLECTOR,
     STATE_MANAGER,
     MONITOR,
 )
 #: Components whose file is usually missing. The state manager's file selects it by its presence.
-OPTIONAL = (SET_CLOCK, SYNCHRONIZE_CLOCK, UPDATE, STATE_MANAGER)
+OPTIONAL = (SET_CLOCK, SYNCHRONIZE_CLOCK, UPDATE, OPERATIONS, STATE_MANAGER)
 FILES = (*(component.file for component in COMPONENTS), PLUGINS_FILE)

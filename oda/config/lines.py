@@ -1,5 +1,6 @@
 """The free lines of the files: schedules ``datastreamId[;devicePattern]=[first;]period``, scripts
-``datastreamId=script;type`` and log levels ``log.component=level``.
+``datastreamId=script;type``, operations by script ``OPERATION=script;option`` and log levels
+``log.component=level``.
 
 Pure; problems are ``ValueError`` texts as in ``parsers``.
 """
@@ -18,6 +19,8 @@ from oda.settings import (
     LogLevel,
     OnChange,
     Schedule,
+    ScriptEffect,
+    ScriptOperationSettings,
     ScriptSettings,
     ValueType,
 )
@@ -28,11 +31,24 @@ POLL_ALLOWED = (
     + "; after them ;onChange, ;deadband=number and ;maxSilence=seconds (0: no limit)"
 )
 SCRIPT_ALLOWED = "script or script;type, type one of " + ", ".join(kind.value for kind in ValueType)
+OPERATION_ALLOWED = "script, then ;REBOOTS or ;RESTARTS, and ;DEVICES, where they apply"
+#: Operations that the agent carries out itself, and what the file has instead of a script for one.
+OWN_OPERATIONS = {
+    "REFRESH_INFO": "",
+    "GET_DEVICE_PARAMETERS": "",
+    "SET_DEVICE_PARAMETERS": "",
+    "SET_CLOCK_EQUIPMENT": "",
+    "SYNCHRONIZE_CLOCK": "",
+    "DISCOVER": "",
+    "REBOOT_EQUIPMENT": "rebootCommand",
+}
 LOG_PREFIX = "log."
 LOG_LEVEL_ALLOWED = ", ".join(level.value for level in LogLevel)
 MAX_SECONDS = 1_000_000_000.0
 
 _LOG_COMPONENT = re.compile(r"[A-Za-z_][\w-]*(\.[\w-]+)*")
+_OPERATION = re.compile(r"[A-Za-z][\w.-]{0,127}", re.ASCII)
+_EFFECTS = ("REBOOTS", "RESTARTS")
 _SECONDS = re.compile(r"[0-9]{1,10}(\.[0-9]{1,9})?")
 _ESCAPE_HELP = (
     "if ':', '=' or a blank belongs to the name, write a backslash before it: '\\:', '\\=', '\\ '"
@@ -131,6 +147,44 @@ def read_script(key: str, value: str) -> ScriptSettings:
         datastream_id=key,
         command=command,
         value_type=ValueType[type_name] if type_name else ValueType.STRING,
+    )
+
+
+def read_script_operation(key: str, value: str) -> ScriptOperationSettings:
+    """One line of the operations' file."""
+    if not _OPERATION.fullmatch(key):
+        raise ValueError(
+            "is no name of an operation; allowed: letters, digits, '_', '-' and '.', as the"
+            " platform writes it"
+        )
+    if key in OWN_OPERATIONS:
+        instead = OWN_OPERATIONS[key]
+        hint = f"; set {instead}" if instead else " and can't be replaced by a script"
+        raise ValueError(f"the agent carries out {key} itself{hint}")
+    command, effects, serves_devices = value, [], False
+    while True:
+        rest, separator, word = command.rstrip("; \t").rpartition(";")
+        option = word.strip().upper()
+        if not separator or not option.isalpha():
+            command = command.rstrip("; \t")
+            break
+        if option in _EFFECTS:
+            effects.append(ScriptEffect[option])
+        elif option == "DEVICES":
+            serves_devices = True
+        else:
+            raise ValueError(f"{quoted(word.strip())} is no option; allowed: {OPERATION_ALLOWED}")
+        command = rest
+    if len(effects) > 1:
+        raise ValueError("has two of the options REBOOTS and RESTARTS; keep one")
+    if not command:
+        raise ValueError(f"names no script; allowed: {OPERATION_ALLOWED}")
+    check_command(command)
+    return ScriptOperationSettings(
+        name=key,
+        command=command,
+        effect=effects[0] if effects else ScriptEffect.NONE,
+        serves_devices=serves_devices,
     )
 
 

@@ -29,6 +29,7 @@ from oda.config.components import (
     DISPATCHER,
     FILES,
     MONITOR,
+    OPERATIONS,
     PLUGINS_FILE,
     POLLER,
     SET_CLOCK,
@@ -52,6 +53,7 @@ from oda.settings import (
     DeviceInfoSettings,
     DispatcherSettings,
     MonitorSettings,
+    OperationsSettings,
     OutboxSettings,
     PluginSettings,
     PollerSettings,
@@ -177,6 +179,7 @@ def load(
     check_permissions(found[DEVICE_INFO.file], found[CONNECTOR.file], read)
     writable = check_writable(
         found[DEVICE_INFO.file],
+        found[OPERATIONS.file],
         directory,
         [*(directory / name for name in names if name in (*places, DEVICE_FILE)), *digests],
         read,
@@ -310,6 +313,7 @@ def _build(
         set_clock=ClockOperationSettings(**section(SET_CLOCK)),
         synchronize_clock=ClockOperationSettings(**section(SYNCHRONIZE_CLOCK)),
         update=UpdateSettings(**section(UPDATE)),
+        operations=OperationsSettings(**section(OPERATIONS)),
         poller=PollerSettings(**section(POLLER)),
         collector=CollectorSettings(**section(COLLECTOR)),
         state_manager=StateManagerSettings(**section(STATE_MANAGER)) if state.exists else None,

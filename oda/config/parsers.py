@@ -31,7 +31,8 @@ class Parser:
     """``allowed`` and ``unit`` are for fault texts and the reference page.
 
     ``anchored``: the parser resolves a relative path against the configuration directory. ``free``
-    values may contain a ``#``; from other values a comment at the end is cut off.
+    values may contain a ``#``; from other values a comment at the end is cut off. ``masked`` values
+    are not shown by ``oda check``: a command may have a secret among its arguments.
     """
 
     parse: Callable[[str], Any]
@@ -40,6 +41,7 @@ class Parser:
     anchored: bool = False
     free: bool = False
     secret: bool = False
+    masked: bool = False
 
 
 def without_comment(value: str) -> str:
@@ -250,6 +252,30 @@ def _time_source(value: str, allowed: str) -> str:
     if not has_host or url.scheme not in TIME_SOURCE_SCHEMES or not value.isprintable():
         raise refused(value, allowed)
     return value
+
+
+def command(check: Callable[[str], None]) -> Parser:
+    """A program and its arguments; ``check`` raises ``ValueError`` for what is none."""
+    allowed = "a program and its arguments; no shell is involved"
+
+    def parse(value: str) -> str:
+        check(value)
+        return value
+
+    return Parser(parse, allowed, free=True, masked=True)
+
+
+def datastreams() -> Parser:
+    """Several datastreams, separated by commas."""
+    allowed = "ids of datastreams, separated by commas"
+
+    def parse(value: str) -> tuple[str, ...]:
+        names = tuple(part.strip() for part in value.split(","))
+        if not all(names) or not value.isprintable():
+            raise refused(value, allowed)
+        return tuple(dict.fromkeys(names))
+
+    return Parser(parse, allowed)
 
 
 PORT = integer(1, 65535)

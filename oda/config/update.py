@@ -62,7 +62,7 @@ def configuration_files() -> Parser:
     return Parser(parse, allowed, free=True)
 
 
-def command() -> Parser:
+def package_command() -> Parser:
     """A program and its arguments; words in braces are filled in."""
     allowed = "an absolute program and arguments, with {file}, {name}, {version}, {oldVersion}"
 

@@ -133,7 +133,7 @@ class ClockSetter:
     """Sets the host's clock to a value in milliseconds since the Unix epoch.
 
     ``is_allowed()`` says whether the device's owner lets the platform do so. ``set_time_ms`` is the
-    system call, which takes milliseconds.
+    system call, which takes milliseconds; ``was_set()`` is called after it.
     """
 
     def __init__(
@@ -141,8 +141,10 @@ class ClockSetter:
         datastream_id: str = "device.clock",
         set_time_ms: Callable[[int], None] = set_system_time,
         is_allowed: Callable[[], bool] = lambda: False,
+        was_set: Callable[[], None] = lambda: None,
     ) -> None:
         self.datastream_id = datastream_id
+        self._was_set = was_set
         self._set_time_ms = set_time_ms
         self._is_allowed = is_allowed
 
@@ -174,6 +176,7 @@ class ClockSetter:
             ) from None
         except (OSError, OverflowError) as error:
             raise WritingFailed(f"the system did not set the clock: {error}") from error
+        self._was_set()
 
 
 def _date(at_ms: int) -> str:

@@ -1,11 +1,11 @@
 """Who this device is (DeviceInfoProvider).
 
-The device id is the configured one, else the serial number. A serial number comes from the script
-that is configured for it, else from ``obtainSerialNumber.sh`` in the directory of scripts, which
-the reference agent runs though no line names it. Where there is such a script the number comes only
-from it: falling back when it fails would give the device another identity from one start to the
-next. So would falling back while the directory of scripts is not there, for instance not mounted.
-Without a script it is the machine's own (``oda.datastreams.identity``).
+The device id is the configured one, else the serial number. The serial number comes from the script
+configured for it, else from ``obtainSerialNumber.sh`` in the directory of scripts, which the
+reference agent runs even if no line names it. If there is such a script, it is the only source: a
+fallback after its failure could change the device's identity from one start to the next. The same
+holds while the directory of scripts does not exist, for example because it is not mounted. Without
+a script, the machine's own number is used (``oda.datastreams.identity``).
 
 The host name is no identity unless ``deviceId=@hostname`` asks for it: the name is a setting that
 anybody may change, and two machines may have the same.
@@ -39,7 +39,7 @@ SERIAL_NUMBER_SCRIPTS = (SERIAL_NUMBER, "serialNumber")
 #: The script that gives the number if no line names one.
 USUAL_SCRIPT = "obtainSerialNumber.sh"
 
-#: The places whose number may be another machine's as well, and why.
+#: Sources whose number another machine may share, and why.
 DOUBTFUL = {"/etc/machine-id": "machines that were cloned from one image may have the same"}
 
 log = Logger()

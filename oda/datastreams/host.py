@@ -20,7 +20,13 @@ from oda.datastreams.registry import DatastreamRegistry
 from oda.datastreams.scripts import ScriptGetter, ScriptRunner
 from oda.datastreams.system import SystemReadings
 from oda.errors import DatastreamError
-from oda.interfaces import ICounters, IDatastreamSetter, IDeviceInfoProvider, IWallClock
+from oda.interfaces import (
+    ICounters,
+    IDatastreamSetter,
+    IDating,
+    IDeviceInfoProvider,
+    IWallClock,
+)
 from oda.settings import DeviceInfoSettings, ScriptSettings, ValueType
 from oda.troubles import Troubles
 
@@ -111,17 +117,20 @@ def build_datastreams(
     identity: IDeviceInfoProvider | None = None,
     may_set_clock: Callable[[], bool] = lambda: False,
     counters: ICounters | None = None,
+    dating: IDating | None = None,
+    clock_was_set: Callable[[], None] = lambda: None,
     troubles: Troubles | None = None,
 ) -> HostDatastreams:
     """The datastreams of the host, ready for reading.
 
     ``environment`` is for scripts, without the secrets in it; ``working_directory`` is where they
     run. ``clock_setter`` None means one that sets the system's clock if ``may_set_clock()`` allows
-    the platform to do so. The readings of identifier, serial number and software query
-    ``identity``; None means the device info built here.
+    the platform to do so; ``clock_was_set()`` is called afterwards. The readings of identifier,
+    serial number and software query ``identity``; None means the device info built here. ``dating``
+    says whether ``wall_clock`` can be believed.
     """
     registry = DatastreamRegistry()
-    access = DatastreamAccess(registry, wall_clock, reactor)
+    access = DatastreamAccess(registry, wall_clock, reactor, dating=dating)
     device_info = DeviceInfo(settings, root)
     runner = ScriptRunner(
         reactor,
@@ -134,7 +143,8 @@ def build_datastreams(
     readings = SystemReadings(reactor, wall_clock, root)
     for getter in readings.getters(identity or device_info):
         registry.add_getter(getter, fallback=True)
-    registry.add_setter(clock_setter or ClockSetter(is_allowed=may_set_clock), fallback=True)
+    usual_setter = ClockSetter(is_allowed=may_set_clock, was_set=clock_was_set)
+    registry.add_setter(clock_setter or usual_setter, fallback=True)
     host = HostDatastreams(registry, access, device_info, runner, working_directory, readings)
     host.configure(settings)
     return host

@@ -80,7 +80,7 @@ def find_serial(root: Path, hostname: Callable[[], str]) -> Serial | None:
                 continue
             raw = (root / place).read_bytes()
         except OSError:
-            continue  # missing, or only for root: try the next source
+            continue  # missing, or not readable: try the next source
         serial = raw.replace(b"\0", b"").decode("utf-8", "replace").strip()
         if is_usable(serial):
             return Serial(serial, f"/{place}")

@@ -30,11 +30,12 @@ from oda.interfaces import (
     IDatastreamAccess,
     IDatastreamGetter,
     IDatastreamRegistry,
+    IDating,
     ILimitsItself,
     IWallClock,
 )
 from oda.log import Logger
-from oda.model import DatastreamValue, Reading, ValueStatus
+from oda.model import DatastreamValue, Moment, Reading, ValueStatus
 from oda.slices import gather_in_slices
 
 #: The default time limit of a reading or writing, in seconds.
@@ -57,7 +58,8 @@ class DatastreamAccess:
     """Reads and writes through the registered getters and setters.
 
     A getter or setter may also be a coroutine function. ``timeout_s`` limits each reading and each
-    writing, in seconds of the reactor's clock.
+    writing, in seconds of the reactor's clock. Without ``dating`` the time of day is always
+    believed.
     """
 
     def __init__(
@@ -66,8 +68,10 @@ class DatastreamAccess:
         wall_clock: IWallClock,
         reactor: IReactorTime,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        dating: IDating | None = None,
     ) -> None:
         self.timeout_s = timeout_s
+        self._dating = dating
         self._registry = registry
         self._wall_clock = wall_clock
         self._reactor = reactor
@@ -95,8 +99,10 @@ class DatastreamAccess:
 
         def written(_: object) -> DatastreamValue:
             self._recovered("write", datastream_id, device_id)
-            at_ms = self._wall_clock.now_ms()
-            return DatastreamValue(datastream_id, device_id, ValueStatus.OK, value, at_ms)
+            at_ms, taken = self._now()
+            return DatastreamValue(
+                datastream_id, device_id, ValueStatus.OK, value, at_ms, taken=taken
+            )
 
         try:
             with foreign_code:
@@ -156,14 +162,25 @@ class DatastreamAccess:
         if self._broken:
             self._recovered("read", datastream_id, device_id)
         value = reading.value
+        taken = None
+        if at_ms is None:
+            at_ms, taken = self._now()
         return DatastreamValue(
             datastream_id,
             device_id,
             ValueStatus.OK,
             _own(value) if type(value) in _CONVERTED else value,
-            self._wall_clock.now_ms() if at_ms is None else at_ms,
+            at_ms,
             feed,
+            taken=taken,
         )
+
+    def _now(self) -> tuple[int | None, Moment | None]:
+        """The time of day where it can be believed, else the moment."""
+        dating = self._dating
+        if dating is None or dating.is_right():
+            return self._wall_clock.now_ms(), None
+        return None, dating.moment()
 
     def _finish(
         self,

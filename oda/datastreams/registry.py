@@ -145,6 +145,21 @@ class DatastreamRegistry:
             raise problem
         return None
 
+    def writable(self, device_pattern: str) -> list[tuple[str, str]]:
+        """See ``IDatastreamRegistry.writable``. A setter that can't list its devices is left
+        out."""
+        pattern = DevicePattern(self.canonical_id(device_pattern))
+        found: list[tuple[str, str]] = []
+        for datastream_id in sorted(self._setters.entries):
+            served = {
+                device_id
+                for setter in self._setters.entries[datastream_id]
+                for device_id in _listed(setter)
+                if pattern.matches(device_id)
+            }
+            found += [(datastream_id, device_id) for device_id in sorted(served, key=device_order)]
+        return found
+
     def datastream_ids(self, device_pattern: str) -> list[str]:
         """See ``IDatastreamRegistry.datastream_ids``."""
         pattern = DevicePattern(self.canonical_id(device_pattern))

@@ -19,7 +19,7 @@ import signal
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -31,9 +31,9 @@ from oda.boundary import reason_of
 from oda.datastreams.script_command import find_command
 from oda.datastreams.script_output import parse_output
 from oda.errors import ReadingFailed
-from oda.interfaces import ICounters, IDatastreamGetter, ILimitsItself
+from oda.interfaces import ICounters, IDatastreamGetter, ILimitsItself, IScriptRunner
 from oda.log import Logger
-from oda.model import HOST, Reading
+from oda.model import HOST, Reading, ScriptOutput
 from oda.settings import ScriptSettings
 from oda.troubles import TroubleKind, Troubles
 
@@ -85,14 +85,7 @@ def hand_on(environment: Mapping[str, str]) -> dict[str, str]:
 _ALL = "all scripts"
 
 
-class Output(NamedTuple):
-    """What a script wrote to standard output, and how it failed: its status, and its last line of
-    error output; "" for status 0."""
-
-    written: bytes
-    failure: str = ""
-
-
+@implementer(IScriptRunner)
 class ScriptRunner:
     """Runs commands; see the module for how.
 
@@ -112,7 +105,9 @@ class ScriptRunner:
         set_session: str | None = None,
         counters: ICounters | None = None,
         troubles: Troubles | None = None,
+        everything: str = _ALL,
     ) -> None:
+        self._everything = everything
         self.scripts_directory: Path | None = None
         self.timeout_s = 30.0
         self.max_output_bytes = 64 * 1024
@@ -124,7 +119,8 @@ class ScriptRunner:
         self._set_session = set_session
         self._counters = counters
         self._troubles = troubles or Troubles(reactor.seconds)
-        self._runs: dict[str, _Run] = {}
+        #: Those that are not over, by command; one of ``run_once`` is its own key.
+        self._runs: dict[object, _Run] = {}
         self._queue: deque[_Run] = deque()
         self._processes: set[_ScriptProcess] = set()
         #: The commands of these processes, at most one process each.
@@ -133,7 +129,7 @@ class ScriptRunner:
         self._is_behind = False
         self._stopped: Deferred[None] | None = None
 
-    def run(self, command: str) -> Deferred[Output]:
+    def run(self, command: str) -> Deferred[ScriptOutput]:
         """What the command wrote, whatever its exit status.
 
         The Deferred fails with ``ReadingFailed`` if the program was not found, took too long, wrote
@@ -144,7 +140,26 @@ class ScriptRunner:
         if run is not None:
             return run.join()
         run = self._runs[command] = _Run(command, self._runs)
-        answer = run.join()
+        return self._begin(run)
+
+    def run_once(
+        self,
+        command: str,
+        variables: Mapping[str, str],
+        written: bytes,
+        on_output: Callable[[bytes], None],
+        survives: bool = False,
+    ) -> Deferred[ScriptOutput]:
+        """See ``IScriptRunner.run_once``."""
+        run = _Run(command, self._runs)
+        run.key = run
+        run.variables, run.written, run.on_output = variables, written, on_output
+        run.survives = survives
+        self._runs[run.key] = run
+        return self._begin(run)
+
+    def _begin(self, run: _Run) -> Deferred[ScriptOutput]:
+        command, answer = run.command, run.join()
         if command in self._unkillable:
             run.give_up(_STILL_THERE)
         elif self._stopped is not None:
@@ -156,17 +171,21 @@ class ScriptRunner:
         return answer
 
     def stop(self) -> Deferred[None]:
-        """End every script; its callers get ``ReadingFailed``. Fires when all have ended, at the
-        latest when the remaining ones were killed."""
+        """End every script; whoever waits for one gets ``ReadingFailed``. Fires when all have
+        ended, at the latest when those that did not are killed. One that survives the agent goes
+        on: it may be what stops the agent."""
         self._stopped = Deferred()
         for run in list(self._runs.values()):
-            run.give_up("the agent is stopping")
+            if not (run.survives and run.is_started):
+                run.give_up("the agent is stopping")
         self._queue.clear()
         self._tell_if_stopped()
         return self._stopped
 
     def _tell_if_stopped(self) -> None:
-        if self._stopped is not None and not self._stopped.called and not self._processes:
+        if self._stopped is None or self._stopped.called:
+            return
+        if all(process.run.survives for process in self._processes):
             self._stopped.callback(None)
 
     # -- waiting for a turn --------------------------------------------------------------------
@@ -186,7 +205,7 @@ class ScriptRunner:
     def _say_behind(self) -> None:
         if not self._is_behind:
             self._is_behind = True
-            self._troubles.report(TroubleKind.SCRIPT, "they can't keep up", _ALL)
+            self._troubles.report(TroubleKind.SCRIPT, "they can't keep up", self._everything)
             log.warn(
                 "the scripts can't keep up: {waiting} wait for one of {places} places, and have"
                 " waited longer than a script may run. Run fewer, quicker, or less often",
@@ -217,7 +236,7 @@ class ScriptRunner:
         self._queue.extend(waiting)
         if self._is_behind and not self._queue:
             self._is_behind = False
-            self._troubles.end(TroubleKind.SCRIPT, _ALL)
+            self._troubles.end(TroubleKind.SCRIPT, self._everything)
             log.info("the scripts keep up again")
 
     # -- running ---------------------------------------------------------------------------------
@@ -234,11 +253,12 @@ class ScriptRunner:
             )
             if self._set_session:
                 arguments = (self._set_session, *arguments)
+            run.is_started = True
             self._reactor.spawnProcess(
                 process,
                 arguments[0],
                 arguments,
-                env=self._environment,
+                env={**self._environment, **run.variables},
                 path=str(self._working_directory),
             )
         except Exception as error:  # noqa: BLE001 - the callers of the run must get an answer
@@ -283,26 +303,32 @@ class _Run:
     """One run of a command, with all callers that wait for its result. ``runs`` are the unfinished
     runs, by command."""
 
-    def __init__(self, command: str, runs: dict[str, _Run]) -> None:
+    def __init__(self, command: str, runs: dict[object, _Run]) -> None:
         self.command = command
+        self.key: object = command
+        self.variables: Mapping[str, str] = {}
+        self.written = b""
+        self.on_output: Callable[[bytes], None] | None = None
+        self.survives = False
+        self.is_started = False
         self.is_over = False
         self.on_give_up: Callable[[], None] | None = None
         #: Active while the run waits for its turn.
         self.timer: IDelayedCall | None = None
         self._runs = runs
-        self._waiting: list[Deferred[Output]] = []
+        self._waiting: list[Deferred[ScriptOutput]] = []
 
-    def join(self) -> Deferred[Output]:
-        waiting: Deferred[Output] = Deferred(self._leave)
+    def join(self) -> Deferred[ScriptOutput]:
+        waiting: Deferred[ScriptOutput] = Deferred(self._leave)
         self._waiting.append(waiting)
         return waiting
 
-    def _leave(self, waiting: Deferred[Output]) -> None:
+    def _leave(self, waiting: Deferred[ScriptOutput]) -> None:
         self._waiting = [other for other in self._waiting if other is not waiting]
-        if not self._waiting:
+        if not self._waiting and not (self.survives and self.is_started):
             self.give_up("cancelled")
 
-    def succeed(self, output: Output) -> None:
+    def succeed(self, output: ScriptOutput) -> None:
         for waiting in self._end():
             if not waiting.called:  # one caller may have cancelled another
                 waiting.callback(output)
@@ -315,10 +341,10 @@ class _Run:
             if not waiting.called:
                 waiting.errback(ReadingFailed(reason))
 
-    def _end(self) -> Sequence[Deferred[Output]]:
+    def _end(self) -> Sequence[Deferred[ScriptOutput]]:
         if not self.is_over:
             self.is_over = True
-            self._runs.pop(self.command, None)
+            self._runs.pop(self.key, None)
             if self.timer is not None:
                 self.timer.cancel()
                 self.timer = None
@@ -359,6 +385,8 @@ class _ScriptProcess(ProcessProtocol):
         self.pid = self.transport.pid
         self.run.on_give_up = self._end_all
         self._timer = self._reactor.callLater(self._timeout_s, self._time_out)
+        if self.run.written:
+            self.transport.writeToChild(0, self.run.written)
         self.transport.closeStdin()
 
     def outReceived(self, data: bytes) -> None:
@@ -366,6 +394,8 @@ class _ScriptProcess(ProcessProtocol):
             self.run.give_up(f"the script wrote more than {self._max_output_bytes} bytes")
             return
         self._output += data
+        if self.run.on_output is not None and not self.run.is_over:
+            self.run.on_output(data)
 
     def errReceived(self, data: bytes) -> None:
         self._errors += data
@@ -390,7 +420,7 @@ class _ScriptProcess(ProcessProtocol):
         if killer is not None:
             self.run.give_up(failure)
         else:
-            self.run.succeed(Output(bytes(self._output), failure if status else ""))
+            self.run.succeed(ScriptOutput(bytes(self._output), failure if status else ""))
         self._left(self, True)
 
     def _last_error_line(self) -> str:
@@ -446,9 +476,9 @@ class ScriptGetter:
         """See ``IDatastreamGetter.get``; fails with ``ReadingFailed`` only."""
         return self._runner.run(self.settings.command).addCallback(self._read)
 
-    def _read(self, output: Output) -> Reading:
-        """A value counts whatever the exit status, as in the reference agent: scripts there end
-        with the status of their last command. Without a value, the status is the reason."""
+    def _read(self, output: ScriptOutput) -> Reading:
+        """A value counts whatever the status is, as in the reference agent: scripts there end with
+        the status of whatever ran last. Without a value the status is the reason."""
         try:
             value = parse_output(output.written, self.settings.value_type)
         except ValueError as error:

@@ -20,6 +20,8 @@ from oda.settings import (
     ComponentLogLevel,
     OutboxSettings,
     Schedule,
+    ScriptEffect,
+    ScriptOperationSettings,
     ScriptSettings,
     Secret,
 )
@@ -37,6 +39,7 @@ _PARTS = {
             "set_clock",
             "synchronize_clock",
             "update",
+            "operations",
             "poller",
             "collector",
             "state_manager",
@@ -83,7 +86,8 @@ def _keys(component: Component, part: Any, outbox: OutboxSettings) -> Iterator[E
         for key in section.keys:
             value = getattr(holder, key.field)
             is_default = not section.requires(key) and value == section.default(key)
-            yield Effective(component.file, key.name, _shown(value), is_default)
+            shown = MASK if key.parser.masked and value is not None else _shown(value)
+            yield Effective(component.file, key.name, shown, is_default)
 
 
 def _shown(value: Any) -> str | None:
@@ -102,7 +106,9 @@ def _shown(value: Any) -> str | None:
     return str(value)
 
 
-def _line(line: Schedule | ScriptSettings | ComponentLogLevel) -> tuple[str, str]:
+def _line(
+    line: Schedule | ScriptSettings | ScriptOperationSettings | ComponentLogLevel,
+) -> tuple[str, str]:
     if isinstance(line, Schedule):
         target = f"{line.datastream_id};{line.device_pattern}".removesuffix(";")
         text = f"{line.first_s:.10g};{line.period_s:.10g}"
@@ -112,6 +118,10 @@ def _line(line: Schedule | ScriptSettings | ComponentLogLevel) -> tuple[str, str
         return target, text
     if isinstance(line, ScriptSettings):
         return line.datastream_id, f"{MASK};{line.value_type.value}"
+    if isinstance(line, ScriptOperationSettings):
+        options = [] if line.effect is ScriptEffect.NONE else [line.effect.value]
+        options += ["DEVICES"] if line.serves_devices else []
+        return line.name, ";".join([MASK, *options])
     return LOG_PREFIX + line.component, line.level.value
 
 

@@ -131,6 +131,15 @@ COUNTERS = (
         "events_refused",
         "Datapoints not accepted: no room in the outbox, no device id known, the agent stopping.",
     ),
+    Counted(
+        "events_undated",
+        "Datapoints kept because the clock was not right; they are sent once it is.",
+    ),
+    Counted(
+        "events_undated_lost",
+        "Datapoints lost before the clock was right, by reason (full, damaged, stopped).",
+        {"reason": "reason"},
+    ),
     Counted("collected_early", "Collections published before their time because they grew large."),
     Counted("readings", "Datastreams read by the poller."),
     Counted("readings_failed", "Readings that failed."),
@@ -229,6 +238,11 @@ GAUGES = (
         "outbox_oldest_age_seconds",
         "Age of the oldest message that is not acknowledged.",
         _one(_oldest),
+    ),
+    Measured(
+        "undated_datapoints",
+        "Datapoints that wait until the clock is right.",
+        _one(lambda now: now.undated),
     ),
     Measured(
         "operations_unanswered",

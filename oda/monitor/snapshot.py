@@ -15,7 +15,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
     ``now_s`` is on the monotonic clock, as are the times of ``troubles``. ``device_id`` is "" until
     the device info has provided it. ``latency_s`` is how late the reactor was at the newest
-    measurement, ``latency_max_s`` the worst of the last minutes.
+    measurement, ``latency_max_s`` the worst of the last minutes. ``undated`` datapoints wait until
+    the clock is right.
     """
 
     version: str
@@ -30,4 +31,5 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     operations_unanswered: int
     latency_s: float
     latency_max_s: float
+    undated: int = 0
     troubles: tuple[Trouble, ...] = ()

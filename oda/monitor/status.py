@@ -23,6 +23,7 @@ _INCIDENTS = (
     ("dead_letters_forgotten", "message", "set aside and then forgotten for lack of room"),
     ("messages_refused", "message", "not accepted by the outbox"),
     ("events_rejected", "datapoint", "refused as not sendable"),
+    ("events_undated_lost", "datapoint", "lost before the clock was right"),
     ("readings_failed", "reading", "failed"),
     ("polls_missed", "reading", "skipped because the one before had not ended"),
     ("answers_lost", "operation", "with a lost answer"),
@@ -67,6 +68,7 @@ def build_status(snapshot: Snapshot, counters: Counters) -> dict[str, Any]:
         "datapoints": {
             "accepted": counters.count("events_accepted"),
             "acknowledged": counters.count("datapoints_acknowledged"),
+            "without_time": snapshot.undated,
         },
         "operations": {
             "answered": counters.count("operations"),

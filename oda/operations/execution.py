@@ -52,6 +52,7 @@ from oda.model import (
 )
 from oda.operations.admission import Admission
 from oda.operations.answer import AnswerWriter
+from oda.operations.catalogue import NOT_SUPPORTED_TEXT
 from oda.operations.continuation import (
     Progress,
     Resumption,
@@ -64,8 +65,6 @@ from oda.operations.continuation import (
 from oda.operations.response import failure
 
 log = Logger()
-
-NOT_SUPPORTED_TEXT = "Operation not supported by the device"
 
 #: The reason in answers while the agent is stopping.
 STOPPING_TEXT = "the agent is stopping"

@@ -6,7 +6,8 @@ of a thousand. At the end of the turn, or when many events wait, it encodes the 
 to size and hands them to the connector. The Deferred of a ``publish`` fires once every document
 with a datapoint of that call was accepted. Events of a datastream with a line in the dispatcher's
 configuration are first held (``oda.telemetry.schedules``), unless they answer somebody
-(``publish_now``).
+(``publish_now``). Events without a time are kept on disk while the time of day is wrong
+(``oda.telemetry.undated``).
 
 Sending may settle owners, and an owner may call back at once (publish, stop, set another device
 id). So every method that takes events takes all of them first, and sends last.
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from msgspec import structs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
@@ -28,6 +30,7 @@ from oda.model import Datapoint, Event
 from oda.settings import Schedule
 from oda.telemetry.documents import Call, DocumentSender, Gathering, Places, Run, RunKey, settle_one
 from oda.telemetry.schedules import Holding, Timetable
+from oda.telemetry.undated import UndatedEvents
 from oda.telemetry.validation import (
     MAX_INTEGER,
     MIN_INTEGER,
@@ -62,6 +65,8 @@ class EventDispatcher:
     published in between are gathered and share documents and a commit; 0 gathers one turn of the
     reactor.
 
+    ``undated`` keeps what is taken while the time of day is wrong; without it that is believed.
+
     ``clock`` is the reactor, and ``codec`` writes the documents. ``check_value(value, path)``
     raises ``EncodeError`` for a value that the codec could not write. Until ``host_id`` is known
     (here or through ``set_host_id``) up to ``MAX_WAITING`` events wait. Each call of ``publish`` is
@@ -84,6 +89,7 @@ class EventDispatcher:
         max_message_bytes: int = 16 * 1024 * 1024,
         schedules: Iterable[Schedule] = (),
         window_s: float = 0.0,
+        undated: UndatedEvents | None = None,
     ) -> None:
         self._clock = clock
         self._sender = DocumentSender(connector, counters, codec, reduced, max_message_bytes)
@@ -97,6 +103,12 @@ class EventDispatcher:
         self._holding = Holding(schedules)
         self._timetable = Timetable(clock, self._due)
         self._waiting: list[tuple[Event, int, object, bool]] = []  # arguments of _take
+        self._undated = undated
+        self._earliest_ms = MIN_INTEGER
+        if undated is not None:
+            self._earliest_ms = undated.dating.earliest_ms
+            undated.send = self._send_dated
+            undated.changed = self._choose_path
         self._window_s = window_s
         self._flushed_s = float("-inf")
         self._flush_call: IDelayedCall | None = None
@@ -110,6 +122,8 @@ class EventDispatcher:
     def start(self) -> None:
         """Start the timers of the collected datastreams."""
         self._timetable.apply(self._holding.schedules)
+        if self._undated is not None:
+            self._undated.start()
 
     def stop(self) -> Deferred[None]:
         """Publish everything held and gathered, and take nothing more.
@@ -127,6 +141,10 @@ class EventDispatcher:
         refusal = Failure(OutboxClosed("the device id was never known"))
         for _, _, owner, _ in waiting:
             settle_one(owner, refusal)
+        undated = self._undated
+        if undated is not None:
+            undated.flush()
+            flushed.addCallback(lambda _: undated.close())
         return flushed
 
     def flush(self) -> None:
@@ -169,6 +187,8 @@ class EventDispatcher:
         self._sender.set_codec(codec)
         self._sender.reduced = reduced
         self._sender.max_message_bytes = max_message_bytes
+        if self._undated is not None:
+            self._undated.look()  # timeSync may be another
 
     def set_schedules(self, schedules: Iterable[Schedule]) -> None:
         """Collect by these lines. Events held for a line that is gone go out now."""
@@ -194,6 +214,8 @@ class EventDispatcher:
             at_ms = event.at_ms
             if at_ms is None:
                 at_ms = self._now_ms()
+                if at_ms < self._earliest_ms or event.taken is not None:
+                    return self._publish_several((event,))
             elif type(at_ms) is not int or not SURE_FROM_MS <= at_ms <= SURE_TO_MS:
                 check_times(event)
                 self._doubts.consider(event)
@@ -238,7 +260,9 @@ class EventDispatcher:
             events = list(events)  # len() comes before the loop
         try:
             if self._is_direct and len(events) > 1:
-                return self._gather_several(events)
+                gathered = self._gather_several(events)
+                if gathered is not None:
+                    return gathered
             accepted = [accept_event(event, self._check_value) for event in events]
         except EventRejected as error:
             return self._reject(error, len(events))
@@ -246,20 +270,62 @@ class EventDispatcher:
             return succeed(None)
         if self._stopped:
             return self._refuse(OutboxClosed("the agent is stopping"), len(accepted))
-        if self._host_id is None and len(self._waiting) + len(accepted) > MAX_WAITING:
+        undated = self._undated
+        if undated is not None and not undated.wants():
+            undated = None
+        without_time = 0
+        if undated is not None:
+            without_time = sum(event.at_ms is None for event in accepted)
+            refusal = undated.refusal(without_time) if without_time else None
+            if refusal is not None:
+                return self._refuse(refusal, len(accepted))
+        waiting = len(self._waiting) + len(accepted) - without_time
+        if self._host_id is None and waiting > MAX_WAITING:
             problem = "the device id is unknown and too many events wait for it"
             return self._refuse(OutboxFull(problem), len(accepted))
         call = Call(len(accepted))
         now_ms = self._now_ms()
         for event in accepted:
             self._doubts.consider(event)
-            at_ms = now_ms if event.at_ms is None else event.at_ms
+            at_ms = event.at_ms
+            if at_ms is None:
+                if undated is not None:
+                    undated.keep(event, call)
+                    continue
+                event, at_ms = self._dated(event, now_ms)
             self._take(event, at_ms, call, is_urgent)
         self._flush_if_full()
         return call.done
 
-    def _gather_several(self, events: Sequence[Event]) -> Deferred[None]:
-        """Check all, then take all. Consecutive events of one run cost one look-up."""
+    def _dated(self, event: Event, now_ms: int) -> tuple[Event, int]:
+        """An event without a time, and its time: now, or when it was ``taken``."""
+        date = None
+        if event.taken is not None and self._undated is not None:
+            self._undated.dating.enter()
+            date = self._undated.dating.date(event.taken)
+        if date is None:
+            return event, now_ms
+        at_ms, from_ms = date
+        if from_ms is None or event.from_ms is not None:
+            return event, at_ms
+        return structs.replace(event, from_ms=from_ms), at_ms
+
+    def _send_dated(self, dated: Sequence[tuple[Event, int, object]]) -> bool:
+        """Send events that have waited for their time; False where that is not possible now."""
+        if self._host_id is None or self._stopped:
+            return False
+        self._flush()  # what came before goes before
+        gathering = Gathering(self._places)
+        for event, at_ms, owner in dated:
+            run = gathering.run_for((event.device_id, event.path, event.datastream_id, event.feed))
+            run.datapoints.append(Datapoint(at_ms, event.value, event.from_ms))
+            run.owners.append(owner)
+        self._send(gathering, is_late=True)
+        return True
+
+    def _gather_several(self, events: Sequence[Event]) -> Deferred[None] | None:
+        """Check all, then take all; None if one has to get its time in another way. Consecutive
+        events of one run cost one look-up."""
         now_ms = self._now_ms()
         check_value = self._check_value
         stretches: list[tuple[Event, list[Datapoint]]] = []
@@ -270,6 +336,8 @@ class EventDispatcher:
             at_ms = event.at_ms
             if at_ms is None:
                 at_ms = now_ms
+                if at_ms < self._earliest_ms or event.taken is not None:
+                    return None
             elif type(at_ms) is not int or not SURE_FROM_MS <= at_ms <= SURE_TO_MS:
                 check_times(event)
                 self._doubts.consider(event)
@@ -373,7 +441,10 @@ class EventDispatcher:
 
     def _choose_path(self) -> None:
         self._is_direct = (
-            self._host_id is not None and not self._stopped and not self._holding.is_collecting
+            self._host_id is not None
+            and not self._stopped
+            and not self._holding.is_collecting
+            and not (self._undated is not None and self._undated.is_taking)
         )
 
     def _turn_ended(self) -> None:
@@ -411,12 +482,12 @@ class EventDispatcher:
             self._begin_gathering()
         return gathering
 
-    def _send(self, gathering: Gathering) -> None:
+    def _send(self, gathering: Gathering, is_late: bool = False) -> None:
         bundles = gathering.bundles()
         if not bundles:
             return
         was_flushing, self._flushing = self._flushing, True
         try:
-            self._sender.send(bundles)
+            self._sender.send(bundles, is_late)
         finally:
             self._flushing = was_flushing

@@ -239,7 +239,7 @@ class DocumentSender:
         self.max_message_bytes = max_message_bytes
         self._connector = connector
         self._counters = counters
-        self._unsent: deque[Iterator[Part]] = deque()
+        self._unsent: deque[tuple[Iterator[Part], bool]] = deque()
         self._unanswered: set[Deferred[Any]] = set()
 
     def set_codec(self, codec: ICodec) -> None:
@@ -249,22 +249,25 @@ class DocumentSender:
         checked = ICheckedEncoding.providedBy(codec)
         self._write = codec.encode_checked if checked else codec.encode  # type: ignore[attr-defined]
 
-    def send(self, bundles: Iterable[Bundle]) -> None:
-        """Hand ``bundles`` over, in order, in as many documents as they need.
+    def send(self, bundles: Iterable[Bundle], is_late: bool = False) -> None:
+        """Hand ``bundles`` over, in order, in as many documents as they need. What ``is_late`` goes
+        out in the complete form: the time of its arrival is not that of its datapoints.
 
         Owners of a datapoint that fits in no message get ``EventRejected``; owners of a document
         that the connector refuses get its failure. If an owner calls ``send`` again, its bundles
         wait until the ones before are sent as well.
         """
         self._unsent.extend(
-            iter(encode_parts(bundle, self._encode, self.max_message_bytes)) for bundle in bundles
+            (iter(encode_parts(bundle, self._encode, self.max_message_bytes)), is_late)
+            for bundle in bundles
         )
         while self._unsent:
-            part = next(self._unsent[0], None)
+            parts, is_late = self._unsent[0]
+            part = next(parts, None)
             if part is None:
                 self._unsent.popleft()
             else:
-                self._send_part(part)
+                self._send_part(part, self.reduced and not is_late)
 
     def answered(self) -> Deferred[None]:
         """Fires when the connector has answered for everything sent so far; never fails."""
@@ -287,7 +290,7 @@ class DocumentSender:
         except EncodeError:
             return None  # the complete form, which could be encoded, goes out instead
 
-    def _send_part(self, part: Part) -> None:
+    def _send_part(self, part: Part, reduced: bool) -> None:
         bundle = part.bundle
         if part.payload is None:
             datastream_id = bundle.runs[0].datastream_id
@@ -299,7 +302,7 @@ class DocumentSender:
             )
             settle(bundle, Failure(EventRejected(datastream_id, part.problem)))
             return
-        fresh = self._fresh(bundle) if self.reduced else None
+        fresh = self._fresh(bundle) if reduced else None
         try:
             with foreign_code:
                 uplink: Deferred[Any] = self._connector.uplink(

@@ -25,30 +25,35 @@ import msgspec
 
 from oda.errors import EventRejected
 from oda.log import Logger
-from oda.model import HOST, DevicePattern, Event
+from oda.model import HOST, DevicePattern, Event, Moment
 from oda.private_files import followed, make_directory, make_private
 from oda.telemetry.arrival import ArrivalClock, ClockReading
 from oda.telemetry.place import is_foreign
 
 log = Logger()
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 #: How far the saved reading of the clock may lag behind before it is written again.
 _CLOCK_TOLERANCE_MS = 60_000
 
-_COLUMNS = "datastream_id, device_id, feed, at_ms, from_ms, path, value"
-_INSERT = f"INSERT INTO kept (arrived_ms, published, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_COLUMNS_1 = "datastream_id, device_id, feed, at_ms, from_ms, path, value"
+_COLUMNS = f"{_COLUMNS_1}, taken_boot, taken_ms"
+_INSERT = (
+    f"INSERT INTO kept (arrived_ms, published, {_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
 _SELECT = (
-    "SELECT id, published, datastream_id, value, device_id, at_ms, feed, path, from_ms FROM kept"
+    "SELECT id, published, datastream_id, value, device_id, at_ms, feed, path, from_ms,"
+    " taken_boot, taken_ms FROM kept"
 )
 
 #: A value ready for writing; ``encode_event`` makes it.
-Row = tuple[str, str, str | None, int | None, int | None, bytes, bytes]
+Row = tuple[str, str, str | None, int | None, int | None, bytes, bytes, str | None, int | None]
 
 
 class Kept(NamedTuple):
-    """A value of the history; ``event`` has its time and, for the host, device id ""."""
+    """A value of the history; ``event`` has its time, or the moment at which it was ``taken``, and,
+    for the host, device id ""."""
 
     row_id: int
     is_published: bool
@@ -289,6 +294,8 @@ class History:
             self._run(_schema())
         elif version == 1:
             self._run(_from_schema_1())
+        elif version == 2:
+            self._run(_FROM_SCHEMA_2)
         elif version != SCHEMA_VERSION:
             raise sqlite3.DatabaseError(f"its schema version {version} is unknown")
         (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
@@ -373,10 +380,11 @@ class History:
                     datastream_id,
                     msgspec.msgpack.decode(value),
                     device_id,
-                    at_ms,
+                    at_ms if taken_boot is None else None,
                     feed,
                     msgspec.msgpack.decode(path, type=tuple[str, ...]),
                     from_ms,
+                    None if taken_boot is None else Moment(taken_boot, taken_ms),
                 ),
             )
             for (
@@ -389,6 +397,8 @@ class History:
                 feed,
                 path,
                 from_ms,
+                taken_boot,
+                taken_ms,
             ) in self._db.execute(f"{_SELECT} {where}", parameters)
         ]
 
@@ -417,7 +427,8 @@ def is_damage(error: sqlite3.Error) -> bool:
 
 
 def encode_event(event: Event) -> Row:
-    """The event, which has a time, in its stored form; raises ``EventRejected`` if it has none."""
+    """The event, which has a time or was ``taken``, in its stored form; raises ``EventRejected`` if
+    it has none."""
     try:
         value = msgspec.msgpack.encode(event.value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -426,10 +437,12 @@ def encode_event(event: Event) -> Row:
         event.datastream_id,
         event.device_id,
         event.feed,
-        event.at_ms,
+        0 if event.at_ms is None else event.at_ms,
         event.from_ms,
         msgspec.msgpack.encode(event.path),
         value,
+        None if event.taken is None else event.taken.boot_id,
+        None if event.taken is None else event.taken.uptime_ms,
     )
 
 
@@ -446,13 +459,19 @@ def _schema() -> str:
     return Path(__file__).with_name("history.sql").read_text("utf-8")
 
 
+#: Schema 2 knew only values that have a time.
+_FROM_SCHEMA_2 = (
+    "ALTER TABLE kept ADD COLUMN taken_boot TEXT; ALTER TABLE kept ADD COLUMN taken_ms INTEGER"
+)
+
+
 def _from_schema_1() -> str:
     """Schema 1 had no arrivals: what it kept counts as arriving at the moment of the upgrade."""
     return (
         "ALTER TABLE kept RENAME TO kept_1;"
         " DROP INDEX kept_by_place; DROP INDEX kept_by_age; DROP INDEX kept_to_publish;"
         f" {_schema()};"
-        f" INSERT INTO kept (id, arrived_ms, published, {_COLUMNS})"
-        f" SELECT id, 0, published, {_COLUMNS} FROM kept_1 ORDER BY id;"
+        f" INSERT INTO kept (id, arrived_ms, published, {_COLUMNS_1})"
+        f" SELECT id, 0, published, {_COLUMNS_1} FROM kept_1 ORDER BY id;"
         " DROP TABLE kept_1"
     )

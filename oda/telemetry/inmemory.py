@@ -32,6 +32,7 @@ from oda.interfaces import (
     ICounters,
     IDatastreamAccess,
     IDatastreamRegistry,
+    IDating,
     IEventDispatcher,
     IStateManager,
     IWallClock,
@@ -56,7 +57,8 @@ DATABASE_KEY = "es.amplia.oda.statemanager.inmemory.cfg: databasePath"
 
 @implementer(IStateManager)
 class InMemoryStateManager:
-    """``clock`` is the reactor, ``boot_id`` names this boot of the machine ("": unknown).
+    """``clock`` is the reactor, ``boot_id`` names this boot of the machine ("": unknown). Without
+    ``dating`` the time of day is always believed.
 
     If the history of ``settings`` can't be opened, values are kept in memory until it can: a disk
     that is read-only at boot must not stop the agent. Neither ``get`` nor ``read`` waits until what
@@ -74,8 +76,10 @@ class InMemoryStateManager:
         wall_clock: IWallClock,
         counters: ICounters,
         boot_id: str = "",
+        dating: IDating | None = None,
     ) -> None:
         self._clock = clock
+        self._dating = dating
         self._boot_id = boot_id
         self._access = access
         self._registry = registry
@@ -211,19 +215,28 @@ class InMemoryStateManager:
         return fail(error)
 
     def _accepted(self, event: Event) -> Event:
-        """The event as it is kept: with a time, and with "" for the host."""
+        """The event as it is kept: with a time or the moment at which it was taken, and with "" for
+        the host."""
         event = accept_event(event, self._check_value)
         device_id = self._registry.canonical_id(event.device_id)
-        if event.at_ms is not None and device_id == event.device_id:
+        has_time = event.at_ms is not None or event.taken is not None
+        if has_time and device_id == event.device_id:
             return event
+        at_ms, taken = event.at_ms, event.taken
+        if not has_time:
+            if self._dating is None or self._dating.is_right():
+                at_ms = self._wall_clock.now_ms()
+            else:
+                taken = self._dating.moment()
         return Event(
             event.datastream_id,
             event.value,
             device_id,
-            self._wall_clock.now_ms() if event.at_ms is None else event.at_ms,
+            at_ms,
             event.feed,
             event.path,
             event.from_ms,
+            taken,
         )
 
     def _keep_values(

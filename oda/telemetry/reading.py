@@ -21,6 +21,7 @@ def events_of(values: Iterable[DatastreamValue]) -> list[Event]:
             device_id=value.device_id,
             at_ms=value.at_ms,
             feed=value.feed,
+            taken=value.taken,
         )
         for value in values
         if value.status is ValueStatus.OK and value.value is not None
@@ -49,6 +50,7 @@ def value_of(event: Event) -> DatastreamValue:
         value=event.value,
         at_ms=event.at_ms,
         feed=event.feed,
+        taken=event.taken,
     )
 
 

@@ -17,7 +17,7 @@ import msgspec
 
 from oda.errors import EncodeError, EventRejected
 from oda.log import Logger
-from oda.model import Event
+from oda.model import Event, Moment
 from oda.timestamps import SURE_FROM_MS, SURE_TO_MS, doubt, show
 
 log = Logger()
@@ -101,6 +101,8 @@ def accept_event(event: Event, check_value: CheckValue) -> Event:
         raise EventRejected("", f"an Event is needed, not {type(event).__name__}")
     check_place(event)
     check_times(event)
+    if event.taken is not None and type(event.taken) is not Moment:
+        raise EventRejected(_name(event), "taken must be a Moment or None")
     value = accept_value(event, check_value)
     if value is event.value:
         return event
@@ -112,6 +114,7 @@ def accept_event(event: Event, check_value: CheckValue) -> Event:
         event.feed,
         event.path,
         event.from_ms,
+        event.taken,
     )
 
 

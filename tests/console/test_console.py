@@ -189,6 +189,8 @@ def test_an_operation_is_sent_from_the_form_and_shows_its_answer(
                 ],
             },
         ),
+        ("REBOOT_EQUIPMENT", [(".reboot-type", "SOFTWARE")], {"type": "SOFTWARE"}),
+        ("DISCOVER", [], None),
     ],
 )
 def test_the_form_knows_the_standard_operations(

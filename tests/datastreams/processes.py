@@ -19,7 +19,13 @@ class FakeProcess:
         self.environment = dict(env)
         self.protocol: Any = None
         self.stdin_closed = False
+        self.stdin = b""
         self.pipes_closed = False
+
+    def writeToChild(self, descriptor: int, data: bytes) -> None:
+        assert descriptor == 0
+        assert not self.stdin_closed
+        self.stdin += data
 
     def closeStdin(self) -> None:
         self.stdin_closed = True

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from zope.interface.verify import verifyObject
 
+from oda.built import BUILT_MS
 from oda.datastreams.clock import (
     EARLIEST_MS,
     ClockSetter,
@@ -183,3 +184,16 @@ def tz_file(rule: bytes) -> bytes:
 
     local = struct.pack(">lbb", 0, 0, 0) + b"UTC\0"
     return header(b"2", 1) + local + header(b"2", 1) + local + b"\n" + rule + b"\n"
+
+
+def test_who_asked_for_it_hears_that_the_clock_was_set() -> None:
+    """A clock that the platform has set can be believed; one that could not be set is as before."""
+    heard: list[str] = []
+    setter = ClockSetter(
+        set_time_ms=lambda _: None, is_allowed=lambda: True, was_set=lambda: heard.append("set")
+    )
+    setter.set("", BUILT_MS + 1)
+    assert heard == ["set"]
+    with pytest.raises(WritingFailed):
+        setter.set("", BUILT_MS - 1)
+    assert heard == ["set"]

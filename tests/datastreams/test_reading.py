@@ -10,13 +10,14 @@ from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, globalLogPublisher
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from oda.datastreams.reading import DatastreamAccess
 from oda.datastreams.registry import DatastreamRegistry
 from oda.errors import ReadingFailed, WritingFailed
-from oda.interfaces import IDatastreamAccess
-from oda.model import DatastreamValue, Reading, ValueStatus
+from oda.interfaces import IDatastreamAccess, IDating
+from oda.model import DatastreamValue, Moment, Reading, ValueStatus
 from tests.datastreams.fakes import FakeGetter, FakeSetter, FixedClock
 
 OK, ERROR, NOT_FOUND = ValueStatus.OK, ValueStatus.ERROR, ValueStatus.NOT_FOUND
@@ -301,3 +302,34 @@ def test_a_value_that_is_none_stays_for_the_sender_to_refuse(bench: Bench) -> No
     first, second = result(bench.access.read_all(""))
     assert first.value is endless
     assert second.value == strange
+
+
+@implementer(IDating)
+class WrongClock:
+    """A time of day that can't be believed."""
+
+    def is_right(self) -> bool:
+        return False
+
+    def moment(self) -> Moment:
+        return Moment("boot", 77)
+
+    def date(self, moment: Moment) -> tuple[int, int | None] | None:
+        return None
+
+
+def test_no_time_is_made_up_while_the_clock_is_wrong() -> None:
+    """A value that was read or written then has the moment instead of a time; a time that the
+    getter gives is the getter's word."""
+    verifyObject(IDating, WrongClock())
+    registry = DatastreamRegistry("host-1")
+    access = DatastreamAccess(registry, FixedClock(1_000), Clock(), dating=WrongClock())
+    registry.add_getter(FakeGetter("t", ("",), lambda _: Reading(1)))
+    registry.add_getter(FakeGetter("u", ("",), lambda _: Reading(1, at_ms=5)))
+    registry.add_setter(FakeSetter("t", ("",), lambda _: None))
+    (value,) = result(access.read("t", ""))
+    assert (value.at_ms, value.taken) == (None, Moment("boot", 77))
+    (value,) = result(access.read("u", ""))
+    assert (value.at_ms, value.taken) == (5, None)
+    value = result(access.write("", "t", 3))
+    assert (value.at_ms, value.taken) == (None, Moment("boot", 77))

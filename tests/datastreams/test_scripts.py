@@ -14,14 +14,13 @@ from zope.interface.verify import verifyObject
 from oda.datastreams.scripts import (
     GRACE_S,
     MAX_WAIT_S,
-    Output,
     ScriptGetter,
     ScriptRunner,
     signal_group,
 )
 from oda.errors import ReadingFailed
-from oda.interfaces import IDatastreamGetter
-from oda.model import Reading
+from oda.interfaces import IDatastreamGetter, IScriptRunner
+from oda.model import Reading, ScriptOutput
 from oda.monitor.counters import Counters
 from oda.settings import ScriptSettings, ValueType
 from tests.datastreams.processes import ProcessReactor
@@ -61,12 +60,12 @@ class Bench:
         self.runner.scripts_directory = directory
 
     def run(self, command: str) -> list[Any]:
-        """What comes of it: the bytes written by a script that ends with 0, an ``Output`` with the
-        failure, or a Failure."""
+        """What comes of it: the bytes written by a script that ends with 0, a ``ScriptOutput`` with
+        the failure, or a Failure."""
         outcome: list[Any] = []
 
         def keep(result: Any) -> None:
-            is_sound = isinstance(result, Output) and not result.failure
+            is_sound = isinstance(result, ScriptOutput) and not result.failure
             outcome.append(result.written if is_sound else result)
 
         self.runner.run(command).addBoth(keep)
@@ -75,7 +74,7 @@ class Bench:
     def reason(self, outcome: list[Any]) -> str:
         """The text of the failure that ended a run."""
         assert len(outcome) == 1
-        if isinstance(outcome[0], Output):
+        if isinstance(outcome[0], ScriptOutput):
             return outcome[0].failure
         assert isinstance(outcome[0].value, ReadingFailed)
         return str(outcome[0].value)
@@ -418,6 +417,99 @@ def test_stopping(bench: Bench) -> None:
     bench.assert_clean()
 
 
+# --- for one caller -----------------------------------------------------------------------------
+
+
+def run_once(bench: Bench, command: str = "a.sh", **more: Any) -> tuple[list[Any], list[bytes]]:
+    """What comes of a run for one caller, and the pieces of its output."""
+    assert verifyObject(IScriptRunner, bench.runner)
+    pieces: list[bytes] = []
+    outcome: list[Any] = []
+    arguments = {"variables": {}, "written": b"", "on_output": pieces.append, **more}
+    bench.runner.run_once(command, **arguments).addBoth(outcome.append)
+    return outcome, pieces
+
+
+def test_a_run_for_one_caller_has_its_own_variables_and_input(bench: Bench) -> None:
+    """Besides those of every script; what it writes is heard at once, and given at the end."""
+    outcome, pieces = run_once(bench, variables={"ODA_PARAM_X": "1"}, written=b"{}\n")
+    (process,) = bench.reactor.processes
+    assert process.environment == {"PATH": "/bin", "HOME": "/root", "ODA_PARAM_X": "1"}
+    assert (process.stdin, process.stdin_closed) == (b"{}\n", True)
+    process.write(b"one")
+    assert pieces == [b"one"]
+    process.write(b"two")
+    process.end(3)
+    assert (outcome, pieces) == ([ScriptOutput(b"onetwo", "exit status 3")], [b"one", b"two"])
+    bench.assert_clean()
+
+
+def test_runs_for_one_caller_are_not_shared_and_follow_each_other(bench: Bench) -> None:
+    """Each has other parameters; the same command never runs twice at the same time."""
+    first, _ = run_once(bench, variables={"N": "1"})
+    second, _ = run_once(bench, variables={"N": "2"})
+    reading = bench.run("a.sh")
+    for number, expected in ((0, "1"), (1, "2"), (2, None)):
+        assert len(bench.reactor.processes) == number + 1
+        process = bench.reactor.processes[number]
+        assert process.environment.get("N") == expected
+        process.write(b"%d" % number)
+        process.end()
+    assert (first, second) == ([ScriptOutput(b"0")], [ScriptOutput(b"1")])
+    assert reading == [b"2"]
+    bench.assert_clean()
+
+
+def test_the_limits_of_a_run_for_one_caller(bench: Bench) -> None:
+    """They are those of readings; after the limit nothing more of its output is heard."""
+    bench.runner.max_output_bytes = 5
+    outcome, pieces = run_once(bench)
+    (process,) = bench.reactor.processes
+    process.write(b"12345")
+    process.write(b"6")
+    process.write(b"7")
+    assert pieces == [b"12345"]
+    assert bench.reason(outcome) == "the script wrote more than 5 bytes"
+    assert bench.killed == [(1000, SIGTERM)]
+    process.end(killer=9)
+    slow, _ = run_once(bench)
+    bench.reactor.advance(30)
+    assert bench.reason(slow) == "the script did not end within 30 s"
+    bench.reactor.processes[1].end(killer=15)
+    bench.assert_clean()
+
+
+def test_what_survives_is_ended_neither_with_its_caller_nor_with_the_agent(bench: Bench) -> None:
+    """Once it has started: it may be what ends the agent. One that waits never starts."""
+    waiting: list[Any] = []
+    run = bench.runner.run_once("a.sh", {}, b"", lambda _: None, survives=True)
+    run.addBoth(waiting.append)
+    later, _ = run_once(bench, survives=True)
+    run.cancel()
+    (cancelled,) = waiting
+    assert cancelled.check(CancelledError)
+    stopped: list[Any] = []
+    bench.runner.stop().addCallback(stopped.append)
+    assert (stopped, bench.killed) == ([None], [])
+    assert bench.reason(later) == "the agent is stopping"
+    bench.reactor.processes[0].end()
+    assert len(bench.reactor.processes) == 1
+    bench.assert_clean()
+
+
+def test_what_survives_has_its_time_limit(bench: Bench) -> None:
+    """Nothing runs for ever."""
+    outcome, _ = run_once(bench, survives=True)
+    bench.reactor.advance(30)
+    assert bench.reason(outcome) == "the script did not end within 30 s"
+    assert bench.killed == [(1000, SIGTERM)]
+    bench.reactor.processes[0].end(killer=15)
+    bench.assert_clean()
+
+
+# --- getters ------------------------------------------------------------------------------------
+
+
 def getter_of(bench: Bench, value_type: ValueType) -> ScriptGetter:
     settings = ScriptSettings(datastream_id="t", command="a.sh", value_type=value_type)
     return ScriptGetter(settings, bench.runner)
@@ -444,7 +536,7 @@ def test_a_typed_reading(bench: Bench) -> None:
 
 
 def test_an_output_of_another_type(bench: Bench) -> None:
-    """Output that isn't of the type is a failed reading with the reason."""
+    """ScriptOutput that isn't of the type is a failed reading with the reason."""
     failure = read(bench, ValueType.INTEGER, b"warm\n")
     assert isinstance(failure.value, ReadingFailed)
     assert str(failure.value) == "'warm' is not a valid INTEGER"

@@ -18,9 +18,12 @@ from oda.settings import (
     AgentSettings,
     ConnectorSettings,
     DeviceInfoSettings,
+    OperationsSettings,
     PluginSettings,
     PollerSettings,
     Schedule,
+    ScriptEffect,
+    ScriptOperationSettings,
     ScriptSettings,
     Secret,
     StateManagerSettings,
@@ -46,6 +49,18 @@ def settings(**changes: Any) -> AgentSettings:
             ),
             "plugins": (PluginSettings(name="bus", options={"password": KEY}),),
             "state_manager": StateManagerSettings(),
+            "operations": OperationsSettings(
+                reboot_command=f"reboot-it {KEY}",
+                scripts=(
+                    ScriptOperationSettings(
+                        name="PUMP",
+                        command=f"pump {KEY}",
+                        effect=ScriptEffect.REBOOTS,
+                        serves_devices=True,
+                    ),
+                    ScriptOperationSettings(name="VALVE", command=f"valve {KEY}"),
+                ),
+            ),
             **changes,
         }
     )
@@ -60,6 +75,10 @@ def test_no_secret_shows() -> None:
     assert "apiKey=***" in shown
     assert "t=***;FLOAT" in shown
     assert "bus.password=***" in shown
+    assert "rebootCommand=***" in shown
+    assert "restartCommand=***" not in shown
+    assert "PUMP=***;REBOOTS;DEVICES\n" in shown
+    assert "VALVE=***\n" in shown
 
 
 def test_every_key_of_every_file_is_there() -> None:

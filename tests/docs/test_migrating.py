@@ -200,7 +200,13 @@ PROOFS: dict[str, dict[str, tuple[str, ...]]] = {
             "security/test_clock.py::test_the_platform_sets_the_clock_without_permission",
             "security/test_clock.py::test_a_clock_of_a_plugin_needs_no_permission",
         ),
-        "DISCOVER": ("operations/test_vectors.py::test_recorded_request_gets_recorded_answer",),
+        "DISCOVER": ("operations/test_discover.py::test_without_a_device_it_tells_of_all",),
+        "REBOOT_EQUIPMENT and": (
+            "e2e/test_managed.py::test_a_restart_of_the_agent_is_answered_by_the_next_process",
+            "operations/test_discover.py::"
+            "test_the_catalogue_is_refused_with_the_key_that_would_allow_it",
+        ),
+        "UPDATE and": ("operations/test_vectors.py::test_recorded_request_gets_recorded_answer",),
         "operations of your": ("e2e/test_plugin.py::test_what_it_adds_works",),
     },
     "What behaves differently": {

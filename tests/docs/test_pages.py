@@ -22,6 +22,8 @@ from oda.config.components import COMPONENTS, FILES
 from oda.config.loader import load
 from oda.config.reference import render
 from oda.errors import ConfigurationError
+from oda.model import OperationRequest
+from oda.operations.script_report import VARIABLE_PREFIX, script_variables
 from tests.docs import shell
 from tests.docs.codetexts import is_said
 from tests.docs.pages import ROOT, Page, all_pages, examples
@@ -201,6 +203,8 @@ def test_names(page: Page) -> None:
             missing.append(name)
     variables = {key.variable for component in COMPONENTS for key in component.overridable()}
     variables |= shell.variables_of(shell.main) | TEST_VARIABLES
+    asked = OperationRequest("1", "WATER", parameters={"litres": 5})
+    variables |= {*script_variables(asked, "dev-1"), VARIABLE_PREFIX}
     for name in set(re.findall(r"\bODA_[A-Z][A-Z_]+\b", page.text)):
         if name not in variables:
             missing.append(name)

@@ -7,6 +7,7 @@ are the ones in which the process itself, its threads and its file system have a
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -80,14 +81,19 @@ def obedient(configuration: Path) -> Iterator[AgentProcess]:
 
 
 def test_trouble_with_the_disk_is_visible(closed_directory: Path, tmp_path: Path) -> None:
-    """``oda status`` names it, although the local socket found no place beside the outbox; ``oda
-    send`` does not wait for it."""
+    """``oda status`` and ``oda outbox`` name it, although there is no file, and the local socket
+    found no place beside it; ``oda send`` does not wait for it."""
     conf = configure(tmp_path / "conf", closed_directory / "outbox.sqlite", nobody_listens())
     with obedient(conf) as agent:
         agent.wait_for_log("the outbox can't be written to")
         shown = run_oda("status", "--conf", str(conf), cwd=tmp_path)
         assert (shown.returncode, shown.stderr) == (1, "")
         assert "disk: the outbox can't be written to" in shown.stdout
+        for command in ("status", "list", "export", "verify"):
+            told = run_oda("outbox", command, "--conf", str(conf), cwd=tmp_path)
+            assert (told.returncode, told.stdout) == (1, "")
+            assert "there is no such file (the outbox can't be written to" in told.stderr
+            assert re.search(r"keeps in memory: [1-9]\d* waiting, 0 in flight, 0", told.stderr)
         began_s = time.monotonic()
         sent = run_oda("send", "--conf", str(conf), "t=1", cwd=tmp_path)
         assert time.monotonic() - began_s < 8.0  # five, and the start of a process

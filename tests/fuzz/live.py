@@ -105,7 +105,7 @@ class StillClock:
     """A time of day that moves a millisecond whenever it is asked."""
 
     def __init__(self) -> None:
-        self._now_ms = 1_700_000_000_000
+        self._now_ms = 1_800_000_000_000
 
     def now_ms(self) -> int:
         """See ``IWallClock.now_ms``."""

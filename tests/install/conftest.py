@@ -58,7 +58,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "deploy/debian/build.sh dist",
             user="builder",
             cwd="/home/builder/clone",
-            timeout_s=900,
+            timeout_s=1800,
             # The test need not wait for a small file.
             DPKG_DEB_COMPRESSOR_TYPE="gzip",
             DPKG_DEB_COMPRESSOR_LEVEL="1",

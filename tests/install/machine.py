@@ -105,7 +105,7 @@ class Machine:
         script: str,
         user: str = "root",
         cwd: str = "/",
-        timeout_s: float = 300,
+        timeout_s: float = 1200,
         check: bool = True,
         **environ: str,
     ) -> subprocess.CompletedProcess[str]:

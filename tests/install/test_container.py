@@ -79,5 +79,5 @@ def test_the_instructions(machine: Machine, platform: RunningPlatform, tmp_path:
     log = tmp_path / "agent.log"
     variables = {"PATH": path, "ODA_DEVICE_ID": "container-1", "ODA_API_KEY": KEY}
     machine.start([*entry, *arguments], log, user=user, cwd="/var/lib/oda", **variables)
-    platform.wait_for_device("container-1", 60)
+    platform.wait_for_device("container-1", 180)
     machine.run(health, user=user, cwd="/var/lib/oda", **variables)

@@ -77,8 +77,8 @@ def see_it_work(machine: Machine, platform: RunningPlatform, log: Path) -> None:
     for output in (checked, as_root):
         assert f"its id is {device}, from /etc/machine-id" in output
     start_service(machine, log)
-    platform.wait_for_device(device, 60)
-    platform.wait_for_datapoints(device, "device.upTime", 1)
+    platform.wait_for_device(device, 180)
+    platform.wait_for_datapoints(device, "device.upTime", 1, timeout_s=60)
     machine.run("oda status --conf /etc/oda")
     see_trouble(machine)
 

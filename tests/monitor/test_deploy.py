@@ -68,6 +68,13 @@ def test_the_clock_is_protected_unless_the_drop_in_is_there() -> None:
     assert clock["SystemCallFilter"] == ["@clock"]
 
 
+def test_the_drop_in_for_timesync_allows_asking_and_nothing_else() -> None:
+    """The agent may ask the kernel whether the clock is synchronised. The capability to set it
+    stays away."""
+    timesync = entries(DEPLOY / "systemd" / "timesync.conf")
+    assert timesync == {"ProtectClock": ["no"], "SystemCallFilter": ["adjtimex clock_adjtime"]}
+
+
 @pytest.mark.parametrize("with_clock", [False, True])
 def test_systemd_understands_the_unit(tmp_path: Path, with_clock: bool) -> None:
     """``systemd-analyze verify`` finds nothing, where there is one to ask."""

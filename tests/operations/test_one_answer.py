@@ -240,6 +240,8 @@ def parts_of(bench: Bench) -> Parts:
         poller=rest,
         collector=rest,
         operations=bench.dispatcher,
+        undated=rest,
+        scripts=rest,
         troubles=rest,
         **stubs,
     )

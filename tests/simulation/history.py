@@ -58,6 +58,9 @@ class Facts:
     set_aside: int = 0
     asked: dict[tuple[str, str], list[Asked]] = field(default_factory=lambda: defaultdict(list))
     executions: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    #: How often it was resumed after a restart, and the state that it was last told to be saved.
+    resumed: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
+    saved: dict[tuple[str, str], int] = field(default_factory=dict)
     #: The final answers that the platform committed, by id and name.
     answers: dict[tuple[str, str], list[bytes]] = field(default_factory=lambda: defaultdict(list))
     #: The answers that ever were on the disk, each with its key.

@@ -22,6 +22,7 @@ from tests.simulation.workload import (
     ACT_TOO,
     READ,
     ClockSetting,
+    ContinuingOperation,
     Numbers,
     Publishers,
     Setting,
@@ -62,9 +63,10 @@ class Life:
             SimulatedOperation(name, name == READ, self.reactor, history, publishers, stop_wanted)
             for name in (ACT, ACT_TOO, READ)
         ]
+        continuing = ContinuingOperation(self.reactor, history)
         self.agent = Agent(
             settings,
-            [*operations, Setting("setting", self.reactor), ClockSetting(wall_clock)],
+            [*operations, continuing, Setting("setting", self.reactor), ClockSetting(wall_clock)],
             self.reactor,
             wall_clock,
             {},

@@ -172,6 +172,9 @@ def _judge_answers(facts: Facts, history: History) -> None:
         is_missing = not answers and facts.answers_lost[key] < _in_vain(facts)
         if is_missing and not _was_let_go(facts, key):
             missing.append(f"{name} has no answer")
+        is_continued = key in facts.saved and not facts.excuses & {"disk", "opening"}
+        if is_continued and any(_INTERRUPTED in one for one in answers):
+            history.violate(f"{name} had saved its state and was answered as interrupted")
         if facts.executions[key] > 1 and asked[0].acts:
             history.violate(f"{name} was executed {facts.executions[key]} times")
     _tell_missing(missing, facts, history)

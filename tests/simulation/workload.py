@@ -14,7 +14,13 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from oda.errors import OperationFailed, OutboxError
-from oda.interfaces import IDatastreamGetter, IDatastreamSetter, IOperation
+from oda.interfaces import (
+    IDatastreamGetter,
+    IDatastreamSetter,
+    IOperation,
+    IProgress,
+    IResumableOperation,
+)
 from oda.model import Event, OperationResult, Reading, Step, StepResult
 from tests.simulation.disk import Disk
 from tests.simulation.documents import value_of
@@ -26,6 +32,7 @@ PARAMETERS_SET = "SET_DEVICE_PARAMETERS"
 ACT = "SIM_ACT"
 ACT_TOO = "SIM_ACT_TOO"
 READ = "SIM_READ"
+CONTINUE = "SIM_CONTINUE"
 
 
 class Numbers:
@@ -190,6 +197,58 @@ class SimulatedOperation:
             done.addErrback(_cancelled, timer)
             return done
         return result
+
+
+@implementer(IOperation, IResumableOperation)
+class ContinuingOperation:
+    """Saves its state, waits, and is done; after a restart it goes on from there."""
+
+    name = CONTINUE
+    reads_only = False
+    time_limit_s = None
+
+    def __init__(self, reactor: LifeReactor, history: History) -> None:
+        self._reactor = reactor
+        self._history = history
+
+    def execute(self, request: Any, progress: IProgress) -> Any:
+        if not self._reactor.effect():
+            return Deferred()
+        facts, key = self._history.facts, (request.id, request.name)
+        facts.executions[key] += 1
+        self._history.say("agent", f"executes {request.id}/{request.name}")
+        if facts.executions[key] > 1 and "store" not in facts.excuses:
+            self._history.violate(f"{request.id}/{request.name} was executed twice")
+        progress([Step("first", StepResult.SUCCESSFUL, "so far")])
+        return self._go_on(request, 1, progress)
+
+    def resume(self, request: Any, state: Any, progress: IProgress) -> Any:
+        if not self._reactor.effect():
+            return Deferred()
+        facts, key = self._history.facts, (request.id, request.name)
+        facts.resumed[key] += 1
+        self._history.say("agent", f"resumes {request.id}/{request.name} at {state}")
+        if state < facts.saved.get(key, 0) and not facts.excuses & {"disk", "store"}:
+            self._history.violate(f"{request.id}/{request.name} was resumed with an older state")
+        return self._go_on(request, state + 1, progress)
+
+    def _go_on(self, request: Any, state: int, progress: IProgress) -> Any:
+        timers: list[Any] = []
+        done: Deferred[OperationResult] = Deferred(lambda _: [one.cancel() for one in timers])
+        result = OperationResult(description=f"done {request.id} at {state}")
+        seconds = 0.0 if self._history.facts.is_ending else float(request.parameters["seconds"])
+
+        def saved(_: None) -> None:
+            if self._reactor.effect() and not done.called:
+                self._history.facts.saved[request.id, request.name] = state
+                timers.append(self._reactor.callLater(seconds, _fire, done, result))
+
+        def failed(failure: Failure) -> None:
+            if not done.called:
+                done.errback(OperationFailed(failure.getErrorMessage()))
+
+        progress.save(state).addCallbacks(saved, failed)
+        return done
 
 
 def _fire(done: Deferred[Any], result: Any) -> None:

@@ -44,7 +44,7 @@ from tests.simulation.scheduler import Scheduler, SteppedWallClock, StuckError
 from tests.simulation.worker import DiskWeather
 from tests.simulation.workload import Numbers
 
-START_MS = 1_750_000_000_000
+START_MS = 1_800_000_000_000
 #: So long the world has to come to rest: longer than any back-off, time limit and linger time.
 REST_S = 150.0
 #: So long requests that were never read, and are asked again, may take.

@@ -11,11 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.task import Clock
 
-from oda.model import Event
+from oda.model import Event, Moment
+from oda.telemetry import history as module
 from oda.telemetry.arrival import ArrivalClock
 from oda.telemetry.history import Dropped, History, encode_event
 from tests.telemetry import strategies
 from tests.telemetry.fakes import FakeWallClock
+
+HISTORY_SQL = Path(module.__file__).with_name("history.sql")
 
 
 class Machine:
@@ -267,6 +270,22 @@ def test_a_file_of_schema_1_is_taken_over(tmp_path: Path) -> None:
     assert history.forget(0) == []
     machine.pass_s(1)
     assert len(history.forget(500)) == 3
+
+
+def test_a_file_of_schema_2_is_taken_over(tmp_path: Path) -> None:
+    """A history of before values could be without a time goes on, and takes such values."""
+    path = tmp_path / "state.db"
+    schema = HISTORY_SQL.read_text().replace(",\n    taken_boot TEXT,\n    taken_ms INTEGER", "")
+    with sqlite3.connect(path) as db:
+        db.executescript(f"{schema}; PRAGMA user_version = 2")
+        db.execute("INSERT INTO kept VALUES (5, 0, 0, 't', '', NULL, 9, NULL, X'90', X'01')")
+    db.close()
+    history = Machine().history(path)
+    add(history, Event("t", 2, taken=Moment("boot", 7)))
+    assert [item.event for item in history.unpublished("t", "")] == [
+        Event("t", 1, at_ms=9),
+        Event("t", 2, taken=Moment("boot", 7)),
+    ]
 
 
 def test_devices_are_chosen_by_pattern() -> None:

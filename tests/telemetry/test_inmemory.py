@@ -12,12 +12,14 @@ from twisted.internet.task import Clock
 from twisted.logger import LogLevel, globalLogPublisher
 from zope.interface.verify import verifyObject
 
+from oda.built import BUILT_MS
 from oda.codecs.values import check_value
 from oda.errors import EventRejected, OutboxClosed, OutboxError, OutboxFull
-from oda.interfaces import IStateManager
-from oda.model import Event, ValueStatus
+from oda.interfaces import IDating, IStateManager
+from oda.model import Event, Moment, ValueStatus
 from oda.settings import StateManagerSettings
 from oda.telemetry.arrival import ArrivalClock
+from oda.telemetry.dating import Dating
 from oda.telemetry.history import History
 from oda.telemetry.inmemory import InMemoryStateManager
 from tests.telemetry.fakes import (
@@ -39,6 +41,7 @@ class Rig:
         self,
         values: dict[tuple[str, str], Any] | None = None,
         path: Path | None = None,
+        dating: IDating | None = None,
         **options: Any,
     ) -> None:
         self.clock = Clock()
@@ -57,6 +60,7 @@ class Rig:
             check_value,
             self.wall_clock,
             self.counters,
+            dating=dating,
         )
         self.manager.start()
 
@@ -438,3 +442,19 @@ def test_a_file_that_breaks_while_running_is_replaced() -> None:
     waiting.callback(None)
     rig.end_turn()
     assert [item.event.value for item in history.unpublished("t", "")] == [2]
+
+
+def test_what_arrives_while_the_clock_is_wrong_keeps_its_moment(tmp_path: Path) -> None:
+    """A value without a time is kept with the moment at which it came, over a restart too, and
+    published with it: whoever sends it knows when that was."""
+    dating = Dating(FakeWallClock(0), "boot", lambda: 77, BUILT_MS)
+    rig = Rig(path=tmp_path / "history", dating=dating)
+    rig.keep(Event("t", 1), Event("t", 2, taken=Moment("before", 5)), Event("t", 3, at_ms=9))
+    rig.manager.stop()
+    rig = Rig(path=tmp_path / "history", dating=dating)
+    assert result_of(rig.manager.collect("t", "")) == 3
+    assert [(event.at_ms, event.taken) for event in rig.dispatcher.events] == [
+        (None, Moment("boot", 77)),
+        (None, Moment("before", 5)),
+        (9, None),
+    ]

@@ -2,7 +2,7 @@
 // the operation's parameters (undefined: none) or throws a `Mistake`.
 
 import { deployment } from "./deployment_fields.js";
-import { field, h, newId, setText } from "./dom.js";
+import { choice, field, h, newId, setText } from "./dom.js";
 import { parse } from "./exact_json.js";
 import { kindOf } from "./format.js";
 import { Mistake } from "./mistake.js";
@@ -118,6 +118,18 @@ function timeSource() {
   return { element: field("Time source", source, "may be left empty"), read };
 }
 
+/** What REBOOT_EQUIPMENT restarts. */
+function rebootType() {
+  const kinds = [
+    ["", "the device (no type)"],
+    ["HARDWARE", "the device (HARDWARE)"],
+    ["SOFTWARE", "the agent (SOFTWARE)"],
+  ];
+  const type = choice(kinds, { class: "reboot-type" });
+  const read = () => (type.value ? { type: type.value } : undefined);
+  return { element: field("Restart", type, "the device answers after the restart"), read };
+}
+
 /** Any parameters, as JSON. */
 export function freeJson(text = "") {
   const area = h("textarea", { rows: 7, class: "code-input", spellcheck: "false", value: text });
@@ -139,7 +151,7 @@ export const STANDARD = {
   SET_DEVICE_PARAMETERS: ["Writes the variables named.", (names) => variables(names, true)],
   SET_CLOCK_EQUIPMENT: ["Sets the device's clock.", clockTime],
   SYNCHRONIZE_CLOCK: ["Sets the device's clock from a time source.", timeSource],
-  REBOOT_EQUIPMENT: ["Restarts the device.", () => freeJson()],
-  DISCOVER: ["Lets the device tell what it has.", () => freeJson()],
+  REBOOT_EQUIPMENT: ["Restarts the device, or its agent.", rebootType],
+  DISCOVER: ["Lists the devices, datastreams and operations there are.", nothing],
   UPDATE: ["Installs files, configuration and packages: all of them or none.", () => deployment()],
 };
