@@ -424,7 +424,8 @@ class Agent(MultiService):
 
         def give_up() -> None:
             _log.error(
-                "the source {source} has not stopped in time; nobody waits for it", source=source
+                "the source {source} has not stopped in time; the agent stops without it",
+                source=source,
             )
             conclude(None)
 

@@ -156,7 +156,7 @@ def read_script_operation(key: str, value: str) -> ScriptOperationSettings:
     """One line of the operations' file."""
     if not _OPERATION.fullmatch(key):
         raise ValueError(
-            "is no name of an operation; allowed: letters, digits, '_', '-' and '.', as the"
+            "is not the name of an operation; allowed: letters, digits, '_', '-' and '.', as the"
             " platform writes it"
         )
     if key in OWN_OPERATIONS:

@@ -100,7 +100,7 @@ class ConfigurationInstaller:
         except ConfigurationError as error:
             raise OperationFailed(f"the configuration has faults: {error.faults[0]}") from None
         if live.in_force() != wanted:
-            raise OperationFailed("the agent can't follow the new configuration; its log says why")
+            raise OperationFailed("the agent can't apply the new configuration; its log says why")
 
     def restore(self, element: DeploymentElement, note: Any) -> Any:
         return self._in_thread(places.restore, self._place(element), note)

@@ -40,7 +40,7 @@ def recover_configuration(directory: Path) -> str | None:
         finally:
             place.release()
     except (OdaError, OSError) as error:
-        log.error("an update can't be looked at: {reason}", reason=reason_of(error))
+        log.error("can't inspect an update that was interrupted: {reason}", reason=reason_of(error))
         return None
 
 
@@ -60,5 +60,5 @@ def _recover(directory: Path, place: UpdateDirectory) -> str | None:
     for item in reversed(record.items):
         if item.installer == NAME:
             files.restore(place_of(directory, item.element), item.note)
-            log.warn("{file} is again the one from before an update", file=item.element.label)
+            log.warn("restored {file} as it was before an update", file=item.element.label)
     return None

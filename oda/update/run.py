@@ -93,7 +93,7 @@ class UpdateRun:
                 await self._call("release", item, item.note)
             except Exception as error:  # noqa: BLE001 - a plugin's; what is left does no harm
                 log.warn(
-                    "the backup of {element} is not deleted: {reason}",
+                    "could not delete the backup of {element}: {reason}",
                     element=item.element.label,
                     reason=reason_of(error),
                 )
@@ -334,7 +334,7 @@ class UpdateRun:
         try:
             await self.clean_up()
         except OSError as error:
-            log.warn("what an update has left is not deleted: {reason}", reason=str(error))
+            log.warn("could not delete what an update has left behind: {reason}", reason=str(error))
 
     # -- steps -------------------------------------------------------------------------------
 
@@ -357,7 +357,7 @@ class UpdateRun:
         try:
             self.tell(tuple(self.record.steps))
         except Exception as error:  # noqa: BLE001 - the update does not depend on who hears of it
-            log.warn("a step of an update is not told: {reason}", reason=reason_of(error))
+            log.warn("could not report a step of an update: {reason}", reason=reason_of(error))
 
     async def _write(self) -> None:
         await self._around.in_thread(self._directory.write, self.record)

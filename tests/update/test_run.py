@@ -341,7 +341,7 @@ def test_a_configuration_that_the_agent_cannot_follow_is_taken_back(world: World
     before = world.in_force
     world.follows = False
     result = outcome(begin(update, request(config(world, "b=30\n")), Progress()))
-    assert "can't follow the new configuration" in result.description
+    assert "can't apply the new configuration" in result.description
     assert (world.conf / POLLER).read_text() == "a=60\n"
     assert world.in_force == before
 
