@@ -50,6 +50,7 @@ from oda.stopping import (
     EVENTS_S,
     HURRIED_OUTBOX_S,
     OUTBOX_BY_S,
+    SCRIPTS_BY_S,
     SOURCES_BY_S,
     STOP_S,
     Stopping,
@@ -327,7 +328,7 @@ class Agent(MultiService):
             "the outbox", parts.outbox.close, OUTBOX_BY_S, parts.outbox.abandon, HURRIED_OUTBOX_S
         )
         yield stopping.step("the state manager", lambda: parts.state.stop(), STOP_S)
-        yield stopping.step("a script", parts.stop_scripts, STOP_S)
+        yield stopping.step("a script", parts.stop_scripts, SCRIPTS_BY_S, parts.kill_scripts)
         yield stopping.step("a service of the agent", super().stopService, STOP_S)
         self._stopping = None
         self._unlimit_log()

@@ -182,6 +182,16 @@ class ScriptRunner:
         self._tell_if_stopped()
         return self._stopped
 
+    def kill_rest(self) -> None:
+        """Kill what ``stop`` has told to end and what is still there: nobody waits any longer."""
+        for process in self._processes:
+            if not process.run.survives and process.kill():
+                log.warn(
+                    "killed the script {command} (process {pid}), which had not ended in time",
+                    command=process.run.command,
+                    pid=process.pid,
+                )
+
     def _tell_if_stopped(self) -> None:
         if self._stopped is None or self._stopped.called:
             return
@@ -440,6 +450,15 @@ class _ScriptProcess(ProcessProtocol):
             self._signal(signal.SIGTERM)
             self._timer = self._reactor.callLater(GRACE_S, self._end_by_force)
         self.transport.loseConnection()
+
+    def kill(self) -> bool:
+        """Kill the group now; False if the process has ended."""
+        if self.transport.pid is None:
+            return False
+        self._stop_timer()
+        self._is_ending = True
+        self._end_by_force()
+        return True
 
     def _end_by_force(self) -> None:
         self._signal(signal.SIGKILL)

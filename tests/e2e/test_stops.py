@@ -12,7 +12,7 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -169,3 +169,36 @@ def test_a_disk_that_hangs(
     with AgentProcess(conf) as agent:
         agent.wait_for_log("connected to")
         agent.stop()
+
+
+def test_a_script_does_not_outlive_a_hurried_stop(tmp_path: Path) -> None:
+    """The agent ends at once on a second SIGTERM, and a script that heeds no SIGTERM with it: else
+    one would stay behind for ever with each restart."""
+    conf = configure(tmp_path / "conf", tmp_path / "outbox.sqlite", nobody_listens())
+    script, number = tmp_path / "stubborn.sh", tmp_path / "number"
+    script.write_text(f"#!/bin/sh\ntrap '' TERM\necho $$ > {number}\nwhile :; do sleep 1; done\n")
+    script.chmod(0o755)
+    write(
+        conf,
+        "datastreams.deviceinfo",
+        f"deviceId=dev-1\napiKey=key\npath={tmp_path}\nstubborn=stubborn.sh\n",
+    )
+    write(conf, "subsystem.poller", READINGS + "stubborn=0;60\n")
+    with AgentProcess(conf) as agent:
+        _wait_until(lambda: number.exists() and bool(number.read_text().strip()))
+        line = Path("/proc", number.read_text().strip(), "cmdline")
+        assert b"stubborn" in line.read_bytes()
+        agent.signal(signal.SIGTERM)
+        agent.wait_for_log("Received SIGTERM")
+        time.sleep(0.5)
+        end(agent, signal.SIGTERM)
+        text = agent.text()
+    assert "killed the script stubborn.sh" in text
+    _wait_until(lambda: not line.exists() or not line.read_bytes())  # gone, or waits for init
+
+
+def _wait_until(is_true: Callable[[], bool], timeout_s: float = 15.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not is_true():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
