@@ -598,6 +598,32 @@ def test_the_file_follows_the_outbox(machine: Machine, tmp_path: Path) -> None:
     assert machine.connector.values() == [1, 2]
 
 
+def test_a_file_that_is_deleted_is_written_anew(machine: Machine) -> None:
+    """A file without a name is lost with the process: nothing is told accepted that is only in
+    one."""
+    machine.publish(Event("t", 1))
+    machine.turn()
+    assert machine.path is not None
+    for suffix in ("", "-wal", "-shm"):
+        machine.path.with_name(machine.path.name + suffix).unlink()
+    told = machine.publish(Event("t", 2))
+    machine.turn()
+    assert has_fired(told)
+    machine.kill()
+    machine.life()
+    machine.set_clock()
+    machine.look()
+    assert machine.connector.values() == [1, 2]
+
+
+def test_one_large_list_is_taken(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound of what memory holds refuses no list that the disk takes."""
+    monkeypatch.setattr(module, "MAX_UNWRITTEN", 3)
+    told = machine.publish([Event("t", value) for value in range(5)])
+    machine.turn()
+    assert failure_of(told) is None
+
+
 def test_memory_only_is_told(tmp_path: Path) -> None:
     """With outbox=memory the end of the process loses what waits, and counts it."""
     machine = Machine(None)
