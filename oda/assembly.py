@@ -105,6 +105,11 @@ class Parts:
         """End the scripts of readings and operations; fires when they have ended."""
         return gatherResults([self.host.stop(), self.scripts.stop()])
 
+    def kill_scripts(self) -> None:
+        """Kill the scripts that have not ended in time: none outlives the agent."""
+        self.host.kill_scripts()
+        self.scripts.kill_rest()
+
     def started(self) -> None:
         """All parts of the agent have started."""
         self.is_running = True
@@ -325,6 +330,7 @@ def build_parts(
             set_session=shutil.which("setsid"),
             counters=counters,
             troubles=troubles,
+            everything="all scripts of operations",
         ),
         troubles=troubles,
     )

@@ -1,8 +1,8 @@
 """A PID file that means nobody must not keep the agent from starting.
 
-twistd refuses to start over a PID file that is empty, as a loss of power leaves it, or whose number
-belongs to any process, as after a restart of the machine or the container. What keeps two agents
-apart is the lock of the outbox, not this file.
+twistd refuses to start over a PID file that is empty or full of NULs, as a loss of power leaves it,
+or whose number belongs to any process, as after a restart of the machine or the container. What
+keeps two agents apart is the lock of the outbox, not this file.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from pathlib import Path
 
 #: So much of a PID file is read, in bytes: it holds one number.
 _MOST_BYTES = 64
+#: What may be in it besides the number: a loss of power leaves NULs where nothing was written yet.
+_NOTHING = b"\0 \t\r\n"
 #: What the command line of an agent contains.
 _AGENT = b"oda-websocket"
 
@@ -23,7 +25,7 @@ def remove_stale(path: Path, own: int | None = None, processes: Path = Path("/pr
     no number: it may be no PID file."""
     with suppress(OSError):
         with path.open("rb") as file:
-            content = file.read(_MOST_BYTES).strip()
+            content = file.read(_MOST_BYTES).strip(_NOTHING)
         if content and not (content.isdigit() and _means_nobody(int(content), own, processes)):
             return
         path.unlink()

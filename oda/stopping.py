@@ -25,8 +25,10 @@ SOURCES_BY_S = 3.0
 EVENTS_S = 1.0
 #: ... until these are delivered and the connection is closed, ...
 CONNECTION_BY_S = 7.5
-#: ... and until the outbox has committed the rest.
+#: ... until the outbox has committed the rest, ...
 OUTBOX_BY_S = 9.0
+#: ... and until the scripts, which have had a SIGTERM, have ended. The agent kills the rest.
+SCRIPTS_BY_S = 9.25
 #: The least time for the disk in a hurried stop, in seconds.
 HURRIED_OUTBOX_S = 1.0
 

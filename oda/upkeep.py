@@ -50,10 +50,12 @@ class Upkeep:
         }
 
     def describe(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Where the outbox is (``path`` None: in memory) and what it holds."""
+        """Where the outbox is (``path`` None: in memory), what it holds, and why it can't be
+        written ("" where it can)."""
         return {
             "path": str(self._outbox.path) if self._outbox.path is not None else None,
             "counts": dict(self._outbox.counts()),
+            "trouble": self._outbox.disk_trouble,
         }
 
     def purge(self, arguments: Mapping[str, Any]) -> int:

@@ -28,6 +28,7 @@ def processes(tmp_path: Path) -> Path:
     [
         ("", False),  # a loss of power left it empty
         ("\n", False),
+        ("\0\0\0\0\0", False),  # the same, on a file system that wrote the length first
         ("7\n", True),  # an agent
         ("8", False),  # another process has the number by now
         ("9", False),  # this process: in a container each start has the same number

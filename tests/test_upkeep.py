@@ -27,6 +27,7 @@ def test_an_outbox_in_memory_is_described_and_left_alone() -> None:
     described = handlers["outbox"]({})
     assert described["path"] is None
     assert described["counts"]["waiting"] == 1
+    assert described["trouble"] == ""
     for command in ("outbox-purge", "outbox-retry-dead"):
         with pytest.raises(OutboxError, match="in memory"):
             handlers[command]({})

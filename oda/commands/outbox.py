@@ -22,7 +22,7 @@ from oda.config.loader import find_directory, load
 from oda.control.client import NotAllowed
 from oda.control.wire import ControlError
 from oda.datastreams.clock import SystemWallClock
-from oda.errors import OdaError
+from oda.errors import OdaError, OutboxError
 from oda.monitor.status import duration
 from oda.outbox.database import is_locked
 from oda.outbox.inspection import (
@@ -53,6 +53,7 @@ class _Target:
         self._directory = directory
         self._file = file
         self.counts: dict[str, int] | None = None  # from a running agent
+        self.trouble = ""  # why a running agent can't write its outbox, while it can't
         self.path = self._find(file)
 
     @property
@@ -69,14 +70,27 @@ class _Target:
             found = None
         if found is not None and (file is None or str(file.absolute()) == found["path"]):
             if found["path"] is None and not self._may_be_in_memory:
-                raise ControlError(f"the outbox is in memory; it holds {found['counts']}")
+                raise ControlError(f"the outbox is in memory; it holds {_states(found['counts'])}")
             self.counts = found["counts"]
+            self.trouble = found.get("trouble", "")
             return Path(found["path"] or "memory")
         if file is not None:
             return file
         if self.settings.kind is not OutboxKind.DURABLE:
             raise ControlError("the outbox is in memory (outbox=memory), and no agent is running")
         return self.settings.path
+
+    @property
+    def readable(self) -> Path:
+        """The file, to read. Raises ``OutboxError`` if a running agent keeps what waits in memory,
+        because there is no file."""
+        if self.counts is not None and not self.path.is_file():
+            why = self.trouble or "the agent has not written it yet"
+            raise OutboxError(
+                f"{self.path}: there is no such file ({why}). The running agent keeps in memory: "
+                f"{_states(self.counts)}"
+            )
+        return self.path
 
     def call(self, command: str, timeout_s: float | None = _TIMEOUT_S, **arguments: Any) -> Any:
         """Run a command of the agent. Raises ``ControlError``, also when there is no agent."""
@@ -128,15 +142,16 @@ def _of_an_outbox(function: _Command) -> _Command:
 def status(conf: str | None, file: Path | None, as_json: bool) -> None:
     """Show how much waits, how old it is, and what happened to the rest."""
     target = _Target(conf, file)
-    found = read_status(target.path)
+    found = read_status(target.readable)
     if as_json:
         document = _status_document(found)
         if target.counts is not None:
             # The agent knows sooner than the store what is in flight, and what is acknowledged.
             document.update({name: target.counts[name] for name in WORDS})
+            document["trouble"] = target.trouble or None
         click.echo(json_text(document))
     else:
-        echo(_render_status(found, target.counts), nl=False)
+        echo(_render_status(found, target), nl=False)
 
 
 #: The states of a stored message, as "oda status", the metrics and docs/outbox.md name them.
@@ -166,14 +181,20 @@ def _status_document(found: StoreStatus) -> dict[str, Any]:
     return document
 
 
-def _render_status(found: StoreStatus, counts: dict[str, int] | None) -> str:
+def _states(counts: dict[str, int]) -> str:
+    """What a running agent holds, in the words of "oda status"."""
+    states = f"{counts['waiting']} waiting, {counts['in_flight']} in flight, "
+    states += f"{counts['lingering']} lingering"
+    if counts["recovering"]:
+        states += f", {counts['recovering']} recovering"
+    return states
+
+
+def _render_status(found: StoreStatus, target: _Target) -> str:
     stored = ", ".join(f"{number} {name}" for name, number in found.stored.items())
     state = "an agent is using it" if found.is_running else "no agent is using it"
-    if counts is not None:
-        states = f"{counts['waiting']} waiting, {counts['in_flight']} in flight, "
-        states += f"{counts['lingering']} lingering"
-        if counts["recovering"]:
-            states += f", {counts['recovering']} recovering"
+    if target.counts is not None:
+        states = _states(target.counts)
     else:
         states = f"{found.waiting} waiting, {found.lingering} lingering"
     rows = [
@@ -198,6 +219,8 @@ def _render_status(found: StoreStatus, counts: dict[str, int] | None) -> str:
                 ("dropped", found.totals.dropped),
             )
         ]
+    if target.trouble:
+        rows.append(("trouble", target.trouble))
     return "".join(f"{name:<14}{text}\n" for name, text in rows)
 
 
@@ -209,7 +232,7 @@ def list_messages(conf: str | None, file: Path | None, state: str | None, limit:
     """List the messages in the order of sending, then the dead letters. Lingering messages, which
     the platform acknowledged recently, are included. "oda outbox export" shows their content."""
     target = _Target(conf, file)
-    messages = read_messages(target.path, state)
+    messages = read_messages(target.readable, state)
     click.echo(f"{'id':>16}  {'class':<10}{'state':<10}{'datapoints':>10}{'bytes':>10}  accepted")
     for message in islice(messages, limit):
         echo(_line(message))
@@ -237,7 +260,7 @@ def _line(message: StoredMessage) -> str:
 @_of_an_outbox
 def export(conf: str | None, file: Path | None, state: str | None, output: Any) -> None:
     """Write every message with its content, one JSON object per line."""
-    for message in read_messages(_Target(conf, file).path, state):
+    for message in read_messages(_Target(conf, file).readable, state):
         output.write(message.as_json() + b"\n")
 
 
@@ -246,7 +269,7 @@ def export(conf: str | None, file: Path | None, state: str | None, output: Any) 
 def verify_file(conf: str | None, file: Path | None) -> None:
     """Read and check the whole file; the exit status is 1 when something is wrong with it."""
     target = _Target(conf, file)
-    faults = verify(target.path)
+    faults = verify(target.readable)
     for fault in faults:
         echo(fault)
     if faults:

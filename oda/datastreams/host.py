@@ -90,6 +90,10 @@ class HostDatastreams:
         """End the scripts that are still running; fires when they have ended."""
         return self._runner.stop()
 
+    def kill_scripts(self) -> None:
+        """Kill those that ``stop`` could not end in time."""
+        self._runner.kill_rest()
+
     def _exchange(self, removed: list[ScriptGetter], added: list[ScriptGetter]) -> None:
         done: list[ScriptGetter] = []
         for getter in removed:

@@ -105,7 +105,9 @@ class ScriptRunner:
         set_session: str | None = None,
         counters: ICounters | None = None,
         troubles: Troubles | None = None,
+        everything: str = _ALL,
     ) -> None:
+        self._everything = everything
         self.scripts_directory: Path | None = None
         self.timeout_s = 30.0
         self.max_output_bytes = 64 * 1024
@@ -180,6 +182,16 @@ class ScriptRunner:
         self._tell_if_stopped()
         return self._stopped
 
+    def kill_rest(self) -> None:
+        """Kill what ``stop`` has told to end and what is still there: nobody waits any longer."""
+        for process in self._processes:
+            if not process.run.survives and process.kill():
+                log.warn(
+                    "killed the script {command} (process {pid}), which had not ended in time",
+                    command=process.run.command,
+                    pid=process.pid,
+                )
+
     def _tell_if_stopped(self) -> None:
         if self._stopped is None or self._stopped.called:
             return
@@ -203,7 +215,7 @@ class ScriptRunner:
     def _say_behind(self) -> None:
         if not self._is_behind:
             self._is_behind = True
-            self._troubles.report(TroubleKind.SCRIPT, "they can't keep up", _ALL)
+            self._troubles.report(TroubleKind.SCRIPT, "they can't keep up", self._everything)
             log.warn(
                 "the scripts can't keep up: {waiting} wait for one of {places} places, and have"
                 " waited longer than a script may run. Run fewer, quicker, or less often",
@@ -234,7 +246,7 @@ class ScriptRunner:
         self._queue.extend(waiting)
         if self._is_behind and not self._queue:
             self._is_behind = False
-            self._troubles.end(TroubleKind.SCRIPT, _ALL)
+            self._troubles.end(TroubleKind.SCRIPT, self._everything)
             log.info("the scripts keep up again")
 
     # -- running ---------------------------------------------------------------------------------
@@ -438,6 +450,15 @@ class _ScriptProcess(ProcessProtocol):
             self._signal(signal.SIGTERM)
             self._timer = self._reactor.callLater(GRACE_S, self._end_by_force)
         self.transport.loseConnection()
+
+    def kill(self) -> bool:
+        """Kill the group now; False if the process has ended."""
+        if self.transport.pid is None:
+            return False
+        self._stop_timer()
+        self._is_ending = True
+        self._end_by_force()
+        return True
 
     def _end_by_force(self) -> None:
         self._signal(signal.SIGKILL)

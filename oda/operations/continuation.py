@@ -70,7 +70,7 @@ def resumed_form(saved: Saved) -> tuple[Saved, bytes]:
 
 
 def read_saved(written: bytes) -> Saved:
-    """Raises ``msgspec.MsgspecError`` for what is no ``Saved``."""
+    """Raises ``ValueError`` (which ``msgspec.MsgspecError`` is) for what is no ``Saved``."""
     return msgspec.msgpack.decode(written, type=Saved)
 
 

@@ -47,6 +47,8 @@ REBOOT = "REBOOT_EQUIPMENT"
 #: The values of the parameter ``type`` of REBOOT_EQUIPMENT, and the key that each needs.
 REBOOT_TYPES = {"HARDWARE": "rebootCommand", "SOFTWARE": "restartCommand"}
 
+#: Seconds from the failure of a command to the answer that says so.
+_SETTLE_S = 5.0
 #: Seconds between the limits of the script and the restart, and the operation's own.
 _MARGIN_S = 10.0
 
@@ -106,7 +108,8 @@ class RestartOperation:
         self._choose = choose
 
     async def execute(self, request: OperationRequest, progress: IProgress) -> OperationResult:
-        """Never returns: the restart ends the process, or it fails with ``OperationError``."""
+        """The restart ends the process. Returns only if the script says itself that it restarts
+        nothing, and raises ``OperationError`` if it fails."""
         around = self._around
         restart = self._choose(request)
         host_id = around.host_id()
@@ -134,10 +137,20 @@ class RestartOperation:
                 restart.command, variables, written, wrote, survives=True
             )
         except ReadingFailed as error:
-            raise OperationFailed(str(error)) from error
-        if output.failure:
-            raise OperationFailed(report.result(output.failure).description or output.failure)
-        await self._end_of_the_process(restart.effect)
+            failure = str(error)
+        else:
+            result = report.result(output.failure)
+            failure = output.failure and (result.description or output.failure)
+            if not failure and result.result_code is not ResultCode.SUCCESSFUL:
+                return result  # it says itself that it restarts nothing
+        if failure:
+            # A restart ends the command together with the agent, and perhaps a moment before.
+            await self._end_of_the_process(_SETTLE_S, failure)
+        what = "the device" if restart.effect is ScriptEffect.REBOOTS else "the agent"
+        limit_s = around.restart_timeout_s
+        await self._end_of_the_process(
+            limit_s, f"the command has ended, but {what} has not restarted within {limit_s:g} s"
+        )
         raise AssertionError("the wait ends with an error only")
 
     def resume(self, request: OperationRequest, state: Any, progress: IProgress) -> OperationResult:
@@ -174,18 +187,11 @@ class RestartOperation:
     def _began(self, effect: ScriptEffect, at_ms: int | None) -> Step:
         return Step(self.name, StepResult.SUCCESSFUL, _ANNOUNCED[effect], None, at_ms)
 
-    def _end_of_the_process(self, effect: ScriptEffect) -> Deferred[None]:
-        limit_s = self._around.restart_timeout_s
-        what = "the device" if effect is ScriptEffect.REBOOTS else "the agent"
-
-        def give_up() -> None:
-            waiting.errback(
-                OperationFailed(
-                    f"the command has ended, but {what} has not restarted within {limit_s:g} s"
-                )
-            )
-
-        timer = self._around.clock.callLater(limit_s, give_up)
+    def _end_of_the_process(self, limit_s: float, reason: str) -> Deferred[None]:
+        """Fails with ``reason`` if this process still runs after ``limit_s``."""
+        timer = self._around.clock.callLater(
+            limit_s, lambda: waiting.errback(OperationFailed(reason))
+        )
         waiting: Deferred[None] = Deferred(lambda _: timer.cancel())
         return waiting
 

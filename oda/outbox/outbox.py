@@ -461,18 +461,21 @@ class Outbox:
         self._report()
         self._ledger.tell()
 
+    @property
+    def disk_trouble(self) -> str:
+        """Why the outbox can't be written, "" where it can."""
+        trouble = self._committer.trouble
+        if not trouble:
+            return ""
+        return f"the outbox can't be written to {self._committer.store.name}: {trouble}"
+
     def _report(self) -> None:
         """Report troubles of the disk, and dead letters."""
-        disk, letters = now = self._committer.trouble, len(self._letters)
+        disk, letters = now = self.disk_trouble, len(self._letters)
         if now == self._reported:
             return
         self._reported = now
-        self.troubles.set(
-            TroubleKind.DISK,
-            {"": f"the outbox can't be written to {self._committer.store.name}: {disk}"}
-            if disk
-            else {},
-        )
+        self.troubles.set(TroubleKind.DISK, {"": disk} if disk else {})
         self.troubles.set(
             TroubleKind.DEAD_LETTERS,
             {"": f"{counted(letters, 'message')} set aside as dead letters: see 'oda outbox list'"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -164,9 +165,32 @@ def test_an_operation_is_sent_from_the_form_and_shows_its_answer(
         ),
         ("SYNCHRONIZE_CLOCK", [(".parameters input", "ntp")], {"source": "ntp"}),
         ("REBOOT_EQUIPMENT", [], None),
+        (
+            "UPDATE",
+            [
+                (".element .field:nth-child(1) input", "pump"),
+                (".element .field:nth-child(2) input", "2"),
+                (".element .field:nth-child(5) input", "pump/pump.bin"),
+                (".element .field:nth-child(6) input", "http://files.example/pump.bin"),
+            ],
+            {
+                "bundleName": "bundle",
+                "bundleVersion": "1",
+                "deploymentElements": [
+                    {
+                        "name": "pump",
+                        "version": "2",
+                        "type": "SOFTWARE",
+                        "operation": "INSTALL",
+                        "order": 1,
+                        "path": "pump/pump.bin",
+                        "downloadUrl": "http://files.example/pump.bin",
+                    }
+                ],
+            },
+        ),
         ("REBOOT_EQUIPMENT", [(".reboot-type", "SOFTWARE")], {"type": "SOFTWARE"}),
         ("DISCOVER", [], None),
-        ("UPDATE", [("textarea", '{"a": [1, null]}')], {"a": [1, None]}),
     ],
 )
 def test_the_form_knows_the_standard_operations(
@@ -191,6 +215,43 @@ def test_the_form_knows_the_standard_operations(
     (operation,) = platform.operations("boiler")
     assert operation.name == name
     assert operation.request.get("parameters") == parameters
+
+
+def test_an_update_of_a_file_that_the_platform_serves(
+    tmp_path: Path, page: Page, platform: RunningPlatform, keep: Keep
+) -> None:
+    """The form adds size and digest of a served file, several elements, and asks for what is
+    missing."""
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "pump.bin").write_bytes(b"new")
+    platform.stop()
+    platform._options = ["--files", str(files)]
+    platform.start()
+    with Device(platform.device_url_of("boiler")) as device:
+        device.wait_until_connected()
+        page.open(f"{platform.url}/#/devices/boiler/operations")
+        page.choose(".order select", "UPDATE")
+        page.wait("document.querySelectorAll('.order datalist option').length === 1")
+        page.click(".order button.primary")
+        page.wait("document.querySelector('.order .problem').textContent.includes('Name each')")
+        page.type("pump")
+        url = page.evaluate("document.querySelector('.order datalist option').value")
+        page.click(".element .field:nth-child(6) input")
+        page.type(url)
+        page.click(".elements + button")
+        page.type("stale")
+        page.choose(".element:nth-child(2) .field:nth-child(4) select", "UNINSTALL")
+        keep(page, "update")
+        page.click(".order button.primary")
+        page.wait("document.querySelector('.exchange .pill')?.textContent === 'NOT_SUPPORTED'")
+    (operation,) = platform.operations("boiler")
+    first, second = operation.request["parameters"]["deploymentElements"]
+    assert (first["downloadUrl"], first["size"]) == (f"{platform.url}/files/pump.bin", 3)
+    digest = hashlib.sha256(b"new").hexdigest()
+    assert first["validators"] == [{"type": "SHA-256", "value": digest}]
+    assert (second["operation"], second["order"]) == ("UNINSTALL", 2)
+    assert "downloadUrl" not in second
 
 
 def test_any_operation_is_sent_as_json_and_mistakes_are_named(

@@ -401,6 +401,22 @@ def test_the_end_of_the_agent_waits_for_scripts_to_end(bench: Bench) -> None:
     assert bench.reason(bench.run("a.sh")) == "the agent is stopping"
 
 
+def test_no_script_outlives_an_agent_that_has_no_time_left(bench: Bench) -> None:
+    """Where the grace is longer than what is left of the stop, those that are still there are
+    killed at once. What survives an agent is left alone, and so is what has ended."""
+    bench.run("a.sh")
+    bench.run("b.sh")
+    run_once(bench, survives=True)
+    bench.runner.stop()
+    bench.reactor.processes[0].end(killer=15)
+    bench.killed.clear()
+    bench.runner.kill_rest()
+    assert bench.killed == [(1001, SIGKILL)]
+    for process in bench.reactor.processes[1:]:
+        process.end(killer=9)
+    bench.assert_clean()
+
+
 def test_a_process_that_can_not_be_signalled_is_left_alone() -> None:
     """No error of the system comes out: the process is gone, or another user's."""
     signal_group(2**22 + 1, 0)

@@ -7,11 +7,12 @@ are the ones in which the process itself, its threads and its file system have a
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -80,14 +81,19 @@ def obedient(configuration: Path) -> Iterator[AgentProcess]:
 
 
 def test_trouble_with_the_disk_is_visible(closed_directory: Path, tmp_path: Path) -> None:
-    """``oda status`` names it, although the local socket found no place beside the outbox; ``oda
-    send`` does not wait for it."""
+    """``oda status`` and ``oda outbox`` name it, although there is no file, and the local socket
+    found no place beside it; ``oda send`` does not wait for it."""
     conf = configure(tmp_path / "conf", closed_directory / "outbox.sqlite", nobody_listens())
     with obedient(conf) as agent:
         agent.wait_for_log("the outbox can't be written to")
         shown = run_oda("status", "--conf", str(conf), cwd=tmp_path)
         assert (shown.returncode, shown.stderr) == (1, "")
         assert "disk: the outbox can't be written to" in shown.stdout
+        for command in ("status", "list", "export", "verify"):
+            told = run_oda("outbox", command, "--conf", str(conf), cwd=tmp_path)
+            assert (told.returncode, told.stdout) == (1, "")
+            assert "there is no such file (the outbox can't be written to" in told.stderr
+            assert re.search(r"keeps in memory: [1-9]\d* waiting, 0 in flight, 0", told.stderr)
         began_s = time.monotonic()
         sent = run_oda("send", "--conf", str(conf), "t=1", cwd=tmp_path)
         assert time.monotonic() - began_s < 8.0  # five, and the start of a process
@@ -163,3 +169,36 @@ def test_a_disk_that_hangs(
     with AgentProcess(conf) as agent:
         agent.wait_for_log("connected to")
         agent.stop()
+
+
+def test_a_script_does_not_outlive_a_hurried_stop(tmp_path: Path) -> None:
+    """The agent ends at once on a second SIGTERM, and a script that heeds no SIGTERM with it: else
+    one would stay behind for ever with each restart."""
+    conf = configure(tmp_path / "conf", tmp_path / "outbox.sqlite", nobody_listens())
+    script, number = tmp_path / "stubborn.sh", tmp_path / "number"
+    script.write_text(f"#!/bin/sh\ntrap '' TERM\necho $$ > {number}\nwhile :; do sleep 1; done\n")
+    script.chmod(0o755)
+    write(
+        conf,
+        "datastreams.deviceinfo",
+        f"deviceId=dev-1\napiKey=key\npath={tmp_path}\nstubborn=stubborn.sh\n",
+    )
+    write(conf, "subsystem.poller", READINGS + "stubborn=0;60\n")
+    with AgentProcess(conf) as agent:
+        _wait_until(lambda: number.exists() and bool(number.read_text().strip()))
+        line = Path("/proc", number.read_text().strip(), "cmdline")
+        assert b"stubborn" in line.read_bytes()
+        agent.signal(signal.SIGTERM)
+        agent.wait_for_log("Received SIGTERM")
+        time.sleep(0.5)
+        end(agent, signal.SIGTERM)
+        text = agent.text()
+    assert "killed the script stubborn.sh" in text
+    _wait_until(lambda: not line.exists() or not line.read_bytes())  # gone, or waits for init
+
+
+def _wait_until(is_true: Callable[[], bool], timeout_s: float = 15.0) -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not is_true():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)

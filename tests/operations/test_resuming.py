@@ -329,7 +329,7 @@ def test_damage_in_what_was_saved_is_answered_as_interrupted() -> None:
     """There is an answer all the same."""
     before, _ = begun()
     (record,) = before.journal.records.values()
-    for damaged in (b"", b"\xc1", msgspec.msgpack.encode({"state": 1})):
+    for damaged in (b"", b"\xc1", b"\x81\xa1\xff\x01", msgspec.msgpack.encode({"state": 1})):
         record.saved = record.saved_on_disk = damaged
         bench, after, parts = after_restart(before)
         started(parts, bench)
