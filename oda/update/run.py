@@ -28,6 +28,7 @@ from oda.update import validation
 from oda.update.files import InThread
 from oda.update.installers import Installers
 from oda.update.record import Item, Phase, Record, UpdateDirectory
+from oda.wording import counted
 
 log = Logger()
 
@@ -137,8 +138,7 @@ class UpdateRun:
         self._directory.acquire()
         await self._around.in_thread(self._directory.empty_downloads)
         await self._write()
-        count = len(self.record.items)
-        elements = "1 element" if count == 1 else f"{count} elements"
+        elements = counted(len(self.record.items), "element")
         await self._step("BEGINUPDATE", StepResult.SUCCESSFUL, f"{elements} to install")
         files = await self._download()
         await self._validate(files)
