@@ -135,7 +135,7 @@ def reader(directory: os.stat_result) -> int:
     name, and may read the directory. Raises ``KeyError`` if there is none.
 
     "oda init --user NAME" makes such a directory. In a group with another name, such as ``users``,
-    nobody could say which of its members the agent's user is.
+    there is no way to tell which of its members the agent's user is.
     """
     if directory.st_uid != 0 or not directory.st_mode & stat.S_IRGRP:
         raise KeyError
