@@ -352,7 +352,7 @@ def test_init_overwrites_nothing(tmp_path: Path) -> None:
         (["--host", "h h", "--api-key-file", "-"], "host: 'h h' is not allowed"),
         (["--host", "h", "--port", "x", "--api-key-file", "-"], "port: 'x' is not allowed"),
         (["--host", "h", "--api-key-file", "/absent"], "/absent does not exist"),
-        (["--host", "h", "--api-key-file", "-", "--every", "soon"], "is not a schedule"),
+        (["--host", "h", "--api-key-file", "-", "--every", "soon"], "is not an option"),
         (["--host", "h", "--api-key-file", "-", "--set", "prot=1"], "--set prot"),
         (["--host", "h", "--api-key-file", "-", "--set", "apiKey=k"], "a secret"),
     ],
