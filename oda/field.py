@@ -15,7 +15,7 @@ from typing import Any, Generic, TypeVar
 from twisted.internet.defer import Deferred, DeferredLock
 from zope.interface import implementer
 
-from oda.errors import DatastreamError
+from oda.errors import DatastreamError, ReadingFailed
 from oda.interfaces import IDatastreamSource
 from oda.model import HOST
 from oda.threads import in_own_thread
@@ -24,6 +24,10 @@ C = TypeVar("C")
 T = TypeVar("T")
 
 _MISSING: Any = object()
+
+
+class ConnectionFailed(ReadingFailed):
+    """There was no answer: the connection is made anew for the next call."""
 
 
 class Line:
@@ -177,6 +181,9 @@ class OneAtATime(Generic[C]):
                 self._client = self._connect()
             try:
                 return work(self._client)
+            except ConnectionFailed:
+                self._forget()
+                raise
             except DatastreamError:
                 raise  # an answer: the connection is well
             except BaseException:

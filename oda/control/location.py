@@ -8,8 +8,10 @@ command uses a socket only if its file, directory and listener belong to a user 
 
 from __future__ import annotations
 
+import grp
 import hashlib
 import os
+import pwd
 import stat
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -108,18 +110,39 @@ def _first_good(
     raise ControlError("; ".join(problems))
 
 
-def trusted_users(own: int, owners: Collection[Path]) -> set[int]:
+def trusted_users(
+    own: int, owners: Collection[Path], configuration: Path | None = None
+) -> set[int]:
     """The users whose agent a command of the user ``own`` trusts: that user and root.
 
     Root also uses the agents of other users: it trusts the owners of the paths ``owners``, which
-    root's configuration names, but no third user who listens in an agent's place.
+    root's configuration names, and the user for whom root has written the directory
+    ``configuration`` (``reader``), but no third user who listens in an agent's place.
     """
     trusted = {0, own}
     if own == 0:
         for path in owners:
             with suppress(OSError):
                 trusted.add(path.stat().st_uid)
+        if configuration is not None:
+            with suppress(OSError, KeyError):
+                trusted.add(reader(configuration.stat()))
     return trusted
+
+
+def reader(directory: os.stat_result) -> int:
+    """The user with whom root shares a directory: its group is that user's own, has that user's
+    name, and may read the directory. Raises ``KeyError`` if there is none.
+
+    "oda init --user NAME" makes such a directory. In a group with another name, such as ``users``,
+    nobody could say which of its members the agent's user is.
+    """
+    if directory.st_uid != 0 or not directory.st_mode & stat.S_IRGRP:
+        raise KeyError
+    account = pwd.getpwnam(grp.getgrgid(directory.st_gid).gr_name)
+    if account.pw_gid != directory.st_gid:
+        raise KeyError
+    return account.pw_uid
 
 
 def squatter(path: Path, trusted: Collection[int]) -> str:

@@ -73,7 +73,9 @@ class Restart(NamedTuple):
 
 class Surroundings(NamedTuple):
     """What operations that restart something need. ``boot_id`` tells this boot from others, "" if
-    nobody knows; ``read_after`` are datastreams of the device to read after the final answer."""
+    nobody knows; ``read_after`` are datastreams of the device to read after the final answer.
+    ``is_right()`` says whether the time of day can be believed: a device may restart in 1970, and
+    no step is sent with that time."""
 
     runner: IScriptRunner
     state: IStateManager
@@ -84,6 +86,11 @@ class Surroundings(NamedTuple):
     script_timeout_s: float
     restart_timeout_s: float
     read_after: Sequence[str]
+    is_right: Callable[[], bool] = lambda: True
+
+    def now_ms(self) -> int | None:
+        """The time of day, None where it can't be believed."""
+        return self.wall_clock.now_ms() if self.is_right() else None
 
 
 @implementer(IOperation, IResumableOperation)
@@ -107,7 +114,7 @@ class RestartOperation:
         restart = self._choose(request)
         host_id = around.host_id()
         variables, written = script_variables(request, host_id), script_input(request, host_id)
-        began_ms = around.wall_clock.now_ms()
+        began_ms = around.now_ms()
         progress([self._began(restart.effect, began_ms)])
         try:
             await progress.save(
@@ -151,7 +158,7 @@ class RestartOperation:
         around = self._around
         effect = ScriptEffect(state["effect"])
         began = self._began(effect, state["began_ms"])
-        now_ms = around.wall_clock.now_ms()
+        now_ms = around.now_ms()
         boot_id = around.boot_id()
         if effect is ScriptEffect.REBOOTS and boot_id and boot_id == state["boot_id"]:
             reason = "only the agent has restarted, not the device: the boot id is the same"
@@ -177,7 +184,7 @@ class RestartOperation:
 
         self._around.state.get(HOST, tuple(self._around.read_after)).addCallback(log)
 
-    def _began(self, effect: ScriptEffect, at_ms: int) -> Step:
+    def _began(self, effect: ScriptEffect, at_ms: int | None) -> Step:
         return Step(self.name, StepResult.SUCCESSFUL, _ANNOUNCED[effect], None, at_ms)
 
     def _end_of_the_process(self, limit_s: float, reason: str) -> Deferred[None]:

@@ -14,7 +14,7 @@ from twisted.plugin import IPlugin as ITwistedPlugin
 from zope.interface import implementer
 
 from oda.errors import ReadingFailed, WritingFailed
-from oda.field import Line, OneAtATime, library_of, place_of, read_lines
+from oda.field import ConnectionFailed, Line, OneAtATime, library_of, place_of, read_lines
 from oda.interfaces import IDatastreamGetter, IDatastreamSetter, IPlugin
 from oda.model import Reading
 
@@ -123,6 +123,16 @@ def _value(
     return value
 
 
+def _asked(ask: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+    """The answer of the device. Raises ``ConnectionFailed`` where there is none."""
+    from pymodbus.exceptions import ModbusException
+
+    try:
+        return ask(*arguments, **more)
+    except (ModbusException, OSError) as error:
+        raise ConnectionFailed(f"no answer from the Modbus device: {error}") from error
+
+
 @implementer(IDatastreamGetter)
 class ModbusValue:
     """One value of a table. ``kind`` None means a bit. A number n is read as n * scale + offset."""
@@ -167,15 +177,22 @@ class ModbusValue:
             count = 1
         elif not count:
             count = client.DATATYPE[self._kind].value[1]
-        read = getattr(client, _READS[self._table])
-        answer = read(self._address, count=count, device_id=self._unit)
+        answer = _asked(
+            getattr(client, _READS[self._table]),
+            self._address,
+            count=count,
+            device_id=self._unit,
+        )
         if answer.isError():
             raise ReadingFailed(f"the Modbus device refuses it: {answer}")
         if self._kind is None:
             return Reading(bool(answer.bits[0]))
-        value = client.convert_from_registers(
-            answer.registers, client.DATATYPE[self._kind], self._word_order
-        )
+        try:
+            value = client.convert_from_registers(
+                answer.registers, client.DATATYPE[self._kind], self._word_order
+            )
+        except ValueError as error:
+            raise ReadingFailed(f"the registers hold no text: {error}") from error
         if self._kind == "STRING":
             return Reading(value.rstrip("\0 "))
         if not isfinite(value):
@@ -212,7 +229,7 @@ class ModbusSetting(ModbusValue):
 
     def _write(self, client: Any, value: Any) -> None:
         if self._kind is None:
-            answer = client.write_coil(self._address, value, device_id=self._unit)
+            answer = _asked(client.write_coil, self._address, value, device_id=self._unit)
         else:
             try:
                 registers = client.convert_to_registers(
@@ -222,6 +239,6 @@ class ModbusSetting(ModbusValue):
                 raise WritingFailed(f"the register does not take {value!r}: {error}") from error
             if self._count:
                 registers = [*registers, *[0] * self._count][: self._count]
-            answer = client.write_registers(self._address, registers, device_id=self._unit)
+            answer = _asked(client.write_registers, self._address, registers, device_id=self._unit)
         if answer.isError():
             raise WritingFailed(f"the Modbus device refuses it: {answer}")

@@ -25,6 +25,8 @@ from oda.threads import in_own_thread
 
 _log = Logger()
 
+#: Larger messages are no values.
+MAX_BYTES = 1 << 20
 #: The device of a line that takes it from the topic.
 _FROM_TOPIC = "*"
 
@@ -229,8 +231,10 @@ class MqttSource:
         if part is None:
             return None
         try:
+            if len(message.payload) > MAX_BYTES:
+                raise ValueError(f"{len(message.payload)} bytes are more than {MAX_BYTES}")
             value = _value(topic, message.payload)
-        except (ValueError, KeyError, IndexError, TypeError) as error:
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError) as error:
             if name not in self._faulty and len(self._faulty) < 1000:
                 self._faulty.add(name)
                 _log.warn(

@@ -151,6 +151,7 @@ class SnmpValue:
 
     async def _ask(self) -> Any:
         import pysnmp.hlapi.v3arch.asyncio as library
+        from pysnmp.error import PySnmpError
 
         agent = self._agent
         engine = library.SnmpEngine()
@@ -166,6 +167,8 @@ class SnmpValue:
                 library.ObjectType(library.ObjectIdentity(self._oid)),
                 lookupMib=False,
             )
+        except (PySnmpError, OSError) as error:
+            raise ReadingFailed(f"the SNMP agent {agent.name}: {error}") from error
         finally:
             engine.close_dispatcher()
         if failure:

@@ -34,6 +34,11 @@ PROOFS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "connectors for MQTT": (_EXISTING + "test_a_deployment_with_other_components",),
         "datastreams of Modbus": (
+            "e2e/test_field.py::test_a_modbus_device_at_the_platform",
+            "plugins/test_snmp.py::test_every_version_reads",
+            "plugins/test_mqtt.py::test_messages_become_events",
+        ),
+        "datastreams of GPIO": (
             "e2e/test_plugin.py::test_what_it_adds_works",
             "e2e/test_agent.py::test_oda_send_publishes_through_the_running_agent",
         ),

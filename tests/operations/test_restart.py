@@ -37,6 +37,7 @@ class Process:
         outbox: FakeOutbox | None = None,
         script: ScriptOperationSettings | None = None,
         read_after: tuple[str, ...] = (),
+        is_right: bool = True,
     ) -> None:
         self.runner = FakeRunner()
         self.state = FakeStateManager()
@@ -51,6 +52,7 @@ class Process:
             script_timeout_s=settings.script_timeout_s,
             restart_timeout_s=settings.restart_timeout_s,
             read_after=read_after,
+            is_right=lambda: is_right,
         )
         self.operation = (
             reboot_equipment(settings, around)
@@ -117,6 +119,18 @@ def test_the_way_of_a_reboot() -> None:
     assert [step["name"] for step in final["steps"]] == ["REBOOT_EQUIPMENT"] * 2
     assert final["steps"][0] == process.partials()[0]["steps"][0]
     assert after.killed(boot_id="boot-3").finals() == after.finals()
+
+
+def test_no_step_is_sent_with_1970() -> None:
+    """A device may restart without the time of day: its steps have no time then."""
+    process = Process(is_right=False)
+    process.ask(parameters={"type": "HARDWARE"})
+    process.runner.scripts[0].end()
+    process.bench.dispatcher.stop()
+    (final,) = process.killed(boot_id="boot-2").finals()
+    assert final["resultCode"] == "SUCCESSFUL"
+    steps = [*process.partials()[0]["steps"], final["steps"][0]]
+    assert [step for step in steps if "timestamp" in step] == []
 
 
 def test_a_device_that_did_not_restart_is_told() -> None:

@@ -17,6 +17,10 @@ from oda.plugins.mqtt import mqtt
 from oda.plugins.snmp import snmp
 from tests.plugins.loop import LIMIT_S, Loop
 
+# Imported whole before a part of them is hidden: they notice once what there is.
+for library in ("pymodbus.client", "serial", "pysnmp.hlapi.v3arch.asyncio", "paho.mqtt.client"):
+    pytest.importorskip(library)
+
 
 def test_a_line() -> None:
     """Members with commas between; a value may hold colons."""

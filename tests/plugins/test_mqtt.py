@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 from oda.errors import EventRejected, OutboxFull
 from oda.interfaces import IDatastreamSource, IPlugin
 from oda.model import Event
-from oda.plugins.mqtt import matched, mqtt
+from oda.plugins.mqtt import MAX_BYTES, matched, mqtt
 from tests.plugins.broker import SessionBroker
 from tests.plugins.loop import LIMIT_S, AsyncioThread, Loop, free_port
 
@@ -134,6 +134,8 @@ def test_what_is_no_value_is_left_out(broker: Broker) -> None:
     broker.send("n", b"rubbish")
     broker.send("j", b'{"b": 1}')
     broker.send("j", b"{")
+    broker.send("j", b"[" * 100_000)
+    broker.send("n", b"1" * (MAX_BYTES + 1))
     broker.send("n", b"\xff")
     broker.send("n", b"1")
     assert agent.wait(1) == [("number", "", 1)]

@@ -160,6 +160,14 @@ def test_a_wrong_secret_is_a_reason(responder: Responder, who: str) -> None:
         read(Loop(), responder, who, "1.0")
 
 
+def test_a_host_without_an_address_is_a_reason() -> None:
+    """A name that nobody knows fails the reading, without a traceback in the log."""
+    options = {"agent.a": "ip:nowhere.invalid", "datastream.t": "agent:a, oid:1.3.6.1.2.1.1.5.0"}
+    (value,) = snmp.create(options, loop := Loop())
+    with pytest.raises(ReadingFailed, match="the SNMP agent a: "):
+        loop.result(value.get(""))
+
+
 def test_readings_at_the_same_time(responder: Responder) -> None:
     """Each has a loop of its own: none disturbs the others."""
     loop = Loop()
