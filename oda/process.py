@@ -41,7 +41,7 @@ from oda.reload import ReloadService
 from oda.settings import OutboxSettings
 from oda.threads import leave_threads_behind
 from oda.update.configuration import LiveConfiguration
-from oda.update.recovery import recover_configuration
+from oda.update.recovery import recover_files
 from oda.upkeep import import_command
 from oda.zombies import build_reaper
 
@@ -131,7 +131,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     forbid_core_files()
     try:
         directory = find_directory(options["conf"])
-        continuing = recover_configuration(directory)
+        continuing = recover_files(directory)
         configuration = load(directory, os.environ)
         check_pid_file(twistd.get("pidfile"))
         destination = open_destination(twistd, sys.stdout)
