@@ -90,7 +90,8 @@ class ConfigurationInstaller:
         return self._in_thread(places.backup, self._place(element))
 
     def install(self, element: DeploymentElement, file: Path | None, note: Any) -> Any:
-        return self._in_thread(places.install, self._place(element), file, 0)
+        # It may hold a secret.
+        return self._in_thread(places.install, self._place(element), file, 0, 0o600)
 
     async def activate(self) -> None:
         live = self._configuration()

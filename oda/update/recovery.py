@@ -30,10 +30,10 @@ def recover_configuration(directory: Path) -> str | None:
     because the one before was stopped in good order; None: there is none. Whatever goes wrong is in
     the log: the agent may be able to start all the same.
     """
-    place = UpdateDirectory(read_update_settings(directory).directory)
-    if not place.exists():
-        return None
     try:
+        place = UpdateDirectory(read_update_settings(directory).directory)
+        if not place.exists():
+            return None
         place.acquire()
         try:
             return _recover(directory, place)

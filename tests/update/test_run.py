@@ -320,6 +320,13 @@ def test_a_configuration_is_in_force(world: World) -> None:
     assert world.in_force.poller.schedules[0].datastream_id == "b"
 
 
+def test_a_new_configuration_file_is_private(world: World) -> None:
+    """It may hold a secret."""
+    run(world, config(world, "maxData=1\n", "statemanager.inmemory"))
+    new = world.conf / "es.amplia.oda.statemanager.inmemory.cfg"
+    assert new.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_faulty_configuration_is_never_in_its_place(world: World) -> None:
     """All files are judged together before one of them is touched."""
     before = world.tree()
