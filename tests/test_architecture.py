@@ -49,7 +49,7 @@ EXTRA = {
     "extensions.py": {"plugins"},
     "last_resort.py": {"threads"},
     # It goes the connector's way, and shows what the tables of the configuration hold.
-    "diagnosis": {"config", "connector", "verification"},
+    "diagnosis": {"config", "connector", "private_files", "verification"},
 }
 #: The only modules that may know several packages.
 SHELLS = {
