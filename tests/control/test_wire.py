@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from oda.control.wire import decode_answer, decode_request
-from oda.errors import ControlError
+from oda.control.wire import ControlError, decode_answer, decode_request
 
 
 @pytest.mark.parametrize("line", [b'{"publish":["\xff"]}\n', b'{"command":"\xff"}\n'])
