@@ -1,4 +1,4 @@
-"""A PID file that means nobody must not keep the agent from starting.
+"""A stale PID file must not keep the agent from starting.
 
 twistd refuses to start over a PID file that is empty or full of NULs, as a loss of power leaves it,
 or whose number belongs to any process, as after a restart of the machine or the container. What

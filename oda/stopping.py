@@ -77,7 +77,7 @@ class Stopping:
             if give_up is not None:
                 give_up()
             else:
-                _log.error("{what} has not stopped; nobody waits for it", what=what)
+                _log.error("{what} has not stopped in time; the stop goes on without it", what=what)
             if not ended.called:
                 self._timer = None
                 ended.callback(None)

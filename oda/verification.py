@@ -144,7 +144,7 @@ def _identity_check(name: str) -> Callable[[Any], None]:
     try:
         identity = IPAddress_ID(name) if _is_address(name) else DNS_ID(name)
     except ValueError as error:
-        raise ConnectorError(f"host: {name} is no name that a certificate can have") from error
+        raise ConnectorError(f"host: {name} is not a name that a certificate can have") from error
 
     def verify(certificate: Any) -> None:
         verify_service_identity(extract_patterns(certificate), [identity], [])
@@ -165,7 +165,7 @@ def _server_name(host: str) -> str:
     try:
         return idna.encode(name).decode("ascii")
     except idna.IDNAError as error:
-        raise ConnectorError(f"host: {host} is no name that a certificate can have") from error
+        raise ConnectorError(f"host: {host} is not a name that a certificate can have") from error
 
 
 def _is_address(host: str) -> bool:

@@ -38,6 +38,7 @@ from oda.diagnosis.service import find_service
 from oda.errors import ConfigurationError, ConnectorError, DatastreamError, PluginError
 from oda.extensions import installed_plugins, load_plugins
 from oda.interfaces import IDeviceInfoProvider
+from oda.monitor.status import told_trouble
 from oda.monotonic import install_monotonic_clock
 from oda.outbox.inspection import find_leftovers
 from oda.settings import AgentSettings, Secret
@@ -325,8 +326,11 @@ def _look(directory: Path, working_directory: Path | None, findings: Findings) -
     except ConfigurationError as error:
         findings.add_faults(error)
         return
-    if is_there:
+    # Without a unit nobody knows where a relative path of the service starts.
+    is_known = working_directory is not None or configuration.settings.outbox.path.is_absolute()
+    if is_there and is_known:
         check_places(configuration, findings, os.environ)
+    if is_there:
         _check_surroundings(configuration.settings, findings)
 
 
@@ -390,6 +394,9 @@ def _ask_agent(directory: Path, findings: Findings, keep_alive_s: float = 0.0) -
         "" if status["ready"] else "see its log, and: oda status",
         ready=status["ready"],
     )
+    for trouble in status.get("troubles", ()):
+        text = f"trouble {told_trouble(trouble)}"
+        findings.add("agent", Result.WARNING, text, "see docs/troubles.md", code=trouble["code"])
     learnt_s = status.get("connection", {}).get("keep_alive_s") or keep_alive_s
     if learnt_s < keep_alive_s:
         findings.add(
@@ -431,7 +438,8 @@ class OnlineCheck:
     def run(self, with_upgrade: bool) -> Any:
         """Fires with None when every step is done; may be cancelled."""
         identity = None
-        if with_upgrade:
+        # A plugin is not loaded beside an agent that has loaded it: it may use a device alone.
+        if with_upgrade or not self._settings.plugins:
             self._is_identifying = True
             host = self._build(self._environ, Path.cwd())
             try:
@@ -439,7 +447,7 @@ class OnlineCheck:
             finally:
                 host.stop()
             self._is_identifying = False
-        yield self._connection.run(identity)
+        yield self._connection.run(identity if with_upgrade else None)
         if not with_upgrade:
             self._findings.add(
                 "upgrade",

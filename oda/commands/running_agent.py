@@ -33,6 +33,8 @@ def connect_to_agent(configuration: Path, timeout_s: float | None = None) -> Con
     return find_agent(
         [place / name for place in directories(outbox, os.environ)],
         known_sockets(name),
-        trusted_users(os.geteuid(), (configuration, outbox.parent, RUNTIME_DIRECTORY)),
+        trusted_users(
+            os.geteuid(), (configuration, outbox.parent, RUNTIME_DIRECTORY), configuration
+        ),
         timeout_s,
     )

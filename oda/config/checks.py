@@ -52,9 +52,9 @@ def check_connector(connector: Interpretation) -> None:
 _PACKAGE_KEYS = ("packageInstall", "packageRemove", "packageVersion", "packageRestore")
 
 
-def check_update(update: Interpretation, directory: Path) -> None:
-    """The commands for packages belong together; the configuration and the record of updates are
-    out of the reach of ``updateRoots``."""
+def check_update(update: Interpretation, connector: Interpretation, directory: Path) -> None:
+    """The commands for packages belong together; the configuration, the outbox and the record of
+    updates are out of the reach of ``updateRoots``."""
     present = [key for key in _PACKAGE_KEYS if update.has(key)]
     for key in _PACKAGE_KEYS:
         if present and key not in present:
@@ -64,13 +64,17 @@ def check_update(update: Interpretation, directory: Path) -> None:
             present or update.has("updateRoots") or update.has("updateConfiguration")
         ):
             update.reject(key, "needs updateRoots, updateConfiguration or packageInstall beside it")
-    record = os.path.realpath(update.values.get("updateDirectory", UpdateSettings().directory))
+    own = {
+        "configuration": directory,
+        "outbox": connector.values.get("outboxPath", OutboxSettings().path),
+        "updates": update.values.get("updateDirectory", UpdateSettings().directory),
+    }
     for root in update.values.get("updateRoots", ()):
-        real = Path(os.path.realpath(root))
-        for place, holds in ((os.path.realpath(directory), "configuration"), (record, "updates")):
-            if Path(place).is_relative_to(real):
+        for holds, place in own.items():
+            real = Path(os.path.realpath(place))
+            if real.is_relative_to(os.path.realpath(root)):
                 update.reject(
-                    "updateRoots", f"{root} holds {place}, where the agent keeps its {holds}"
+                    "updateRoots", f"{root} holds {real}, where the agent keeps its {holds}"
                 )
 
 

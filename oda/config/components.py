@@ -569,7 +569,7 @@ STATE_MANAGER = Component(
 
 MONITOR = Component(
     file=PREFIX + "monitor.cfg",
-    about="Metrics and health over HTTP, and how much the log says (see docs/operating.md).",
+    about="Metrics and health over HTTP, and how much the log says (see docs/monitoring.md).",
     sections=(
         Section(
             MonitorSettings,

@@ -172,7 +172,7 @@ def load(
     }
     check_connector(found[CONNECTOR.file])
     check_databases(found[CONNECTOR.file], found[STATE_MANAGER.file])
-    check_update(found[UPDATE.file], directory)
+    check_update(found[UPDATE.file], found[CONNECTOR.file], directory)
     digests: dict[Path, bytes] = {}
     for interpretation in found.values():
         digests.update(check_files(interpretation, read))

@@ -140,7 +140,7 @@ def device_id() -> Parser:
 
     def parse(value: str) -> Any:
         if value.startswith("@") and value != HOST_NAME_AS_ID:
-            raise refused(value, any_text.allowed)
+            raise ValueError(f"{quoted(value)} is not allowed; allowed: {any_text.allowed}")
         return any_text.parse(value)
 
     return Parser(parse, any_text.allowed, free=True)

@@ -114,7 +114,7 @@ def signing_key() -> Parser:
         except ValueError:
             raise refused(value, allowed) from None
         if len(raw) != len(_ALGORITHM) + _ID_BYTES + _KEY_BYTES or raw[:2] != _ALGORITHM:
-            raise ValueError(f"{quoted(value)} is no Ed25519 key; allowed: {allowed}")
+            raise ValueError(f"{quoted(value)} is not an Ed25519 key; allowed: {allowed}")
         return UpdateKey(raw[2:10], raw[10:])
 
     return Parser(parse, allowed, free=True)

@@ -64,7 +64,7 @@ class Resolution:
         self._receiver = receiver
 
     def cancel(self) -> None:
-        """The look-up itself continues, for nobody."""
+        """The look-up itself continues; its result is dropped."""
         self._receiver = None
 
     def complete(self, addresses: Sequence[IAddress]) -> None:

@@ -229,7 +229,7 @@ class ConnectorService(Service):
         shorter = self._shorten(answer.payload, reason)
         if shorter is None:
             return answer
-        _log.error("an error takes the place of an answer: {reason}", reason=reason)
+        _log.error("an error replaces an answer: {reason}", reason=reason)
         return Answer(shorter, answer.record, answer.waits_for_commit)
 
     def _answer_not_accepted(self, failure: Failure) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from oda.control.wire import ControlError
 from oda.log import Logger
-from oda.private_files import check_directory
+from oda.private_files import check_directory, reader
 
 _log = Logger()
 
@@ -108,17 +108,23 @@ def _first_good(
     raise ControlError("; ".join(problems))
 
 
-def trusted_users(own: int, owners: Collection[Path]) -> set[int]:
+def trusted_users(
+    own: int, owners: Collection[Path], configuration: Path | None = None
+) -> set[int]:
     """The users whose agent a command of the user ``own`` trusts: that user and root.
 
     Root also uses the agents of other users: it trusts the owners of the paths ``owners``, which
-    root's configuration names, but no third user who listens in an agent's place.
+    root's configuration names, and the user for whom root has written the directory
+    ``configuration`` (``reader``), but no third user who listens in an agent's place.
     """
     trusted = {0, own}
     if own == 0:
         for path in owners:
             with suppress(OSError):
                 trusted.add(path.stat().st_uid)
+        if configuration is not None:
+            with suppress(OSError, KeyError):
+                trusted.add(reader(configuration.stat()))
     return trusted
 
 

@@ -190,7 +190,7 @@ class DeviceInfo:
         if place.startswith("/etc/"):
             for hidden in find_hidden(self._root):
                 log.info(
-                    "{hidden} does not count as serial number: not every user can read it"
+                    "{hidden} does not count as a serial number: not every user can read it"
                     " (docs/identity.md)",
                     hidden=hidden,
                 )

@@ -216,7 +216,7 @@ def _listed(entry: IDatastreamGetter | IDatastreamSetter) -> Sequence[str]:
             return tuple(entry.devices())
     except Exception as error:  # noqa: BLE001 - it may work later
         log.warn(
-            "{entry} can't tell its devices now: {reason}",
+            "{entry} can't list its devices now: {reason}",
             entry=repr(entry),
             reason=reason_of(error),
         )

@@ -183,7 +183,7 @@ class ScriptRunner:
         return self._stopped
 
     def kill_rest(self) -> None:
-        """Kill what ``stop`` has told to end and what is still there: nobody waits any longer."""
+        """Kill the scripts that still run after ``stop``: their time is up."""
         for process in self._processes:
             if not process.run.survives and process.kill():
                 log.warn(

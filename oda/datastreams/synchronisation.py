@@ -54,7 +54,7 @@ def ask_kernel() -> tuple[int, int]:
 def is_synchronised(
     ask: Callable[[], tuple[int, int]] = ask_kernel, timesyncd: Path = _TIMESYNCD
 ) -> bool | None:
-    """Whether the system's clock is kept right; None where nobody can tell."""
+    """Whether the system's clock is kept right; None where the agent can't tell."""
     try:
         if timesyncd.exists():
             return True

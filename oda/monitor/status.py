@@ -164,7 +164,7 @@ def render_status(status: dict[str, Any]) -> str:
             f"at most {status['reactor_latency_s']['max'] * 1000:.0f} ms late in the last 5 min",
         ),
     ]
-    rows += _told("trouble", [_told_trouble(one) for one in status["troubles"]])
+    rows += _told("trouble", [told_trouble(one) for one in status["troubles"]])
     rows += _told(
         "so far",
         [
@@ -189,7 +189,8 @@ def _told(name: str, texts: Sequence[str]) -> list[tuple[str, str]]:
     return [(name if number == 0 else "", text) for number, text in enumerate(shown)]
 
 
-def _told_trouble(trouble: dict[str, Any]) -> str:
+def told_trouble(trouble: dict[str, Any]) -> str:
+    """One of ``troubles`` for people: code, subject, text, for how long."""
     subject = f"{trouble['subject']}: " if trouble["subject"] else ""
     return f"{trouble['code']}: {subject}{trouble['text']} (for {duration(trouble['for_s'])})"
 

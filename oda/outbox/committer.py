@@ -538,7 +538,8 @@ class Committer:
             return
         self._is_abandoned = True
         _log.error(
-            "the disk has not answered in the time of a stop; nobody waits for the outbox {path}",
+            "the disk has not answered within the time of a stop; the agent ends without the"
+            " outbox {path}",
             path=self.store.name,
         )
         if self._job is Job.COMMIT:

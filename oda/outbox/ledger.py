@@ -106,7 +106,7 @@ class Ledger:
             self._is_telling = False
 
     def hold(self) -> None:
-        """Notify nobody before ``release``: a change of state is incomplete."""
+        """Hold notifications until ``release``: a change of state is incomplete."""
         self._holds += 1
 
     def release(self) -> None:

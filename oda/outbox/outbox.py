@@ -530,7 +530,7 @@ class Outbox:
         self.journal.failed(transaction)
 
     def _release(self, transaction: Transaction) -> None:
-        """Release held rows: they are committed, or nobody knows when they can be."""
+        """Release held rows: they are committed, or it is unknown when they can be."""
         for row in transaction.rows[ANSWER].values():
             if row.is_held:
                 row.is_held = False

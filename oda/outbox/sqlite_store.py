@@ -56,6 +56,7 @@ from oda.outbox.database import (
     write_totals,
 )
 from oda.outbox.limits import PAGE_BYTES, wal_allowance
+from oda.outbox.process_end import leave_open_at_end
 from oda.outbox.queue import Amount, Row, Span
 from oda.outbox.salvage import finish_setting_aside
 from oda.outbox.store import (
@@ -91,6 +92,11 @@ class SqliteStore:
         self._lock: FileLock | None = None
         self._writer: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
+        leave_open_at_end(self)
+
+    def connections(self) -> list[sqlite3.Connection]:
+        """The connections that are open."""
+        return [one for one in (self._writer, self._reader) if one is not None]
 
     # -- called by the worker ----------------------------------------------------------------
 

@@ -196,7 +196,7 @@ class ModbusValue:
         if self._kind == "STRING":
             return Reading(value.rstrip("\0 "))
         if not isfinite(value):
-            raise ReadingFailed(f"the Modbus device says {value}, which is no number")
+            raise ReadingFailed(f"the Modbus device says {value}, which is not a number")
         return Reading(value if self._is_plain else value * self.scale + self._offset)
 
     @property

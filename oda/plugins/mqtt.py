@@ -88,7 +88,7 @@ def _topic(name: str, line: Line) -> Topic:
 
 
 def _client(line: Line) -> Callable[[], Any]:
-    """Makes the client that ``line`` asks for, with its address; connects to nobody."""
+    """Makes the client that ``line`` asks for, with its address; does not connect."""
     with library_of("mqtt"):
         from paho.mqtt.client import CallbackAPIVersion, Client, MQTTv311
 
@@ -238,7 +238,7 @@ class MqttSource:
             if name not in self._faulty and len(self._faulty) < 1000:
                 self._faulty.add(name)
                 _log.warn(
-                    "a message of the topic {topic} is no value of {datastream_id}: {reason}",
+                    "a message of the topic {topic} is not a value of {datastream_id}: {reason}",
                     topic=name,
                     datastream_id=topic.datastream_id,
                     reason=repr(error),

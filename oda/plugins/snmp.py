@@ -184,7 +184,7 @@ def _plain(value: Any, oid: str) -> Any:
     from pysnmp.proto import rfc1902, rfc1905
 
     if isinstance(value, rfc1905.NoSuchObject | rfc1905.NoSuchInstance | rfc1905.EndOfMibView):
-        raise ReadingFailed(f"the SNMP agent knows nothing of {oid}")
+        raise ReadingFailed(f"the SNMP agent has no value for {oid}")
     if isinstance(value, rfc1902.IpAddress | univ.ObjectIdentifier):
         return str(value.prettyPrint())
     if isinstance(value, univ.OctetString):

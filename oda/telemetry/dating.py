@@ -98,9 +98,9 @@ class Dating:
         state = self._ask()
         if state is None:
             log.warn(
-                "timeSync=true, but nobody can tell whether the clock is synchronised (the system"
-                " call adjtimex is not allowed, see docs/time.md): a year that is not in the past"
-                " counts as right"
+                "timeSync=true, but the agent can't tell whether the clock is synchronised (the"
+                " system call adjtimex is not allowed, see docs/time.md): a year that is not in the"
+                " past counts as right"
             )
         self._was_synchronised = state is not False
         return self._was_synchronised

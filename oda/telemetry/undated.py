@@ -38,6 +38,7 @@ from oda.log import Logger
 from oda.model import Event
 from oda.telemetry.dating import Dating
 from oda.telemetry.documents import MAX_DATAPOINTS, settle_one
+from oda.wording import counted
 
 log = Logger()
 
@@ -291,8 +292,8 @@ class UndatedEvents:
     def _lose(self, number: int, reason: str, why: str) -> None:
         self._counters.increment("events_undated_lost", number, reason=reason)
         log.error(
-            "{number} readings that wait for the right time are lost: {why}",
-            number=number,
+            "lost before the clock was right: {readings}, because {why}",
+            readings=counted(number, "reading"),
             why=why,
         )
 
@@ -452,8 +453,8 @@ class UndatedEvents:
     def _nothing_waits(self) -> None:
         if self._dated and self.is_taking:
             log.info(
-                "the clock is right: {number} readings that were taken before have their time now",
-                number=self._dated,
+                "the clock is right: {readings} of the time before now have their true time",
+                readings=counted(self._dated, "reading"),
             )
         self._dated = 0
         self._is_dropping = False

@@ -40,7 +40,7 @@ _NEAR_MS = 86_400_000
 
 
 def accept_value(event: Event, check_value: CheckValue) -> Any:
-    """The value, as nobody else can change it; raises ``EventRejected`` if it can't be sent."""
+    """A copy that no other code can change; raises ``EventRejected`` if it can't be sent."""
     value = event.value
     kind = type(value)
     if kind is float:
@@ -93,7 +93,7 @@ def check_times(event: Event) -> None:
 
 
 def accept_event(event: Event, check_value: CheckValue) -> Event:
-    """The event with a value that nobody else can change.
+    """The event with a value that no other code can change.
 
     Raises ``EventRejected`` unless every member of the event can be sent.
     """

@@ -28,7 +28,6 @@ from oda.update import files as places
 from oda.update.files import InThread
 from oda.update.places import Place, find_place
 
-NAME = "configuration"
 _KEY = "updateConfiguration"
 _TYPE = "CONFIGURATION"
 _NAMES = frozenset({*FILES, *(name for one in COMPONENTS for name in one.variants)})
@@ -51,7 +50,7 @@ class ConfigurationInstaller:
     """Installs the files that ``allowed()`` names. ``live()`` is None where the agent was given its
     settings by a program."""
 
-    name = NAME
+    name = "configuration"
 
     def __init__(
         self,
@@ -90,7 +89,8 @@ class ConfigurationInstaller:
         return self._in_thread(places.backup, self._place(element))
 
     def install(self, element: DeploymentElement, file: Path | None, note: Any) -> Any:
-        return self._in_thread(places.install, self._place(element), file, 0)
+        # It may hold a secret.
+        return self._in_thread(places.install, self._place(element), file, 0, 0o600)
 
     async def activate(self) -> None:
         live = self._configuration()
@@ -100,7 +100,7 @@ class ConfigurationInstaller:
         except ConfigurationError as error:
             raise OperationFailed(f"the configuration has faults: {error.faults[0]}") from None
         if live.in_force() != wanted:
-            raise OperationFailed("the agent can't follow the new configuration; its log says why")
+            raise OperationFailed("the agent can't apply the new configuration; its log says why")
 
     def restore(self, element: DeploymentElement, note: Any) -> Any:
         return self._in_thread(places.restore, self._place(element), note)

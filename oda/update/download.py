@@ -125,7 +125,7 @@ class Downloader:
                             f"not complete within updateTimeout: {interrupted}"
                         ) from None
                     _log.info(
-                        "a download broke off after {received} bytes ({reason}); again in"
+                        "a download stopped after {received} bytes ({reason}); retrying in"
                         " {pause_s:g} s",
                         received=part.received,
                         reason=str(interrupted),

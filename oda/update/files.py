@@ -36,7 +36,6 @@ from oda.errors import InvalidParameter, OperationFailed
 from oda.interfaces import IInstaller
 from oda.model import DeploymentElement, ElementOperation
 from oda.update.places import OWN_PREFIX, Place, depth_of, find_place, open_parent, remove_made
-from oda.update.trees import extract
 
 _NEW = OWN_PREFIX + "new-"
 _OLD = OWN_PREFIX + "old-"
@@ -89,9 +88,10 @@ def backup(place: Place) -> dict[str, Any]:
     return {"existed": existed, "depth": depth}
 
 
-def install(place: Place, source: Path | None, max_bytes: int) -> None:
+def install(place: Place, source: Path | None, max_bytes: int, mode: int = 0o644) -> None:
     """Put the file ``source``, or what it holds as an archive, at the place; None removes what is
-    there. Raises ``OSError``, or ``OperationFailed`` for an archive that is refused."""
+    there. ``mode`` is that of a file where there was none. Raises ``OSError``, or
+    ``OperationFailed`` for an archive that is refused."""
     with _parent(place, make=source is not None) as parent:
         new, old = _NEW + place.name, _OLD + place.name
         if source is None:
@@ -102,11 +102,13 @@ def install(place: Place, source: Path | None, max_bytes: int) -> None:
         else:
             _remove(new, parent)
             if place.is_tree:
+                from oda.update.trees import extract  # tarfile: most agents never need it
+
                 extract(source, Path(f"/proc/self/fd/{parent}") / new, max_bytes)
                 if _look(place.name, parent) is not None:
                     os.rename(place.name, old, src_dir_fd=parent, dst_dir_fd=parent)
             else:
-                _copy(source, new, place.name, parent)
+                _copy(source, new, place.name, parent, mode)
             os.rename(new, place.name, src_dir_fd=parent, dst_dir_fd=parent)
         os.fsync(parent)
 
@@ -179,23 +181,23 @@ def _link(name: str, other: str, parent: int) -> None:
         _copy(Path(f"/proc/self/fd/{parent}") / name, other, name, parent)
 
 
-def _copy(source: Path, name: str, like: str, parent: int) -> None:
-    """A new file with the content of ``source``, and owner and mode of ``like`` where that is
-    there, complete on disk."""
+def _copy(source: Path, name: str, like: str, parent: int, mode: int = 0o600) -> None:
+    """A new file with the content of ``source``, and owner and mode of ``like`` (``mode`` where
+    that is not there), complete on disk."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o600, dir_fd=parent)
     with os.fdopen(descriptor, "wb") as target, source.open("rb") as stream:
         shutil.copyfileobj(stream, target, _CHUNK_BYTES)
-        _make_alike(target, like, parent)
+        _make_alike(target, like, parent, mode)
         target.flush()
         os.fsync(descriptor)
 
 
-def _make_alike(target: BinaryIO, like: str, parent: int) -> None:
+def _make_alike(target: BinaryIO, like: str, parent: int, mode: int) -> None:
     try:
         found = os.stat(like, dir_fd=parent, follow_symlinks=False)
     except FileNotFoundError:
-        os.fchmod(target.fileno(), 0o644)
+        os.fchmod(target.fileno(), mode)
         return
     with suppress(PermissionError):
         os.fchown(target.fileno(), found.st_uid, found.st_gid)

@@ -46,7 +46,7 @@ class PackageInstaller:
                 f"{element.name} has no path, so it is a package: packageInstall names no command"
             )
         if not _NAME.fullmatch(element.name):
-            raise InvalidParameter("name", "is no name of a package")
+            raise InvalidParameter("name", "is not the name of a package")
         present = await self._version_of(element)
         if element.operation is ElementOperation.UNINSTALL and present is None:
             raise OperationFailed(f"{element.name} is not installed")

@@ -28,6 +28,7 @@ from oda.update import validation
 from oda.update.files import InThread
 from oda.update.installers import Installers
 from oda.update.record import Item, Phase, Record, UpdateDirectory
+from oda.wording import counted
 
 log = Logger()
 
@@ -93,7 +94,7 @@ class UpdateRun:
                 await self._call("release", item, item.note)
             except Exception as error:  # noqa: BLE001 - a plugin's; what is left does no harm
                 log.warn(
-                    "the backup of {element} is not deleted: {reason}",
+                    "could not delete the backup of {element}: {reason}",
                     element=item.element.label,
                     reason=reason_of(error),
                 )
@@ -137,8 +138,7 @@ class UpdateRun:
         self._directory.acquire()
         await self._around.in_thread(self._directory.empty_downloads)
         await self._write()
-        count = len(self.record.items)
-        elements = "1 element" if count == 1 else f"{count} elements"
+        elements = counted(len(self.record.items), "element")
         await self._step("BEGINUPDATE", StepResult.SUCCESSFUL, f"{elements} to install")
         files = await self._download()
         await self._validate(files)
@@ -334,7 +334,7 @@ class UpdateRun:
         try:
             await self.clean_up()
         except OSError as error:
-            log.warn("what an update has left is not deleted: {reason}", reason=str(error))
+            log.warn("could not delete what an update has left behind: {reason}", reason=str(error))
 
     # -- steps -------------------------------------------------------------------------------
 
@@ -357,7 +357,7 @@ class UpdateRun:
         try:
             self.tell(tuple(self.record.steps))
         except Exception as error:  # noqa: BLE001 - the update does not depend on who hears of it
-            log.warn("a step of an update is not told: {reason}", reason=reason_of(error))
+            log.warn("could not report a step of an update: {reason}", reason=reason_of(error))
 
     async def _write(self) -> None:
         await self._around.in_thread(self._directory.write, self.record)

@@ -151,7 +151,7 @@ def test_an_id_that_begins_with_at_names_a_place(tmp_path: Path) -> None:
     was meant would not happen."""
     loaded = load_files(tmp_path, {CONNECTION: BASE, DEVICE: "deviceId=@hostname\napiKey=k"})
     assert loaded.settings.device_info.device_id == "@hostname"
-    with pytest.raises(ConfigurationError, match=r"deviceId.*@hostname"):
+    with pytest.raises(ConfigurationError, match=r"deviceId: '@hostnaem' .*@hostname"):
         load_files(tmp_path, {CONNECTION: BASE, DEVICE: "deviceId=@hostnaem\napiKey=k"})
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import grp
 import os
+import pwd
 import socket
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +19,7 @@ from oda.control.client import ControlClient, NoAgent, _user_of_peer
 from oda.control.location import socket_name, trusted_users
 from oda.control.wire import ControlError, encode
 from oda.diagnosis.findings import Findings, Result
+from oda.private_files import reader
 
 
 @contextmanager
@@ -59,6 +63,36 @@ def test_whom_a_command_believes(tmp_path: Path) -> None:
     owner = tmp_path.stat().st_uid
     assert trusted_users(7, [tmp_path, tmp_path / "none"]) == {0, 7}
     assert trusted_users(0, [tmp_path, tmp_path / "none"]) == {0, owner}
+
+
+def test_root_believes_the_user_for_whom_it_has_written_the_configuration() -> None:
+    """``oda init --user oda`` writes for the group ``oda``, and the agent runs wherever its
+    supervisor lets it: nothing else tells whose agent it is. A group is nobody's if no user has its
+    name, and a directory that the group can't read was not written for it."""
+    account = next(one for one in pwd.getpwall() if one.pw_uid and _is_own_group(one))
+
+    def directory(owner: int = 0, group: int = account.pw_gid, mode: int = 0o750) -> os.stat_result:
+        return os.stat_result((stat.S_IFDIR | mode, 0, 0, 2, owner, group, 0, 0, 0, 0))
+
+    assert reader(directory()) == account.pw_uid
+    names = {one.pw_name for one in pwd.getpwall()}
+    shared = next(one.gr_gid for one in grp.getgrall() if one.gr_name not in names)
+    for other in (
+        directory(owner=account.pw_uid),
+        directory(mode=0o700),
+        directory(group=shared),
+        directory(group=0),  # root's own
+        directory(group=2**31 - 7),
+    ):
+        with pytest.raises(KeyError):
+            reader(other)
+
+
+def _is_own_group(account: pwd.struct_passwd) -> bool:
+    try:
+        return grp.getgrgid(account.pw_gid).gr_name == account.pw_name
+    except KeyError:
+        return False
 
 
 def test_the_user_at_the_other_end(tmp_path: Path) -> None:

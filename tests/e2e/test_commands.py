@@ -239,16 +239,25 @@ def test_tls_is_verified_and_its_end_is_told(tmp_path: Path) -> None:
 
 
 def test_a_running_agent_is_not_disturbed(platform: RunningPlatform, tmp_path: Path) -> None:
-    """No second connection as the same device, unless somebody insists; the agent is asked
-    instead."""
-    conf = write_configuration(tmp_path / "conf", platform)
+    """No second connection as the same device, unless somebody insists. The agent is asked instead,
+    also for its troubles. The device's id is found out in any case."""
+    conf = write_configuration(tmp_path / "conf", platform, poller="broken=0;1\n")
+    script = tmp_path / "broken.sh"
+    script.write_text("#!/bin/sh\necho torn off >&2; exit 3\n")
+    script.chmod(0o755)
+    file = conf / "es.amplia.oda.datastreams.deviceinfo.cfg"
+    file.write_text(file.read_text() + f"path={tmp_path}\nbroken=broken.sh\n")
     with AgentProcess(conf) as agent:
         platform.wait_for_device("dev-1")
         agent.wait_for_log("connected to")
+        agent.wait_for_log("could not read broken")
         status, report = check(tmp_path)
         assert status == 0, report
         found = results(report)
         assert (found["tcp"], found["upgrade"]) == ("ok", "skipped")
+        assert (found["device"], found["agent"]) == ("ok", "warning")
+        (trouble,) = (one for one in report["checks"] if one.get("code") == "reading")
+        assert "broken of the host: exit status 3: torn off" in trouble["text"]
         assert "ping" not in found
         assert len(platform.connections("dev-1")) == 1
         status, report = check(tmp_path, "--connect")
@@ -343,7 +352,7 @@ def test_init_overwrites_nothing(tmp_path: Path) -> None:
         (["--host", "h h", "--api-key-file", "-"], "host: 'h h' is not allowed"),
         (["--host", "h", "--port", "x", "--api-key-file", "-"], "port: 'x' is not allowed"),
         (["--host", "h", "--api-key-file", "/absent"], "/absent does not exist"),
-        (["--host", "h", "--api-key-file", "-", "--every", "soon"], "is not a schedule"),
+        (["--host", "h", "--api-key-file", "-", "--every", "soon"], "is not an option"),
         (["--host", "h", "--api-key-file", "-", "--set", "prot=1"], "--set prot"),
         (["--host", "h", "--api-key-file", "-", "--set", "apiKey=k"], "a secret"),
     ],

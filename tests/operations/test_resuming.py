@@ -90,7 +90,10 @@ def test_the_fakes_and_the_progress_keep_their_contracts() -> None:
     """What the operations are given, and what the tests give, is what the interfaces say."""
     assert verifyObject(IResumableOperation, Restarting())
     assert verifyObject(IOperation, Restarting())
-    assert verifyObject(IProgress, Progress(lambda steps: None, lambda state: Deferred()))
+    bench, operation = begun()
+    assert type(operation.progress) is Progress
+    assert verifyObject(IProgress, operation.progress)
+    assert bench.dispatcher.unanswered == 1
 
 
 def test_an_operation_that_saved_its_state_is_resumed_with_it() -> None:

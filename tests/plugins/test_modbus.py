@@ -178,7 +178,7 @@ def test_an_answer_of_the_device_is_a_reason(server: Server, loop: Loop) -> None
         loop.result(made["text"].get(""))
     with pytest.raises(ReadingFailed, match="the Modbus device refuses it"):
         loop.result(made["far"].get(""))
-    with pytest.raises(ReadingFailed, match="which is no number"):
+    with pytest.raises(ReadingFailed, match="which is not a number"):
         loop.result(made["nan"].get(""))
     assert loop.result(made["well"].get("")).value == 1
     loop.result(made[""].stop())

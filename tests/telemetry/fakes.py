@@ -129,6 +129,9 @@ class FakeRegistry:
     def setter(self, datastream_id: str, device_id: str) -> Any:
         return None
 
+    def writable(self, device_pattern: str) -> list[tuple[str, str]]:
+        return []
+
     def canonical_id(self, device_id: str) -> str:
         return "" if device_id == "dev-1" else device_id
 

@@ -13,6 +13,7 @@ from zope.interface.verify import verifyObject
 from oda.errors import InvalidParameter, OperationFailed, OperationNotSupported
 from oda.interfaces import IOperation, IResumableOperation
 from oda.model import OperationResult, ResultCode, StepResult
+from oda.update.recovery import recover_files
 from tests.update.world import (
     POLLER,
     UPDATE_FILE,
@@ -320,6 +321,13 @@ def test_a_configuration_is_in_force(world: World) -> None:
     assert world.in_force.poller.schedules[0].datastream_id == "b"
 
 
+def test_a_new_configuration_file_is_private(world: World) -> None:
+    """It may hold a secret."""
+    run(world, config(world, "maxData=1\n", "statemanager.inmemory"))
+    new = world.conf / "es.amplia.oda.statemanager.inmemory.cfg"
+    assert new.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_faulty_configuration_is_never_in_its_place(world: World) -> None:
     """All files are judged together before one of them is touched."""
     before = world.tree()
@@ -341,7 +349,7 @@ def test_a_configuration_that_the_agent_cannot_follow_is_taken_back(world: World
     before = world.in_force
     world.follows = False
     result = outcome(begin(update, request(config(world, "b=30\n")), Progress()))
-    assert "can't follow the new configuration" in result.description
+    assert "can't apply the new configuration" in result.description
     assert (world.conf / POLLER).read_text() == "a=60\n"
     assert world.in_force == before
 
@@ -415,3 +423,17 @@ def test_what_could_not_be_taken_back_is_tried_again(world: World) -> None:
     world.kill(update)
     world.boot()
     assert sorted(path.name for path in world.root.rglob("*")) == ["a", "d"]
+
+
+def test_files_are_back_before_the_agent_loads_anything(world: World) -> None:
+    """What an unfinished update has installed may be what keeps the agent from starting."""
+    (world.root / "plugin.py").write_bytes(b"old")
+    world.is_connected = False
+    update = world.boot()
+    asked = request(world.element("plugin.py", b"new"), world.element("app/", archive({"a": b"a"})))
+    begin(update, asked, Progress()).addErrback(lambda _: None)
+    assert (world.root / "plugin.py").read_bytes() == b"new"
+    world.kill(update)
+    assert recover_files(world.conf) is None
+    assert (world.root / "plugin.py").read_bytes() == b"old"
+    assert not (world.root / "app").exists()

@@ -84,3 +84,7 @@ def test_roots_never_hold_what_limits_them(tmp_path: Path) -> None:
     ):
         with pytest.raises(ConfigurationError, match="where the agent keeps its"):
             settings(conf, text)
+    outbox = MINIMAL["connector.websocket"] + "outboxPath=/srv/b/outbox.sqlite\n"
+    write(conf, {"operation.update": "updateRoots=/srv/b\n", "connector.websocket": outbox})
+    with pytest.raises(ConfigurationError, match="keeps its outbox"):
+        load(conf, {})
