@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,8 +20,10 @@ from twisted.python.failure import Failure
 
 from oda.assembly import Parts, build_parts
 from oda.boundary import foreign_code, reason_of
+from oda.connector.peer import PeerClass
 from oda.connector.resolution import install_resolver
 from oda.datastreams.clock import SystemWallClock
+from oda.datastreams.scripts import hand_on
 from oda.errors import DatastreamTaken, OdaError, PluginError
 from oda.extensions import load_plugins
 from oda.interfaces import (
@@ -30,6 +33,7 @@ from oda.interfaces import (
     IDatastreamSource,
     IDeviceInfoProvider,
     IDispatcher,
+    IInstaller,
     IOperation,
     IOperationRoute,
     IWallClock,
@@ -37,7 +41,7 @@ from oda.interfaces import (
 from oda.local_control import build_control, usual_directory
 from oda.log import Logger, limit_log
 from oda.logs.components import LevelRules
-from oda.model import Event
+from oda.model import Event, LinkState
 from oda.monitor.counters import Counters
 from oda.monotonic import install_monotonic_clock
 from oda.settings import AgentSettings, MonitorSettings, PluginSettings
@@ -52,7 +56,9 @@ from oda.stopping import (
     Stopping,
 )
 from oda.supervision import Supervision
+from oda.threads import in_own_thread
 from oda.troubles import TroubleKind, Troubles
+from oda.update.operation import Update
 
 _log = Logger()
 
@@ -68,7 +74,8 @@ class Agent(MultiService):
 
     ``settings`` come from ``oda.config.loader.load`` or from code. ``components`` are objects
     that provide ``IDatastreamGetter``, ``IDatastreamSetter``, ``IDatastreamSource``,
-    ``IOperation``, ``IOperationRoute``, ``ICodec``, ``IDispatcher`` or ``IDeviceInfoProvider``.
+    ``IOperation``, ``IOperationRoute``, ``IInstaller``, ``ICodec``, ``IDispatcher`` or
+    ``IDeviceInfoProvider``.
     The agent uses a component for every interface it provides; a dispatcher or a device info
     replaces the built-in one. ``reactor`` None means the default reactor, whose timers the agent
     moves to the monotonic clock. ``assemble`` has the signature of ``oda.assembly.build_parts``.
@@ -113,6 +120,7 @@ class Agent(MultiService):
             os.environ if environ is None else environ,
             troubles=troubles,
         )
+        self.update = self._make_update(added, reactor, environ)
         self.supervision = Supervision(self.parts, self.counters, reactor)
         self.supervision.monitor.setServiceParent(self)
         self._unlimit_log: Callable[[], None] = lambda: None
@@ -131,6 +139,43 @@ class Agent(MultiService):
     def is_connected(self) -> bool:
         """True while the WebSocket is open."""
         return self.parts.connector.is_connected
+
+    def _make_update(
+        self, components: Iterable[object], reactor: Any, environ: Mapping[str, str] | None
+    ) -> Update:
+        """The operation UPDATE, added to the others."""
+        parts = self.parts
+        identity: Any = next(
+            (one for one in components if IDeviceInfoProvider.providedBy(one)),
+            parts.host.device_info,
+        )
+        update = Update(
+            reactor,
+            lambda: parts.settings,
+            lambda: identity.api_key(),
+            hand_on(os.environ if environ is None else environ),
+            parts.wall_clock.now_ms,
+            partial(in_own_thread, reactor),
+            self._watch_connection,
+        )
+        if parts.operations is not None:
+            parts.operations.stand_in(update, lambda: update.is_allowed)
+        return update
+
+    def _watch_connection(self) -> Callable[[], bool]:
+        """Says whether the connection is open, and something was acknowledged since now."""
+        before = self.counters.count("messages_acknowledged")
+
+        def is_acknowledged() -> bool:
+            status = self.parts.connector.status()
+            if status.state is not LinkState.OPEN or not status.is_proven:
+                return False
+            if status.peer_class == PeerClass.PONG.value:
+                return self.counters.count("messages_acknowledged") > before
+            # It answers no pings: what was written counts as delivered.
+            return not status.unacknowledged and not self.parts.outbox.answer_bytes()
+
+        return is_acknowledged
 
     # -- for embedders -----------------------------------------------------------------------
 
@@ -163,6 +208,8 @@ class Agent(MultiService):
             self.parts.operations.remove_handler(component)
         if IOperationRoute.providedBy(component) and self.parts.operations is not None:
             self.parts.operations.route = None
+        if IInstaller.providedBy(component):
+            self.update.installers.remove(component)
         if any(source is component for source in self._sources):
             self._sources = [source for source in self._sources if source is not component]
             if self.running:
@@ -242,6 +289,7 @@ class Agent(MultiService):
         self.follow_log_levels(self.settings.monitor)
         super().startService()
         parts.state.start()
+        self.update.start()
         parts.connector.startService()
         parts.events.start()
         parts.collector.start()
@@ -269,6 +317,7 @@ class Agent(MultiService):
         yield stopping.step(
             "publishing", parts.events.stop, stopping.passed_s + EVENTS_S, _wait_no_longer
         )
+        self.update.stop()
         if parts.operations is not None:
             parts.operations.stop()
         connector = parts.connector
@@ -322,6 +371,9 @@ class Agent(MultiService):
             known = True
         if IOperationRoute.providedBy(component):
             self._put_route(component)
+            known = True
+        if IInstaller.providedBy(component):
+            self.update.installers.add(component)
             known = True
         if IDatastreamSource.providedBy(component):
             self._sources.append(component)

@@ -330,6 +330,7 @@ def build_parts(
             set_session=shutil.which("setsid"),
             counters=counters,
             troubles=troubles,
+            everything="all scripts of operations",
         ),
         troubles=troubles,
     )
@@ -469,6 +470,7 @@ def configured_operations(
         script_timeout_s=own.script_timeout_s,
         restart_timeout_s=own.restart_timeout_s,
         read_after=own.read_after_restart,
+        is_right=parts.undated.dating.is_right,
     )
     if own.reboot_command or own.restart_command:
         found.append(reboot_equipment(own, around))

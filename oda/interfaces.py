@@ -8,6 +8,7 @@ directly or through a Deferred.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -18,6 +19,7 @@ from oda.model import (
     ConnectionStatus,
     ContentType,
     DatastreamValue,
+    DeploymentElement,
     Event,
     InterruptedOperation,
     MessageClass,
@@ -604,6 +606,54 @@ class IOutbox(Interface):
 
     def close() -> Deferred[None]:
         """Close the store. Later ``put`` calls fail with ``OutboxClosed``."""
+
+
+class IInstaller(Interface):
+    """Puts elements of an UPDATE in place, and takes them back.
+
+    For each element the calls come in this order: ``check`` before anything is downloaded, then
+    ``backup``, ``install``, and ``release`` once the update is confirmed. ``restore`` and then
+    ``release`` follow a failure. The process may end at any moment, also within a call: the next
+    process calls ``restore`` and ``release`` again. So these two must be right whatever was done
+    before: nothing, a part, everything, or themselves.
+
+    Every method may return its value or a Deferred, and may raise anything: it fails the update,
+    with the error's text as the reason. What blocks belongs into a thread.
+    """
+
+    name: str = Attribute("The name by which the record of an update finds it after a restart.")
+
+    def claims(element: DeploymentElement) -> bool:
+        """Whether it is the one to install that element. Installers of plugins are asked before
+        the agent's own."""
+
+    def check(element: DeploymentElement) -> Any:
+        """Raise where the element can't be installed as things are: ``InvalidParameter``,
+        ``OperationNotSupported`` (with the name of the key that would allow it), or
+        ``OperationFailed``. Changes nothing."""
+
+    def validate(elements: Sequence[DeploymentElement], files: Sequence[Path | None]) -> Any:
+        """Look at all its elements of the update together, with the files downloaded for them
+        (None for an UNINSTALL), and raise where they can't be used. Changes nothing."""
+
+    def backup(element: DeploymentElement) -> Any:
+        """Keep what the element will replace. Returns what ``restore`` needs to know, as JSON can
+        carry it: it is on disk before ``install`` is called."""
+
+    def install(element: DeploymentElement, file: Path | None, note: Any) -> Any:
+        """Put the element in place. ``file`` is the downloaded file, None for an UNINSTALL;
+        ``note`` is what ``backup`` returned. The file belongs to the caller: copy it."""
+
+    def activate() -> Any:
+        """What was installed, or restored, is complete: let it take effect. Called once for all
+        its elements."""
+
+    def restore(element: DeploymentElement, note: Any) -> Any:
+        """Make everything as it was when ``backup`` returned ``note``."""
+
+    def release(element: DeploymentElement, note: Any) -> Any:
+        """Forget the backup, and whatever an interrupted ``backup`` or ``install`` has left.
+        ``note`` is None where ``backup`` has not returned."""
 
 
 class IPlugin(Interface):

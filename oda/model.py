@@ -355,3 +355,45 @@ class InterruptedOperation(msgspec.Struct, frozen=True):
     content_type: ContentType
     record: int = 0
     saved: bytes | None = None
+
+
+class ElementOperation(_Spelled):
+    """What an UPDATE does with one of its elements."""
+
+    INSTALL = "INSTALL"
+    UPGRADE = "UPGRADE"
+    UNINSTALL = "UNINSTALL"
+
+
+class Validator(msgspec.Struct, frozen=True):
+    """One check of a downloaded file: the digest, or the signature, that it must have."""
+
+    type: str
+    value: str
+
+
+class DeploymentElement(msgspec.Struct, frozen=True, kw_only=True):
+    """One element of an UPDATE, as the platform described it.
+
+    ``type`` is SOFTWARE, FIRMWARE, CONFIGURATION, PARAMETERS, RULE or DEFAULT. ``path`` is "" where
+    the request names none. ``size`` is the exact length of the file in bytes, None if it is not
+    known. ``download_url`` is None for an UNINSTALL only.
+    """
+
+    name: str
+    version: str
+    type: str
+    operation: ElementOperation
+    path: str = ""
+    download_url: str | None = None
+    order: int = 0
+    size: int | None = None
+    validators: tuple[Validator, ...] = ()
+    old_name: str | None = None
+    old_version: str | None = None
+    old_path: str | None = None
+
+    @property
+    def label(self) -> str:
+        """Name and version, for people."""
+        return f"{self.name} {self.version}"

@@ -39,6 +39,8 @@ from oda.private_files import check_directory
 from oda.reload import ReloadService
 from oda.settings import AgentSettings, OutboxSettings
 from oda.threads import leave_threads_behind
+from oda.update.configuration import LiveConfiguration
+from oda.update.recovery import recover_configuration
 from oda.upkeep import import_command
 from oda.zombies import build_reaper
 
@@ -128,6 +130,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     forbid_core_files()
     try:
         directory = find_directory(options["conf"])
+        continuing = recover_configuration(directory)
         configuration = load(directory, os.environ)
         check_pid_file(twistd.get("pidfile"))
         destination = open_destination(twistd, sys.stdout)
@@ -158,6 +161,9 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
         digests=configuration.digests,
     )
     reload.setServiceParent(agent)
+    agent.update.use_configuration(
+        LiveConfiguration(directory, os.environ, reload.reload, lambda: agent.settings), continuing
+    )
     build_control(agent, directory).setServiceParent(agent)
     notifier = build_notifier(os.environ, agent.supervision.describe, agent.parts.reactor)
     if notifier is not None:

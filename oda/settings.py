@@ -8,6 +8,7 @@ device info, dispatcher, poller, collector, state manager); the other keys are t
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
@@ -243,6 +244,44 @@ class ClockOperationSettings(msgspec.Struct, frozen=True, kw_only=True):
     clock_datastream: str | None = None
 
 
+class UpdateKey(msgspec.Struct, frozen=True):
+    """The key that signs updates: ``public`` are the 32 bytes of an Ed25519 public key, ``id`` the
+    8 bytes by which minisign names it."""
+
+    id: bytes
+    public: bytes
+
+    def __str__(self) -> str:
+        """As minisign writes it."""
+        return b64encode(b"Ed" + self.id + self.public).decode()
+
+
+class UpdateSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """``es.amplia.oda.operation.update.cfg``: what the platform may install with UPDATE.
+
+    ``roots`` are directories for files, ``configuration`` are names of .cfg files of this agent
+    (``*``: all but this one), the four commands install packages. With none of them UPDATE is off.
+    ``hosts`` and ``key_hosts`` are texts ``host`` or ``host:port``. With ``key`` every element must
+    be signed.
+    ``directory`` holds downloads and the record of the update that runs.
+    """
+
+    roots: tuple[Path, ...] = ()
+    configuration: tuple[str, ...] = ()
+    package_install: str | None = None
+    package_remove: str | None = None
+    package_version: str | None = None
+    package_restore: str | None = None
+    package_timeout_s: float = 600.0
+    hosts: tuple[str, ...] = ()
+    key_hosts: tuple[str, ...] = ()
+    key: UpdateKey | None = None
+    max_bytes: int = 256 * 1024 * 1024
+    timeout_s: float = 3600.0
+    confirm_s: float = 300.0
+    directory: Path = Path("oda-update")
+
+
 class ScriptEffect(Enum):
     """What the script of an operation ends: nothing, the agent, or the whole device."""
 
@@ -341,6 +380,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     dispatcher: DispatcherSettings = DispatcherSettings()
     set_clock: ClockOperationSettings = ClockOperationSettings()
     synchronize_clock: ClockOperationSettings = ClockOperationSettings()
+    update: UpdateSettings = UpdateSettings()
     operations: OperationsSettings = OperationsSettings()
     poller: PollerSettings = PollerSettings()
     collector: CollectorSettings = CollectorSettings()

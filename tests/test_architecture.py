@@ -33,6 +33,7 @@ PACKAGES = {
     "outbox",
     "platform",
     "telemetry",
+    "update",
 }
 #: What a package may import besides the contracts and itself.
 EXTRA = {
@@ -47,9 +48,13 @@ EXTRA = {
     "logs": {"secret_forms"},
     "telemetry": {"private_files", "slices"},
     "extensions.py": {"plugins"},
+    "field.py": {"threads"},
+    "plugins": {"field", "threads"},
     "last_resort.py": {"threads"},
     # It goes the connector's way, and shows what the tables of the configuration hold.
     "diagnosis": {"config", "connector", "private_files", "verification"},
+    # It goes the connector's way, and judges a configuration as the loader does.
+    "update": {"config", "connector", "peer_bounds", "private_files", "verification"},
 }
 #: The only modules that may know several packages.
 SHELLS = {

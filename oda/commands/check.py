@@ -21,6 +21,7 @@ from oda.commands.migration import Migration
 from oda.commands.places import check_places
 from oda.commands.running_agent import connect_to_agent
 from oda.commands.text import echo, json_text, print_finding
+from oda.commands.update_check import check_update
 from oda.config.checks import plaintext_warning
 from oda.config.loader import LoadedConfiguration, find_directory, load
 from oda.connector.resolution import install_resolver
@@ -130,6 +131,7 @@ def command(
         check_places(configuration, findings, os.environ)
         _check_surroundings(configuration.settings, findings)
         _check_leftovers(configuration, findings)
+        check_update(configuration, findings)
         if os.geteuid() == 0:
             _check_as_service(configuration, findings)
         if offline:

@@ -108,7 +108,7 @@ def get(names: tuple[str, ...], conf: str | None, device: str, as_json: bool) ->
     for value in values:
         if value.status is not ValueStatus.OK:
             failed = True
-            click.echo(f"Error: {value.datastream_id}: {_reason(value, hosts[0])}", err=True)
+            click.echo(f"Error: {value.datastream_id}: {reason_of(value, hosts[0])}", err=True)
         elif not as_json:
             echo(_line(value, is_alone=len(values) == 1))
     if failed:
@@ -162,9 +162,12 @@ async def read_once(
     return values
 
 
-def _reason(value: DatastreamValue, host: HostDatastreams) -> str:
+def reason_of(value: DatastreamValue, host: HostDatastreams) -> str:
+    """Why there is no value, in words."""
     if value.status is ValueStatus.ERROR:
         return value.error or "the reading failed"
+    if host.registry.canonical_id(value.device_id) != HOST:
+        return f"nothing here reads {value.datastream_id} of the device {value.device_id}"
     if value.datastream_id in _UNITS:
         return "this machine does not have what the reading needs"
     alike = get_close_matches(value.datastream_id, host.registry.datastream_ids("*"), 1)

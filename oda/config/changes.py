@@ -60,9 +60,9 @@ class LineChanges(Generic[Line]):
 class Changes:
     """What changed; falsy when nothing did.
 
-    ``connector``, ``outbox``, ``device_info``, ``dispatcher``, ``state_manager``, ``monitor``
-    and ``clock_operations`` are the names of the changed settings fields (without ``schedules`` and
-    ``scripts``).
+    ``connector``, ``outbox``, ``device_info``, ``dispatcher``, ``state_manager``, ``monitor``,
+    ``clock_operations`` and ``update`` are the names of the changed settings fields (without
+    ``schedules`` and ``scripts``).
     ``reconnect`` holds the fields of connector and device info that require a new connection; if it
     is empty, the connection stays. ``state_manager_replaced``: the file was added or removed, which
     requires the other kind of manager.
@@ -83,6 +83,7 @@ class Changes:
     plugins_removed: tuple[PluginSettings, ...]
     monitor: frozenset[str] = frozenset()
     clock_operations: frozenset[str] = frozenset()
+    update: frozenset[str] = frozenset()
     operations: frozenset[str] = frozenset()
 
     def __bool__(self) -> bool:
@@ -96,6 +97,7 @@ class Changes:
             "device info": self.device_info or self.scripts,
             "dispatcher": self.dispatcher or self.dispatcher_schedules,
             "clock operations": self.clock_operations,
+            "update": self.update,
             "operations by script": self.operations,
             "poller": self.poller_schedules,
             "collector": self.collector_schedules,
@@ -131,6 +133,7 @@ def difference(old: AgentSettings, new: AgentSettings) -> Changes:
         monitor=_changed(old.monitor, new.monitor),
         clock_operations=_changed(old.set_clock, new.set_clock)
         | _changed(old.synchronize_clock, new.synchronize_clock),
+        update=_changed(old.update, new.update),
         operations=_changed(old.operations, new.operations),
     )
 

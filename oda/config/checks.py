@@ -12,7 +12,7 @@ from oda.config.files import Content, is_writable_directory
 from oda.config.interpretation import Interpretation
 from oda.config.keys import Key
 from oda.errors import Fault
-from oda.settings import ConnectorSettings, OutboxKind, OutboxSettings, Secret
+from oda.settings import ConnectorSettings, OutboxKind, OutboxSettings, Secret, UpdateSettings
 
 MAX_KEY_BYTES = 4096
 
@@ -46,6 +46,36 @@ def check_connector(connector: Interpretation) -> None:
     for name, needed in _NEEDS:
         if connector.has(name) and not connector.has(needed):
             connector.reject(name, f"needs {needed} as well")
+
+
+#: Packages need all of these commands: what can't be taken back is not installed.
+_PACKAGE_KEYS = ("packageInstall", "packageRemove", "packageVersion", "packageRestore")
+
+
+def check_update(update: Interpretation, connector: Interpretation, directory: Path) -> None:
+    """The commands for packages belong together; the configuration, the outbox and the record of
+    updates are out of the reach of ``updateRoots``."""
+    present = [key for key in _PACKAGE_KEYS if update.has(key)]
+    for key in _PACKAGE_KEYS:
+        if present and key not in present:
+            update.reject(present[0], f"needs {key} beside it")
+    for key in ("updateKeyHosts", "updateKey"):
+        if update.has(key) and not (
+            present or update.has("updateRoots") or update.has("updateConfiguration")
+        ):
+            update.reject(key, "needs updateRoots, updateConfiguration or packageInstall beside it")
+    own = {
+        "configuration": directory,
+        "outbox": connector.values.get("outboxPath", OutboxSettings().path),
+        "updates": update.values.get("updateDirectory", UpdateSettings().directory),
+    }
+    for root in update.values.get("updateRoots", ()):
+        for holds, place in own.items():
+            real = Path(os.path.realpath(place))
+            if real.is_relative_to(os.path.realpath(root)):
+                update.reject(
+                    "updateRoots", f"{root} holds {real}, where the agent keeps its {holds}"
+                )
 
 
 def check_databases(connector: Interpretation, state: Interpretation) -> None:

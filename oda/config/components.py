@@ -44,6 +44,13 @@ from oda.config.parsers import (
     time_source,
     time_sources,
 )
+from oda.config.update import (
+    configuration_files,
+    directories,
+    hosts,
+    package_command,
+    signing_key,
+)
 from oda.settings import (
     HOST_NAME_AS_ID,
     ClockOperationSettings,
@@ -60,6 +67,7 @@ from oda.settings import (
     ScriptOperationSettings,
     ScriptSettings,
     StateManagerSettings,
+    UpdateSettings,
 )
 
 PLUGINS_FILE = PREFIX + "plugins.cfg"
@@ -302,6 +310,119 @@ def _clock_operation(file: str, operation: str) -> Component:
 SET_CLOCK = _clock_operation("operation.setclock.cfg", "SET_CLOCK_EQUIPMENT")
 SYNCHRONIZE_CLOCK = _clock_operation("operation.synchronizeclock.cfg", "SYNCHRONIZE_CLOCK")
 
+UPDATE = Component(
+    file=PREFIX + "operation.update.cfg",
+    about="What the platform may install with UPDATE (see docs/updates.md): nothing without "
+    "updateRoots, updateConfiguration or packageInstall. UPDATE never replaces this file.",
+    sections=(
+        Section(
+            UpdateSettings,
+            (
+                Key(
+                    "updateRoots",
+                    "roots",
+                    directories(),
+                    "where files and directories may be installed; a relative path of an element "
+                    "starts at the first of them",
+                ),
+                Key(
+                    "updateConfiguration",
+                    "configuration",
+                    configuration_files(),
+                    "the files of this directory that may be replaced; scripts and plugins that "
+                    "such a file names run with the agent's rights",
+                ),
+                Key(
+                    "packageInstall",
+                    "package_install",
+                    package_command(),
+                    "installs a package: {file} is the downloaded file, {name} and {version} are "
+                    "the element's; no shell is involved",
+                ),
+                Key(
+                    "packageRemove",
+                    "package_remove",
+                    package_command(),
+                    "removes the package {name}",
+                ),
+                Key(
+                    "packageVersion",
+                    "package_version",
+                    package_command(),
+                    "writes the version of {name} that is installed, nothing if there is none",
+                ),
+                Key(
+                    "packageRestore",
+                    "package_restore",
+                    package_command(),
+                    "installs the version {oldVersion} of {name} again, which was there before",
+                ),
+                Key(
+                    "packageTimeout",
+                    "package_timeout_s",
+                    TIMEOUT,
+                    "one of these commands that runs longer is ended, and has failed",
+                ),
+                Key(
+                    "updateHosts",
+                    "hosts",
+                    hosts(),
+                    "where files may be downloaded from; without it only from the platform's host",
+                ),
+                Key(
+                    "updateKeyHosts",
+                    "key_hosts",
+                    hosts(),
+                    "those of them that get the API key, as header X-ApiKey",
+                ),
+                Key(
+                    "updateKey",
+                    "key",
+                    signing_key(),
+                    "with it every element must be signed by this key",
+                ),
+                Key(
+                    "updateMaxBytes",
+                    "max_bytes",
+                    integer(1024, 1 << 40, "bytes"),
+                    "how much one update may download, and an archive of it hold",
+                ),
+                Key(
+                    "updateTimeout",
+                    "timeout_s",
+                    TIMEOUT,
+                    "how long the downloads of one update may take",
+                ),
+                Key(
+                    "updateConfirm",
+                    "confirm_s",
+                    seconds(1, 86_400),
+                    "after so long without a connection and an acknowledgement everything is "
+                    "rolled back",
+                ),
+                Key(
+                    "updateDirectory",
+                    "directory",
+                    path("a directory", anchored=False),
+                    "where downloads and the record of an update are; relative to the working "
+                    "directory",
+                ),
+            ),
+        ),
+    ),
+    ignored=dict.fromkeys(
+        (
+            "rulesPath",
+            "rulesUtilsPath",
+            "backupPath",
+            "deployPath",
+            "downloadsPath",
+            "configurationPath",
+        ),
+        "the platform may install only where updateRoots and updateConfiguration allow it",
+    ),
+)
+
 OPERATIONS = Component(
     file=PREFIX + "operations.scripts.cfg",
     about="Operations that scripts carry out, and the commands of REBOOT_EQUIPMENT (see "
@@ -448,7 +569,7 @@ STATE_MANAGER = Component(
 
 MONITOR = Component(
     file=PREFIX + "monitor.cfg",
-    about="Metrics and health over HTTP, and how much the log says (see docs/operating.md).",
+    about="Metrics and health over HTTP, and how much the log says (see docs/monitoring.md).",
     sections=(
         Section(
             MonitorSettings,
@@ -487,6 +608,7 @@ COMPONENTS = (
     DISPATCHER,
     SET_CLOCK,
     SYNCHRONIZE_CLOCK,
+    UPDATE,
     OPERATIONS,
     POLLER,
     COLLECTOR,
@@ -494,5 +616,5 @@ COMPONENTS = (
     MONITOR,
 )
 #: Components whose file is usually missing. The state manager's file selects it by its presence.
-OPTIONAL = (SET_CLOCK, SYNCHRONIZE_CLOCK, OPERATIONS, STATE_MANAGER)
+OPTIONAL = (SET_CLOCK, SYNCHRONIZE_CLOCK, UPDATE, OPERATIONS, STATE_MANAGER)
 FILES = (*(component.file for component in COMPONENTS), PLUGINS_FILE)

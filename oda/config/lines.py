@@ -99,12 +99,14 @@ def _read_changes(options: list[str]) -> OnChange:
     for option in options:
         name, equals, number = (part.strip() for part in option.partition("="))
         field = known.get(name.lower(), "")
-        if field == "" or bool(equals) is (field is None):
+        if field == "":
             shown = quoted(name) if len(name) <= 12 else "what follows the period"
             raise ValueError(f"{shown} is not an option; allowed: {POLL_ALLOWED}")
         if name.lower() in seen:
             raise ValueError(f"{name} is given twice")
         seen.add(name.lower())
+        if field is None and equals:
+            raise ValueError(f"{name} takes no value")
         if field is None:
             continue
         if not _SECONDS.fullmatch(number) or float(number) > MAX_SECONDS:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from oda.config.checks import (
@@ -16,6 +17,7 @@ from oda.config.checks import (
     check_databases,
     check_files,
     check_permissions,
+    check_update,
     check_writable,
     take_key_file,
     take_secret_files,
@@ -33,6 +35,7 @@ from oda.config.components import (
     SET_CLOCK,
     STATE_MANAGER,
     SYNCHRONIZE_CLOCK,
+    UPDATE,
 )
 from oda.config.connection import CONNECTOR, PREFIX
 from oda.config.device import DEVICE_FILE, read_device
@@ -56,6 +59,7 @@ from oda.settings import (
     PollerSettings,
     Secret,
     StateManagerSettings,
+    UpdateSettings,
 )
 
 #: Where the agent looks for its configuration if no option names a directory.
@@ -106,19 +110,41 @@ def find_directory(explicit: str | None, exists: Callable[[Path], bool] = Path.i
     raise ConfigurationError([Fault(str(places[0]), 0, "", problem)])
 
 
-def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
-    """Read and check every file. Raises ``ConfigurationError`` with the faults of all files, in
-    order of files and lines; faults of the environment come first."""
+def read_update_settings(directory: Path) -> UpdateSettings:
+    """The settings of updates alone, before the other files can be relied on. What is faulty in the
+    file has its default: ``load`` reports it."""
+    place = directory / UPDATE.file
+    properties = _read(place, []) if place.exists() else None
+    found = interpret(UPDATE, str(place), properties, {}, directory)
+    return UpdateSettings(**found.fields(UPDATE.sections[0]))
+
+
+def load(
+    directory: Path,
+    environ: Mapping[str, str],
+    instead: Mapping[str, Path | None] = MappingProxyType({}),
+) -> LoadedConfiguration:
+    """Read and check every file. Raises ``ConfigurationError`` with the faults of all files, in the
+    order of files and lines; faults of the environment come first.
+
+    ``instead`` names, by the names of .cfg files, other files that are read in their place (None:
+    as if there were none): what the configuration would be with them.
+    """
     try:
         names = list_names(directory)
     except OSError as error:
         problem = f"can't read the configuration directory: {error.strerror or error}"
         raise ConfigurationError([Fault(str(directory), 0, "", problem)]) from None
+    names = sorted({*names, *instead} - {name for name, other in instead.items() if other is None})
     environ, links = _without_service_links(environ)
     faults: list[Fault] = []
     variants = _find_variants(directory, names, faults)
     places = {variants.get(file, file): file for file in FILES}
-    files = {places[name]: _read(directory / name, faults) for name in names if name in places}
+    files = {
+        places[name]: _read(directory / name, faults, instead.get(name))
+        for name in names
+        if name in places
+    }
     has_device_file = DEVICE_FILE in names
     own, own_faults = read_device(
         str(directory / DEVICE_FILE),
@@ -146,6 +172,7 @@ def load(directory: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
     }
     check_connector(found[CONNECTOR.file])
     check_databases(found[CONNECTOR.file], found[STATE_MANAGER.file])
+    check_update(found[UPDATE.file], found[CONNECTOR.file], directory)
     digests: dict[Path, bytes] = {}
     for interpretation in found.values():
         digests.update(check_files(interpretation, read))
@@ -203,8 +230,9 @@ def _find_variants(directory: Path, names: list[str], faults: list[Fault]) -> di
     return found
 
 
-def _read(path: Path, faults: list[Fault]) -> Properties:
-    content: Content = read(path)
+def _read(path: Path, faults: list[Fault], instead: Path | None = None) -> Properties:
+    """What is in the file at ``path``, or in another one in its place."""
+    content: Content = read(instead or path)
     if content.problem:
         fault = Fault(str(path), 0, "", content.problem)
         return Properties((), (fault,), readable=False)
@@ -284,6 +312,7 @@ def _build(
         dispatcher=DispatcherSettings(**section(DISPATCHER)),
         set_clock=ClockOperationSettings(**section(SET_CLOCK)),
         synchronize_clock=ClockOperationSettings(**section(SYNCHRONIZE_CLOCK)),
+        update=UpdateSettings(**section(UPDATE)),
         operations=OperationsSettings(**section(OPERATIONS)),
         poller=PollerSettings(**section(POLLER)),
         collector=CollectorSettings(**section(COLLECTOR)),

@@ -105,7 +105,9 @@ class ScriptRunner:
         set_session: str | None = None,
         counters: ICounters | None = None,
         troubles: Troubles | None = None,
+        everything: str = _ALL,
     ) -> None:
+        self._everything = everything
         self.scripts_directory: Path | None = None
         self.timeout_s = 30.0
         self.max_output_bytes = 64 * 1024
@@ -213,7 +215,7 @@ class ScriptRunner:
     def _say_behind(self) -> None:
         if not self._is_behind:
             self._is_behind = True
-            self._troubles.report(TroubleKind.SCRIPT, "they can't keep up", _ALL)
+            self._troubles.report(TroubleKind.SCRIPT, "they can't keep up", self._everything)
             log.warn(
                 "the scripts can't keep up: {waiting} wait for one of {places} places, and have"
                 " waited longer than a script may run. Run fewer, quicker, or less often",
@@ -244,7 +246,7 @@ class ScriptRunner:
         self._queue.extend(waiting)
         if self._is_behind and not self._queue:
             self._is_behind = False
-            self._troubles.end(TroubleKind.SCRIPT, _ALL)
+            self._troubles.end(TroubleKind.SCRIPT, self._everything)
             log.info("the scripts keep up again")
 
     # -- running ---------------------------------------------------------------------------------

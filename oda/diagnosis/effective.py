@@ -38,6 +38,7 @@ _PARTS = {
             "dispatcher",
             "set_clock",
             "synchronize_clock",
+            "update",
             "operations",
             "poller",
             "collector",
@@ -101,7 +102,7 @@ def _shown(value: Any) -> str | None:
     if isinstance(value, float):
         return f"{value:.10g}"
     if isinstance(value, tuple):
-        return ",".join(value) or None
+        return ",".join(map(str, value)) or None
     return str(value)
 
 

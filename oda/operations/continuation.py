@@ -8,8 +8,8 @@ it, and a process that resumes an operation may not know it yet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -70,7 +70,7 @@ def resumed_form(saved: Saved) -> tuple[Saved, bytes]:
 
 
 def read_saved(written: bytes) -> Saved:
-    """Raises ``msgspec.MsgspecError`` for what is no ``Saved``."""
+    """Raises ``ValueError`` (which ``msgspec.MsgspecError`` is) for what is no ``Saved``."""
     return msgspec.msgpack.decode(written, type=Saved)
 
 
@@ -84,10 +84,8 @@ class Resumption(msgspec.Struct, frozen=True):
 
 
 def time_limit_of(operation: object, usual_s: float) -> float:
-    """How long ``operation`` may take, in seconds. It is foreign: what is no positive number does
-    not count."""
-    if not is_resumable(operation):
-        return usual_s
+    """How long a resumable operation may take, in seconds. It is foreign: what is no positive
+    number does not count."""
     try:
         with foreign_code:
             limit_s = float(operation.time_limit_s)  # type: ignore[attr-defined]
@@ -105,22 +103,25 @@ def is_resumable(operation: object) -> bool:
         return False
 
 
+class Running(Protocol):
+    """An execution, as far as its operation may know it."""
+
+    def progress(self, steps: Sequence[Step]) -> None: ...
+
+    def save(self, state: Any) -> Deferred[None]: ...
+
+
 @implementer(IProgress)
 class Progress:
     """What an operation is given to tell how far it is, by its execution."""
 
-    __slots__ = ("_keep", "_tell")
+    __slots__ = ("_execution",)
 
-    def __init__(
-        self,
-        tell: Callable[[Sequence[Step]], None],
-        keep: Callable[[Any], Deferred[None]],
-    ) -> None:
-        self._tell = tell
-        self._keep = keep
+    def __init__(self, execution: Running) -> None:
+        self._execution = execution
 
     def __call__(self, steps: Sequence[Step]) -> None:
-        self._tell(steps)
+        self._execution.progress(steps)
 
     def save(self, state: Any) -> Deferred[None]:
-        return self._keep(state)
+        return self._execution.save(state)

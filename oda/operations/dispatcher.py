@@ -116,6 +116,7 @@ class OperationDispatcher:
         #: The records of the operations that were resumed in this process.
         self._resumed: set[int] = set()
         self._operations: dict[str, IOperation] = {}
+        self._stand_ins: dict[str, tuple[IOperation, Callable[[], bool]]] = {}
         #: Passes down operations for gateways behind this device; None refuses them.
         self.route: IOperationRoute | None = None
         for operation in operations:
@@ -124,7 +125,8 @@ class OperationDispatcher:
     @property
     def operation_names(self) -> list[str]:
         """The operations that have a handler, sorted."""
-        return sorted(self._operations)
+        allowed = [name for name, (_, is_allowed) in self._stand_ins.items() if is_allowed()]
+        return sorted({*self._operations, *allowed})
 
     @property
     def unanswered(self) -> int:
@@ -142,6 +144,11 @@ class OperationDispatcher:
                 f"by {self._operations[name]!r} and by {operation!r}"
             )
         self._operations[name] = operation
+
+    def stand_in(self, operation: IOperation, is_allowed: Callable[[], bool]) -> None:
+        """Let an operation of the agent's own handle its name wherever no other one does. While it
+        is not allowed it says what would allow it, and is not among the ``operation_names``."""
+        self._stand_ins[operation.name] = (operation, is_allowed)
 
     def remove(self, name: str) -> None:
         """Stop handling that operation; running ones continue. Raises ``PluginError`` if it has no
@@ -181,10 +188,10 @@ class OperationDispatcher:
         restart, each once. The Deferreds fire with their answers, as those of ``process``."""
         resumed: list[tuple[Deferred[Answer | None], ContentType]] = []
         for left in self._around.journal.interrupted():
-            resumption = self._resumption(left)
-            if resumption is None or left.record in self._resumed:
-                continue
             name = left.request.name
+            resumption, handler = self._resumption(left), self._handler_of(name)
+            if resumption is None or handler is None or left.record in self._resumed:
+                continue
             self._resumed.add(left.record)
             self._counters.increment("operations_resumed")
             log.info(
@@ -194,7 +201,7 @@ class OperationDispatcher:
             )
             execution = Execution(
                 self._around,
-                self._operations[name],
+                handler,
                 resumption.request,
                 left.content_type,
                 name,
@@ -208,12 +215,12 @@ class OperationDispatcher:
         """How ``left`` continues; None where it does not. The answer repeats the device's id as it
         was known to the process that began it."""
         name = left.request.name
-        if left.saved is None or not is_resumable(self._operations.get(name)):
+        if left.saved is None or not is_resumable(self._handler_of(name)):
             return None
         try:
             saved = read_saved(left.saved)
             self._codecs.codec(left.content_type)
-        except (msgspec.MsgspecError, CodecError) as error:
+        except (ValueError, CodecError) as error:  # no Unicode is a ValueError, too
             log.error("{name} can't continue: {reason}", name=name, reason=str(error))
             return None
         if saved.resumes >= MAX_RESUMES and left.record not in self._resumed:
@@ -322,16 +329,20 @@ class OperationDispatcher:
         if gateways:
             operation = _HandedDown(self.route, request.name, gateways)
         else:
-            operation = self._operations.get(request.name)
+            operation = self._handler_of(request.name)
         if operation is None:
             text = REFUSALS.get(request.name, NOT_SUPPORTED_TEXT)
             result = failure(text, ResultCode.NOT_SUPPORTED)
             return self._answer_at_once(request, result, content_type)
         # Operations for gateways may have any name, and each counted name would stay for ever.
-        label = request.name if request.name in self._operations else UNKNOWN
+        label = UNKNOWN if self._handler_of(request.name) is None else request.name
         execution = Execution(self._around, operation, request, content_type, label)
         execution.begin()
         return execution.answer
+
+    def _handler_of(self, name: str) -> IOperation | None:
+        handler = self._operations.get(name)
+        return self._stand_ins[name][0] if handler is None and name in self._stand_ins else handler
 
     def _answer_at_once(
         self,
@@ -340,7 +351,7 @@ class OperationDispatcher:
         content_type: ContentType,
     ) -> Deferred[Answer | None]:
         written = self._writer.write(request, result, content_type)
-        is_known = request.name is not None and request.name in self._operations
+        is_known = request.name is not None and self._handler_of(request.name) is not None
         self._counters.increment(
             "operations",
             operation=str(request.name) if is_known else UNKNOWN,

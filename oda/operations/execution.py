@@ -136,6 +136,7 @@ class Execution:
         "_around",
         "_arrived_s",
         "_content_type",
+        "_is_resumable",
         "_label",
         "_operation",
         "_pending",
@@ -162,7 +163,8 @@ class Execution:
         self._around = around
         self._label = label
         self._operation = operation
-        self._acts = is_resumable(operation) or _acts(operation)
+        self._is_resumable = is_resumable(operation)
+        self._acts = self._is_resumable or _acts(operation)
         self._request = request
         self._content_type = content_type
         self._stage = Stage.RECORDING
@@ -194,7 +196,9 @@ class Execution:
         else:
             self._ask_journal()
         if self._stage is not Stage.ENDED:
-            timeout_s = time_limit_of(self._operation, self._around.timeout_s)
+            timeout_s = self._around.timeout_s
+            if self._is_resumable:
+                timeout_s = time_limit_of(self._operation, timeout_s)
             self._timer = self._around.clock.callLater(timeout_s, self._time_is_up, timeout_s)
 
     def _ask_journal(self) -> None:
@@ -259,7 +263,7 @@ class Execution:
             self._returned(outcome)
 
     def _start(self) -> Any:
-        progress = Progress(self.progress, self.save)
+        progress = Progress(self)
         if self._resumption is None:
             return self._operation.execute(self._request, progress)
         resumable: Any = self._operation  # an IResumableOperation
@@ -269,7 +273,7 @@ class Execution:
         """As described at ``IProgress.save``."""
         if self._stage is Stage.ENDED:
             return fail(OperationFailed("the operation has ended"))
-        if self._record is None or not is_resumable(self._operation):
+        if self._record is None or not self._is_resumable:
             return fail(OperationFailed("the operation provides no IResumableOperation"))
         before = self._saved
         host_id = before.host_id if before is not None else self._around.host_id()

@@ -47,6 +47,8 @@ REBOOT = "REBOOT_EQUIPMENT"
 #: The values of the parameter ``type`` of REBOOT_EQUIPMENT, and the key that each needs.
 REBOOT_TYPES = {"HARDWARE": "rebootCommand", "SOFTWARE": "restartCommand"}
 
+#: Seconds from the failure of a command to the answer that says so.
+_SETTLE_S = 5.0
 #: Seconds between the limits of the script and the restart, and the operation's own.
 _MARGIN_S = 10.0
 
@@ -71,7 +73,9 @@ class Restart(NamedTuple):
 
 class Surroundings(NamedTuple):
     """What operations that restart something need. ``boot_id`` tells this boot from others, "" if
-    nobody knows; ``read_after`` are datastreams of the device to read after the final answer."""
+    nobody knows; ``read_after`` are datastreams of the device to read after the final answer.
+    ``is_right()`` says whether the time of day can be believed: a device may restart in 1970, and
+    no step is sent with that time."""
 
     runner: IScriptRunner
     state: IStateManager
@@ -82,6 +86,11 @@ class Surroundings(NamedTuple):
     script_timeout_s: float
     restart_timeout_s: float
     read_after: Sequence[str]
+    is_right: Callable[[], bool] = lambda: True
+
+    def now_ms(self) -> int | None:
+        """The time of day, None where it can't be believed."""
+        return self.wall_clock.now_ms() if self.is_right() else None
 
 
 @implementer(IOperation, IResumableOperation)
@@ -99,12 +108,13 @@ class RestartOperation:
         self._choose = choose
 
     async def execute(self, request: OperationRequest, progress: IProgress) -> OperationResult:
-        """Never returns: the restart ends the process, or it fails with ``OperationError``."""
+        """The restart ends the process. Returns only if the script says itself that it restarts
+        nothing, and raises ``OperationError`` if it fails."""
         around = self._around
         restart = self._choose(request)
         host_id = around.host_id()
         variables, written = script_variables(request, host_id), script_input(request, host_id)
-        began_ms = around.wall_clock.now_ms()
+        began_ms = around.now_ms()
         progress([self._began(restart.effect, began_ms)])
         try:
             await progress.save(
@@ -127,10 +137,20 @@ class RestartOperation:
                 restart.command, variables, written, wrote, survives=True
             )
         except ReadingFailed as error:
-            raise OperationFailed(str(error)) from error
-        if output.failure:
-            raise OperationFailed(report.result(output.failure).description or output.failure)
-        await self._end_of_the_process(restart.effect)
+            failure = str(error)
+        else:
+            result = report.result(output.failure)
+            failure = output.failure and (result.description or output.failure)
+            if not failure and result.result_code is not ResultCode.SUCCESSFUL:
+                return result  # it says itself that it restarts nothing
+        if failure:
+            # A restart ends the command together with the agent, and perhaps a moment before.
+            await self._end_of_the_process(_SETTLE_S, failure)
+        what = "the device" if restart.effect is ScriptEffect.REBOOTS else "the agent"
+        limit_s = around.restart_timeout_s
+        await self._end_of_the_process(
+            limit_s, f"the command has ended, but {what} has not restarted within {limit_s:g} s"
+        )
         raise AssertionError("the wait ends with an error only")
 
     def resume(self, request: OperationRequest, state: Any, progress: IProgress) -> OperationResult:
@@ -138,7 +158,7 @@ class RestartOperation:
         around = self._around
         effect = ScriptEffect(state["effect"])
         began = self._began(effect, state["began_ms"])
-        now_ms = around.wall_clock.now_ms()
+        now_ms = around.now_ms()
         boot_id = around.boot_id()
         if effect is ScriptEffect.REBOOTS and boot_id and boot_id == state["boot_id"]:
             reason = "only the agent has restarted, not the device: the boot id is the same"
@@ -164,21 +184,14 @@ class RestartOperation:
 
         self._around.state.get(HOST, tuple(self._around.read_after)).addCallback(log)
 
-    def _began(self, effect: ScriptEffect, at_ms: int) -> Step:
+    def _began(self, effect: ScriptEffect, at_ms: int | None) -> Step:
         return Step(self.name, StepResult.SUCCESSFUL, _ANNOUNCED[effect], None, at_ms)
 
-    def _end_of_the_process(self, effect: ScriptEffect) -> Deferred[None]:
-        limit_s = self._around.restart_timeout_s
-        what = "the device" if effect is ScriptEffect.REBOOTS else "the agent"
-
-        def give_up() -> None:
-            waiting.errback(
-                OperationFailed(
-                    f"the command has ended, but {what} has not restarted within {limit_s:g} s"
-                )
-            )
-
-        timer = self._around.clock.callLater(limit_s, give_up)
+    def _end_of_the_process(self, limit_s: float, reason: str) -> Deferred[None]:
+        """Fails with ``reason`` if this process still runs after ``limit_s``."""
+        timer = self._around.clock.callLater(
+            limit_s, lambda: waiting.errback(OperationFailed(reason))
+        )
         waiting: Deferred[None] = Deferred(lambda _: timer.cancel())
         return waiting
 

@@ -48,6 +48,8 @@ class ScriptProgress:
             self._progress(tuple(self.report.steps))
         except OperationError as error:
             _log.warn("a partial answer to {name}: {reason}", name=self._name, reason=str(error))
+        except Exception:  # noqa: BLE001 - a fault of ours must not end the reading of the script
+            _log.failure("a partial answer to {name} failed", name=self._name)
 
     def result(self, failure: str) -> OperationResult:
         """See ``ScriptReport.result``. Lines that are meant as JSON and are none are logged."""

@@ -154,7 +154,7 @@ class ScriptReport:
             try:
                 if self._take(line, msgspec.json.decode(line)):
                     return
-            except (msgspec.MsgspecError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # no Unicode is a ValueError, too
                 self.faults.append(f"line {self._lines}: {error}")
         if not self._first_text:
             self._first_text = line.decode("utf-8", "replace")[:MAX_REASON_LENGTH]

@@ -21,6 +21,7 @@ from oda.platform.clock import SystemClock
 from oda.platform.console.site import Console
 from oda.platform.events import EventLog
 from oda.platform.faults import FaultBoard, Incident
+from oda.platform.files import FileServer
 from oda.platform.logger import PlatformLogger
 from oda.platform.operation import DEFAULT_TIMEOUT_S, Operation, Order
 from oda.platform.protocol import DeviceServerFactory, WebSocketPipe
@@ -50,8 +51,8 @@ class Platform(Service):
     ``database`` None keeps everything in memory; ``durable`` makes the record in that file survive
     the death of this process. ``tls`` is a context factory for the device port. ``older_wins``
     refuses (409) a device that connects twice, instead of replacing its connection. ``scenario``
-    runs from the start, with jitter from ``random``. Starting raises ``CannotListenError`` or
-    ``DatabaseUnusable``.
+    runs from the start, with jitter from ``random``. ``files`` is a directory whose files
+    devices can download. Starting raises ``CannotListenError`` or ``DatabaseUnusable``.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class Platform(Service):
         max_recorded_bytes: int = 64 * 1024 * 1024,
         max_datapoints: int = 500_000,
         max_operations: int = 10_000,
+        files: Path | None = None,
     ) -> None:
         self.reactor = reactor
         self.port = port
@@ -96,6 +98,7 @@ class Platform(Service):
         self._older_wins = older_wins
         self._max_message_bytes = max_message_bytes
         self._bounds = Bounds(max_messages, max_recorded_bytes, max_datapoints, max_operations)
+        self._files = FileServer(files, lambda: self.http_url)
         self._origins = tuple(http_origins)
         self._guard = Guard([*http_hosts, self._host], http_origins)
         self._http: JsonServer | None = None
@@ -159,7 +162,7 @@ class Platform(Service):
         self.port = port.getHost().port
         log.info("devices connect to {url}/<deviceId>", url=self.url)
         if self.http_port is not None:
-            routes = [*Api(self).routes(), *Console(self).routes()]
+            routes = [*Api(self).routes(), *self._files.routes(), *Console(self).routes()]
             self._http = JsonServer(self.reactor, routes, self._guard)
             port = self.reactor.listenTCP(self.http_port, self._http, interface=self.interface)
             self.listening.append(port)

@@ -70,6 +70,7 @@ class Options(usage.Options):
         ["key-file", None, None, "TLS: private key (PEM)"],
         ["client-ca", None, None, "TLS: only devices with a certificate of this authority (PEM)"],
         ["scenario", None, None, "a file with timed faults"],
+        ["files", None, None, "a directory with files that devices can download (UPDATE)"],
         ["seed", None, 0, "for the scenario's jitter", _whole_number("seed", 2**53)],
     ]
     optFlags = [
@@ -101,6 +102,8 @@ class Options(usage.Options):
             raise usage.UsageError("--cert and --key-file go together")
         if self["client-ca"] is not None and self["cert"] is None:
             raise usage.UsageError("--client-ca needs --cert")
+        if self["files"] is not None and not Path(self["files"]).is_dir():
+            raise usage.UsageError("--files must be a directory")
         if self["durable"] and self["database"] is None:
             raise usage.UsageError("--durable needs --database")
         try:
@@ -213,4 +216,5 @@ def build_platform(options: Options, kind: type[_P]) -> _P:
         http_origins=options.origins,
         scenario=options.steps,
         random=Random(options["seed"]),
+        files=None if options["files"] is None else Path(options["files"]),
     )

@@ -18,7 +18,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from msgspec import structs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
@@ -271,12 +270,12 @@ class EventDispatcher:
         if self._stopped:
             return self._refuse(OutboxClosed("the agent is stopping"), len(accepted))
         undated = self._undated
-        if undated is not None and not undated.wants():
-            undated = None
-        without_time = 0
-        if undated is not None:
-            without_time = sum(event.at_ms is None for event in accepted)
-            refusal = undated.refusal(without_time) if without_time else None
+        is_kept = undated is not None and undated.wants()
+        # What was taken before the clock was right gets its time there, too.
+        kept = [one.at_ms is None and (is_kept or one.taken is not None) for one in accepted]
+        without_time = sum(kept) if undated is not None else 0
+        if undated is not None and without_time:
+            refusal = undated.refusal(without_time)
             if refusal is not None:
                 return self._refuse(refusal, len(accepted))
         waiting = len(self._waiting) + len(accepted) - without_time
@@ -285,36 +284,20 @@ class EventDispatcher:
             return self._refuse(OutboxFull(problem), len(accepted))
         call = Call(len(accepted))
         now_ms = self._now_ms()
-        for event in accepted:
+        for event, has_no_time in zip(accepted, kept, strict=True):
             self._doubts.consider(event)
-            at_ms = event.at_ms
-            if at_ms is None:
-                if undated is not None:
-                    undated.keep(event, call)
-                    continue
-                event, at_ms = self._dated(event, now_ms)
-            self._take(event, at_ms, call, is_urgent)
+            if undated is not None and has_no_time:
+                undated.keep(event, call)
+            else:
+                self._take(event, now_ms if event.at_ms is None else event.at_ms, call, is_urgent)
         self._flush_if_full()
         return call.done
-
-    def _dated(self, event: Event, now_ms: int) -> tuple[Event, int]:
-        """An event without a time, and its time: now, or when it was ``taken``."""
-        date = None
-        if event.taken is not None and self._undated is not None:
-            self._undated.dating.enter()
-            date = self._undated.dating.date(event.taken)
-        if date is None:
-            return event, now_ms
-        at_ms, from_ms = date
-        if from_ms is None or event.from_ms is not None:
-            return event, at_ms
-        return structs.replace(event, from_ms=from_ms), at_ms
 
     def _send_dated(self, dated: Sequence[tuple[Event, int, object]]) -> bool:
         """Send events that have waited for their time; False where that is not possible now."""
         if self._host_id is None or self._stopped:
             return False
-        self._flush()  # what came before goes before
+        # Before what is gathered, which is newer or has the time that its publisher gave.
         gathering = Gathering(self._places)
         for event, at_ms, owner in dated:
             run = gathering.run_for((event.device_id, event.path, event.datastream_id, event.feed))

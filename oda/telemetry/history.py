@@ -106,7 +106,7 @@ class History:
     def is_on_disk(self) -> bool:
         """Whether a later process will find the values: False in memory, and if the file was
         deleted or replaced."""
-        return self._file is not None and self._file == _identity(self.path)
+        return self._file is not None and self._file == identity_of(self.path)
 
     def add(self, rows: Sequence[Row]) -> tuple[list[int], list[Dropped]]:
         """Keep ``rows``, which arrive now. Returns their ids, and what was dropped for them."""
@@ -301,7 +301,7 @@ class History:
         (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
-        self._file = _identity(self.path)
+        self._file = identity_of(self.path)
         self._counts = {}
         for datastream_id, device_id, feed, number in self._db.execute(
             "SELECT datastream_id, device_id, feed, count(*) FROM kept GROUP BY 1, 2, 3"
@@ -446,7 +446,7 @@ def encode_event(event: Event) -> Row:
     )
 
 
-def _identity(path: Path | None) -> tuple[int, int] | None:
+def identity_of(path: Path | None) -> tuple[int, int] | None:
     """Which file it is, whatever its name; None if there is none."""
     try:
         found = None if path is None else path.stat()

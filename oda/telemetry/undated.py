@@ -153,7 +153,7 @@ class UndatedEvents:
 
     def refusal(self, number: int) -> OutboxFull | None:
         """Why ``number`` events more are not taken; None where they are."""
-        if len(self._pending) + number > MAX_UNWRITTEN:
+        if self._pending and len(self._pending) + number > MAX_UNWRITTEN:
             return OutboxFull("too many readings wait for the right time, and no disk takes them")
         if self._refuses and self._cost >= self._max_bytes:
             return OutboxFull("too many readings wait for the right time")
@@ -218,10 +218,12 @@ class UndatedEvents:
         changed = dict(boots.changed)
 
         def write() -> None:
+            self._stay_in_place()
             excess = self._file.cost + sum(row.cost for row in rows) - self._max_bytes
             if rows and excess > 0 and not self._refuses:
                 self._drop(excess)
             self._file.write(rows, changed.values(), boots.oldest)
+            self._stay_in_place()
 
         if not self._try(write):
             return False
@@ -303,21 +305,38 @@ class UndatedEvents:
         file = self._file
         if self._path is None or file is None or file.path == self._path or self._page:
             return
-        from oda.telemetry.undated_file import UndatedFile
 
         def move() -> None:
-            new = UndatedFile(self._path)
-            try:
-                new.take_over(file)
-            except BaseException:
-                new.close()
-                raise
-            self._file = new
-            file.close()
+            self._exchange_file()
             for suffix in ("", "-wal", "-shm"):
                 Path(f"{file.path}{suffix}").unlink(missing_ok=True)
 
         self._try(move)
+
+    def _stay_in_place(self) -> None:
+        """Where the file was deleted or replaced by another one, write everything anew: what is
+        only in a file without a name is lost with the process."""
+        if self._file.is_in_place():
+            return
+        log.error(
+            "{path} is gone, or is another file now: what it held is written anew",
+            path=str(self._file.path),
+        )
+        self._page, self._gone = [], []
+        self._exchange_file()
+
+    def _exchange_file(self) -> None:
+        """Go on with the file at the path, with everything that the present one holds."""
+        from oda.telemetry.undated_file import UndatedFile
+
+        old, new = self._file, UndatedFile(self._path)
+        try:
+            new.take_over(old)
+        except BaseException:
+            new.close()
+            raise
+        self._file = new
+        old.close()
 
     # -- out -----------------------------------------------------------------------------------
 
@@ -431,12 +450,12 @@ class UndatedEvents:
         return False
 
     def _nothing_waits(self) -> None:
-        if self._dated:
+        if self._dated and self.is_taking:
             log.info(
                 "the clock is right: {number} readings that were taken before have their time now",
                 number=self._dated,
             )
-            self._dated = 0
+        self._dated = 0
         self._is_dropping = False
         self._set_taking(False)
 

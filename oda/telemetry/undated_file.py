@@ -24,7 +24,7 @@ from oda.log import Logger
 from oda.model import Event, Moment
 from oda.private_files import followed, make_directory, make_private
 from oda.telemetry.boots import Boot
-from oda.telemetry.history import is_damage
+from oda.telemetry.history import identity_of, is_damage
 
 log = Logger()
 
@@ -95,6 +95,10 @@ class UndatedFile:
                 raise
             self.start_afresh(str(error))
 
+    def is_in_place(self) -> bool:
+        """Whether a later process will find it: the open file is the one at the path."""
+        return self.path is None or self._identity == identity_of(self.path)
+
     def boots(self) -> list[Boot]:
         """The starts of the machine that it knows, oldest first."""
         return [_boot(row) for row in self._db.execute(f"SELECT {_BOOT} FROM boot ORDER BY number")]
@@ -143,18 +147,11 @@ class UndatedFile:
         return len(dropped)
 
     def take_over(self, other: UndatedFile) -> None:
-        """Take everything that ``other`` has; this one is new. ``other`` is left empty."""
-        with self._db:
-            for table, columns in (("boot", _BOOT), ("event", f"id, {_EVENT}")):
-                places = ", ".join("?" * len(columns.split(", ")))
-                self._db.executemany(
-                    f"INSERT INTO {table} ({columns}) VALUES ({places})",
-                    other._db.execute(f"SELECT {columns} FROM {table}"),
-                )
-        self.rows, self.cost = other.rows, other.cost
-        with other._db:
-            other._db.execute("DELETE FROM event")
-        other.rows = other.cost = 0
+        """Take everything that ``other`` has, behind what is here already."""
+        rows = [
+            Undated(*row) for row in other._db.execute(f"SELECT {_EVENT} FROM event ORDER BY id")
+        ]
+        self.write(rows, other.boots(), 0)
 
     def start_afresh(self, reason: str) -> None:
         """Set the file aside, which can't be used because of ``reason``, and begin a new one with
@@ -206,6 +203,7 @@ class UndatedFile:
         (verdict,) = self._db.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
             raise sqlite3.DatabaseError(verdict)
+        self._identity = None if self.path is None else identity_of(self.path)
         self.rows, self.cost = self._db.execute(
             f"SELECT count(*), coalesce(sum(length(body) + {_ROW_BYTES}), 0) FROM event"
         ).fetchone()

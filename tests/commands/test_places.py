@@ -46,6 +46,25 @@ def check(directory: Path, **files: str) -> tuple[int, dict[str, list[dict[str, 
     return done.exit_code, found
 
 
+def test_the_scripts_of_operations_are_looked_for(working_directory: Path) -> None:
+    """In the directory of their file, else in that of the device info; a warning names the line."""
+    for name in ("own", "shared"):
+        (working_directory / name).mkdir()
+        (working_directory / name / f"{name}.sh").write_text("#!/bin/sh\n")
+        (working_directory / name / f"{name}.sh").chmod(0o755)
+    text = "rebootCommand={0}.sh now\nPUMP={0}.sh;DEVICES\nrestartCommand=absent-a\nX=absent-b\n"
+    device = "apiKey=k\npath=shared\n"
+    for name, place in (("own", "path=own\n"), ("shared", "")):
+        with TemporaryDirectory() as made:
+            _, found = check(
+                Path(made),
+                datastreams_deviceinfo=device,
+                operations_scripts=place + text.format(name),
+            )
+        told = [one["text"] for one in found["scripts"] if one["result"] == "warning"]
+        assert sorted(one.partition(":")[0] for one in told) == ["X", "restartCommand"]
+
+
 def tree(directory: Path) -> set[str]:
     return {str(path.relative_to(directory)) for path in directory.rglob("*")}
 

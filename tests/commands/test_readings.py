@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
 from oda.cli import main
-from oda.commands.readings import build_host, read_once
+from oda.commands.readings import build_host, read_once, reason_of
 from oda.datastreams.catalogue import BUILT_INS
 from oda.model import DatastreamValue, ValueStatus
 from oda.settings import DeviceInfoSettings, Secret
@@ -84,3 +84,16 @@ def test_a_named_configuration_has_to_be_good(tmp_path: Path) -> None:
 def test_usage(arguments: list[str]) -> None:
     """Without a name, or with another word, the command explains itself."""
     assert CliRunner().invoke(main, arguments).exit_code == 2
+
+
+def test_a_device_that_nothing_reads_is_named() -> None:
+    """A built-in reading of a device behind this one does not exist. The reason is the device, not
+    a source that this machine lacks."""
+    settings = DeviceInfoSettings(api_key=Secret(""), device_id="dev-1")
+    host = build_host(settings, (), cast(Any, Clock()), {})
+    for device, reason in (
+        ("sensor-9", "nothing here reads device.upTime of the device sensor-9"),
+        ("", "this machine does not have what the reading needs"),
+    ):
+        value = DatastreamValue("device.upTime", device, ValueStatus.NOT_FOUND)
+        assert reason_of(value, host) == reason

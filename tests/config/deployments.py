@@ -125,9 +125,8 @@ DEPLOYMENTS = {
             "datastreams.deviceinfo": IDENTITY,
             "operation.setclock": "clockDatastream=device.clock\n",
             "operation.synchronizeclock": "clockDatastream=device.clock\n",
-            "operation.update": "rulesPath=rules/\n",
+            "operation.update": "rulesPath=rules/\nbackupPath=backup/\n",
         },
-        ignored=("operation.update",),
     ),
     "of several versions": Deployment(
         {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -164,9 +165,32 @@ def test_an_operation_is_sent_from_the_form_and_shows_its_answer(
         ),
         ("SYNCHRONIZE_CLOCK", [(".parameters input", "ntp")], {"source": "ntp"}),
         ("REBOOT_EQUIPMENT", [], None),
+        (
+            "UPDATE",
+            [
+                (".element .field:nth-child(1) input", "pump"),
+                (".element .field:nth-child(2) input", "2"),
+                (".element .field:nth-child(5) input", "pump/pump.bin"),
+                (".element .field:nth-child(6) input", "http://files.example/pump.bin"),
+            ],
+            {
+                "bundleName": "bundle",
+                "bundleVersion": "1",
+                "deploymentElements": [
+                    {
+                        "name": "pump",
+                        "version": "2",
+                        "type": "SOFTWARE",
+                        "operation": "INSTALL",
+                        "order": 1,
+                        "path": "pump/pump.bin",
+                        "downloadUrl": "http://files.example/pump.bin",
+                    }
+                ],
+            },
+        ),
         ("REBOOT_EQUIPMENT", [(".reboot-type", "SOFTWARE")], {"type": "SOFTWARE"}),
         ("DISCOVER", [], None),
-        ("UPDATE", [("textarea", '{"a": [1, null]}')], {"a": [1, None]}),
     ],
 )
 def test_the_form_knows_the_standard_operations(
@@ -191,6 +215,43 @@ def test_the_form_knows_the_standard_operations(
     (operation,) = platform.operations("boiler")
     assert operation.name == name
     assert operation.request.get("parameters") == parameters
+
+
+def test_an_update_of_a_file_that_the_platform_serves(
+    tmp_path: Path, page: Page, platform: RunningPlatform, keep: Keep
+) -> None:
+    """The form adds size and digest of a served file, several elements, and asks for what is
+    missing."""
+    files = tmp_path / "files"
+    files.mkdir()
+    (files / "pump.bin").write_bytes(b"new")
+    platform.stop()
+    platform._options = ["--files", str(files)]
+    platform.start()
+    with Device(platform.device_url_of("boiler")) as device:
+        device.wait_until_connected()
+        page.open(f"{platform.url}/#/devices/boiler/operations")
+        page.choose(".order select", "UPDATE")
+        page.wait("document.querySelectorAll('.order datalist option').length === 1")
+        page.click(".order button.primary")
+        page.wait("document.querySelector('.order .problem').textContent.includes('Name each')")
+        page.type("pump")
+        url = page.evaluate("document.querySelector('.order datalist option').value")
+        page.click(".element .field:nth-child(6) input")
+        page.type(url)
+        page.click(".elements + button")
+        page.type("stale")
+        page.choose(".element:nth-child(2) .field:nth-child(4) select", "UNINSTALL")
+        keep(page, "update")
+        page.click(".order button.primary")
+        page.wait("document.querySelector('.exchange .pill')?.textContent === 'NOT_SUPPORTED'")
+    (operation,) = platform.operations("boiler")
+    first, second = operation.request["parameters"]["deploymentElements"]
+    assert (first["downloadUrl"], first["size"]) == (f"{platform.url}/files/pump.bin", 3)
+    digest = hashlib.sha256(b"new").hexdigest()
+    assert first["validators"] == [{"type": "SHA-256", "value": digest}]
+    assert (second["operation"], second["order"]) == ("UNINSTALL", 2)
+    assert "downloadUrl" not in second
 
 
 def test_any_operation_is_sent_as_json_and_mistakes_are_named(
@@ -571,3 +632,94 @@ def test_an_empty_list_says_how_to_connect_a_device(
     connect("boiler")
     page.wait(state_of("boiler", "connected"))
     assert page.evaluate("document.querySelector('.connect-help').hidden")
+
+
+#: The elements of the device's page that scroll up and down by themselves, the page excepted.
+OWN_SCROLLERS = (
+    "[...document.querySelectorAll('#main *')].filter((it) => it.scrollHeight > it.clientHeight + 1"
+    " && ['auto', 'scroll'].includes(getComputedStyle(it).overflowY)).map((it) => it.className)"
+)
+SETTLED = "new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(go)))"
+
+
+def test_the_lists_of_a_device_scroll_with_its_page(
+    platform: RunningPlatform, page: Page, connect: Connect, keep: Keep
+) -> None:
+    """The device's page has one scroller: however long its lists are, their last row comes into
+    sight when the page scrolls, and only the rows in sight exist."""
+    device = connect("boiler")
+    for index in range(100):
+        device.report(f"stream.{index:02}", NOW_MS, index)
+    for tab, row, last in (
+        ("datastreams", "stream-row", "stream.99"),
+        ("messages", "message-row", "stream.00"),
+    ):
+        page.open(f"{platform.url}/#/devices/boiler/{tab}")
+        page.wait(f"document.querySelector('.{row}')?.getAttribute('aria-setsize') === '100'")
+        assert page.evaluate(OWN_SCROLLERS) == [], tab
+        page.evaluate("document.getElementById('main').scrollTop = 1e9")
+        page.wait(
+            f"[...document.querySelectorAll('.{row}')].some((it) => it.textContent.includes("
+            f"'{last}') && it.getBoundingClientRect().bottom <= innerHeight)"
+        )
+        keep(page, f"one-scroller-{tab}")
+        assert page.evaluate(f"document.querySelectorAll('.{row}').length") < 60
+    page.evaluate("document.querySelector('.messages .list').focus()")
+    for key, expected in (("Home", "1"), ("End", "100"), ("Home", "1")):
+        page.press(key)
+        page.wait(
+            f"(() => {{ const it = document.querySelector('.messages .row.active');"
+            f" const {{top, bottom}} = it.getBoundingClientRect();"
+            f" return it.getAttribute('aria-posinset') === '{expected}'"
+            f" && top >= 0 && bottom <= innerHeight; }})()"
+        )
+
+
+def test_a_message_opens_below_its_row_which_stays_in_place(
+    platform: RunningPlatform, page: Page, connect: Connect, keep: Keep
+) -> None:
+    """One reads a message where one has found it, and closes it with a second click; opening
+    another one does not move the row under the pointer."""
+    device = connect("boiler")
+    for index in range(60):
+        device.report("stream", NOW_MS + index, index)
+    page.open(f"{platform.url}/#/devices/boiler/messages")
+    page.wait("document.querySelector('.message-row')?.getAttribute('aria-setsize') === '60'")
+    top = "document.querySelector('.messages [aria-selected=true]').getBoundingClientRect().top"
+    page.click(".messages [aria-posinset='3']")
+    page.wait("document.querySelectorAll('.message pre').length === 2")
+    detail = "document.querySelector('.message').getBoundingClientRect().top"
+    assert 0 < page.evaluate(f"{detail} - {top}") < 60
+    found = "document.querySelector('.messages [aria-posinset=\"22\"]')"
+    page.evaluate("document.getElementById('main').scrollTop = 1200")
+    page.wait(found)
+    page.evaluate(f"{found}.scrollIntoView({{block: 'center'}})")
+    page.evaluate(SETTLED)
+    row = f"{found}.getBoundingClientRect().top"
+    before = page.evaluate(row)
+    page.click(".messages [aria-posinset='22']")
+    page.wait("document.querySelector('.message h2')?.textContent === 'Message 39'")
+    page.evaluate(SETTLED)
+    assert abs(page.evaluate(row) - before) <= 1
+    keep(page, "message-below-its-row")
+    page.click(".messages [aria-posinset='22']")
+    page.wait("document.querySelector('.message').offsetHeight === 0")
+    assert abs(page.evaluate(row) - before) <= 1
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_fields_of_set_use_the_width_of_the_form(
+    platform: RunningPlatform, page: Page, connect: Connect, keep: Keep, width: int
+) -> None:
+    """A datastream's name has the whole width of the form, its value at least half of it."""
+    connect("boiler")
+    page.resize(width, 844)
+    page.open(f"{platform.url}/#/devices/boiler/operations")
+    page.choose(".order select", "SET_DEVICE_PARAMETERS")
+    name, value, form = (
+        page.evaluate(f"document.querySelector('.order {one}').getBoundingClientRect().width")
+        for one in (".variable-name", ".variable-value", "select")
+    )
+    keep(page, f"set-form-{width}")
+    assert name == form
+    assert value > form / 2

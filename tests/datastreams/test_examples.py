@@ -1,4 +1,4 @@
-"""The examples of docs/readings.md work as they are written there."""
+"""The examples of docs/readings.md and docs/readings-python.md work as they are written there."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from oda.settings import ValueType
 
 ROOT = Path(__file__).resolve().parents[2]
 READINGS = ROOT / "docs/examples/readings"
-PAGE = ROOT / "docs/readings.md"
+PAGES = (ROOT / "docs/readings.md", ROOT / "docs/readings-python.md")
 
 
 def plugin(name: str) -> Any:
@@ -41,7 +41,7 @@ def plugin(name: str) -> Any:
 
 def test_the_page_shows_the_files() -> None:
     """Every example on the page is a file of the examples, word for word."""
-    page = PAGE.read_text()
+    page = "\n".join(file.read_text() for file in PAGES)
     shown = [file for file in READINGS.rglob("*") if file.suffix in {".sh", ".py", ".cfg"}]
     assert len(shown) == 6
     for file in shown:

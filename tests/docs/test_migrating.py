@@ -34,6 +34,11 @@ PROOFS: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "connectors for MQTT": (_EXISTING + "test_a_deployment_with_other_components",),
         "datastreams of Modbus": (
+            "e2e/test_field.py::test_a_modbus_device_at_the_platform",
+            "plugins/test_snmp.py::test_every_version_reads",
+            "plugins/test_mqtt.py::test_messages_become_events",
+        ),
+        "datastreams of GPIO": (
             "e2e/test_plugin.py::test_what_it_adds_works",
             "e2e/test_agent.py::test_oda_send_publishes_through_the_running_agent",
         ),
@@ -206,7 +211,11 @@ PROOFS: dict[str, dict[str, tuple[str, ...]]] = {
             "operations/test_discover.py::"
             "test_the_catalogue_is_refused_with_the_key_that_would_allow_it",
         ),
-        "UPDATE and": ("operations/test_vectors.py::test_recorded_request_gets_recorded_answer",),
+        "UPDATE": (
+            "update/test_run.py::test_it_is_off_without_the_keys",
+            "update/test_settings.py::test_a_file_of_the_reference_agent",
+        ),
+        "others": ("operations/test_vectors.py::test_recorded_request_gets_recorded_answer",),
         "operations of your": ("e2e/test_plugin.py::test_what_it_adds_works",),
     },
     "What behaves differently": {

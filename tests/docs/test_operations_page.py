@@ -1,4 +1,4 @@
-"""The requests of docs/operations.md and docs/own-operations.md get the answers behind them."""
+"""The requests of docs/operations.md and of its further pages get the answers behind them."""
 
 from __future__ import annotations
 
@@ -28,9 +28,11 @@ from oda.settings import (
 from tests.docs.pages import ROOT, Page
 
 STANDARD = Page(ROOT / "docs/operations.md")
+CLOCK = Page(ROOT / "docs/clock-operations.md")
 OWN = Page(ROOT / "docs/own-operations.md")
+PAGES = (STANDARD, CLOCK, OWN)
 AT_MS = 1_700_000_000_000
-DOCUMENTS = [json.loads(block.text) for page in (STANDARD, OWN) for block in page.of("json")]
+DOCUMENTS = [json.loads(block.text) for page in PAGES for block in page.of("json")]
 EXCHANGES = list(zip(DOCUMENTS[::2], DOCUMENTS[1::2], strict=True))
 
 

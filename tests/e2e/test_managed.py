@@ -14,12 +14,13 @@ from typing import Any
 from oda.platform.testing import RunningPlatform
 from tests.e2e.processes import AgentProcess, write, write_configuration
 
-WATER = (Path(__file__).parents[2] / "docs/examples/operations/water.sh").read_text()
+EXAMPLES = Path(__file__).parents[2] / "docs/examples/operations"
+WATER = (EXAMPLES / "water.sh").read_text()
+RESTART_AGENT = (EXAMPLES / "restart-agent.sh").read_text()
 #: Ends the agent as a restart by systemd does, and tells that it ran.
-RESTART = """\
-#!/bin/sh
+RESTART = f"""\
+{RESTART_AGENT}
 echo once >> restarts
-kill -TERM "$PPID"
 sleep 2
 echo survived >> restarts
 """

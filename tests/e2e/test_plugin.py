@@ -89,7 +89,10 @@ def test_it_is_loaded_while_the_agent_runs(
 @pytest.mark.parametrize(
     ("plugins", "reason"),
     [
-        ("plugins=termostat\n", "plugin 'termostat' is not installed (installed: thermostat)"),
+        (
+            "plugins=termostat\n",
+            "plugin 'termostat' is not installed (installed: modbus, mqtt, snmp, thermostat)",
+        ),
         (
             "plugins=thermostat\nthermostat.period=often\n",
             "plugin 'thermostat' can't be created: the option 'period' must be a number, not"

@@ -235,6 +235,27 @@ def test_two_handlers_of_one_name_are_an_error() -> None:
         Bench(FakeOperation("", lambda request, progress: None))
 
 
+def test_a_stand_in_handles_what_nobody_else_does() -> None:
+    """An operation of a component or script has precedence over the agent's own of that name,
+    which is listed only while it is allowed."""
+    allowed = [False]
+
+    def saying(text: str) -> FakeOperation:
+        return FakeOperation("Y", lambda request, progress: OperationResult(description=text))
+
+    bench = returning(OperationResult())
+    other = saying("component")
+    bench.dispatcher.stand_in(saying("stand-in"), lambda: allowed[0])
+    assert bench.response(id="1", name="Y")["resultDescription"] == "stand-in"
+    assert "Y" not in bench.dispatcher.operation_names
+    allowed[0] = True
+    assert "Y" in bench.dispatcher.operation_names
+    bench.dispatcher.add(other)
+    assert bench.response(id="2", name="Y")["resultDescription"] == "component"
+    bench.dispatcher.remove_handler(other)
+    assert bench.response(id="3", name="Y")["resultDescription"] == "stand-in"
+
+
 def test_handlers_come_and_go_while_running() -> None:
     """Another handler can take the place of a removed one; what runs already goes on."""
     gate: Deferred[OperationResult] = Deferred()

@@ -37,6 +37,7 @@ class Process:
         outbox: FakeOutbox | None = None,
         script: ScriptOperationSettings | None = None,
         read_after: tuple[str, ...] = (),
+        is_right: bool = True,
     ) -> None:
         self.runner = FakeRunner()
         self.state = FakeStateManager()
@@ -51,6 +52,7 @@ class Process:
             script_timeout_s=settings.script_timeout_s,
             restart_timeout_s=settings.restart_timeout_s,
             read_after=read_after,
+            is_right=lambda: is_right,
         )
         self.operation = (
             reboot_equipment(settings, around)
@@ -119,6 +121,18 @@ def test_the_way_of_a_reboot() -> None:
     assert after.killed(boot_id="boot-3").finals() == after.finals()
 
 
+def test_no_step_is_sent_with_1970() -> None:
+    """A device may restart without the time of day: its steps have no time then."""
+    process = Process(is_right=False)
+    process.ask(parameters={"type": "HARDWARE"})
+    process.runner.scripts[0].end()
+    process.bench.dispatcher.stop()
+    (final,) = process.killed(boot_id="boot-2").finals()
+    assert final["resultCode"] == "SUCCESSFUL"
+    steps = [*process.partials()[0]["steps"], final["steps"][0]]
+    assert [step for step in steps if "timestamp" in step] == []
+
+
 def test_a_device_that_did_not_restart_is_told() -> None:
     """The agent was restarted and the device was not: the boot id is the same."""
     process = Process()
@@ -171,7 +185,7 @@ def test_a_kill_at_any_step_leaves_one_final_answer(commits: int) -> None:
 
 
 def test_a_command_that_fails_is_the_answer() -> None:
-    """At once, with what it said."""
+    """With what it said, once it is clear that the failure is not the restart itself."""
     for fail in (
         lambda script: script.end("exit status 1: Access denied"),
         lambda script: script.fail("script 'x' was not found"),
@@ -179,6 +193,9 @@ def test_a_command_that_fails_is_the_answer() -> None:
         process = Process()
         process.ask()
         fail(process.runner.scripts[0])
+        process.clock.advance(4.9)
+        assert process.finals() == []
+        process.clock.advance(0.1)
         (final,) = process.finals()
         assert final["resultCode"] == "ERROR_PROCESSING"
         assert final["resultDescription"] in (
@@ -187,6 +204,32 @@ def test_a_command_that_fails_is_the_answer() -> None:
         )
         process.bench.outbox.commit_all()
         assert process.killed(boot_id="boot-2").finals() == [final]
+
+
+def test_a_script_that_does_not_want_to_restart() -> None:
+    """Its result is the final answer, whatever its status."""
+    line = b'{"resultCode":"NOT_SUPPORTED","resultDescription":"a valve is open"}'
+    for failure in ("", "exit status 3"):
+        process = Process()
+        process.ask()
+        process.runner.scripts[0].write(line)
+        process.runner.scripts[0].end(failure)
+        process.clock.advance(5)
+        (final,) = process.finals()
+        assert final["resultDescription"] == "a valve is open"
+        assert final["resultCode"] == ("ERROR_PROCESSING" if failure else "NOT_SUPPORTED")
+
+
+def test_a_command_that_is_killed_by_the_restart_has_not_failed() -> None:
+    """The system ends all processes of the agent at one time: the command may be noticed first."""
+    process = Process()
+    process.ask()
+    process.runner.scripts[0].fail("killed by signal 15")
+    process.clock.advance(1)
+    process.bench.dispatcher.stop()
+    assert process.clock.getDelayedCalls() == []
+    (final,) = process.killed(boot_id="boot-2").finals()
+    assert final["resultCode"] == "SUCCESSFUL"
 
 
 def test_a_restart_that_does_not_come_is_the_answer() -> None:

@@ -90,7 +90,10 @@ def test_the_fakes_and_the_progress_keep_their_contracts() -> None:
     """What the operations are given, and what the tests give, is what the interfaces say."""
     assert verifyObject(IResumableOperation, Restarting())
     assert verifyObject(IOperation, Restarting())
-    assert verifyObject(IProgress, Progress(lambda steps: None, lambda state: Deferred()))
+    bench, operation = begun()
+    assert type(operation.progress) is Progress
+    assert verifyObject(IProgress, operation.progress)
+    assert bench.dispatcher.unanswered == 1
 
 
 def test_an_operation_that_saved_its_state_is_resumed_with_it() -> None:
@@ -329,7 +332,7 @@ def test_damage_in_what_was_saved_is_answered_as_interrupted() -> None:
     """There is an answer all the same."""
     before, _ = begun()
     (record,) = before.journal.records.values()
-    for damaged in (b"", b"\xc1", msgspec.msgpack.encode({"state": 1})):
+    for damaged in (b"", b"\xc1", b"\x81\xa1\xff\x01", msgspec.msgpack.encode({"state": 1})):
         record.saved = record.saved_on_disk = damaged
         bench, after, parts = after_restart(before)
         started(parts, bench)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from oda.errors import InvalidParameter
 from oda.model import OperationRequest, OperationResult, ResultCode, Step, StepResult
+from oda.operations.continuation import read_saved
 from oda.operations.script_report import (
     MAX_VARIABLE_BYTES,
     MAX_VARIABLES,
@@ -169,6 +173,8 @@ def test_a_script_that_fails_is_not_successful_whatever_it_wrote() -> None:
         b'{"resultCode": "OK"}',
         b'{"resultCode": "SUCCESSFUL", "resultDescription": 5}',
         b'{"name": "A"',
+        b'{"name": "\xff", "result": "ERROR"}',
+        b'{"resultCode": "\xc3\x28"}',
         b"{" * 5000,
     ],
 )
@@ -179,6 +185,23 @@ def test_a_line_that_is_meant_as_json_and_is_none_is_text(line: bytes) -> None:
     assert report.result("").result_code is ResultCode.SUCCESSFUL
     assert len(report.faults) == 1
     assert report.faults[0].startswith("line 1: ")
+
+
+@given(st.lists(st.binary(max_size=40) | st.sampled_from([b"\n", STEP, b"{", b'"name":'])))
+def test_whatever_is_written_there_is_a_result(pieces: list[bytes]) -> None:
+    """Nothing that a script writes breaks the reading, and each line counts once."""
+    report = ScriptReport()
+    for piece in pieces:
+        report.feed(piece)
+    assert report.result("").result_code in ResultCode
+    assert len(report.steps) <= b"".join(pieces).count(b"{")
+
+
+@given(st.binary())
+def test_what_is_no_saved_state_is_a_value_error(written: bytes) -> None:
+    """Damage that its checksum does not show costs the answer "interrupted", and nothing else."""
+    with contextlib.suppress(ValueError):
+        read_saved(written)
 
 
 def test_other_json_is_text() -> None:

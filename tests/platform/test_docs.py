@@ -9,7 +9,8 @@ from oda.platform.orders import MEMBERS as ORDER_MEMBERS
 from oda.platform.tap import Options
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGE = (DOCS / "platform.md").read_text("utf-8")
+PAGES = ("platform.md", "platform-api.md", "platform-faults.md")
+PAGE = "\n".join((DOCS / name).read_text("utf-8") for name in PAGES)
 
 
 def test_every_option_is_documented() -> None:

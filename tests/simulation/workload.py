@@ -236,7 +236,8 @@ class ContinuingOperation:
         timers: list[Any] = []
         done: Deferred[OperationResult] = Deferred(lambda _: [one.cancel() for one in timers])
         result = OperationResult(description=f"done {request.id} at {state}")
-        seconds = 0.0 if self._history.facts.is_ending else float(request.parameters["seconds"])
+        is_ending = self._history.facts.is_ending
+        seconds = 0.0 if is_ending else float(request.parameters.get("seconds", 0))
 
         def saved(_: None) -> None:
             if self._reactor.effect() and not done.called:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -149,5 +150,19 @@ def test_the_options_of_a_line(text: str, wanted: OnChange | None) -> None:
 )
 def test_a_wrong_option_is_a_fault(text: str) -> None:
     """A misspelt option would publish everything, or nothing."""
-    with pytest.raises(ValueError, match=r"option|number|schedule|twice"):
+    with pytest.raises(ValueError, match=r"option|number|schedule|twice|no value"):
+        read_poll("t", text)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("30;onChange=true", "onChange takes no value"),
+        ("30;deadband", "deadband must be a number from 0 to 1000000000"),
+        ("30;often", "'often' is not an option"),
+    ],
+)
+def test_the_fault_says_what_is_wrong_with_the_option(text: str, fault: str) -> None:
+    """An option that exists is never called unknown."""
+    with pytest.raises(ValueError, match=f"^{re.escape(fault)}"):
         read_poll("t", text)

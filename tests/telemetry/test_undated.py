@@ -507,6 +507,22 @@ def test_a_disk_that_fails_for_ever(machine: Machine, tmp_path: Path, monkeypatc
     assert [failure_of(one) for one in told[:3]] == [None] * 3
 
 
+def test_a_full_disk_holds_up_the_acceptance(machine: Machine) -> None:
+    """A commit that fails accepts nothing, and is tried again until there is room."""
+    machine.publish(Event("t", 0))
+    machine.turn()
+    assert machine.undated._file is not None
+    machine.undated._file._db.execute("PRAGMA max_page_count = 1")  # no page more than now
+    told = machine.publish(Event("t", "x" * 100_000))
+    machine.wait(3)
+    assert not has_fired(told)
+    assert len(machine.undated) == 2
+    machine.undated._file._db.execute("PRAGMA max_page_count = 100000")
+    machine.wait(2)
+    assert has_fired(told)
+    assert machine.connector.payloads == []
+
+
 def test_an_outbox_that_is_full_is_asked_again(machine: Machine) -> None:
     """What the outbox does not accept stays in the file, and is handed over again."""
     machine.publish(Event("t", 1))
@@ -598,6 +614,40 @@ def test_the_file_follows_the_outbox(machine: Machine, tmp_path: Path) -> None:
     assert machine.connector.values() == [1, 2]
 
 
+def test_a_file_that_is_deleted_is_written_anew(machine: Machine) -> None:
+    """A file without a name is lost with the process: nothing is told accepted that is only in
+    one."""
+    machine.publish(Event("t", 1))
+    machine.turn()
+    assert machine.path is not None
+    for suffix in ("", "-wal", "-shm"):
+        machine.path.with_name(machine.path.name + suffix).unlink()
+    told = machine.publish(Event("t", 2))
+    machine.turn()
+    assert has_fired(told)
+    machine.kill()
+    machine.life()
+    machine.set_clock()
+    machine.look()
+    assert machine.connector.values() == [1, 2]
+
+
+def test_the_file_is_private(machine: Machine) -> None:
+    """It holds what passes through the device."""
+    machine.publish(Event("t", 1))
+    machine.turn()
+    assert machine.path is not None
+    assert machine.path.stat().st_mode & 0o077 == 0
+
+
+def test_one_large_list_is_taken(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound of what memory holds refuses no list that the disk takes."""
+    monkeypatch.setattr(module, "MAX_UNWRITTEN", 3)
+    told = machine.publish([Event("t", value) for value in range(5)])
+    machine.turn()
+    assert failure_of(told) is None
+
+
 def test_memory_only_is_told(tmp_path: Path) -> None:
     """With outbox=memory the end of the process loses what waits, and counts it."""
     machine = Machine(None)
@@ -631,6 +681,8 @@ ACTIONS = st.lists(
                 ("wrong", 0),
                 ("hold", 0),
                 ("accept", 0),
+                ("full", 0),
+                ("room", 0),
             ]
         ),
     ),
@@ -646,12 +698,12 @@ def test_whatever_happens(tmp_path_factory: pytest.TempPathFactory, actions: Any
     machine = Machine(tmp_path_factory.mktemp("machine") / "undated.sqlite")
     truth: dict[int, int] = {}
     accepted: list[int] = []
-    for action, amount in [*actions, ("right", 0), ("accept", 0)]:
+    for action, amount in [*actions, ("room", 0), ("right", 0), ("accept", 0)]:
         if action == "publish":
             for _ in range(amount):
                 number = len(truth)
                 truth[number] = machine.true_ms
-                machine.publish(Event("t", number)).addCallbacks(
+                machine.publish(Event("t", {"n": number, "pad": "x" * 3000})).addCallbacks(
                     lambda _, number=number: accepted.append(number), lambda _: None
                 )
         elif action == "wait":
@@ -676,6 +728,11 @@ def test_whatever_happens(tmp_path_factory: pytest.TempPathFactory, actions: Any
         elif action == "wrong":
             machine.wall_offset_ms = -machine.true_ms
             machine.wait(0)
+        elif action in ("full", "room"):
+            # As a disk without room: commits fail with SQLITE_FULL.
+            if machine.undated._file is not None:
+                most = 1 if action == "full" else 1 << 20
+                machine.undated._file._db.execute(f"PRAGMA max_page_count = {most}")
         elif action == "hold":
             machine.connector.hold = True
         else:
@@ -689,7 +746,7 @@ def test_whatever_happens(tmp_path_factory: pytest.TempPathFactory, actions: Any
     points = machine.points()
     seen: dict[int, tuple[Any, Any]] = {}
     for point in points:
-        number, at, since = point["value"], point["at"], point.get("from")
+        number, at, since = point["value"]["n"], point["at"], point.get("from")
         assert seen.setdefault(number, (at, since)) == (at, since), "sent with another time"
         if since is None:
             assert at == truth[number]

@@ -49,6 +49,7 @@ export const api = {
     const [message] = await call("GET", "/messages", { query });
     return message?.number === number ? message : null;
   },
+  files: () => call("GET", "/files"),
   faults: () => call("GET", "/faults"),
   setFault: (device, fault) => call("PUT", `${of(device)}/faults`, { body: fault }),
   strike: (device, incident) => call("POST", `${of(device)}/incidents`, { body: incident }),

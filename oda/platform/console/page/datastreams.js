@@ -58,12 +58,15 @@ export class DatastreamsTab {
       onOpen: (item) => {
         this.#isByHand = true;
         this.#choose(item);
+        this.panel.scrollIntoView({ block: "nearest" });
       },
       onShow: (items) => this.#loadSeries(items),
       empty: "No datapoint yet.",
+      scroller: document.getElementById("main"),
+      above: this.panel,
     });
     this.heading = h("h3", { class: "list-title" });
-    this.element = h("div", { class: "datastreams" }, this.panel, this.heading, this.list.element);
+    this.element = h("div", { class: "datastreams" }, this.panel, this.heading, this.list.frame);
     this.offs = [
       model.on("events", (events) => this.#heard(events)),
       model.on("gap", () => this.#reload()),
@@ -75,6 +78,7 @@ export class DatastreamsTab {
   close() {
     this.#isClosed = true;
     clearTimeout(this.#reloadTimer);
+    this.list.close();
     for (const off of this.offs) off();
   }
 

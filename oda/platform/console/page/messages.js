@@ -29,15 +29,20 @@ export class MessagesTab {
 
   constructor(model, device) {
     this.host = model.hostOf(device);
-    this.detail = h("section", { class: "panel message", hidden: true, "aria-label": "The chosen message" });
+    this.detail = h("section", { class: "panel message", "aria-label": "The chosen message" });
+    const heads = HEADS.map(([name, text]) => h("span", { class: `message-${name}` }, text));
+    this.heads = h("div", { class: "message-head", "aria-hidden": "true" }, ...heads);
     this.list = new VirtualList({
       label: "Messages, newest first",
       rowHeight: 32,
       build: buildRow,
       keyOf: (item) => item.number,
-      onOpen: (item) => this.#open(item),
+      onOpen: (item) => this.#turn(item),
       onShow: (items) => this.#shown(items),
       empty: "No message yet.",
+      scroller: document.getElementById("main"),
+      above: this.heads,
+      detail: h("div", { class: "below-row", hidden: true }, this.detail),
     });
     this.heading = h("h3", { class: "list-title" });
     this.element = h(
@@ -45,9 +50,8 @@ export class MessagesTab {
       { class: "messages" },
       this.host === device ? null : h("p", { class: "hint" }, `Those of ${this.host}, which speaks for this device.`),
       this.heading,
-      h("div", { class: "message-head", "aria-hidden": "true" }, ...HEADS.map(([name, text]) => h("span", { class: `message-${name}` }, text))),
-      this.list.element,
-      this.detail,
+      this.heads,
+      this.list.frame,
     );
     this.offs = [repeat(() => this.#loadNewer(), 1000), model.on("gap", () => this.#restart())];
     this.#restart();
@@ -55,6 +59,7 @@ export class MessagesTab {
 
   close() {
     this.#isClosed = true;
+    this.list.close();
     for (const off of this.offs) off();
   }
 
@@ -97,18 +102,21 @@ export class MessagesTab {
   /** Rows that are looked at stay in place while new ones come in above. */
   #show(added) {
     if (this.#isClosed) return;
-    const { element, rowHeight } = this.list;
-    const shift = element.scrollTop > 0 ? added * rowHeight : 0;
     const messages = counted(this.#items.length, "message");
     setText(this.heading, this.#isWhole ? messages : `The newest ${messages}`);
     this.list.setItems(this.#items);
-    if (shift) element.scrollTop += shift;
+    this.list.keepPlace(added);
+  }
+
+  /** A second click closes what the first has opened. */
+  #turn(item) {
+    if (this.list.selected === item.number) this.list.closeDetail();
+    else this.#open(item);
   }
 
   #open(item, evenLarge = false) {
-    this.list.select(item.number);
-    this.detail.hidden = false;
     this.detail.replaceChildren(...head(item));
+    this.list.openDetail(item.number);
     if (item.size > LARGE && !evenLarge) {
       const load = h("button", { type: "button" }, `Load ${bytes(item.size)}`);
       load.addEventListener("click", () => this.#open(item, true));

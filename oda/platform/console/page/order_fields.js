@@ -1,17 +1,11 @@
 // What the form asks for, operation by operation. Each maker gives `{element, read()}`; `read` gives
 // the operation's parameters (undefined: none) or throws a `Mistake`.
 
+import { deployment } from "./deployment_fields.js";
 import { choice, field, h, newId, setText } from "./dom.js";
 import { parse } from "./exact_json.js";
 import { kindOf } from "./format.js";
-
-/** Something the form can't send; `control` is where it is. */
-export class Mistake extends Error {
-  constructor(text, control) {
-    super(text);
-    this.control = control;
-  }
-}
+import { Mistake } from "./mistake.js";
 
 /** Text that is JSON is meant as JSON, any other as itself. */
 export function readValue(text) {
@@ -159,5 +153,5 @@ export const STANDARD = {
   SYNCHRONIZE_CLOCK: ["Sets the device's clock from a time source.", timeSource],
   REBOOT_EQUIPMENT: ["Restarts the device, or its agent.", rebootType],
   DISCOVER: ["Lists the devices, datastreams and operations there are.", nothing],
-  UPDATE: ["Installs software on the device.", () => freeJson()],
+  UPDATE: ["Installs files, configuration and packages: all of them or none.", () => deployment()],
 };

@@ -4,7 +4,8 @@ import { api } from "./api.js";
 import { choice, field, h, setText } from "./dom.js";
 import { stringify } from "./exact_json.js";
 import { say } from "./notice.js";
-import { Mistake, STANDARD, freeJson } from "./order_fields.js";
+import { Mistake } from "./mistake.js";
+import { STANDARD, freeJson } from "./order_fields.js";
 
 const OTHER = "other";
 const FORMATS = [

@@ -1,4 +1,5 @@
-// A list of any length that only has the rows one can see: a listbox with its own keyboard.
+// A list of any length that only has the rows one can see: a listbox with its own keyboard. It
+// scrolls by itself, or with the page around it.
 
 import { h, newId } from "./dom.js";
 
@@ -10,29 +11,48 @@ export class VirtualList {
   #spare = [];
   #active = null;
   #frame = null;
+  #openedKey = null;
+  #openedIndex = -1;
+  #gap = 0;
+  #onScroll = () => this.#later();
 
   /** `build()` gives `{element, update(item)}`; `keyOf(item)` an identity that survives new lists;
-   * `onOpen(item)` follows a click or Enter; `onShow(items)` is told what is visible. */
-  constructor({ label, rowHeight, build, keyOf, onOpen, onShow = () => {}, empty = "" }) {
-    Object.assign(this, { rowHeight, build, keyOf, onOpen, onShow });
+   * `onOpen(item)` follows a click or Enter; `onShow(items)` is told what is visible. `scroller` is
+   * the element that scrolls (default: the list), `above` what may cover the list's first rows,
+   * `detail` what `openDetail` shows below a row. */
+  constructor({ label, rowHeight, build, keyOf, onOpen, onShow = () => {}, empty = "", scroller = null, above = null, detail = null }) {
+    Object.assign(this, { rowHeight, build, keyOf, onOpen, onShow, above, detail });
     this.selected = null;
     this.space = h("div", { class: "rows", role: "presentation" });
     this.empty = h("p", { class: "empty", hidden: true }, empty);
     this.element = h(
       "div",
       {
-        class: "list",
+        class: scroller ? "list whole" : "list",
         role: "listbox",
         "aria-label": label,
         tabindex: 0,
-        onscroll: () => this.#later(),
         onkeydown: (event) => this.#keyPressed(event),
         onfocus: () => this.#focused(),
       },
       this.space,
       this.empty,
     );
-    new ResizeObserver(() => this.#later()).observe(this.element);
+    this.frame = h("div", { class: "list-frame" }, this.element, detail);
+    this.scroller = scroller ?? this.element;
+    this.scroller.addEventListener("scroll", this.#onScroll);
+    this.observer = new ResizeObserver(() => {
+      this.#measure();
+      this.#later();
+    });
+    for (const one of new Set([this.element, this.scroller, above, detail])) {
+      if (one) this.observer.observe(one);
+    }
+  }
+
+  close() {
+    this.scroller.removeEventListener("scroll", this.#onScroll);
+    this.observer.disconnect();
   }
 
   get items() {
@@ -41,8 +61,8 @@ export class VirtualList {
 
   setItems(items) {
     this.#items = items;
-    this.space.style.height = `${items.length * this.rowHeight}px`;
     this.empty.hidden = items.length > 0;
+    this.#place();
     this.draw();
   }
 
@@ -53,14 +73,72 @@ export class VirtualList {
     this.draw();
   }
 
+  /** Choose the item with this key, and show the detail below its row, which stays in place. */
+  openDetail(key) {
+    const index = this.#items.findIndex((item) => this.keyOf(item) === key);
+    const before = this.#topOf(index);
+    this.#openedKey = key;
+    this.#place();
+    this.scroller.scrollTop += this.#topOf(index) - before;
+    this.select(key);
+  }
+
+  /** Hide the detail. */
+  closeDetail() {
+    this.#openedKey = null;
+    this.#place();
+    this.select(null);
+  }
+
+  /** Move on by this many rows if the first row is out of sight: those in sight stay there. */
+  keepPlace(rows) {
+    if (this.#view().from > 0) this.scroller.scrollTop += rows * this.rowHeight;
+  }
+
+  /** Put the detail where it belongs, and make room for it. */
+  #place() {
+    const key = this.#openedKey;
+    this.#openedIndex = key === null ? -1 : this.#items.findIndex((item) => this.keyOf(item) === key);
+    if (this.detail) {
+      this.detail.hidden = this.#openedIndex < 0;
+      this.detail.style.top = `${(this.#openedIndex + 1) * this.rowHeight}px`;
+    }
+    this.#measure();
+  }
+
+  #measure() {
+    this.#gap = this.detail?.offsetHeight ?? 0;
+    this.space.style.height = `${this.#items.length * this.rowHeight + this.#gap}px`;
+  }
+
+  #topOf(index) {
+    return index * this.rowHeight + (index > this.#openedIndex ? this.#gap : 0);
+  }
+
+  /** The row at this distance from the list's top. */
+  #indexAt(distance) {
+    const end = (this.#openedIndex + 1) * this.rowHeight;
+    const before = Math.min(distance, Math.max(end, distance - this.#gap));
+    return Math.floor(before / this.rowHeight);
+  }
+
+  /** What one can see, as distances from the list's top; below 0 where the list begins later. */
+  #view() {
+    if (this.scroller === this.element) {
+      const { scrollTop, clientHeight } = this.element;
+      return { from: scrollTop, to: scrollTop + clientHeight };
+    }
+    const { top } = this.space.getBoundingClientRect();
+    const port = this.scroller.getBoundingClientRect();
+    const covered = this.above?.getBoundingClientRect().bottom ?? 0;
+    return { from: Math.max(port.top, covered) - top, to: port.bottom - top };
+  }
+
   /** Bring the visible rows up to date. */
   draw() {
-    const { scrollTop, clientHeight } = this.element;
-    const first = Math.max(0, Math.floor(scrollTop / this.rowHeight) - OVERSCAN);
-    const last = Math.min(
-      this.#items.length,
-      Math.ceil((scrollTop + clientHeight) / this.rowHeight) + OVERSCAN,
-    );
+    const { from, to } = this.#view();
+    const first = Math.max(0, this.#indexAt(from) - OVERSCAN);
+    const last = Math.max(0, Math.min(this.#items.length, this.#indexAt(to) + 1 + OVERSCAN));
     for (const [index, row] of this.#rows) {
       if (index < first || index >= last) {
         row.element.remove();
@@ -76,7 +154,6 @@ export class VirtualList {
     let row = this.#rows.get(index);
     if (!row) {
       row = this.#spare.pop() ?? this.#make();
-      row.element.style.transform = `translateY(${index * this.rowHeight}px)`;
       row.element.setAttribute("aria-posinset", index + 1);
       this.#rows.set(index, row);
       this.space.append(row.element);
@@ -84,6 +161,11 @@ export class VirtualList {
     const item = this.#items[index];
     const key = this.keyOf(item);
     row.index = index;
+    const top = this.#topOf(index);
+    if (row.top !== top) {
+      row.top = top;
+      row.element.style.transform = `translateY(${top}px)`;
+    }
     row.element.setAttribute("aria-setsize", this.#items.length);
     row.element.setAttribute("aria-selected", key === this.selected);
     row.element.classList.toggle("active", key === this.#active);
@@ -125,7 +207,8 @@ export class VirtualList {
   }
 
   #keyPressed(event) {
-    const page = Math.max(1, Math.floor(this.element.clientHeight / this.rowHeight) - 1);
+    const { from, to } = this.#view();
+    const page = Math.max(1, Math.floor((to - Math.max(0, from)) / this.rowHeight) - 1);
     const steps = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page };
     const current = this.#activeIndex();
     let index = current;
@@ -145,11 +228,11 @@ export class VirtualList {
   #moveTo(index) {
     if (index < 0) return;
     this.#active = this.keyOf(this.#items[index]);
-    const top = index * this.rowHeight;
-    const { scrollTop, clientHeight } = this.element;
-    if (top < scrollTop) this.element.scrollTop = top;
-    else if (top + this.rowHeight > scrollTop + clientHeight) {
-      this.element.scrollTop = top + this.rowHeight - clientHeight;
+    const top = this.#topOf(index);
+    const { from, to } = this.#view();
+    if (top < from) this.scroller.scrollTop -= Math.ceil(from - top);
+    else if (top + this.rowHeight > to) {
+      this.scroller.scrollTop += Math.ceil(top + this.rowHeight - to);
     }
     this.draw();
   }

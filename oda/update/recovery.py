@@ -1,0 +1,64 @@
+"""Before an agent reads its configuration: makes it the one of before an update that an earlier
+process did not finish.
+
+Read first, a configuration that is half old and half new could keep the agent from starting, and so
+from ever taking the rest of the update back. The rest follows when the agent runs
+(``oda.update.operation``).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from oda.boundary import reason_of
+from oda.config.loader import read_update_settings
+from oda.errors import OdaError
+from oda.log import Logger
+from oda.update import files
+from oda.update.configuration import NAME, place_of
+from oda.update.record import Phase, UpdateDirectory
+
+log = Logger()
+
+INTERRUPTED = "the agent's process ended before the update was confirmed"
+
+
+def recover_configuration(directory: Path) -> str | None:
+    """Take the .cfg files back where that has to be.
+
+    Gives the token of an update that may go on waiting for its confirmation in this process,
+    because the one before was stopped in good order; None: there is none. Whatever goes wrong is in
+    the log: the agent may be able to start all the same.
+    """
+    try:
+        place = UpdateDirectory(read_update_settings(directory).directory)
+        if not place.exists():
+            return None
+        place.acquire()
+        try:
+            return _recover(directory, place)
+        finally:
+            place.release()
+    except (OdaError, OSError) as error:
+        log.error("an update can't be looked at: {reason}", reason=reason_of(error))
+        return None
+
+
+def _recover(directory: Path, place: UpdateDirectory) -> str | None:
+    record = place.read()
+    if record is None or record.phase.is_over or not record.has_changed:
+        return None
+    if record.phase is Phase.RESTARTED:
+        # If this process ends before the update is confirmed, that was its last chance.
+        record.phase = Phase.CONFIRMING
+        place.write(record)
+        return record.token
+    if record.phase is not Phase.BROKEN:
+        record.reason = record.reason or INTERRUPTED
+        record.phase = Phase.ROLLING_BACK
+        place.write(record)
+    for item in reversed(record.items):
+        if item.installer == NAME:
+            files.restore(place_of(directory, item.element), item.note)
+            log.warn("{file} is again the one from before an update", file=item.element.label)
+    return None
