@@ -445,8 +445,7 @@ def configure_scripts(scripts: ScriptRunner, settings: AgentSettings) -> None:
 def configured_operations(
     parts: Parts, settings: AgentSettings, state: IStateManager
 ) -> list[IOperation]:
-    """The operations that there are because of the configuration, and DISCOVER, which tells of
-    them."""
+    """The operations that the configuration asks for, and DISCOVER, which lists them."""
     operations = parts.operations
     if operations is None:
         return []

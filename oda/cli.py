@@ -67,7 +67,7 @@ class _LazyGroup(click.Group):
             problem = "" if error.errno == errno.EPIPE else str(error)
         except UnicodeEncodeError as error:
             problem = f"{error.object[:80]!a} can't be written as {error.encoding}"
-        if problem:  # None for a closed pipe: nobody reads the output any more
+        if problem:  # None for a closed pipe: the reader of the output has gone
             sys.stderr.write(f"Error: {escaped(problem)}\n")
         sys.exit(1)
 

@@ -26,12 +26,12 @@ def remove_stale(path: Path, own: int | None = None, processes: Path = Path("/pr
     with suppress(OSError):
         with path.open("rb") as file:
             content = file.read(_MOST_BYTES).strip(_NOTHING)
-        if content and not (content.isdigit() and _means_nobody(int(content), own, processes)):
+        if content and not (content.isdigit() and _is_stale(int(content), own, processes)):
             return
         path.unlink()
 
 
-def _means_nobody(pid: int, own: int | None, processes: Path) -> bool:
+def _is_stale(pid: int, own: int | None, processes: Path) -> bool:
     if pid == (os.getpid() if own is None else own):
         return True
     try:

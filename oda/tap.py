@@ -38,7 +38,7 @@ class Options(usage.Options):  # type: ignore[misc, unused-ignore]
 
     def postOptions(self) -> None:
         """Raises ``usage.UsageError`` for an unknown log format. twistd looks at its PID file right
-        after this: one that means nobody is removed."""
+        after this: a stale one is removed."""
         allowed = [log_format.value for log_format in LogFormat]
         if self["log-format"] not in (None, *allowed):
             raise usage.UsageError(f"--log-format must be one of {', '.join(allowed)}")

@@ -10,7 +10,7 @@ and the attempt stops the others. So a dead address costs a quarter of a second,
 ``KnownAddresses`` puts the addresses in order. The address that worked last comes first. The others
 keep the resolver's order (RFC 6724), except that the address families take turns, so that a family
 without a route costs one head start (RFC 8305, section 4). Last come addresses that accepted a TCP
-connection which then led to no lasting WebSocket: a host may accept connections and serve nobody.
+connection which then led to no lasting WebSocket: a host may accept connections but not serve.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ class Cause(Enum):
 class Lane(Enum):
     """How eagerly to connect again; ``reconnect`` gives the seconds for each lane."""
 
-    #: At once: nobody else has the same reason to connect at this moment.
+    #: At once: no other device has the same reason to connect at this moment.
     PROMPT = "prompt"
     #: The platform may have ended the connections of all its devices without a word.
     SPREAD = "spread"

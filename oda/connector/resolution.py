@@ -143,7 +143,7 @@ class DaemonResolver:
             found = ()
         try:
             self._reactor.callFromThread(self._finished, resolution, question, found)
-        except Exception:  # noqa: BLE001 - the process is ending: nobody waits for the answer
+        except Exception:  # noqa: BLE001 - the process is ending: the answer is not needed
             return
 
     def _finished(self, resolution: Resolution, question: _Question, found: _Found) -> None:

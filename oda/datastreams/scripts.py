@@ -301,7 +301,7 @@ class ScriptRunner:
         elif process not in self._processes:
             self._unkillable.discard(command)
             self._troubles.end(TroubleKind.SCRIPT, command)
-            log.info("the script {command} has ended at last", command=command)
+            log.info("the script {command}, which could not be killed, has ended", command=command)
         if process in self._processes:
             self._processes.discard(process)
             self._started.discard(command)

@@ -2,7 +2,7 @@
 
 Every service that corrects the clock of Linux tells the kernel so (``adjtimex``):
 systemd-timesyncd, ntpd, and chrony with ``rtcsync``, as distributions configure it. The kernel
-takes that back when nobody has corrected the clock for a long time, or when somebody has set it.
+takes that back when the clock has not been corrected for a long time, or has been set.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from twisted.logger import LogLevel as EventLevel
 from oda.settings import LogLevel, MonitorSettings
 
 _ORDER: dict[str, int] = {"debug": 0, "info": 1, "warn": 2, "error": 3, "critical": 4}
-#: What Twisted reports of every port and connection that it opens or closes; nobody needs it.
+#: What Twisted reports of every port and connection that it opens or closes, which is noise here.
 _PORT_NOISE = re.compile(r"\S+ starting on \S+|\((TCP|UNIX) Port \S+ Closed\)")
 
 

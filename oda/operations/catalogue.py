@@ -36,7 +36,7 @@ def refusal(key: str) -> str:
     return f"{NOT_SUPPORTED_TEXT}: {key} in {FILE} would allow it"
 
 
-#: Why an operation of the catalogue is refused while nobody carries it out.
+#: Why an operation of the catalogue is refused while no component carries it out.
 REFUSALS: Mapping[str, str] = {
     "REBOOT_EQUIPMENT": refusal("rebootCommand"),
     **{name: refusal(f"{name}=<script>") for name in BY_SCRIPT},

@@ -1,8 +1,8 @@
 """What an operation keeps to continue after a restart: its state, and what the agent needs besides.
 
 The journal keeps the request's parameters only as a fingerprint, because they may hold secrets and
-nobody needs them. An operation that is resumed does: so they are kept from its first ``save`` to
-its answer, and so are the steps that were told. The device's id is kept because the answer names
+they are not needed. A resumed operation needs them, so they are kept from its first ``save`` to
+its answer, and so are the steps already reported. The device's id is kept because the answer names
 it, and a process that resumes an operation may not know it yet.
 """
 

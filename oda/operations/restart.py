@@ -73,7 +73,7 @@ class Restart(NamedTuple):
 
 class Surroundings(NamedTuple):
     """What operations that restart something need. ``boot_id`` tells this boot from others, "" if
-    nobody knows; ``read_after`` are datastreams of the device to read after the final answer.
+    that is unknown; ``read_after`` are datastreams of the device to read after the final answer.
     ``is_right()`` says whether the time of day can be believed: a device may restart in 1970, and
     no step is sent with that time."""
 

@@ -226,7 +226,7 @@ class MqttSource:
 
     def _event(self, topic: Topic, name: str, message: Any) -> Event | None:
         if message.retain and not topic.takes_retained:
-            return None  # nobody knows how old it is
+            return None  # its age is unknown
         part = matched(topic.filter, name)
         if part is None:
             return None

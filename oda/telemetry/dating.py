@@ -31,7 +31,7 @@ class Dating:
     ``built_ms`` is when this software was built.
 
     ``must_sync()`` says whether the first synchronisation counts, and ``is_synchronised()`` whether
-    the clock is synchronised (None where nobody can tell: then the year alone counts).
+    the clock is synchronised (None if that is unknown: then the year alone counts).
     """
 
     def __init__(

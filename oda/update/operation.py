@@ -275,7 +275,7 @@ class Update:
         try:
             await progress.save({"token": record.token})
         except OutboxError as error:
-            # With outbox=memory always: after a restart nobody would hear how the update ended.
+            # With outbox=memory always: the platform would not learn the end after a restart.
             raise OperationFailed(f"the update can't be recorded: {reason_of(error)}") from error
 
     # -- the run -----------------------------------------------------------------------------

@@ -723,3 +723,51 @@ def test_the_fields_of_set_use_the_width_of_the_form(
     keep(page, f"set-form-{width}")
     assert name == form
     assert value > form / 2
+
+
+def test_each_message_is_listed_once(
+    platform: RunningPlatform, page: Page, connect: Connect
+) -> None:
+    """The first page and the look for newer messages are asked for at the same time. Whichever
+    answer comes first, no message is listed twice."""
+    device = connect("boiler")
+    for index in range(30):
+        device.report("stream", NOW_MS + index, index)
+    page.run_first(
+        "const plain = window.fetch; window.fetch = async (url, ...rest) => {"
+        " const slow = String(url).includes('messages') && !String(url).includes('after=');"
+        " if (slow) await new Promise((go) => setTimeout(go, 300)); return plain(url, ...rest); }"
+    )
+    page.open(f"{platform.url}/#/devices/boiler/messages")
+    page.wait("document.querySelector('.messages .list-title').textContent.includes('message')")
+    page.evaluate("new Promise((go) => setTimeout(go, 1500))")
+    assert page.text(".messages .list-title") == "30 messages"
+
+
+def test_the_rows_of_a_phone_hold_long_names(
+    platform: RunningPlatform, page: Page, connect: Connect
+) -> None:
+    """A name that takes two lines stays within its row."""
+    device = connect("boiler")
+    device.report("a.very.long.name.of.a.stream.with.many.parts.indeed", NOW_MS, 1)
+    page.resize(390, 844)
+    page.open(f"{platform.url}/#/devices/boiler/datastreams")
+    page.wait("document.querySelector('.stream-row')")
+    row, name, value = (
+        page.evaluate(
+            f"(() => {{ const it = document.querySelector('.{one}').getBoundingClientRect();"
+            " return [it.top, it.bottom]; })()"
+        )
+        for one in ("stream-row", "stream-id", "stream-value")
+    )
+    assert row[0] <= name[0] <= name[1] <= value[1] <= row[1]
+
+
+def test_an_empty_list_says_how_to_connect_an_agent(platform: RunningPlatform, page: Page) -> None:
+    """The command leads to this platform, not to one of its own as ``oda demo`` has."""
+    page.open(platform.url)
+    page.wait("document.querySelector('.connect-help')?.textContent.includes('oda init')")
+    port = platform.device_url_of("x").split(":")[2].partition("/")[0]
+    text = page.text(".connect-help")
+    assert f"oda init my-conf --host 127.0.0.1 --port {port}" in text
+    assert "oda demo" not in text

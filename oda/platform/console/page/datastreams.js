@@ -52,7 +52,7 @@ export class DatastreamsTab {
     );
     this.list = new VirtualList({
       label: "Datastreams",
-      rowHeight: 44,
+      rowHeight: matchMedia("(max-width: 760px)").matches ? 60 : 44, // a name may take two lines
       build: buildRow,
       keyOf,
       onOpen: (item) => {

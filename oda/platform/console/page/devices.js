@@ -9,6 +9,15 @@ import { VirtualList } from "./virtual.js";
 
 const order = new Intl.Collator("en", { numeric: true }).compare;
 
+/** The command that writes the configuration of an agent for this platform. */
+function initCommand(url) {
+  const { hostname, port, pathname, protocol } = new URL(url.replace(/^ws/, "http"));
+  const isSecure = protocol === "https:";
+  const words = ["oda init my-conf --host", hostname, "--port", port || (isSecure ? "443" : "80")];
+  if (pathname !== "/south/v80/sessions") words.push("--path", pathname);
+  return [...words, ...(isSecure ? ["--secure"] : [])].join(" ");
+}
+
 export class DeviceList {
   constructor(model) {
     this.model = model;
@@ -67,7 +76,7 @@ export class DeviceList {
     setText(
       this.help,
       `No device yet. A device connects to ${this.model.platform.url}/<deviceId>, with its key in` +
-        " the header X-ApiKey. It appears here as soon as it has. To try it: oda demo",
+        ` the header X-ApiKey, and then appears here. To connect an agent: ${initCommand(this.model.platform.url)}`,
     );
   }
 

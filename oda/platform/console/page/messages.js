@@ -70,9 +70,11 @@ export class MessagesTab {
   }
 
   async #loadNewer() {
+    if (this.#isLoading) return;
     const after = this.#items[0]?.number ?? 0;
     const newer = await api.messages(this.host, { after, limit: PAGE });
     if (newer.length === 0 || this.#isClosed) return;
+    if ((this.#items[0]?.number ?? 0) !== after) return; // another answer came first
     const hasGap = newer.length === PAGE && newer[PAGE - 1].number > after + 1 && after > 0;
     this.#items = hasGap ? newer : newer.concat(this.#items).slice(0, KEPT);
     if (hasGap) this.#isWhole = false;
@@ -85,6 +87,7 @@ export class MessagesTab {
     try {
       const before = this.#items[this.#items.length - 1]?.number;
       const older = await api.messages(this.host, { before, limit: PAGE });
+      if (this.#items[this.#items.length - 1]?.number !== before) return; // another answer came first
       this.#isWhole = older.length < PAGE;
       this.#items = this.#items.concat(older);
       this.#show(0);
