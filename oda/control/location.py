@@ -128,21 +128,6 @@ def trusted_users(
     return trusted
 
 
-def reader(directory: os.stat_result) -> int:
-    """The user with whom root shares a directory: its group is that user's own, has that user's
-    name, and may read the directory. Raises ``KeyError`` if there is none.
-
-    "oda init --user NAME" makes such a directory. In a group with another name, such as ``users``,
-    there is no way to tell which of its members the agent's user is.
-    """
-    if directory.st_uid != 0 or not directory.st_mode & stat.S_IRGRP:
-        raise KeyError
-    account = pwd.getpwnam(grp.getgrgid(directory.st_gid).gr_name)
-    if account.pw_gid != directory.st_gid:
-        raise KeyError
-    return account.pw_uid
-
-
 def squatter(path: Path, trusted: Collection[int]) -> str:
     """Why the socket at ``path`` can't be trusted, whoever listens; "" if it can.
 
