@@ -41,6 +41,7 @@ from oda.interfaces import (
 from oda.local_control import build_control, usual_directory
 from oda.log import Logger, limit_log
 from oda.logs.components import LevelRules
+from oda.logs.redaction import Redactor, secrets_of
 from oda.model import Event, LinkState
 from oda.monitor.counters import Counters
 from oda.monotonic import install_monotonic_clock
@@ -109,6 +110,7 @@ class Agent(MultiService):
         self._stopping: Stopping | None = None
         self._waits_for_source: dict[Deferred[None], Callable[[], None]] = {}
         troubles = Troubles(reactor.seconds)
+        troubles.clean = Redactor(secrets_of(settings)).clean
         self._plugins = load_plugins(settings.plugins, reactor, troubles=troubles)
         added = [*chain.from_iterable(self._plugins.values()), *components]
         self.parts: Parts = assemble(

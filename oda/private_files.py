@@ -9,7 +9,9 @@ anyway. The mode becomes 0600, whatever the mode and the umask were.
 from __future__ import annotations
 
 import errno
+import grp
 import os
+import pwd
 import stat
 from collections.abc import Callable
 from contextlib import suppress
@@ -100,3 +102,18 @@ def secure(descriptor: int, path: Path) -> None:
 def may_use(owner: int, own: int, owner_of_directory: Callable[[], int]) -> bool:
     """Whether a process of the user ``own`` may use a file of the user ``owner``."""
     return owner == own or (own == 0 and owner == owner_of_directory())
+
+
+def reader(directory: os.stat_result) -> int:
+    """The user with whom root shares a directory: its group is that user's own, has that user's
+    name, and may read the directory. Raises ``KeyError`` if there is none.
+
+    "oda init --user NAME" makes such a directory. In a group with another name, such as ``users``,
+    nobody could say which of its members the agent's user is.
+    """
+    if directory.st_uid != 0 or not directory.st_mode & stat.S_IRGRP:
+        raise KeyError
+    account = pwd.getpwnam(grp.getgrgid(directory.st_gid).gr_name)
+    if account.pw_gid != directory.st_gid or not account.pw_uid:
+        raise KeyError
+    return account.pw_uid

@@ -32,15 +32,16 @@ from oda.log import Logger
 from oda.logs.destination import default_format, open_destination
 from oda.logs.lines import LogFormat
 from oda.logs.observer import AgentLog
+from oda.logs.redaction import secrets_of
 from oda.logs.service import LogService
 from oda.monitor.systemd import build_notifier
 from oda.outbox.inspection import find_leftovers
 from oda.private_files import check_directory
 from oda.reload import ReloadService
-from oda.settings import AgentSettings, OutboxSettings
+from oda.settings import OutboxSettings
 from oda.threads import leave_threads_behind
 from oda.update.configuration import LiveConfiguration
-from oda.update.recovery import recover_configuration
+from oda.update.recovery import recover_files
 from oda.upkeep import import_command
 from oda.zombies import build_reaper
 
@@ -130,7 +131,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     forbid_core_files()
     try:
         directory = find_directory(options["conf"])
-        continuing = recover_configuration(directory)
+        continuing = recover_files(directory)
         configuration = load(directory, os.environ)
         check_pid_file(twistd.get("pidfile"))
         destination = open_destination(twistd, sys.stdout)
@@ -229,16 +230,6 @@ def _follow(log: AgentLog | None) -> Callable[[LoadedConfiguration], None]:
         report(configuration)
 
     return follow
-
-
-def secrets_of(settings: AgentSettings) -> list[str]:
-    """Every text of the settings that the log must not show, in plain form and as transmitted."""
-    connector = settings.connector
-    secrets = [settings.device_info.api_key, connector.key_passphrase, connector.proxy_password]
-    found = [secret.reveal() for secret in secrets if secret is not None]
-    if connector.proxy_user is not None and connector.proxy_password is not None:
-        found.append(f"{connector.proxy_user}:{connector.proxy_password.reveal()}")
-    return found
 
 
 def report(configuration: LoadedConfiguration) -> None:

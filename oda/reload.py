@@ -35,6 +35,7 @@ from oda.connector.tls import build_tls_options
 from oda.errors import ConfigurationError, OdaError, PluginError
 from oda.extensions import load_plugins
 from oda.log import Logger
+from oda.logs.redaction import Redactor, secrets_of
 from oda.settings import AgentSettings, OutboxKind, OutboxSettings
 from oda.telemetry.collector import Collector
 from oda.telemetry.poller import Poller
@@ -202,6 +203,7 @@ def apply_settings(agent: Agent, settings: AgentSettings, changes: Changes) -> D
         parts.host.configure(before.device_info)
         raise
     parts.settings = settings
+    parts.troubles.clean = Redactor(secrets_of(settings)).clean
     waiting: list[Deferred[Any]] = []
     if changes.connector or changes.device_info or changes.reconnect:
         parts.connector.reconfigure(settings.connector, reconnect=bool(changes.reconnect))

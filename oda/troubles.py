@@ -46,10 +46,12 @@ class Trouble(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Troubles:
-    """The list. ``seconds`` is the reactor's monotonic clock."""
+    """The list. ``seconds`` is the reactor's monotonic clock. ``clean(text)`` masks the secrets of
+    the settings: the reason of a failed reading or a plugin may hold anything."""
 
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
+        self.clean: Callable[[str], str] = lambda text: text
         self._current: dict[TroubleKind, dict[str, Trouble]] = {kind: {} for kind in TroubleKind}
 
     def report(
@@ -65,6 +67,7 @@ class Troubles:
             since_s = self._seconds() - lasts_s
         else:
             since_s = self._seconds() if known is None else known.since_s
+        text = self.clean(text)
         of_kind[subject] = Trouble(kind=kind, subject=subject, text=text, since_s=since_s)
 
     def end(self, kind: TroubleKind, subject: str = "") -> None:

@@ -52,7 +52,7 @@ EXTRA = {
     "plugins": {"field", "threads"},
     "last_resort.py": {"threads"},
     # It goes the connector's way, and shows what the tables of the configuration hold.
-    "diagnosis": {"config", "connector", "verification"},
+    "diagnosis": {"config", "connector", "private_files", "verification"},
     # It goes the connector's way, and judges a configuration as the loader does.
     "update": {"config", "connector", "peer_bounds", "private_files", "verification"},
 }

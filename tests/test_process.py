@@ -11,8 +11,8 @@ import pytest
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 
-from oda.logs.redaction import Redactor
-from oda.process import AgentProcess, check_pid_file, secrets_of
+from oda.logs.redaction import Redactor, secrets_of
+from oda.process import AgentProcess, check_pid_file
 from oda.settings import AgentSettings, ConnectorSettings, DeviceInfoSettings, Secret
 
 

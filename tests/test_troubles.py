@@ -11,6 +11,7 @@ from twisted.internet.task import Clock
 
 from oda.connector.connecting import IDENTIFY_AGAIN_S, Identification
 from oda.errors import ReadingFailed
+from oda.logs.redaction import Redactor
 from oda.model import DatastreamValue, ValueStatus
 from oda.settings import Schedule
 from oda.telemetry.poller import Poller
@@ -72,6 +73,17 @@ def test_all_of_a_kind_are_set_at_once() -> None:
     ]
     bench.troubles.end_all(KIND)
     assert bench.shown() == [("disk", "", "full", 1.0)]
+
+
+def test_a_secret_is_masked() -> None:
+    """The reason of a failed reading may hold the key: a getter asks with it, and says so."""
+    bench = Bench()
+    bench.troubles.clean = Redactor(["canary-key"]).clean
+    bench.troubles.report(KIND, "refused: canary-key", "a")
+    bench.troubles.set(KIND, {"b": "?key=canary-key"})
+    assert [text for _, _, text, _ in bench.shown()] == ["?key=***"]
+    bench.troubles.report(KIND, "refused: canary-key", "a")
+    assert "canary" not in str(bench.shown())
 
 
 def test_there_is_an_end_to_the_list() -> None:

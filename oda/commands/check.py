@@ -326,8 +326,11 @@ def _look(directory: Path, working_directory: Path | None, findings: Findings) -
     except ConfigurationError as error:
         findings.add_faults(error)
         return
-    if is_there:
+    # Without a unit nobody knows where a relative path of the service starts.
+    is_known = working_directory is not None or configuration.settings.outbox.path.is_absolute()
+    if is_there and is_known:
         check_places(configuration, findings, os.environ)
+    if is_there:
         _check_surroundings(configuration.settings, findings)
 
 

@@ -39,8 +39,14 @@ from oda.wording import counted
 
 #: How long a running agent may take to answer, in seconds.
 _TIMEOUT_S = 60.0
+#: How long it may take to say where its outbox is, which needs no disk.
+_ASK_TIMEOUT_S = 10.0
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _STATES = click.Choice(["waiting", "lingering", "dead"])
+
+
+class _NoAnswer(ControlError):  # noqa: N818 - named like those of oda.errors
+    """The agent was reached, and says nothing."""
 
 
 class _Target:
@@ -63,9 +69,14 @@ class _Target:
     def _find(self, file: Path | None) -> Path:
         """Ask the agent for its file: a relative path starts at the agent's directory."""
         try:
-            found = self.call("outbox")
+            found = self.call("outbox", _ASK_TIMEOUT_S)
         except NotAllowed:
             raise
+        except _NoAnswer:
+            # A relative path starts at the agent's directory: only the agent knows its file.
+            if file is None:
+                raise
+            found = None
         except ControlError:
             found = None
         if found is not None and (file is None or str(file.absolute()) == found["path"]):
@@ -95,7 +106,13 @@ class _Target:
     def call(self, command: str, timeout_s: float | None = _TIMEOUT_S, **arguments: Any) -> Any:
         """Run a command of the agent. Raises ``ControlError``, also when there is no agent."""
         with connect_to_agent(self._directory, timeout_s) as client:
-            return client.call(command, **arguments)
+            try:
+                return client.call(command, **arguments)
+            except TimeoutError:
+                raise _NoAnswer(
+                    f"the agent does not answer within {timeout_s:g} s: its disk hangs, or code in"
+                    " it does not come back (see its log). --file reads a file without the agent"
+                ) from None
 
 
 class _Group(click.Group):

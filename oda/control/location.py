@@ -8,10 +8,8 @@ command uses a socket only if its file, directory and listener belong to a user 
 
 from __future__ import annotations
 
-import grp
 import hashlib
 import os
-import pwd
 import stat
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -20,7 +18,7 @@ from pathlib import Path
 
 from oda.control.wire import ControlError
 from oda.log import Logger
-from oda.private_files import check_directory
+from oda.private_files import check_directory, reader
 
 _log = Logger()
 
@@ -128,21 +126,6 @@ def trusted_users(
             with suppress(OSError, KeyError):
                 trusted.add(reader(configuration.stat()))
     return trusted
-
-
-def reader(directory: os.stat_result) -> int:
-    """The user with whom root shares a directory: its group is that user's own, has that user's
-    name, and may read the directory. Raises ``KeyError`` if there is none.
-
-    "oda init --user NAME" makes such a directory. In a group with another name, such as ``users``,
-    there is no way to tell which of its members the agent's user is.
-    """
-    if directory.st_uid != 0 or not directory.st_mode & stat.S_IRGRP:
-        raise KeyError
-    account = pwd.getpwnam(grp.getgrgid(directory.st_gid).gr_name)
-    if account.pw_gid != directory.st_gid:
-        raise KeyError
-    return account.pw_uid
 
 
 def squatter(path: Path, trusted: Collection[int]) -> str:

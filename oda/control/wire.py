@@ -54,7 +54,7 @@ def decode_request(line: bytes) -> Publish | Command:
         if line.startswith(b'{"publish"'):
             return _publish.decode(line)
         return _command.decode(line)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ControlError(f"not understood: {error}") from None
 
 
@@ -62,7 +62,7 @@ def decode_answer(line: bytes) -> dict[str, Any]:
     """The agent's answer in ``line``. Raises ``ControlError``."""
     try:
         answer = msgspec.json.decode(line)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         answer = None
     if not isinstance(answer, dict):
         raise ControlError("the agent's answer is not understood")

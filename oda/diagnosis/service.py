@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from oda.private_files import reader
+
 #: Where systemd looks for units, the first place first.
 UNIT_DIRECTORIES = (
     Path("/etc/systemd/system"),
@@ -44,7 +46,8 @@ def find_service(
     """The service that runs with this configuration directory; None where none is known.
 
     A unit that runs ``twistd oda-websocket`` with the directory decides. Without one, the first
-    user but root counts who owns one of the paths ``owned``.
+    user but root counts who owns one of the paths ``owned``, and then the user for whom root has
+    written one of them (``reader``).
     """
     for file, settings in _services(units):
         if _is_about(settings, configuration):
@@ -56,6 +59,10 @@ def find_service(
             owner = path.stat().st_uid
             if owner:
                 return Service(pwd.getpwuid(owner).pw_name, f"the owner of {path}")
+    for path in owned:
+        with suppress(OSError, KeyError):
+            user = pwd.getpwuid(reader(path.stat())).pw_name
+            return Service(user, f"the group of {path}")
     return None
 
 

@@ -293,7 +293,7 @@ def read_totals(connection: sqlite3.Connection) -> Totals | None:
     if found is None or not isinstance(found[0], bytes) or crc32(found[0]) != found[1]:
         return None
     body = found[0]
-    with suppress(msgspec.MsgspecError):
+    with suppress(msgspec.MsgspecError, UnicodeDecodeError):
         totals = msgspec.json.decode(body, type=Totals)
         if all(
             set(one) == set(TABLES.values())

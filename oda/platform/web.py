@@ -69,7 +69,7 @@ class Call:
         """The body, a JSON map; raises ``HttpError`` (400)."""
         try:
             document = msgspec.json.decode(self._raw)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise HttpError(400, f"the body is not JSON: {error}", "body") from None
         if not isinstance(document, dict):
             raise HttpError(400, "the body must be a JSON map", "body")

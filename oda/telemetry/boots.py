@@ -90,12 +90,11 @@ class Boots:
     def date(self, moment: Moment) -> tuple[int, int | None] | None:
         """See ``IDating.date``."""
         boot = self._by_id.get(moment.boot_id)
-        if boot is None:
-            # Of a file that was lost, or so old that it was forgotten.
+        if boot is None or boot.starts_ms is None:
+            # Where the present start has its time, the other one is of a file that was lost, or so
+            # old that it was forgotten.
             at_ms = self.present.starts_ms
             return None if at_ms is None else (at_ms, min(at_ms, self._built_ms))
-        if boot.starts_ms is None:
-            return None
         at_ms = boot.starts_ms + moment.uptime_ms
         if boot.is_exact:
             return at_ms, None

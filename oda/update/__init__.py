@@ -30,7 +30,7 @@ elements           reads the request, and refuses what is wrong in it
 record             the file that holds how far an update is; one process at a time
 run                one update, from BEGINUPDATE to ENDUPDATE
 operation          the operation UPDATE: one update at a time, recovery, the answer
-recovery           takes the configuration back before anybody reads it
+recovery           takes files back before the agent reads its configuration
 download, tunnel   fetches a file, through the connection's proxy where there is one
 validation         digests and signatures
 installers         which installer an element gets

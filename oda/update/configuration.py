@@ -28,7 +28,6 @@ from oda.update import files as places
 from oda.update.files import InThread
 from oda.update.places import Place, find_place
 
-NAME = "configuration"
 _KEY = "updateConfiguration"
 _TYPE = "CONFIGURATION"
 _NAMES = frozenset({*FILES, *(name for one in COMPONENTS for name in one.variants)})
@@ -51,7 +50,7 @@ class ConfigurationInstaller:
     """Installs the files that ``allowed()`` names. ``live()`` is None where the agent was given its
     settings by a program."""
 
-    name = NAME
+    name = "configuration"
 
     def __init__(
         self,

@@ -130,7 +130,7 @@ class UpdateDirectory:
             data = stream.read(_MAX_BYTES + 1)
         try:
             record = msgspec.json.decode(data, type=Record)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             raise OperationFailed(f"the record of updates is damaged: {error}") from error
         if record.version != VERSION:
             raise OperationFailed(f"the record of updates has the version {record.version}")

@@ -1,9 +1,9 @@
-"""Before an agent reads its configuration: makes it the one of before an update that an earlier
-process did not finish.
+"""Before an agent reads its configuration and loads its plugins: takes back the files of an update
+that an earlier process did not finish.
 
-Read first, a configuration that is half old and half new could keep the agent from starting, and so
-from ever taking the rest of the update back. The rest follows when the agent runs
-(``oda.update.operation``).
+Otherwise a configuration that is half old and half new, or a plugin that can't be loaded, could
+keep the agent from starting, and so from ever taking the update back. Packages, and what installers
+of plugins have done, follow when the agent runs (``oda.update.operation``).
 """
 
 from __future__ import annotations
@@ -15,16 +15,17 @@ from oda.config.loader import read_update_settings
 from oda.errors import OdaError
 from oda.log import Logger
 from oda.update import files
-from oda.update.configuration import NAME, place_of
-from oda.update.record import Phase, UpdateDirectory
+from oda.update.configuration import ConfigurationInstaller, place_of
+from oda.update.places import find_place
+from oda.update.record import Item, Phase, UpdateDirectory
 
 log = Logger()
 
 INTERRUPTED = "the agent's process ended before the update was confirmed"
 
 
-def recover_configuration(directory: Path) -> str | None:
-    """Take the .cfg files back where that has to be.
+def recover_files(directory: Path) -> str | None:
+    """Take files, directories and .cfg files back where that has to be.
 
     Gives the token of an update that may go on waiting for its confirmation in this process,
     because the one before was stopped in good order; None: there is none. Whatever goes wrong is in
@@ -58,7 +59,23 @@ def _recover(directory: Path, place: UpdateDirectory) -> str | None:
         record.phase = Phase.ROLLING_BACK
         place.write(record)
     for item in reversed(record.items):
-        if item.installer == NAME:
-            files.restore(place_of(directory, item.element), item.note)
-            log.warn("restored {file} as it was before an update", file=item.element.label)
+        try:
+            _restore(directory, item)
+        except (OdaError, OSError) as error:
+            # The agent tries again, and names it in the answer.
+            log.error(
+                "{element} can't be restored: {reason}",
+                element=item.element.label,
+                reason=reason_of(error),
+            )
     return None
+
+
+def _restore(directory: Path, item: Item) -> None:
+    if item.installer == ConfigurationInstaller.name:
+        files.restore(place_of(directory, item.element), item.note)
+    elif item.installer == files.FileInstaller.name:
+        files.restore(find_place((Path(item.note["root"]),), item.element.path), item.note)
+    else:
+        return
+    log.warn("restored {element}: its update was not finished", element=item.element.label)

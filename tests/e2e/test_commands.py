@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import sqlite3
 import stat
@@ -352,7 +353,7 @@ def test_init_overwrites_nothing(tmp_path: Path) -> None:
         (["--host", "h h", "--api-key-file", "-"], "host: 'h h' is not allowed"),
         (["--host", "h", "--port", "x", "--api-key-file", "-"], "port: 'x' is not allowed"),
         (["--host", "h", "--api-key-file", "/absent"], "/absent does not exist"),
-        (["--host", "h", "--api-key-file", "-", "--every", "soon"], "is not a schedule"),
+        (["--host", "h", "--api-key-file", "-", "--every", "soon"], "is not an option"),
         (["--host", "h", "--api-key-file", "-", "--set", "prot=1"], "--set prot"),
         (["--host", "h", "--api-key-file", "-", "--set", "apiKey=k"], "a secret"),
     ],
@@ -607,3 +608,21 @@ def test_an_outbox_that_is_not_there(unreachable: Path, tmp_path: Path) -> None:
     done = run_oda("outbox", "status", "--conf", "conf", cwd=tmp_path)
     assert done.returncode == 1
     assert "in memory" in done.stderr
+
+
+def test_an_agent_that_does_not_answer_is_told(unreachable: Path, tmp_path: Path) -> None:
+    """Within seconds, and in words that name the agent; with ``--file`` the file is read anyway."""
+    with AgentProcess(unreachable) as agent:
+        wait_for_agent(tmp_path)
+        agent.signal(signal.SIGSTOP)
+        try:
+            told = run_oda("outbox", "status", "--conf", "conf", cwd=tmp_path, timeout_s=30)
+            file = str(tmp_path / "oda-outbox.sqlite")
+            read = run_oda("outbox", "status", "--conf", "conf", "--file", file, cwd=tmp_path)
+        finally:
+            agent.signal(signal.SIGCONT)
+        agent.stop()
+    assert told.returncode == 1
+    assert "the agent does not answer within 10 s" in told.stderr
+    assert (read.returncode, read.stderr) == (0, "")
+    assert "an agent is using it" in read.stdout

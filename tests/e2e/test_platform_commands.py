@@ -189,7 +189,7 @@ def test_operations_from_the_shell(
     assert "no answer within 0.2 s" in done.stderr
     done = run_oda("platform", "send", "dev-1", "A", "{", cwd=tmp_path)
     assert done.returncode == 2
-    assert "PARAMETERS: no JSON" in done.stderr
+    assert "PARAMETERS: not JSON" in done.stderr
     done = run_oda("platform", "devices", "--api", "http://127.0.0.1:1", cwd=tmp_path)
     assert done.returncode == 1
     assert "no platform answers at http://127.0.0.1:1" in done.stderr

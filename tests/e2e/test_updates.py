@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from oda.platform.operation import Operation, OperationState
-from oda.platform.testing import RunningPlatform
+from oda.platform.testing import Fault, PongMode, RunningPlatform
 from tests.e2e.processes import KEY, AgentProcess, run_oda, write, write_configuration
 
 #: An installer that ends its process where its option says. It stands between two others.
@@ -212,6 +212,39 @@ def test_a_kill_leaves_everything_old_or_everything_new(device: Device, method: 
     assert device.state() == (NEW if is_new else old), (method, operation.answer)
     assert not list(device.root.rglob(".oda-*"))
     assert "Traceback" not in agent.text()
+
+
+@pytest.mark.parametrize("is_killed", [False, True], ids=["stopped", "killed"])
+def test_an_end_while_the_confirmation_is_waited_for(device: Device, is_killed: bool) -> None:
+    """Stopped in good order, the next process goes on waiting and confirms; killed, it rolls
+    back."""
+    old = device.state()
+    with device.start() as agent:
+        device.platform.wait_for_device("dev-1")
+        device.platform.send_operation("dev-1", "REFRESH_INFO", timeout_s=30)
+        device.platform.set_fault(Fault(pong=PongMode.DROP))
+        order = device.order()
+        record = device.directory / "update/update.json"
+        deadline_s = time.monotonic() + 30
+        while not record.exists() or '"confirming"' not in record.read_text():
+            assert time.monotonic() < deadline_s, agent.text()
+            time.sleep(0.05)
+        # The backups stay beside what they are of.
+        assert device.state().items() >= NEW.items()
+        if is_killed:
+            agent.kill()
+        else:
+            agent.stop()
+    device.platform.clear_fault()
+    with device.start() as agent:
+        operation = device.answer(order)
+        device.platform.send_operation("dev-1", "REFRESH_INFO", timeout_s=30)
+        agent.stop()
+    assert operation.answer is not None
+    code = "ERROR_PROCESSING" if is_killed else "SUCCESSFUL"
+    assert operation.answer["resultCode"] == code, operation.answer
+    assert device.answer(order).extra_answers == 0
+    assert device.state() == (old if is_killed else NEW)
 
 
 def test_a_connection_that_does_not_come_back_rolls_back(device: Device) -> None:

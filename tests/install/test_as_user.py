@@ -101,3 +101,19 @@ def test_only_root_can_be_another_user(with_source: Machine) -> None:
     done = oda(with_source, "check --user games", user=USER)
     assert done.returncode == 1
     assert "only root can" in done.stderr
+
+
+def test_root_is_warned_for_the_user_for_whom_it_wrote_the_configuration(
+    with_source: Machine,
+) -> None:
+    """An agent under another supervisor than systemd: nothing but the group tells its user. No
+    place is complained of that this user would not use: relative paths start elsewhere."""
+    assert init(with_source, f"--user {USER}").returncode == 0
+    status, found = check(with_source)
+    assert (status, [one for one in found if one["result"] != "ok"]) == (0, [])
+    assert f"the user {USER} (of the group of {CONF})" in found[-2]["text"] + found[-1]["text"]
+    with_source.run("echo deviceId=x > conf/device.cfg; chmod 600 conf/device.cfg", cwd="/srv")
+    status, found = check(with_source)
+    (warning,) = (one for one in found if one["result"] != "ok")
+    assert status == 0
+    assert "device.cfg: can't be read: Permission denied" in warning["text"]

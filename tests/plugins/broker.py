@@ -1,6 +1,8 @@
 """An MQTT 3.1.1 broker that keeps sessions: what a client did not acknowledge, or what came while
-it was away, is sent with its next connection (4.4). The broker of ``amqtt`` forgets the first, and
-marks the second as retained. No wildcards, QoS 0 and 1 only."""
+it was away, is sent with its next connection (4.4). QoS 0 and 1, and short messages from clients.
+
+The broker of ``amqtt`` does neither, and wants another version of ``websockets`` than the tests: it
+is used where it is installed."""
 
 from __future__ import annotations
 
@@ -8,7 +10,11 @@ import asyncio
 import struct
 from typing import Any
 
+import pytest
+
 from tests.plugins.loop import AsyncioThread
+
+topic_matches_sub = pytest.importorskip("paho.mqtt.client").topic_matches_sub
 
 CONNECT, CONNACK, PUBLISH, PUBACK, SUBSCRIBE, SUBACK, PINGREQ, PINGRESP = 1, 2, 3, 4, 8, 9, 12, 13
 
@@ -24,16 +30,16 @@ class Session:
 
     def take(self, topic: str, payload: bytes) -> None:
         """A message of a topic, for this client if it has subscribed to it."""
-        if topic in self.topics:
+        if any(topic_matches_sub(one, topic) for one in self.topics):
             self.last_id += 1
             self.unacknowledged[self.last_id] = (topic, payload)
             self.send(self.last_id, is_again=False)
 
-    def send(self, packet_id: int, is_again: bool) -> None:
+    def send(self, packet_id: int, is_again: bool, is_retained: bool = False) -> None:
         if self.writer is not None:
             topic, payload = self.unacknowledged[packet_id]
             body = _text(topic) + struct.pack(">H", packet_id) + payload
-            _write(self.writer, PUBLISH, 0b1010 if is_again else 0b0010, body)
+            _write(self.writer, PUBLISH, 0b0010 | is_again << 3 | is_retained, body)
 
 
 class SessionBroker:
@@ -41,6 +47,7 @@ class SessionBroker:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
+        self._retained: dict[str, bytes] = {}
         self._asyncio = AsyncioThread()
         self._server = self._asyncio.run(asyncio.start_server(self._serve, "127.0.0.1", 0))
         self.port: int = self._server.sockets[0].getsockname()[1]
@@ -56,10 +63,12 @@ class SessionBroker:
         """What that client has not acknowledged."""
         return [payload for _, payload in self._sessions[client_id].unacknowledged.values()]
 
-    def send(self, topic: str, payload: bytes) -> None:
+    def send(self, topic: str, payload: bytes, qos: int = 1, retain: bool = False) -> None:
         """As a client that publishes."""
 
         async def publish() -> None:
+            if retain:
+                self._retained[topic] = payload
             for session in self._sessions.values():
                 session.take(topic, payload)
 
@@ -99,7 +108,13 @@ class SessionBroker:
         granted, at = b"", 2
         while at < len(body):
             length = struct.unpack_from(">H", body, at)[0]
-            session.topics.add(body[at + 2 : at + 2 + length].decode())
+            wanted = body[at + 2 : at + 2 + length].decode()
+            session.topics.add(wanted)
+            for topic, payload in self._retained.items():
+                if topic_matches_sub(wanted, topic):
+                    session.last_id += 1
+                    session.unacknowledged[session.last_id] = (topic, payload)
+                    session.send(session.last_id, is_again=False, is_retained=True)
             granted += body[at + 2 + length : at + 3 + length]
             at += 3 + length
         _write(writer, SUBACK, 0, body[:2] + granted)
@@ -110,8 +125,10 @@ def _text(text: str) -> bytes:
 
 
 def _write(writer: asyncio.StreamWriter, kind: int, flags: int, body: bytes) -> None:
-    assert len(body) < 128
-    writer.write(bytes([kind << 4 | flags, len(body)]) + body)
+    length, left = b"", len(body)
+    while left > 127:
+        length, left = length + bytes([left & 127 | 128]), left >> 7
+    writer.write(bytes([kind << 4 | flags]) + length + bytes([left]) + body)
 
 
 async def _read(reader: asyncio.StreamReader) -> tuple[int, bytes]:

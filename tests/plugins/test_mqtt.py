@@ -18,7 +18,6 @@ from tests.plugins.broker import SessionBroker
 from tests.plugins.loop import LIMIT_S, AsyncioThread, Loop, free_port
 
 pytest.importorskip("paho.mqtt")
-pytest.importorskip("amqtt")
 
 
 class Broker:
@@ -90,9 +89,11 @@ class Agent:
         self.loop.result(self.source.stop())
 
 
-@pytest.fixture
-def broker() -> Iterator[Broker]:
-    running = Broker()
+@pytest.fixture(params=["own", "amqtt"])
+def broker(request: pytest.FixtureRequest) -> Iterator[Broker | SessionBroker]:
+    if request.param == "amqtt":
+        pytest.importorskip("amqtt")
+    running = SessionBroker() if request.param == "own" else Broker()
     yield running
     running.close()
 
@@ -102,7 +103,7 @@ def test_it_keeps_the_contract() -> None:
     verifyObject(IPlugin, mqtt)
 
 
-def test_messages_become_events(broker: Broker) -> None:
+def test_messages_become_events(broker: Broker | SessionBroker) -> None:
     """Numbers, texts, JSON and a part of a JSON document; the device is the host, that of the line,
     or that of the topic."""
     agent = Agent(
@@ -127,7 +128,7 @@ def test_messages_become_events(broker: Broker) -> None:
     agent.stop()
 
 
-def test_what_is_no_value_is_left_out(broker: Broker) -> None:
+def test_what_is_no_value_is_left_out(broker: Broker | SessionBroker) -> None:
     """Rubbish is told in the log and acknowledged: it must not come for ever. What follows is
     taken."""
     agent = Agent(broker, number="topic:n, type:NUMBER", part="topic:j, member:a")
@@ -168,7 +169,7 @@ def test_a_message_is_acknowledged_when_it_is_accepted() -> None:
     broker.close()
 
 
-def test_a_retained_message_is_old(broker: Broker) -> None:
+def test_a_retained_message_is_old(broker: Broker | SessionBroker) -> None:
     """Nobody knows when a retained message was sent: it would get the time of the connection. It is
     taken only where the line says so."""
     broker.send("n", b"1", retain=True)

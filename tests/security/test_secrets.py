@@ -115,7 +115,7 @@ def test_what_the_platform_has_said_is_for_the_operator() -> None:
     """``/health/ready`` tells anonymous readers why the agent is not ready, in words of its own;
     the status, which only the agent's user can read, has the platform's."""
     readiness = judge(connection(state=LinkState.WAITING, last_end="refused: 'words'"))
-    body = readiness.body(connection(state=LinkState.WAITING, last_end="refused: 'words'"))
+    body = readiness.body(connection(state=LinkState.WAITING, last_end="refused: 'words'"), ())
     assert "words" not in json.dumps(body)
     assert body["reasons"] == ["the agent is waiting to connect again"]
     assert "words" in readiness.reasons[0]

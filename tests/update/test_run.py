@@ -13,6 +13,7 @@ from zope.interface.verify import verifyObject
 from oda.errors import InvalidParameter, OperationFailed, OperationNotSupported
 from oda.interfaces import IOperation, IResumableOperation
 from oda.model import OperationResult, ResultCode, StepResult
+from oda.update.recovery import recover_files
 from tests.update.world import (
     POLLER,
     UPDATE_FILE,
@@ -422,3 +423,17 @@ def test_what_could_not_be_taken_back_is_tried_again(world: World) -> None:
     world.kill(update)
     world.boot()
     assert sorted(path.name for path in world.root.rglob("*")) == ["a", "d"]
+
+
+def test_files_are_back_before_the_agent_loads_anything(world: World) -> None:
+    """What an unfinished update has installed may be what keeps the agent from starting."""
+    (world.root / "plugin.py").write_bytes(b"old")
+    world.is_connected = False
+    update = world.boot()
+    asked = request(world.element("plugin.py", b"new"), world.element("app/", archive({"a": b"a"})))
+    begin(update, asked, Progress()).addErrback(lambda _: None)
+    assert (world.root / "plugin.py").read_bytes() == b"new"
+    world.kill(update)
+    assert recover_files(world.conf) is None
+    assert (world.root / "plugin.py").read_bytes() == b"old"
+    assert not (world.root / "app").exists()

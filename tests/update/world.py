@@ -34,7 +34,7 @@ from oda.settings import (
 )
 from oda.update.configuration import LiveConfiguration
 from oda.update.operation import Update
-from oda.update.recovery import recover_configuration
+from oda.update.recovery import recover_files
 
 PREFIX = "es.amplia.oda."
 POLLER = PREFIX + "subsystem.poller.cfg"
@@ -167,7 +167,7 @@ class World:
 
     def boot(self) -> Update:
         """A new process, as far as ``agent.startService``."""
-        continuing = recover_configuration(self.conf)
+        continuing = recover_files(self.conf)
         if self._configured:
             self.in_force = load(self.conf, {}).settings
         update = Update(

@@ -165,7 +165,7 @@ def read_session(content: bytes, file: str) -> Session:
 def _read_map(line: bytes) -> dict[str, Any]:
     try:
         document = msgspec.json.decode(line)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _Wrong("", f"is not JSON: {error}") from None
     if not isinstance(document, dict):
         raise _Wrong("", "is not a JSON map")
