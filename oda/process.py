@@ -10,7 +10,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,10 @@ class AgentProcess(MultiService):
         hurry: Callable[[], None] = lambda: None,
         in_reactor: Callable[..., Any] = lambda call, *details: call(*details),
         install_signal: Callable[[int, Any], Any] = signal.signal,
-        twistd: Mapping[str, Any] | None = None,
+        twistd: MutableMapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self._twistd = twistd or {}
+        self._twistd = {} if twistd is None else twistd
         self._observer = observer
         self._at_start = at_start
         self._hurry = hurry
@@ -85,18 +85,26 @@ class AgentProcess(MultiService):
         raises ``SystemExit`` with status 1, or as a daemon ``OutboxError``."""
         try:
             super().startService()
-        except OutboxError as error:
+        except Exception as error:
+            self._remove_pid_file()
+            if not isinstance(error, OutboxError):
+                raise
             # twistd now logs standard error too: a line there would appear twice.
             _log.critical("oda-websocket can't start: {reason}", reason=str(error))
             if self._twistd.get("statusPipe") is not None:
-                # The command that started the daemon waits at this pipe. twistd writes to it and
-                # removes its PID file only for an ``Exception``, which SystemExit is not.
+                # The command that started the daemon waits at this pipe. twistd writes to it only
+                # for an ``Exception``, which SystemExit is not.
                 raise
-            pid_file = self._twistd.get("pidfile")
-            if pid_file:
-                Path(pid_file).unlink(missing_ok=True)
             raise SystemExit(1) from None
         self._at_start()
+
+    def _remove_pid_file(self) -> None:
+        """Before anybody learns that the start failed. twistd removes the file of a daemon only
+        after it has told the command that started the daemon."""
+        pid_file = self._twistd.get("pidfile")
+        if pid_file:
+            Path(pid_file).unlink(missing_ok=True)
+            self._twistd["pidfile"] = ""  # or twistd would log that the file is gone
 
     def stopService(self) -> Any:
         """Stop everything; fires with None once all of it has stopped."""
@@ -121,7 +129,7 @@ class AgentProcess(MultiService):
         self._hurry()
 
 
-def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> AgentProcess:
+def build_process(options: Mapping[str, Any], twistd: MutableMapping[str, Any]) -> AgentProcess:
     """The agent's process as a service, from the ``options`` of ``oda.tap`` and those of
     ``twistd``.
 
@@ -177,7 +185,7 @@ def build_process(options: Mapping[str, Any], twistd: Mapping[str, Any]) -> Agen
     return process
 
 
-def _watch_the_end(reactor: Any, twistd: Mapping[str, Any]) -> None:
+def _watch_the_end(reactor: Any, twistd: MutableMapping[str, Any]) -> None:
     """Start the last resort once the reactor has installed its signal handlers, after this call."""
     name = twistd.get("pidfile")
     resort = LastResort(Path(name).absolute() if name else None)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 from twisted.logger import globalLogBeginner
+
+import oda.log
 
 pytest_plugins = ["oda.platform.testing"]
 
@@ -29,6 +32,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "fdatasync_ms" in metafunc.fixturenames:
         listed = os.environ.get("ODA_TEST_FDATASYNC_MS", _USUAL_MS)
         metafunc.parametrize("fdatasync_ms", [float(one) for one in listed.split(",")])
+
+
+@pytest.fixture(autouse=True)
+def _log_without_limits() -> Iterator[None]:
+    """An agent that a test leaves running limits the log of the tests behind it no more."""
+    yield
+    oda.log._wanted.clear()
 
 
 @pytest.fixture(scope="session", autouse=True)

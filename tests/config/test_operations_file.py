@@ -80,7 +80,7 @@ def test_lines(tmp_path: Path, line: str, expected: tuple[str, str, str, bool]) 
         ("X=;DEVICES", "names no script"),
         ("X='r.sh", "split"),
         ("X=A\\=b", "contains '='"),
-        ("X;Y=r.sh", "no name of an operation"),
+        ("X;Y=r.sh", "not the name of an operation"),
         ("REBOOT_EQUIPMENT=r.sh", "set rebootCommand"),
         ("REFRESH_INFO=r.sh", "can't be replaced by a script"),
         ("rebootcommand=r.sh", "did you mean rebootCommand?"),

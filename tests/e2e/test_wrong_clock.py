@@ -46,7 +46,7 @@ def test_readings_of_1970_arrive_with_their_true_time(
         assert platform.datapoints("dev-1") == []
         wrong.write_text("0")
         platform.wait_for_datapoints("dev-1", "device.upTime", 7)
-        agent.wait_for_log("have their time now")
+        agent.wait_for_log("have their true time")
         agent.stop()
     points = [one for one in platform.datapoints("dev-1") if one.datastream == "device.upTime"]
     times = [one.at_ms for one in points]

@@ -60,7 +60,13 @@ class SessionBroker:
         self._asyncio.stop()
 
     def unacknowledged(self, client_id: str) -> list[bytes]:
-        """What that client has not acknowledged."""
+        """What that client has not acknowledged once its connection has ended."""
+
+        async def ended() -> None:
+            while self._sessions[client_id].writer is not None:
+                await asyncio.sleep(0.001)
+
+        self._asyncio.run(ended())
         return [payload for _, payload in self._sessions[client_id].unacknowledged.values()]
 
     def send(self, topic: str, payload: bytes, qos: int = 1, retain: bool = False) -> None:
