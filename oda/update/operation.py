@@ -81,6 +81,7 @@ class Update:
         self._live: LiveConfiguration | None = None
         self._continuing: str | None = None
         self._is_busy = self._is_stopping = False
+        self._unknown = ""
         self._run: UpdateRun | None = None
         self._directory: UpdateDirectory | None = None
         self._finished: list[Deferred[None]] = []
@@ -134,7 +135,7 @@ class Update:
 
     def start(self) -> None:
         """Finish what an earlier process left."""
-        self._is_stopping = False
+        self._is_stopping, self._unknown = False, ""
         directory = UpdateDirectory(self._update.directory)
         try:
             if not directory.exists():
@@ -143,6 +144,8 @@ class Update:
             record = directory.read()
         except OdaError as error:
             log.error("{reason}", reason=str(error))
+            self._unknown = f"nobody knows how far the update is: {error}"
+            directory.release()
             return
         self._directory = directory
         if record is not None:
@@ -209,7 +212,7 @@ class Update:
         token = state.get("token") if isinstance(state, dict) else None
         run = self._run
         if run is None or run.record.token != token:
-            raise OperationFailed(_NOT_BEGUN)
+            raise OperationFailed(self._unknown or _NOT_BEGUN)
         run.tell = progress
         if self._is_busy:
             progress(tuple(run.record.steps))

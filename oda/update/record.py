@@ -49,11 +49,13 @@ class Phase(Enum):
 
 
 class Item(msgspec.Struct):
-    """One element: the name of its installer, and what the installer noted for ``restore``."""
+    """One element: the name of its installer, and what the installer noted for ``restore``.
+    ``is_restored``: that is done, and what is there since is somebody else's."""
 
     element: DeploymentElement
     installer: str
     note: Any = None
+    is_restored: bool = False
 
 
 class Record(msgspec.Struct):

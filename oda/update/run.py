@@ -319,8 +319,11 @@ class UpdateRun:
         """What could not be restored."""
         problems = []
         for item in reversed(self.record.items):
+            if item.is_restored:
+                continue
             try:
                 await self._call("restore", item, item.note)
+                item.is_restored = True
             except Exception as error:  # noqa: BLE001 - the others are restored all the same
                 problems.append(f"{item.element.label}: {reason_of(error)}")
         for name in dict.fromkeys(item.installer for item in self.record.items):

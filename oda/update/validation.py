@@ -33,6 +33,7 @@ _ALGORITHMS: Mapping[str, str] = {
 _SIGNED = "blake2b"
 _CHUNK_BYTES = 1024 * 1024
 
+_UNINSTALL = "uninstall"
 _UNTRUSTED, _TRUSTED = "untrusted comment:", "trusted comment: "
 #: The signature of a digest. "Ed" is the older one of the whole file.
 _HASHED = b"ED"
@@ -89,10 +90,15 @@ def signature_in(element: DeploymentElement) -> str | None:
 
 
 def trusted_comment(element: DeploymentElement) -> str:
-    """What the signature of the element has to say besides."""
+    """What the signature of the element has to say besides. Raises ``OperationFailed`` for a name
+    with which two elements could have the same comment: one of several words, or ``uninstall``."""
+    if " " in element.name or element.name == _UNINSTALL:
+        raise OperationFailed(
+            f"updateKey is set: a name must hold no blank and not be {_UNINSTALL!r}"
+        )
     words = [element.name, element.version, *([element.path] if element.path else [])]
     if element.operation is ElementOperation.UNINSTALL:
-        words.insert(0, "uninstall")
+        words.insert(0, _UNINSTALL)
     return " ".join(words)
 
 

@@ -13,6 +13,7 @@ from zope.interface.verify import verifyObject
 from oda.errors import InvalidParameter, OperationFailed, OperationNotSupported
 from oda.interfaces import IOperation, IResumableOperation
 from oda.model import OperationResult, ResultCode, StepResult
+from oda.update import trees
 from oda.update.recovery import recover_files
 from tests.update.world import (
     POLLER,
@@ -437,3 +438,85 @@ def test_files_are_back_before_the_agent_loads_anything(world: World) -> None:
     assert recover_files(world.conf) is None
     assert (world.root / "plugin.py").read_bytes() == b"old"
     assert not (world.root / "app").exists()
+
+
+def test_a_directory_that_is_swapped_leads_nowhere(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may write into a root can't have an archive unpacked somewhere else, whatever he puts
+    there while the agent unpacks."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    extract_members = trees._extract_members
+
+    def swapped(*arguments: Any) -> None:
+        (world.root / ".oda-new-app").rename(world.root / "away")
+        (world.root / ".oda-new-app").symlink_to(outside)
+        extract_members(*arguments)
+
+    monkeypatch.setattr(trees, "_extract_members", swapped)
+    run(world, world.element("app/", archive({"a": b"1", "d/b": b"2"})))
+    assert list(outside.iterdir()) == []
+
+
+def test_a_rollback_without_its_backup_says_so(world: World) -> None:
+    """What is not there, and has no backup any more, is not as before."""
+    (world.root / "a").write_bytes(b"old")
+    world.is_connected = False
+    answer = begin(world.boot(), request(world.element("a", None)), Progress())
+    (world.root / ".oda-old-a").unlink()
+    world.clock.pump([1.0] * 301)
+    assert "could not be rolled back: a 2" in outcome(answer).description
+
+
+def test_a_rollback_without_its_root_is_tried_again(world: World) -> None:
+    """After a power failure a root may be a file system that is not there yet: the new file on it
+    is removed once it is."""
+    world.is_connected = False
+    asked, progress = request(world.element("a", b"new")), Progress()
+    update = world.boot()
+    begin(update, asked, progress).addErrback(lambda _: None)
+    world.kill(update)
+    world.root.rename(world.directory / "unplugged")
+    update = world.boot()
+    assert "could not be rolled back" in outcome(resume(update, asked, progress)).description
+    world.kill(update)
+    (world.directory / "unplugged").rename(world.root)
+    world.boot()
+    assert list(world.root.iterdir()) == []
+
+
+def test_what_was_restored_is_not_touched_again(world: World) -> None:
+    """An element that is as before is no part of what later processes try again."""
+    (world.root / "a").write_bytes(b"old")
+    (world.root / "d").mkdir()
+    world.is_connected = False
+    update = world.boot()
+    asked = request(
+        world.element("a", b"new"), world.element("n", b"new"), world.element("d/b", b"b")
+    )
+    begin(update, asked, Progress())
+    (world.root / "d").rename(world.root / "hidden")
+    (world.root / "d").symlink_to("/nowhere")
+    world.clock.pump([1.0] * 301)
+    (world.root / "a").unlink()
+    (world.root / "n").write_bytes(b"mine")
+    (world.root / "d").unlink()
+    (world.root / "hidden").rename(world.root / "d")
+    world.kill(update)
+    world.boot()
+    assert sorted(path.name for path in world.root.rglob("*")) == ["d", "n"]
+    assert not list((world.record / "downloads").iterdir())
+
+
+def test_an_update_that_nobody_knows_is_not_told_as_unchanged(world: World) -> None:
+    """Where the record can't be read at the start, files may be changed: the answer says why it is
+    not known."""
+    world.is_connected = False
+    asked, progress = request(world.element("a", b"new")), Progress()
+    update = world.boot()
+    begin(update, asked, progress).addErrback(lambda _: None)
+    world.kill(update)
+    (world.record / "update.json").write_bytes(b"{")
+    with pytest.raises(OperationFailed, match="nobody knows how far the update is: the record"):
+        outcome(resume(world.boot(), asked, progress))
