@@ -85,11 +85,12 @@ class Update:
         self._run: UpdateRun | None = None
         self._directory: UpdateDirectory | None = None
         self._finished: list[Deferred[None]] = []
+        self._configuration = ConfigurationInstaller(
+            lambda: self._update.configuration, lambda: self._live, in_thread
+        )
         self.installers = Installers(
             (
-                ConfigurationInstaller(
-                    lambda: self._update.configuration, lambda: self._live, in_thread
-                ),
+                self._configuration,
                 FileInstaller(
                     lambda: self._update.roots, lambda: self._update.max_bytes, in_thread
                 ),
@@ -125,6 +126,11 @@ class Update:
             or update.package_install
             or self.installers.has_added
         )
+
+    @property
+    def is_changing_configuration(self) -> bool:
+        """Whether the agent's files are half old and half new: it reads them at the end."""
+        return self._configuration.is_changing
 
     def use_configuration(self, live: LiveConfiguration | None, continuing: str | None) -> None:
         """The agent has its settings from a directory. ``continuing`` is the token of an update

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from oda.errors import InvalidParameter, OperationFailed, OperationNotSupported
-from oda.interfaces import IOperation, IResumableOperation
-from oda.model import OperationResult, ResultCode, StepResult
+from oda.interfaces import IInstaller, IOperation, IResumableOperation
+from oda.model import DeploymentElement, OperationResult, ResultCode, StepResult
 from oda.update import trees
+from oda.update.files import FileInstaller
+from oda.update.record import Record, UpdateDirectory
 from oda.update.recovery import recover_files
 from tests.update.world import (
     POLLER,
@@ -520,3 +524,54 @@ def test_an_update_that_nobody_knows_is_not_told_as_unchanged(world: World) -> N
     (world.record / "update.json").write_bytes(b"{")
     with pytest.raises(OperationFailed, match="nobody knows how far the update is: the record"):
         outcome(resume(world.boot(), asked, progress))
+
+
+def test_no_half_of_a_configuration_is_read(world: World) -> None:
+    """Between two files of the configuration the agent follows no change of its directory; after
+    the last one it reads all of them."""
+    seen: list[tuple[bool, str]] = []
+
+    @implementer(IInstaller)
+    class Looking(FileInstaller):
+        name = "looking"
+
+        def claims(self, element: DeploymentElement) -> bool:
+            return element.name == "look"
+
+        def install(self, *arguments: Any) -> Any:
+            seen.append((update.is_changing_configuration, (world.conf / POLLER).read_text()))
+            return super().install(*arguments)
+
+    world.installers.append(Looking(lambda: (world.root,), lambda: 100, maybeDeferred))
+    update = world.boot()
+    asked = request(
+        config(world, "b=30\n"),
+        world.element("x", b"x", name="look"),
+        config(world, "maxData=7\n", "statemanager.inmemory"),
+    )
+    result = outcome(begin(update, asked, Progress()))
+    assert result.result_code is ResultCode.SUCCESSFUL, result
+    assert seen == [(True, "b=30\n")]
+    assert not update.is_changing_configuration
+
+
+def test_two_writers_of_a_record(tmp_path: Path) -> None:
+    """The end of the agent writes while a thread may write: none of the two fails."""
+    directory = UpdateDirectory(tmp_path)
+    record = Record("token", [])
+    faults: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            for _ in range(100):
+                directory.write(record)
+        except OSError as error:
+            faults.append(error)
+
+    threads = [Thread(target=write) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert directory.read() == record
