@@ -54,13 +54,15 @@ class _Interrupted(Exception):  # noqa: N818 - it is no error yet
 
 class Target(NamedTuple):
     """What is fetched: at most ``max_bytes``, exactly ``size`` where that is known, into ``file``,
-    until ``deadline_s`` on the reactor's clock."""
+    until ``deadline_s`` on the reactor's clock. ``is_judged``: a digest or a signature tells
+    whether something is missing."""
 
     url: str
     file: Path
     max_bytes: int
     size: int | None
     deadline_s: float
+    is_judged: bool = False
 
 
 def check_host(url: str, update: UpdateSettings, connector: ConnectorSettings) -> None:
@@ -167,7 +169,12 @@ class Downloader:
                 _end(response)
                 raise OperationFailed(f"it has {total} bytes; {target.max_bytes} are allowed")
         left_s = max(0.0, target.deadline_s - self._reactor.seconds())
-        await _Body(self._reactor, part, target.max_bytes, left_s).of(response)
+        is_whole = await _Body(self._reactor, part, target.max_bytes, left_s).of(response)
+        if not is_whole and target.size is None and not target.is_judged:
+            raise OperationFailed(
+                "the server does not say how long the file is, so its end may be missing: the"
+                " element needs size, or a validator"
+            )
         if whole is not None and part.received != whole:
             if part.received > whole:
                 part.restart()
@@ -268,12 +275,13 @@ class _Body(Protocol):
         self._part = part
         self._max_bytes = max_bytes
         self._left_s = left_s
-        self._done: Deferred[None] = Deferred(lambda _: self._stop())
+        self._done: Deferred[bool] = Deferred(lambda _: self._stop())
         self._stall: IDelayedCall | None = None
         self._limit: IDelayedCall | None = None
 
-    def of(self, response: Any) -> Deferred[None]:
-        """Fires when all is there. Fails with ``OperationFailed``, or ``_Interrupted``."""
+    def of(self, response: Any) -> Deferred[bool]:
+        """Fires at the end, with whether the server said that this is the end. Fails with
+        ``OperationFailed``, or ``_Interrupted``."""
         self._stall = self._reactor.callLater(STALL_S, self._late, "the server sends no more")
         self._limit = self._reactor.callLater(self._left_s, self._late, "the time is over")
         response.deliverBody(self)
@@ -297,7 +305,7 @@ class _Body(Protocol):
             return
         if reason.check(ResponseDone, PotentialDataLoss):
             self._stop_timers()
-            self._done.callback(None)
+            self._done.callback(reason.check(PotentialDataLoss) is None)
         else:
             self._fail(_Interrupted("the connection broke off"))
 

@@ -166,7 +166,13 @@ class UpdateRun:
                     file = self._directory.downloads / str(index) / name
                     self._check_room(element.size)
                     left -= await self._fetch(
-                        downloader, element.download_url, file, left, element.size, deadline_s
+                        downloader,
+                        element.download_url,
+                        file,
+                        left,
+                        element.size,
+                        deadline_s,
+                        bool(element.validators) or self._settings.key is not None,
                     )
                 await self._judge(item, file, downloader, index, deadline_s)
             except Exception as error:
@@ -190,10 +196,11 @@ class UpdateRun:
         max_bytes: int,
         size: int | None,
         deadline_s: float,
+        is_judged: bool = True,
     ) -> int:
         from oda.update.download import Target  # twisted.web: only where there is an update
 
-        target = Target(url, file, max_bytes, size, deadline_s)
+        target = Target(url, file, max_bytes, size, deadline_s, is_judged)
         received: int = await self._interruptible(Deferred.fromCoroutine(downloader.fetch(target)))
         return received
 
@@ -368,8 +375,8 @@ class UpdateRun:
     async def _write_if_possible(self) -> bool:
         try:
             await self._write()
-        except OSError as error:
-            log.error("the record of an update can't be written: {reason}", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - a plugin's note may be what can't be written
+            log.error("the record of an update can't be written: {reason}", reason=reason_of(error))
             return False
         return True
 

@@ -230,6 +230,31 @@ async def test_a_download_that_is_cancelled_asks_no_more(tmp_path: Path) -> None
     assert len(files.asked) == 1
 
 
+@pytest.mark.parametrize(
+    ("limits", "is_taken"),
+    [({}, False), ({"size": len(DATA)}, True), ({"is_judged": True}, True)],
+    ids=["nothing", "size", "digest"],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_file_whose_end_is_not_known(
+    tmp_path: Path, limits: dict[str, Any], is_taken: bool
+) -> None:
+    """A server that tells no length ends a whole file as a broken connection ends half of one:
+    only size, or a digest, tells the difference."""
+
+    def endless(request: Any) -> Any:
+        request.channel.transport.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + DATA)
+        request.channel.loseConnection()
+        return NOT_DONE_YET
+
+    files = Files(answer=endless)
+    if is_taken:
+        assert await fetched(files, tmp_path, **limits) == DATA
+        return
+    with pytest.raises(OperationFailed, match="needs size, or a validator"):
+        await fetched(files, tmp_path, **limits)
+
+
 @pytest_twisted.ensureDeferred
 async def test_the_key_goes_to_named_hosts_only(tmp_path: Path) -> None:
     """``updateKeyHosts`` names the host, or host and port."""

@@ -575,3 +575,26 @@ def test_two_writers_of_a_record(tmp_path: Path) -> None:
         thread.join()
     assert faults == []
     assert directory.read() == record
+
+
+def test_a_note_that_can_not_be_written_is_a_failure_as_any_other(world: World) -> None:
+    """What a plugin notes for its rollback has to be plain data; otherwise nothing is changed, and
+    the answer is complete."""
+
+    @implementer(IInstaller)
+    class Noting(FileInstaller):
+        name = "noting"
+
+        def claims(self, element: DeploymentElement) -> bool:
+            return element.name == "note"
+
+        def backup(self, element: DeploymentElement) -> Any:
+            return super().backup(element).addCallback(lambda note: {**note, "more": object()})
+
+    world.installers.append(Noting(lambda: (world.root,), lambda: 100, maybeDeferred))
+    (world.root / "a").write_bytes(b"old")
+    result = run(world, world.element("a", b"new", name="note"))
+    assert result.result_code is ResultCode.ERROR_PROCESSING
+    assert names(result)[-1] == "ENDUPDATE"
+    assert (world.root / "a").read_bytes() == b"old"
+    assert run(world, world.element("b", b"new")).result_code is ResultCode.SUCCESSFUL
