@@ -221,7 +221,7 @@ class Update:
             raise OperationFailed(self._unknown or _NOT_BEGUN)
         run.tell = progress
         if self._is_busy:
-            progress(tuple(run.record.steps))
+            run.report()
         await self._end_of(run)
         return run.result()
 

@@ -275,7 +275,7 @@ class UpdateRun:
         self.record.phase = Phase.CONFIRMING
         await self._write()
         # This is what the platform has to acknowledge.
-        self._tell()
+        self.report()
         deadline_s = self._around.clock.seconds() + confirm_s
         while not is_confirmed():
             if self._around.clock.seconds() >= deadline_s:
@@ -289,7 +289,7 @@ class UpdateRun:
         self.record.phase = Phase.COMMITTED
         await self._write()
         log.info("an update is installed and confirmed: {elements}", elements=self._elements())
-        self._tell()
+        self.report()
         await self._clean_up_safely()
 
     # -- backward ----------------------------------------------------------------------------
@@ -318,7 +318,7 @@ class UpdateRun:
             record.phase = Phase.ROLLED_BACK
             self._end_step(StepResult.ERROR, f"rolled back: {reason}")
         is_written = await self._write_if_possible()
-        self._tell()
+        self.report()
         if is_written and not problems:
             await self._clean_up_safely()
 
@@ -355,7 +355,7 @@ class UpdateRun:
     async def _step(self, name: str, result: StepResult, description: str) -> None:
         self.record.steps.append(Step(name, result, description, None, self._around.now_ms()))
         await self._write()
-        self._tell()
+        self.report()
 
     def _end_step(self, result: StepResult, description: str) -> None:
         """There is one ENDUPDATE, also where an earlier process had one already."""
@@ -363,7 +363,8 @@ class UpdateRun:
         step = Step("ENDUPDATE", result, description, None, self._around.now_ms())
         self.record.steps = [*kept, step]
 
-    def _tell(self) -> None:
+    def report(self) -> None:
+        """Send the steps so far as a partial answer. Never raises."""
         try:
             self.tell(tuple(self.record.steps))
         except Exception as error:  # noqa: BLE001 - the update does not depend on who hears of it

@@ -13,7 +13,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from oda.errors import InvalidParameter, OperationFailed, OperationNotSupported
-from oda.interfaces import IInstaller, IOperation, IResumableOperation
+from oda.interfaces import IInstaller, IOperation, IProgress, IResumableOperation
 from oda.model import DeploymentElement, OperationResult, ResultCode, StepResult
 from oda.update import trees
 from oda.update.files import FileInstaller
@@ -598,3 +598,25 @@ def test_a_note_that_can_not_be_written_is_a_failure_as_any_other(world: World) 
     assert names(result)[-1] == "ENDUPDATE"
     assert (world.root / "a").read_bytes() == b"old"
     assert run(world, world.element("b", b"new")).result_code is ResultCode.SUCCESSFUL
+
+
+def test_steps_that_can_not_be_sent_do_not_end_the_waiting(world: World) -> None:
+    """After a restart, too, the update does not depend on who hears of its steps: there are more of
+    them than maxMessageSize allows, and the final answer still tells the truth."""
+    world.is_connected = False
+    asked, progress = request(world.element("a", b"new")), Progress()
+    update = world.boot()
+    begin(update, asked, progress).addErrback(lambda _: None)
+    update.stop()
+
+    @implementer(IProgress)
+    class Full(Progress):
+        def __call__(self, steps: Any) -> None:
+            raise OperationFailed("the steps have 5000 bytes; maxMessageSize is 4096")
+
+    full = Full()
+    full.saved = progress.saved
+    answer = resume(world.boot(), asked, full)
+    world.is_connected = True
+    world.clock.pump([1.0] * 3)
+    assert outcome(answer).result_code is ResultCode.SUCCESSFUL
