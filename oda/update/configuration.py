@@ -81,6 +81,8 @@ class ConfigurationInstaller:
     def validate(self, elements: Sequence[DeploymentElement], files: Sequence[Path | None]) -> None:
         live = self._configuration()
         instead = {_file_of(one): file for one, file in zip(elements, files, strict=True)}
+        if len(instead) != len(elements):
+            raise InvalidParameter("path", "two elements are one file of the configuration")
         try:
             load(live.directory, live.environ, instead)
         except ConfigurationError as error:

@@ -240,7 +240,7 @@ class Update:
                 )
         for element in elements:
             where = f"{PARAMETER}({element.name})"
-            check_validators(element, where)
+            check_validators(element, where, settings.update.key is not None)
             if element.download_url is not None:
                 check_host(element.download_url, settings.update, settings.connector)
             installer = self.installers.for_element(element)

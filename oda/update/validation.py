@@ -42,12 +42,19 @@ _SIGNATURE_BYTES = 2 + 8 + 64
 MAX_SIGNATURE_BYTES = 4096
 
 
-def check_validators(element: DeploymentElement, where: str) -> None:
-    """Raises ``InvalidParameter`` for a validator of an unknown type, or whose value is none."""
+def check_validators(element: DeploymentElement, where: str, has_key: bool = True) -> None:
+    """Raises ``InvalidParameter`` for a validator of an unknown type, or whose value is none, and
+    for one that nobody would look at: all have to hold."""
+    signatures = 0
     for index, validator in enumerate(element.validators):
         kind = _folded(validator.type)
         place = f"{where}.validators[{index}]"
         if kind == MINISIGN:
+            signatures += 1
+            if not has_key:
+                raise InvalidParameter(place, f"{MINISIGN} can't be checked: updateKey is not set")
+            if signatures > 1:
+                raise InvalidParameter(place, f"is a second {MINISIGN}")
             continue
         if kind not in _ALGORITHMS:
             known = ", ".join([*_ALGORITHMS, MINISIGN])

@@ -620,3 +620,11 @@ def test_steps_that_can_not_be_sent_do_not_end_the_waiting(world: World) -> None
     world.is_connected = True
     world.clock.pump([1.0] * 3)
     assert outcome(answer).result_code is ResultCode.SUCCESSFUL
+
+
+def test_one_file_of_the_configuration_is_one_element(world: World) -> None:
+    """It may be named in two ways: by its file, and by what is special in that."""
+    whole = world.element(POLLER, b"b=30\n", type="CONFIGURATION")
+    short = world.element("subsystem.poller", b"c=30\n", type="CONFIGURATION")
+    assert "two elements are one file" in (run(world, whole, short).description or "")
+    assert (world.conf / POLLER).read_text() == "a=60\n"

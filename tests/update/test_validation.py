@@ -191,3 +191,15 @@ def test_a_signature_is_for_one_element_only(
     file.write_bytes(data)
     with pytest.raises(OperationFailed, match="a name must hold no blank"):
         verify(other, text, digests(file, other), KEY)
+
+
+def test_no_validator_is_passed_over(tmp_path: Path) -> None:
+    """A signature that nobody can check is none, and a second one would not be looked at."""
+    world = World(tmp_path)
+    signature = {"type": "MINISIGN", "value": sign(b"new", "a 2 a")}
+    signed = world.element("a", b"new", validators=[signature])
+    with pytest.raises(InvalidParameter, match="updateKey is not set"):
+        outcome(begin(world.boot(), request(signed), Progress()))
+    twice = element(validators=(Validator("MINISIGN", "x"), Validator("minisign", "y")))
+    with pytest.raises(InvalidParameter, match=r"validators\[1\]: is a second MINISIGN"):
+        check_validators(twice, "e")
