@@ -80,7 +80,7 @@ class ReloadService(MultiService):
         self._install_signal = install_signal
         self._before: Any = None
         watcher = ConfigurationWatcher(
-            directory, self.reload, reactor, interval_s, lambda: files_of(agent.settings)
+            directory, self._noticed, reactor, interval_s, lambda: files_of(agent.settings)
         )
         watcher.setServiceParent(self)
 
@@ -98,8 +98,16 @@ class ReloadService(MultiService):
 
     def _hung_up(self) -> None:
         """At SIGHUP, use the present configuration, and don't wait for the end of a back-off."""
-        self.reload()
+        self._noticed()
         self._agent.parts.connector.connect_now()
+
+    def _noticed(self) -> Deferred[None]:
+        """Somebody has changed the directory. An update has its own files read once all of them
+        are new, or old again."""
+        if self._agent.update.is_changing_configuration:
+            _log.info("an update changes the configuration: it is read at the end of that")
+            return succeed(None)
+        return self.reload()
 
     def reload(self) -> Deferred[None]:
         """Read the directory and follow it; never fails, and logs every fault."""

@@ -111,6 +111,21 @@ def directory(tmp_path: Path) -> Directory:
     return Directory(tmp_path)
 
 
+def test_an_update_that_replaces_the_configuration_is_not_disturbed(directory: Directory) -> None:
+    """Neither the watcher nor SIGHUP reads files that are half old and half new; the update has
+    them read."""
+    installer = directory.agent.update.installers.named("configuration")
+    installer.is_changing = True
+    before = directory.agent.settings
+    directory.write("subsystem.poller", "device.upTime=7\n")
+    directory.signals[0]()
+    directory.reactor.pump([2.0] * 4)
+    assert directory.agent.settings is before
+    directory.reload.reload()
+    assert directory.agent.settings.poller != before.poller
+    directory.stop()
+
+
 def test_a_poller_line_leaves_the_connection_alone(directory: Directory) -> None:
     """Only what changed restarts."""
     directory.write("subsystem.poller", "device.upTime=7\n")

@@ -3,7 +3,8 @@
 A script gets the request as JSON on its standard input, and each parameter as a variable of its
 environment. It writes lines. A JSON object with the members ``name`` and ``result`` is a step, one
 with ``resultCode`` is the result; the members are those of the answer on the wire. Any other line
-is text: the first one describes the result. Without a result, the exit status decides.
+is text: the first one describes the result. Without a result, the exit status decides. A result
+that can't be read is none of success.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from oda.boundary import MAX_REASON_LENGTH
+from oda.boundary import MAX_REASON_LENGTH, reason_of
 from oda.errors import InvalidParameter
 from oda.model import OperationRequest, OperationResult, ResultCode, Step, StepResult
 
@@ -116,6 +117,8 @@ class ScriptReport:
         self._lines = 0
         self._first_text = ""
         self._result: _ResultLine | None = None
+        #: Why the last result can't be read, "" if it can.
+        self._unreadable = ""
 
     def feed(self, written: bytes) -> bool:
         """Take what was written next; whether there are more steps now."""
@@ -139,6 +142,10 @@ class ScriptReport:
             if text and ": " not in failure:
                 failure = f"{failure}: {text}"
             return OperationResult(ResultCode.ERROR_PROCESSING, failure, steps or ())
+        if self._unreadable:
+            # The script may have wanted to say that it has failed.
+            text = f"the script's result can't be read: {self._unreadable}"
+            return OperationResult(ResultCode.ERROR_PROCESSING, text, steps or ())
         if said is None:
             return OperationResult(ResultCode.SUCCESSFUL, self._first_text or None, steps)
         if said.result_code is not ResultCode.SUCCESSFUL:
@@ -161,7 +168,12 @@ class ScriptReport:
 
     def _take(self, line: bytes, document: Any) -> bool:
         if "resultCode" in document:
-            self._result = msgspec.json.decode(line, type=_ResultLine)
+            try:
+                self._result = msgspec.json.decode(line, type=_ResultLine)
+            except ValueError as error:
+                self._result, self._unreadable = None, reason_of(error)
+                raise
+            self._unreadable = ""
             return True
         if "result" in document and "name" in document:
             told = msgspec.json.decode(line, type=_StepLine)

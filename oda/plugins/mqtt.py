@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.plugin import IPlugin as ITwistedPlugin
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -27,6 +28,9 @@ _log = Logger()
 
 #: Larger messages are no values.
 MAX_BYTES = 1 << 20
+#: The pause before a message that was not accepted is tried again, in seconds. The broker sends it
+#: again with the next connection only, and stops sending while too many are not acknowledged.
+RETRY_S = 10.0
 #: The device of a line that takes it from the topic.
 _FROM_TOPIC = "*"
 
@@ -134,6 +138,7 @@ class MqttSource:
         self._reactor = reactor
         self._client: Any = None
         self._faulty: set[str] = set()
+        self._retries: set[IDelayedCall] = set()
         self.is_subscribed = False
 
     def start(self, publish: Callable[[Sequence[Event]], Deferred[None]]) -> None:
@@ -149,6 +154,9 @@ class MqttSource:
     def stop(self) -> Deferred[Any] | None:
         """See ``IDatastreamSource.stop``. What was not acknowledged stays with the broker."""
         client, self._client = self._client, None
+        for retry in self._retries:
+            retry.cancel()
+        self._retries.clear()
         if client is None:
             return None
 
@@ -223,6 +231,16 @@ class MqttSource:
         )
         if failure.check(EventRejected):
             self._accepted(client, message)  # it never will be
+        elif client is self._client:
+            self._try_again(client, message)
+
+    def _try_again(self, client: Any, message: Any) -> None:
+        def again() -> None:
+            self._retries.discard(retry)
+            self._came(client, message)
+
+        retry = self._reactor.callLater(RETRY_S, again)
+        self._retries.add(retry)
 
     def _event(self, topic: Topic, name: str, message: Any) -> Event | None:
         if message.retain and not topic.takes_retained:
@@ -245,6 +263,8 @@ class MqttSource:
                 )
             return None
         self._faulty.discard(name)
+        if topic.device_id == _FROM_TOPIC and not part:
+            return None  # "" would be the agent's own device
         device_id = part if topic.device_id == _FROM_TOPIC else topic.device_id
         return Event(topic.datastream_id, value, device_id)
 

@@ -48,9 +48,11 @@ class LiveConfiguration(NamedTuple):
 @implementer(IInstaller)
 class ConfigurationInstaller:
     """Installs the files that ``allowed()`` names. ``live()`` is None where the agent was given its
-    settings by a program."""
+    settings by a program. ``is_changing``: some files are new, others may still be replaced; the
+    agent reads none of them before ``activate``."""
 
     name = "configuration"
+    is_changing = False
 
     def __init__(
         self,
@@ -79,6 +81,8 @@ class ConfigurationInstaller:
     def validate(self, elements: Sequence[DeploymentElement], files: Sequence[Path | None]) -> None:
         live = self._configuration()
         instead = {_file_of(one): file for one, file in zip(elements, files, strict=True)}
+        if len(instead) != len(elements):
+            raise InvalidParameter("path", "two elements are one file of the configuration")
         try:
             load(live.directory, live.environ, instead)
         except ConfigurationError as error:
@@ -89,11 +93,13 @@ class ConfigurationInstaller:
         return self._in_thread(places.backup, self._place(element))
 
     def install(self, element: DeploymentElement, file: Path | None, note: Any) -> Any:
+        self.is_changing = True
         # It may hold a secret.
         return self._in_thread(places.install, self._place(element), file, 0, 0o600)
 
     async def activate(self) -> None:
         live = self._configuration()
+        self.is_changing = False
         await live.reload()
         try:
             wanted = load(live.directory, live.environ).settings
@@ -103,6 +109,7 @@ class ConfigurationInstaller:
             raise OperationFailed("the agent can't apply the new configuration; its log says why")
 
     def restore(self, element: DeploymentElement, note: Any) -> Any:
+        self.is_changing = True
         return self._in_thread(places.restore, self._place(element), note)
 
     def release(self, element: DeploymentElement, note: Any) -> Any:

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
-from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.protocol import Protocol
 from twisted.internet.task import deferLater
@@ -46,7 +45,7 @@ _API_KEY = b"X-ApiKey"
 _PORTS = {"http": 80, "https": 443}
 #: What may be over after a while.
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:([0-9]{1,18})|\*)")
 
 
 class _Interrupted(Exception):  # noqa: N818 - it is no error yet
@@ -55,13 +54,15 @@ class _Interrupted(Exception):  # noqa: N818 - it is no error yet
 
 class Target(NamedTuple):
     """What is fetched: at most ``max_bytes``, exactly ``size`` where that is known, into ``file``,
-    until ``deadline_s`` on the reactor's clock."""
+    until ``deadline_s`` on the reactor's clock. ``is_judged``: a digest or a signature tells
+    whether something is missing."""
 
     url: str
     file: Path
     max_bytes: int
     size: int | None
     deadline_s: float
+    is_judged: bool = False
 
 
 def check_host(url: str, update: UpdateSettings, connector: ConnectorSettings) -> None:
@@ -111,7 +112,7 @@ class Downloader:
         target.file.parent.mkdir(mode=0o700, exist_ok=True)
         with target.file.open("xb") as stream:
             part = _Part(stream)
-            pause_s = FIRST_PAUSE_S
+            pause_s, reason = FIRST_PAUSE_S, ""
             while True:
                 before = part.received
                 try:
@@ -120,15 +121,18 @@ class Downloader:
                 except _Interrupted as interrupted:
                     if part.received > before:
                         pause_s = FIRST_PAUSE_S
+                    # What the time has cut short says less than what came before.
+                    if not reason or self._reactor.seconds() < target.deadline_s:
+                        reason = str(interrupted)
                     if self._reactor.seconds() + pause_s >= target.deadline_s:
                         raise OperationFailed(
-                            f"not complete within updateTimeout: {interrupted}"
+                            f"not complete within updateTimeout: {reason}"
                         ) from None
                     _log.info(
                         "a download stopped after {received} bytes ({reason}); retrying in"
                         " {pause_s:g} s",
                         received=part.received,
-                        reason=str(interrupted),
+                        reason=reason,
                         pause_s=pause_s,
                     )
                 await deferLater(self._reactor, pause_s, lambda: None)
@@ -147,13 +151,14 @@ class Downloader:
             part.restart()
         headers = self._headers(target, part)
         response = await self._ask(target, headers)
+        whole: int | None = None
         if response.code == 206 and part.received:
-            self._check_range(response, part)
+            whole = self._check_range(response, part)
         elif response.code == 200:
             part.restart()
+            part.version = _version_of(response)
         else:
             self._refuse(response, part)
-        part.version = _version_of(response)
         length = response.length
         if isinstance(length, int):
             total = part.received + length
@@ -164,20 +169,34 @@ class Downloader:
                 _end(response)
                 raise OperationFailed(f"it has {total} bytes; {target.max_bytes} are allowed")
         left_s = max(0.0, target.deadline_s - self._reactor.seconds())
-        await _Body(self._reactor, part, target.max_bytes, left_s).of(response)
+        is_whole = await _Body(self._reactor, part, target.max_bytes, left_s).of(response)
+        if not is_whole and target.size is None and not target.is_judged:
+            raise OperationFailed(
+                "the server does not say how long the file is, so its end may be missing: the"
+                " element needs size, or a validator"
+            )
+        if whole is not None and part.received != whole:
+            if part.received > whole:
+                part.restart()
+            raise _Interrupted(f"the server sent another part than the rest of {whole} bytes")
 
     async def _ask(self, target: Target, headers: Headers) -> Any:
         limit_s = min(STALL_S, max(0.1, target.deadline_s - self._reactor.seconds()))
+        asking = self._agent.request(b"GET", target.url.encode("ascii"), headers)
+        limit = self._reactor.callLater(limit_s, asking.cancel)
         try:
-            asking = self._agent.request(b"GET", target.url.encode("ascii"), headers)
-            asking.addTimeout(limit_s, self._reactor)
-            return await asking
-        except TimeoutError:
-            raise _Interrupted("the server does not answer") from None
+            return await _only_cancelled(asking)
         except ConnectorError as error:
             raise OperationFailed(str(error)) from error
         except Exception as error:
+            if not limit.active():
+                raise _Interrupted("the server does not answer") from None
+            if isinstance(error, CancelledError):
+                raise
             raise self._judged(error) from error
+        finally:
+            if limit.active():
+                limit.cancel()
 
     @staticmethod
     def _judged(error: Exception) -> Exception:
@@ -189,8 +208,6 @@ class Downloader:
                 return OperationFailed(f"TLS: {text}")
             if isinstance(cause, ConnectorError):
                 return OperationFailed(str(cause))
-        if isinstance(causes[-1], ConnectingCancelledError):
-            return _Interrupted("the server can't be reached")
         return _Interrupted(reason_of(causes[-1]))
 
     def _headers(self, target: Target, part: _Part) -> Headers:
@@ -203,13 +220,20 @@ class Downloader:
         return headers
 
     @staticmethod
-    def _check_range(response: Any, part: _Part) -> None:
+    def _check_range(response: Any, part: _Part) -> int | None:
+        """How long the whole file is, where the server tells. A part of another version is refused
+        although the request asked for none (``If-Range``): not every server looks at that."""
         told = response.headers.getRawHeaders(b"Content-Range", [b""])[0].decode("latin-1")
         found = _CONTENT_RANGE.fullmatch(told.strip())
         if found is None or int(found[1]) != part.received:
             _end(response)
             part.restart()
             raise _Interrupted("the server sent another part than asked for")
+        if part.version not in _versions_of(response):
+            _end(response)
+            part.restart()
+            raise _Interrupted("the server sent a part of another version of the file")
+        return None if found[2] is None else int(found[2])
 
     @staticmethod
     def _refuse(response: Any, part: _Part) -> None:
@@ -251,12 +275,13 @@ class _Body(Protocol):
         self._part = part
         self._max_bytes = max_bytes
         self._left_s = left_s
-        self._done: Deferred[None] = Deferred(lambda _: self._stop())
+        self._done: Deferred[bool] = Deferred(lambda _: self._stop())
         self._stall: IDelayedCall | None = None
         self._limit: IDelayedCall | None = None
 
-    def of(self, response: Any) -> Deferred[None]:
-        """Fires when all is there. Fails with ``OperationFailed``, or ``_Interrupted``."""
+    def of(self, response: Any) -> Deferred[bool]:
+        """Fires at the end, with whether the server said that this is the end. Fails with
+        ``OperationFailed``, or ``_Interrupted``."""
         self._stall = self._reactor.callLater(STALL_S, self._late, "the server sends no more")
         self._limit = self._reactor.callLater(self._left_s, self._late, "the time is over")
         response.deliverBody(self)
@@ -280,7 +305,7 @@ class _Body(Protocol):
             return
         if reason.check(ResponseDone, PotentialDataLoss):
             self._stop_timers()
-            self._done.callback(None)
+            self._done.callback(reason.check(PotentialDataLoss) is None)
         else:
             self._fail(_Interrupted("the connection broke off"))
 
@@ -305,6 +330,22 @@ class _Body(Protocol):
                 timer.cancel()
 
 
+def _only_cancelled(asking: Deferred[Any]) -> Deferred[Any]:
+    """The same, but what cancels it makes a ``CancelledError``, and not one of a network."""
+
+    def cancel(waiting: Deferred[Any]) -> None:
+        waiting.errback(CancelledError())
+        asking.cancel()
+
+    def tell(outcome: Any) -> None:
+        if not waiting.called:
+            waiting.callback(outcome)
+
+    waiting: Deferred[Any] = Deferred(cancel)
+    asking.addBoth(tell)
+    return waiting
+
+
 class _Ignored(Protocol):
     def connectionMade(self) -> None:
         transport: Any = self.transport
@@ -318,8 +359,11 @@ def _end(response: Any) -> None:
 
 def _version_of(response: Any) -> bytes | None:
     """A strong ETag, else the time of the last change; None where the server tells neither."""
-    tag: bytes = response.headers.getRawHeaders(b"ETag", [b""])[0]
-    if tag.startswith(b'"'):
-        return tag
-    changed = response.headers.getRawHeaders(b"Last-Modified")
-    return bytes(changed[0]) if changed else None
+    return next(iter(_versions_of(response)), None)
+
+
+def _versions_of(response: Any) -> list[bytes]:
+    """What tells this file from another one, the best first."""
+    tags = response.headers.getRawHeaders(b"ETag", [])
+    changes = response.headers.getRawHeaders(b"Last-Modified", [])
+    return [*(bytes(tag) for tag in tags[:1] if tag.startswith(b'"')), *map(bytes, changes[:1])]

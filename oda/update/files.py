@@ -84,7 +84,8 @@ def backup(place: Place) -> dict[str, Any]:
         _remove(_OLD + place.name, parent)
         if existed and not place.is_tree:
             _link(place.name, _OLD + place.name, parent)
-            os.fsync(parent)
+        # Also where there is nothing to keep: an older backup must not come back.
+        os.fsync(parent)
     return {"existed": existed, "depth": depth}
 
 
@@ -104,7 +105,8 @@ def install(place: Place, source: Path | None, max_bytes: int, mode: int = 0o644
             if place.is_tree:
                 from oda.update.trees import extract  # tarfile: most agents never need it
 
-                extract(source, Path(f"/proc/self/fd/{parent}") / new, max_bytes)
+                with _made_directory(new, parent) as directory:
+                    extract(source, directory, max_bytes)
                 if _look(place.name, parent) is not None:
                     os.rename(place.name, old, src_dir_fd=parent, dst_dir_fd=parent)
             else:
@@ -126,10 +128,13 @@ def restore(place: Place, note: dict[str, Any]) -> None:
                 _remove(old, parent)
             elif not note["existed"]:
                 _remove(place.name, parent)
+            elif _look(place.name, parent) is None:
+                raise FileNotFoundError(errno.ENOENT, "its backup is gone", old)
             _remove(_NEW + place.name, parent)
             os.fsync(parent)
     except FileNotFoundError:
-        if note["existed"]:
+        # Without the root nothing is known: it may be a file system that is not there yet.
+        if note["existed"] or not place.root.is_dir():
             raise
     remove_made(place, note["depth"])
 
@@ -151,6 +156,22 @@ def _parent(place: Place, make: bool = False) -> Any:
         yield parent
     finally:
         os.close(parent)
+
+
+@contextmanager
+def _made_directory(name: str, parent: int) -> Any:
+    """A new directory, under a name that leads to this one whatever somebody who may write into
+    ``parent`` puts in its place."""
+    os.mkdir(name, 0o755, dir_fd=parent)
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(name, flags, dir_fd=parent)
+    try:
+        if os.fstat(descriptor).st_uid != os.geteuid():
+            raise OperationFailed(f"{name} was replaced by somebody else")
+        os.fchmod(descriptor, 0o755)
+        yield Path(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
 
 
 def _look(name: str, parent: int) -> int | None:
@@ -186,8 +207,10 @@ def _copy(source: Path, name: str, like: str, parent: int, mode: int = 0o600) ->
     that is not there), complete on disk."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(name, flags, 0o600, dir_fd=parent)
-    with os.fdopen(descriptor, "wb") as target, source.open("rb") as stream:
-        shutil.copyfileobj(stream, target, _CHUNK_BYTES)
+    with os.fdopen(descriptor, "wb") as target:
+        from_file = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        with os.fdopen(from_file, "rb") as stream:
+            shutil.copyfileobj(stream, target, _CHUNK_BYTES)
         _make_alike(target, like, parent, mode)
         target.flush()
         os.fsync(descriptor)

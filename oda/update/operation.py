@@ -81,14 +81,16 @@ class Update:
         self._live: LiveConfiguration | None = None
         self._continuing: str | None = None
         self._is_busy = self._is_stopping = False
+        self._unknown = ""
         self._run: UpdateRun | None = None
         self._directory: UpdateDirectory | None = None
         self._finished: list[Deferred[None]] = []
+        self._configuration = ConfigurationInstaller(
+            lambda: self._update.configuration, lambda: self._live, in_thread
+        )
         self.installers = Installers(
             (
-                ConfigurationInstaller(
-                    lambda: self._update.configuration, lambda: self._live, in_thread
-                ),
+                self._configuration,
                 FileInstaller(
                     lambda: self._update.roots, lambda: self._update.max_bytes, in_thread
                 ),
@@ -125,6 +127,11 @@ class Update:
             or self.installers.has_added
         )
 
+    @property
+    def is_changing_configuration(self) -> bool:
+        """Whether the agent's files are half old and half new: it reads them at the end."""
+        return self._configuration.is_changing
+
     def use_configuration(self, live: LiveConfiguration | None, continuing: str | None) -> None:
         """The agent has its settings from a directory. ``continuing`` is the token of an update
         that goes on waiting for its confirmation. Called before ``start``."""
@@ -134,7 +141,7 @@ class Update:
 
     def start(self) -> None:
         """Finish what an earlier process left."""
-        self._is_stopping = False
+        self._is_stopping, self._unknown = False, ""
         directory = UpdateDirectory(self._update.directory)
         try:
             if not directory.exists():
@@ -143,6 +150,8 @@ class Update:
             record = directory.read()
         except OdaError as error:
             log.error("{reason}", reason=str(error))
+            self._unknown = f"nobody knows how far the update is: {error}"
+            directory.release()
             return
         self._directory = directory
         if record is not None:
@@ -209,10 +218,10 @@ class Update:
         token = state.get("token") if isinstance(state, dict) else None
         run = self._run
         if run is None or run.record.token != token:
-            raise OperationFailed(_NOT_BEGUN)
+            raise OperationFailed(self._unknown or _NOT_BEGUN)
         run.tell = progress
         if self._is_busy:
-            progress(tuple(run.record.steps))
+            run.report()
         await self._end_of(run)
         return run.result()
 
@@ -231,7 +240,7 @@ class Update:
                 )
         for element in elements:
             where = f"{PARAMETER}({element.name})"
-            check_validators(element, where)
+            check_validators(element, where, settings.update.key is not None)
             if element.download_url is not None:
                 check_host(element.download_url, settings.update, settings.connector)
             installer = self.installers.for_element(element)

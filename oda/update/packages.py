@@ -1,13 +1,14 @@
 """The installer of packages: runs the commands of the configuration.
 
 A package is an element of the type SOFTWARE or FIRMWARE without ``path``. What was there before is
-its version, as ``packageVersion`` writes it; ``packageRestore`` has to be able to install that one
-again. After each command the version is asked for: a command that ends well and has done nothing
-has failed.
+its version, as ``packageVersion`` writes it, alone or after dpkg's state of the package;
+``packageRestore`` has to be able to install that one again. After each command the version is asked
+for: a command that ends well and has done nothing has failed.
 """
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -25,6 +26,11 @@ _TYPES = ("SOFTWARE", "FIRMWARE")
 #: No package manager takes it for an option, an address, or (as apt does with a ``-`` at the end)
 #: for an order of another kind.
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._+-]*[A-Za-z0-9+])?")
+
+#: The states of dpkg (``db:Status-Status``).
+_ABSENT = frozenset({"not-installed", "config-files"})
+_PRESENT = frozenset({"installed", "triggers-awaited", "triggers-pending"})
+_PARTLY = frozenset({"half-installed", "unpacked", "half-configured"})
 
 
 @implementer(IInstaller)
@@ -100,9 +106,17 @@ class PackageInstaller:
         """There is no file of a backup."""
 
     async def _version_of(self, element: DeploymentElement) -> str | None:
-        ended = await self._run(self._settings().package_version, element)
+        """None: it is not installed. What is not known is not taken for that: a rollback would
+        remove the package."""
+        command = self._settings().package_version
+        ended = await self._run(command, element)
+        if ended.status not in (0, 1):
+            raise OperationFailed(
+                f"the version of {element.name} is not known: {(command or '').split()[0]} ended"
+                f" with status {ended.status}: {ended.last_words() or 'it wrote nothing'}"
+            )
         written = ended.output.strip()
-        return written.splitlines()[0].strip() if ended.status == 0 and written else None
+        return _version_in(written.splitlines()[0]) if ended.status == 0 and written else None
 
     async def _do(self, command: str | None, element: DeploymentElement, **more: str) -> None:
         ended = await self._run(command, element, **more)
@@ -117,4 +131,17 @@ class PackageInstaller:
             raise OperationFailed("the configuration names no command for packages any more")
         values = {"name": element.name, "version": element.version, **more}
         words = fill_in(command, values)
+        if not os.access(words[0], os.X_OK):
+            raise OperationFailed(f"{words[0]} is no program that this user can run")
         return await self._runner.run(words, self._settings().package_timeout_s)
+
+
+def _version_in(line: str) -> str | None:
+    """The version in what ``packageVersion`` writes. dpkg keeps the version of a package that is
+    removed, as long as its configuration files are there: only its state tells."""
+    state, _, version = line.strip().partition(" ")
+    if state in _ABSENT:
+        return None
+    if state in _PRESENT:
+        return version.strip() or None
+    return f"{version.strip()} ({state})" if state in _PARTLY else line.strip()

@@ -14,6 +14,7 @@ import stat
 from contextlib import suppress
 from enum import Enum
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import msgspec
@@ -49,11 +50,13 @@ class Phase(Enum):
 
 
 class Item(msgspec.Struct):
-    """One element: the name of its installer, and what the installer noted for ``restore``."""
+    """One element: the name of its installer, and what the installer noted for ``restore``.
+    ``is_restored``: that is done, and what is there since is somebody else's."""
 
     element: DeploymentElement
     installer: str
     note: Any = None
+    is_restored: bool = False
 
 
 class Record(msgspec.Struct):
@@ -77,6 +80,7 @@ class UpdateDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock: int | None = None
+        self._writing = Lock()
 
     @property
     def downloads(self) -> Path:
@@ -137,13 +141,15 @@ class UpdateDirectory:
         return record
 
     def write(self, record: Record) -> None:
-        """Put the record on disk. Raises ``OSError``."""
+        """Put the record on disk. Raises ``OSError``. The end of the agent may write while a thread
+        does: one after the other, and each what the record is by then."""
         new = self.path / f"{FILE}.new"
-        with suppress(FileNotFoundError):
-            os.unlink(new)
-        write_synchronised(new, msgspec.json.encode(record))
-        os.rename(new, self.path / FILE)
-        synchronise(self.path)
+        with self._writing:
+            with suppress(FileNotFoundError):
+                os.unlink(new)
+            write_synchronised(new, msgspec.json.encode(record))
+            os.rename(new, self.path / FILE)
+            synchronise(self.path)
 
     def empty_downloads(self) -> None:
         """Delete what was downloaded."""

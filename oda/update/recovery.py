@@ -59,6 +59,8 @@ def _recover(directory: Path, place: UpdateDirectory) -> str | None:
         record.phase = Phase.ROLLING_BACK
         place.write(record)
     for item in reversed(record.items):
+        if item.is_restored:
+            continue
         try:
             _restore(directory, item)
         except (OdaError, OSError) as error:

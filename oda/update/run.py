@@ -166,7 +166,13 @@ class UpdateRun:
                     file = self._directory.downloads / str(index) / name
                     self._check_room(element.size)
                     left -= await self._fetch(
-                        downloader, element.download_url, file, left, element.size, deadline_s
+                        downloader,
+                        element.download_url,
+                        file,
+                        left,
+                        element.size,
+                        deadline_s,
+                        bool(element.validators) or self._settings.key is not None,
                     )
                 await self._judge(item, file, downloader, index, deadline_s)
             except Exception as error:
@@ -190,10 +196,11 @@ class UpdateRun:
         max_bytes: int,
         size: int | None,
         deadline_s: float,
+        is_judged: bool = True,
     ) -> int:
         from oda.update.download import Target  # twisted.web: only where there is an update
 
-        target = Target(url, file, max_bytes, size, deadline_s)
+        target = Target(url, file, max_bytes, size, deadline_s, is_judged)
         received: int = await self._interruptible(Deferred.fromCoroutine(downloader.fetch(target)))
         return received
 
@@ -268,7 +275,7 @@ class UpdateRun:
         self.record.phase = Phase.CONFIRMING
         await self._write()
         # This is what the platform has to acknowledge.
-        self._tell()
+        self.report()
         deadline_s = self._around.clock.seconds() + confirm_s
         while not is_confirmed():
             if self._around.clock.seconds() >= deadline_s:
@@ -282,7 +289,7 @@ class UpdateRun:
         self.record.phase = Phase.COMMITTED
         await self._write()
         log.info("an update is installed and confirmed: {elements}", elements=self._elements())
-        self._tell()
+        self.report()
         await self._clean_up_safely()
 
     # -- backward ----------------------------------------------------------------------------
@@ -311,7 +318,7 @@ class UpdateRun:
             record.phase = Phase.ROLLED_BACK
             self._end_step(StepResult.ERROR, f"rolled back: {reason}")
         is_written = await self._write_if_possible()
-        self._tell()
+        self.report()
         if is_written and not problems:
             await self._clean_up_safely()
 
@@ -319,8 +326,11 @@ class UpdateRun:
         """What could not be restored."""
         problems = []
         for item in reversed(self.record.items):
+            if item.is_restored:
+                continue
             try:
                 await self._call("restore", item, item.note)
+                item.is_restored = True
             except Exception as error:  # noqa: BLE001 - the others are restored all the same
                 problems.append(f"{item.element.label}: {reason_of(error)}")
         for name in dict.fromkeys(item.installer for item in self.record.items):
@@ -345,7 +355,7 @@ class UpdateRun:
     async def _step(self, name: str, result: StepResult, description: str) -> None:
         self.record.steps.append(Step(name, result, description, None, self._around.now_ms()))
         await self._write()
-        self._tell()
+        self.report()
 
     def _end_step(self, result: StepResult, description: str) -> None:
         """There is one ENDUPDATE, also where an earlier process had one already."""
@@ -353,7 +363,8 @@ class UpdateRun:
         step = Step("ENDUPDATE", result, description, None, self._around.now_ms())
         self.record.steps = [*kept, step]
 
-    def _tell(self) -> None:
+    def report(self) -> None:
+        """Send the steps so far as a partial answer. Never raises."""
         try:
             self.tell(tuple(self.record.steps))
         except Exception as error:  # noqa: BLE001 - the update does not depend on who hears of it
@@ -365,8 +376,8 @@ class UpdateRun:
     async def _write_if_possible(self) -> bool:
         try:
             await self._write()
-        except OSError as error:
-            log.error("the record of an update can't be written: {reason}", reason=str(error))
+        except Exception as error:  # noqa: BLE001 - a plugin's note may be what can't be written
+            log.error("the record of an update can't be written: {reason}", reason=reason_of(error))
             return False
         return True
 

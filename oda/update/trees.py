@@ -63,9 +63,8 @@ class _Bounded:
 
 
 def extract(archive: Path, directory: Path, max_bytes: int) -> None:
-    """Make ``directory`` of what is in ``archive``, complete on disk. Raises ``OSError``, or
-    ``OperationFailed`` for an archive that is refused; the directory may be there by then."""
-    directory.mkdir(mode=0o755)
+    """Fill the empty ``directory`` with what is in ``archive``, complete on disk. Raises
+    ``OSError``, or ``OperationFailed`` for an archive that is refused."""
     with archive.open("rb") as head:
         begin = head.read(8)
     opener = next((one for magic, one in _OPENERS if begin.startswith(magic)), open)
@@ -101,7 +100,7 @@ def _extract_members(members: tarfile.TarFile, directory: Path, max_bytes: int) 
             kind = "a link" if member.issym() or member.islnk() else "no file or directory"
             raise OperationFailed(f"the archive's {member.name[:200]!r} is {kind}")
         left -= member.size
-        if left < 0:
+        if left < 0 or member.size < 0:
             raise OperationFailed("the archive holds more than updateMaxBytes")
         target.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         source = members.extractfile(member)

@@ -33,6 +33,7 @@ _ALGORITHMS: Mapping[str, str] = {
 _SIGNED = "blake2b"
 _CHUNK_BYTES = 1024 * 1024
 
+_UNINSTALL = "uninstall"
 _UNTRUSTED, _TRUSTED = "untrusted comment:", "trusted comment: "
 #: The signature of a digest. "Ed" is the older one of the whole file.
 _HASHED = b"ED"
@@ -41,12 +42,19 @@ _SIGNATURE_BYTES = 2 + 8 + 64
 MAX_SIGNATURE_BYTES = 4096
 
 
-def check_validators(element: DeploymentElement, where: str) -> None:
-    """Raises ``InvalidParameter`` for a validator of an unknown type, or whose value is none."""
+def check_validators(element: DeploymentElement, where: str, has_key: bool = True) -> None:
+    """Raises ``InvalidParameter`` for a validator of an unknown type, or whose value is none, and
+    for one that nobody would look at: all have to hold."""
+    signatures = 0
     for index, validator in enumerate(element.validators):
         kind = _folded(validator.type)
         place = f"{where}.validators[{index}]"
         if kind == MINISIGN:
+            signatures += 1
+            if not has_key:
+                raise InvalidParameter(place, f"{MINISIGN} can't be checked: updateKey is not set")
+            if signatures > 1:
+                raise InvalidParameter(place, f"is a second {MINISIGN}")
             continue
         if kind not in _ALGORITHMS:
             known = ", ".join([*_ALGORITHMS, MINISIGN])
@@ -89,10 +97,15 @@ def signature_in(element: DeploymentElement) -> str | None:
 
 
 def trusted_comment(element: DeploymentElement) -> str:
-    """What the signature of the element has to say besides."""
+    """What the signature of the element has to say besides. Raises ``OperationFailed`` for a name
+    with which two elements could have the same comment: one of several words, or ``uninstall``."""
+    if " " in element.name or element.name == _UNINSTALL:
+        raise OperationFailed(
+            f"updateKey is set: a name must hold no blank and not be {_UNINSTALL!r}"
+        )
     words = [element.name, element.version, *([element.path] if element.path else [])]
     if element.operation is ElementOperation.UNINSTALL:
-        words.insert(0, "uninstall")
+        words.insert(0, _UNINSTALL)
     return " ".join(words)
 
 

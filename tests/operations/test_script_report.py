@@ -170,8 +170,6 @@ def test_a_script_that_fails_is_not_successful_whatever_it_wrote() -> None:
     [
         b'{"name": "A", "result": "FINE"}',
         b'{"name": 1, "result": "ERROR"}',
-        b'{"resultCode": "OK"}',
-        b'{"resultCode": "SUCCESSFUL", "resultDescription": 5}',
         b'{"name": "A"',
         b'{"name": "\xff", "result": "ERROR"}',
         b'{"resultCode": "\xc3\x28"}',
@@ -185,6 +183,28 @@ def test_a_line_that_is_meant_as_json_and_is_none_is_text(line: bytes) -> None:
     assert report.result("").result_code is ResultCode.SUCCESSFUL
     assert len(report.faults) == 1
     assert report.faults[0].startswith("line 1: ")
+
+
+@pytest.mark.parametrize(
+    "line", [b'{"resultCode": "ERROR"}', b'{"resultCode": "SUCCESSFUL", "resultDescription": 5}']
+)
+def test_a_result_that_can_not_be_read_is_no_success(line: bytes) -> None:
+    """The script may have wanted to say that it has failed; a later result counts."""
+    report = ScriptReport()
+    report.feed(STEP + line + b"\n")
+    assert len(report.faults) == 1
+    assert report.faults[0].startswith("line 2: ")
+    result = report.result("")
+    assert result.result_code is ResultCode.ERROR_PROCESSING
+    assert (result.description or "").startswith("the script's result can't be read: ")
+    assert len(result.steps or ()) == 1
+    assert read(line + b"\n", b'{"resultCode": "SUCCESSFUL"}').result_code is (
+        ResultCode.SUCCESSFUL
+    )
+    assert read(b'{"resultCode": "SUCCESSFUL"}\n', line).result_code is (
+        ResultCode.ERROR_PROCESSING
+    )
+    assert read(line, failure="exit status 2").description == f"exit status 2: {line.decode()}"
 
 
 @given(st.lists(st.binary(max_size=40) | st.sampled_from([b"\n", STEP, b"{", b'"name":'])))

@@ -10,6 +10,7 @@ from threading import Thread
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 
 #: Longer than anything takes that works.
@@ -17,13 +18,17 @@ LIMIT_S = 20.0
 
 
 class Loop:
-    """A reactor that runs only while somebody waits for something."""
+    """A reactor that runs only while somebody waits for something. Its time is ``clock``."""
 
     def __init__(self) -> None:
+        self.clock = Clock()
         self._calls: Queue[Callable[[], object]] = Queue()
 
     def callFromThread(self, function: Callable[..., object], *a: Any, **k: Any) -> None:
         self._calls.put(lambda: function(*a, **k))
+
+    def callLater(self, delay_s: float, function: Callable[..., object], *a: Any) -> Any:
+        return self.clock.callLater(delay_s, function, *a)
 
     def until(self, is_done: Callable[[], bool]) -> None:
         """Run calls until ``is_done``; raises ``queue.Empty`` when nothing comes any more."""

@@ -13,7 +13,7 @@ from zope.interface.verify import verifyObject
 from oda.errors import EventRejected, OutboxFull
 from oda.interfaces import IDatastreamSource, IPlugin
 from oda.model import Event
-from oda.plugins.mqtt import MAX_BYTES, matched, mqtt
+from oda.plugins.mqtt import MAX_BYTES, RETRY_S, matched, mqtt
 from tests.plugins.broker import SessionBroker
 from tests.plugins.loop import LIMIT_S, AsyncioThread, Loop, free_port
 
@@ -167,6 +167,29 @@ def test_a_message_is_acknowledged_when_it_is_accepted() -> None:
     agent.stop()
     assert broker.unacknowledged("test") == []
     broker.close()
+
+
+def test_a_message_that_is_not_accepted_is_tried_again() -> None:
+    """A broker stops sending while many messages are not acknowledged: once there is room again,
+    they are accepted without another connection."""
+    broker = SessionBroker()
+    agent = Agent(broker, fail(OutboxFull("full")), n="topic:n, type:NUMBER")
+    broker.send("n", b"1")
+    agent.wait(1)
+    agent.loop.clock.advance(RETRY_S)
+    assert [value for _, _, value in agent.wait(2)] == [1, 1]
+    agent.stop()
+    assert broker.unacknowledged("test") == []
+    broker.close()
+
+
+def test_a_topic_without_a_device_is_none_of_the_agent(broker: Broker | SessionBroker) -> None:
+    """Where the level for the device is empty, the value is nobody's."""
+    agent = Agent(broker, **{"t_*": "topic:s/+/t, type:NUMBER"})
+    broker.send("s//t", b"1")
+    broker.send("s/x/t", b"2")
+    assert agent.wait(1) == [("t", "x", 2)]
+    agent.stop()
 
 
 def test_a_retained_message_is_old(broker: Broker | SessionBroker) -> None:

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import pytest_twisted
 from twisted.internet import ssl
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
@@ -153,6 +154,105 @@ async def test_without_a_version_nothing_is_continued(tmp_path: Path) -> None:
     files.tag = b'W/"1"'
     assert await fetched(files, tmp_path) == DATA
     assert [one.get("range") for one in files.asked] == [None, None]
+
+
+class Liar(Files):
+    """Answers a range with what ``lie(request, first)`` sends."""
+
+    def __init__(self, lie: Callable[[Any, int], bytes]) -> None:
+        super().__init__(1000)
+        self.lie = lie
+
+    def render_GET(self, request: Any) -> Any:
+        asked = request.getHeader("range")
+        if not asked or len(self.asked) > 1:
+            return super().render_GET(request)
+        self.asked.append({"range": asked})
+        request.setResponseCode(206)
+        request.setHeader("ETag", self.tag)
+        return self.lie(request, int(asked.removeprefix("bytes=").removesuffix("-")))
+
+
+def another_version(request: Any, first: int) -> bytes:
+    request.setHeader("ETag", b'"2"')
+    request.setHeader("Content-Range", f"bytes {first}-{len(DATA) - 1}/{len(DATA)}")
+    return DATA[::-1][first:]
+
+
+def no_version(request: Any, first: int) -> bytes:
+    request.responseHeaders.removeHeader(b"ETag")
+    request.setHeader("Content-Range", f"bytes {first}-{len(DATA) - 1}/{len(DATA)}")
+    return DATA[::-1][first:]
+
+
+def less_than_the_rest(request: Any, first: int) -> bytes:
+    request.setHeader("Content-Range", f"bytes {first}-{first + 9}/{len(DATA)}")
+    return DATA[first : first + 10]
+
+
+def more_than_the_rest(request: Any, first: int) -> bytes:
+    request.setHeader("Content-Range", f"bytes {first}-{len(DATA) - 1}/{len(DATA)}")
+    return DATA[first:] + b"more"
+
+
+@pytest.mark.parametrize(
+    "lie", [another_version, no_version, less_than_the_rest, more_than_the_rest]
+)
+@pytest_twisted.ensureDeferred
+async def test_a_part_is_taken_only_as_what_was_asked_for(
+    tmp_path: Path, lie: Callable[[Any, int], bytes]
+) -> None:
+    """A part of another version, or another part than the rest, makes no whole file; also where
+    the request tells no size."""
+    assert await fetched(Liar(lie), tmp_path) == DATA
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_download_that_is_cancelled_asks_no_more(tmp_path: Path) -> None:
+    """An update that is stopped while a server is silent asks it not again."""
+    asked: Deferred[None] = Deferred()
+
+    def held(request: Any) -> Any:
+        if not asked.called:
+            asked.callback(None)
+        return NOT_DONE_YET
+
+    files = Files(answer=held)
+    server = Server(files, tmp_path)
+    try:
+        fetching = Deferred.fromCoroutine(server.fetch())
+        await asked
+        fetching.cancel()
+        with pytest.raises(CancelledError):
+            await fetching
+    finally:
+        await server.stop()
+    assert len(files.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "is_taken"),
+    [({}, False), ({"size": len(DATA)}, True), ({"is_judged": True}, True)],
+    ids=["nothing", "size", "digest"],
+)
+@pytest_twisted.ensureDeferred
+async def test_a_file_whose_end_is_not_known(
+    tmp_path: Path, limits: dict[str, Any], is_taken: bool
+) -> None:
+    """A server that tells no length ends a whole file as a broken connection ends half of one:
+    only size, or a digest, tells the difference."""
+
+    def endless(request: Any) -> Any:
+        request.channel.transport.write(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + DATA)
+        request.channel.loseConnection()
+        return NOT_DONE_YET
+
+    files = Files(answer=endless)
+    if is_taken:
+        assert await fetched(files, tmp_path, **limits) == DATA
+        return
+    with pytest.raises(OperationFailed, match="needs size, or a validator"):
+        await fetched(files, tmp_path, **limits)
 
 
 @pytest_twisted.ensureDeferred

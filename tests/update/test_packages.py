@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
@@ -35,6 +37,9 @@ elif verb == "restore":
 elif verb == "remove":
     file.unlink()
 """
+
+#: dpkg gives files to root.
+DPKG = Path("/usr/bin/dpkg").exists() and os.geteuid() == 0
 
 
 class Device:
@@ -130,6 +135,68 @@ async def test_what_the_platform_believes_is_checked(device: Device) -> None:
     (device.packages / "pump").unlink()
     with pytest.raises(OperationFailed, match="is not installed"):
         await install(device, package("UNINSTALL"), "")
+
+
+@pytest.mark.skipif(not DPKG, reason="needs dpkg and root")
+@pytest_twisted.ensureDeferred
+async def test_dpkg_and_back(device: Device, tmp_path: Path) -> None:
+    """A removed package is none, although dpkg still knows the version of its configuration: so an
+    installation can be taken back, and a removal succeeds."""
+    from twisted.internet import reactor
+
+    root, parts = tmp_path / "system", tmp_path / "parts"
+    for place in ("updates", "info"):
+        (root / "var/lib/dpkg" / place).mkdir(parents=True)
+    (root / "var/lib/dpkg/status").touch()
+    (parts / "DEBIAN").mkdir(parents=True)
+    (parts / "etc").mkdir()
+    (parts / "etc/pump.conf").write_text("x")
+    (parts / "DEBIAN/conffiles").write_text("/etc/pump.conf\n")
+    (parts / "DEBIAN/control").write_text(
+        "Package: pump\nVersion: 2\nArchitecture: all\nMaintainer: a <a@example.org>\n"
+        "Description: a pump\n"
+    )
+    build = ["/usr/bin/dpkg-deb", "-b", str(parts), str(device.file)]
+    path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    assert (await CommandRunner(reactor, path).run(build, 60)).status == 0
+    options = f"--root={root} --log=/dev/null --force-not-root"
+    dpkg = f"/usr/bin/dpkg {options}"
+    query = f"/usr/bin/dpkg-query --admindir={root}/var/lib/dpkg"
+    settings = UpdateSettings(
+        package_install=f"{dpkg} -i {{file}}",
+        package_remove=f"{dpkg} -r {{name}}",
+        package_version=f"{query} -W -f '${{db:Status-Status}} ${{Version}}' {{name}}",
+        package_restore=f"{dpkg} -i {device.file}",
+    )
+    installer = PackageInstaller(lambda: settings, CommandRunner(reactor, path))
+    await installer.check(package())
+    note = await installer.backup(package())
+    await installer.install(package(), device.file, note)
+    await installer.restore(package(), note)
+    assert (root / "etc/pump.conf").exists()
+    await installer.install(package(), device.file, note)
+    removal = package("UNINSTALL")
+    note = await installer.backup(removal)
+    await installer.install(removal, None, note)
+    with pytest.raises(OperationFailed, match="is not installed"):
+        await installer.check(removal)
+    await installer.restore(removal, note)
+
+
+@pytest.mark.parametrize("script", ["kill -9 $$", "exit 2"])
+@pytest_twisted.ensureDeferred
+async def test_a_version_that_is_not_known(device: Device, tmp_path: Path, script: str) -> None:
+    """A command that breaks off does not say that nothing is installed: a rollback would remove
+    what was there."""
+    command = tmp_path / "broken"
+    command.write_text(f"#!/bin/sh\n{script}\n")
+    command.chmod(0o755)
+    device.settings = msgspec.structs.replace(device.settings, package_version=str(command))
+    with pytest.raises(OperationFailed, match="the version of pump is not known"):
+        await device.installer.backup(package())
+    command.unlink()
+    with pytest.raises(OperationFailed, match="no program that this user can run"):
+        await device.installer.backup(package())
 
 
 @pytest.mark.parametrize("name", ["pump-", "a/testing", "a@https://x", "a b"])

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from oda.errors import InvalidParameter, OperationFailed, OperationNotSupported
-from oda.interfaces import IOperation, IResumableOperation
-from oda.model import OperationResult, ResultCode, StepResult
+from oda.interfaces import IInstaller, IOperation, IProgress, IResumableOperation
+from oda.model import DeploymentElement, OperationResult, ResultCode, StepResult
+from oda.update import trees
+from oda.update.files import FileInstaller
+from oda.update.record import Record, UpdateDirectory
 from oda.update.recovery import recover_files
 from tests.update.world import (
     POLLER,
@@ -437,3 +442,189 @@ def test_files_are_back_before_the_agent_loads_anything(world: World) -> None:
     assert recover_files(world.conf) is None
     assert (world.root / "plugin.py").read_bytes() == b"old"
     assert not (world.root / "app").exists()
+
+
+def test_a_directory_that_is_swapped_leads_nowhere(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may write into a root can't have an archive unpacked somewhere else, whatever he puts
+    there while the agent unpacks."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    extract_members = trees._extract_members
+
+    def swapped(*arguments: Any) -> None:
+        (world.root / ".oda-new-app").rename(world.root / "away")
+        (world.root / ".oda-new-app").symlink_to(outside)
+        extract_members(*arguments)
+
+    monkeypatch.setattr(trees, "_extract_members", swapped)
+    run(world, world.element("app/", archive({"a": b"1", "d/b": b"2"})))
+    assert list(outside.iterdir()) == []
+
+
+def test_a_rollback_without_its_backup_says_so(world: World) -> None:
+    """What is not there, and has no backup any more, is not as before."""
+    (world.root / "a").write_bytes(b"old")
+    world.is_connected = False
+    answer = begin(world.boot(), request(world.element("a", None)), Progress())
+    (world.root / ".oda-old-a").unlink()
+    world.clock.pump([1.0] * 301)
+    assert "could not be rolled back: a 2" in outcome(answer).description
+
+
+def test_a_rollback_without_its_root_is_tried_again(world: World) -> None:
+    """After a power failure a root may be a file system that is not there yet: the new file on it
+    is removed once it is."""
+    world.is_connected = False
+    asked, progress = request(world.element("a", b"new")), Progress()
+    update = world.boot()
+    begin(update, asked, progress).addErrback(lambda _: None)
+    world.kill(update)
+    world.root.rename(world.directory / "unplugged")
+    update = world.boot()
+    assert "could not be rolled back" in outcome(resume(update, asked, progress)).description
+    world.kill(update)
+    (world.directory / "unplugged").rename(world.root)
+    world.boot()
+    assert list(world.root.iterdir()) == []
+
+
+def test_what_was_restored_is_not_touched_again(world: World) -> None:
+    """An element that is as before is no part of what later processes try again."""
+    (world.root / "a").write_bytes(b"old")
+    (world.root / "d").mkdir()
+    world.is_connected = False
+    update = world.boot()
+    asked = request(
+        world.element("a", b"new"), world.element("n", b"new"), world.element("d/b", b"b")
+    )
+    begin(update, asked, Progress())
+    (world.root / "d").rename(world.root / "hidden")
+    (world.root / "d").symlink_to("/nowhere")
+    world.clock.pump([1.0] * 301)
+    (world.root / "a").unlink()
+    (world.root / "n").write_bytes(b"mine")
+    (world.root / "d").unlink()
+    (world.root / "hidden").rename(world.root / "d")
+    world.kill(update)
+    world.boot()
+    assert sorted(path.name for path in world.root.rglob("*")) == ["d", "n"]
+    assert not list((world.record / "downloads").iterdir())
+
+
+def test_an_update_that_nobody_knows_is_not_told_as_unchanged(world: World) -> None:
+    """Where the record can't be read at the start, files may be changed: the answer says why it is
+    not known."""
+    world.is_connected = False
+    asked, progress = request(world.element("a", b"new")), Progress()
+    update = world.boot()
+    begin(update, asked, progress).addErrback(lambda _: None)
+    world.kill(update)
+    (world.record / "update.json").write_bytes(b"{")
+    with pytest.raises(OperationFailed, match="nobody knows how far the update is: the record"):
+        outcome(resume(world.boot(), asked, progress))
+
+
+def test_no_half_of_a_configuration_is_read(world: World) -> None:
+    """Between two files of the configuration the agent follows no change of its directory; after
+    the last one it reads all of them."""
+    seen: list[tuple[bool, str]] = []
+
+    @implementer(IInstaller)
+    class Looking(FileInstaller):
+        name = "looking"
+
+        def claims(self, element: DeploymentElement) -> bool:
+            return element.name == "look"
+
+        def install(self, *arguments: Any) -> Any:
+            seen.append((update.is_changing_configuration, (world.conf / POLLER).read_text()))
+            return super().install(*arguments)
+
+    world.installers.append(Looking(lambda: (world.root,), lambda: 100, maybeDeferred))
+    update = world.boot()
+    asked = request(
+        config(world, "b=30\n"),
+        world.element("x", b"x", name="look"),
+        config(world, "maxData=7\n", "statemanager.inmemory"),
+    )
+    result = outcome(begin(update, asked, Progress()))
+    assert result.result_code is ResultCode.SUCCESSFUL, result
+    assert seen == [(True, "b=30\n")]
+    assert not update.is_changing_configuration
+
+
+def test_two_writers_of_a_record(tmp_path: Path) -> None:
+    """The end of the agent writes while a thread may write: none of the two fails."""
+    directory = UpdateDirectory(tmp_path)
+    record = Record("token", [])
+    faults: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            for _ in range(100):
+                directory.write(record)
+        except OSError as error:
+            faults.append(error)
+
+    threads = [Thread(target=write) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert directory.read() == record
+
+
+def test_a_note_that_can_not_be_written_is_a_failure_as_any_other(world: World) -> None:
+    """What a plugin notes for its rollback has to be plain data; otherwise nothing is changed, and
+    the answer is complete."""
+
+    @implementer(IInstaller)
+    class Noting(FileInstaller):
+        name = "noting"
+
+        def claims(self, element: DeploymentElement) -> bool:
+            return element.name == "note"
+
+        def backup(self, element: DeploymentElement) -> Any:
+            return super().backup(element).addCallback(lambda note: {**note, "more": object()})
+
+    world.installers.append(Noting(lambda: (world.root,), lambda: 100, maybeDeferred))
+    (world.root / "a").write_bytes(b"old")
+    result = run(world, world.element("a", b"new", name="note"))
+    assert result.result_code is ResultCode.ERROR_PROCESSING
+    assert names(result)[-1] == "ENDUPDATE"
+    assert (world.root / "a").read_bytes() == b"old"
+    assert run(world, world.element("b", b"new")).result_code is ResultCode.SUCCESSFUL
+
+
+def test_steps_that_can_not_be_sent_do_not_end_the_waiting(world: World) -> None:
+    """After a restart, too, the update does not depend on who hears of its steps: there are more of
+    them than maxMessageSize allows, and the final answer still tells the truth."""
+    world.is_connected = False
+    asked, progress = request(world.element("a", b"new")), Progress()
+    update = world.boot()
+    begin(update, asked, progress).addErrback(lambda _: None)
+    update.stop()
+
+    @implementer(IProgress)
+    class Full(Progress):
+        def __call__(self, steps: Any) -> None:
+            raise OperationFailed("the steps have 5000 bytes; maxMessageSize is 4096")
+
+    full = Full()
+    full.saved = progress.saved
+    answer = resume(world.boot(), asked, full)
+    world.is_connected = True
+    world.clock.pump([1.0] * 3)
+    assert outcome(answer).result_code is ResultCode.SUCCESSFUL
+
+
+def test_one_file_of_the_configuration_is_one_element(world: World) -> None:
+    """It may be named in two ways: by its file, and by what is special in that."""
+    whole = world.element(POLLER, b"b=30\n", type="CONFIGURATION")
+    short = world.element("subsystem.poller", b"c=30\n", type="CONFIGURATION")
+    assert "two elements are one file" in (run(world, whole, short).description or "")
+    assert (world.conf / POLLER).read_text() == "a=60\n"

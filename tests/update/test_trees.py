@@ -19,6 +19,7 @@ def unpack(directory: Path, data: bytes, max_bytes: int = 100_000) -> Path:
     """The directory that becomes of an archive."""
     file = directory / "archive"
     file.write_bytes(data)
+    (directory / "tree").mkdir()
     extract(file, directory / "tree", max_bytes)
     return directory / "tree"
 
@@ -74,6 +75,16 @@ def test_no_rights_beyond_the_usual(tmp_path: Path) -> None:
 
     tree = unpack(tmp_path, archive({"a": b"x"}, change=generous))
     assert (tree / "a").stat().st_mode & 0o7777 == 0o755
+
+
+def test_a_negative_size_does_not_make_more_room(tmp_path: Path) -> None:
+    """A header can say anything: what one member seems to give back, another one doesn't get."""
+    header = bytearray(tarfile.TarInfo("less").tobuf())
+    header[124:136] = b"\xff" * 2 + (-100_000).to_bytes(10, "big", signed=True)
+    header[148:156] = b" " * 8
+    header[148:156] = f"{sum(header[:512]):06o}\0 ".encode()
+    with pytest.raises(OperationFailed):
+        unpack(tmp_path, bytes(header) + archive({"a": b"x" * 150_000}, "w"))
 
 
 def test_it_holds_no_more_than_allowed(tmp_path: Path) -> None:

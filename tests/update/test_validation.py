@@ -159,3 +159,47 @@ def test_a_signed_element_replaces_nothing_else(signed_world: World) -> None:
     moved = world.element("a", b"new", operation="UPGRADE", oldPath="b")
     with pytest.raises(InvalidParameter, match="UNINSTALL of its own"):
         outcome(begin(world.boot(), request(moved), Progress()))
+
+
+@pytest.mark.parametrize(
+    ("signed", "data", "other"),
+    [
+        (
+            element(name="n", version="1", path="p q"),
+            b"x",
+            element(name="n 1", version="p", path="q"),
+        ),
+        (
+            element(operation=ElementOperation.UNINSTALL),
+            b"",
+            element(name="uninstall n", version="1", path="p"),
+        ),
+        (
+            element(operation=ElementOperation.UNINSTALL),
+            b"",
+            element(name="uninstall", version="n", path="1 p"),
+        ),
+    ],
+    ids=["another place", "an empty file", "an empty file elsewhere"],
+)
+def test_a_signature_is_for_one_element_only(
+    tmp_path: Path, signed: DeploymentElement, data: bytes, other: DeploymentElement
+) -> None:
+    """The words of the comment can't be read as another name, version, path or operation."""
+    text = sign(data, trusted_comment(signed))
+    file = tmp_path / "f"
+    file.write_bytes(data)
+    with pytest.raises(OperationFailed, match="a name must hold no blank"):
+        verify(other, text, digests(file, other), KEY)
+
+
+def test_no_validator_is_passed_over(tmp_path: Path) -> None:
+    """A signature that nobody can check is none, and a second one would not be looked at."""
+    world = World(tmp_path)
+    signature = {"type": "MINISIGN", "value": sign(b"new", "a 2 a")}
+    signed = world.element("a", b"new", validators=[signature])
+    with pytest.raises(InvalidParameter, match="updateKey is not set"):
+        outcome(begin(world.boot(), request(signed), Progress()))
+    twice = element(validators=(Validator("MINISIGN", "x"), Validator("minisign", "y")))
+    with pytest.raises(InvalidParameter, match=r"validators\[1\]: is a second MINISIGN"):
+        check_validators(twice, "e")
