@@ -62,7 +62,7 @@ def test_a_file_of_the_reference_agent(tmp_path: Path) -> None:
         (PACKAGES.replace("/i", "dpkg"), "an absolute program"),
         (PACKAGES.replace("{file}", "{url}"), "{url} is not known"),
         ("updateHosts=http://x\n", "updateHosts"),
-        ("updateRoots=/srv/a\nupdateKey=AAAA\n", "no Ed25519 key"),
+        ("updateRoots=/srv/a\nupdateKey=AAAA\n", "not an Ed25519 key"),
         (f"updateKey={KEY}\n", "needs updateRoots"),
     ],
 )
