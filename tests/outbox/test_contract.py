@@ -251,6 +251,23 @@ def test_dead_letters_are_never_sent(device: Device) -> None:
     assert [event["reason"] for event in events] == ["refused"]
 
 
+def test_dead_letters_are_a_trouble_while_there_are_any(device: Device) -> None:
+    """An outbox without them has no trouble: it reports none, however often it looks."""
+
+    def troubles() -> list[str]:
+        return [one.kind.value for one in device.outbox.troubles.current()]
+
+    put(device, b"good")
+    device.turn()
+    assert troubles() == []
+    device.outbox.bury([device.take(1)[0].row_id], "refused")
+    device.turn()
+    assert troubles() == ["dead_letters"]
+    device.outbox.retry_dead()
+    device.turn()
+    assert troubles() == []
+
+
 def test_dead_letters_come_back_when_asked(device: Device) -> None:
     """Behind what waits, one message in the accounts."""
     for payload in (b"1", b"2"):
