@@ -252,12 +252,7 @@ class History:
         self._db.close()
         self._saved = None
         if self.path is not None:
-            for suffix in ("", "-wal", "-shm"):
-                old = Path(f"{self.path}{suffix}")
-                aside = Path(f"{self.path}.damaged{suffix}")
-                aside.unlink(missing_ok=True)
-                if old.exists():
-                    os.replace(old, aside)
+            set_aside(self.path)
             log.warn(
                 "the history {path} can't be used ({reason}); the agent sets it aside as"
                 " {path}.damaged and begins a new one",
@@ -444,6 +439,18 @@ def encode_event(event: Event) -> Row:
         None if event.taken is None else event.taken.boot_id,
         None if event.taken is None else event.taken.uptime_ms,
     )
+
+
+def set_aside(path: Path) -> Path:
+    """Rename the closed database at ``path``, with the files that belong to it, to its name with
+    ``.damaged``, which is returned. An older one of that name is replaced."""
+    damaged = Path(f"{path}.damaged")
+    for suffix in ("", "-wal", "-shm"):
+        old, aside = Path(f"{path}{suffix}"), Path(f"{damaged}{suffix}")
+        aside.unlink(missing_ok=True)
+        if old.exists():
+            os.replace(old, aside)
+    return damaged
 
 
 def identity_of(path: Path | None) -> tuple[int, int] | None:

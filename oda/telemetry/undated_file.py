@@ -10,7 +10,6 @@ can still be read.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing, suppress
@@ -24,7 +23,7 @@ from oda.log import Logger
 from oda.model import Event, Moment
 from oda.private_files import followed, make_directory, make_private
 from oda.telemetry.boots import Boot
-from oda.telemetry.history import identity_of, is_damage
+from oda.telemetry.history import identity_of, is_damage, set_aside
 
 log = Logger()
 
@@ -161,12 +160,7 @@ class UndatedFile:
         boots: dict[int, Boot] = {}
         self._db.close()
         if self.path is not None:
-            for suffix in ("", "-wal", "-shm"):
-                old, aside = Path(f"{self.path}{suffix}"), Path(f"{self.path}.damaged{suffix}")
-                aside.unlink(missing_ok=True)
-                if old.exists():
-                    os.replace(old, aside)
-            _salvage(Path(f"{self.path}.damaged"), rows, boots)
+            _salvage(set_aside(self.path), rows, boots)
         self._open()
         saved = [rows[row_id] for row_id in sorted(rows)]
         self.write(saved, boots.values(), 0)
