@@ -38,6 +38,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from oda.boundary import contained, foreign_code, reason_of
+from oda.deferreds import has_fired_with
 from oda.errors import OperationError, OperationFailed, OperationNotSupported
 from oda.interfaces import ICounters, IJournal, IOperation
 from oda.log import Logger
@@ -251,6 +252,8 @@ class Execution:
                 outcome.close()  # not started yet: none of its code runs
                 return
             outcome, is_deferred = Deferred.fromCoroutine(outcome), True
+        if is_deferred and has_fired_with(outcome, OperationResult):
+            outcome, is_deferred = outcome.result, False
         if is_deferred:
             self._pending = outcome
             try:
