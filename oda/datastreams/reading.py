@@ -105,14 +105,14 @@ class DatastreamAccess:
             )
 
         try:
-            with foreign_code:
-                setter = self._registry.setter(datastream_id, device_id)
-                if setter is None:
-                    return succeed(DatastreamValue(datastream_id, device_id, ValueStatus.NOT_FOUND))
-                result = setter.set(device_id, value)
-                outcome = self._finish(result, "write", datastream_id, device_id, written)
-        except Exception as error:  # noqa: BLE001 - a setter is foreign code; the outcome must be a value
-            return succeed(self._failed(_failure(error), "write", datastream_id, device_id))
+            setter = self._registry.setter(datastream_id, device_id)
+            if setter is None:
+                return succeed(DatastreamValue(datastream_id, device_id, ValueStatus.NOT_FOUND))
+            result = setter.set(device_id, value)
+            outcome = self._finish(result, "write", datastream_id, device_id, written)
+        except BaseException as raised:  # noqa: BLE001 - a setter is foreign code; the outcome must be a value
+            problem = Failure(contained(raised))
+            return succeed(self._failed(problem, "write", datastream_id, device_id))
         return outcome if isinstance(outcome, Deferred) else succeed(outcome)
 
     def _start_reading(

@@ -134,13 +134,10 @@ class DatastreamRegistry:
         problem: Exception | None = None
         for setter in self._setters.entries.get(datastream_id, ()):
             try:
-                with foreign_code:
-                    is_served = device_id in setter.devices()
-            except Exception as error:  # noqa: BLE001 - raised below, unless another setter serves it
-                problem = problem or error
-            else:
-                if is_served:
+                if device_id in setter.devices():
                     return setter
+            except BaseException as raised:  # noqa: BLE001 - raised below, unless another setter serves it
+                problem = problem or contained(raised)
         if problem is not None:
             raise problem
         return None
