@@ -79,7 +79,10 @@ class DatastreamAccess:
 
     def read(self, datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
         """See ``IDatastreamAccess.read``."""
-        return _gather(self._start_reading(datastream_id, device_pattern))
+        outcomes = self._start_reading(datastream_id, device_pattern)
+        if len(outcomes) == 1 and type(outcomes[0]) is DatastreamValue:  # nearly every reading
+            return succeed([outcomes[0]])
+        return _gather(outcomes)
 
     def read_all(self, device_pattern: str) -> Deferred[list[DatastreamValue]]:
         """See ``IDatastreamAccess.read_all``."""

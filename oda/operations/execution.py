@@ -210,7 +210,10 @@ class Execution:
             )
         except Exception as error:  # noqa: BLE001 - logged and, if it matters, answered
             entry = fail(error)
-        if isinstance(entry, Deferred):
+        if type(entry) is int:  # a new record; the test of a type costs less than ``isinstance``
+            self._record = entry
+            self._admit()
+        elif isinstance(entry, Deferred):
             entry.addCallbacks(self._recorded, self._not_recorded)
         else:
             self._recorded(entry)
@@ -240,9 +243,12 @@ class Execution:
         self._stage = Stage.RUNNING
         try:
             outcome = self._start()
+            if has_fired_with(outcome, OperationResult):
+                outcome = outcome.result
             # The returned object is foreign too: reading it may fail.
-            is_coroutine = inspect.iscoroutine(outcome)
-            is_deferred = isinstance(outcome, Deferred)
+            is_result = type(outcome) is OperationResult
+            is_coroutine = not is_result and inspect.iscoroutine(outcome)
+            is_deferred = not is_result and isinstance(outcome, Deferred)
         except BaseException as raised:  # noqa: BLE001 - the boundary to foreign code; it is answered
             outcome, is_coroutine, is_deferred = fail(contained(raised)), False, True
         # The operation's own code may have stopped the dispatcher meanwhile.
@@ -252,8 +258,6 @@ class Execution:
                 outcome.close()  # not started yet: none of its code runs
                 return
             outcome, is_deferred = Deferred.fromCoroutine(outcome), True
-        if is_deferred and has_fired_with(outcome, OperationResult):
-            outcome, is_deferred = outcome.result, False
         if is_deferred:
             self._pending = outcome
             try:
