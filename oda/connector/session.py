@@ -46,11 +46,16 @@ def count_batch(
 ) -> None:
     """Count messages by class, and the datapoints in them, once for a whole batch. ``batch`` holds
     the class and the number of datapoints of each message."""
-    for message_class in MessageClass:
-        messages = sum(known is message_class for known, _ in batch)
-        if messages:
-            counters.increment(messages_name, messages, message_class=message_class.text)
-    datapoints = sum(points for _, points in batch)
+    answers = datapoints = 0
+    for message_class, points in batch:
+        if message_class is MessageClass.RESPONSE:
+            answers += 1
+        datapoints += points
+    if answers:
+        counters.increment(messages_name, answers, message_class=MessageClass.RESPONSE.text)
+    if len(batch) > answers:
+        telemetry = MessageClass.TELEMETRY.text
+        counters.increment(messages_name, len(batch) - answers, message_class=telemetry)
     if datapoints:
         counters.increment(datapoints_name, datapoints)
 
