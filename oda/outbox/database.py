@@ -21,7 +21,7 @@ import msgspec
 from oda.errors import OutboxError
 from oda.model import MessageClass
 from oda.outbox.limits import PAGE_BYTES, row_cost
-from oda.outbox.queue import Amount, Row, Span
+from oda.outbox.queue import Amount, Row, Span, merged
 from oda.outbox.store import Letter, StoreDamaged, StoreError
 from oda.outbox.transaction import CLASSES, Stored, Totals, checksum
 from oda.private_files import secure
@@ -203,18 +203,20 @@ def in_chunks(insert: str, columns: int, values: list[Any]) -> Iterator[tuple[st
             start += size
 
 
-def delete_numbers(
-    connection: sqlite3.Connection, table: str, key: str, numbers: Iterable[int]
+def ranges_of(numbers: Iterable[int]) -> list[Span]:
+    """The numbers in as few ranges as possible, in order."""
+    ordered = sorted(set(numbers))
+    if ordered and ordered[-1] - ordered[0] == len(ordered) - 1:  # as it is mostly
+        return [Span(ordered[0], ordered[-1])]
+    return merged([Span(one, one) for one in ordered])
+
+
+def delete_ranges(
+    connection: sqlite3.Connection, table: str, key: str, spans: Iterable[Span]
 ) -> None:
-    """Delete rows by their numbers, in as few ranges as possible."""
-    ordered = sorted(numbers)
-    low = 0
-    for at, number in enumerate(ordered, 1):
-        if at == len(ordered) or ordered[at] != number + 1:
-            connection.execute(
-                f"DELETE FROM {table} WHERE {key} BETWEEN ? AND ?", (ordered[low], number)
-            )
-            low = at
+    """Delete the rows whose number ``key`` is in one of ``spans``."""
+    for span in spans:
+        connection.execute(f"DELETE FROM {table} WHERE {key} BETWEEN ? AND ?", span)
 
 
 # -- rows ------------------------------------------------------------------------------------

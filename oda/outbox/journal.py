@@ -51,6 +51,8 @@ _log = Logger()
 _RECORD_BYTES = 64
 #: The share of the room that the records may take: 1 in this many.
 _IDS_SHARE = 4
+#: When answers are too large together, this share is freed at once: 1 in this many.
+_CHUNK = 128
 
 #: Id, name and fingerprint of a request.
 _Key = tuple[str, str, str]
@@ -446,26 +448,22 @@ class Journal:
         return JournalEntry(name, payload, known.content_type, True, is_unreadable)
 
     def _stay_within_bounds(self) -> None:
-        if self._answer_cost > self._limits.side_bytes:
+        limits, ended = self._limits, self._ended
+        if self._answer_cost > limits.side_bytes:
             self._forget_answers()
-        ended = self._ended
-        max_entries, max_cost = self._max_entries, self._limits.total // _IDS_SHARE
-        dropped = 0
-        while (len(ended) > max_entries or self._id_cost > max_cost) and len(ended) > 1:
-            self._forget(next(iter(ended.values())))
-            dropped += 1
-        if dropped:
-            self._ledger.counted("journal_entries_forgotten", dropped)
+        if len(ended) > self._max_entries or self._id_cost > limits.total // _IDS_SHARE:
+            self._forget_oldest()
         self._changed()
 
     def _forget_answers(self) -> None:
-        """Forget the oldest answers, until the others fit."""
+        """Forget the oldest answers: some more than must go, not one with each new answer."""
         answers, collecting = self._answers, self._uncommitted.collecting
-        before = self._answer_cost
+        kept = before = self._answer_cost
+        most = self._limits.side_bytes * (_CHUNK - 1) // _CHUNK
         dropped = 0
-        while self._answer_cost > self._limits.side_bytes and len(answers) > 1:
+        while kept > most and len(answers) > 1:
             number, known = answers.popitem(last=False)
-            self._answer_cost -= known.answer_cost
+            kept -= known.answer_cost
             known.answer_cost = 0
             collected = collecting.records.get(number)
             if collected is not None:
@@ -474,7 +472,7 @@ class Journal:
             dropped += 1
         if not dropped:
             return
-        self._limits.side_cost += self._answer_cost - before
+        self._charge(answers=kept - before)
         self._ledger.counted("journal_answers_forgotten", dropped)
         if not self._has_told_forgetting:
             self._has_told_forgetting = True
@@ -482,6 +480,15 @@ class Journal:
                 "the journal has deleted its oldest answers to make room; their operations"
                 " still don't run again"
             )
+
+    def _forget_oldest(self) -> None:
+        """Forget the oldest records until the others are within their bounds, but for one."""
+        ended, most = self._ended, self._limits.total // _IDS_SHARE
+        before = len(ended)
+        while len(ended) > 1 and (len(ended) > self._max_entries or self._id_cost > most):
+            self._forget(next(iter(ended.values())))
+        if len(ended) < before:
+            self._ledger.counted("journal_entries_forgotten", before - len(ended))
 
     def _remember(self, known: _Known) -> None:
         key = known.key
@@ -493,15 +500,12 @@ class Journal:
         self._limits.side_cost += cost
 
     def _forget(self, known: _Known) -> None:
-        number, request_id = known.number, known.key[0]
-        if self._by_key.pop(known.key, None) is not None:
-            uses = self._uses.pop(request_id) - 1
+        number, key = known.number, known.key
+        if self._by_key.pop(key, None) is not None:
+            uses = self._uses.pop(key[0]) - 1
             if uses:
-                self._uses[request_id] = uses
-        if known.has_ended:
-            self._ended.pop(number, None)
-        else:
-            self._running.pop(number, None)
+                self._uses[key[0]] = uses
+        (self._ended if known.has_ended else self._running).pop(number, None)
         if known.answer_cost:
             del self._answers[number]
         self._charge(-known.answer_cost, -known.id_cost - known.saved_cost)

@@ -41,11 +41,12 @@ from oda.outbox.database import (
     FileLock,
     connect,
     count_on,
-    delete_numbers,
+    delete_ranges,
     find_fault,
     in_chunks,
     insertion,
     migrate,
+    ranges_of,
     read_amount,
     read_letter,
     read_row,
@@ -212,14 +213,13 @@ class SqliteStore:
 
     def _write(self, transaction: Transaction) -> None:
         # First free pages, then use them, so that the file does not grow in between.
-        execute = self.writer.execute
         for message_class in CLASSES:
-            table = TABLES[message_class]
-            for low, high in transaction.deleted[message_class]:
-                execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", (low, high))
+            delete_ranges(
+                self.writer, TABLES[message_class], "id", transaction.deleted[message_class]
+            )
         self._bury(transaction.burials)
-        delete_numbers(self.writer, "dead", "id", transaction.letters_gone)
-        delete_numbers(self.writer, "answer", "number", transaction.answers_gone)
+        delete_ranges(self.writer, "dead", "id", ranges_of(transaction.letters_gone))
+        delete_ranges(self.writer, "answer", "number", ranges_of(transaction.answers_gone))
         for message_class in CLASSES:
             if transaction.rows[message_class]:
                 self.add_rows(message_class, transaction.rows[message_class].values())
@@ -299,8 +299,9 @@ class SqliteStore:
             if payload is not None:
                 answers += (number, crc32(payload), payload)
         if forgotten:
-            delete_numbers(self.writer, "record", "number", forgotten)
-            delete_numbers(self.writer, "answer", "number", forgotten)
+            spans = ranges_of(forgotten)
+            delete_ranges(self.writer, "record", "number", spans)
+            delete_ranges(self.writer, "answer", "number", spans)
         for statement, values in in_chunks("INSERT OR REPLACE INTO record", 7, known):
             execute(statement, values)
         for statement, values in in_chunks("INSERT OR REPLACE INTO answer", 3, answers):
