@@ -180,7 +180,7 @@ class Journal:
                 request_id=request_id[:100],
                 operation=name,
             )
-        if not (_is_unicode(request_id) and _is_unicode(name)):
+        if not (request_id.isascii() and name.isascii()) and not _is_unicode(request_id + name):
             return fail(OutboxError("the id or the name is not Unicode text"))
         if acts and not self._committer.is_working:
             return fail(OutboxError("the journal can't be written now"))
@@ -484,11 +484,13 @@ class Journal:
     def _forget_oldest(self) -> None:
         """Forget the oldest records until the others are within their bounds, but for one."""
         ended, most = self._ended, self._limits.total // _IDS_SHARE
-        before = len(ended)
-        while len(ended) > 1 and (len(ended) > self._max_entries or self._id_cost > most):
-            self._forget(next(iter(ended.values())))
-        if len(ended) < before:
-            self._ledger.counted("journal_entries_forgotten", before - len(ended))
+        dropped = 0
+        while len(ended) > self._max_entries or (self._id_cost > most and len(ended) > 1):
+            _, known = ended.popitem(last=False)
+            self._forget(known)
+            dropped += 1
+        if dropped:
+            self._ledger.counted("journal_entries_forgotten", dropped)
 
     def _remember(self, known: _Known) -> None:
         key = known.key
@@ -535,8 +537,6 @@ class Journal:
 
 def _is_unicode(text: str) -> bool:
     """Whether ``text`` can be written as UTF-8: half of a surrogate pair can't."""
-    if text.isascii():
-        return True
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -594,7 +594,7 @@ def _echo(request: OperationRequest | None, fingerprint: str) -> bytes | None:
     if request is None:
         if fingerprint == _UNKNOWN:
             return None
-        return b'{"fingerprint":"%s"}' % fingerprint.encode()  # as the encoder writes it
+        return b'{"fingerprint":"' + fingerprint.encode() + b'"}'  # as the encoder writes it
     return msgspec.json.encode(
         _Echo(
             request.device_id,
