@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 from zlib import crc32
 
 import msgspec
@@ -21,13 +21,12 @@ import msgspec
 from oda.errors import OutboxError
 from oda.model import MessageClass
 from oda.outbox.limits import PAGE_BYTES, row_cost
-from oda.outbox.queue import Amount, Row, Span
+from oda.outbox.queue import Amount, Row, Span, merged
 from oda.outbox.store import Letter, StoreDamaged, StoreError
 from oda.outbox.transaction import CLASSES, Stored, Totals, checksum
 from oda.private_files import secure
 from oda.settings import OutboxSettings
 
-_T = TypeVar("_T")
 SCHEMA_VERSION = 2
 #: SQLite's largest id.
 _LAST_ID = (1 << 63) - 1
@@ -189,29 +188,33 @@ def insertion(insert: str, columns: int, rows: int) -> str:
     return f"{insert} VALUES {', '.join([row] * rows)}"
 
 
-def in_chunks(insert: str, columns: int, rows: Sequence[_T]) -> Iterator[tuple[str, Sequence[_T]]]:
-    """The statements that insert ``rows``, each with its rows.
+def in_chunks(insert: str, columns: int, values: list[Any]) -> Iterator[tuple[str, list[Any]]]:
+    """The statements that insert rows of this many columns, each with its part of ``values``, which
+    holds one row after the other.
 
     One statement inserts many rows: each step of a statement releases the interpreter to the other
     threads, and a busy reactor takes milliseconds to give it back.
     """
-    start = 0
-    for size in _CHUNKS if _MANY_VALUES else _CHUNKS[1:]:
-        while len(rows) - start >= size:
-            yield insertion(insert, columns, size), rows[start : start + size]
+    start, end = 0, len(values)
+    for rows in _CHUNKS if _MANY_VALUES else _CHUNKS[1:]:
+        size = rows * columns
+        while end - start >= size:
+            yield insertion(insert, columns, rows), values[start : start + size]
             start += size
 
 
-def delete_numbers(
-    connection: sqlite3.Connection, table: str, key: str, numbers: Iterable[int]
+def ranges_of(numbers: Iterable[int]) -> list[Span]:
+    """The numbers in as few ranges as possible, in order."""
+    ordered = sorted(set(numbers))
+    if ordered and ordered[-1] - ordered[0] == len(ordered) - 1:  # as it is mostly
+        return [Span(ordered[0], ordered[-1])]
+    return merged([Span(one, one) for one in ordered])
+
+
+def delete_ranges(
+    connection: sqlite3.Connection, table: str, key: str, spans: Iterable[Span]
 ) -> None:
-    """Delete rows by their numbers, in as few ranges as possible."""
-    spans: list[Span] = []
-    for number in sorted(numbers):
-        if spans and spans[-1].high + 1 == number:
-            spans[-1] = Span(spans[-1].low, number)
-        else:
-            spans.append(Span(number, number))
+    """Delete the rows whose number ``key`` is in one of ``spans``."""
     for span in spans:
         connection.execute(f"DELETE FROM {table} WHERE {key} BETWEEN ? AND ?", span)
 

@@ -51,6 +51,8 @@ _log = Logger()
 _RECORD_BYTES = 64
 #: The share of the room that the records may take: 1 in this many.
 _IDS_SHARE = 4
+#: When answers are too large together, this share is freed at once: 1 in this many.
+_CHUNK = 128
 
 #: Id, name and fingerprint of a request.
 _Key = tuple[str, str, str]
@@ -62,7 +64,8 @@ _UNKNOWN = ""
 
 class _Known(msgspec.Struct, gc=False):
     """An operation in memory. ``record`` is None once memory need not keep it; ``answer_cost`` is 0
-    if the answer is not kept; ``saved_cost`` is the size of what the operation saved, in bytes."""
+    if the answer is not kept; ``saved_cost`` is the size of what the operation saved, in bytes;
+    ``id_cost`` is the cost of the record without both."""
 
     number: int
     key: _Key
@@ -73,6 +76,7 @@ class _Known(msgspec.Struct, gc=False):
     record: Record | None = None
     answer_cost: int = 0
     saved_cost: int = 0
+    id_cost: int = 0
 
 
 class _Echo(msgspec.Struct, omit_defaults=True):
@@ -132,6 +136,8 @@ class Journal:
         self._answer_cost = 0
         self._id_cost = 0
         self._has_told_forgetting = False
+        #: No record becomes too old before this time.
+        self._aged_ms = 0
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -156,7 +162,8 @@ class Journal:
         content_type: ContentType | None = None,
     ) -> JournalEntry | Deferred[int] | int:
         now_ms = self._now_ms()
-        self._forget_before(now_ms - self._max_age_ms)
+        if now_ms > self._aged_ms:
+            self._forget_aged(now_ms)
         key = (request_id, name, _fingerprint(request))
         uses = self._uses.get(request_id, 0)
         if uses:
@@ -173,9 +180,7 @@ class Journal:
                 request_id=request_id[:100],
                 operation=name,
             )
-        try:
-            (request_id + name).encode()
-        except UnicodeEncodeError:
+        if not (request_id.isascii() and name.isascii()) and not _is_unicode(request_id + name):
             return fail(OutboxError("the id or the name is not Unicode text"))
         if acts and not self._committer.is_working:
             return fail(OutboxError("the journal can't be written now"))
@@ -190,7 +195,7 @@ class Journal:
         known.record = Record(
             number, request_id, name, known.content_type.text, _echo(request, key[2]), now_ms
         )
-        self._collecting.records[number] = known.record
+        self._uncommitted.collecting.records[number] = known.record
         recorded = self._waiting[number] = Deferred()
         self._changed()
         return recorded
@@ -227,7 +232,8 @@ class Journal:
         if known is None:
             return
         known.has_ended = True
-        self._count_saved(known, 0)
+        if known.saved_cost:
+            self._count_saved(known, 0)
         known.at_ms = self._now_ms()
         known.record = record = self._record_of(known, payload)
         self._uncommitted.collecting.records[number] = record
@@ -252,14 +258,14 @@ class Journal:
 
     def committed(self, transaction: Transaction) -> None:
         """The content of ``transaction`` is on disk."""
+        ended, waiting, saving = self._ended, self._waiting, self._saving
         for number, record in transaction.records.items():
-            known = self._ended.get(number)
+            known = ended.get(number)
             if known is not None and known.record is record:
                 known.record = None
-            waiting = self._waiting.pop(number, None)
-            if waiting is not None:
-                self._ledger.fire(waiting, number)
-            if number in self._saving and record is not None:
+            if number in waiting:
+                self._ledger.fire(waiting.pop(number), number)
+            if number in saving and record is not None:
                 self._saved(number, record)
 
     def failed(self, transaction: Transaction) -> None:
@@ -406,6 +412,7 @@ class Journal:
         for held in (self._ended, self._answers):
             for number in sorted(held, key=lambda one: held[one].at_ms):
                 held.move_to_end(number)
+        self._aged_ms = 0
 
     def _record_of(self, known: _Known, payload: bytes | None) -> Record:
         request_id, name, fingerprint = known.key
@@ -442,51 +449,69 @@ class Journal:
 
     def _stay_within_bounds(self) -> None:
         limits, ended = self._limits, self._ended
-        while self._answer_cost > limits.side_bytes and len(self._answers) > 1:
-            _, known = self._answers.popitem(last=False)
-            self._charge(answers=-known.answer_cost)
+        if self._answer_cost > limits.side_bytes:
+            self._forget_answers()
+        if len(ended) > self._max_entries or self._id_cost > limits.total // _IDS_SHARE:
+            self._forget_oldest()
+        self._changed()
+
+    def _forget_answers(self) -> None:
+        """Forget the oldest answers: some more than must go, not one with each new answer."""
+        answers, collecting = self._answers, self._uncommitted.collecting
+        kept = before = self._answer_cost
+        most = self._limits.side_bytes * (_CHUNK - 1) // _CHUNK
+        dropped = 0
+        while kept > most and len(answers) > 1:
+            number, known = answers.popitem(last=False)
+            kept -= known.answer_cost
             known.answer_cost = 0
-            collected = self._collecting.records.get(known.number)
+            collected = collecting.records.get(number)
             if collected is not None:
                 collected.payload = None
-            self._collecting.answers_gone.append(known.number)
-            self._ledger.counted("journal_answers_forgotten")
-            if not self._has_told_forgetting:
-                self._has_told_forgetting = True
-                _log.info(
-                    "the journal has deleted its oldest answers to make room; their operations"
-                    " still don't run again"
-                )
+            collecting.answers_gone.append(number)
+            dropped += 1
+        if not dropped:
+            return
+        self._charge(answers=kept - before)
+        self._ledger.counted("journal_answers_forgotten", dropped)
+        if not self._has_told_forgetting:
+            self._has_told_forgetting = True
+            _log.info(
+                "the journal has deleted its oldest answers to make room; their operations"
+                " still don't run again"
+            )
+
+    def _forget_oldest(self) -> None:
+        """Forget the oldest records until the others are within their bounds, but for one."""
+        ended, most = self._ended, self._limits.total // _IDS_SHARE
         dropped = 0
-        while len(ended) > 1 and (
-            len(ended) > self._max_entries or self._id_cost > limits.total // _IDS_SHARE
-        ):
-            self._forget(next(iter(ended.values())))
+        while len(ended) > self._max_entries or (self._id_cost > most and len(ended) > 1):
+            _, known = ended.popitem(last=False)
+            self._forget(known)
             dropped += 1
         if dropped:
             self._ledger.counted("journal_entries_forgotten", dropped)
-        self._changed()
 
     def _remember(self, known: _Known) -> None:
-        request_id = known.key[0]
-        self._by_key[known.key] = known
+        key = known.key
+        request_id, name, fingerprint = key
+        self._by_key[key] = known
         self._uses[request_id] = self._uses.get(request_id, 0) + 1
-        cost = _id_cost(known)
+        known.id_cost = cost = _RECORD_BYTES + len(request_id) + len(name) + len(fingerprint)
         self._id_cost += cost
         self._limits.side_cost += cost
 
     def _forget(self, known: _Known) -> None:
-        number = known.number
-        if self._by_key.pop(known.key, None) is not None:
-            request_id = known.key[0]
-            self._uses[request_id] -= 1
-            if not self._uses[request_id]:
-                del self._uses[request_id]
-        self._running.pop(number, None)
-        self._ended.pop(number, None)
-        self._answers.pop(number, None)
-        self._charge(answers=-known.answer_cost, ids=-_id_cost(known) - known.saved_cost)
-        self._collecting.records[number] = None
+        number, key = known.number, known.key
+        if self._by_key.pop(key, None) is not None:
+            uses = self._uses.pop(key[0]) - 1
+            if uses:
+                self._uses[key[0]] = uses
+        (self._ended if known.has_ended else self._running).pop(number, None)
+        if known.answer_cost:
+            del self._answers[number]
+        self._charge(-known.answer_cost, -known.id_cost - known.saved_cost)
+        self._uncommitted.collecting.records[number] = None
         self._changed()
 
     def _find(self, key: _Key) -> _Known | None:
@@ -497,17 +522,26 @@ class Journal:
             return self._by_key.get((*key[:2], _UNKNOWN))
         return next((one for one in self._by_key.values() if one.key[:2] == key[:2]), None)
 
-    def _forget_before(self, oldest_ms: int) -> None:
+    def _forget_aged(self, now_ms: int) -> None:
+        """Forget the records that are too old now, and remember when to look again: records end in
+        the order of time."""
+        max_age_ms = self._max_age_ms
+        self._aged_ms = now_ms + max_age_ms
         while self._ended:
             known = next(iter(self._ended.values()))
-            if known.at_ms >= oldest_ms:
+            if known.at_ms >= now_ms - max_age_ms:
+                self._aged_ms = known.at_ms + max_age_ms
                 return
             self._forget(known)
 
 
-def _id_cost(known: _Known) -> int:
-    request_id, name, fingerprint = known.key
-    return _RECORD_BYTES + len(request_id) + len(name) + len(fingerprint)
+def _is_unicode(text: str) -> bool:
+    """Whether ``text`` can be written as UTF-8: half of a surrogate pair can't."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _fingerprint(request: OperationRequest | None) -> str:
@@ -515,8 +549,26 @@ def _fingerprint(request: OperationRequest | None) -> str:
     parameters make no difference, nor does the time that the request states."""
     if request is None:
         return _UNKNOWN
-    text = _encode_asked((request.device_id, request.path, _distinct(request.parameters)))
+    parameters = request.parameters
+    if not _is_distinct(parameters):
+        parameters = _distinct(parameters)
+    text = _encode_asked((request.device_id, request.path, parameters))
     return blake2b(text, digest_size=8).hexdigest()
+
+
+def _is_distinct(value: Any) -> bool:
+    """Whether ``_distinct`` would leave ``value`` as it is, as it does with most parameters. Costs
+    half as much: no call for each member, and no copy."""
+    members = [value]
+    for one in members:  # grows meanwhile
+        kind = type(one)
+        if kind is dict:
+            members += one.values()
+        elif kind is list:
+            members += one
+        elif kind not in _SAME_IN_JSON:
+            return False
+    return True
 
 
 def _distinct(value: Any) -> Any:
@@ -542,7 +594,7 @@ def _echo(request: OperationRequest | None, fingerprint: str) -> bytes | None:
     if request is None:
         if fingerprint == _UNKNOWN:
             return None
-        return b'{"fingerprint":"%s"}' % fingerprint.encode()  # as the encoder writes it
+        return b'{"fingerprint":"' + fingerprint.encode() + b'"}'  # as the encoder writes it
     return msgspec.json.encode(
         _Echo(
             request.device_id,

@@ -173,7 +173,21 @@ class Outbox:
         is_answer = message_class is ANSWER
         size = len(payload)
         cost = row_cost(size)
-        refusal = self._make_room(message_class, size, cost)
+        queue, others = self._telemetry.queue, self._answers.queue
+        if is_answer:
+            queue, others = others, queue
+        limits = self._limits
+        own_cost = queue.stored.cost + cost
+        refusal: str | None = None
+        # The first check of ``Eviction.admit``, repeated here for speed: there is room for most.
+        if (
+            (own_cost > limits.telemetry and not is_answer)
+            or own_cost + others.stored.cost + limits.side_cost > limits.total
+            or queue.stored.rows >= limits.max_rows
+            or cost > limits.transaction_bytes
+            or self._uncommitted.collecting.size_bytes + size > limits.transaction_bytes
+        ):
+            refusal = self._eviction.admit(message_class, size, cost, self._reactor.seconds())
         if message.record is not None:
             # After making room, which may commit: the record and the row share a transaction.
             self.journal.end(message.record, payload)
@@ -198,7 +212,7 @@ class Outbox:
             message.fresh_until_s,
             message.waits_for_commit and self._committer.state is State.OPEN,
         )
-        (self._answers if is_answer else self._telemetry).queue.append(row)
+        queue.append(row)
         collecting = self._uncommitted.collecting
         collecting.rows[message_class][row_id] = row
         collecting.size_bytes += size
@@ -429,27 +443,6 @@ class Outbox:
             self._expired_s = now_s
             for backlog in self.backlogs.values():
                 backlog.expire(now_s)
-
-    # -- room --------------------------------------------------------------------------------
-
-    def _make_room(self, message_class: MessageClass, size: int, cost: int) -> str | None:
-        """Why there is no room for a message, None if there is. ``Eviction.admit`` decides; this is
-        its first check, repeated here for speed."""
-        is_answer = message_class is ANSWER
-        own, others = self._telemetry.queue.stored, self._answers.queue.stored
-        if is_answer:
-            own, others = others, own
-        limits = self._limits
-        own_cost = own.cost + cost
-        if (
-            (own_cost > limits.telemetry and not is_answer)
-            or own_cost + others.cost + limits.side_cost > limits.total
-            or own.rows >= limits.max_rows
-            or cost > limits.transaction_bytes
-            or self._uncommitted.collecting.size_bytes + size > limits.transaction_bytes
-        ):
-            return self._eviction.admit(message_class, size, cost, self._reactor.seconds())
-        return None
 
     # -- ICommitOwner ------------------------------------------------------------------------
 

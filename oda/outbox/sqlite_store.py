@@ -41,11 +41,12 @@ from oda.outbox.database import (
     FileLock,
     connect,
     count_on,
-    delete_numbers,
+    delete_ranges,
     find_fault,
     in_chunks,
     insertion,
     migrate,
+    ranges_of,
     read_amount,
     read_letter,
     read_row,
@@ -212,14 +213,13 @@ class SqliteStore:
 
     def _write(self, transaction: Transaction) -> None:
         # First free pages, then use them, so that the file does not grow in between.
-        execute = self.writer.execute
         for message_class in CLASSES:
-            table = TABLES[message_class]
-            for low, high in transaction.deleted[message_class]:
-                execute(f"DELETE FROM {table} WHERE id BETWEEN ? AND ?", (low, high))
+            delete_ranges(
+                self.writer, TABLES[message_class], "id", transaction.deleted[message_class]
+            )
         self._bury(transaction.burials)
-        delete_numbers(self.writer, "dead", "id", transaction.letters_gone)
-        delete_numbers(self.writer, "answer", "number", transaction.answers_gone)
+        delete_ranges(self.writer, "dead", "id", ranges_of(transaction.letters_gone))
+        delete_ranges(self.writer, "answer", "number", ranges_of(transaction.answers_gone))
         for message_class in CLASSES:
             if transaction.rows[message_class]:
                 self.add_rows(message_class, transaction.rows[message_class].values())
@@ -231,23 +231,26 @@ class SqliteStore:
     def add_rows(self, message_class: MessageClass, rows: Iterable[Row]) -> None:
         """Insert rows, inside a transaction. An unchanged row that is already there is left alone
         (a commit may have worked although it reported an error); an id that belongs to another
-        message raises ``StoreError``."""
+        message raises ``StoreError``.
+
+        The ``sqlite3`` module takes integers, texts and bytearrays as they are. For each value of
+        another type, such as bytes or a boolean, it searches for an adapter in vain, which costs
+        almost half as much as inserting the row."""
         table = TABLES[message_class]
         insert = f"INSERT INTO {table} ({ROW_COLUMNS})"
-        for statement, chunk in in_chunks(insert, 6, list(rows)):
-            values: list[Any] = []
-            for row in chunk:
-                row_id, payload = row.row_id, row.payload
-                datapoints, is_text = row.datapoints, row.is_text
-                seed = row_id * 0x9E3779B1 ^ datapoints * 0x85EBCA6B ^ is_text
-                crc = crc32(payload, seed & 0xFFFFFFFF)
-                values += (row_id, is_text, datapoints, row.accepted_ms, crc, payload)
+        values: list[Any] = []
+        for row in rows:
+            row_id, payload = row.row_id, row.payload
+            datapoints, is_text = row.datapoints, 1 if row.is_text else 0
+            # As ``checksum``, repeated here for speed.
+            seed = row_id * 0x9E3779B1 ^ datapoints * 0x85EBCA6B ^ is_text
+            crc = crc32(payload, seed & 0xFFFFFFFF)
+            values += (row_id, is_text, datapoints, row.accepted_ms, crc, bytearray(payload))
+        for statement, part in in_chunks(insert, 6, values):
             try:
-                self.writer.execute(statement, values)
+                self.writer.execute(statement, part)
             except sqlite3.IntegrityError:
-                self._add_one_by_one(
-                    table, [values[at : at + 6] for at in range(0, len(values), 6)]
-                )
+                self._add_one_by_one(table, [part[at : at + 6] for at in range(0, len(part), 6)])
 
     def _add_one_by_one(self, table: str, rows: Sequence[Sequence[Any]]) -> None:
         for row in rows:
@@ -279,23 +282,34 @@ class SqliteStore:
             self.writer.execute(f"DELETE FROM {table} WHERE id = ?", (row.row_id,))
 
     def _write_records(self, records: Mapping[int, Record | None]) -> None:
-        forgotten = [number for number, record in records.items() if record is None]
-        delete_numbers(self.writer, "record", "number", forgotten)
-        delete_numbers(self.writer, "answer", "number", forgotten)
-        known = [record for record in records.values() if record is not None]
-        for statement, chunk in in_chunks("INSERT OR REPLACE INTO record", 7, known):
-            values: list[Any] = []
-            for one in chunk:
-                echo = None if one.echo is None else one.echo.decode()
-                values += (one.number, one.request_id, one.name, one.content_type, echo)
-                values += (one.at_ms, one.has_ended)
-            self.writer.execute(statement, values)
-        answered = [record for record in known if record.payload is not None]
-        for statement, chunk in in_chunks("INSERT OR REPLACE INTO answer", 3, answered):
-            values = []
-            for one in chunk:
-                values += (one.number, crc32(one.payload or b""), one.payload)
-            self.writer.execute(statement, values)
+        execute = self.writer.execute
+        forgotten: list[int] = []
+        known: list[Any] = []
+        answers: list[Any] = []
+        for number, one in records.items():
+            if one is None:
+                forgotten.append(number)
+                continue
+            echo, payload = one.echo, one.payload
+            known += (
+                number,
+                one.request_id,
+                one.name,
+                one.content_type,
+                None if echo is None else echo.decode(),
+                one.at_ms,
+                1 if one.has_ended else 0,
+            )
+            if payload is not None:
+                answers += (number, crc32(payload), bytearray(payload))
+        if forgotten:
+            spans = ranges_of(forgotten)
+            delete_ranges(self.writer, "record", "number", spans)
+            delete_ranges(self.writer, "answer", "number", spans)
+        for statement, values in in_chunks("INSERT OR REPLACE INTO record", 7, known):
+            execute(statement, values)
+        for statement, values in in_chunks("INSERT OR REPLACE INTO answer", 3, answers):
+            execute(statement, values)
 
     def replace(self, fault: StoreError, wanted: Mapping[MessageClass, Sequence[Span]]) -> Opened:
         from oda.outbox import recovery
