@@ -89,9 +89,9 @@ class ScriptRunner:
     """Runs commands; see the module for how.
 
     ``environment`` is the agent's own: what a script must not see is removed when the script is
-    started. ``kill`` gets a process id and a signal. ``set_session`` is the program that makes a process the leader of its
-    own group (setsid of util-linux or busybox); with None only the script itself can be killed.
-    Counts ``scripts_unkillable``.
+    started. ``kill`` gets a process id and a signal. ``set_session`` is the program that makes a
+    process the leader of its own group (setsid of util-linux or busybox); with None only the script
+    itself can be killed. Counts ``scripts_unkillable``.
     """
 
     def __init__(

@@ -112,7 +112,7 @@ def test_no_secret_in_the_environment(bench: Bench) -> None:
 def test_the_environment_of_the_moment(bench: Bench) -> None:
     """A script gets what the agent's environment holds when the script is started: the agent keeps
     no copy."""
-    bench.environment.update(TZ="UTC", ODA_DEVICE_ID="canary")
+    bench.environment.update(TZ="UTC", LISTEN_PID="1")
     bench.run("a.sh")
     wanted = {"PATH": "/bin", "HOME": "/root", "TZ": "UTC"}
     assert bench.reactor.processes[0].environment == wanted
