@@ -46,10 +46,12 @@ class _Table(Generic[T]):
                         f"{entry!r}: datastream {datastream_id!r} of device {device_id!r} "
                         f"is already {self._action} by {other!r}"
                     )
+        longer = others.copy()
+        longer.append(entry)
         if fallback:
-            self._store(datastream_id, own, [*fallbacks, entry])
+            self._store(datastream_id, own, longer)
         else:
-            self._store(datastream_id, [*own, entry], fallbacks)
+            self._store(datastream_id, longer, fallbacks)
 
     def remove(self, entry: T) -> None:
         # From where it was put, even if its datastream id has changed since.
