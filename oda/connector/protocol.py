@@ -116,6 +116,22 @@ def log_masking() -> None:
 class PlatformProtocol(UpgradingProtocol):
     """One connection to the platform."""
 
+    __slots__ = (
+        "_discards",
+        "_done",
+        "_has_closed",
+        "_is_held",
+        "_masks",
+        "_next_slice",
+        "_owner",
+        "_pong",
+        "_slice_end_s",
+        "is_writable",
+        "listener",
+        "route",
+        "sent_binary",
+        "was_open",
+    )
     log = QuietLog()  # Autobahn's name for its logger
     websocket_extensions_in_use: list[Any]
     _BINARY = 2

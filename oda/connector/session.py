@@ -160,7 +160,7 @@ class Session:
         self._window = window
         self._counters = counters
         self._suspects = suspects
-        self._held: deque[OutboxRow] = deque()  # taken, but a suspect has to go first, alone
+        self._held: list[OutboxRow] = []  # taken, but a suspect has to go first, alone
         self._suspect_is_out = False
         #: What was sent and is not yet proven.
         self.flight = Flight()
@@ -342,10 +342,10 @@ class Session:
         """The held rows that may go now: all before the first suspect, or the suspect alone."""
         released: list[OutboxRow] = []
         while self._held and not self._suspects.is_isolated(self._held[0].row_id):
-            released.append(self._held.popleft())
+            released.append(self._held.pop(0))
         if self._held and not (released or self.flight.messages or self._heartbeat.is_outstanding):
             self._suspect_is_out = True
-            released.append(self._held.popleft())
+            released.append(self._held.pop(0))
         return released
 
     def _let_written_go(self) -> bool:
