@@ -38,7 +38,6 @@ from oda.interfaces import (
     IOperationRoute,
     IWallClock,
 )
-from oda.local_control import build_control, usual_directory
 from oda.log import Logger, limit_log
 from oda.logs.components import LevelRules
 from oda.logs.redaction import Redactor, secrets_of
@@ -127,6 +126,9 @@ class Agent(MultiService):
         self.supervision.monitor.setServiceParent(self)
         self._unlimit_log: Callable[[], None] = lambda: None
         if control:
+            # Imported here, with all of the configuration: an embedded agent needs neither.
+            from oda.local_control import build_control, usual_directory
+
             directory = usual_directory() if control is True else Path(control)
             build_control(self, directory).setServiceParent(self)
         for component in added:

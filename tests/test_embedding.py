@@ -112,3 +112,37 @@ def test_the_directory_of_the_commands_is_the_usual_one(
     assert usual_directory() in DIRECTORIES
     (tmp_path / "conf").mkdir()
     assert usual_directory() == Path("conf")
+
+
+def test_an_embedded_agent_loads_only_what_it_uses(tmp_path: Path) -> None:
+    """Not how files are configured, how commands reach an agent, or how updates are installed: the
+    memory of every program with an agent in it."""
+    program = """
+import sys
+from oda.agent import Agent
+from oda.settings import *
+
+Agent(
+    AgentSettings(
+        connector=ConnectorSettings(host="127.0.0.1", port=9),
+        device_info=DeviceInfoSettings(device_id="dev-1", api_key=Secret("k")),
+        outbox=OutboxSettings(kind=OutboxKind.MEMORY),
+    )
+).startService()
+print(*sorted(sys.modules))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    loaded = set(done.stdout.splitlines()[-1].split())
+    assert "oda.agent" in loaded
+    unused = {"oda.config", "oda.control", "oda.local_control", "oda.upkeep", "oda.platform"}
+    unused |= {"oda.update.commands", "oda.update.configuration", "oda.update.packages"}
+    unused |= {"oda.commands", "oda.outbox.inspection", "oda.outbox.maintenance", "automat"}
+    unused |= {"oda.operations.script_operation", "oda.telemetry.inmemory", "twisted.web"}
+    assert loaded & unused == set()

@@ -101,6 +101,7 @@ def test_a_start_loads_only_what_is_used(conf: Path) -> None:
     assert "oda.agent" in loaded
     unused = {"click", "pycparser", "prometheus_client", "twisted.web", "oda.commands", "automat"}
     unused |= {"oda.platform", "oda.diagnosis", "oda.telemetry.inmemory", "oda.datastreams.sntp"}
+    unused |= {"oda.update.commands", "oda.update.packages", "oda.update.download"}
     assert loaded & unused == set()
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.python.failure import Failure
@@ -31,16 +31,15 @@ from oda.interfaces import IOperation, IProgress, IResumableOperation
 from oda.log import Logger
 from oda.model import HOST, DeploymentElement, OperationRequest, OperationResult
 from oda.settings import AgentSettings, UpdateSettings
-from oda.update.commands import CommandRunner
-from oda.update.configuration import ConfigurationInstaller, LiveConfiguration
 from oda.update.elements import PARAMETER, read_elements
 from oda.update.files import FileInstaller, InThread
 from oda.update.installers import Installers
-from oda.update.packages import PackageInstaller
-from oda.update.record import Item, Phase, Record, UpdateDirectory
-from oda.update.recovery import INTERRUPTED
+from oda.update.record import INTERRUPTED, Item, Phase, Record, UpdateDirectory
 from oda.update.run import Stopped, Surroundings, UpdateRun
 from oda.update.validation import check_validators
+
+if TYPE_CHECKING:
+    from oda.update.configuration import ConfigurationInstaller, LiveConfiguration
 
 log = Logger()
 
@@ -92,10 +91,13 @@ class Update:
         self._directory: UpdateDirectory | None = None
         self._finished: list[Deferred[None]] = []
 
-    # Most agents never update: what only an update needs is made when it is first used.
+    # Most agents never update: what only an update needs, such as the modules of the configuration,
+    # is imported and made when it is first used.
 
     @cached_property
     def _configuration(self) -> ConfigurationInstaller:
+        from oda.update.configuration import ConfigurationInstaller
+
         return ConfigurationInstaller(
             lambda: self._update.configuration, lambda: self._live, self._in_thread
         )
@@ -103,6 +105,9 @@ class Update:
     @cached_property
     def installers(self) -> Installers:
         """Those of the agent, and those that plugins add."""
+        from oda.update.commands import CommandRunner
+        from oda.update.packages import PackageInstaller
+
         return Installers(
             (
                 self._configuration,

@@ -29,6 +29,8 @@ _LOCK = "lock"
 #: More is no record of this agent's.
 _MAX_BYTES = 16 * 1024 * 1024
 VERSION = 1
+#: Why an update is taken back that an earlier process did not finish.
+INTERRUPTED = "the agent's process ended before the update was confirmed"
 
 
 class Phase(Enum):

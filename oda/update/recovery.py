@@ -17,11 +17,9 @@ from oda.log import Logger
 from oda.update import files
 from oda.update.configuration import ConfigurationInstaller, place_of
 from oda.update.places import find_place
-from oda.update.record import Item, Phase, UpdateDirectory
+from oda.update.record import INTERRUPTED, Item, Phase, UpdateDirectory
 
 log = Logger()
-
-INTERRUPTED = "the agent's process ended before the update was confirmed"
 
 
 def recover_files(directory: Path) -> str | None:
