@@ -114,13 +114,13 @@ class Backlog:
         blocked: list[Span] = []
         rows: list[Row] = []
         while queue.unread and not rows:
-            span = queue.unread.popleft()
+            span = queue.unread.pop(0)
             rows, before, after = self._read(span)
             if before is not None:
                 blocked.append(before)
             if after is not None:
-                queue.unread.appendleft(after)
-        queue.unread.extendleft(reversed(blocked))
+                queue.unread.insert(0, after)
+        queue.unread[:0] = blocked
         queue.fill(rows)
         if not queue.unread and queue.unread_amount.rows:
             self._lose_missing()

@@ -160,7 +160,7 @@ class Queue:
         self.in_flight: dict[int, Row] = {}
         self.lingering: deque[Batch] = deque()
         self._lingering = Amount()
-        self.unread: deque[Span] = deque()
+        self.unread: list[Span] = []
         self.unread_amount = Amount()
         self.recovering: list[Span] = []
         self.recovering_amount = Amount()
@@ -229,7 +229,7 @@ class Queue:
         self.stored.add(amount)
         self.unread_amount.add(amount)
         if amount.rows:
-            self.unread = deque(merged([span, *self.unread]))
+            self.unread = merged([span, *self.unread])
 
     def fill(self, rows: Sequence[Row]) -> None:
         """Add unread rows, read in order; the caller has updated the spans."""
@@ -388,7 +388,7 @@ class Queue:
         self.in_flight = {}
         self.head.clear()
         self._head_bytes = 0
-        self.unread = deque(merged([*spans, *self.unread]))
+        self.unread = merged([*spans, *self.unread])
         return cost
 
     # -- recovery ----------------------------------------------------------------------------
@@ -407,9 +407,9 @@ class Queue:
         amount.add(self._lingering)
         self.lingering.clear()
         self._lingering = Amount()
-        self.unread = deque(
+        self.unread = [
             Span(max(span.low, before_id), span.high) for span in spans if span.high >= before_id
-        )
+        ]
         if not uncommitted.rows:
             self.unread.clear()
         self.unread_amount = uncommitted.copy()

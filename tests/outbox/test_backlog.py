@@ -290,7 +290,7 @@ def test_a_range_without_rows_is_followed_by_the_next() -> None:
     """Its rows were deleted, and committed."""
     bench = Bench([5, 6])
     bench.unread(1, 2, 0)
-    bench.queue.unread.appendleft(Span(1, 2))
+    bench.queue.unread.insert(0, Span(1, 2))
     bench.unread(5, 6, 2)
     assert bench.read_on() == [5, 6]
 
