@@ -146,3 +146,39 @@ print(*sorted(sys.modules))
     unused |= {"oda.commands", "oda.outbox.inspection", "oda.outbox.maintenance", "automat"}
     unused |= {"oda.operations.script_operation", "oda.telemetry.inmemory", "twisted.web"}
     assert loaded & unused == set()
+
+
+def test_an_agent_at_rest_takes_little_memory(tmp_path: Path) -> None:
+    """A program may hold a thousand: at most 70 kB of Python's memory each, however
+    large the environment is: no agent has a copy of that, or tables of its own."""
+    program = """
+import gc, tracemalloc
+from oda.agent import Agent
+from oda.settings import *
+
+def start():
+    agent = Agent(
+        AgentSettings(
+            connector=ConnectorSettings(host="127.0.0.1", port=9),
+            device_info=DeviceInfoSettings(device_id="dev-1", api_key=Secret("k")),
+            outbox=OutboxSettings(kind=OutboxKind.MEMORY),
+        )
+    )
+    agent.startService()
+    return agent
+
+start()
+tracemalloc.start()
+agents = [start() for _ in range(20)]
+gc.collect()
+print(tracemalloc.get_traced_memory()[0] / len(agents))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "LARGE": "x" * 65_536},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert float(done.stdout.splitlines()[-1]) < 70_000

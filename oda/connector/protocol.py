@@ -121,7 +121,6 @@ class PlatformProtocol(UpgradingProtocol):
         "_done",
         "_has_closed",
         "_is_held",
-        "_masks",
         "_next_slice",
         "_owner",
         "_pong",
@@ -135,13 +134,13 @@ class PlatformProtocol(UpgradingProtocol):
     log = QuietLog()  # Autobahn's name for its logger
     websocket_extensions_in_use: list[Any]
     _BINARY = 2
+    _masks = mask_source(os.urandom)  # of all connections: each mask is used once
 
     def __init__(self, owner: IConnectionOwner) -> None:
         super().__init__()
         self._owner = owner
         #: Set by the owner while the connection is open.
         self.listener: IConnectionListener | None = None
-        self._masks = mask_source(os.urandom)
         self._done = False
         self._is_held = False
         self._discards = False
