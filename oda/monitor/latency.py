@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from typing import Any
+from weakref import WeakValueDictionary
 
 from twisted.internet.task import LoopingCall
 
@@ -53,8 +54,9 @@ class _Meter:
         self._due_s += (1 + missed) * INTERVAL_S
 
 
-#: The meters that run, by their reactors.
-_METERS: dict[Any, _Meter] = {}
+#: The meters that run, by the ids of their reactors: an agent that is dropped without a stop keeps
+#: neither alive.
+_METERS: WeakValueDictionary[int, _Meter] = WeakValueDictionary()
 
 
 class ReactorLatency:
@@ -81,7 +83,8 @@ class ReactorLatency:
         """Start measuring."""
         if not self._is_running:
             self._is_running = True
-            self._meter = _METERS.setdefault(self._clock, self._meter or _Meter(self._clock))
+            own = self._meter or _Meter(self._clock)
+            self._meter = _METERS.setdefault(id(self._clock), own)
             self._meter.add(self._counters)
 
     def stop(self) -> None:
@@ -90,4 +93,4 @@ class ReactorLatency:
             self._is_running = False
             self._meter.remove(self._counters)
             if not self._meter.listeners:
-                del _METERS[self._clock]
+                del _METERS[id(self._clock)]

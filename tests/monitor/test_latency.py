@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from weakref import ref
+
 from twisted.internet.task import Clock
 
 from oda.monitor.counters import Counters
@@ -88,3 +91,14 @@ def test_measuring_can_begin_again() -> None:
     assert counters.summaries()["reactor_latency_seconds", ()].count == 2
     latency.stop()
     assert clock.getDelayedCalls() == []
+
+
+def test_an_agent_that_is_dropped_is_not_kept() -> None:
+    """Neither it nor its reactor, where nobody stopped it."""
+    clock = Clock()
+    latency = ReactorLatency(clock, Counters())
+    latency.start()
+    gone = ref(clock)
+    del clock, latency
+    gc.collect()
+    assert gone() is None
