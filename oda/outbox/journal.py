@@ -263,6 +263,9 @@ class Journal:
             known = ended.get(number)
             if known is not None and known.record is record:
                 known.record = None
+        if not (waiting or saving):
+            return
+        for number, record in transaction.records.items():
             if number in waiting:
                 self._ledger.fire(waiting.pop(number), number)
             if number in saving and record is not None:
@@ -421,7 +424,8 @@ class Journal:
             request_id,
             name,
             known.content_type.text,
-            _echo(None, fingerprint),
+            # As the encoder writes an ``_Echo``.
+            b'{"fingerprint":"' + fingerprint.encode() + b'"}' if fingerprint else None,
             known.at_ms,
             known.has_ended,
             payload,
@@ -595,9 +599,7 @@ def _distinct(value: Any) -> Any:
 
 def _echo(request: OperationRequest | None, fingerprint: str) -> bytes | None:
     if request is None:
-        if fingerprint == _UNKNOWN:
-            return None
-        return b'{"fingerprint":"' + fingerprint.encode() + b'"}'  # as the encoder writes it
+        return None
     return msgspec.json.encode(
         _Echo(
             request.device_id,
