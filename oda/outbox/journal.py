@@ -24,6 +24,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from math import isfinite
 from typing import Any
@@ -95,6 +96,9 @@ class _Echo(msgspec.Struct, omit_defaults=True):
 
 #: Types that JSON writes unambiguously.
 _SAME_IN_JSON = frozenset((str, int, bool, type(None)))
+
+#: Longer requests are rarely the same, and would use memory for nothing.
+_SHORT_BYTES = 512
 
 _encode_asked = msgspec.json.Encoder(order="deterministic").encode
 
@@ -560,7 +564,15 @@ def _fingerprint(request: OperationRequest | None) -> str:
     if not _is_distinct(parameters):
         parameters = _distinct(parameters)
     text = _encode_asked((request.device_id, request.path, parameters))
+    return (_known_digest if len(text) <= _SHORT_BYTES else _digest)(text)
+
+
+def _digest(text: bytes) -> str:
     return blake2b(text, digest_size=8).hexdigest()
+
+
+#: Platforms ask for the same again and again: one digest, and one text in memory for all records.
+_known_digest = lru_cache(maxsize=64)(_digest)
 
 
 def _is_distinct(value: Any) -> bool:
