@@ -155,7 +155,7 @@ class Agent(MultiService):
             reactor,
             lambda: parts.settings,
             lambda: identity.api_key(),
-            hand_on(os.environ if environ is None else environ),
+            lambda: hand_on(os.environ if environ is None else environ),
             parts.wall_clock.now_ms,
             partial(in_own_thread, reactor),
             self._watch_connection,

@@ -24,8 +24,11 @@ class Logger(TwistedLogger):
     def emit(self, level: Any, format: str | None = None, **fields: Any) -> None:
         """See Twisted's ``Logger.emit``."""
         if _wanted:
-            component = self.namespace.removeprefix("oda.")
-            if not any(wants(component, level.name) for wants in _wanted):
+            component, name = self.namespace.removeprefix("oda."), level.name
+            for wants in _wanted:
+                if wants(component, name):
+                    break
+            else:
                 return
         super().emit(level, format, **fields)
 

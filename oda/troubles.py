@@ -52,14 +52,14 @@ class Troubles:
     def __init__(self, seconds: Callable[[], float]) -> None:
         self._seconds = seconds
         self.clean: Callable[[str], str] = lambda text: text
-        self._current: dict[TroubleKind, dict[str, Trouble]] = {kind: {} for kind in TroubleKind}
+        self._current: dict[TroubleKind, dict[str, Trouble]] = {}
 
     def report(
         self, kind: TroubleKind, text: str, subject: str = "", lasts_s: float | None = None
     ) -> None:
         """Report a trouble that starts or lasts; the newest text is shown. ``lasts_s`` is how long
         it has lasted, if the caller knows that."""
-        of_kind = self._current[kind]
+        of_kind = self._current.setdefault(kind, {})
         known = of_kind.get(subject)
         if known is None and len(of_kind) >= MAX_TROUBLES:
             return
@@ -72,15 +72,15 @@ class Troubles:
 
     def end(self, kind: TroubleKind, subject: str = "") -> None:
         """End a trouble; does nothing if there is none."""
-        self._current[kind].pop(subject, None)
+        self._current.get(kind, {}).pop(subject, None)
 
     def end_all(self, kind: TroubleKind) -> None:
         """End all troubles of this kind: they are fixed, or no longer observed."""
-        self._current[kind].clear()
+        self._current.pop(kind, None)
 
     def set(self, kind: TroubleKind, texts: Mapping[str, str]) -> None:
         """Make these the only troubles of this kind: a text for each subject."""
-        of_kind = self._current[kind]
+        of_kind = self._current.get(kind, {})
         for subject in [one for one in of_kind if one not in texts]:
             del of_kind[subject]
         for subject, text in texts.items():
@@ -90,6 +90,7 @@ class Troubles:
         """All troubles, in the order of the kinds; of a kind, the oldest first."""
         return tuple(
             one
-            for of_kind in self._current.values()
-            for one in sorted(of_kind.values(), key=lambda one: one.since_s)
+            for kind in TroubleKind
+            if kind in self._current
+            for one in sorted(self._current[kind].values(), key=lambda one: one.since_s)
         )

@@ -15,20 +15,42 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from twisted.application.internet import TimerService
+from twisted.application.service import Service
 from twisted.internet import process
+from twisted.internet.task import LoopingCall
+
+from oda.log import Logger
+
+_log = Logger()
 
 #: Seconds between two checks.
 PERIOD_S = 2.0
 
 
-def build_reaper(pid: int, reactor: Any, root: Path = Path("/")) -> TimerService | None:
+class ReaperService(Service):
+    """Reaps below ``root`` at its start and every ``PERIOD_S``. Not Twisted's ``TimerService``:
+    its module loads a library that nothing else of an agent uses."""
+
+    def __init__(self, reactor: Any, root: Path) -> None:
+        self._call = LoopingCall(reap, root, process.reapProcessHandlers)
+        self._call.clock = reactor
+
+    def startService(self) -> None:
+        """Begin at once."""
+        super().startService()
+        looping = self._call.start(PERIOD_S)
+        looping.addErrback(lambda failure: _log.failure("reaping has ended", failure))
+
+    def stopService(self) -> None:
+        """Cancel the timer."""
+        super().stopService()
+        if self._call.running:
+            self._call.stop()
+
+
+def build_reaper(pid: int, reactor: Any, root: Path = Path("/")) -> ReaperService | None:
     """The service for the process with that id; None unless it is process 1."""
-    if pid != 1:
-        return None
-    reaper = TimerService(PERIOD_S, reap, root, process.reapProcessHandlers)
-    reaper.clock = reactor
-    return reaper
+    return ReaperService(reactor, root) if pid == 1 else None
 
 
 def reap(

@@ -99,7 +99,7 @@ def test_a_start_loads_only_what_is_used(conf: Path) -> None:
     )
     loaded = set(done.stdout.splitlines()[-1].split())
     assert "oda.agent" in loaded
-    unused = {"click", "pycparser", "prometheus_client", "twisted.web", "oda.commands"}
+    unused = {"click", "pycparser", "prometheus_client", "twisted.web", "oda.commands", "automat"}
     unused |= {"oda.platform", "oda.diagnosis", "oda.telemetry.inmemory", "oda.datastreams.sntp"}
     assert loaded & unused == set()
 

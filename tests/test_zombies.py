@@ -7,7 +7,7 @@ from pathlib import Path
 
 from twisted.internet.task import Clock
 
-from oda.zombies import build_reaper, reap, zombies
+from oda.zombies import PERIOD_S, build_reaper, reap, zombies
 
 
 def child(root: Path, pid: int, state: str, parent: int, session: int) -> None:
@@ -46,3 +46,17 @@ def test_only_the_first_process_reaps() -> None:
     """Any other leaves its children's children to the first."""
     assert build_reaper(1234, Clock()) is None
     assert build_reaper(1, Clock()) is not None
+
+
+def test_the_service_leaves_no_timer(tmp_path: Path) -> None:
+    """It looks at its start and every two seconds, until it is stopped."""
+    (tmp_path / "proc").mkdir()
+    clock = Clock()
+    reaper = build_reaper(1, clock, tmp_path)
+    assert reaper is not None
+    reaper.startService()
+    for _ in range(3):
+        assert [call.getTime() for call in clock.getDelayedCalls()] == [clock.seconds() + PERIOD_S]
+        clock.advance(PERIOD_S)
+    reaper.stopService()
+    assert clock.getDelayedCalls() == []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from codecs import BOM_UTF8
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from zope.interface import implementer
@@ -36,7 +36,7 @@ class CodecRegistry:
     def __init__(self, codecs: Iterable[Any] = ()) -> None:
         """Adds ``codecs`` like ``add``, which may raise."""
         self._codecs: dict[ContentType, Any] = {}
-        self._first_bytes = dict(_FIRST_BYTES)
+        self._first_bytes: Mapping[int, ContentType] = _FIRST_BYTES
         for codec in codecs:
             self.add(codec)
 
@@ -61,7 +61,8 @@ class CodecRegistry:
                     f"{codec!r}: messages of {self._first_bytes[first]} begin with 0x{first:02x}"
                 )
         self._codecs[content_type] = codec
-        self._first_bytes.update(dict.fromkeys(announced, content_type))
+        if announced:
+            self._first_bytes = {**self._first_bytes, **dict.fromkeys(announced, content_type)}
 
     def detect(self, payload: bytes | bytearray | memoryview) -> ContentType | None:
         """See ``ICodecRegistry.detect``. Skips a byte order mark, and at most a kilobyte of white

@@ -56,18 +56,20 @@ class Section:
 
     def requires(self, key: Key) -> bool:
         """Whether the key's field has no default."""
-        return self._field(key).required
+        return self._default(key) is msgspec.NODEFAULT
 
     def default(self, key: Key) -> Any:
         """The default of the key's field; None if there is none."""
-        known = self._field(key)
-        return None if known.required else known.default
+        default = self._default(key)
+        return None if default is msgspec.NODEFAULT else default
 
-    def _field(self, key: Key) -> msgspec.structs.FieldInfo:
-        for known in msgspec.structs.fields(self.settings):
-            if known.name == key.field:
-                return known
-        raise LookupError(f"{self.settings.__name__} has no field {key.field}")
+    def _default(self, key: Key) -> Any:
+        # Not msgspec.structs.fields: it compiles the annotations of all fields, at each call.
+        names, defaults = self.settings.__struct_fields__, self.settings.__struct_defaults__
+        if key.field not in names:
+            raise LookupError(f"{self.settings.__name__} has no field {key.field}")
+        place = names.index(key.field) - len(names) + len(defaults)
+        return msgspec.NODEFAULT if place < 0 else defaults[place]
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,6 @@ blocked counts.
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from typing import NamedTuple
@@ -78,7 +77,7 @@ class AckBarrier:
         self.sent = 0
         self.acknowledged = 0
         self.ping_sent_s = 0.0
-        self._outstanding: deque[_Ping] = deque()
+        self._outstanding: list[_Ping] = []
         self._mark = 0
         self._abandoned: _Ping | None = None
 
@@ -115,7 +114,7 @@ class AckBarrier:
         matches, ``ping_sent_s`` says when its ping was sent."""
         for ping in reversed(self._outstanding):
             if payload == ping.payload:
-                while self._outstanding.popleft() is not ping:
+                while self._outstanding.pop(0) is not ping:
                     pass
                 self._abandoned = None
                 self.acknowledged = ping.mark

@@ -95,6 +95,41 @@ class PlatformLink:
     ``window.taken_bytes``.
     """
 
+    # One dict more for each agent otherwise: Python shares the names of 30 attributes at most.
+    __slots__ = (
+        "_address",
+        "_aftermath",
+        "_attempt",
+        "_connecting_since_s",
+        "_counters",
+        "_drain",
+        "_factory",
+        "_hurries",
+        "_identification",
+        "_intake",
+        "_known",
+        "_last_outcome",
+        "_on_message",
+        "_open_at",
+        "_outbox",
+        "_peer",
+        "_peers",
+        "_protocol",
+        "_random_bytes",
+        "_reactor",
+        "_reconnection",
+        "_record",
+        "_retry",
+        "_session",
+        "_settings",
+        "_starts_again",
+        "_state",
+        "_stopping",
+        "_taken",
+        "_then",
+        "_window",
+    )
+
     def __init__(
         self,
         settings: CurrentSettings,

@@ -46,11 +46,16 @@ def count_batch(
 ) -> None:
     """Count messages by class, and the datapoints in them, once for a whole batch. ``batch`` holds
     the class and the number of datapoints of each message."""
-    for message_class in MessageClass:
-        messages = sum(known is message_class for known, _ in batch)
-        if messages:
-            counters.increment(messages_name, messages, message_class=message_class.text)
-    datapoints = sum(points for _, points in batch)
+    answers = datapoints = 0
+    for message_class, points in batch:
+        if message_class is MessageClass.RESPONSE:
+            answers += 1
+        datapoints += points
+    if answers:
+        counters.increment(messages_name, answers, message_class=MessageClass.RESPONSE.text)
+    if len(batch) > answers:
+        telemetry = MessageClass.TELEMETRY.text
+        counters.increment(messages_name, len(batch) - answers, message_class=telemetry)
     if datapoints:
         counters.increment(datapoints_name, datapoints)
 
@@ -155,7 +160,7 @@ class Session:
         self._window = window
         self._counters = counters
         self._suspects = suspects
-        self._held: deque[OutboxRow] = deque()  # taken, but a suspect has to go first, alone
+        self._held: list[OutboxRow] = []  # taken, but a suspect has to go first, alone
         self._suspect_is_out = False
         #: What was sent and is not yet proven.
         self.flight = Flight()
@@ -337,10 +342,10 @@ class Session:
         """The held rows that may go now: all before the first suspect, or the suspect alone."""
         released: list[OutboxRow] = []
         while self._held and not self._suspects.is_isolated(self._held[0].row_id):
-            released.append(self._held.popleft())
+            released.append(self._held.pop(0))
         if self._held and not (released or self.flight.messages or self._heartbeat.is_outstanding):
             self._suspect_is_out = True
-            released.append(self._held.popleft())
+            released.append(self._held.pop(0))
         return released
 
     def _let_written_go(self) -> bool:

@@ -27,6 +27,9 @@ from oda.peer_bounds import BoundedReception
 class UpgradingProtocol(BoundedReception, WebSocketClientProtocol):  # type: ignore[misc]
     """A connection from TCP to the open WebSocket."""
 
+    # Beside the dict that Autobahn's part fills: with all in it the dict would be twice as large.
+    __slots__ = ("answer", "compresses", "own_reason", "proxy_answer", "refusal")
+
     transport: Any
     data: bytes  # what has arrived and is not processed yet; Autobahn's name
     _perMessageCompress: Any  # the negotiated compression; Autobahn's name

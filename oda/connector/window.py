@@ -30,7 +30,6 @@ import fcntl
 import socket
 import struct
 import termios
-from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -131,7 +130,7 @@ class SendWindow:
         self._max_bytes = max_bytes
         self._settings = settings
         self.size_bytes = min(FIRST_BYTES, max_bytes)
-        self._rates: deque[float] = deque(maxlen=_SAMPLES)
+        self._rates: list[float] = []
         self._sample = (0.0, 0)  # how long the last one took, and its bytes
         self._shortest_s: float | None = None
         self._growth = _GROWTH
@@ -189,7 +188,7 @@ class SendWindow:
             self._rates.pop()
             took_s, size = took_s + self._sample[0], size + self._sample[1]
         self._sample = took_s, size
-        self._rates.append(size / max(took_s, 1e-6))
+        self._rates = [*self._rates[1 - _SAMPLES :], size / max(took_s, 1e-6)]
         pong_timeout_s = self._settings.now.pong_timeout_s
         queue_s = max(min(MAX_QUEUE_S, pong_timeout_s / 10), PIPE * round_trip_s)
         carried = max(self._rates) * (round_trip_s + queue_s)

@@ -79,7 +79,10 @@ class DatastreamAccess:
 
     def read(self, datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
         """See ``IDatastreamAccess.read``."""
-        return _gather(self._start_reading(datastream_id, device_pattern))
+        outcomes = self._start_reading(datastream_id, device_pattern)
+        if len(outcomes) == 1 and type(outcomes[0]) is DatastreamValue:  # nearly every reading
+            return succeed([outcomes[0]])
+        return _gather(outcomes)
 
     def read_all(self, device_pattern: str) -> Deferred[list[DatastreamValue]]:
         """See ``IDatastreamAccess.read_all``."""
@@ -105,14 +108,14 @@ class DatastreamAccess:
             )
 
         try:
-            with foreign_code:
-                setter = self._registry.setter(datastream_id, device_id)
-                if setter is None:
-                    return succeed(DatastreamValue(datastream_id, device_id, ValueStatus.NOT_FOUND))
-                result = setter.set(device_id, value)
-                outcome = self._finish(result, "write", datastream_id, device_id, written)
-        except Exception as error:  # noqa: BLE001 - a setter is foreign code; the outcome must be a value
-            return succeed(self._failed(_failure(error), "write", datastream_id, device_id))
+            setter = self._registry.setter(datastream_id, device_id)
+            if setter is None:
+                return succeed(DatastreamValue(datastream_id, device_id, ValueStatus.NOT_FOUND))
+            result = setter.set(device_id, value)
+            outcome = self._finish(result, "write", datastream_id, device_id, written)
+        except BaseException as raised:  # noqa: BLE001 - a setter is foreign code; the outcome must be a value
+            problem = Failure(contained(raised))
+            return succeed(self._failed(problem, "write", datastream_id, device_id))
         return outcome if isinstance(outcome, Deferred) else succeed(outcome)
 
     def _start_reading(

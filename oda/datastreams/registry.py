@@ -46,8 +46,12 @@ class _Table(Generic[T]):
                         f"{entry!r}: datastream {datastream_id!r} of device {device_id!r} "
                         f"is already {self._action} by {other!r}"
                     )
-        (fallbacks if fallback else own).append(entry)
-        self._store(datastream_id, own, fallbacks)
+        longer = others.copy()
+        longer.append(entry)
+        if fallback:
+            self._store(datastream_id, own, longer)
+        else:
+            self._store(datastream_id, longer, fallbacks)
 
     def remove(self, entry: T) -> None:
         # From where it was put, even if its datastream id has changed since.
@@ -65,7 +69,8 @@ class _Table(Generic[T]):
         )
 
     def _store(self, datastream_id: str, own: list[T], fallbacks: list[T]) -> None:
-        for table, entries in ((self.entries, own + fallbacks), (self._fallbacks, fallbacks)):
+        everybody = own + fallbacks if own else fallbacks  # often the same list: nothing alters it
+        for table, entries in ((self.entries, everybody), (self._fallbacks, fallbacks)):
             if entries:
                 table[datastream_id] = entries
             else:
@@ -134,13 +139,10 @@ class DatastreamRegistry:
         problem: Exception | None = None
         for setter in self._setters.entries.get(datastream_id, ()):
             try:
-                with foreign_code:
-                    is_served = device_id in setter.devices()
-            except Exception as error:  # noqa: BLE001 - raised below, unless another setter serves it
-                problem = problem or error
-            else:
-                if is_served:
+                if device_id in setter.devices():
                     return setter
+            except BaseException as raised:  # noqa: BLE001 - raised below, unless another setter serves it
+                problem = problem or contained(raised)
         if problem is not None:
             raise problem
         return None

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 import signal
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,10 +88,10 @@ _ALL = "all scripts"
 class ScriptRunner:
     """Runs commands; see the module for how.
 
-    ``environment`` is the agent's own; what scripts must not see is removed. ``kill`` gets a
-    process id and a signal. ``set_session`` is the program that makes a process the leader of its
-    own group (setsid of util-linux or busybox); with None only the script itself can be killed.
-    Counts ``scripts_unkillable``.
+    ``environment`` is the agent's own: what a script must not see is removed when the script is
+    started. ``kill`` gets a process id and a signal. ``set_session`` is the program that makes a
+    process the leader of its own group (setsid of util-linux or busybox); with None only the script
+    itself can be killed. Counts ``scripts_unkillable``.
     """
 
     def __init__(
@@ -113,7 +112,7 @@ class ScriptRunner:
         self.max_output_bytes = 64 * 1024
         self._reactor = reactor
         self._working_directory = working_directory
-        self._environment = hand_on(environment)
+        self._environment = environment
         self._max_processes = max_processes
         self._kill = kill
         self._set_session = set_session
@@ -121,7 +120,7 @@ class ScriptRunner:
         self._troubles = troubles or Troubles(reactor.seconds)
         #: Those that are not over, by command; one of ``run_once`` is its own key.
         self._runs: dict[object, _Run] = {}
-        self._queue: deque[_Run] = deque()
+        self._queue: list[_Run] = []
         self._processes: set[_ScriptProcess] = set()
         #: The commands of these processes, at most one process each.
         self._started: set[str] = set()
@@ -225,9 +224,11 @@ class ScriptRunner:
 
     def _fill(self) -> None:
         """Start waiting runs in order, as far as there are places."""
-        waiting, self._queue = self._queue, deque()
-        while waiting and len(self._processes) < self._max_processes:
-            run = waiting.popleft()
+        waiting, self._queue = self._queue, []
+        for place, run in enumerate(waiting):
+            if len(self._processes) >= self._max_processes:
+                self._queue.extend(waiting[place:])
+                break
             if run.is_over:
                 continue  # all its callers are gone
             if run.command in self._unkillable:
@@ -243,7 +244,6 @@ class ScriptRunner:
                 run.timer.cancel()
                 run.timer = None
             self._spawn(run)
-        self._queue.extend(waiting)
         if self._is_behind and not self._queue:
             self._is_behind = False
             self._troubles.end(TroubleKind.SCRIPT, self._everything)
@@ -258,8 +258,9 @@ class ScriptRunner:
         self._processes.add(process)
         self._started.add(run.command)
         try:
+            environment = hand_on(self._environment)
             arguments = find_command(
-                run.command, self._working_directory, self.scripts_directory, self._environment
+                run.command, self._working_directory, self.scripts_directory, environment
             )
             if self._set_session:
                 arguments = (self._set_session, *arguments)
@@ -268,7 +269,7 @@ class ScriptRunner:
                 process,
                 arguments[0],
                 arguments,
-                env={**self._environment, **run.variables},
+                env={**environment, **run.variables},
                 path=str(self._working_directory),
             )
         except Exception as error:  # noqa: BLE001 - the callers of the run must get an answer

@@ -22,6 +22,15 @@ class Summary:
         self.last = 0.0
 
 
+class _Count:
+    """The value of a counter."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0
+
+
 @implementer(ICounters)
 class Counters:
     """The agent's counters and summaries, by name and labels. ``seconds`` is the reactor's
@@ -29,23 +38,29 @@ class Counters:
 
     def __init__(self, seconds: Callable[[], float] = lambda: 0.0) -> None:
         self._seconds = seconds
-        self._counts: dict[tuple[str, Labels], int] = {}
+        self._counts: dict[tuple[str, Labels], _Count] = {}
         self._first_s: dict[str, float] = {}
         self._summaries: dict[tuple[str, Labels], Summary] = {}
+        #: The same counters and summaries by their labels in the order of each caller: every
+        #: message increments some, and sorting the labels costs more than counting.
+        self._called: dict[tuple[object, ...], _Count] = {}
+        self._observed: dict[tuple[object, ...], Summary] = {}
 
     def increment(self, name: str, amount: int = 1, **labels: str) -> None:
-        key = (name, tuple(sorted(labels.items())) if len(labels) > 1 else tuple(labels.items()))
-        before = self._counts.get(key)
-        if before is None:
+        call = (name, *labels.items())
+        count = self._called.get(call)
+        if count is None:
             self._first_s.setdefault(name, self._seconds())
-            before = 0
-        self._counts[key] = before + amount
+            count = self._counts.setdefault((name, _sorted(labels)), _Count())
+            self._called[call] = count
+        count.value += amount
 
     def observe(self, name: str, value: float, **labels: str) -> None:
-        key = (name, tuple(sorted(labels.items())) if len(labels) > 1 else tuple(labels.items()))
-        summary = self._summaries.get(key)
+        call = (name, *labels.items())
+        summary = self._observed.get(call)
         if summary is None:
-            summary = self._summaries[key] = Summary()
+            summary = self._summaries.setdefault((name, _sorted(labels)), Summary())
+            self._observed[call] = summary
         summary.count += 1
         summary.total += value
         summary.last = value
@@ -54,8 +69,8 @@ class Counters:
         """The counter ``name``, summed over all labels that are not given."""
         wanted = set(labels.items())
         return sum(
-            value
-            for (counted, have), value in self._counts.items()
+            one.value
+            for (counted, have), one in self._counts.items()
             if counted == name and wanted <= set(have)
         )
 
@@ -70,8 +85,12 @@ class Counters:
 
     def counts(self) -> Mapping[tuple[str, Labels], int]:
         """Every counter as it is now."""
-        return dict(self._counts)
+        return {key: one.value for key, one in self._counts.items()}
 
     def summaries(self) -> Mapping[tuple[str, Labels], Summary]:
         """Every summary as it is now."""
         return dict(self._summaries)
+
+
+def _sorted(labels: Mapping[str, str]) -> Labels:
+    return tuple(sorted(labels.items()))

@@ -160,9 +160,10 @@ class AnswerWriter:
         return self.write_error(echo, reason, content_type)
 
     def _encode(self, codec: Any, document: Any, steps: Sequence[Step] | None) -> bytes:
-        if type(codec) not in self._quick:
-            self._quick[type(codec)] = ICheckedEncoding.providedBy(codec)
-        if self._quick[type(codec)]:
+        is_quick = self._quick.get(type(codec))
+        if is_quick is None:
+            is_quick = self._quick[type(codec)] = ICheckedEncoding.providedBy(codec)
+        if is_quick:
             for step in steps or ():
                 if step.response is not None and not self._is_plain(step.response):
                     break

@@ -320,7 +320,8 @@ class OperationDispatcher:
             result = failure(reason_of(request.fault), ResultCode.ERROR_IN_PARAM)
             return self._answer_at_once(request, result, content_type)
         operation: IOperation | None
-        gateways = gateways_below(request, host_id)
+        label = request.name
+        gateways = gateways_below(request, host_id) if request.path else ()
         if gateways and self.route is None:
             # If executed here, it would act on the wrong machine.
             reason = f"the path leads to the gateway {gateways[0]!r}, but there is no route to it"
@@ -328,14 +329,14 @@ class OperationDispatcher:
             return self._answer_at_once(request, result, content_type)
         if gateways:
             operation = _HandedDown(self.route, request.name, gateways)
+            if self._handler_of(label) is None:
+                label = UNKNOWN  # it may have any name, and each counted name would stay for ever
         else:
             operation = self._handler_of(request.name)
         if operation is None:
             text = REFUSALS.get(request.name, NOT_SUPPORTED_TEXT)
             result = failure(text, ResultCode.NOT_SUPPORTED)
             return self._answer_at_once(request, result, content_type)
-        # Operations for gateways may have any name, and each counted name would stay for ever.
-        label = UNKNOWN if self._handler_of(request.name) is None else request.name
         execution = Execution(self._around, operation, request, content_type, label)
         execution.begin()
         return execution.answer

@@ -38,6 +38,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from oda.boundary import contained, foreign_code, reason_of
+from oda.deferreds import has_fired_with
 from oda.errors import OperationError, OperationFailed, OperationNotSupported
 from oda.interfaces import ICounters, IJournal, IOperation
 from oda.log import Logger
@@ -209,7 +210,10 @@ class Execution:
             )
         except Exception as error:  # noqa: BLE001 - logged and, if it matters, answered
             entry = fail(error)
-        if isinstance(entry, Deferred):
+        if type(entry) is int:  # a new record; the test of a type costs less than ``isinstance``
+            self._record = entry
+            self._admit()
+        elif isinstance(entry, Deferred):
             entry.addCallbacks(self._recorded, self._not_recorded)
         else:
             self._recorded(entry)
@@ -239,9 +243,12 @@ class Execution:
         self._stage = Stage.RUNNING
         try:
             outcome = self._start()
+            if has_fired_with(outcome, OperationResult):
+                outcome = outcome.result
             # The returned object is foreign too: reading it may fail.
-            is_coroutine = inspect.iscoroutine(outcome)
-            is_deferred = isinstance(outcome, Deferred)
+            is_result = type(outcome) is OperationResult
+            is_coroutine = not is_result and inspect.iscoroutine(outcome)
+            is_deferred = not is_result and isinstance(outcome, Deferred)
         except BaseException as raised:  # noqa: BLE001 - the boundary to foreign code; it is answered
             outcome, is_coroutine, is_deferred = fail(contained(raised)), False, True
         # The operation's own code may have stopped the dispatcher meanwhile.

@@ -194,6 +194,8 @@ def _readable(
 
 def _read_id(value: Any, faults: list[InvalidParameter]) -> str | None:
     if isinstance(value, str):
+        if 0 < len(value) <= MAX_TEXT_BYTES and value.isascii():
+            return value  # the way of nearly every id
         if not value:
             faults.append(InvalidParameter("id", "must not be empty"))
         return _bounded("id", value, faults)
@@ -217,6 +219,8 @@ def _read_text(member: str, value: Any, faults: list[InvalidParameter]) -> str |
     if value is None:
         return None
     if isinstance(value, str):
+        if len(value) <= MAX_TEXT_BYTES and value.isascii():
+            return value  # the way of nearly every text
         return _bounded(member, value, faults)
     faults.append(InvalidParameter(member, f"must be a text, not {kind_of(value)}"))
     return None

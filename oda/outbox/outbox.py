@@ -2,7 +2,8 @@
 
 Work is batched per iteration of the reactor (a *turn*): all messages put in one turn are committed
 together, those that arrive during a commit form the next one, and the connector is woken once. A
-timer checks each second for expired rows, and that the store is still at its path.
+timer checks each second for expired rows, and that the store is still at its path; an outbox in
+memory without a row has no timer.
 
 A row may be sent before it is committed, but it is *accepted*, and its Deferred fires, only after
 the commit. A message that ``waits_for_commit`` is the exception: otherwise, after a crash in
@@ -162,7 +163,7 @@ class Outbox:
             self._clock.begin_without_store()
             self.journal.begin_at(self._next_ids[TELEMETRY])
         self._expired_s = self._reactor.seconds()
-        self._tick = self._reactor.callLater(TICK_S, self._look)
+        self._look_later()
 
     # -- IOutbox -----------------------------------------------------------------------------
 
@@ -410,6 +411,8 @@ class Outbox:
     def _begin_turn(self) -> None:
         self._turn_ms = self._clock.now_ms()
         self._turn = self._reactor.callLater(0, self._end_turn)
+        if self._tick is None:
+            self._look_later()
 
     def _end_turn(self) -> None:
         self._turn = None
@@ -419,8 +422,11 @@ class Outbox:
         self._committer.submit(must_commit)
         self.tell()
 
+    def _look_later(self) -> None:
+        if self._tick is None:
+            self._tick = self._reactor.callLater(TICK_S, self._look)
+
     def _look(self) -> None:
-        self._tick = None
         self._committer.check()
         self._report()
         lingering = sum(one.queue.lingering_rows for one in self.backlogs.values())
@@ -433,7 +439,11 @@ class Outbox:
         if self._accounts.is_due():
             self._accounts.commit_soon()
             self.changed()
-        self._tick = self._reactor.callLater(0 if more else TICK_S, self._look)
+        self._tick = None
+        if more:
+            self._tick = self._reactor.callLater(0, self._look)
+        elif self.is_durable or any(one.queue.stored.rows for one in self.backlogs.values()):
+            self._look_later()  # an empty outbox in memory has nothing to look at: no timer
 
     def _expire(self, after_s: float) -> None:
         """Let go of rows whose linger time has passed, if ``after_s`` seconds have passed since the

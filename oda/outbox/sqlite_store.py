@@ -245,8 +245,9 @@ class SqliteStore:
             # As ``checksum``, repeated here for speed.
             seed = row_id * 0x9E3779B1 ^ datapoints * 0x85EBCA6B ^ is_text
             crc = crc32(payload, seed & 0xFFFFFFFF)
-            values += (row_id, is_text, datapoints, row.accepted_ms, crc, bytearray(payload))
+            values += (row_id, is_text, datapoints, row.accepted_ms, crc, payload)
         for statement, part in in_chunks(insert, 6, values):
+            part[5::6] = map(bytearray, part[5::6])  # copies of one part at a time
             try:
                 self.writer.execute(statement, part)
             except sqlite3.IntegrityError:
@@ -301,7 +302,7 @@ class SqliteStore:
                 1 if one.has_ended else 0,
             )
             if payload is not None:
-                answers += (number, crc32(payload), bytearray(payload))
+                answers += (number, crc32(payload), payload)
         if forgotten:
             spans = ranges_of(forgotten)
             delete_ranges(self.writer, "record", "number", spans)
@@ -309,6 +310,7 @@ class SqliteStore:
         for statement, values in in_chunks("INSERT OR REPLACE INTO record", 7, known):
             execute(statement, values)
         for statement, values in in_chunks("INSERT OR REPLACE INTO answer", 3, answers):
+            values[2::3] = map(bytearray, values[2::3])
             execute(statement, values)
 
     def replace(self, fault: StoreError, wanted: Mapping[MessageClass, Sequence[Span]]) -> Opened:

@@ -25,7 +25,7 @@ import msgspec
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.python.failure import Failure
 
-from oda.boundary import foreign_code, reason_of
+from oda.boundary import contained, reason_of
 from oda.errors import EncodeError, EventRejected
 from oda.interfaces import ICheckedEncoding, ICodec, IConnector, ICounters
 from oda.log import Logger
@@ -276,11 +276,11 @@ class DocumentSender:
 
     def _encode(self, document: TelemetryDocument) -> bytes:
         try:
-            with foreign_code:
-                return self._write(document)
+            return self._write(document)
         except EncodeError:
             raise
-        except Exception as error:  # otherwise the owners would wait for ever
+        except BaseException as raised:  # noqa: BLE001 - or the owners would wait for ever
+            error = contained(raised)
             log.failure("the {content_type} codec failed", content_type=self.codec.content_type)
             raise EncodeError(f"{type(error).__name__}: {reason_of(error)}") from error
 
@@ -304,29 +304,28 @@ class DocumentSender:
             return
         fresh = self._fresh(bundle) if reduced else None
         try:
-            with foreign_code:
-                uplink: Deferred[Any] = self._connector.uplink(
-                    part.payload, self.codec.content_type, len(bundle), fresh
-                )
-        except Exception as error:  # noqa: BLE001 - a foreign connector failed: the owners hear it
-            uplink = fail(error)
+            uplink: Deferred[Any] = self._connector.uplink(
+                part.payload, self.codec.content_type, part.datapoints, fresh
+            )
+        except BaseException as raised:  # noqa: BLE001 - a foreign connector: the owners hear it
+            uplink = fail(contained(raised))
         self._unanswered.add(uplink)
         uplink.addCallbacks(
             self._accepted,
             self._refused,
-            callbackArgs=(uplink, bundle),
-            errbackArgs=(uplink, bundle),
+            callbackArgs=(uplink, part),
+            errbackArgs=(uplink, part),
         )
 
-    def _accepted(self, row_id: object, uplink: Deferred[Any], bundle: Bundle) -> None:
+    def _accepted(self, row_id: object, uplink: Deferred[Any], part: Part) -> None:
         self._unanswered.discard(uplink)
-        self._counters.increment("events_accepted", len(bundle))
-        settle(bundle, None)
+        self._counters.increment("events_accepted", part.datapoints)
+        settle(part.bundle, None)
 
-    def _refused(self, failure: Failure, uplink: Deferred[Any], bundle: Bundle) -> None:
+    def _refused(self, failure: Failure, uplink: Deferred[Any], part: Part) -> None:
         self._unanswered.discard(uplink)
-        self._counters.increment("events_refused", len(bundle))
-        settle(bundle, failure)
+        self._counters.increment("events_refused", part.datapoints)
+        settle(part.bundle, failure)
 
 
 def _observe(uplink: Deferred[Any]) -> Deferred[None]:
@@ -342,13 +341,15 @@ def _observe(uplink: Deferred[Any]) -> Deferred[None]:
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A bundle that fits into one message: ``payload`` is its encoded complete document.
+    """A bundle that fits into one message: ``payload`` is its encoded complete document, with
+    ``datapoints`` in it.
 
     For a single datapoint that can't be sent, ``payload`` is None and ``problem`` says why.
     """
 
     bundle: Bundle
     payload: bytes | None
+    datapoints: int = 1
     problem: str = ""
 
 
@@ -384,34 +385,38 @@ def encode_parts(
     ``encode`` may raise ``EncodeError``: then the datapoint at fault becomes a part without
     payload, and the others are sent.
     """
-    if len(bundle) <= max_datapoints:  # nearly every document
-        return _encode_piece(bundle, encode, max_bytes)
+    number = len(bundle)
+    if number <= max_datapoints:  # nearly every document
+        return _encode_piece(bundle, number, encode, max_bytes)
     return (
         part
         for piece in cut(bundle, max_datapoints)
-        for part in _encode_piece(piece, encode, max_bytes)
+        for part in _encode_piece(piece, len(piece), encode, max_bytes)
     )
 
 
 def _encode_piece(
-    piece: Bundle, encode: Callable[[TelemetryDocument], bytes], max_bytes: int
+    piece: Bundle, number: int, encode: Callable[[TelemetryDocument], bytes], max_bytes: int
 ) -> list[Part]:
-    number = len(piece)
+    """``number`` is how many datapoints ``piece`` has."""
     try:
         payload = encode(piece.complete())
     except EncodeError as error:
         if number == 1:
-            return [Part(piece, None, error.problem)]
+            return [Part(piece, None, problem=error.problem)]
         size = (number + 1) // 2
     else:
         if len(payload) <= max_bytes:
-            return [Part(piece, payload)]
+            return [Part(piece, payload, number)]
         if number == 1:
-            return [Part(piece, None, f"{len(payload)} bytes exceed the maximum of {max_bytes}")]
+            problem = f"{len(payload)} bytes exceed the maximum of {max_bytes}"
+            return [Part(piece, None, problem=problem)]
         # As many as should fit if all had one size, but at most half, so that this ends.
         size = max(1, min(number * max_bytes // len(payload), (number + 1) // 2))
     return [
-        part for smaller in cut(piece, size) for part in _encode_piece(smaller, encode, max_bytes)
+        part
+        for smaller in cut(piece, size)
+        for part in _encode_piece(smaller, len(smaller), encode, max_bytes)
     ]
 
 
@@ -441,8 +446,8 @@ def settle(bundle: Bundle, failure: Failure | None) -> None:
     """Settle all owners of ``bundle``: it was accepted, or refused with ``failure``."""
     for run in bundle.runs:
         owners = run.owners
-        start = 0
-        while start < len(owners):
+        start, total = 0, len(owners)
+        while start < total:
             owner = owners[start]
             if type(owner) is Call:
                 # Adjacent events of one call are settled together. All events of a call are

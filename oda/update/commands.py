@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import shlex
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -51,18 +51,19 @@ def fill_in(command: str, values: Mapping[str, str]) -> list[str]:
 
 
 class CommandRunner:
-    """``environment`` is that of the commands."""
+    """``environment()`` is that of a command which begins now."""
 
-    def __init__(self, reactor: Any, environment: Mapping[str, str]) -> None:
+    def __init__(self, reactor: Any, environment: Callable[[], Mapping[str, str]]) -> None:
         self._reactor = reactor
-        self._environment = {"DEBIAN_FRONTEND": "noninteractive", **environment}
+        self._environment = environment
 
     def run(self, words: list[str], timeout_s: float) -> Deferred[Ended]:
         """Fires when it has ended, with whatever status; fails with ``OperationFailed`` when it
         could not be started, or not be waited for. Cancelling it ends the command."""
         process = _Process(self._reactor, words[0], timeout_s)
+        environment = {"DEBIAN_FRONTEND": "noninteractive", **self._environment()}
         try:
-            self._reactor.spawnProcess(process, words[0], words, self._environment, "/")
+            self._reactor.spawnProcess(process, words[0], words, environment, "/")
         except OSError as error:
             process.failed(f"{words[0]} can't be run: {error}")
         return process.ended

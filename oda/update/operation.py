@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import Any
 
 from twisted.internet.defer import Deferred, succeed
@@ -55,9 +56,9 @@ _NOT_BEGUN = "the agent's process ended before the update had begun; nothing was
 @implementer(IOperation, IResumableOperation)
 class Update:
     """Installs what the platform describes. ``settings()`` are those in force; ``api_key`` gives
-    the device's key; ``environment`` is that of commands. ``watch_connection`` is as in
-    ``Surroundings``; ``random_bytes(n)`` gives n random bytes. ``make_downloader`` stands for
-    one that gives a ``Downloader``."""
+    the device's key; ``environment()`` is that of a command which begins now. ``watch_connection``
+    is as in ``Surroundings``; ``random_bytes(n)`` gives n random bytes. ``make_downloader`` stands
+    for one that gives a ``Downloader``."""
 
     name = "UPDATE"
     reads_only = False
@@ -67,7 +68,7 @@ class Update:
         reactor: Any,
         settings: Callable[[], AgentSettings],
         api_key: Callable[[], str],
-        environment: Mapping[str, str],
+        environment: Callable[[], Mapping[str, str]],
         now_ms: Callable[[], int],
         in_thread: InThread,
         watch_connection: Callable[[], Callable[[], bool]],
@@ -77,7 +78,12 @@ class Update:
         self._reactor = reactor
         self._settings = settings
         self._api_key = api_key
+        self._environment = environment
+        self._now_ms = now_ms
+        self._in_thread = in_thread
+        self._watch_connection = watch_connection
         self._random_bytes = random_bytes
+        self._downloader = make_downloader or self._make_downloader
         self._live: LiveConfiguration | None = None
         self._continuing: str | None = None
         self._is_busy = self._is_stopping = False
@@ -85,26 +91,40 @@ class Update:
         self._run: UpdateRun | None = None
         self._directory: UpdateDirectory | None = None
         self._finished: list[Deferred[None]] = []
-        self._configuration = ConfigurationInstaller(
-            lambda: self._update.configuration, lambda: self._live, in_thread
+
+    # Most agents never update: what only an update needs is made when it is first used.
+
+    @cached_property
+    def _configuration(self) -> ConfigurationInstaller:
+        return ConfigurationInstaller(
+            lambda: self._update.configuration, lambda: self._live, self._in_thread
         )
-        self.installers = Installers(
+
+    @cached_property
+    def installers(self) -> Installers:
+        """Those of the agent, and those that plugins add."""
+        return Installers(
             (
                 self._configuration,
                 FileInstaller(
-                    lambda: self._update.roots, lambda: self._update.max_bytes, in_thread
+                    lambda: self._update.roots, lambda: self._update.max_bytes, self._in_thread
                 ),
-                PackageInstaller(lambda: self._update, CommandRunner(reactor, environment)),
+                PackageInstaller(
+                    lambda: self._update, CommandRunner(self._reactor, self._environment)
+                ),
             )
         )
-        self._around = Surroundings(
-            clock=reactor,
-            now_ms=now_ms,
-            in_thread=in_thread,
+
+    @cached_property
+    def _around(self) -> Surroundings:
+        return Surroundings(
+            clock=self._reactor,
+            now_ms=self._now_ms,
+            in_thread=self._in_thread,
             installers=self.installers,
             settings=lambda: self._update,
-            make_downloader=make_downloader or self._make_downloader,
-            watch_connection=watch_connection,
+            make_downloader=self._downloader,
+            watch_connection=self._watch_connection,
         )
 
     @property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
+
 from oda.config.components import COMPONENTS, FILES
 from oda.config.reference import render
 
@@ -40,3 +42,14 @@ def test_defaults_are_those_of_the_settings() -> None:
     assert rows["`auth`"] == "`header`"
     assert rows["`keepAliveInterval`"] == "`180`"
     assert rows["`caFile`"] == "none"
+
+
+def test_the_defaults_are_those_of_the_settings_classes() -> None:
+    """For each key: the tables read them from the classes without their annotations."""
+    for component in COMPONENTS:
+        for section in component.sections:
+            known = {one.name: one for one in msgspec.structs.fields(section.settings)}
+            for key in section.keys:
+                assert section.requires(key) == known[key.field].required
+                default = known[key.field].default
+                assert section.default(key) == (None if section.requires(key) else default)

@@ -36,7 +36,7 @@ class Bench:
         self.directory = directory
         self.reactor = ProcessReactor()
         self.killed: list[tuple[int, int]] = []
-        environment = {
+        self.environment = {
             "PATH": "/bin",
             "HOME": "/root",
             "ODA_API_KEY": "canary",
@@ -55,7 +55,7 @@ class Bench:
                 raise self.refusal
 
         self.runner = ScriptRunner(
-            self.reactor, directory, environment, max_processes, kill, session, self.counters
+            self.reactor, directory, self.environment, max_processes, kill, session, self.counters
         )
         self.runner.scripts_directory = directory
 
@@ -107,6 +107,15 @@ def test_no_secret_in_the_environment(bench: Bench) -> None:
     the agent's own process."""
     bench.run("a.sh")
     assert bench.reactor.processes[0].environment == {"PATH": "/bin", "HOME": "/root"}
+
+
+def test_the_environment_of_the_moment(bench: Bench) -> None:
+    """A script gets what the agent's environment holds when the script is started: the agent keeps
+    no copy."""
+    bench.environment.update(TZ="UTC", LISTEN_PID="1")
+    bench.run("a.sh")
+    wanted = {"PATH": "/bin", "HOME": "/root", "TZ": "UTC"}
+    assert bench.reactor.processes[0].environment == wanted
 
 
 def test_a_process_group_of_its_own(tmp_path: Path) -> None:

@@ -31,3 +31,18 @@ def test_a_summary_keeps_count_total_and_last() -> None:
     counters.observe("delay_seconds", 3.0)
     (summary,) = counters.summaries().values()
     assert (summary.count, summary.total, summary.last) == (2, 4.0, 3.0)
+
+
+def test_the_order_of_labels_makes_no_difference() -> None:
+    """One counter and one summary, whichever of its labels a caller names first; the counters read
+    later are those as they were, not those that count on."""
+    counters = Counters()
+    counters.increment("messages", kind="a", reason="x")
+    counters.increment("messages", 2, reason="x", kind="a")
+    counters.observe("delay_seconds", 1.0, kind="a", reason="x")
+    counters.observe("delay_seconds", 5.0, reason="x", kind="a")
+    counted = counters.counts()
+    counters.increment("messages", kind="a", reason="x")
+    assert counted == {("messages", (("kind", "a"), ("reason", "x"))): 3}
+    (summary,) = counters.summaries().values()
+    assert (summary.count, summary.last) == (2, 5.0)

@@ -49,3 +49,42 @@ def test_stopping_leaves_no_timer() -> None:
     latency.start()
     latency.stop()
     assert clock.getDelayedCalls() == []
+
+
+def test_the_agents_of_a_process_share_one_timer() -> None:
+    """However many they are; each counts the measurements while it runs, and the last that stops
+    ends them."""
+    clock, counters = Clock(), [Counters() for _ in range(3)]
+    latencies = [ReactorLatency(clock, one) for one in counters]
+    latencies[0].start()
+    clock.advance(3.5)
+    for latency in latencies[1:]:
+        latency.start()
+    assert len(clock.getDelayedCalls()) == 1
+    clock.advance(0.5)
+    latencies[0].stop()
+    latencies[1].stop()
+    clock.advance(1.0)
+    counted = [one.summaries()["reactor_latency_seconds", ()].count for one in counters]
+    assert counted == [2, 1, 2]
+    assert latencies[0].max_s == 2.5
+    latencies[2].stop()
+    assert clock.getDelayedCalls() == []
+
+
+def test_measuring_can_begin_again() -> None:
+    """After a stop, and twice is once."""
+    clock, counters = Clock(), Counters()
+    latency = ReactorLatency(clock, counters)
+    latency.start()
+    clock.advance(1.5)
+    latency.stop()
+    latency.stop()
+    clock.advance(10.0)
+    latency.start()
+    latency.start()
+    clock.advance(1.0)
+    assert latency.max_s == 0.5
+    assert counters.summaries()["reactor_latency_seconds", ()].count == 2
+    latency.stop()
+    assert clock.getDelayedCalls() == []

@@ -174,6 +174,24 @@ def test_acknowledged_rows_go_in_their_time(
     device.stop()
 
 
+def test_an_empty_outbox_in_memory_has_no_timer(tmp_path: Path) -> None:
+    """A thousand agents at rest would each wake the process once a second. With the first row the
+    looks begin again: what is acknowledged goes in its time, what is too old is dropped."""
+    device = in_memory(tmp_path, linger_s=5.0, max_age_s=20.0)
+    wait(device, 2)
+    assert device.clock.getDelayedCalls() == []
+    acknowledge(device, 1)
+    wait(device, 10)
+    assert lingering(device) == 0
+    wait(device, 1)
+    assert device.clock.getDelayedCalls() == []
+    device.put_all([b"x"])
+    wait(device, 22)
+    assert device.outbox.counts()["waiting"] == 0
+    assert device.clock.getDelayedCalls() == []
+    device.stop()
+
+
 @pytest.mark.parametrize(("rows", "gone_at_s"), [(1024, 10), (1025, 7)])
 def test_many_acknowledged_rows_do_not_wait_for_the_next_look(
     rows: int, gone_at_s: int, tmp_path: Path
@@ -212,9 +230,10 @@ def test_old_rows_go_in_the_next_turns_where_there_are_many(
     device = in_memory(tmp_path, max_age_s=5.0)
     device.put_all([b"x"] * 10)
     wait(device, 5.0)
-    assert device.outbox.counts()["waiting"] == 10
+    device.put_all([b"younger"])
+    assert device.outbox.counts()["waiting"] == 11
     device.clock.advance(1.0)
-    assert device.outbox.counts()["waiting"] == 0
+    assert device.outbox.counts()["waiting"] == 1
     assert device.counters["messages_dropped:age"] == 10
     assert [one.getTime() - device.clock.seconds() for one in device.clock.getDelayedCalls()] == [
         TICK_S

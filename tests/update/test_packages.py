@@ -60,7 +60,7 @@ class Device:
             package_version=f"{base} version {{name}}",
             package_restore=f"{base} restore {{name}} {{oldVersion}}",
         )
-        runner = CommandRunner(reactor, {"PATH": "/usr/bin:/bin"})
+        runner = CommandRunner(reactor, lambda: {"PATH": "/usr/bin:/bin"})
         self.installer = PackageInstaller(lambda: self.settings, runner)
 
     @property
@@ -158,7 +158,7 @@ async def test_dpkg_and_back(device: Device, tmp_path: Path) -> None:
     )
     build = ["/usr/bin/dpkg-deb", "-b", str(parts), str(device.file)]
     path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
-    assert (await CommandRunner(reactor, path).run(build, 60)).status == 0
+    assert (await CommandRunner(reactor, lambda: path).run(build, 60)).status == 0
     options = f"--root={root} --log=/dev/null --force-not-root"
     dpkg = f"/usr/bin/dpkg {options}"
     query = f"/usr/bin/dpkg-query --admindir={root}/var/lib/dpkg"
@@ -168,7 +168,7 @@ async def test_dpkg_and_back(device: Device, tmp_path: Path) -> None:
         package_version=f"{query} -W -f '${{db:Status-Status}} ${{Version}}' {{name}}",
         package_restore=f"{dpkg} -i {device.file}",
     )
-    installer = PackageInstaller(lambda: settings, CommandRunner(reactor, path))
+    installer = PackageInstaller(lambda: settings, CommandRunner(reactor, lambda: path))
     await installer.check(package())
     note = await installer.backup(package())
     await installer.install(package(), device.file, note)
@@ -230,7 +230,7 @@ async def test_a_command_that_hangs_is_ended() -> None:
     """At the time limit it is told to end, and killed if it does not."""
     from twisted.internet import reactor
 
-    runner = CommandRunner(reactor, {})
+    runner = CommandRunner(reactor, dict)
     with pytest.raises(OperationFailed, match="longer than packageTimeout"):
         await runner.run(["/bin/sleep", "60"], 0.2)
     running: Deferred[Any] = runner.run(["/bin/sleep", "60"], 60)
@@ -244,5 +244,5 @@ async def test_a_program_that_is_not_there() -> None:
     """A child that can't be executed ends with a status."""
     from twisted.internet import reactor
 
-    ended = await CommandRunner(reactor, {}).run(["/no/such/program"], 10)
+    ended = await CommandRunner(reactor, dict).run(["/no/such/program"], 10)
     assert ended.status != 0

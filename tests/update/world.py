@@ -174,7 +174,7 @@ class World:
             self.clock,
             lambda: self.in_force,
             lambda: "k",
-            {},
+            dict,
             lambda: NOW_MS,
             maybeDeferred,
             lambda: lambda: self.is_connected,
