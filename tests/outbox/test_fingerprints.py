@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oda.model import OperationRequest
-from oda.outbox.journal import _distinct, _encode_asked, _fingerprint, _is_distinct
+from oda.outbox.fingerprint import _distinct, _encode_asked, _is_distinct, fingerprint_of
 
 LEAVES = (
     st.text()
@@ -44,7 +44,7 @@ def in_general(request: OperationRequest) -> str:
 def test_the_quick_way_gives_the_same_fingerprint(parameters: Any, device_id: str) -> None:
     """Whatever the parameters are."""
     request = OperationRequest("1", "SET", device_id, path=("gateway",), parameters=parameters)
-    assert _fingerprint(request) == in_general(request)
+    assert fingerprint_of(request) == in_general(request)
 
 
 @given(VALUES)
@@ -82,4 +82,4 @@ def test_the_fingerprints_of_earlier_versions(parameters: Any, expected: str) ->
     """A store of an earlier version holds these: the same request must be recognised after an
     update of the agent."""
     request = OperationRequest("1", "SET", "sensor", path=("gateway",), parameters=parameters)
-    assert _fingerprint(request) == expected
+    assert fingerprint_of(request) == expected
