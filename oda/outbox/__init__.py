@@ -19,9 +19,10 @@ The modules:
   store records the sums and the acknowledgements. ``limits`` decides how much fits, and what to
   drop. ``dead_letters`` keeps messages that can't be delivered.
 - ``transaction`` holds the changes of one commit; ``committer`` passes them to the ``store``
-  through a ``worker``. ``journal`` keeps operations in the same transactions. ``ledger`` keeps the
-  sums, and fires the callers' Deferreds. ``clock`` continues from one process to the next: ids,
-  ages, and the watermark of acknowledged rows.
+  through a ``worker``. ``journal`` keeps operations in the same transactions, and recognises
+  repeated ones by their ``fingerprint``. ``ledger`` keeps the sums, and fires the callers'
+  Deferreds. ``clock`` continues from one process to the next: ids, ages, and the watermark of
+  acknowledged rows.
 - The store is memory (``store``) or a file: ``sqlite_store`` reads, writes and moves the file, and
   ``database`` holds the outbox's use of SQLite, and the lock. ``recovery`` replaces a damaged file
   and copies what ``salvage`` can read of it.

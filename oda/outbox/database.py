@@ -196,6 +196,9 @@ def in_chunks(insert: str, columns: int, values: list[Any]) -> Iterator[tuple[st
     threads, and a busy reactor takes milliseconds to give it back.
     """
     start, end = 0, len(values)
+    if end == columns:  # one row, as where operations come one by one
+        yield insertion(insert, columns, 1), values
+        return
     for rows in _CHUNKS if _MANY_VALUES else _CHUNKS[1:]:
         size = rows * columns
         while end - start >= size:

@@ -24,9 +24,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from hashlib import blake2b
-from math import isfinite
-from typing import Any
 from zlib import crc32
 
 import msgspec
@@ -39,6 +36,7 @@ from oda.interfaces import IJournal
 from oda.log import Logger
 from oda.model import ContentType, InterruptedOperation, JournalEntry, OperationRequest
 from oda.outbox.committer import Committer
+from oda.outbox.fingerprint import UNKNOWN, fingerprint_of
 from oda.outbox.ledger import Ledger
 from oda.outbox.limits import Limits, side_cost
 from oda.outbox.store import StoredRecord, StoreError
@@ -56,10 +54,6 @@ _CHUNK = 128
 
 #: Id, name and fingerprint of a request.
 _Key = tuple[str, str, str]
-
-#: The fingerprint if only id and name are known, as in records of an earlier version: such a record
-#: matches every request with this id and name.
-_UNKNOWN = ""
 
 
 class _Known(msgspec.Struct, gc=False):
@@ -88,15 +82,9 @@ class _Echo(msgspec.Struct, omit_defaults=True):
     requested_device_id: str = ""
     path: tuple[str, ...] = ()
     timestamp_ms: int | None = None
-    fingerprint: str = _UNKNOWN
+    fingerprint: str = UNKNOWN
     saved: bytes | None = None
     saved_crc: int = 0
-
-
-#: Types that JSON writes unambiguously.
-_SAME_IN_JSON = frozenset((str, int, bool, type(None)))
-
-_encode_asked = msgspec.json.Encoder(order="deterministic").encode
 
 
 @implementer(IJournal)
@@ -164,7 +152,7 @@ class Journal:
         now_ms = self._now_ms()
         if now_ms > self._aged_ms:
             self._forget_aged(now_ms)
-        key = (request_id, name, _fingerprint(request))
+        key = (request_id, name, fingerprint_of(request))
         uses = self._uses.get(request_id, 0)
         if uses:
             known = self._find(key)
@@ -263,6 +251,9 @@ class Journal:
             known = ended.get(number)
             if known is not None and known.record is record:
                 known.record = None
+        if not (waiting or saving):
+            return
+        for number, record in transaction.records.items():
             if number in waiting:
                 self._ledger.fire(waiting.pop(number), number)
             if number in saving and record is not None:
@@ -421,7 +412,8 @@ class Journal:
             request_id,
             name,
             known.content_type.text,
-            _echo(None, fingerprint),
+            # As the encoder writes an ``_Echo``.
+            b'{"fingerprint":"' + fingerprint.encode() + b'"}' if fingerprint else None,
             known.at_ms,
             known.has_ended,
             payload,
@@ -510,7 +502,10 @@ class Journal:
         (self._ended if known.has_ended else self._running).pop(number, None)
         if known.answer_cost:
             del self._answers[number]
-        self._charge(-known.answer_cost, -known.id_cost - known.saved_cost)
+        self._answer_cost -= known.answer_cost
+        ids = known.id_cost + known.saved_cost
+        self._id_cost -= ids
+        self._limits.side_cost -= known.answer_cost + ids
         self._uncommitted.collecting.records[number] = None
         self._changed()
 
@@ -518,8 +513,8 @@ class Journal:
         known = self._by_key.get(key)
         if known is not None:
             return known
-        if key[2] != _UNKNOWN:
-            return self._by_key.get((*key[:2], _UNKNOWN))
+        if key[2] != UNKNOWN:
+            return self._by_key.get((*key[:2], UNKNOWN))
         return next((one for one in self._by_key.values() if one.key[:2] == key[:2]), None)
 
     def _forget_aged(self, now_ms: int) -> None:
@@ -544,57 +539,9 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _fingerprint(request: OperationRequest | None) -> str:
-    """The content of ``request``, in 16 hexadecimal digits. The dialect, order and format of its
-    parameters make no difference, nor does the time that the request states."""
-    if request is None:
-        return _UNKNOWN
-    parameters = request.parameters
-    if not _is_distinct(parameters):
-        parameters = _distinct(parameters)
-    text = _encode_asked((request.device_id, request.path, parameters))
-    return blake2b(text, digest_size=8).hexdigest()
-
-
-def _is_distinct(value: Any) -> bool:
-    """Whether ``_distinct`` would leave ``value`` as it is, as it does with most parameters. Costs
-    half as much: no call for each member, and no copy."""
-    members = [value]
-    for one in members:  # grows meanwhile
-        kind = type(one)
-        if kind is dict:
-            members += one.values()
-        elif kind is list:
-            members += one
-        elif kind not in _SAME_IN_JSON:
-            return False
-    return True
-
-
-def _distinct(value: Any) -> Any:
-    """``value`` in a form that JSON writes the same for equal values of each format, and
-    differently for all others. 1 and 1.0 are one number. What JSON can't represent (bytes, NaN,
-    objects of a plugin's codec) gets a form that no text, number or null has."""
-    kind = type(value)
-    if kind is dict:
-        return {
-            name: member if type(member) in _SAME_IN_JSON else _distinct(member)
-            for name, member in value.items()
-        }
-    if kind is list:
-        return [member if type(member) in _SAME_IN_JSON else _distinct(member) for member in value]
-    if kind is float and isfinite(value):
-        return int(value) if value.is_integer() else value
-    if kind in _SAME_IN_JSON:
-        return value
-    return msgspec.Raw(f"{kind.__name__} {value!r}".encode("utf-8", "backslashreplace"))
-
-
 def _echo(request: OperationRequest | None, fingerprint: str) -> bytes | None:
     if request is None:
-        if fingerprint == _UNKNOWN:
-            return None
-        return b'{"fingerprint":"' + fingerprint.encode() + b'"}'  # as the encoder writes it
+        return None
     return msgspec.json.encode(
         _Echo(
             request.device_id,

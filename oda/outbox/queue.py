@@ -249,7 +249,7 @@ class Queue:
     def take(self, max_rows: int, max_bytes: int, at_least_one: bool) -> list[Row]:
         """The oldest rows of the head, now in flight; none if the head is empty or its first row is
         held."""
-        head, in_flight = self.head, self.in_flight
+        head, in_flight, state = self.head, self.in_flight, RowState.IN_FLIGHT
         taken: list[Row] = []
         left = max_bytes
         while head and len(taken) < max_rows:
@@ -257,15 +257,15 @@ class Queue:
             if row.is_held:
                 break
             size = len(row.payload)
-            left -= size
-            if left < 0 and (taken or not at_least_one):
+            if size > left and (taken or not at_least_one):
                 break
+            left -= size
             head.popleft()
-            self._head_bytes -= size
             row.attempts += 1
-            row.state = RowState.IN_FLIGHT
+            row.state = state
             in_flight[row.row_id] = row
             taken.append(row)
+        self._head_bytes -= max_bytes - left
         if taken and taken[-1].row_id > self._sent_high:
             self._sent_high = taken[-1].row_id
         return taken
@@ -274,9 +274,9 @@ class Queue:
         """Rows just removed from ``in_flight`` start to linger."""
         cost = datapoints = 0
         expected = rows[0].row_id
-        is_one_run = True
+        is_one_run, state = True, RowState.LINGERING
         for row in rows:
-            row.state = RowState.LINGERING
+            row.state = state
             cost += row.cost
             datapoints += row.datapoints
             if row.row_id != expected:

@@ -426,6 +426,26 @@ def test_answers_together_have_a_bound() -> None:
     assert bench.journal.cost == id_cost("6"), "what is forgotten costs nothing"
 
 
+def test_room_for_answers_is_made_for_more_than_one() -> None:
+    """A little more than must go, so that not every answer has to make room; never much more."""
+    bench = Bench(max_entries=100_000)
+    one, most = side_cost(3), bench.limits.side_bytes
+    for number in range(most // one):
+        bench.run(str(number), b"abc")
+    assert bench.counters["journal_answers_forgotten"] == 0
+    bench.run("first", b"abc")
+    gone = bench.counters["journal_answers_forgotten"]
+    assert most // 128 // one <= gone <= most // 128 // one + 2
+    for number in range(gone - 2):
+        bench.run(f"then {number}", b"abc")
+    assert bench.counters["journal_answers_forgotten"] == gone
+    answers = len(bench.journal) - gone
+    ids = sum(known.id_cost for known in bench.journal._by_key.values())
+    assert bench.journal.cost == ids + answers * one == bench.limits.side_cost
+    bench.commit()
+    assert bench.journal.begin(str(gone), "GET", False).payload == b"abc"  # type: ignore[union-attr]
+
+
 def test_ids_together_have_a_bound() -> None:
     """A quarter of the room: the oldest go, but the newest stays whatever its length."""
     bench = Bench()

@@ -265,6 +265,30 @@ def test_any_number_of_rows_is_one_commit(make_store: MakeStore, rows: int, plac
 
 
 @each_store
+@pytest.mark.parametrize("numbers", [[], [4], [1, 2, 3], [1, 3, 3], [6, 1, 2, 5], [3, 3, 2]])
+def test_exactly_the_numbers_that_are_gone_are_deleted(
+    make_store: MakeStore, numbers: list[int], place: Path
+) -> None:
+    """In whatever order and however often they are named: no neighbour goes with them."""
+    store = make_store(place)
+    store.open()
+    transaction = Transaction()
+    for number in range(1, 7):
+        transaction.records[number] = Record(number, "id", "NAME", "JSON", None, 6, True, b"answer")
+    store.apply(transaction)
+    transaction = Transaction()
+    transaction.answers_gone += numbers
+    store.apply(transaction)
+    left = [number for number in range(1, 7) if number not in numbers]
+    assert [number for number in range(1, 7) if store.answer(number)] == left
+    transaction = Transaction()
+    transaction.records = dict.fromkeys(numbers)
+    store.apply(transaction)
+    assert [one.number for one in store.records()] == left
+    store.close()
+
+
+@each_store
 def test_the_totals_are_those_of_the_last_commit_that_had_some(
     make_store: MakeStore, place: Path
 ) -> None:
