@@ -47,7 +47,7 @@ EXTRA = {
     "datastreams": {"built", "slices", "verification"},
     "logs": {"secret_forms"},
     "operations": {"deferreds"},
-    "telemetry": {"private_files", "slices"},
+    "telemetry": {"deferreds", "private_files", "slices"},
     "extensions.py": {"plugins"},
     "field.py": {"threads"},
     "plugins": {"field", "threads"},

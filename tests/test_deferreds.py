@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred, fail, succeed
 
-from oda.deferreds import has_fired_with
+from oda.deferreds import result_now
 from oda.model import Answer
 
 
@@ -36,22 +36,23 @@ def foreign() -> Deferred[Any]:
     return deferred
 
 
-def test_a_fired_deferred_of_that_kind_counts() -> None:
+def test_a_fired_deferred_of_that_kind_has_its_result() -> None:
     """A Deferred that has fired with the kind asked for has its result."""
-    assert has_fired_with(succeed(Answer(b"a")), Answer)
+    answer = Answer(b"a")
+    assert result_now(succeed(answer), Answer) is answer
 
 
 @pytest.mark.parametrize("make", [Deferred, chained, paused, foreign, lambda: succeed(b"bytes")])
 def test_everything_else_needs_a_callback(make: Any) -> None:
     """One that has not fired, waits, is held back, is a subclass or has another result counts as
     not fired."""
-    assert not has_fired_with(make(), Answer)
+    assert result_now(make(), Answer) is None
 
 
 def test_a_failure_needs_an_errback() -> None:
     """A failure is no result, even for its own type."""
     failed = fail(ValueError("no"))
     try:
-        assert not has_fired_with(failed, Answer)
+        assert result_now(failed, Answer) is None
     finally:
         failed.addErrback(lambda _: None)

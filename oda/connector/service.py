@@ -20,7 +20,7 @@ from oda.connector.current import CurrentSettings
 from oda.connector.link import PlatformLink
 from oda.connector.protocol import log_masking
 from oda.connector.window import Taken, taken_bytes
-from oda.deferreds import has_fired_with
+from oda.deferreds import result_now
 from oda.errors import MessageTooLarge, NotConnected, OutboxError, OutboxFull
 from oda.interfaces import (
     ICodecRegistry,
@@ -178,8 +178,9 @@ class ConnectorService(Service):
         # the way it came.
         is_text = self._is_text(content_type) if content_type is not None else not is_binary
         answer = maybeDeferred(self._dispatcher.process, payload, content_type)
-        if has_fired_with(answer, Answer):
-            self._answered(answer.result, is_text, size)
+        came = result_now(answer, Answer)
+        if came is not None:
+            self._answered(came, is_text, size)
             return
         answer.addCallbacks(
             self._answered,

@@ -38,7 +38,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from oda.boundary import contained, foreign_code, reason_of
-from oda.deferreds import has_fired_with
+from oda.deferreds import result_now
 from oda.errors import OperationError, OperationFailed, OperationNotSupported
 from oda.interfaces import ICounters, IJournal, IOperation
 from oda.log import Logger
@@ -243,8 +243,7 @@ class Execution:
         self._stage = Stage.RUNNING
         try:
             outcome = self._start()
-            if has_fired_with(outcome, OperationResult):
-                outcome = outcome.result
+            outcome = result_now(outcome, OperationResult) or outcome
             # The returned object is foreign too: reading it may fail.
             is_result = type(outcome) is OperationResult
             is_coroutine = not is_result and inspect.iscoroutine(outcome)

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from oda.deferreds import result_now
 from oda.interfaces import IOperation, IStateManager
 from oda.model import HOST, DatastreamValue, OperationRequest, OperationResult, Step, ValueStatus
 from oda.operations.parameters import read_variable_names
@@ -36,11 +37,15 @@ class GetDeviceParameters:
 
     def execute(
         self, request: OperationRequest, progress: Callable[[Sequence[Step]], None]
-    ) -> Deferred[OperationResult]:
+    ) -> Deferred[OperationResult] | OperationResult:
         """Fires when all datastreams are read. Raises ``InvalidParameter`` for a wrong
         ``variableList``."""
         names = read_variable_names(request.parameters)
-        return self._state.get(request.device_id, names).addCallback(self._result, request)
+        reading = self._state.get(request.device_id, names)
+        values = result_now(reading, list)
+        if values is None:
+            return reading.addCallback(self._result, request)
+        return self._result(values, request)
 
     def _result(
         self, values: Sequence[DatastreamValue], request: OperationRequest

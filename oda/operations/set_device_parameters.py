@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from oda.deferreds import result_now
 from oda.interfaces import IOperation, IStateManager
 from oda.model import DatastreamValue, OperationRequest, OperationResult, Step, ValueStatus
 from oda.operations.parameters import read_variables, refuse_unknown
@@ -27,12 +28,14 @@ class SetDeviceParameters:
 
     def execute(
         self, request: OperationRequest, progress: Callable[[Sequence[Step]], None]
-    ) -> Deferred[OperationResult]:
+    ) -> Deferred[OperationResult] | OperationResult:
         """Fires when everything is written. Raises ``InvalidParameter`` for a wrong
         ``variableList`` and for any other parameter."""
         refuse_unknown(request.parameters, ("variableList",))
         variables = read_variables(request.parameters)
-        return self._state.set(request.device_id, variables).addCallback(_result)
+        writing = self._state.set(request.device_id, variables)
+        outcomes = result_now(writing, list)
+        return writing.addCallback(_result) if outcomes is None else _result(outcomes)
 
 
 def _result(outcomes: Sequence[DatastreamValue]) -> OperationResult:

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from oda.deferreds import result_now
 from oda.interfaces import IChangeFilter, IDatastreamAccess, IEventDispatcher, IStateManager
 from oda.log import Logger
 from oda.model import DatastreamValue, Event
@@ -95,7 +96,11 @@ class RealtimeStateManager:
 
     def _read_now(self, datastream_id: str, device_pattern: str) -> Deferred[list[DatastreamValue]]:
         reading = self._access.read(datastream_id, device_pattern)
-        return reading.addCallback(self._publish_values, self._dispatcher.publish_now)
+        values = result_now(reading, list)
+        if values is None:
+            return reading.addCallback(self._publish_values, self._dispatcher.publish_now)
+        self._publish_values(values, self._dispatcher.publish_now)
+        return reading
 
     def _publish_in_slices(self, values: list[DatastreamValue]) -> Deferred[list[DatastreamValue]]:
         def publish(value: DatastreamValue) -> Deferred[list[DatastreamValue]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 
@@ -91,7 +91,7 @@ class World:
         request = OperationRequest(
             "1", operation.name, device_id=device_id, parameters={"variableList": ["t", "u"]}
         )
-        answer: Deferred[Any] = operation.execute(request, lambda steps: None)
+        answer: Deferred[Any] = maybeDeferred(operation.execute, request, lambda steps: None)
         return answer
 
     def published(self) -> list[Any]:
