@@ -18,9 +18,10 @@ from zope.interface import Interface, implementer
 Job = Callable[[], Any]
 Done = Callable[[Any], None]
 
-#: How long the reactor's thread may wait for a commit, in seconds. Another thread costs a good part
-#: of a millisecond as well: two wake-ups, and two threads that compete for the interpreter.
-SLOW_S = 0.003
+#: How long the reactor's thread may wait for a commit on average, in seconds. Another thread costs
+#: as much while the reactor is busy: two wake-ups, and at each statement up to the interpreter's
+#: switch interval of 5 ms until one of the two threads lets the other run.
+SLOW_S = 0.005
 #: The longest time that the reactor waits for a disk that hangs, in seconds.
 WAIT_S = 5.0
 #: The number of commits to average over: a single slow commit is no reason to change the thread, a
