@@ -54,6 +54,7 @@ def run(
             # What was lost on the way is asked for again, as a platform does.
             asked_again = _ask_until_answered(caller, waits, answer_bytes)
             time.sleep(2 * _LONGEST_WAIT_S)
+            agent.wait_until_connected()  # the last request may have been its reason to start
             agent.stop()
         finally:
             agent.__exit__()

@@ -76,6 +76,7 @@ class AgentProcess:
         if fdatasync_ms or hang_while is not None:
             disk = slow_disk.command(fdatasync_ms, hang_while=hang_while)
         with self.log.open("ab") as log:
+            self._log_begins_at = log.tell()  # earlier processes may have written to the same file
             self._process = subprocess.Popen(
                 [
                     *before,
@@ -135,6 +136,17 @@ class AgentProcess:
         while words not in self.text():
             if time.monotonic() > deadline_s:
                 raise TimeoutError(f"{words!r} is not in the log:\n{self.text()}")
+            time.sleep(0.05)
+
+    def wait_until_connected(self, timeout_s: float = 30.0) -> None:
+        """Return once this process has connected. Raises ``TimeoutError``.
+
+        Until its reactor runs, a signal ends it as it ends any program: without a word.
+        """
+        deadline_s = time.monotonic() + timeout_s
+        while b"connected to" not in self.log.read_bytes()[self._log_begins_at :]:
+            if time.monotonic() > deadline_s:
+                raise TimeoutError(f"it is not connected:\n{self.text()}")
             time.sleep(0.05)
 
     def __enter__(self) -> AgentProcess:
