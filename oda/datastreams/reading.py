@@ -114,8 +114,10 @@ class DatastreamAccess:
             result = setter.set(device_id, value)
             outcome = self._finish(result, "write", datastream_id, device_id, written)
         except BaseException as raised:  # noqa: BLE001 - a setter is foreign code; the outcome must be a value
-            problem = Failure(contained(raised))
-            return succeed(self._failed(problem, "write", datastream_id, device_id))
+            # No local name for the failure: its traceback holds this frame, and with it the value.
+            return succeed(
+                self._failed(Failure(contained(raised)), "write", datastream_id, device_id)
+            )
         return outcome if isinstance(outcome, Deferred) else succeed(outcome)
 
     def _start_reading(
@@ -124,8 +126,7 @@ class DatastreamAccess:
         try:
             found = self._registry.getters(datastream_id, device_pattern)
         except BaseException as raised:  # noqa: BLE001 - devices() is foreign code; the answer must be a value
-            problem = Failure(contained(raised))
-            return [self._failed(problem, "read", datastream_id, device_pattern)]
+            return [self._failed(Failure(contained(raised)), "read", datastream_id, device_pattern)]
         if not found:
             device_id = self._registry.canonical_id(device_pattern)
             return [DatastreamValue(datastream_id, device_id, ValueStatus.NOT_FOUND)]

@@ -143,8 +143,11 @@ class DatastreamRegistry:
                     return setter
             except BaseException as raised:  # noqa: BLE001 - raised below, unless another setter serves it
                 problem = problem or contained(raised)
-        if problem is not None:
-            raise problem
+        try:
+            if problem is not None:
+                raise problem
+        finally:
+            del problem  # its traceback holds this frame, and those of the callers
         return None
 
     def writable(self, device_pattern: str) -> list[tuple[str, str]]:

@@ -279,10 +279,9 @@ class DocumentSender:
             return self._write(document)
         except EncodeError:
             raise
-        except BaseException as raised:  # noqa: BLE001 - or the owners would wait for ever
-            error = contained(raised)
+        except BaseException as raised:
             log.failure("the {content_type} codec failed", content_type=self.codec.content_type)
-            raise EncodeError(f"{type(error).__name__}: {reason_of(error)}") from error
+            raise EncodeError(_named(contained(raised))) from raised
 
     def _fresh(self, bundle: Bundle) -> bytes | None:
         try:
@@ -326,6 +325,10 @@ class DocumentSender:
         self._unanswered.discard(uplink)
         self._counters.increment("events_refused", part.datapoints)
         settle(part.bundle, failure)
+
+
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {reason_of(error)}"
 
 
 def _observe(uplink: Deferred[Any]) -> Deferred[None]:

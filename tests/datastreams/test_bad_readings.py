@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Clock
 from zope.interface import implementer
@@ -203,7 +203,7 @@ def test_one_bad_reading_never_harms_another(bad: list[Any]) -> None:
     world = World(bad)
     get = GetDeviceParameters(world.state, check_value)
     request = OperationRequest("1", get.name, parameters={"variableList": [*world.names, "good"]})
-    answered = entries(world.result(get.execute(request, lambda steps: None)))
+    answered = entries(world.result(maybeDeferred(get.execute, request, lambda steps: None)))
     assert answered.keys() == {*world.names, "good"}
     assert answered["good"]["variableValue"] == 7
     for name in world.names:
