@@ -23,10 +23,8 @@ def read_device(file: str, properties: Properties) -> tuple[Overrides, list[Faul
     """The values of the device file, and what is wrong with its lines. Values are judged later,
     with the component's own."""
     faults = list(properties.faults)
-    for (
-        earlier,
-        line,
-    ) in properties.repeated:  # no file of ODA is read here: no deployment relies on that
+    # No file of ODA is read here, so no deployment relies on a key that is there twice.
+    for earlier, line in properties.repeated:
         problem = f"is here twice, again in line {line}: remove one of the two lines"
         faults.append(Fault(file, earlier.line, earlier.key, problem))
     found: dict[str, list[Override]] = {}

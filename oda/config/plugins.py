@@ -15,10 +15,8 @@ def read_plugins(
 ) -> tuple[tuple[PluginSettings, ...], list[Fault]]:
     """The plugins to load, in the order of the list, and what is wrong."""
     faults = list(properties.faults)
-    for (
-        earlier,
-        line,
-    ) in properties.repeated:  # a file that ODA doesn't have: no deployment relies on it
+    # ODA doesn't have this file, so no deployment relies on a key that is there twice.
+    for earlier, line in properties.repeated:
         problem = f"is here twice, again in line {line}: remove one of the two lines"
         faults.append(Fault(file, earlier.line, earlier.key, problem))
     names: list[str] = []

@@ -87,9 +87,7 @@ class AnswerWriter:
             payload = self._encode(codec, document, result.steps)
             size, limit = len(payload), self._max_bytes()
             if size <= limit:
-                code = result.result_code
-                is_good = code is ResultCode.SUCCESSFUL
-                return Written(payload, code, "" if is_good else _reason(result))
+                return Written(payload, result.result_code, _reason(result))
             reason = f"the answer can't be sent: it has {size} bytes; maxMessageSize is {limit}"
             if result.result_code is not ResultCode.SUCCESSFUL and not result.steps:
                 # The echoed part is too long; the operation's own reason is more useful.
@@ -217,6 +215,8 @@ def _encoded(codec: Any, document: Any) -> bytes:
 
 def _reason(result: OperationResult) -> str:
     """Why an operation failed: its own description, or that of the first step that failed."""
+    if result.result_code is ResultCode.SUCCESSFUL:
+        return ""
     failed = [step.description for step in result.steps or () if step.result is StepResult.ERROR]
     texts = [text for text in (result.description, *failed) if isinstance(text, str) and text]
     return texts[0] if texts else ""

@@ -321,7 +321,7 @@ class OperationDispatcher:
             return self._answer_at_once(request, result, content_type)
         operation: IOperation | None
         label = request.name
-        gateways = gateways_below(request, host_id) if request.path else ()
+        gateways = gateways_below(request, host_id)
         if gateways and self.route is None:
             # If executed here, it would act on the wrong machine.
             reason = f"the path leads to the gateway {gateways[0]!r}, but there is no route to it"

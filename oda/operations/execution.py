@@ -210,10 +210,8 @@ class Execution:
             )
         except Exception as error:  # noqa: BLE001 - logged and, if it matters, answered
             entry = fail(error)
-        if type(entry) is int:  # a new record; the test of a type costs less than ``isinstance``
-            self._record = entry
-            self._admit()
-        elif isinstance(entry, Deferred):
+        # The number of a new record, mostly: ``isinstance`` alone would take longer to say no.
+        if type(entry) is not int and isinstance(entry, Deferred):
             entry.addCallbacks(self._recorded, self._not_recorded)
         else:
             self._recorded(entry)

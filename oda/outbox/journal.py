@@ -502,10 +502,7 @@ class Journal:
         (self._ended if known.has_ended else self._running).pop(number, None)
         if known.answer_cost:
             del self._answers[number]
-        self._answer_cost -= known.answer_cost
-        ids = known.id_cost + known.saved_cost
-        self._id_cost -= ids
-        self._limits.side_cost -= known.answer_cost + ids
+        self._charge(answers=-known.answer_cost, ids=-known.id_cost - known.saved_cost)
         self._uncommitted.collecting.records[number] = None
         self._changed()
 

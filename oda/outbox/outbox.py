@@ -411,8 +411,7 @@ class Outbox:
     def _begin_turn(self) -> None:
         self._turn_ms = self._clock.now_ms()
         self._turn = self._reactor.callLater(0, self._end_turn)
-        if self._tick is None:
-            self._look_later()
+        self._look_later()
 
     def _end_turn(self) -> None:
         self._turn = None

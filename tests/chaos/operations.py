@@ -54,7 +54,9 @@ def run(
             # What was lost on the way is asked for again, as a platform does.
             asked_again = _ask_until_answered(caller, waits, answer_bytes)
             time.sleep(2 * _LONGEST_WAIT_S)
-            agent.wait_until_connected()  # the last request may have been its reason to start
+            # The last request may have been its reason to start. Until its reactor runs, a signal
+            # ends it as it ends any program: without a word.
+            agent.wait_for_log("connected to", is_own=True)
             agent.stop()
         finally:
             agent.__exit__()

@@ -130,23 +130,14 @@ class AgentProcess:
         """Its log so far."""
         return self.log.read_text()
 
-    def wait_for_log(self, words: str, timeout_s: float = 30.0) -> None:
-        """Return once the log holds these words. Raises ``TimeoutError``."""
+    def wait_for_log(self, words: str, timeout_s: float = 30.0, is_own: bool = False) -> None:
+        """Return once the log holds these words; ``is_own``: once this process has written them,
+        not an earlier one with the same log. Raises ``TimeoutError``."""
         deadline_s = time.monotonic() + timeout_s
-        while words not in self.text():
+        begin = self._log_begins_at if is_own else 0
+        while words.encode() not in self.log.read_bytes()[begin:]:
             if time.monotonic() > deadline_s:
                 raise TimeoutError(f"{words!r} is not in the log:\n{self.text()}")
-            time.sleep(0.05)
-
-    def wait_until_connected(self, timeout_s: float = 30.0) -> None:
-        """Return once this process has connected. Raises ``TimeoutError``.
-
-        Until its reactor runs, a signal ends it as it ends any program: without a word.
-        """
-        deadline_s = time.monotonic() + timeout_s
-        while b"connected to" not in self.log.read_bytes()[self._log_begins_at :]:
-            if time.monotonic() > deadline_s:
-                raise TimeoutError(f"it is not connected:\n{self.text()}")
             time.sleep(0.05)
 
     def __enter__(self) -> AgentProcess:
