@@ -24,6 +24,7 @@ from typing import Any
 from oda.errors import OdaError
 from oda.model import Event
 from oda.timestamps import doubt, show
+from oda.wording import is_unicode
 
 _WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
@@ -64,7 +65,7 @@ def parse_entry(
     ``kind`` is how to read the value of the first form; ``at_ms`` is the time if the text has none.
     ``any_time`` accepts times that don't seem to be milliseconds. Raises ``EntryError``.
     """
-    if not _is_unicode(text):
+    if not is_unicode(text):
         raise EntryError(f"{_shown(text)} is not Unicode text (UTF-8)")
     if text.lstrip().startswith("{"):
         return _parse_object(text, at_ms, any_time)
@@ -215,7 +216,7 @@ def _read_json(text: str, what: str = "the value") -> Any:
         )
     except (ValueError, RecursionError) as error:
         raise EntryError(f"{what} is not JSON: {error}") from None
-    if "\\u" in text and not _is_unicode(json.dumps(value, ensure_ascii=False)):
+    if "\\u" in text and not is_unicode(json.dumps(value, ensure_ascii=False)):
         raise EntryError(f"{what} has half a surrogate pair, which is not Unicode text")
     return value
 
@@ -240,14 +241,6 @@ def _json_integer(text: str) -> int:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not a JSON value")
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _shown(text: str) -> str:

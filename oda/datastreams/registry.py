@@ -19,6 +19,7 @@ from oda.errors import DatastreamError, DatastreamNotFound, DatastreamTaken
 from oda.interfaces import IDatastreamGetter, IDatastreamRegistry, IDatastreamSetter
 from oda.log import Logger
 from oda.model import HOST, WILDCARD, DevicePattern, Reading, device_order
+from oda.wording import is_unicode
 
 log = Logger()
 
@@ -207,10 +208,8 @@ def _datastream_of(entry: IDatastreamGetter | IDatastreamSetter) -> str:
     if not isinstance(given, str) or not given:
         raise DatastreamError(f"{entry!r}: the datastream id must be a text that is not empty")
     datastream_id = str.__str__(given)
-    try:
-        datastream_id.encode()
-    except UnicodeEncodeError:
-        raise DatastreamError(f"{entry!r}: the datastream id is not Unicode text") from None
+    if not is_unicode(datastream_id):
+        raise DatastreamError(f"{entry!r}: the datastream id is not Unicode text")
     return datastream_id
 
 

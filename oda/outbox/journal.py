@@ -42,6 +42,7 @@ from oda.outbox.limits import Limits, side_cost
 from oda.outbox.store import StoredRecord, StoreError
 from oda.outbox.transaction import Record, Transaction
 from oda.settings import OutboxSettings
+from oda.wording import is_unicode
 
 _log = Logger()
 
@@ -168,7 +169,7 @@ class Journal:
                 request_id=request_id[:100],
                 operation=name,
             )
-        if not (request_id.isascii() and name.isascii()) and not _is_unicode(request_id + name):
+        if not (request_id.isascii() and name.isascii()) and not is_unicode(request_id + name):
             return fail(OutboxError("the id or the name is not Unicode text"))
         if acts and not self._committer.is_working:
             return fail(OutboxError("the journal can't be written now"))
@@ -525,15 +526,6 @@ class Journal:
                 self._aged_ms = known.at_ms + max_age_ms
                 return
             self._forget(known)
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether ``text`` can be written as UTF-8: half of a surrogate pair can't."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _echo(request: OperationRequest | None, fingerprint: str) -> bytes | None:
